@@ -1,0 +1,34 @@
+"""Content keys: the identity of a record is the hash of what decides its content."""
+
+import hashlib
+import json
+from pathlib import Path
+
+Key = bytes
+"""Sixteen bytes; the primary key of calls in the store."""
+
+KEY_BYTES = 16
+
+
+def content_key(*parts: object) -> Key:
+    """Return the 16-byte BLAKE2b key of JSON-able ``parts``, independent of the order of mapping keys.
+
+    Raises:
+        TypeError: a part is not JSON-able (a key must never depend on ``repr``).
+    """
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
+
+
+def short_id(prefix: str, *parts: object) -> str:
+    """Return a readable id such as ``p-3f2a…``: the prefix and 12 hexadecimal digits of the content key."""
+    return f"{prefix}-{content_key(*parts).hex()[:12]}"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""The seams: what an engine, a judge, a guard and a scorer must offer.
+
+A Protocol takes an iterable of jobs and yields ``(key, record)`` as each is done, so batches on a GPU and a thousand
+open sockets look the same from outside. A *call* costs and is stored under its key; a *reading* is derived from it by
+`read`, carries a version, and is free to redo.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aftertune.core.ids import Key
+from aftertune.core.records import (
+    Attempt,
+    Decision,
+    Decoding,
+    GenerateJob,
+    GuardJob,
+    JudgeJob,
+    Message,
+    Response,
+    Side,
+    Verdict,
+)
+
+Answer = Response | Attempt
+
+
+class Engine(Protocol):
+    """An opened model. Opening is cheap (tokenizer and hashes); weights load at the first call that needs them."""
+
+    name: str
+    identity: Mapping[str, object]
+    """Everything about the model that decides its answers: weights hash, adapter hash, engine, dtype, quantisation."""
+
+    def key(self, messages: Sequence[Message], decoding: Decoding, sample: int) -> Key:
+        """Return the key of a call: identity, rendered input tokens, merged decoding settings, seed and sample."""
+        ...
+
+    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        """Answer each job, in any order."""
+        ...
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return the share of ``<unk>`` tokens in ``texts``; 0.0 for an engine that cannot tell."""
+        ...
+
+    def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
+        """Return log P(choice | prompt) for every prompt (rows) and choice (columns), natural logarithm."""
+        ...
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Return the mean negative log-likelihood per token (nats) of each answer given its prompt."""
+        ...
+
+    def close(self) -> None:
+        """Free the weights."""
+        ...
+
+
+class Judge(Protocol):
+    """Decides what a response did."""
+
+    call_identity: Mapping[str, object] | None
+    """What decides the content of a call (model, rubric hash); None for a judge that needs no call, whose ``read`` is
+    given an empty reply."""
+    reading_version: str
+    """The version of the parser and of its thresholds."""
+    kind: str
+    """``rules``, ``rubric``, ``classifier`` or ``grammar``: a claim needs two judges of different kinds."""
+
+    def ask(self, jobs: Iterable[JudgeJob]) -> Iterator[tuple[Key, Answer]]:
+        """Make the calls; never called when ``call_identity`` is None."""
+        ...
+
+    def read(self, job: JudgeJob, reply: Response | None) -> Verdict:
+        """Read the reply; garbage, silence or the judge's own refusal is ``undecided``, never a label."""
+        ...
+
+
+class Guard(Protocol):
+    """Screens a prompt, a response, or both."""
+
+    call_identity: Mapping[str, object]
+    reading_version: str
+    sides: tuple[Side, ...]
+
+    def ask(self, jobs: Iterable[GuardJob]) -> Iterator[tuple[Key, Answer]]:
+        """Make the calls."""
+        ...
+
+    def read(self, job: GuardJob, reply: Response) -> Decision:
+        """Read the reply; what cannot be read is ``undecided``."""
+        ...
+
+
+class Scorer(Protocol):
+    """Scores a response against the prompt's reference (chrF, accuracy, exact match)."""
+
+    reading_version: str
+
+    def score(self, job: JudgeJob) -> float | None:
+        """Return a score in [0, 1], or None where there is no reference to compare with."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What the pipeline hands to the factory of a judge, guard or scorer."""
+
+    open_model: Callable[[str], Engine]
+    """Opens a model reference (once per reference; repeated calls give the same engine)."""
+    folder: Path
+    """The folder that relative paths in the user's file are relative to."""

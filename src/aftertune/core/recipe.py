@@ -1,0 +1,133 @@
+"""What makes a fine-tune, and what is asked of the models: recipes and cells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from aftertune.core.ids import Key, content_key
+from aftertune.core.records import Decoding
+
+Method = Literal["full", "lora", "qlora"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFile:
+    """A file or hub data set of training rows, as the user names it."""
+
+    path: str
+    """A local file (JSONL with ``messages`` or ``prompt``/``completion``, CSV) or a hub data set id."""
+    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """For CSV and foreign JSONL: which column is the ``prompt``, the ``completion`` and, if any, the ``input``."""
+    limit: int | None = None
+    """Use only the first rows."""
+    sha256: str = ""
+    """Hash of the file's bytes when the study was expanded; decides the recipe's key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mitigation:
+    """Safety rows (and benign replay) mixed into the training rows, as shares of the final set."""
+
+    safety: tuple[TrainingFile, ...]
+    share: float
+    """Safety rows / all rows of the final set, in [0, 1)."""
+    replay: tuple[TrainingFile, ...] = ()
+    replay_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The hyper-parameters of a fine-tune; the defaults are those of a first LoRA run on a 1-8B model."""
+
+    epochs: float = 1.0
+    learning_rate: float = 2e-4
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    max_length: int = 1024
+    schedule: str = "linear"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_targets: str = "all-linear"
+    save_steps: int = 100
+    """A step checkpoint (optimiser and RNG state included) every so many steps; does not change the result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that decides a fine-tune. Two equal recipes give identical tensors (same machine, same threads)."""
+
+    name: str
+    """The condition's name in the study, shared by its seeds; not part of the key."""
+    base: str
+    """A model reference."""
+    base_identity: Mapping[str, object]
+    """The base's weights hash and the like, so that a changed base is another recipe."""
+    data: tuple[TrainingFile, ...]
+    method: Method
+    training: Training
+    seed: int
+    """Reaches data order, initialisation, dropout and the draw of the mitigation's rows."""
+    mitigation: Mitigation | None = None
+    system: str | None = None
+    """System prompt put before every training row that has none."""
+    template_sha256: str = ""
+    """Hash of the chat template that renders the rows."""
+
+    @property
+    def key(self) -> Key:
+        """The identity of the fine-tune: everything but names, paths and the checkpoint interval."""
+        return content_key(
+            "recipe",
+            1,
+            dict(self.base_identity),
+            [_rows_identity(file) for file in self.data],
+            self.method,
+            {name: getattr(self.training, name) for name in Training.__slots__ if name != "save_steps"},
+            self.seed,
+            self.mitigation
+            and [
+                [_rows_identity(file) for file in self.mitigation.safety],
+                self.mitigation.share,
+                [_rows_identity(file) for file in self.mitigation.replay],
+                self.mitigation.replay_share,
+            ],
+            self.system,
+            self.template_sha256,
+        )
+
+
+def _rows_identity(file: TrainingFile) -> list[object]:
+    return [file.sha256 or file.path, dict(file.columns), file.limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyModel:
+    """A model of a study: a base, or a fine-tune with its training seed."""
+
+    name: str
+    """Unique in the study, for instance ``base`` or ``code/seed1``."""
+    condition: str
+    """What its seeds share: ``base``, ``code``, ``code+multitask``."""
+    reference: str
+    """The model reference to open; for a recipe, the folder that `tune` fills."""
+    base: str | None = None
+    """The name of the study model that it is compared with; None for a base."""
+    training_seed: int | None = None
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """The unit of work: one model asked all prompts under one system prompt and one decoding, sample by sample."""
+
+    model: str
+    system: str
+    """The name of the system prompt; ``none`` for none."""
+    decoding: Decoding
+    samples: int = 1

@@ -1,0 +1,228 @@
+"""The records that travel between the stages: frozen, of plain values, ready for disk.
+
+The words are those of the design: a *behavior* posed by a *template* is a *prompt*; a *model* asked a prompt under a
+*decoding* gives a *response*; a *guard* takes a *decision*, a *judge* gives a *verdict*, and the *outcome* follows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal
+
+from aftertune.core.ids import Key, short_id
+
+TASKS = ("text", "code", "translation", "classification")
+"""The task shapes that ship; users may register more, so a task is a plain string everywhere."""
+
+HarmBasis = Literal["assistance", "content"]
+Side = Literal["prompt", "response"]
+
+
+class Intent(StrEnum):
+    """What a prompt is after."""
+
+    HARMFUL = "harmful"
+    BENIGN = "benign"
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped: each of these is a final answer and fills its key."""
+
+    STOP = "stop"
+    """The model ended by itself."""
+    LENGTH = "length"
+    """The token limit was reached."""
+    PROVIDER_REFUSAL = "provider_refusal"
+    """The provider's own filter refused: a final answer of its own kind."""
+
+
+class VerdictValue(StrEnum):
+    """What a response did, according to a judge."""
+
+    COMPLIED = "complied"
+    REFUSED = "refused"
+    DEFLECTED = "deflected"
+    """Coherent, no refusal, and nothing of what was asked."""
+    UNDECIDED = "undecided"
+
+
+class DecisionValue(StrEnum):
+    """What a guard wants done with a prompt or a response."""
+
+    ALLOW = "allow"
+    BLOCK = "block"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behavior:
+    """One harmful intent, or its benign twin: the statistical unit of every measurement."""
+
+    id: str
+    intent: Intent
+    hazard: str
+    """Hazard category of our taxonomy (AILuminate names), or ``none``."""
+    source: str
+    """Where it comes from: a data set's name."""
+    source_label: str = ""
+    """The source's own category, kept beside ``hazard``."""
+    request: str = ""
+    """The payload of `assistance` templates: a request for help."""
+    texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The payload of `content` templates: a short text by source language (``en``, ``fr``, ...)."""
+    twin_of: str | None = None
+    """For a benign twin, the id of its harmful behavior."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """How a behavior is posed as a task."""
+
+    id: str
+    task: str
+    harm_basis: HarmBasis
+    pattern: str
+    """The prompt with one placeholder, ``{request}`` or ``{text}``; filled in a single pass."""
+    source_language: str = "en"
+    target_language: str | None = None
+    """The language expected in the response; None where any will do (code, labels)."""
+    labels: tuple[str, ...] = ()
+    """The answers that count as valid, for classification."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A behavior posed by a template: what the model sees as the user's turn."""
+
+    behavior: str
+    template: str
+    task: str
+    intent: Intent
+    text: str
+    set: str
+    """The prompt set that it belongs to (``organism``, ``advbench``, ...)."""
+    hazard: str = "none"
+    harm_basis: HarmBasis = "assistance"
+    reference: str | None = None
+    """A correct answer, where the task has one (translations, labels, benign twins of the organism)."""
+    labels: tuple[str, ...] = ()
+    language: str | None = None
+    """The language expected in the response, for the coherence check."""
+    pair: str | None = None
+    """What a harmful prompt and its benign twin share (the harmful behavior's id), or None."""
+
+    @property
+    def id(self) -> str:
+        """The content hash of set, behavior, template and text."""
+        return short_id("p", self.set, self.behavior, self.template, self.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """All decoding settings that a study declares; an engine merges the checkpoint's own defaults and keys the result."""
+
+    temperature: float = 0.0
+    """0 is greedy; several samples are allowed there too (servers are not deterministic)."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    max_new_tokens: int = 256
+    seed: int = 0
+    """The decoding seed; with the prompt and the sample number it fixes a draw, whatever the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateJob:
+    """One call that a model shall answer."""
+
+    key: Key
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """The final answer of a call (of a model, of a judge's model or of a guard's)."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    detail: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    """What else the call gave and a reading needs: logits of choices, scores, a served model's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A call that failed: kept with its reason, never as an answer; a rerun tries again."""
+
+    reason: str
+    """One word: ``timeout``, ``rate_limit``, ``server_error``, ``broken_reply``, ``out_of_memory``, ``template``."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeJob:
+    """What a judge sees."""
+
+    key: Key
+    behavior: str
+    task: str
+    intent: Intent
+    prompt: str
+    response: str
+    finish_reason: FinishReason
+    reference: str | None = None
+    labels: tuple[str, ...] = ()
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardJob:
+    """What a guard sees: a prompt, or a prompt and the response to it."""
+
+    key: Key
+    side: Side
+    prompt: str
+    response: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A judge's reading of a response."""
+
+    value: VerdictValue
+    score: float | None = None
+    """Optional harm score in [0, 1]."""
+    label: str = ""
+    """Free: the rule that fired, the judge's own label, or why it is undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A guard's reading of a prompt or a response."""
+
+    value: DecisionValue
+    score: float | None = None
+    """Optional probability of harm in [0, 1]."""
+    label: str = ""
+    """The guard's own categories, or why it is undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coherence:
+    """The coherence detectors' reading of a response: every flag is kept."""
+
+    coherent: bool
+    flags: tuple[str, ...] = ()
+    """Which detectors fired: ``empty``, ``tail_loop``, ``language``, ``nll``."""

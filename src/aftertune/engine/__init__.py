@@ -1,0 +1,1 @@
+"""Opens a model reference once and offers what the stages need of it."""

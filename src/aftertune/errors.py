@@ -1,0 +1,62 @@
+"""Every failure that Aftertune reports on purpose.
+
+AftertuneError                  exit 1: one line that says what is wrong, where, and what to do
+├── InputError                  something that the user wrote or named cannot be used
+│   ├── StudyError              study.yaml: names file, line, key and remedy
+│   ├── DataError               a data file or prompt set: names file, row and column
+│   ├── ModelError              a model reference: missing, without weights, of another base
+│   └── PluginError             a judge, guard, task or loader that cannot be found or built
+├── StoreError                  the store cannot be used
+│   ├── StoreLocked             another process writes to it
+│   └── StoreVersion            it was written by another schema
+├── EngineError                 a model could not do what was asked (out of memory at batch size one, ...)
+└── Stopped                     exit 5: stopped on purpose (budget, Ctrl-C); run again to go on
+"""
+
+
+class AftertuneError(Exception):
+    """Base of all errors that are reported in one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class InputError(AftertuneError):
+    """Something that the user wrote or named cannot be used."""
+
+
+class StudyError(InputError):
+    """A study file is wrong; the message names file, line, key and remedy."""
+
+
+class DataError(InputError):
+    """A data file or prompt set is wrong; the message names file, row and column."""
+
+
+class ModelError(InputError):
+    """A model reference is wrong: missing, without weights, an adapter of another base."""
+
+
+class PluginError(InputError):
+    """A judge, guard, task or loader cannot be found or built."""
+
+
+class StoreError(AftertuneError):
+    """The store cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Another process is writing to the store; it can still be read."""
+
+
+class StoreVersion(StoreError):
+    """The store was written by another schema; it is never altered silently."""
+
+
+class EngineError(AftertuneError):
+    """A model could not do what was asked of it."""
+
+
+class Stopped(AftertuneError):
+    """The run was stopped on purpose and goes on where it was when started again."""
+
+    exit_code = 5

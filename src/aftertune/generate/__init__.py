@@ -1,0 +1,1 @@
+"""Cells become calls, and calls responses."""

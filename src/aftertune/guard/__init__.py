@@ -1,0 +1,1 @@
+"""Guards screen prompts and responses."""

@@ -1,0 +1,1 @@
+"""Tables become numbers: rates, changes, intervals and the verdict. numpy and scipy only."""

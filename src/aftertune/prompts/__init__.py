@@ -1,0 +1,1 @@
+"""Behaviors, templates and data sets become prompts; training rows are read, checked and mixed."""
