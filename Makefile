@@ -1,0 +1,60 @@
+# Aftertune's commands. `make` lists them.
+#
+# PYTHON       the interpreter that makes .venv (3.11 or newer)
+# TORCH_INDEX  a package index for torch alone, for instance the CPU-only or the CUDA index that
+#              https://pytorch.org/get-started/locally names for your machine; empty: pip's own choice
+# DATA         the folder of public data files for `make real-text`
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench real-text constraints clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with everything that the demo and the tests need
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,report,endpoint,dev]'
+	@touch $@
+
+demo: $(READY) ## Show the whole thing on the embedded model (two to three minutes, no keys, no downloads)
+	@$(BIN)/aftertune demo
+
+test: $(READY) ## Run the tests (under ten minutes on two cores)
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+
+test-slow: $(READY) ## Run the slow tests: simulations, five base seeds, kills, a million responses
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m slow --timeout 7200
+
+lint: $(READY) ## Check style (ruff), types (mypy strict) and the arrows between rooms (import-linter)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Print speed and memory of the hot paths
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/run.py
+
+real-text: $(READY) ## Run the study on real files: make real-text DATA=folder (about half an hour)
+	@test -n "$(DATA)" || { echo "name the folder of data files: make real-text DATA=folder (layout: experiments/real_text/README.md)" >&2; exit 1; }
+	@$(BIN)/python experiments/real_text/run.py "$(DATA)"
+
+constraints: $(READY) ## Write constraints.txt from what is installed
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove .venv, caches and runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache aftertune-runs
