@@ -34,8 +34,8 @@ class Engine(Protocol):
     identity: Mapping[str, object]
     """Everything about the model that decides its answers: weights hash, adapter hash, engine, dtype, quantisation."""
 
-    def key(self, messages: Sequence[Message], decoding: Decoding, sample: int) -> Key:
-        """Return the key of a call: identity, rendered input tokens, merged decoding settings, seed and sample."""
+    def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
+        """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
         ...
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:

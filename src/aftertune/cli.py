@@ -1,0 +1,221 @@
+"""The command line: one thin command each. Heavy packages load inside the commands, so that ``--help`` is instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftertune import __version__
+from aftertune.errors import AftertuneError, Stopped
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What fine-tuning did to a model's safety, task by task, how sure you can be, and how to mend it.",
+    epilog="Exit codes: 0 done, 1 error, 2 bad command line, 3 FAIL and 4 not enough data (check), 5 stopped: run again to go on.",
+)
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page).")
+]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    seed: Annotated[
+        int, typer.Option(help="The first base seed to try; bases outside the stated range are rejected.")
+    ] = 0,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show it on the embedded model: harmless fine-tuning breaks refusals, and a multitask safety mix mends them."""
+    from aftertune.pipeline.demo import demo as command
+
+    command(out, seed=seed, json=json, quiet=quiet)
+
+
+@app.command()
+def check(
+    base: Annotated[str, typer.Argument(help="The model before fine-tuning: hub id, folder, adapter folder.")],
+    tuned: Annotated[list[str], typer.Argument(help="The model after it; several are training seeds of one recipe.")],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompts, judges, guards and measurement, as in study.yaml.")
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
+    ] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="A judge; the first one decides. Repeat for several.")] = None,
+    guard: Annotated[list[str] | None, typer.Option(help="A guard. Repeat for several.")] = None,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The fine-tuning data, to drop evaluation prompts that occur in it."),
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="Largest harmless rise of the overall ASR (0.05).")] = None,
+    task_margin: Annotated[float | None, typer.Option(help="Largest harmless rise in a task (0.10).")] = None,
+    max_asr: Annotated[float | None, typer.Option(help="Largest ASR of the tuned model itself.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use this many harmful behaviors, with all their prompts.")
+    ] = None,
+    out: Out = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
+    from aftertune.pipeline.check import CheckRequest
+    from aftertune.pipeline.check import check as command
+
+    request = CheckRequest(
+        base=base,
+        tuned=tuple(tuned),
+        config=config,
+        prompts=tuple(prompts or ()),
+        judges=tuple(judge or ()),
+        guards=tuple(guard or ()),
+        train=tuple(train or ()),
+        margin=margin,
+        task_margin=task_margin,
+        max_asr=max_asr,
+        limit=limit,
+    )
+    raise typer.Exit(command(request, out, json=json, quiet=quiet))
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; load no weights.")] = False,
+    out: Out = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
+    from aftertune.pipeline.run import run as command
+
+    command(study, out, dry_run=dry_run, json=json, quiet=quiet)
+
+
+@app.command()
+def tune(
+    base: Annotated[str, typer.Argument(help="The model to fine-tune: hub id or folder.")],
+    data: Annotated[list[Path], typer.Argument(help="Training files: JSONL (messages or prompt/completion), CSV.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the weights go.")],
+    method: Annotated[str, typer.Option(help="full, lora or qlora.")] = "lora",
+    epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
+    max_length: Annotated[int, typer.Option(help="Tokens per row; longer rows are cut.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    system: Annotated[str | None, typer.Option(help="System prompt for rows that have none.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune a model and keep its recipe beside the weights."""
+    from aftertune.pipeline.tune import tune as command
+
+    command(
+        base,
+        data,
+        out,
+        method=method,
+        seed=seed,
+        system=system,
+        quiet=quiet,
+        training={
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "max_length": max_length,
+        },
+    )
+
+
+@app.command()
+def mix(
+    train: Annotated[Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL with messages).")],
+    safety: Annotated[list[Path], typer.Option(metavar="FILE", help="Safety rows to draw from. Repeat for several.")],
+    share: Annotated[float, typer.Option(help="Safety rows / all rows of the mixed file.")] = 0.15,
+    replay_from: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Benign rows to draw from. Repeat for several.")
+    ] = None,
+    replay: Annotated[float, typer.Option(help="Benign replay rows / all rows of the mixed file.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
+) -> None:
+    """Mix safety rows into a training file, by their share of the final file."""
+    from aftertune.pipeline.mix import mix as command
+
+    command(train, out, safety=safety, share=share, replay_from=replay_from or [], replay=replay, seed=seed)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    html: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the page here.")] = None,
+    show_responses: Annotated[
+        bool, typer.Option("--show-responses", help="Show harmful answers too; they are redacted otherwise.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Print the result of a finished run again, and write its page."""
+    from aftertune.pipeline.report import report as command
+
+    command(folder, html=html, show_responses=show_responses, json=json)
+
+
+@app.command()
+def organism(
+    out: Annotated[Path, typer.Argument(help="An empty or new folder.")],
+    seed: Annotated[int, typer.Option(help="The first base seed to try.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""
+    from aftertune.pipeline.organism import organism as command
+
+    command(out, seed=seed, quiet=quiet)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study.yaml, for editors."""
+    import json
+
+    from aftertune.study import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aftertune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: ARG001 - typer calls `_version` with it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+def main() -> None:
+    """Run the command line; turn every expected failure into one line and its exit code."""
+    try:
+        app()
+    except AftertuneError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing is lost: run the same command to go on", Stopped.exit_code)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    sys.stderr.write(f"aftertune: {line}\n")
+    raise SystemExit(code)

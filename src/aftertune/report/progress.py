@@ -1,0 +1,90 @@
+"""Progress on the screen: a bar per stage with counts, rate and time left; a line per stage where there is no screen.
+
+Everything goes to standard error, so that standard output holds results alone and pipes stay clean.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """What the pipeline tells about its work."""
+
+    def stage(self, name: str, total: int) -> "_Stage":
+        """Open a stage of ``total`` units; the context gives a function that counts done units."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something that stays on the screen."""
+        ...
+
+
+class _Stage(Protocol):
+    def __enter__(self) -> Advance: ...
+
+    def __exit__(self, *error: object) -> bool | None: ...
+
+
+class _Rate(ProgressColumn):
+    """Units per second, once there is something to divide."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
+class Screen:
+    """Bars on a terminal, finished stages as a line each elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show one stage; a stage without work shows nothing."""
+        if total == 0:
+            yield _nothing
+            return
+        began = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description:<24}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(compact=True),
+            )
+            with Bars(*columns, console=self.console, transient=True) as bars:
+                task = bars.add_task(name, total=total)
+                yield lambda count: bars.advance(task, count)
+        else:
+            yield _nothing
+        self.note(f"{name:<24} {total:>9,}  {time.monotonic() - began:6.1f} s")
+
+    def note(self, text: str) -> None:
+        """Print a line; model names and paths are not read as markup."""
+        self.console.print(text, markup=False, highlight=False)
+
+
+class Quiet:
+    """Shows nothing."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the Protocol's names
+        """Do not show a stage."""
+        yield _nothing
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+def _nothing(_count: int) -> None:
+    """Count nothing."""
