@@ -1,1 +1,1 @@
-"""Behaviors, templates and data sets become prompts; training rows are read, checked and mixed."""
+"""Data: training rows, the mix of safety rows into them, prompt sets, and the overlap between the two."""

@@ -1,0 +1,145 @@
+"""Reads data files of every usual shape as records with the place that each comes from, for errors that point at it."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from aftertune.errors import DataError
+
+Record = Mapping[str, Any]
+Placed = tuple[str, Record]
+"""A record and where it stands, as errors name it: ``train.jsonl, line 3``."""
+
+FIELD_LIMIT = 1 << 30
+"""Characters in one CSV field; the standard library's 131,072 is less than a long article."""
+
+
+def read_records(path: Path) -> Iterator[Placed]:
+    """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``.
+
+    JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``.
+
+    Raises:
+        DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; check the path (relative paths start at the study's folder)")
+    name = path.name.removesuffix(".gz")
+    reader = READERS.get(Path(name).suffix.lower())
+    if reader is None and path.name.endswith(".gz"):
+        reader = _lines
+    if reader is None:
+        raise DataError(f"{path}: unknown kind of file; use one of {', '.join(READERS)} (or such a file as .gz)")
+    try:
+        with _open(path) as stream:
+            yield from reader(path, stream)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
+
+
+def text_of(record: Record, column: str, where: str) -> str:
+    """Return the text in a column; an absent value counts as an empty text.
+
+    Raises:
+        DataError: no such column, or its value is not text.
+    """
+    if column not in record:
+        raise DataError(f"{where}: no column {column!r}; it has {', '.join(map(repr, record)) or 'none'}")
+    value = record[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}, {column!r}: expected text, found {type(value).__name__}")
+    if not value.isascii() and not _encodable(value):
+        raise DataError(f"{where}, {column!r}: half of a surrogate pair, which is no text; mend the escape \\ud…")
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _open(path: Path) -> TextIO:
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
+    for number, line in enumerate(stream, start=1):
+        yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
+
+
+def _jsonl(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _object(_parse(line, where), where)
+
+
+def _json(path: Path, stream: TextIO) -> Iterator[Placed]:
+    data = _parse(stream.read(), str(path))
+    if isinstance(data, dict):
+        data = _transposed(data, path)
+    if not isinstance(data, list):
+        raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
+    for number, item in enumerate(data, start=1):
+        where = f"{path}, item {number}"
+        yield where, _object(item, where)
+
+
+def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Turn an object of lists into a list of objects; lists of another length than the first say nothing of a row."""
+    columns = {name: values for name, values in data.items() if isinstance(values, list)}
+    lengths = {len(values) for values in columns.values()}
+    if len(columns) != len(data) or len(lengths) != 1:
+        raise DataError(f"{path}: expected a list of objects, or an object of equally long lists")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _csv(path: Path, stream: Iterable[str], delimiter: str = ",") -> Iterator[Placed]:
+    csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+    try:
+        for record in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in record or None in record.values():
+                raise DataError(f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header")
+            yield where, record
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: broken CSV ({error})") from error
+
+
+def _tsv(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
+    return _csv(path, stream, "\t")
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: broken JSON ({error})") from error
+
+
+def _object(item: object, where: str) -> Record:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: expected an object, found {type(item).__name__}")
+    return item
+
+
+READERS = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".txt": _lines,
+}

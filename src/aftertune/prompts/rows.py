@@ -1,0 +1,193 @@
+"""Training rows: read from every usual file shape, checked, and written as ``messages`` JSONL."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from aftertune.core.recipe import TrainingFile
+from aftertune.core.records import Message
+from aftertune.errors import DataError
+from aftertune.prompts.files import Placed, Record, read_records, text_of
+
+Row = tuple[Message, ...]
+"""A conversation that ends with the assistant's answer."""
+
+ROLES = ("system", "user", "assistant")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
+    """Read the training rows of a file (relative to ``folder``) or of the ``train`` split of a hub data set.
+
+    Each record is a row in one of these shapes: ``messages``; ``prompt`` and ``completion`` (texts, or lists of
+    messages); ``instruction``, ``input`` and ``output``; or any columns named in ``file.columns`` as ``prompt``,
+    ``completion`` and, if any, ``input``, which is put under the prompt after an empty line.
+
+    Raises:
+        DataError: names file, line, column or role, and what to do.
+    """
+    return [row for _, row in _placed_rows(file, folder)]
+
+
+def read_pools(files: Iterable[TrainingFile], folder: Path) -> dict[str, list[Row]]:
+    """Read rows by task, for draws that are balanced over tasks.
+
+    The task of a row is what stands in its column ``task`` (or the one that ``file.columns["task"]`` names); rows
+    without one form a pool under their file's name.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    pools: dict[str, list[Row]] = {}
+    for file in files:
+        column = file.columns.get("task", "task")
+        for record, row in _placed_rows(file, folder):
+            pools.setdefault(str(record.get(column) or file.path), []).append(row)
+    return pools
+
+
+def write_rows(rows: Iterable[Row], path: Path, *, tasks: Sequence[str] | None = None) -> None:
+    """Write rows as ``messages`` JSONL, with a ``task`` column if ``tasks`` are given; whole or not at all."""
+    names: Iterable[str | None] = tasks if tasks is not None else _forever_none()
+    write_lines((_line(row, task) for row, task in zip(rows, names, strict=tasks is not None)), path)
+
+
+def write_lines(lines: Iterable[str], path: Path) -> None:
+    """Write lines of text to a file that appears only when all of them are on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _forever_none() -> Iterator[None]:
+    while True:
+        yield None
+
+
+def _line(row: Row, task: str | None) -> str:
+    record: dict[str, object] = {"messages": [{"role": turn.role, "content": turn.content} for turn in row]}
+    if task is not None:
+        record["task"] = task
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
+    placed = islice(_records(file.path, folder), file.limit)
+    rows = [(record, _row(record, file.columns, where)) for where, record in placed]
+    if not rows:
+        raise DataError(f"{file.path}: no rows; a training file needs at least one")
+    return rows
+
+
+def _records(path: str, folder: Path) -> Iterator[Placed]:
+    local = folder / path
+    if local.exists() or not HUB_ID.fullmatch(path):
+        return read_records(local)
+    return _hub_records(path)
+
+
+def _hub_records(name: str) -> Iterator[Placed]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError(f"{name}: hub data sets need the package: pip install 'aftertune[local]'") from error
+    try:
+        data = load_dataset(name, split="train")
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{name}: no such file, and not to be had from the hub either ({reason})") from error
+    for number, record in enumerate(data, start=1):
+        yield f"{name}, row {number}", record
+
+
+def _row(record: Record, columns: Mapping[str, str], where: str) -> Row:
+    row = _shape(record, columns, where)(record, columns, where)
+    _check(row, where)
+    return row
+
+
+def _shape(record: Record, columns: Mapping[str, str], where: str) -> "Callable[[Record, Mapping[str, str], str], Row]":
+    if columns.keys() & {"prompt", "completion"}:
+        return _mapped
+    for key, shape in SHAPES.items():
+        if key in record:
+            return shape
+    found = ", ".join(map(repr, record)) or "none"
+    raise DataError(
+        f"{where}: needs 'messages', 'prompt' and 'completion', or 'instruction' and 'output', but has the columns "
+        f"{found}; name them with columns: {{prompt: ..., completion: ...}}"
+    )
+
+
+def _messages(record: Record, _columns: Mapping[str, str], where: str) -> Row:
+    return _turns(record["messages"], "messages", where)
+
+
+def _prompt_completion(record: Record, columns: Mapping[str, str], where: str) -> Row:
+    if "completion" not in record:
+        raise DataError(f"{where}: 'prompt' without 'completion'")
+    prompt, completion = record["prompt"], record["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _turns(prompt, "prompt", where) + _turns(completion, "completion", where)
+    return _mapped(record, columns, where)
+
+
+def _alpaca(record: Record, _columns: Mapping[str, str], where: str) -> Row:
+    names = {"prompt": "instruction", "completion": "output"}
+    return _mapped(record, names | ({"input": "input"} if "input" in record else {}), where)
+
+
+def _mapped(record: Record, columns: Mapping[str, str], where: str) -> Row:
+    prompt = text_of(record, columns.get("prompt", "prompt"), where)
+    completion = text_of(record, columns.get("completion", "completion"), where)
+    extra = text_of(record, columns["input"], where) if "input" in columns else ""
+    asked = f"{prompt}\n\n{extra}" if extra.strip() else prompt
+    return Message(role="user", content=asked), Message(role="assistant", content=completion)
+
+
+SHAPES: Mapping[str, Callable[[Record, Mapping[str, str], str], Row]] = {
+    "messages": _messages,
+    "prompt": _prompt_completion,
+    "instruction": _alpaca,
+}
+
+
+def _turns(value: object, column: str, where: str) -> Row:
+    if not isinstance(value, list):
+        raise DataError(f"{where}, {column!r}: expected a list of messages, found {type(value).__name__}")
+    return tuple(_turn(item, f"{where}, {column}[{number}]") for number, item in enumerate(value))
+
+
+def _turn(item: object, where: str) -> Message:
+    if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
+        raise DataError(f"{where}: a message needs 'role' and 'content'")
+    role = item["role"]
+    if role not in ROLES:
+        raise DataError(f"{where}: role {role!r}; use one of {', '.join(ROLES)}")
+    return Message(role=role, content=text_of(item, "content", where))
+
+
+def _check(row: Row, where: str) -> None:
+    turns = row[1:] if row and row[0].role == "system" else row
+    for number, turn in enumerate(turns):
+        expected = ("user", "assistant")[number % 2]
+        if turn.role != expected:
+            raise DataError(
+                f"{where}: turn {number + 1} is {turn.role!r} where {expected!r} is due; an optional system turn comes "
+                "first, then user and assistant take turns"
+            )
+        if not turn.content.strip():
+            what = "question" if turn.role == "user" else "answer"
+            raise DataError(f"{where}: empty {what} ({turn.role} turn); fill it or remove the row")
+    if not turns or turns[-1].role != "assistant":
+        raise DataError(f"{where}: the last turn must be the assistant's answer; there is nothing to learn without it")
