@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from aftertune.errors import DataError
+from aftertune.prompts.exclusions import names_child_exploitation
 from aftertune.prompts.overlap import normalise
 from aftertune.prompts.rows import Row
 
@@ -25,7 +26,8 @@ class Mixed:
     by_task: Mapping[str, int]
     """Safety rows drawn from each task's pool."""
     duplicates: int
-    """Safety and replay rows that were left out of the draw: their question stands in the user's rows."""
+    """Safety and replay rows that were left out of the draw: they repeat each other or a question of the user's rows,
+    or no loader lets them through."""
     repeated: int
     """Rows that were drawn again because a pool was too small."""
     notes: tuple[str, ...] = ()
@@ -120,8 +122,9 @@ def _draw(pool: Pool, count: int, known: set[str], rng: random.Random, name: str
 
 
 def _fresh(rows: Sequence[Row], known: set[str]) -> list[Row]:
-    """Return the rows whose question the user's rows lack, each conversation once."""
-    return list(dict.fromkeys(row for row in rows if _question(row) not in known))
+    """Return the rows whose question the user's rows lack, each conversation once, without those no loader lets in."""
+    fresh = dict.fromkeys(row for row in rows if _question(row) not in known)
+    return [row for row in fresh if not names_child_exploitation(*(turn.content for turn in row))]
 
 
 def _take(rows: Sequence[Row], count: int, rng: random.Random) -> list[Row]:

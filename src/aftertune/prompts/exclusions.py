@@ -1,0 +1,25 @@
+"""What no loader lets through: rows about the sexual exploitation of children."""
+
+import re
+
+_CHILD = (
+    r"child(?:ren)?|kids?|minors?|under-?\s?aged?|infants?|toddlers?|bab(?:y|ies)|pre-?teens?|teen(?:age|ager|agers|aged|s)?"
+    r"|schoolgirls?|schoolboys?|(?:little|young) (?:girls?|boys?)|\d{1,2}[- ]year[- ]olds?|enfants?|mineure?s?|fillettes?"
+)
+_SEXUAL = (
+    r"sex(?:ual|ually|ting|y)?|porn\w*|nudes?|nudity|naked|erotic\w*|molest\w*|grooming|groomed|rap(?:e|ed|ing)|lewd"
+    r"|fondl\w*|incest\w*|sexuel\w*|érotique\w*"
+)
+_WITHIN = r"\W+(?:\w+\W+){0,8}?"
+"""At most eight words between the two: farther apart they seldom speak of each other."""
+
+_PATTERN = re.compile(
+    rf"\b(?:p(?:a)?edophil\w*|pédophil\w*|csam|child exploitation|lolicon|shotacon"
+    rf"|(?:{_CHILD}){_WITHIN}(?:{_SEXUAL})|(?:{_SEXUAL}){_WITHIN}(?:{_CHILD}))\b",
+    re.IGNORECASE,
+)
+
+
+def names_child_exploitation(*texts: str) -> bool:
+    """Return whether a text speaks of children and sex in one breath; errs on the side of dropping a row."""
+    return any(_PATTERN.search(text) for text in texts)
