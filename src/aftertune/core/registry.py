@@ -18,7 +18,12 @@ GROUP = "aftertune.plugins"
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {"rules": "aftertune.judge.rules:refusal_rules"},
     "guard": {},
-    "scorer": {},
+    "scorer": {
+        "chrf": "aftertune.judge.scores:chrf",
+        "exact": "aftertune.judge.scores:exact_match",
+        "labels": "aftertune.judge.scores:label_accuracy",
+        "parses": "aftertune.judge.scores:parse_rate",
+    },
     "prompts": {},
 }
 

@@ -1,1 +1,1 @@
-"""Judges decide what a response did; coherence and task scores are read beside them."""
+"""Readings of a response: what it did (verdict), whether it is coherent, how well it did its task (scores)."""
