@@ -1,0 +1,137 @@
+"""Changes and other differences, paired over behaviors: their intervals, and the tests that invert them."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from aftertune.measure.crossed import Matrix, TwoWay, effective_n, quantiles, two_way
+from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
+
+
+class Contrast(Protocol):
+    """A difference with intervals of any level; tests are their inversion, so the two never disagree."""
+
+    @property
+    def estimate(self) -> float:
+        """The difference."""
+        ...
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mover:
+    """The paired change of a rate: two Wilson intervals on effective n, joined with their correlation."""
+
+    tuned: TwoWay
+    base: TwoWay
+    r: float
+    tuned_responses: float
+    base_responses: float
+
+    @property
+    def estimate(self) -> float:
+        """The change."""
+        return self.tuned.mean - self.base.mean
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval."""
+        tuned = wilson(self.tuned.mean, effective_n(self.tuned, self.tuned_responses, alpha), alpha)
+        base = wilson(self.base.mean, effective_n(self.base, self.base_responses, alpha), alpha)
+        return join(self.tuned.mean, tuned, self.base.mean, base, self.r)
+
+
+def mover(tuned: Matrix, base: Matrix, tuned_responses: float, base_responses: float) -> Mover:
+    """Return the change from ``base`` (n x 1) to ``tuned`` (n x S), rows paired.
+
+    Args:
+        tuned: rates per behavior and training seed.
+        base: rates per behavior, one column.
+        tuned_responses: all responses behind ``tuned``: the cap of its effective sample size.
+        base_responses: the same of ``base``.
+
+    Source: Zou and Donner (2008), Stat Med 27:1693, on the effective sample sizes of `effective_n`.
+    """
+    x, y = two_way(tuned), two_way(base)
+    r = 0.0
+    if 0 < x.variance < math.inf and 0 < y.variance < math.inf:
+        rows = tuned.mean(axis=1)
+        covariance = float(((rows - rows.mean()) * (base[:, 0] - base.mean())).sum()) / (len(rows) - 1)
+        r = min(1.0, max(-1.0, covariance / len(rows) / math.sqrt(x.variance * y.variance)))
+    return Mover(tuned=x, base=y, r=r, tuned_responses=tuned_responses, base_responses=base_responses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table2x2:
+    """The paired change of a rate with one response per behavior and arm: Newcombe's method 10."""
+
+    a: int
+    b: int
+    c: int
+    e: int
+
+    @property
+    def n(self) -> int:
+        """The number of pairs."""
+        return self.a + self.b + self.c + self.e
+
+    @property
+    def estimate(self) -> float:
+        """The change."""
+        return (self.b - self.c) / self.n
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval."""
+        return newcombe(self.a, self.b, self.c, self.e, alpha)
+
+
+def table_2x2(tuned: Matrix, base: Matrix) -> Table2x2:
+    """Return the 2 x 2 table of two n x 1 matrices of zeros and ones."""
+    yes, was = tuned[:, 0] > 0.5, base[:, 0] > 0.5
+    both, only = int((yes & was).sum()), int((yes & ~was).sum())
+    lost = int((~yes & was).sum())
+    return Table2x2(a=both, b=only, c=lost, e=len(yes) - both - only - lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanT:
+    """The mean of any per-cell contrast (score, change of a score, difference in differences): two-way t."""
+
+    x: TwoWay
+
+    @property
+    def estimate(self) -> float:
+        """The mean."""
+        return self.x.mean
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval.
+
+        Where all cells are equal the half width is Wilson's upper limit for none of n: no variance seen is not no
+        variance.
+        """
+        if self.x.variance > 0:
+            half = quantiles(alpha, self.x.df)[1] * math.sqrt(self.x.variance)
+        else:
+            half = wilson(0.0, self.x.behaviors, alpha)[1]
+        return self.x.mean - half, self.x.mean + half
+
+
+def p_value(contrast: Contrast, null: float = 0.0) -> float:
+    """Return the smallest alpha whose 1 - alpha interval excludes ``null`` (two-sided)."""
+    if contrast.estimate == null:
+        return 1.0
+    side, sign = (0, 1.0) if contrast.estimate > null else (1, -1.0)
+
+    def excluded(log_alpha: float) -> bool:
+        return sign * (contrast.interval(math.exp(log_alpha))[side] - null) > 0
+
+    return math.exp(bisect(excluded, math.log(1e-15), math.log(1 - 1e-12)))
+
+
+def p_above(contrast: Contrast, delta: float) -> float:
+    """Return the one-sided p-value against "the difference is at most ``delta``"."""
+    two_sided = p_value(contrast, delta)
+    return two_sided / 2 if contrast.estimate > delta else 1 - two_sided / 2

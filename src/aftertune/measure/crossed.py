@@ -1,0 +1,99 @@
+"""Behaviors crossed with training seeds: the variance of a mean, and Wilson's interval on it.
+
+Every matrix is n x S: one row a behavior (templates and samples already averaged inside it), one column a training
+seed. A base has one column. The formulas and what they cover in simulation are those of the project's statistics
+specification; the sources are named at each function.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from aftertune.measure.intervals import Bounds, wilson
+
+Matrix = NDArray[np.float64]
+_NOTHING = 1e-20
+"""Variances below this are rounding errors of equal cells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoWay:
+    """The mean of an n x S matrix with the variance that new behaviors and new seeds give it."""
+
+    mean: float
+    variance: float
+    """Of the mean; infinite for a single behavior, which says nothing about others."""
+    df: float
+    behaviors: int
+    seeds: int
+    ms_behaviors: float
+    ms_seeds: float
+    ms_interaction: float
+
+
+def two_way(x: Matrix) -> TwoWay:
+    """Return the random-effects ANOVA variance of the mean of ``x`` with Satterthwaite's degrees of freedom.
+
+    Source: generalizability theory (Brennan, 2001), with negative components truncated by the maximum. For S = 1 it is
+    the variance over behaviors, which equals the cluster-robust CR2 in this design.
+    """
+    n, s = x.shape
+    mean = float(x.mean())
+    rows, columns = x.mean(axis=1), x.mean(axis=0)
+    msp = s * float(((rows - mean) ** 2).sum()) / (n - 1) if n > 1 else math.inf
+    mss = n * float(((columns - mean) ** 2).sum()) / (s - 1) if s > 1 else 0.0
+    residual = x - rows[:, None] - columns[None, :] + mean
+    msi = float((residual**2).sum()) / ((n - 1) * (s - 1)) if n > 1 and s > 1 else 0.0
+    variance, df = (math.inf, 1.0) if n == 1 else _variance_and_df(msp, mss, msi, n, s)
+    return TwoWay(
+        mean=_snap(mean),
+        variance=variance,
+        df=df,
+        behaviors=n,
+        seeds=s,
+        ms_behaviors=msp,
+        ms_seeds=mss,
+        ms_interaction=msi,
+    )
+
+
+def _variance_and_df(msp: float, mss: float, msi: float, n: int, s: int) -> tuple[float, float]:
+    if s == 1:
+        variance, df = msp / n, n - 1.0
+    else:
+        total = max(msp + mss - msi, msp, mss)
+        spread = msp**2 / (n - 1) + mss**2 / (s - 1) + msi**2 / ((n - 1) * (s - 1))
+        df = total**2 / spread if spread > 0 else n - 1.0
+        variance, df = total / (n * s), min(max(df, s - 1.0), max(n, s) - 1.0)
+    return (variance if variance > _NOTHING else 0.0), df
+
+
+def _snap(mean: float) -> float:
+    """Return exactly 0 or 1 for means that differ from them by rounding alone."""
+    return float(round(mean)) if abs(mean - round(mean)) < 1e-12 else mean
+
+
+def quantiles(alpha: float, df: float) -> tuple[float, float]:
+    """Return the upper alpha / 2 quantiles of the normal and of Student's t with ``df`` degrees of freedom."""
+    return -float(ndtri(alpha / 2)), -float(stdtrit(df, alpha / 2))
+
+
+def effective_n(x: TwoWay, responses: float, alpha: float = 0.05) -> float:
+    """Return the number of independent yes/no draws whose mean would vary as much, shrunk for few degrees of freedom.
+
+    Never more than the responses themselves. Source: Korn and Graubard (1998), Survey Methodology 24:193.
+    """
+    inside = 0 < x.mean < 1 and x.variance > 0
+    size = x.mean * (1 - x.mean) / x.variance if inside else x.behaviors
+    z, t = quantiles(alpha, x.df)
+    return max(1.0, min(size, responses) * (z / t) ** 2)
+
+
+def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
+    """Return Wilson's interval on the effective sample size; plain Wilson with one response per behavior and seed 1."""
+    if x.seeds == 1 and responses == x.behaviors:
+        return wilson(x.mean, x.behaviors, alpha)
+    return wilson(x.mean, effective_n(x, responses, alpha), alpha)

@@ -1,0 +1,115 @@
+"""Intervals and tests for one checkpoint: a proportion, and a paired 2 x 2 table.
+
+The table's cells are named as in the literature: ``a`` both, ``b`` only the fine-tune, ``c`` only the base, ``e``
+neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided unless a name says ``above``.
+"""
+
+import math
+from collections.abc import Callable
+
+from scipy.special import bdtr, ndtr, ndtri
+
+Bounds = tuple[float, float]
+
+
+def wilson(share: float, n: float, alpha: float = 0.05) -> Bounds:
+    """Return Wilson's score interval of a proportion; ``n`` may be an effective, fractional sample size.
+
+    Source: Wilson (1927); equation in Newcombe (1998a), Stat Med 17:857, method 3.
+    """
+    z = -float(ndtri(alpha / 2))
+    shrink = 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / shrink
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
+    low = 0.0 if share <= 0 else max(0.0, middle - half)
+    high = 1.0 if share >= 1 else min(1.0, middle + half)
+    return low, high
+
+
+def newcombe(a: int, b: int, c: int, e: int, alpha: float = 0.05) -> Bounds:
+    """Return the interval of a paired difference of proportions.
+
+    Source: Newcombe (1998b), Stat Med 17:2635, method 10 (Wilson limits joined with a corrected phi).
+    """
+    n = a + b + c + e
+    tuned, base = (a + b) / n, (a + c) / n
+    low1, high1 = wilson(tuned, n, alpha)
+    low0, high0 = wilson(base, n, alpha)
+    return join(tuned, (low1, high1), base, (low0, high0), _phi(a, b, c, e))
+
+
+def _phi(a: int, b: int, c: int, e: int) -> float:
+    margins = (a + b) * (c + e) * (a + c) * (b + e)
+    if margins == 0:
+        return 0.0
+    cross = a * e - b * c
+    n = a + b + c + e
+    corrected = max(cross - n / 2, 0.0) if cross > 0 else cross
+    return corrected / math.sqrt(margins)
+
+
+def join(tuned: float, limits1: Bounds, base: float, limits0: Bounds, r: float) -> Bounds:
+    """Join the intervals of two proportions with correlation ``r`` into one of their difference (MOVER).
+
+    Source: Zou and Donner (2008), Stat Med 27:1693; Newcombe's method 10 is the case r = phi.
+    """
+    down, up = tuned - limits1[0], limits1[1] - tuned
+    base_down, base_up = base - limits0[0], limits0[1] - base
+    low = tuned - base - math.sqrt(max(0.0, down**2 - 2 * r * down * base_up + base_up**2))
+    high = tuned - base + math.sqrt(max(0.0, up**2 - 2 * r * up * base_down + base_down**2))
+    return max(low, -1.0), min(high, 1.0)
+
+
+def mcnemar(b: int, c: int, *, mid: bool = True) -> float:
+    """Return the p-value of no difference: McNemar's exact test, or its mid-p version.
+
+    Source: Fagerland, Lydersen and Laake (2013), BMC Med Res Methodol 13:91.
+    """
+    n = b + c
+    if n == 0:
+        return 1.0
+    smaller = min(b, c)
+    point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding of the ratio
+    tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
+    if not mid:
+        return tail
+    return 1 - point / 2 if b == c else tail - point
+
+
+def tango_score(b: int, c: int, n: int, delta: float) -> float:
+    """Return Tango's score statistic of a paired difference ``delta``; standard normal under it.
+
+    Source: Tango (1998), Stat Med 17:891.
+    """
+    linear = -b - c + (2 * n - b + c) * delta
+    constant = -c * delta * (1 - delta)
+    q = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    distance = b - c - n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)
+
+
+def tango(b: int, c: int, n: int, alpha: float = 0.05) -> Bounds:
+    """Return Tango's score interval of a paired difference: all ``delta`` whose score lies within the quantiles."""
+    z = -float(ndtri(alpha / 2))
+    low = -1.0 if tango_score(b, c, n, -1 + 1e-12) <= z else bisect(lambda x: tango_score(b, c, n, x) <= z, -1.0, 1.0)
+    high = 1.0 if tango_score(b, c, n, 1 - 1e-12) >= -z else bisect(lambda x: tango_score(b, c, n, x) < -z, -1.0, 1.0)
+    return low, high
+
+
+def tango_above(b: int, c: int, n: int, delta: float) -> float:
+    """Return the one-sided p-value against "the difference is at most ``delta``"."""
+    return float(ndtr(-tango_score(b, c, n, delta)))
+
+
+def bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return where ``holds`` turns from false to true between ``low`` and ``high`` (monotone; 60 halvings)."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
