@@ -139,9 +139,9 @@ def _identify(text: str) -> tuple[str, float]:
 @cache
 def _identifier() -> Any:
     try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # the package loads its model at import
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise PluginError(
             "the language check needs py3langid: pip install 'aftertune[report]', or set coherence: {language: false}"
         ) from error
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.metadata import version
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import JudgeJob
@@ -45,7 +46,7 @@ def chrf(tools: Tools, *, task: str = "translation") -> TaskScore:
             return None
         return float(metric.sentence_score(job.response, [job.reference]).score) / 100
 
-    return TaskScore(f"chrf-1-{task}-{metric.get_signature().format(short=True)}", score)
+    return TaskScore(f"chrf-1-{task}-sacrebleu-{version('sacrebleu')}", score)
 
 
 def label_accuracy(tools: Tools) -> TaskScore:
