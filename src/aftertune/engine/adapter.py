@@ -1,0 +1,38 @@
+"""Whether an adapter belongs on a base: by weights hash where that is recorded, else by name."""
+
+from pathlib import Path
+
+from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, read_json
+from aftertune.engine.weights import weights_sha256
+from aftertune.errors import ModelError
+
+RECIPE = "recipe.json"
+"""The recipe that `aftertune.tune` writes beside the weights."""
+
+
+def check_base(adapter: Adapter, base: Checkpoint) -> None:
+    """See that an adapter was trained on this base.
+
+    Raises:
+        ModelError: it was trained on another one.
+    """
+    recorded = _recorded_hash(adapter)
+    if recorded is not None:
+        if recorded != weights_sha256(base.folder):
+            raise ModelError(
+                f"adapter {adapter.name!r} was trained on other weights than {base.name!r} "
+                f"({RECIPE} records {recorded[:12]}…); give the base that it was trained on"
+            )
+        return
+    name = str(read_json(adapter.name, adapter.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
+    if name and Path(name).name != Path(base.name).name:
+        raise ModelError(f"adapter {adapter.name!r} was trained on {name!r}, not on {base.name!r}; give that base")
+
+
+def _recorded_hash(adapter: Adapter) -> str | None:
+    file = adapter.folder / RECIPE
+    if not file.is_file():
+        return None
+    identity = read_json(adapter.name, file).get("base_identity")
+    recorded = identity.get("weights") if isinstance(identity, dict) else None
+    return str(recorded) if recorded else None

@@ -1,0 +1,204 @@
+"""Weights in memory: one base at a time, its adapters switched on and off on it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aftertune.engine.batching import Capacity
+from aftertune.engine.quiet import quiet
+from aftertune.errors import ModelError
+
+MAX_ADAPTERS = 8
+"""Adapters kept in memory with their base; the one used longest ago leaves first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model computes and in which number format, as torch names them (``cuda``, ``bfloat16``)."""
+
+    device: str
+    dtype: str
+
+    @classmethod
+    def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
+        """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU."""
+        import torch
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "float32" if device == "cpu" else "bfloat16"
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ModelError(f"dtype {dtype!r} is unknown; use auto, float32, bfloat16 or float16")
+        return cls(device, dtype)
+
+
+def load_model(
+    name: str,
+    folder: Path,
+    placement: Placement,
+    *,
+    trust_remote_code: bool = False,
+    quantization_config: object | None = None,
+) -> Any:
+    """Load a causal language model from safetensors.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or some of the model's tensors are not among them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet():
+            load: Any = AutoModelForCausalLM.from_pretrained  # its type does not know output_loading_info
+            model, report = load(
+                folder,
+                dtype=getattr(torch, placement.dtype),
+                device_map={"": placement.device},
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                quantization_config=quantization_config,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"model {name!r}: {len(missing)} tensors are missing from its weights, {missing[0]} first")
+    return model
+
+
+class Loader:
+    """Holds the loaded base. Asking for another one frees it first."""
+
+    def __init__(self, placement: Placement, *, threads: int | None = None, trust_remote_code: bool = False) -> None:
+        self.placement = placement
+        self._threads = threads
+        self._trust_remote_code = trust_remote_code
+        self._base: Path | None = None
+        self._model: Any = None
+        self._peft: Any = None
+        self._adapters: dict[Path, str] = {}
+        self._loaded = 0
+
+    @contextmanager
+    def using(self, name: str, base: Path, adapter: Path | None) -> Iterator[Any]:
+        """Give the transformers model of a base with one adapter, or with none, switched on."""
+        self._load_base(name, base)
+        if adapter is not None:
+            self._activate(name, adapter)
+        if adapter is None and self._peft is not None:
+            with self._peft.disable_adapter():
+                yield self._model
+        else:
+            yield self._model
+
+    def free(self) -> None:
+        """Drop base and adapters from memory."""
+        import torch
+
+        self._base = self._model = self._peft = None
+        self._adapters = {}
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _load_base(self, name: str, base: Path) -> None:
+        import torch
+        from transformers import GenerationConfig
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        if self._base == base:
+            return
+        self.free()
+        self._model = load_model(name, base, self.placement, trust_remote_code=self._trust_remote_code).eval()
+        # All decoding settings are given at the call, where they are part of the key.
+        make: Any = GenerationConfig  # untyped there
+        self._model.generation_config = make()
+        self._base = base
+
+    def _activate(self, name: str, adapter: Path) -> None:
+        label = self._adapters.pop(adapter, None)
+        if label is None:
+            label = self._add_adapter(name, adapter)
+        self._adapters[adapter] = label
+        self._peft.set_adapter(label)
+        self._peft.eval()
+        while len(self._adapters) > MAX_ADAPTERS:
+            oldest = next(iter(self._adapters))
+            self._peft.delete_adapter(self._adapters.pop(oldest))
+
+    def _add_adapter(self, name: str, adapter: Path) -> str:
+        from peft import PeftConfig, PeftModel
+
+        label = f"adapter_{self._loaded}"
+        self._loaded += 1
+        try:
+            if PeftConfig.from_pretrained(str(adapter)).is_prompt_learning:
+                raise ModelError(f"adapter {name!r}: prompt-learning adapters cannot share a base; use LoRA")
+            with quiet():
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(self._model, str(adapter), adapter_name=label)
+                else:
+                    self._peft.load_adapter(str(adapter), adapter_name=label)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"adapter {name!r} cannot be put on its base ({reason})") from error
+        return label
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where the weights of one model are: a base and perhaps an adapter, in the memory that `loader` keeps."""
+
+    name: str
+    base: Path
+    adapter: Path | None
+    loader: Loader
+
+    def using(self) -> AbstractContextManager[Any]:
+        """Give the transformers model with these weights, loading what is not in memory."""
+        return self.loader.using(self.name, self.base, self.adapter)
+
+
+def capacity(model: Any, placement: Placement, *, all_logits: bool = False) -> Capacity:
+    """Say how much of a batch fits, from the model's shape and the memory that is free.
+
+    Args:
+        model: a transformers model.
+        placement: where it is.
+        all_logits: whether the logits of every position are kept (likelihoods), not of the last one only (generation).
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    size = torch.finfo(getattr(torch, placement.dtype)).bits // 8
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * head * size
+    activations = 20 * config.hidden_size * size
+    logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Capacity(
+        token_bytes=kept + activations + (logits if all_logits else 0),
+        row_bytes=0 if all_logits else logits,
+        memory=_free_memory(placement.device),
+        token_work=2.0 * parameters if placement.device == "cpu" else 0.0,
+    )
+
+
+def _free_memory(device: str) -> float:
+    """Return the bytes that a batch may take: most of what is free on a GPU, an eighth of a shared memory."""
+    import torch
+
+    if device.startswith("cuda"):
+        return 0.8 * float(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8

@@ -1,0 +1,217 @@
+"""The engine for models on this machine: transformers checkpoints and PEFT adapters."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from typing import Any
+
+from aftertune.core.ids import Key, content_key
+from aftertune.core.protocols import Answer
+from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
+from aftertune.engine.batching import Capacity, in_batches
+from aftertune.engine.decoding import CheckpointDefaults
+from aftertune.engine.loading import Weights, capacity
+from aftertune.engine.quiet import quiet
+from aftertune.engine.rendering import Renderer
+from aftertune.engine.sampling import GumbelSampler, request_seed
+from aftertune.engine.scoring import ScoredRow, answer_logprobs, next_token_logprobs, pad_left
+from aftertune.errors import EngineError
+
+_WINDOW = 8192
+"""Jobs that are sorted by length together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A job with its input tokens; ``decoding`` has its token limit cut to the model's context."""
+
+    job: GenerateJob
+    tokens: list[int]
+    decoding: Decoding
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens) + self.decoding.max_new_tokens
+
+
+class LocalEngine:
+    """A checkpoint, or an adapter on one; see `aftertune.core.protocols.Engine`.
+
+    Attributes:
+        name: for messages and tables.
+        identity: engine, hashes of weights, adapter and tokenizer, dtype, quantisation.
+        template_sha256: hash of the chat template.
+    """
+
+    def __init__(self, name: str, identity: Mapping[str, object], weights: Weights, renderer: Renderer) -> None:
+        self.name = name
+        self.identity = identity
+        self._weights = weights
+        self._renderer = renderer
+        self._device = weights.loader.placement.device
+        self._defaults = CheckpointDefaults(name, weights.base, renderer.end_tokens)
+        self._capacities: dict[bool, Capacity] = {}
+
+    @property
+    def template_sha256(self) -> str:
+        """Hash of the chat template."""
+        return self._renderer.template_sha256
+
+    def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
+        """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
+        common = content_key(dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample).hex()
+        return [content_key("call", common, tokens) for tokens in self._renderer.prompts(conversations)]
+
+    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
+
+        An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
+        attempt ``out_of_memory``, one whose prompt fills the model's context ``too_long``.
+        """
+        jobs = iter(jobs)
+        while window := list(islice(jobs, _WINDOW)):
+            rows = self._rows(window)
+            for row in rows:
+                if row.decoding.max_new_tokens < 1:
+                    yield row.job.key, Attempt(reason="too_long", detail=f"{len(row.tokens)} input tokens")
+            fitting = sorted((row for row in rows if row.decoding.max_new_tokens >= 1), key=_settings)
+            for _, group in groupby(fitting, key=_settings):
+                yield from self._generate_alike(list(group))
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return the share of unknown tokens in ``texts``, in [0, 1]; 0.0 where the tokenizer knows every text."""
+        unknown = self._renderer.tokenizer.unk_token_id
+        tokens = [token for row in self._renderer.tokens(texts) for token in row]
+        return sum(token == unknown for token in tokens) / len(tokens) if tokens else 0.0
+
+    def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
+        """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns)."""
+        tokens = self._choice_tokens(choices)
+        rendered = self._renderer.prompts(prompts)
+        if all(len(choice) == 1 for choice in tokens):
+            singles = [choice[0] for choice in tokens]
+            rows = [ScoredRow(i, prompt, [0]) for i, prompt in enumerate(rendered)]
+            return self._score(rows, lambda model, batch, device: next_token_logprobs(model, batch, singles, device))
+        pairs = [(prompt, choice) for prompt in rendered for choice in tokens]
+        rows = [ScoredRow(i, *pair) for i, pair in enumerate(pairs)]
+        sums = [sum(logprobs) for logprobs in self._score(rows, answer_logprobs)]
+        return [sums[i : i + len(tokens)] for i in range(0, len(sums), len(tokens))]
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Return the mean negative log-likelihood per token (nats) of each answer; NaN for an answer without tokens."""
+        prompts = self._renderer.prompts([messages for messages, _ in pairs])
+        answers = self._renderer.tokens([answer for _, answer in pairs])
+        rows = [
+            ScoredRow(i, prompt, answer)
+            for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+            if answer
+        ]
+        means = [float("nan")] * len(pairs)
+        for row, logprobs in zip(rows, self._score(rows, answer_logprobs), strict=True):
+            means[row.index] = -sum(logprobs) / len(logprobs)
+        return means
+
+    def close(self) -> None:
+        """Free the weights; they load again at the next call that needs them."""
+        self._weights.loader.free()
+
+    def _rows(self, jobs: Sequence[GenerateJob]) -> list[_Row]:
+        rendered = self._renderer.prompts([job.messages for job in jobs])
+        return [
+            _Row(
+                job, tokens, replace(job.decoding, max_new_tokens=self._room(len(tokens), job.decoding.max_new_tokens))
+            )
+            for job, tokens in zip(jobs, rendered, strict=True)
+        ]
+
+    def _room(self, prompt_tokens: int, wanted: int) -> int:
+        context = self._defaults.context
+        return wanted if context is None else min(wanted, context - prompt_tokens)
+
+    def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
+        """Answer rows of equal temperature, top-p, top-k and token limit."""
+        for row, answer in in_batches(rows, self._capacity(all_logits=False), self._generate_batch):
+            too_big = Attempt(reason="out_of_memory", detail=f"{row.length} tokens in a batch of one")
+            yield row.job.key, answer or too_big
+
+    def _generate_batch(self, rows: list[_Row]) -> list[Response]:
+        import torch
+
+        decoding = rows[0].decoding
+        with self._weights.using() as model, torch.inference_mode(), quiet():
+            tokens, mask = pad_left([row.tokens for row in rows], self._device)
+            output = model.generate(
+                input_ids=tokens,
+                attention_mask=mask,
+                generation_config=self._generation_config(decoding),
+                logits_processor=self._sampler(rows, tokens.shape[1]),
+            )
+        new = output[:, tokens.shape[1] :].tolist()
+        return [self._response(len(row.tokens), drawn) for row, drawn in zip(rows, new, strict=True)]
+
+    def _generation_config(self, decoding: Decoding) -> Any:
+        """Return a greedy configuration: a draw is the argmax after `GumbelSampler`."""
+        from transformers import GenerationConfig
+
+        make: Any = GenerationConfig  # untyped there
+        return make(
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=self._defaults.end_tokens or None,
+            pad_token_id=self._renderer.pad_token,
+            **self._defaults.extra,
+        )
+
+    def _sampler(self, rows: Sequence[_Row], prompt_length: int) -> list[Any]:
+        if rows[0].decoding.temperature == 0.0:
+            return []
+        seeds = [request_seed(row.decoding.seed, row.tokens, row.job.sample) for row in rows]
+        return [GumbelSampler(rows[0].decoding, seeds, prompt_length, self._device)]
+
+    def _response(self, prompt_tokens: int, drawn: list[int]) -> Response:
+        """Cut the drawn tokens after the first end token and say why they end there."""
+        ends = set(self._defaults.end_tokens)
+        end = next((i for i, token in enumerate(drawn) if token in ends), None)
+        kept = drawn if end is None else drawn[:end]
+        text = self._renderer.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Response(
+            text=text,
+            finish_reason=FinishReason.LENGTH if end is None else FinishReason.STOP,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(drawn) if end is None else end + 1,
+        )
+
+    def _choice_tokens(self, choices: Sequence[str]) -> list[list[int]]:
+        tokens = self._renderer.tokens(choices)
+        empty = [choice for choice, ids in zip(choices, tokens, strict=True) if not ids]
+        if empty or not choices:
+            raise EngineError(f"model {self.name!r}: cannot score the choices {list(choices)!r}, one has no tokens")
+        return tokens
+
+    def _score(self, rows: Sequence[ScoredRow], score: Any) -> list[list[float]]:
+        """Score rows in batches, longest first, and return the results in the order of the rows."""
+
+        def run(batch: list[ScoredRow]) -> list[list[float]]:
+            with self._weights.using() as model:
+                results: list[list[float]] = score(model, batch, self._device)
+            return results
+
+        found: dict[int, list[float]] = {}
+        for row, result in in_batches(rows, self._capacity(all_logits=True), run) if rows else ():
+            if result is None:
+                raise EngineError(f"model {self.name!r}: a text of {row.length} tokens does not fit in memory")
+            found[row.index] = result
+        return [found[row.index] for row in rows]
+
+    def _capacity(self, *, all_logits: bool) -> Capacity:
+        """Return what fits; what running out of memory has taught is kept."""
+        if all_logits not in self._capacities:
+            with self._weights.using() as model:
+                self._capacities[all_logits] = capacity(model, self._weights.loader.placement, all_logits=all_logits)
+        return self._capacities[all_logits]
+
+
+def _settings(row: _Row) -> tuple[float, float, int, int]:
+    """Return what the rows of a batch must share; the seed and the sample are each row's own."""
+    decoding = row.decoding
+    return decoding.temperature, decoding.top_p, decoding.top_k, decoding.max_new_tokens

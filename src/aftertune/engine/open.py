@@ -1,0 +1,108 @@
+"""Opens each model reference once."""
+
+from types import TracebackType
+from typing import Self
+
+from aftertune.engine.adapter import check_base
+from aftertune.engine.loading import Loader, Placement, Weights
+from aftertune.engine.local import LocalEngine
+from aftertune.engine.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
+from aftertune.engine.rendering import Renderer
+from aftertune.engine.weights import adapter_sha256, weights_sha256
+from aftertune.errors import ModelError
+
+
+class Engines:
+    """All models of a run. One base is in memory at a time, together with the adapters that were used on it.
+
+    Args:
+        threads: CPU threads for torch, set when weights load; None leaves torch's own choice.
+        device: ``auto`` (CUDA, else MPS, else CPU) or a torch device.
+        dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU) or a torch dtype.
+        trust_remote_code: run code that a checkpoint brings along.
+    """
+
+    def __init__(
+        self, *, threads: int | None = None, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+    ) -> None:
+        self._threads = threads
+        self._trust_remote_code = trust_remote_code
+        self._wanted = (device, dtype)
+        self._loader: Loader | None = None
+        self._opened: dict[tuple[str, str | None], LocalEngine] = {}
+
+    def open(self, reference: str, *, name: str | None = None, base: str | None = None) -> LocalEngine:
+        """Open a model: tokenizer and hashes now, weights at the first call that needs them.
+
+        Args:
+            reference: hub id, checkpoint folder or adapter folder. The same reference gives the same engine.
+            name: the model's name in messages; the reference by default.
+            base: the base of an adapter, in place of the one that its config names.
+
+        Raises:
+            ModelError: the reference cannot be used, or the adapter belongs to another base.
+        """
+        known = (reference, base)
+        if known not in self._opened:
+            self._opened[known] = self._open(reference, name or reference, base)
+        return self._opened[known]
+
+    @property
+    def threads(self) -> int:
+        """The number of CPU threads that torch computes with."""
+        import torch
+
+        return self._threads or torch.get_num_threads()
+
+    def free(self) -> None:
+        """Free the weights in memory, for instance before training; engines load them again when they need them."""
+        if self._loader is not None:
+            self._loader.free()
+
+    def close(self) -> None:
+        """Free the weights and forget the opened models."""
+        self.free()
+        self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, reference: str, name: str, base: str | None) -> LocalEngine:
+        found = parse(reference, base=base)
+        model = fetch(found) if isinstance(found, HubModel) else found
+        checkpoint = self._base_of(model) if isinstance(model, Adapter) else model
+        adapter = model if isinstance(model, Adapter) else None
+        if adapter is not None:
+            check_base(adapter, checkpoint)
+        tokenizer = adapter.folder if adapter is not None and has_tokenizer(adapter.folder) else checkpoint.folder
+        renderer = Renderer(name, tokenizer, trust_remote_code=self._trust_remote_code)
+        loader = self._shared_loader()
+        identity = {
+            "engine": "transformers",
+            "weights": weights_sha256(checkpoint.folder),
+            "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
+            "tokenizer": renderer.tokenizer_sha256,
+            "dtype": loader.placement.dtype,
+            "quantisation": None,
+        }
+        weights = Weights(name, checkpoint.folder, adapter.folder if adapter is not None else None, loader)
+        return LocalEngine(name, identity, weights, renderer)
+
+    def _base_of(self, adapter: Adapter) -> Checkpoint:
+        base = fetch(adapter.base) if isinstance(adapter.base, HubModel) else adapter.base
+        if isinstance(base, Adapter):
+            raise ModelError(
+                f"adapter {adapter.name!r}: its base {base.name!r} is an adapter too; merge that one first"
+            )
+        return base
+
+    def _shared_loader(self) -> Loader:
+        if self._loader is None:
+            placement = Placement.choose(*self._wanted)
+            self._loader = Loader(placement, threads=self._threads, trust_remote_code=self._trust_remote_code)
+        return self._loader

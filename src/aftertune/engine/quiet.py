@@ -1,0 +1,29 @@
+"""Keeps the libraries below from talking: bars and log lines belong to the command line, errors to exceptions."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_UPSTREAM = (r"`(is_)?gradient_checkpointing",)
+"""Deprecations that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' log lines and progress bars inside the block and restore them after it."""
+    from transformers.utils import logging as module
+
+    logging: Any = module  # its functions carry no types
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            for message in _UPSTREAM:
+                warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

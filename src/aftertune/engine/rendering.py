@@ -1,0 +1,139 @@
+"""Messages become input tokens: the chat template is applied once and nothing is added to what it says."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aftertune.core.records import Message
+from aftertune.engine.quiet import quiet
+from aftertune.engine.weights import text_sha256, tokenizer_sha256
+from aftertune.errors import ModelError
+
+_DATE = "26 Jul 2024"
+"""Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
+_PROBE = "aftertune-system-probe"
+
+
+class Renderer:
+    """A tokenizer with its chat template.
+
+    Attributes:
+        name: the model's name, for error messages.
+        tokenizer: the transformers tokenizer; padding on the left.
+    """
+
+    def __init__(self, name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+        from transformers import AutoTokenizer
+
+        self.name = name
+        self._folder = folder
+        try:
+            with quiet():
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=trust_remote_code, padding_side="left"
+                )
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"model {name!r}: the tokenizer cannot be loaded ({reason})") from error
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Hash of the tokenizer's files."""
+        return tokenizer_sha256(self._folder)
+
+    @cached_property
+    def template_sha256(self) -> str:
+        """Hash of the chat template; of the empty text when there is none."""
+        template = self.tokenizer.chat_template
+        return text_sha256(template if isinstance(template, str) else "" if template is None else repr(template))
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokenizer's own end token, if it has one."""
+        token = self.tokenizer.eos_token_id
+        return () if token is None else (token,)
+
+    @property
+    def pad_token(self) -> int:
+        """What fills short rows up; masked, so any token will do."""
+        token = self.tokenizer.pad_token_id
+        return int(token) if token is not None else next(iter(self.end_tokens), 0)
+
+    def prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Return the input tokens of conversations that the model shall continue.
+
+        Raises:
+            ModelError: the model has no chat template, or the template refuses a conversation.
+        """
+        return self.tokens(self.texts(conversations, answer_follows=True))
+
+    def exchange(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+        """Return the tokens of a conversation up to its last answer, and those of that answer with its end token.
+
+        The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
+        turns), the answer's own tokens and the end token are put after the prompt.
+        """
+        [prompt], [whole] = (
+            self.texts([messages[:-1]], answer_follows=True),
+            self.texts([messages], answer_follows=False),
+        )
+        answer = whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
+        prompt_tokens, answer_tokens = self.tokens([prompt, answer])
+        if not set(self.end_tokens) & set(answer_tokens):
+            answer_tokens = [*answer_tokens, *self.end_tokens]
+        return prompt_tokens, answer_tokens
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of texts as they stand: no beginning or end token is added."""
+        if not texts:
+            return []
+        tokens: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)[
+            "input_ids"
+        ]
+        return tokens
+
+    def texts(self, conversations: Sequence[Sequence[Message]], *, answer_follows: bool) -> list[str]:
+        """Return the rendered text of conversations, ready for the model's answer if ``answer_follows``."""
+        if self.tokenizer.chat_template is None:
+            raise ModelError(
+                f"model {self.name!r} has no chat template, so it cannot be asked anything; "
+                "add chat_template.jinja beside its tokenizer"
+            )
+        if self._folds_system:
+            conversations = [_fold_system(messages) for messages in conversations]
+        try:
+            return self._render([_plain(messages) for messages in conversations], answer_follows=answer_follows)
+        except Exception as error:
+            raise ModelError(f"model {self.name!r}: its chat template refuses a conversation ({error})") from error
+
+    def _render(self, conversations: list[list[dict[str, str]]], *, answer_follows: bool) -> list[str]:
+        if not conversations:
+            return []
+        rendered: list[str] = self.tokenizer.apply_chat_template(
+            conversations, tokenize=False, add_generation_prompt=answer_follows, date_string=_DATE
+        )
+        return rendered
+
+    @cached_property
+    def _folds_system(self) -> bool:
+        """Whether the template refuses a system turn, or drops it without a word."""
+        probe = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "user"}]
+        try:
+            return _PROBE not in self._render([probe], answer_follows=True)[0]
+        except Exception:  # noqa: BLE001  # a template raises whatever its author chose
+            return True
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the conversation with its system turn written at the head of the first user turn."""
+    if not messages or messages[0].role != "system":
+        return messages
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        return [Message(role="user", content=system.content), *rest]
+    return [Message(role="user", content=f"{system.content}\n\n{rest[0].content}"), *rest[1:]]
