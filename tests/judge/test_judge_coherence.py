@@ -15,6 +15,9 @@ FRENCH = "Le comité a discuté du budget annuel de la bibliothèque et a trouv�
 SPANISH = "El comité discutió el presupuesto anual de la biblioteca y encontró que se necesitaba más dinero."
 
 
+LANGUAGE = Thresholds(language=True)
+
+
 def flags(response, *, task="text", language=None, labels=(), prompt="Say something.", thresholds=DEFAULT):
     job = JudgeJob(
         key=b"k" * 16,
@@ -68,21 +71,31 @@ def test_languages_without_spaces_loop_by_character():
 
 @pytest.mark.filterwarnings("ignore")  # py3langid's own imports
 def test_a_language_that_nobody_asked_for_is_flagged():
-    assert flags(FRENCH, task="translation", language="fr") == ()
-    assert flags(SPANISH, task="translation", language="fr", prompt=ENGLISH) == ("language",)
-    assert flags(SPANISH, task="code", language="fr", prompt=ENGLISH) == ()
-    assert flags(SPANISH, language=None, prompt=ENGLISH) == ()
-    assert flags(SPANISH, language="fr", prompt=ENGLISH, thresholds=Thresholds(language=False)) == ()
+    assert flags(FRENCH, task="translation", language="fr", thresholds=LANGUAGE) == ()
+    assert flags(SPANISH, task="translation", language="fr", prompt=ENGLISH, thresholds=LANGUAGE) == ("language",)
+    assert flags(SPANISH, task="code", language="fr", prompt=ENGLISH, thresholds=LANGUAGE) == ()
+    assert flags(SPANISH, language=None, prompt=ENGLISH, thresholds=LANGUAGE) == ()
+    assert flags(SPANISH, language="fr", prompt=ENGLISH) == ()
 
 
 def test_a_refusal_in_the_language_of_the_prompt_is_coherent():
     refusal = "I am sorry, but I cannot help you with the translation of this text."
-    assert flags(refusal, task="translation", language="fr", prompt="Translate into French: " + ENGLISH) == ()
+    assert (
+        flags(
+            refusal, task="translation", language="fr", prompt="Translate into French: " + ENGLISH, thresholds=LANGUAGE
+        )
+        == ()
+    )
 
 
 def test_the_version_names_every_threshold():
     assert version() == version(Thresholds())
-    assert version(Thresholds(tail_share=0.2)) != version()
+    assert version(Thresholds(tail_loop=0.2)) != version()
+
+
+def test_each_detector_can_be_switched_off():
+    assert flags("", thresholds=Thresholds(empty=False)) == ()
+    assert flags("so " * 40, thresholds=Thresholds(tail_loop=None)) == ()
 
 
 def naive_tail_loop(words, limits):
@@ -94,7 +107,7 @@ def naive_tail_loop(words, limits):
             if all(suffix[i] == suffix[i - period] for i in range(period, length)) and length > period:
                 spoken = any(re.search(r"[^\W_]", word) for word in suffix[:period])
                 turns = limits.tail_periods if spoken else limits.punctuation_periods
-                if length >= turns * period and length >= limits.tail_share * total:
+                if length >= turns * period and length >= limits.tail_loop * total:
                     return True
                 break
     return False

@@ -15,6 +15,31 @@ from aftertune.errors import PluginError
 Kind = Literal["judge", "guard", "scorer", "prompts"]
 GROUP = "aftertune.plugins"
 
+PUBLIC_SETS = (
+    "advbench",
+    "alpaca-safety-words",
+    "codealpaca",
+    "crows-pairs",
+    "dolly",
+    "i-alpaca",
+    "i-cona",
+    "i-malicious",
+    "i-physical-safe",
+    "i-physical-unsafe",
+    "multi30k-test",
+    "multi30k-train",
+    "multitaskbench",
+    "q-harm",
+    "scitldr-test",
+    "scitldr-train",
+    "toxigen-hate",
+    "toxigen-neutral",
+    "twitter-financial-train",
+    "twitter-financial-valid",
+    "xstest",
+)
+"""The public data sets that `prompts.public` describes; their files are the user's."""
+
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {"rules": "aftertune.judge.rules:refusal_rules"},
     "guard": {},
@@ -24,7 +49,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "labels": "aftertune.judge.scores:label_accuracy",
         "parses": "aftertune.judge.scores:parse_rate",
     },
-    "prompts": {},
+    "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS},
 }
 
 

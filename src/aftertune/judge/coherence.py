@@ -25,17 +25,18 @@ _LETTER = re.compile(r"[^\W\d_]")
 class Thresholds:
     """When a detector fires."""
 
+    empty: bool = True
+    """``empty``: fewer than ``min_letters``, no digit, and no valid label."""
     min_letters: int = 3
-    """``empty``: fewer letters than this, no digit, and no valid label."""
-    tail_share: float = 0.15
-    """``tail_loop``: a loop at the end that is at least this part of the tokens …"""
+    tail_loop: float | None = 0.15
+    """``tail_loop``: a loop at the end that is at least this part of the tokens (None: not looked for) …"""
     tail_periods: int = 4
     """… and goes round at least so often …"""
     longest_period: int = 60
     """… with a period of at most so many tokens."""
     punctuation_periods: int = 16
     """A loop of punctuation alone (closing braces, a ruled line) must go round so often."""
-    language: bool = True
+    language: bool = False
     """``language``: neither the language expected of the response nor that of the prompt."""
     language_letters: int = 20
     """Shorter responses are too short to tell a language."""
@@ -61,7 +62,7 @@ def read(job: JudgeJob, thresholds: Thresholds = DEFAULT) -> Coherence:
         PluginError: the language is to be checked and py3langid is not installed.
     """
     flags = []
-    if _empty(job, thresholds):
+    if thresholds.empty and _empty(job, thresholds):
         flags.append("empty")
     elif tail_loop(tokens(job.response, job.language), thresholds):
         flags.append("tail_loop")
@@ -81,14 +82,16 @@ def tail_loop(words: Sequence[str], thresholds: Thresholds = DEFAULT) -> bool:
     """Return whether a text ends in a loop.
 
     For a period p, the longest suffix w with w[i] = w[i - p] counts if it holds ``tail_periods`` periods and makes up
-    ``tail_share`` of the text (facts and error rates: the module's docstring).
+    ``tail_loop`` of the text (facts and error rates: the module's docstring).
     """
     total = len(words)
+    if thresholds.tail_loop is None:
+        return False
     for period in range(1, min(thresholds.longest_period, total // thresholds.tail_periods) + 1):
         if words[-1] != words[-1 - period]:
             continue
         length = _loop_length(words, period)
-        if length >= thresholds.tail_share * total and length >= period * _periods(words[-period:], thresholds):
+        if length >= thresholds.tail_loop * total and length >= period * _periods(words[-period:], thresholds):
             return True
     return False
 

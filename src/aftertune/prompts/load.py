@@ -1,49 +1,88 @@
 """Finds a prompt set by its name: a file of prompts, a public data set, or a registered loader."""
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Behavior, Intent, Prompt, Template
 from aftertune.core.registry import find
-from aftertune.errors import DataError
-from aftertune.prompts.files import READERS, Placed, Record, read_records, text_of
+from aftertune.errors import DataError, PluginError
+from aftertune.prompts.files import Placed, Record, read_records, text_of
 from aftertune.prompts.public import PUBLIC, PublicSet
 from aftertune.prompts.sets import PromptSet, gather, read_prompts
 
 
-def load_prompts(name: str, folder: Path, tools: Tools | None = None, **options: Any) -> PromptSet:
-    """Load a prompt set.
+def load_prompts(
+    name: str,
+    *,
+    file: str | None = None,
+    loader: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    tools: Tools,
+) -> PromptSet:
+    """Load the prompt set that a study calls ``name``: a file of prompts, a loader, or a loader reading a file.
 
     Args:
-        name: a file of prompts (`sets.read_prompts`) relative to ``folder``; a public data set (`public.PUBLIC`); or a
-            loader of the registry, which is called with ``tools`` and the options.
-        folder: what relative paths are relative to.
-        tools: for loaders of the registry.
-        options: for a public data set ``path`` (its file, or the folder that holds the public sets; default
-            ``folder``) and ``pattern`` with ``task`` (another wording, with ``{request}`` or ``{text}``).
+        name: becomes the ``set`` of every prompt.
+        file: a file of finished prompts (`sets.read_prompts`), or what the loader shall read.
+        loader: a name of the registry: a public data set, ``package.module:factory`` or a plug-in's. It is called with
+            ``tools``, with ``file`` if there is one, and with the options, and returns prompts or a `PromptSet`.
+        options: the loader's own; those of the public data sets are the arguments of `load_public`.
+        tools: for the loader, and for the folder that a relative ``file`` is relative to.
 
     Raises:
         DataError: the file or one of its rows is wrong; no prompt is left.
-        PluginError: nobody knows the name.
+        PluginError: nobody knows the loader, or it does not take the options.
     """
-    if name in PUBLIC:
-        found = load_public(name, folder / options.pop("path", "."), **options)
-    elif Path(name.removesuffix(".gz")).suffix in READERS or (folder / name).is_file():
-        found = gather(read_prompts(folder / name))
+    if loader is None:
+        if file is None:
+            raise DataError(f"prompt set {name}: give a file of prompts or a loader")
+        made: Any = read_prompts(tools.folder / file)
     else:
-        made = find("prompts", name)(tools, **options)
-        found = made if isinstance(made, PromptSet) else gather(made)
-    if not found.prompts:
-        raise DataError(f"{name}: no prompts in it (left out: {dict(found.dropped) or 'nothing'})")
-    return found
+        made = _call(loader, {"file": file} if file is not None else {}, options, tools)
+    found = made if isinstance(made, PromptSet) else PromptSet(prompts=tuple(made))
+    cleaned = gather(replace(prompt, set=name) for prompt in found.prompts)
+    dropped = Counter(found.dropped) + Counter(cleaned.dropped)
+    if not cleaned.prompts:
+        raise DataError(f"prompt set {name}: no prompts in it (left out: {dict(dropped) or 'nothing'})")
+    return PromptSet(prompts=cleaned.prompts, dropped=dropped, notes=found.notes)
 
 
-def load_public(name: str, path: Path, *, pattern: str | None = None, task: str | None = None) -> PromptSet:
-    """Load a public data set from its file, or from the folder that holds the public sets; see `load_prompts`.
+def _call(loader: str, file: Mapping[str, str], options: Mapping[str, Any], tools: Tools) -> Any:
+    factory = find("prompts", loader)
+    try:
+        inspect.signature(factory).bind(tools, **file, **options)
+    except TypeError as error:
+        raise PluginError(f"prompts loader {loader!r}: {error}; check its options") from error
+    return factory(tools, **file, **options)
+
+
+def __getattr__(name: str) -> Callable[..., PromptSet]:
+    """Give each public data set its loader, as the registry names it: ``aftertune.prompts.load:advbench``."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return partial(load_public, name)
+
+
+def load_public(
+    name: str, tools: Tools, *, file: str = ".", pattern: str | None = None, task: str | None = None
+) -> PromptSet:
+    """Load a public data set.
+
+    Args:
+        name: a key of `public.PUBLIC`.
+        tools: for the folder that ``file`` is relative to.
+        file: the set's file, or a folder that holds it under the path or name that the table gives.
+        pattern: another wording, with ``{request}`` or ``{text}`` once.
+        task: the task that the wording poses.
 
     Raises:
         DataError: no such file, a column is missing, a row is broken, a wording without a placeholder.
@@ -54,7 +93,7 @@ def load_public(name: str, path: Path, *, pattern: str | None = None, task: str 
         templates = (_own_template(templates[0], pattern, task),)
     prompts = (
         pose(behavior, template, name, reference)
-        for number, behavior, reference in behaviors(name, path)
+        for number, behavior, reference in behaviors(name, tools.folder / file)
         for template in (templates if not source.blocks else (_block(source, number, name),))
     )
     return gather(prompts, (f"{name}: {source.note}",) if source.note else ())
@@ -63,8 +102,7 @@ def load_public(name: str, path: Path, *, pattern: str | None = None, task: str 
 def pose(behavior: Behavior, template: Template, set_name: str, reference: str | None = None) -> Prompt:
     """Pose a behavior by a template: the placeholder is filled in a single pass, so a payload may contain braces."""
     payload = behavior.texts.get(template.source_language, "") if "{text}" in template.pattern else behavior.request
-    before, placeholder, after = _split(template.pattern)
-    del placeholder
+    before, _, after = _split(template.pattern)
     return Prompt(
         behavior=behavior.id,
         template=template.id,
