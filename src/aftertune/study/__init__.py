@@ -1,0 +1,28 @@
+"""study.yaml ↔ typed config ↔ models and cells."""
+
+from aftertune.study.config import CheckConfig, Study
+from aftertune.study.expand import cells_of, expand_cells, expand_models
+from aftertune.study.load import (
+    config_from_mapping,
+    declaration,
+    json_schema,
+    load_config,
+    load_study,
+    study_from_mapping,
+    to_yaml,
+)
+
+__all__ = [
+    "CheckConfig",
+    "Study",
+    "cells_of",
+    "config_from_mapping",
+    "declaration",
+    "expand_cells",
+    "expand_models",
+    "json_schema",
+    "load_config",
+    "load_study",
+    "study_from_mapping",
+    "to_yaml",
+]

@@ -1,0 +1,321 @@
+"""The keys of study.yaml and of the file that ``check --config`` reads, as frozen typed values.
+
+Paths are resolved against the file's folder while it is read, so every path in these values can be used as it stands.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    StringConstraints,
+    ValidationInfo,
+    create_model,
+)
+
+from aftertune.core.recipe import Method, Training
+
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".gz", ".parquet", ".yaml", ".yml")
+
+
+def _local(text: str, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / Path(text).expanduser()
+
+
+def _existing(text: str, info: ValidationInfo) -> str:
+    """Return the absolute path of a file that must be there."""
+    path = _local(text, info)
+    if not path.exists():
+        raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
+    return str(path.resolve())
+
+
+def _existing_or_named(text: str, info: ValidationInfo) -> str:
+    """Return the absolute path of what is there, or the text as it is: a hub id or the address of an endpoint."""
+    path = _local(text, info)
+    if path.exists():
+        return str(path.resolve())
+    if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
+        raise ValueError(f"no such file or folder: {text}; paths are relative to the study's folder")
+    return text
+
+
+def _shown(path: str, info: SerializationInfo) -> str:
+    """Return a path as a file in the folder of the context would write it."""
+    folder: Path | None = (info.context or {}).get("folder")
+    if folder is None or not Path(path).is_absolute() or not Path(path).is_relative_to(folder):
+        return path
+    return f"./{Path(path).relative_to(folder).as_posix()}"
+
+
+def _listed(value: object) -> object:
+    """Accept one item where several may stand."""
+    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _rows(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _instrument(value: object) -> object:
+    """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
+    if isinstance(value, str):
+        return {"name": value.rpartition(":")[2], "use": value}
+    return (
+        {**value, "use": value["name"]} if isinstance(value, dict) and "use" not in value and "name" in value else value
+    )
+
+
+def _prompt_set(value: object) -> object:
+    """Read a string as a file if it looks like one, else as the name of a loader."""
+    if isinstance(value, str):
+        is_file = ("/" in value or value.endswith(DATA_SUFFIXES)) and ":" not in value
+        value = {"file": value} if is_file else {"loader": value}
+    if isinstance(value, dict) and "set" not in value:
+        source = value.get("file", value.get("loader"))
+        if isinstance(source, str):
+            stem = Path(source).name.split(".")[0] if "file" in value else source.rpartition(":")[2]
+            return {**value, "set": stem}
+    return value
+
+
+LocalFile = Annotated[str, AfterValidator(_existing), PlainSerializer(_shown)]
+Reference = Annotated[str, StringConstraints(min_length=1), AfterValidator(_existing_or_named), PlainSerializer(_shown)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")]
+"""Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]
+
+
+class Keys(BaseModel):
+    """What all parts of the file share: frozen, no unknown keys, no guessing of types."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Rows(Keys):
+    """Training rows: a file (JSONL, CSV) or a hub data set id."""
+
+    path: Reference
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which columns are the `prompt`, the `completion` and, if any, the `input`."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use only the first rows."""
+
+
+RowsOrPath = Annotated[Rows, BeforeValidator(_rows, json_schema_input_type=Rows | str)]
+Files = Annotated[
+    tuple[RowsOrPath, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Rows | str | list[Rows | str]),
+]
+
+
+class MitigationKeys(Keys):
+    """Safety rows, and benign rows replayed beside them, mixed into the training rows."""
+
+    safety: Files
+    share: Share
+    """Safety rows as a share of the final set."""
+    replay: Files | tuple[()] = ()
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Replayed benign rows as a share of the final set."""
+
+
+def _training_field(item: dataclasses.Field[Any]) -> Any:
+    """Give a hyper-parameter its bounds: most are above 0, the shares of something lie in [0, 1)."""
+    if item.name == "schedule":
+        return Schedule, item.default
+    if item.name in ("warmup_ratio", "weight_decay", "adam_beta2", "lora_dropout"):
+        return Annotated[float, Field(ge=0, lt=1)], item.default
+    bound = Field(min_length=1) if item.type is str else Field(gt=0)
+    return Annotated[item.type, bound], item.default
+
+
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"]
+TrainingKeys = create_model(
+    "TrainingKeys",
+    __base__=Keys,
+    **{item.name: _training_field(item) for item in dataclasses.fields(Training)},
+)
+
+
+def _training(value: object) -> object:
+    return Training(**TrainingKeys.model_validate(value).model_dump()) if isinstance(value, dict) else value
+
+
+class FineTuneKeys(Keys):
+    """A fine-tune: base, task data, method, hyper-parameters, mitigation, and the seeds that repeat it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(
+            properties={
+                **schema["properties"],
+                "like": {
+                    "type": "string",
+                    "description": "Another fine-tune, whose keys stand where this one has none.",
+                },
+            },
+            required=["name"],
+            anyOf=[{"required": ["like"]}, {"required": ["base", "data"]}],
+        )
+    )
+
+    name: Name
+    base: str
+    """The name of an entry of `models`."""
+    data: Files
+    method: Method = "lora"
+    training: Annotated[Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)] = Training()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuple), Field(min_length=1)] = (1,)
+    """Training seeds: each gives a model, called `NAME/seedN`."""
+    system: str | None = None
+    """System prompt put before every training row that has none."""
+    mitigation: MitigationKeys | None = None
+
+
+class ModelKeys(Keys):
+    """A model that exists already: a base, or a fine-tune that somebody else made."""
+
+    name: ModelName
+    reference: Reference
+    """A hub id, a checkpoint, an adapter folder, or the address of an endpoint."""
+    base: str | None = None
+    """For a fine-tune, the name of the entry of `models` that it is compared with."""
+    training_seed: int | None = None
+    condition: Name | None = None
+    """What the seeds of one fine-tune share; by default the name up to `/`."""
+
+
+class PromptKeys(Keys):
+    """A prompt set: a file of prompts, a registered loader, or a loader reading a file."""
+
+    set: Name
+    """What the set is called in tables; by default the name of the file or loader."""
+    file: LocalFile | None = None
+    loader: str | None = None
+    """A registered name or `package.module:factory`; without one, `file` holds finished prompts as JSONL."""
+    options: Options
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use only the first behaviors."""
+
+
+class Instrument(Keys):
+    """A judge, a guard or a scorer."""
+
+    name: Name
+    """What it is called in tables."""
+    use: str
+    """A registered name or `package.module:factory`; by default the name."""
+    options: Options
+
+
+class DecodingKeys(Keys):
+    """How the models are sampled: every temperature with every seed."""
+
+    temperatures: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=5)], ...], BeforeValidator(_tuple), Field(min_length=1)
+    ] = (0.0,)
+    samples: Annotated[int, Field(ge=1)] = 1
+    """Responses per prompt, temperature and seed."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuple), Field(min_length=1)] = (0,)
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """0 keeps the whole vocabulary."""
+
+
+class CoherenceKeys(Keys):
+    """Which detectors make a response incoherent; every flag is kept in any case."""
+
+    empty: bool = True
+    """Nothing but white space, or fewer than three letters."""
+    tail_loop: Share | None = 0.15
+    """Share of the response that may be one repeated tail; null switches the detector off."""
+    language: bool = False
+    """The response's language against the one that the prompt expects (needs the extra `report`)."""
+
+
+class MeasurementKeys(Keys):
+    """What is declared before the run and hashed into the report; margins are shares (0.05 = 5 points)."""
+
+    margin: Share = 0.05
+    """Largest tolerated rise of the overall ASR."""
+    task_margin: Share = 0.10
+    """Largest tolerated rise of the ASR in any one task."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    task_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Weights of the tasks in an overall figure; without them all tasks count alike."""
+    panel: Literal["first", "majority", "any", "all"] = "first"
+    """Which of the judges decides: the first, or a rule over all of them."""
+    families: Annotated[tuple[Literal["task", "hazard"], ...], BeforeValidator(_tuple)] = ("task",)
+    """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
+    max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Highest tolerated ASR of a fine-tune itself."""
+    min_cell: Annotated[int, Field(ge=1)] = 10
+    """Rates over fewer behaviors are kept in the data and hidden in print."""
+
+
+class EngineKeys(Keys):
+    """How models are opened on this machine."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads; null leaves the choice to torch."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trust_remote_code: bool = False
+    """Run Python code that comes with a checkpoint."""
+
+
+InstrumentOrName = Annotated[Instrument, BeforeValidator(_instrument, json_schema_input_type=Instrument | str)]
+Instruments = Annotated[tuple[InstrumentOrName, ...], BeforeValidator(_tuple)]
+PromptsOrName = Annotated[PromptKeys, BeforeValidator(_prompt_set, json_schema_input_type=PromptKeys | str)]
+PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(_tuple)]
+
+
+class CheckConfig(Keys):
+    """What ``check --config`` obeys: how to ask and judge, but not which models."""
+
+    prompts: PromptSets = ()
+    systems: Annotated[dict[Name, str | None], Field(min_length=1)] = {"none": None}
+    """System prompts by name; `none: null` is none at all."""
+    decoding: DecodingKeys = DecodingKeys()
+    guards: Instruments = ()
+    judges: Annotated[Instruments, Field(min_length=1)] = (Instrument(name="rules", use="rules", options={}),)
+    """The first decides, unless `measurement.panel` says otherwise."""
+    scorers: Instruments = ()
+    coherence: CoherenceKeys = CoherenceKeys()
+    measurement: MeasurementKeys = MeasurementKeys()
+    engine: EngineKeys = EngineKeys()
+
+
+class Study(CheckConfig):
+    """The declared matrix: models and fine-tunes x prompts x system prompts x decodings, and how it is judged."""
+
+    name: Name
+    models: Annotated[tuple[ModelKeys, ...], BeforeValidator(_tuple), Field(min_length=1)]
+    fine_tunes: Annotated[tuple[FineTuneKeys, ...], BeforeValidator(_tuple)] = ()
+    prompts: Annotated[PromptSets, Field(min_length=1)]

@@ -1,0 +1,113 @@
+"""A study becomes its models and cells; expanding twice gives the same ones in the same order."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from aftertune.core.ids import file_sha256
+from aftertune.core.recipe import Cell, Mitigation, Recipe, StudyModel, TrainingFile
+from aftertune.core.records import Decoding
+from aftertune.study.config import CheckConfig, DecodingKeys, FineTuneKeys, Rows, Study
+
+
+def expand_models(
+    study: Study,
+    identify: Callable[[str], Mapping[str, object]],
+    *,
+    folder: Path,
+    template_sha256: Callable[[str], str] = lambda _: "",
+) -> tuple[StudyModel, ...]:
+    """Return the models in the order of the file: those that exist, then every fine-tune with its seeds.
+
+    Args:
+        study: the study.
+        identify: gives the identity (weights hash and the like) of a model reference; asked once per base.
+        folder: where fine-tunes are kept; each is in a folder named by its recipe's key.
+        template_sha256: gives the hash of the chat template that renders the training rows of a base.
+    """
+    references = {model.name: model.reference for model in study.models}
+    identities, templates, file_hash = cache(identify), cache(template_sha256), cache(file_sha256)
+
+    def training_file(rows: Rows) -> TrainingFile:
+        path = Path(rows.path)
+        sha256 = file_hash(path) if path.is_file() else ""
+        return TrainingFile(path=rows.path, columns=rows.columns, limit=rows.limit, sha256=sha256)
+
+    def recipe(fine_tune: FineTuneKeys, seed: int) -> Recipe:
+        base = references[fine_tune.base]
+        return Recipe(
+            name=fine_tune.name,
+            base=base,
+            base_identity=identities(base),
+            data=tuple(map(training_file, fine_tune.data)),
+            method=fine_tune.method,
+            training=fine_tune.training,
+            seed=seed,
+            mitigation=_mitigation(fine_tune, training_file),
+            system=fine_tune.system,
+            template_sha256=templates(base),
+        )
+
+    recipes = [(fine_tune, recipe(fine_tune, seed)) for fine_tune in study.fine_tunes for seed in fine_tune.seeds]
+    return (*_given(study), *(_tuned(fine_tune, each, folder) for fine_tune, each in recipes))
+
+
+def expand_cells(study: Study, models: tuple[StudyModel, ...]) -> tuple[Cell, ...]:
+    """Return the cells, model by model, system prompt by system prompt, decoding by decoding."""
+    return tuple(cell for model in models for cell in cells_of(study, model.name))
+
+
+def cells_of(config: CheckConfig, model: str) -> tuple[Cell, ...]:
+    """Return the cells of one model: every system prompt with every temperature and decoding seed."""
+    return tuple(
+        Cell(model=model, system=system, decoding=decoding, samples=config.decoding.samples)
+        for system in config.systems
+        for decoding in decodings(config.decoding)
+    )
+
+
+def decodings(keys: DecodingKeys) -> Iterator[Decoding]:
+    """Yield every temperature with every decoding seed."""
+    for temperature in keys.temperatures:
+        for seed in keys.seeds:
+            yield Decoding(
+                temperature=temperature,
+                top_p=keys.top_p,
+                top_k=keys.top_k,
+                max_new_tokens=keys.max_new_tokens,
+                seed=seed,
+            )
+
+
+def _given(study: Study) -> Iterator[StudyModel]:
+    for model in study.models:
+        yield StudyModel(
+            name=model.name,
+            condition=model.condition or model.name.partition("/")[0],
+            reference=model.reference,
+            base=model.base,
+            training_seed=model.training_seed,
+        )
+
+
+def _tuned(fine_tune: FineTuneKeys, recipe: Recipe, folder: Path) -> StudyModel:
+    return StudyModel(
+        name=f"{fine_tune.name}/seed{recipe.seed}",
+        condition=fine_tune.name,
+        reference=str(folder / recipe.key.hex()),
+        base=fine_tune.base,
+        training_seed=recipe.seed,
+        recipe=recipe,
+    )
+
+
+def _mitigation(fine_tune: FineTuneKeys, training_file: Callable[[Rows], TrainingFile]) -> Mitigation | None:
+    keys = fine_tune.mitigation
+    if keys is None:
+        return None
+    return Mitigation(
+        safety=tuple(map(training_file, keys.safety)),
+        share=keys.share,
+        replay=tuple(map(training_file, keys.replay)),
+        replay_share=keys.replay_share,
+    )
