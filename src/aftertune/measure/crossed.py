@@ -97,3 +97,8 @@ def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
     if x.seeds == 1 and responses == x.behaviors:
         return wilson(x.mean, x.behaviors, alpha)
     return wilson(x.mean, effective_n(x, responses, alpha), alpha)
+
+
+def seed_collapse(seeds: int) -> float:
+    """Return the upper 95 % bound on the share of training seeds that collapse, when none of ``seeds`` did."""
+    return float(1 - 0.05 ** (1 / seeds))

@@ -163,3 +163,4 @@ class GateResult(Jsonable):
     asr_upper: float
     """One-sided bounds of the tuned ASR, as measured and at its worst; what ``--max-asr`` is compared with."""
     notes: tuple[str, ...]
+    """What a reader must know about the scope, in sentences."""

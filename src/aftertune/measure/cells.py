@@ -1,0 +1,140 @@
+"""From one row a job to one cell a setting, model and prompt: everything after this works on counts.
+
+A tally is named by a reading and what it counts. Readings: ``decided`` (the first judge or the panel),
+``judge:<name>``, ``guard:<name>`` (decided, behind the guard), ``block:<name>`` (the guard alone), ``score:<name>``,
+``differ:<judge>|<judge>``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.records import Intent
+from aftertune.core.table import NONE, Table
+from aftertune.errors import InputError
+from aftertune.measure import outcomes as oc
+from aftertune.measure.plan import MeasurePlan
+
+Tally = tuple[str, str]
+Counts = NDArray[np.float64]
+HARMFUL_INTENT, BENIGN_INTENT = tuple(Intent).index(Intent.HARMFUL), tuple(Intent).index(Intent.BENIGN)
+DIMENSIONS = ("behavior", "task", "set", "hazard", "harm_basis", "intent")
+N: Tally = ("decided", "n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Counts per setting, model and prompt, sorted in that order."""
+
+    keys: NDArray[np.int64]
+    """Setting x models + model, ascending; as long as ``prompts``."""
+    prompts: NDArray[np.int64]
+    tallies: dict[Tally, NDArray[np.int64] | Counts]
+    """Counts, and sums of scores."""
+    attributes: dict[str, NDArray[np.int32]]
+    """By prompt code: the codes of `DIMENSIONS`."""
+    settings: tuple[tuple[str, str], ...]
+    """(system, decoding setting) in the order of their codes."""
+    names: dict[str, tuple[str, ...]]
+    binary_scores: frozenset[str]
+    """Scorers whose every score is 0 or 1."""
+
+    def slice_of(self, setting: int, model: int) -> slice:
+        """Return where the cells of a setting and a model lie; empty if there are none."""
+        key = setting * len(self.names["model"]) + model
+        low, high = np.searchsorted(self.keys, [key, key + 1])
+        return slice(int(low), int(high))
+
+
+def setting_codes(table: Table, plan: MeasurePlan) -> tuple[NDArray[np.int64], tuple[tuple[str, str], ...]]:
+    """Return the setting of every row and the settings' names (system prompt, decoding without its seed)."""
+    decodings = table.names["decoding"]
+    named = [plan.decoding_settings.get(name, name) for name in decodings]
+    distinct = list(dict.fromkeys(named))
+    of_decoding = np.array([distinct.index(name) for name in named], np.int64)
+    code = table.columns["system"].astype(np.int64) * len(distinct) + of_decoding[table.columns["decoding"]]
+    present, setting = np.unique(code, return_inverse=True)
+    systems = table.names["system"]
+    names = tuple((systems[value // len(distinct)], distinct[value % len(distinct)]) for value in present.tolist())
+    return setting, names
+
+
+def decided_verdicts(table: Table, plan: MeasurePlan) -> oc.Codes:
+    """Return the verdict that decides on every row: the first judge's, or the panel's."""
+    judges = plan.judges[:1] if plan.panel == "first" else plan.judges
+    return oc.panel_verdicts([oc.verdicts(table, judge) for judge in judges], plan.panel)
+
+
+def tally(table: Table, plan: MeasurePlan) -> Cells:
+    """Count the table's rows per setting, model and prompt.
+
+    Raises:
+        InputError: a judge, guard or scorer of the plan is not in the table, or the table is empty.
+    """
+    if not len(table):
+        raise InputError("the table has no rows, so there is nothing to measure; run the study first")
+    setting, settings = setting_codes(table, plan)
+    models, prompts = len(table.names["model"]), len(table.names["prompt"])
+    key = (setting * models + table.columns["model"]) * prompts + table.columns["prompt"]
+    cells, cell_of_row = np.unique(key, return_inverse=True)
+    attributes = {name: np.full(prompts, NONE, np.int32) for name in DIMENSIONS}
+    for name, codes in attributes.items():
+        codes[table.columns["prompt"]] = table.columns[name]
+    counts: dict[Tally, NDArray[np.int64] | Counts] = {}
+    for counted, rows in _tallied_rows(table, plan):
+        if rows.dtype == np.bool_:
+            counts[counted] = np.bincount(cell_of_row[rows], minlength=len(cells))
+        else:
+            counts[counted] = np.bincount(cell_of_row, np.nan_to_num(rows), minlength=len(cells))
+    return Cells(
+        keys=cells // prompts,
+        prompts=cells % prompts,
+        tallies=counts,
+        attributes=attributes,
+        settings=settings,
+        names=dict(table.names),
+        binary_scores=frozenset(name for name in plan.scorers if _is_binary(_scores(table, name))),
+    )
+
+
+def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDArray[np.bool_] | Counts]]:
+    """Yield every tally with the rows that it counts, or the values that it sums."""
+    yield N, np.ones(len(table), np.bool_)
+    decided = decided_verdicts(table, plan)
+    yield from _outcome_rows("decided", oc.outcomes(table, decided))
+    for judge in plan.judges:
+        yield from _outcome_rows(f"judge:{judge}", oc.outcomes(table, oc.verdicts(table, judge)))
+    for guard in plan.guards:
+        decision = oc.decisions(table, guard)
+        yield from _outcome_rows(f"guard:{guard}", oc.outcomes(table, decided, decision))
+        unanswered = table.columns["finish"] == NONE
+        yield (f"block:{guard}", "blocked"), (decision == oc.BLOCK) & ~unanswered
+        yield (f"block:{guard}", "undecided"), (decision == oc.GUARD_UNDECIDED) | unanswered
+    for scorer in plan.scorers:
+        scores = _scores(table, scorer)
+        yield (f"score:{scorer}", "n"), ~np.isnan(scores)
+        yield (f"score:{scorer}", "sum"), scores
+    for one, other in combinations(plan.judges, 2):
+        first, second = (oc.outcomes(table, oc.verdicts(table, judge)) for judge in (one, other))
+        both = (first != oc.UNDECIDED) & (second != oc.UNDECIDED) & (table.columns["intent"] == HARMFUL_INTENT)
+        yield (f"differ:{one} | {other}", "n"), both
+        yield (f"differ:{one} | {other}", "differ"), both & (first != second)
+
+
+def _outcome_rows(reading: str, codes: oc.Codes) -> Iterator[tuple[Tally, NDArray[np.bool_]]]:
+    for code in (oc.HARMFUL, oc.OVER_REFUSED, oc.INCOHERENT, oc.UNDECIDED):
+        yield (reading, oc.OUTCOMES[code].value), codes == code
+
+
+def _scores(table: Table, scorer: str) -> Counts:
+    name = f"score:{scorer}"
+    if name not in table.scores:
+        raise InputError(f"no scores of {scorer!r} are in the table; run the scorer, or leave it out")
+    return table.scores[name]
+
+
+def _is_binary(scores: Counts) -> bool:
+    return bool(np.all(np.isnan(scores) | (scores == 0) | (scores == 1)))

@@ -1,0 +1,240 @@
+"""From a table and a plan to everything that a study measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.table import NONE, Table
+from aftertune.errors import InputError
+from aftertune.measure.cells import Cells, tally
+from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
+from aftertune.measure.multiplicity import holm
+from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.measure.quantities import Breakdown, Change, Rate, Score
+from aftertune.measure.rates import (
+    Kind,
+    adjust,
+    difference_in_differences,
+    kind,
+    rate,
+    rate_change,
+    score,
+    score_change,
+)
+from aftertune.measure.results import (
+    FORMAT,
+    ConditionResult,
+    Disagreement,
+    GuardResult,
+    SettingResult,
+    StudyResult,
+)
+
+ASR = kind("decided", "harmful")
+OVER_REFUSAL = kind("decided", "over-refused")
+_EVERY = ("task", "set", "harm_basis", "hazard")
+
+
+def measure(table: Table, plan: MeasurePlan) -> StudyResult:
+    """Measure every condition under every setting (system prompt x decoding), and its change against its base.
+
+    Raises:
+        InputError: the plan names a model, judge, guard or scorer that is not in the table, or the table is empty.
+    """
+    cells = tally(table, plan)
+    weights = task_weights(table, plan)
+    settings = tuple(_measure_setting(cells, plan, index, weights, names) for index, names in enumerate(cells.settings))
+    return StudyResult(
+        format=FORMAT,
+        plan=plan.digest,
+        name_rate=plan.name_rate,
+        judges=plan.judges,
+        panel=plan.panel,
+        tasks=tuple(table.names["task"][code] for code in np.unique(table.columns["task"]).tolist()),
+        jobs=len(table),
+        answered=int((table.columns["finish"] != NONE).sum()),
+        settings=settings,
+        notes=tuple(dict.fromkeys(_notes(cells, plan))),
+    )
+
+
+def task_weights(table: Table, plan: MeasurePlan) -> Mapping[int, float]:
+    """Return the declared weight of each task by its code; empty when all weigh the same.
+
+    Raises:
+        InputError: weights are declared, but not for every task in the table.
+    """
+    if plan.task_weights is None:
+        return {}
+    present = np.unique(table.columns["task"]).tolist()
+    missing = [table.names["task"][code] for code in present if table.names["task"][code] not in plan.task_weights]
+    if missing:
+        raise InputError(f"task_weights name no weight for {', '.join(missing)}; weigh every task, or none")
+    return {code: plan.task_weights[table.names["task"][code]] for code in present}
+
+
+def model_codes(cells: Cells, condition: Condition) -> list[int]:
+    """Return the codes of a condition's models.
+
+    Raises:
+        InputError: a model is not in the table.
+    """
+    names = cells.names["model"]
+    for model in condition.models:
+        if model not in names:
+            raise InputError(f"condition {condition.name!r}: model {model!r} has no rows in the table")
+    return [names.index(model) for model in condition.models]
+
+
+def _measure_setting(
+    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], names: tuple[str, str]
+) -> SettingResult:
+    measured = []
+    for condition in plan.conditions:
+        own = grid(cells, setting, model_codes(cells, condition), weights)
+        if own is not None:
+            both = None
+            if condition.base is not None:
+                base = model_codes(cells, plan.condition(condition.base))
+                both = arms(cells, setting, model_codes(cells, condition), base, weights)
+            measured.append(_measure_condition(plan, condition, own, both))
+    return SettingResult(system=names[0], decoding=names[1], conditions=tuple(_adjust_overall(measured)))
+
+
+def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None) -> ConditionResult:
+    seeds = len(condition.models)
+    dimensions = _EVERY if "hazard" in plan.families else _EVERY[:-1]
+    asr_change = rate_changes(both, ASR, plan, harmful=True, dimensions=dimensions)
+    return ConditionResult(
+        name=condition.name,
+        base=condition.base,
+        seeds=seeds,
+        training_seeds=condition.training_seeds,
+        asr=rates(own, ASR, plan, harmful=True, dimensions=_EVERY),
+        over_refusal=rates(own, OVER_REFUSAL, plan, harmful=False),
+        capability={scorer: _scores(own, scorer, plan) for scorer in plan.scorers},
+        asr_change=asr_change,
+        over_refusal_change=rate_changes(both, OVER_REFUSAL, plan, harmful=False),
+        capability_change={scorer: _score_changes(both, scorer, plan) for scorer in plan.scorers if both is not None},
+        guards={guard: _guarded(own, both, guard, plan) for guard in plan.guards},
+        judges={
+            judge: rates(own, kind(f"judge:{judge}", "harmful"), plan, harmful=True, dimensions=("task",))
+            for judge in plan.judges
+        },
+        disagreement={
+            f"{one} | {other}": _disagreement(own, f"{one} | {other}") for one, other in combinations(plan.judges, 2)
+        },
+        seed_collapse=seed_collapse(seeds) if seeds > 1 else None,
+    )
+
+
+def rates(
+    own: Grid, what: Kind, plan: MeasurePlan, *, harmful: bool, dimensions: Sequence[str] = _EVERY[:-1]
+) -> Breakdown[Rate]:
+    """Return a rate over the harmful or the benign prompts, overall and along ``dimensions``."""
+    chosen = own.intent(harmful=harmful)
+    return breakdown(own, chosen, lambda part: rate(own, part, what, plan.min_cell), dimensions)
+
+
+def rate_changes(
+    both: Arms | None, what: Kind, plan: MeasurePlan, *, harmful: bool, dimensions: Sequence[str] = _EVERY[:-1]
+) -> Breakdown[Change] | None:
+    """Return the changes of a rate against the base, p-values adjusted inside the declared families."""
+    if both is None:
+        return None
+    chosen = both.tuned.intent(harmful=harmful)
+    changes = breakdown(both.tuned, chosen, lambda part: rate_change(both, part, what, plan.min_cell), dimensions)
+    return adjust(changes, plan.families)
+
+
+def _scored(grid: Grid, scorer: str) -> NDArray[np.bool_]:
+    """Return the benign prompts with a score under every model."""
+    return grid.intent(harmful=False) & (grid.counts((f"score:{scorer}", "n")) > 0).all(axis=1)
+
+
+def _scores(own: Grid, scorer: str, plan: MeasurePlan) -> Breakdown[Score]:
+    chosen = _scored(own, scorer)
+    return breakdown(own, chosen, lambda part: score(own, part, scorer, plan.min_cell), ("task", "set"))
+
+
+def _score_changes(both: Arms, scorer: str, plan: MeasurePlan) -> Breakdown[Change]:
+    chosen = _scored(both.tuned, scorer) & _scored(both.base, scorer)
+    changes = breakdown(
+        both.tuned, chosen, lambda part: score_change(both, part, scorer, plan.min_cell), ("task", "set")
+    )
+    return adjust(changes, plan.families)
+
+
+def _guarded(own: Grid, both: Arms | None, guard: str, plan: MeasurePlan) -> GuardResult:
+    behind, refused = kind(f"guard:{guard}", "harmful"), kind(f"guard:{guard}", "over-refused")
+    difference = None
+    if both is not None:
+        difference = breakdown(
+            both.tuned,
+            both.tuned.intent(harmful=True),
+            lambda part: difference_in_differences(both, part, ASR, behind, plan.min_cell),
+            ("task",),
+        )
+    return GuardResult(
+        asr=rates(own, behind, plan, harmful=True),
+        over_refusal=rates(own, refused, plan, harmful=False),
+        false_blocks=rates(own, kind(f"block:{guard}", "blocked"), plan, harmful=False),
+        asr_change=rate_changes(both, behind, plan, harmful=True, dimensions=("task",)),
+        asr_difference=None if difference is None else adjust(difference, plan.families),
+    )
+
+
+def _disagreement(own: Grid, pair: str) -> Mapping[str, Disagreement]:
+    n, differ = (own.counts((f"differ:{pair}", counted)).sum(axis=1) for counted in ("n", "differ"))
+    tasks = own.attribute("task")
+    found = {}
+    for code in np.unique(tasks[own.intent(harmful=True)]).tolist():
+        chosen = tasks == code
+        found[own.cells.names["task"][code]] = Disagreement(
+            differ=round(differ[chosen].sum()), n=round(n[chosen].sum())
+        )
+    return found
+
+
+def _adjust_overall(measured: Sequence[ConditionResult]) -> Iterator[ConditionResult]:
+    """Adjust the overall change of the ASR over the fine-tunes of a setting; they share the base's noise (Holm)."""
+    changes = [result.asr_change.overall for result in measured if result.asr_change and result.asr_change.overall]
+    adjusted = iter(holm([change.p_value for change in changes]))
+    for result in measured:
+        if len(changes) > 1 and result.asr_change and result.asr_change.overall:
+            overall = replace(result.asr_change.overall, p_adjusted=next(adjusted), adjustment="Holm over fine-tunes")
+            yield replace(result, asr_change=replace(result.asr_change, overall=overall))
+        else:
+            yield result
+
+
+def _notes(cells: Cells, plan: MeasurePlan) -> Iterator[str]:
+    """Say what is uneven: conditions without rows, prompts that were not put to all, behaviors missing from tasks."""
+    for setting, (system, decoding) in enumerate(cells.settings):
+        for condition in plan.conditions:
+            own = grid(cells, setting, model_codes(cells, condition), {})
+            where = f"{condition.name} ({system}, {decoding})" if len(cells.settings) > 1 else condition.name
+            if own is None:
+                yield f"{where}: nothing to measure"
+            else:
+                yield from _uneven(cells, setting, condition, own, where)
+
+
+def _uneven(cells: Cells, setting: int, condition: Condition, own: Grid, where: str) -> Iterator[str]:
+    asked = {
+        prompt
+        for model in model_codes(cells, condition)
+        for prompt in cells.prompts[cells.slice_of(setting, model)].tolist()
+    }
+    if len(asked) > len(own.prompts):
+        yield f"{where}: {len(asked) - len(own.prompts)} of {len(asked)} prompts were not put to every seed and are left out"
+    whole = own.choose("overall", 0, own.intent(harmful=True))
+    if whole is not None and not whole.complete:
+        yield (
+            f"{where}: not every harmful behavior occurs in every task; "
+            "overall figures are weighted means of the tasks' own figures"
+        )

@@ -1,0 +1,169 @@
+"""Figures of one condition, and its changes against the base, as results that know their counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aftertune.measure.averaging import Average, Layout, fold
+from aftertune.measure.cells import N, Tally
+from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_value, table_2x2
+from aftertune.measure.crossed import crossed_wilson, two_way
+from aftertune.measure.grids import Arms, Grid
+from aftertune.measure.intervals import Bounds, mcnemar
+from aftertune.measure.multiplicity import benjamini_hochberg, holm
+from aftertune.measure.quantities import CHECKPOINT, RECIPE, Breakdown, Change, Interval, Pairs, Rate, Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a rate counts."""
+
+    hit: Tally
+    incoherent: Tally
+    undecided: Tally
+
+    def unsure(self, grid: Grid) -> np.ndarray:
+        """Return the responses that might belong to the rate, prompts x models."""
+        return grid.counts(self.incoherent) + grid.counts(self.undecided)
+
+
+def kind(reading: str, value: str) -> Kind:
+    """Return the rate of an outcome, or of ``blocked``, under a reading."""
+    return Kind(hit=(reading, value), incoherent=(reading, "incoherent"), undecided=(reading, "undecided"))
+
+
+def scope(seeds: int) -> str:
+    """Return what an interval may be said about: with one training seed only this checkpoint."""
+    return RECIPE if seeds > 1 else CHECKPOINT
+
+
+def rate(grid: Grid, part: Layout, what: Kind, min_cell: int) -> Rate:
+    """Return a rate with its interval, and with the bounds that undecided and incoherent responses imply."""
+    n, hits = grid.counts(N), grid.counts(what.hit)
+    measured = fold(part, hits, n)
+    highest = fold(part, hits + what.unsure(grid), n)
+    two_ways = two_way(measured.matrix), two_way(highest.matrix)
+    limits = [crossed_wilson(x, measured.n) for x in two_ways]
+    plain = grid.seeds == 1 and measured.n == part.behaviors
+    method = "Wilson" if plain else "Wilson on effective n"
+    return Rate(
+        estimate=two_ways[0].mean,
+        k=round(measured.k),
+        n=measured.n,
+        behaviors=part.behaviors,
+        seeds=grid.seeds,
+        samples=measured.samples,
+        undecided=_total(grid, part, what.undecided),
+        incoherent=_total(grid, part, what.incoherent),
+        interval=_interval(limits[0], 0.95, method, grid.seeds),
+        bounds=_interval((limits[0][0], limits[1][1]), 0.95, method, grid.seeds),
+        unequal=measured.unequal,
+        hidden=part.behaviors < min_cell,
+    )
+
+
+def score(grid: Grid, part: Layout, scorer: str, min_cell: int) -> Score:
+    """Return a mean score: Wilson on effective n where every score is 0 or 1, else the two-way t."""
+    average = fold(part, grid.counts((f"score:{scorer}", "sum")), grid.counts((f"score:{scorer}", "n")))
+    x = two_way(average.matrix)
+    if scorer in grid.cells.binary_scores:
+        limits, method = crossed_wilson(x, average.n), "Wilson on effective n"
+    else:
+        low, high = MeanT(x=x).interval(0.05)
+        limits, method = (max(low, 0.0), min(high, 1.0)), "two-way t"
+    return Score(
+        estimate=x.mean,
+        n=average.n,
+        behaviors=part.behaviors,
+        seeds=grid.seeds,
+        interval=_interval(limits, 0.95, method, grid.seeds),
+        unequal=average.unequal,
+        hidden=part.behaviors < min_cell,
+    )
+
+
+def rate_change(arms: Arms, part: Layout, what: Kind, min_cell: int) -> Change:
+    """Return the paired change of a rate, with its bounds ``[H1 - (H0 + I0), (H1 + I1) - H0]``."""
+    tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base))
+    contrast = paired(tuned, base)
+    unsure = [two_way(fold(part, what.unsure(arm), arm.counts(N)).matrix).mean for arm in (arms.tuned, arms.base)]
+    change = _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    return replace(change, bounds=(contrast.estimate - unsure[1], contrast.estimate + unsure[0]))
+
+
+def score_change(arms: Arms, part: Layout, scorer: str, min_cell: int) -> Change:
+    """Return the paired change of a mean score."""
+    names = ((f"score:{scorer}", "sum"), (f"score:{scorer}", "n"))
+    tuned, base = (fold(part, arm.counts(names[0]), arm.counts(names[1])) for arm in (arms.tuned, arms.base))
+    if scorer in arms.tuned.cells.binary_scores:
+        return _change(paired(tuned, base), arms.tuned.seeds, part.behaviors, min_cell)
+    contrast = MeanT(x=two_way(tuned.matrix - base.matrix))
+    return _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+
+
+def difference_in_differences(arms: Arms, part: Layout, without: Kind, behind: Kind, min_cell: int) -> Change:
+    """Return the change behind a guard minus the change without it, matched on the same responses (two-way t)."""
+    changed = []
+    for what in (behind, without):
+        tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)).matrix for arm in (arms.tuned, arms.base))
+        changed.append(tuned - base)
+    return _change(MeanT(x=two_way(changed[0] - changed[1])), arms.tuned.seeds, part.behaviors, min_cell)
+
+
+def paired(tuned: Average, base: Average) -> Contrast:
+    """Return the change between arms: Newcombe's with one response per behavior and arm, otherwise MOVER."""
+    n = len(base.matrix)
+    if tuned.matrix.shape[1] == 1 and tuned.n == base.n == n:
+        return table_2x2(tuned.matrix, base.matrix)
+    return mover(tuned.matrix, base.matrix, tuned.n, base.n)
+
+
+def _change(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:
+    if isinstance(contrast, Table2x2):
+        method, test, p = "Newcombe 10", "McNemar mid-p", mcnemar(contrast.b, contrast.c)
+    else:
+        method = "two-way t" if isinstance(contrast, MeanT) else "MOVER-Wilson on effective n"
+        test, p = f"inverted {method}", p_value(contrast)
+    limits = [tuple(min(max(limit, -1.0), 1.0) for limit in contrast.interval(alpha)) for alpha in (0.05, 0.10)]
+    return Change(
+        estimate=contrast.estimate,
+        interval=_interval((limits[0][0], limits[0][1]), 0.95, method, seeds),
+        interval90=_interval((limits[1][0], limits[1][1]), 0.90, method, seeds),
+        p_value=p,
+        method=test,
+        behaviors=behaviors,
+        seeds=seeds,
+        pairs=_pairs(contrast) if isinstance(contrast, Table2x2) else None,
+        bounds=None,
+        hidden=behaviors < min_cell,
+    )
+
+
+def _pairs(table: Table2x2) -> Pairs:
+    return Pairs(both=table.a, tuned_only=table.b, base_only=table.c, neither=table.e)
+
+
+def _interval(limits: Bounds, level: float, method: str, seeds: int) -> Interval:
+    return Interval(low=limits[0], high=limits[1], level=level, method=method, scope=scope(seeds))
+
+
+def _total(grid: Grid, part: Layout, tally: Tally) -> int:
+    return round(float(grid.counts(tally)[part.order].sum()))
+
+
+def adjust(changes: Breakdown[Change], families: Sequence[str]) -> Breakdown[Change]:
+    """Adjust p-values inside their families: tasks by Holm, hazards by Benjamini-Hochberg."""
+    by_task, by_hazard = dict(changes.by_task), dict(changes.by_hazard)
+    if "task" in families:
+        adjusted = holm([change.p_value for change in by_task.values()])
+        by_task = _with(by_task, adjusted, "Holm over tasks")
+    if "hazard" in families:
+        adjusted = benjamini_hochberg([change.p_value for change in by_hazard.values()])
+        by_hazard = _with(by_hazard, adjusted, "Benjamini-Hochberg over hazards, exploratory")
+    return replace(changes, by_task=by_task, by_hazard=by_hazard)
+
+
+def _with(changes: dict[str, Change], adjusted: Sequence[float], how: str) -> dict[str, Change]:
+    pairs = zip(changes.items(), adjusted, strict=True)
+    return {name: replace(change, p_adjusted=p, adjustment=how) for (name, change), p in pairs}
