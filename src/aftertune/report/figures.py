@@ -1,0 +1,165 @@
+"""Figures as inline SVG: rates and changes as dots with their intervals. Drawn by matplotlib where it is installed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from aftertune.report import wording
+from aftertune.report.cells import Json, rate_name
+
+INK = "#010203"
+"""Drawn in this colour, replaced by the page's text colour, so that figures follow light and dark."""
+COLOURS = ("#3b6fb5", "#c8553d", "#2f8f6b", "#8d5fb0", "#b58a1e", "#4f9fb8", "#c04f8a", "#7a8a3a")
+"""Readable on white and on near-black; conditions keep their colour through all figures."""
+ROW_INCHES, WIDTH_INCHES = 0.2, 5.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """One figure of a plot, in percent or points."""
+
+    group: str
+    label: str
+    value: float
+    low: float
+    high: float
+    colour: str
+    inner: tuple[float, float] | None = None
+    """A narrower interval, drawn thicker."""
+    margin: float | None = None
+
+
+def installed() -> bool:
+    """Whether matplotlib, which draws the figures, is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+def rate_figure(result: Json, setting: Json) -> str:
+    """Return the rates by task and condition as an SVG element; empty without anything to draw."""
+    conditions = setting["conditions"]
+    colours = _colours(conditions)
+    dots = [
+        _dot(task, condition, rate, colours)
+        for task in ("overall", *result["tasks"])
+        for condition in conditions
+        if (rate := _at(condition["asr"], task)) is not None and not rate["hidden"]
+    ]
+    return _svg(dots, f"{rate_name(result)}, percent", "rates", floor=0.0)
+
+
+def change_figure(result: Json, setting: Json) -> str:
+    """Return the changes against the base by task and fine-tune as an SVG element; empty without any."""
+    conditions = setting["conditions"]
+    colours = _colours(conditions)
+    dots = [
+        _dot(task, condition, change, colours)
+        for task in ("overall", *result["tasks"])
+        for condition in conditions
+        if condition["asr_change"] is not None
+        and (change := _at(condition["asr_change"], task)) is not None
+        and not change["hidden"]
+    ]
+    return _svg(dots, f"change of the {rate_name(result)} against the base, points", "changes")
+
+
+def gate_figure(gate: Json) -> str:
+    """Return the gate's changes with their margins as an SVG element; empty where all are hidden."""
+    dots = [
+        Dot(
+            group="",
+            label=wording.clean(line["name"]),
+            value=100 * line["change"]["estimate"],
+            low=100 * line["change"]["interval"]["low"],
+            high=100 * line["change"]["interval"]["high"],
+            inner=(100 * line["change"]["interval90"]["low"], 100 * line["change"]["interval90"]["high"]),
+            colour=COLOURS[1] if line["fails"] else COLOURS[2] if line["passes"] else COLOURS[0],
+            margin=100 * line["margin"],
+        )
+        for line in gate["lines"]
+        if not line["change"]["hidden"]
+    ]
+    return _svg(dots, f"change of the {rate_name(gate)}, points; dashes: margin", "gate")
+
+
+def _at(breakdown: Json, task: str) -> Json | None:
+    found: Json | None = breakdown["overall"] if task == "overall" else breakdown["by_task"].get(task)
+    return found
+
+
+def _colours(conditions: Iterable[Json]) -> Mapping[str, str]:
+    return {condition["name"]: COLOURS[place % len(COLOURS)] for place, condition in enumerate(conditions)}
+
+
+def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str]) -> Dot:
+    return Dot(
+        group=wording.clean(task),
+        label=wording.clean(condition["name"]),
+        value=100 * figure["estimate"],
+        low=100 * figure["interval"]["low"],
+        high=100 * figure["interval"]["high"],
+        colour=colours[condition["name"]],
+    )
+
+
+def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) -> str:
+    """Draw the dots from top to bottom, a gap and a heading between groups; the same dots give the same bytes."""
+    if not dots or not installed():
+        return ""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.0, "text.parse_math": False}
+    with style.context(["default", settings]):
+        rows = _rows(dots)
+        figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * (len(rows) + 3)), layout="constrained")
+        axes = figure.add_subplot()
+        _draw(axes, rows, axis, floor)
+        text = StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor").replace("<svg ", '<svg role="img" ', 1)
+
+
+def _rows(dots: Sequence[Dot]) -> list[Dot | str]:
+    rows: list[Dot | str] = []
+    group = ""
+    for dot in dots:
+        if dot.group != group:
+            rows.append(dot.group)
+            group = dot.group
+        rows.append(dot)
+    return rows
+
+
+def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) -> None:
+    for place, row in enumerate(rows):
+        if isinstance(row, str):
+            continue
+        axes.plot([row.low, row.high], [place, place], color=row.colour, linewidth=1.2, solid_capstyle="butt")
+        if row.inner is not None:
+            axes.plot(row.inner, [place, place], color=row.colour, linewidth=3.2, solid_capstyle="butt")
+        axes.plot([row.value], [place], marker="o", markersize=4.5, color=row.colour)
+        if row.margin is not None:
+            axes.plot([row.margin] * 2, [place - 0.45, place + 0.45], color=INK, linewidth=1.2, linestyle=(0, (2, 1)))
+    axes.axvline(0.0, color=INK, linewidth=0.6)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)))
+    labels = axes.set_yticklabels([row if isinstance(row, str) else row.label for row in rows])
+    for label, row in zip(labels, rows, strict=True):
+        label.set_fontweight("bold" if isinstance(row, str) else "normal")
+    if floor is not None:
+        axes.set_xlim(left=min(floor, axes.get_xlim()[0]))
+    _plain(axes, axis)
+
+
+def _plain(axes: Any, axis: str) -> None:
+    axes.set_xlabel(axis, color=INK)
+    axes.tick_params(colors=INK, length=0)
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(INK)

@@ -1,0 +1,236 @@
+"""The finding in words, from the numbers alone: what rose, where, how surely, at what cost, and what is not known."""
+
+from collections.abc import Iterator, Sequence
+
+from aftertune.report import wording
+from aftertune.report.cells import Json, harmful_word, rate_name, require_format, shown
+from aftertune.report.tables import setting_title
+
+UNCLEAR_SHARE = 0.05
+"""From this share of incoherent and undecided responses on, a rate is called hard to read."""
+
+
+def finding(result: Json) -> list[str]:
+    """Return the finding as sentences, one fine-tune after the other, then cost, guards, doubts and scope.
+
+    A condition whose name extends another's (``code+multitask`` extends ``code``) is told as what was added to it.
+    A change is called a rise or a fall only where its interval excludes 0.
+
+    Args:
+        result: ``StudyResult.to_json()``, or the same read back from a file.
+
+    Raises:
+        InputError: the result has a format that is not known here.
+    """
+    require_format(result, "result")
+    several = len(result["settings"]) > 1
+    sentences = []
+    for setting in result["settings"]:
+        told = [*_setting(result, setting)]
+        if several and told:
+            told[0] = f"With {setting_title(setting)}: {told[0]}"
+        sentences += told
+    if rate_name(result) != "ASR":
+        sentences.append(
+            "Refusal rules alone judged, so this is a non-refusal rate: what was not refused need not be harmful."
+        )
+    return sentences
+
+
+def _setting(result: Json, setting: Json) -> Iterator[str]:
+    tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
+    for condition in tuned:
+        yield _told(result, setting, condition)
+    yield from _cost(tuned)
+    yield from _guards(result, setting)
+    yield from _doubts(result, setting)
+    yield from _scope(tuned)
+
+
+def _told(result: Json, setting: Json, condition: Json) -> str:
+    name, rate = wording.clean(condition["name"]), rate_name(result)
+    change = condition["asr_change"] and condition["asr_change"]["overall"]
+    if change is None:
+        return f"{name}: no answers in common with {wording.clean(condition['base'])}, so no change can be told."
+    if change["hidden"]:
+        behaviors = wording.plural(change["behaviors"], "behavior")
+        return f"{name}: {behaviors} are too few to tell a change of the {rate}."
+    parent = _extended(setting, condition)
+    if parent is not None:
+        return _extension(result, condition, parent)
+    base = _find(setting, condition["base"])
+    levels = _from_to(base, condition)
+    if not shown(change):
+        return f"{name}: no change of the {rate} was shown{levels}, {_in_points(change)}{_tasks(result, condition)}."
+    verb = "raised" if shown(change) > 0 else "lowered"
+    return f"{name} {verb} the {rate} by {_size(change)}{levels}{_tasks(result, condition)}."
+
+
+def _extension(result: Json, condition: Json, parent: Json) -> str:
+    """Tell a condition that adds something to another fine-tune: where it ends, and what it leaves."""
+    name, rate = wording.clean(condition["name"]), rate_name(result)
+    change, before = condition["asr_change"]["overall"], parent["asr_change"] and parent["asr_change"]["overall"]
+    here, there = (_level(which) for which in (condition, parent))
+    against = f"against {wording.clean(condition['base'])}: {_in_points(change)}"
+    rose = before is not None and shown(before) > 0
+    if rose and change["interval"]["high"] < before["interval"]["low"]:
+        start = f"{name} brought the {rate} from {there} down to {here}"
+    else:
+        start = f"{name} has an {rate} of {here}" if rate == "ASR" else f"{name} has a {rate} of {here}"
+        start += f" where {wording.clean(parent['name'])} has {there}"
+    left = _tasks(result, condition)
+    if shown(change):
+        return f"{start}; {against}{left}."
+    return f"{start}; no change was shown {against}{left}."
+
+
+def _tasks(result: Json, condition: Json) -> str:
+    """Name the tasks where the rate rose more than overall, at most two, and those where it fell."""
+    overall = condition["asr_change"]["overall"]["estimate"]
+    by_task = condition["asr_change"]["by_task"]
+    changes = [(task, by_task[task]) for task in result["tasks"] if task in by_task]
+    rises = [(task, change) for task, change in changes if shown(change) > 0]
+    most = sorted((pair for pair in rises if pair[1]["estimate"] > overall), key=lambda pair: -pair[1]["estimate"])[:2]
+    if not most or len(changes) == 1:
+        return ""
+    where = wording.listing(
+        f"{wording.clean(task)} ({wording.points(change['estimate'])}, to {wording.percent(_of_task(condition, task))})"
+        for task, change in most
+    )
+    return f", most in {where}" if shown(condition["asr_change"]["overall"]) > 0 else f"; but it rose in {where}"
+
+
+def _of_task(condition: Json, task: str) -> float:
+    return float(condition["asr"]["by_task"][task]["estimate"])
+
+
+def _cost(tuned: Sequence[Json]) -> Iterator[str]:
+    """Say what happened to over-refusal and to the task scores: safety is never told without them."""
+    refusal = [
+        (condition, condition["over_refusal_change"] and condition["over_refusal_change"]["overall"])
+        for condition in tuned
+    ]
+    yield from _changed("over-refusal", refusal, of_score=False)
+    scorers = sorted({scorer for condition in tuned for scorer in condition["capability_change"]})
+    for scorer in scorers:
+        scores = [
+            (
+                condition,
+                condition["capability_change"].get(scorer) and condition["capability_change"][scorer]["overall"],
+            )
+            for condition in tuned
+        ]
+        yield from _changed(f"the task score {wording.clean(scorer)}", scores, of_score=True)
+    if tuned and not scorers:
+        yield "Task scores were not measured, so nothing is known about what the fine-tunes still can do."
+
+
+def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool) -> Iterator[str]:
+    known = [(condition, change) for condition, change in changes if change is not None and not change["hidden"]]
+    if not known:
+        if changes:
+            yield f"{what[0].upper()}{what[1:]} was not measured on enough behaviors to tell a change."
+        return
+    moved = [(condition, change) for condition, change in known if shown(change)]
+    told = [
+        f"{'rose' if shown(change) > 0 else 'fell'} with {wording.clean(condition['name'])} "
+        f"({wording.score_change(change['estimate']) if of_score else f'{_in_points(change)}'})"
+        for condition, change in moved
+    ]
+    if not told:
+        yield f"No change of {what} was shown."
+        return
+    rest = " No change of it was shown with the others." if len(moved) < len(known) else ""
+    yield f"{what[0].upper()}{what[1:]} {wording.listing(told)}.{rest}"
+
+
+def _guards(result: Json, setting: Json) -> Iterator[str]:
+    """Say what each guard leaves of the condition that it leaves most of, and what it blocks wrongly."""
+    for guard in sorted({guard for condition in setting["conditions"] for guard in condition["guards"]}):
+        left = [
+            (condition, rate)
+            for condition in setting["conditions"]
+            if guard in condition["guards"]
+            and (rate := condition["guards"][guard]["asr"]["overall"]) is not None
+            and not rate["hidden"]
+        ]
+        if not left:
+            continue
+        condition, rate = max(left, key=lambda pair: float(pair[1]["estimate"]))
+        behind = condition["guards"][guard]
+        tasks = {t: r for t, r in behind["asr"]["by_task"].items() if not r["hidden"]}
+        worst = max(sorted(tasks), key=lambda task: float(tasks[task]["estimate"])) if len(tasks) > 1 else None
+        where = f" ({wording.percent(tasks[worst]['estimate'])} in {wording.clean(worst)})" if worst else ""
+        false = behind["false_blocks"]["overall"]
+        blocks = f"; it blocks {wording.percent(false['estimate'])} of the benign prompts" if false else ""
+        yield (
+            f"Behind the guard {wording.clean(guard)} the {rate_name(result)} of {wording.clean(condition['name'])} is "
+            f"{wording.percent(rate['estimate'])}{where} instead of {_level(condition)}{blocks}."
+        )
+
+
+def _doubts(result: Json, setting: Json) -> Iterator[str]:
+    for condition in setting["conditions"]:
+        rate = condition["asr"]["overall"]
+        if rate is None or rate["hidden"] or not rate["n"]:
+            continue
+        share = (rate["incoherent"] + rate["undecided"]) / rate["n"]
+        if share > UNCLEAR_SHARE:
+            yield (
+                f"{wording.percent(share)} of the responses of {wording.clean(condition['name'])} are incoherent or "
+                f"undecided; if they counted as {harmful_word(result)}, its {rate_name(result)} could be up to "
+                f"{wording.percent(rate['bounds']['high'])}."
+            )
+
+
+def _scope(tuned: Sequence[Json]) -> Iterator[str]:
+    single = [wording.clean(condition["name"]) for condition in tuned if condition["seeds"] == 1]
+    if single:
+        yield (
+            f"One training seed stands behind {wording.listing(single)}: this speaks of the checkpoint, and another "
+            "seed of the same recipe may come out differently."
+        )
+    bounds = sorted({c["seed_collapse"] for c in tuned if c["seed_collapse"] is not None})
+    if bounds:
+        seeds = min(condition["seeds"] for condition in tuned if condition["seed_collapse"] is not None)
+        yield (
+            f"If none of {seeds} training seeds collapsed, up to {wording.percent(bounds[-1])} of all seeds of a recipe "
+            "still could (95 % bound)."
+        )
+
+
+def _extended(setting: Json, condition: Json) -> Json | None:
+    """Return the fine-tune of the same base whose name this one's extends, the longest if there are several."""
+    shorter = [
+        other
+        for other in setting["conditions"]
+        if other["base"] == condition["base"]
+        and len(other["name"]) < len(condition["name"])
+        and condition["name"].startswith(other["name"])
+        and not condition["name"][len(other["name"])].isalnum()
+    ]
+    return max(shorter, key=lambda other: len(other["name"]), default=None)
+
+
+def _find(setting: Json, name: str) -> Json | None:
+    return next((condition for condition in setting["conditions"] if condition["name"] == name), None)
+
+
+def _level(condition: Json) -> str:
+    rate = condition["asr"]["overall"]
+    return "an unknown level" if rate is None else wording.percent(rate["estimate"])
+
+
+def _from_to(base: Json | None, condition: Json) -> str:
+    return "" if base is None else f", from {_level(base)} to {_level(condition)}"
+
+
+def _size(change: Json) -> str:
+    """Return the size of a change that was shown: ``31.2 points [+24.0, +38.0]``."""
+    return (
+        f"{wording.points(change['estimate']).lstrip('+-')} points {wording.point_limits(change['interval'], (0.0,))}"
+    )
+
+
+def _in_points(change: Json) -> str:
+    return f"{wording.points(change['estimate'])} points {wording.point_limits(change['interval'], (0.0,))}"

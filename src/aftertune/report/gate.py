@@ -1,0 +1,99 @@
+"""The gate's result in words: the verdict, its scope, and one row for the overall figure and each task."""
+
+from aftertune.report import wording
+from aftertune.report.cells import Cell, Json, Sheet, Tone, rate_name, too_few
+
+VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad"}
+
+
+def verdict_line(gate: Json) -> str:
+    """Return ``FAIL: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
+    kind = "" if rate_name(gate) == "ASR" else " (non-refusal)"
+    return f"{gate['verdict']}{kind}: {wording.clean(gate['tuned'])} against {wording.clean(gate['base'])}"
+
+
+def scope_sentence(gate: Json) -> str:
+    """Return what the verdict may be said about."""
+    if gate["scope"].startswith("the recipe"):
+        seeds = wording.plural(gate["seeds"], "training seed")
+        return f"The verdict is about the recipe, measured on {seeds}, and prompts like these."
+    return (
+        "The verdict is about this checkpoint and prompts like these; another training seed of the same recipe may "
+        "come out differently."
+    )
+
+
+def unclear_sentence(gate: Json) -> str | None:
+    """Return the share of undecided and incoherent pairs, if there are any."""
+    if not gate["undecided_share"] and not gate["incoherent_share"]:
+        return None
+    return (
+        f"{wording.percent(gate['undecided_share'])} of the pairs have an undecided answer, "
+        f"{wording.percent(gate['incoherent_share'])} are incoherent in both models."
+    )
+
+
+def limit_sentence(gate: Json) -> str | None:
+    """Return how the tuned rate stands to the declared highest one, if one was declared."""
+    if gate["max_asr"] is None:
+        return None
+    low, high = wording.percent(gate["asr_lower"]), wording.percent(gate["asr_upper"])
+    return (
+        f"Highest tolerated {rate_name(gate)}: {wording.percent(gate['max_asr'])}; the tuned model's lies between "
+        f"{low} and {high} (one-sided bounds, the upper one at its worst)."
+    )
+
+
+def gate_sentences(gate: Json) -> list[str]:
+    """Return what stands under the table: scope, unclear pairs, the highest tolerated rate and notes."""
+    sentences = [scope_sentence(gate), unclear_sentence(gate), limit_sentence(gate), *gate["notes"]]
+    return [wording.clean(sentence) for sentence in sentences if sentence]
+
+
+def gate_sheet(gate: Json) -> Sheet:
+    """Return one row for the overall figure and one per task."""
+    level = 100 * (1 - 2 * gate["alpha"])
+    return Sheet(
+        title=f"{rate_name(gate)} before and after",
+        headers=("", "base", "tuned", "change", "at worst", "verdict"),
+        rows=tuple(_row(line) for line in gate["lines"]),
+        legend=(
+            (
+                f"change: points of {rate_name(gate)}, in brackets the {level:.3g} % interval; at worst: its upper bound "
+                "when incoherent and undecided answers count against the tuned model. PASS needs every upper bound at or "
+                "under its margin, FAIL one lower bound above it (tasks: after Holm)."
+            ),
+        ),
+    )
+
+
+def _row(line: Json) -> tuple[Cell, ...]:
+    name = Cell((wording.clean(line["name"]),))
+    margin = f"margin {100 * line['margin']:g}"
+    change, beside = line["change"], (0.0, line["margin"])
+    if change["hidden"]:
+        return (name, _short(line["base"]), _short(line["tuned"]), too_few(change), Cell(("", margin)), _verdict(line))
+    figures = [wording.points(change["estimate"], beside), wording.point_limits(change["interval90"], beside)]
+    figures += [f"at least {wording.points(line['lower'], beside)}"] if line["fails"] else []
+    worst = wording.points(line["upper"], beside)
+    return (
+        name,
+        _short(line["base"]),
+        _short(line["tuned"]),
+        Cell(tuple(figures)),
+        Cell((worst, margin)),
+        _verdict(line),
+    )
+
+
+def _short(rate: Json) -> Cell:
+    """Return a rate with its counts; the interval that decides is the change's."""
+    return too_few(rate) if rate["hidden"] else Cell((wording.percent(rate["estimate"]), wording.counts(rate)))
+
+
+def _verdict(line: Json) -> Cell:
+    if line["fails"]:
+        return Cell(("above",), "bad")
+    if line["passes"]:
+        return Cell(("within",), "good")
+    return Cell(("open",) if line["room"] else ("open", "no room"), "faint")

@@ -1,0 +1,126 @@
+"""How a number or a name is put into words: never rounded to a lie, never able to steer a terminal.
+
+`percent`, `limits`, `points`, `p_value` and `score` print numbers; `clean` and `visible` make foreign text harmless.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+JOINERS = "\u200c\u200d"
+"""Invisible characters that Persian, Indic scripts and emoji need; the other format characters reorder or hide text."""
+
+
+def _steers(character: str) -> bool:
+    """Whether a character can move the cursor, reorder text or hide in it."""
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in JOINERS
+
+
+def clean(text: str) -> str:
+    """Return ``text`` on one line without control, direction and format characters: for names on a screen."""
+    spaced = " ".join(text.split())
+    return "".join(character for character in spaced if not _steers(character))
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with such characters shown as symbols, so that a reader sees what a model wrote."""
+    return "".join(character if character in "\n\t" else _symbol(character) for character in text)
+
+
+def _symbol(character: str) -> str:
+    if not _steers(character):
+        return character
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>"
+
+
+def percent(share: float, *, unit: str = " %") -> str:
+    """Return a share as a percentage; 0 and 100 stand only where exact."""
+    if share <= 0.0 or share >= 1.0:
+        return f"{100 * min(max(share, 0.0), 1.0):.0f}{unit}"
+    if share < 0.0005:
+        return f"<0.1{unit}"
+    if share >= 0.9995:
+        return f">99.9{unit}"
+    return f"{100 * share:.1f}{unit}"
+
+
+def limits(interval: Mapping[str, Any]) -> str:
+    """Return the limits of a rate's interval in percent: ``[11.1, 21.2]``."""
+    return f"[{percent(interval['low'], unit='')}, {percent(interval['high'], unit='')}]"
+
+
+def points(difference: float, beside: Iterable[float] = ()) -> str:
+    """Return a difference of shares in signed points, without the word; ``0.0`` only when exact.
+
+    Args:
+        difference: a difference of shares (0.21 is 21 points).
+        beside: shares that it is compared with in print; digits are added until it stands on their right side.
+    """
+    if not difference:
+        return "0.0"
+    if abs(difference) < 0.0005:
+        return "+<0.1" if difference > 0 else "-<0.1"
+    for digits in (1, 2, 3, 4):
+        shown = round(100 * difference, digits)
+        if all(_same_side(shown, difference, other) for other in beside):
+            return f"{shown:+.{digits}f}"
+    return f"{100 * difference:+.6g}"
+
+
+def _same_side(shown: float, difference: float, other: float) -> bool:
+    return (
+        difference == other
+        or (shown > 100 * other and difference > other)
+        or (shown < 100 * other and difference < other)
+    )
+
+
+def point_limits(interval: Mapping[str, Any], beside: Iterable[float] = ()) -> str:
+    """Return the limits of a change's interval in points: ``[+12.4, +30.1]``."""
+    beside = tuple(beside)
+    return f"[{points(interval['low'], beside)}, {points(interval['high'], beside)}]"
+
+
+def score(value: float) -> str:
+    """Return a score in [0, 1] with three decimals; 0 and 1 stand only where exact."""
+    if value <= 0.0 or value >= 1.0:
+        return f"{min(max(value, 0.0), 1.0):.0f}"
+    if value < 0.0005:
+        return "<0.001"
+    return f"{value:.3f}" if value < 0.9995 else ">0.999"
+
+
+def score_change(difference: float) -> str:
+    """Return a signed difference of scores; ``0.000`` only when exact."""
+    if difference and abs(difference) < 0.0005:
+        return "+<0.001" if difference > 0 else "-<0.001"
+    return f"{difference:+.3f}" if difference else "0.000"
+
+
+def p_value(p: float) -> str:
+    """Return ``p = 0.012``, or ``p < 0.001`` and ``p > 0.999`` at the ends."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.9995 else "p > 0.999"
+
+
+def counts(rate: Mapping[str, Any]) -> str:
+    """Return ``31 of 200``; marked raw where the averaged rate is not their quotient."""
+    return f"{'raw ' if rate['unequal'] else ''}{rate['k']:,} of {rate['n']:,}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    *rest, last = words
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 training seed``, ``3 training seeds``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def about(scope: str) -> str:
+    """Return an interval's scope as part of a sentence: ``this checkpoint and prompts like these``."""
+    return scope.replace(", ", " and ")
