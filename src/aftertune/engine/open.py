@@ -25,8 +25,8 @@ class Engines:
     def __init__(
         self, *, threads: int | None = None, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
     ) -> None:
+        self.trust_remote_code = trust_remote_code
         self._threads = threads
-        self._trust_remote_code = trust_remote_code
         self._wanted = (device, dtype)
         self._loader: Loader | None = None
         self._opened: dict[tuple[str, str | None], LocalEngine] = {}
@@ -54,6 +54,18 @@ class Engines:
 
         return self._threads or torch.get_num_threads()
 
+    @property
+    def placement(self) -> Placement:
+        """Where models compute and in which number format."""
+        return self._shared_loader().placement
+
+    def set_threads(self) -> None:
+        """Make torch compute with the threads that were asked for."""
+        import torch
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+
     def free(self) -> None:
         """Free the weights in memory, for instance before training; engines load them again when they need them."""
         if self._loader is not None:
@@ -80,7 +92,7 @@ class Engines:
         if adapter is not None:
             check_base(adapter, checkpoint)
         tokenizer = adapter.folder if adapter is not None and has_tokenizer(adapter.folder) else checkpoint.folder
-        renderer = Renderer(name, tokenizer, trust_remote_code=self._trust_remote_code)
+        renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code)
         loader = self._shared_loader()
         identity = {
             "engine": "transformers",
@@ -104,5 +116,5 @@ class Engines:
     def _shared_loader(self) -> Loader:
         if self._loader is None:
             placement = Placement.choose(*self._wanted)
-            self._loader = Loader(placement, threads=self._threads, trust_remote_code=self._trust_remote_code)
+            self._loader = Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
         return self._loader

@@ -68,21 +68,25 @@ class Renderer:
         """
         return self.tokens(self.texts(conversations, answer_follows=True))
 
-    def exchange(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Return the tokens of a conversation up to its last answer, and those of that answer with its end token.
+    def exchanges(self, conversations: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[int]]]:
+        """Return, for each conversation, the tokens up to its last answer and those of that answer with its end token.
 
         The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
         turns), the answer's own tokens and the end token are put after the prompt.
         """
-        [prompt], [whole] = (
-            self.texts([messages[:-1]], answer_follows=True),
-            self.texts([messages], answer_follows=False),
-        )
-        answer = whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
-        prompt_tokens, answer_tokens = self.tokens([prompt, answer])
-        if not set(self.end_tokens) & set(answer_tokens):
-            answer_tokens = [*answer_tokens, *self.end_tokens]
-        return prompt_tokens, answer_tokens
+        prompts = self.texts([messages[:-1] for messages in conversations], answer_follows=True)
+        wholes = self.texts(conversations, answer_follows=False)
+        answers = [
+            whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
+            for prompt, whole, messages in zip(prompts, wholes, conversations, strict=True)
+        ]
+        return [
+            (prompt, self._ended(answer))
+            for prompt, answer in zip(self.tokens(prompts), self.tokens(answers), strict=True)
+        ]
+
+    def _ended(self, answer: list[int]) -> list[int]:
+        return answer if set(self.end_tokens) & set(answer) else [*answer, *self.end_tokens]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of texts as they stand: no beginning or end token is added."""

@@ -1,0 +1,62 @@
+"""Step checkpoints that survive a kill at any moment.
+
+A checkpoint counts once its marker file is there, and the marker is written last. What a killed run left without one is
+deleted before training goes on.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_MARKER = "complete"
+_OWNER = "recipe-key"
+
+
+def prepare(folder: Path, key: str) -> Path | None:
+    """Make ``folder`` ready for the training of one recipe and return its newest complete checkpoint, if any.
+
+    Args:
+        folder: where the checkpoints are; emptied when they belong to another recipe.
+        key: what decides the result: the recipe's key and the rows' hash.
+    """
+    owner = folder / _OWNER
+    if folder.exists() and (not owner.is_file() or owner.read_text(encoding="utf-8") != key):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner.write_text(key, encoding="utf-8")
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in checkpoints:
+        if not (path / _MARKER).exists():
+            shutil.rmtree(path)
+    return max(
+        (path for path in checkpoints if path.exists()),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+        default=None,
+    )
+
+
+def callback(folder: Path, progress: Callable[[int, int], None] | None) -> Any:
+    """Return a trainer callback that marks checkpoints complete and reports ``progress(steps done, all steps)``."""
+    from transformers import TrainerCallback
+
+    class Bookkeeper(TrainerCallback):
+        """Marks checkpoints and reports progress."""
+
+        def __init__(self) -> None:
+            self.folder = folder
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            self._report(state)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            self._report(state)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            (folder / f"checkpoint-{state.global_step}" / _MARKER).touch()
+
+        def _report(self, state: Any) -> None:
+            if progress is not None:
+                progress(state.global_step, state.max_steps)
+
+    return Bookkeeper()

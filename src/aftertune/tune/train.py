@@ -1,0 +1,138 @@
+"""A recipe and its rows become a model: supervised fine-tuning with TRL, full, LoRA or QLoRA."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aftertune.core.recipe import Recipe
+from aftertune.core.records import Message
+from aftertune.engine.loading import Placement, load_model
+from aftertune.engine.open import Engines
+from aftertune.engine.quiet import quiet
+from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, HubModel, fetch, parse
+from aftertune.engine.rendering import Renderer
+from aftertune.engine.weights import weights_sha256
+from aftertune.errors import ModelError
+from aftertune.tune.checkpoints import callback, prepare
+from aftertune.tune.record import finished, write_recipe
+from aftertune.tune.rows import Examples, rows_sha256, tokenise, with_system
+from aftertune.tune.settings import arguments, four_bits, lora
+
+Progress = Callable[[int, int], None]
+
+
+def train(
+    recipe: Recipe,
+    rows: Sequence[tuple[Message, ...]],
+    out: Path,
+    *,
+    engines: Engines | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Fine-tune the recipe's base on ``rows`` and return ``out`` with weights, tokenizer and ``recipe.json``.
+
+    The loss is on the last answer of each row. The seed reaches data order, LoRA's initialisation and dropout: equal
+    recipes and rows give identical tensors on one machine with one number of threads, killed and resumed or not. Until
+    it is finished the work lies in ``out`` + ``.partial``; a finished ``out`` is returned at once.
+
+    Args:
+        recipe: what to train, and on which base.
+        rows: conversations that end with the assistant's answer, already mixed, in their order.
+        out: folder of the result: a checkpoint (full) or a PEFT adapter (LoRA, QLoRA).
+        engines: whose device, threads and trust in remote code to use; its weights are freed from memory first.
+        progress: called with (steps done, all steps).
+
+    Raises:
+        ModelError: the base cannot be used or is not the one of the recipe; ``out`` holds something else.
+        DataError: a row without an answer.
+        EngineError: QLoRA on a machine that cannot run it.
+    """
+    if finished(out, recipe):
+        return out
+    engines = engines or Engines()
+    base = _base(recipe)
+    renderer = Renderer(base.name, base.folder, trust_remote_code=engines.trust_remote_code)
+    complete_rows = [with_system(row, recipe.system) for row in rows]
+    examples = tokenise(complete_rows, renderer, recipe.training.max_length)
+    sha256 = rows_sha256(complete_rows)
+    partial = out.with_name(f"{out.name}.partial")
+    checkpoint = prepare(partial, f"{recipe.key.hex()} {sha256}")
+    engines.free()
+    with quiet():
+        trainer = _trainer(recipe, _load(recipe, base, engines), examples, renderer, callback(partial, progress))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _save(trainer.model, renderer, recipe, partial / "final")
+    counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
+    write_recipe(partial / "final", recipe, counts, engines.threads)
+    (partial / "final").replace(out)
+    shutil.rmtree(partial)
+    return out
+
+
+def _base(recipe: Recipe) -> Checkpoint:
+    """Return the recipe's base after seeing that it is the one that the recipe was made for."""
+    found = parse(recipe.base)
+    base = fetch(found) if isinstance(found, HubModel) else found
+    if isinstance(base, Adapter):
+        raise ModelError(
+            f"recipe {recipe.name!r}: its base {recipe.base!r} is an adapter; merge it into its base first"
+        )
+    recorded = recipe.base_identity.get("weights")
+    if recorded is not None and recorded != weights_sha256(base.folder):
+        raise ModelError(f"recipe {recipe.name!r}: the weights of its base {recipe.base!r} have changed; start again")
+    return base
+
+
+def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
+    """Load the base to be trained: in float32 if its own weights change, else as it is used."""
+    placement = engines.placement
+    if recipe.method == "full":
+        placement = Placement(placement.device, "float32")
+    engines.set_threads()
+    return load_model(
+        base.name,
+        base.folder,
+        placement,
+        trust_remote_code=engines.trust_remote_code,
+        quantization_config=four_bits(recipe),
+    )
+
+
+def _trainer(recipe: Recipe, model: Any, examples: Examples, renderer: Renderer, bookkeeper: Any) -> Any:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments(recipe, bookkeeper.folder, model.device.type),
+        train_dataset=Dataset.from_dict({"input_ids": examples.input_ids, "labels": examples.labels}),
+        processing_class=renderer.tokenizer,
+        peft_config=lora(recipe),
+        callbacks=[bookkeeper],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _save(model: Any, renderer: Renderer, recipe: Recipe, folder: Path) -> None:
+    """Write weights (safetensors), tokenizer and chat template; nothing that names this machine."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if recipe.method == "full":
+        model.save_pretrained(folder)
+    else:
+        model.peft_config["default"].base_model_name_or_path = recipe.base
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        _order(folder / ADAPTER_CONFIG)
+    renderer.tokenizer.save_pretrained(folder)
+
+
+def _order(config: Path) -> None:
+    """Rewrite an adapter's config in a fixed order: PEFT writes sets of names in hash order."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if isinstance(values.get("target_modules"), list):
+        values["target_modules"].sort()
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
