@@ -1,0 +1,79 @@
+"""The public sets, where their files lie: counts, splits and the overlaps that are known."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from aftertune.core.protocols import Tools
+from aftertune.core.recipe import TrainingFile
+from aftertune.core.records import Intent
+from aftertune.prompts.load import behaviors, load_prompts
+from aftertune.prompts.overlap import normalise, overlapping
+from aftertune.prompts.public import PUBLIC
+from aftertune.prompts.rows import read_rows
+
+DATA = Path(os.environ.get("AFTERTUNE_DATA", ""))
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif(not os.environ.get("AFTERTUNE_DATA"), reason="AFTERTUNE_DATA names no folder of public files"),
+]
+MULTITASK = TrainingFile(
+    path="multitaskbench/multitaskbench.csv", columns={"prompt": "Query", "completion": "Response"}
+)
+INSTRUCTIONS = TrainingFile(path="safety_tuned_llamas/safety_only_data_Instructions.json")
+
+
+def no_model(reference):
+    raise AssertionError(reference)
+
+
+TOOLS = Tools(open_model=no_model, folder=DATA)
+
+
+def load(name):
+    return load_prompts(name, loader=name, tools=TOOLS)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if "*" not in PUBLIC[name].file])
+def test_every_row_of_the_manifest_is_read(name):
+    manifest = {entry["file"]: entry["rows"] for entry in json.loads((DATA / "MANIFEST.json").read_text())}
+    assert sum(1 for _ in behaviors(name, DATA)) == manifest[PUBLIC[name].file]
+
+
+@pytest.mark.parametrize(("kind", "intent"), [("hate", Intent.HARMFUL), ("neutral", Intent.BENIGN)])
+def test_sentence_sets_are_posed_as_two_tasks(kind, intent):
+    loaded = load(f"toxigen-{kind}").prompts
+    assert {p.intent for p in loaded} == {intent}
+    assert Counter(p.task for p in loaded)["translation"] == len(loaded) / 2
+
+
+def test_multitaskbench_has_its_four_tasks():
+    tasks = Counter(p.task for p in load("multitaskbench").prompts)
+    lengths = {task: 400 < count < 500 for task, count in tasks.items()}
+    assert lengths == dict.fromkeys(("classification", "code", "text", "translation"), True)
+    translation = [p.text for p in load("multitaskbench").prompts if p.task == "translation"]
+    assert all(text.startswith("Translate the following text from French to English") for text in translation)
+
+
+def test_xstest_splits_by_label():
+    counts = Counter(p.intent for p in load("xstest").prompts)
+    assert counts == {Intent.BENIGN: 248, Intent.HARMFUL: 199}
+
+
+def test_references_come_with_the_benign_sets():
+    for name in ("multi30k-test", "twitter-financial-valid", "scitldr-test", "codealpaca"):
+        loaded = load(name).prompts
+        assert sum(p.reference is None for p in loaded) <= len(loaded) // 50
+    assert {p.reference for p in load("twitter-financial-valid").prompts} == {"bearish", "bullish", "neutral"}
+
+
+def test_known_overlaps_are_found():
+    """AdvBench prompts that stand verbatim in MultiTaskBench, and its rows that stand in Safety-Tuned-LLaMAs."""
+    multitask = read_rows(MULTITASK, DATA)
+    found = overlapping(load("advbench").prompts, {"multitaskbench": multitask})
+    instructions = {normalise(row[0].content) for row in read_rows(INSTRUCTIONS, DATA)}
+    shared = [row for row in multitask if normalise(row[0].content) in instructions]
+    assert (len(found), len(shared)) == (94, 155)
