@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.crossed import Matrix, TwoWay, effective_n, quantiles, two_way
-from aftertune.measure.intervals import Bounds, bisect, join, newcombe, tango, tango_above, wilson
+from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 
 class Contrast(Protocol):
@@ -132,15 +132,11 @@ def p_value(contrast: Contrast, null: float = 0.0) -> float:
 
 
 def one_sided(contrast: Contrast, alpha: float) -> Bounds:
-    """Return the lower and the upper bound, each with error ``alpha``; Tango's score bounds for a 2 x 2 table."""
-    if isinstance(contrast, Table2x2):
-        return tango(contrast.b, contrast.c, contrast.n, 2 * alpha)
+    """Return the lower and the upper bound, each with error ``alpha``."""
     return contrast.interval(2 * alpha)
 
 
 def p_above(contrast: Contrast, delta: float) -> float:
     """Return the one-sided p-value against "the difference is at most ``delta``"; inverts the bound of `one_sided`."""
-    if isinstance(contrast, Table2x2):
-        return tango_above(contrast.b, contrast.c, contrast.n, delta)
     two_sided = p_value(contrast, delta)
     return two_sided / 2 if contrast.estimate > delta else 1 - two_sided / 2

@@ -3,7 +3,6 @@
 from itertools import product
 
 import numpy as np
-import pytest
 
 from aftertune.core.records import DecisionValue, FinishReason, VerdictValue
 from aftertune.core.table import NONE, Table
@@ -72,11 +71,6 @@ def _table(rows, models, scores):
         scores={name: np.array([row[name] for row in rows], float) for name in scores},
         names=called,
     )
-
-
-@pytest.fixture
-def make_table():
-    return build
 
 
 def undecided(row):
