@@ -1,0 +1,18 @@
+"""The only SQL: every call, its answer, and what was read in it, in one SQLite file keyed by content."""
+
+from aftertune.store.answered import Answered, Seen
+from aftertune.store.jobs import PlannedJob, decoding_name, decoding_setting
+from aftertune.store.readings import Reading, Unread
+from aftertune.store.store import Counts, Store
+
+__all__ = [
+    "Answered",
+    "Counts",
+    "PlannedJob",
+    "Reading",
+    "Seen",
+    "Store",
+    "Unread",
+    "decoding_name",
+    "decoding_setting",
+]

@@ -1,0 +1,234 @@
+"""A study's planned jobs: which model is asked which prompt how often, and the integers that all joins use."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.ids import Key, content_key
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Decoding, Intent, Prompt
+from aftertune.errors import StoreError
+from aftertune.store.calls import chunks, decoded, encoded, marks
+
+STAGED = 10_000
+"""Jobs handed to the writer at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """One call that a study wants: a row of its table."""
+
+    model: str
+    """The name of the study model."""
+    prompt: Prompt
+    system: str
+    """The name of the system prompt."""
+    decoding: Decoding
+    sample: int
+    key: Key
+
+
+def decoding_setting(decoding: Decoding) -> str:
+    """Return the name of a decoding setting, without its seed: ``T=0.7 top_p=0.9 max=256``."""
+    parts = [f"T={decoding.temperature:g}"]
+    if decoding.top_p != 1:
+        parts.append(f"top_p={decoding.top_p:g}")
+    if decoding.top_k:
+        parts.append(f"top_k={decoding.top_k}")
+    return " ".join([*parts, f"max={decoding.max_new_tokens}"])
+
+
+def decoding_name(decoding: Decoding) -> str:
+    """Return the name of a decoding setting with its seed, as ``table.names["decoding"]`` has it."""
+    return f"{decoding_setting(decoding)} seed={decoding.seed}"
+
+
+def word_ids(connection: sqlite3.Connection, words: Iterable[str]) -> dict[str, int]:
+    """Return the integers that names and labels stand for, adding new ones."""
+    ids: dict[str, int] = {}
+    for chunk in chunks(set(words)):
+        blobs = [encoded(word) for word in chunk]
+        connection.executemany(
+            "INSERT INTO word (text) VALUES (?) ON CONFLICT (text) DO NOTHING", [(blob,) for blob in sorted(blobs)]
+        )
+        rows = connection.execute(f"SELECT text, id FROM word WHERE text IN ({marks(blobs)})", blobs)  # noqa: S608  # placeholders only
+        ids.update((decoded(blob), number) for blob, number in rows)
+    return ids
+
+
+def prompt_ids(connection: sqlite3.Connection, prompts: Iterable[Prompt]) -> dict[Prompt, int]:
+    """Return the integers of prompts, adding new ones; a prompt with a mended reference is another one."""
+    ids: dict[Prompt, int] = {}
+    for chunk in chunks(prompts):
+        records = {prompt: _record(prompt) for prompt in chunk}
+        keys = {content_key("prompt", record): prompt for prompt, record in records.items()}
+        connection.executemany(
+            "INSERT INTO prompt (key, record) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
+            [(key, records[prompt]) for key, prompt in keys.items()],
+        )
+        rows = connection.execute(f"SELECT key, id FROM prompt WHERE key IN ({marks(list(keys))})", list(keys))  # noqa: S608  # placeholders only
+        ids.update((keys[key], number) for key, number in rows)
+    return ids
+
+
+def prompts_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Prompt]:
+    """Return the prompts that integers stand for."""
+    found: dict[int, Prompt] = {}
+    for chunk in chunks(ids):
+        rows = connection.execute(f"SELECT id, record FROM prompt WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608  # placeholders only
+        found.update((number, _prompt(record)) for number, record in rows)
+    return found
+
+
+def study_id(connection: sqlite3.Connection, study: str) -> int:
+    """Return the integer of a study.
+
+    Raises:
+        StoreError: the store has no such study.
+    """
+    row = connection.execute("SELECT id FROM study WHERE name = ?", (study,)).fetchone()
+    if row is None:
+        known = ", ".join(name for (name,) in connection.execute("SELECT name FROM study ORDER BY id")) or "none"
+        raise StoreError(f"the store holds no study called {study!r}; it holds: {known}")
+    return int(row[0])
+
+
+def new_study_id(connection: sqlite3.Connection, study: str) -> int:
+    """Return the integer of a study, adding it if it is new."""
+    connection.execute("INSERT INTO study (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (study,))
+    return study_id(connection, study)
+
+
+def insert_models(
+    connection: sqlite3.Connection,
+    study: str,
+    models: Iterable[StudyModel],
+    identities: Mapping[str, Mapping[str, object]],
+) -> None:
+    """Keep what the models of a study are: their record and the identity of the weights that answered."""
+    number = new_study_id(connection, study)
+    rows = [
+        (number, position, model.name, _model_record(model, identities.get(model.name, {})))
+        for position, model in enumerate(models)
+    ]
+    connection.execute("DELETE FROM model WHERE study = ?", (number,))
+    connection.executemany("INSERT INTO model VALUES (?, ?, ?, ?)", rows)
+
+
+def begin_staging(connection: sqlite3.Connection) -> None:
+    """Make room for a new job list beside the old one, which stays valid until `commit_staging`."""
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, model, prompt, system, decoding, sample, key)"
+    )
+    connection.execute("DELETE FROM staged")
+
+
+class Staging:
+    """Turns jobs into rows of integers, remembering the integers of prompts and names that it has met."""
+
+    def __init__(self) -> None:
+        self._prompts: dict[Prompt, int] = {}
+        self._words: dict[str, int] = {}
+
+    def insert(self, jobs: list[PlannedJob], connection: sqlite3.Connection) -> None:
+        """Stage one chunk of jobs."""
+        self._prompts |= prompt_ids(connection, {job.prompt: None for job in jobs if job.prompt not in self._prompts})
+        names = {decoding: decoding_name(decoding) for decoding in {job.decoding for job in jobs}}
+        words = {job.model for job in jobs} | {job.system for job in jobs} | set(names.values())
+        self._words |= word_ids(connection, words - self._words.keys())
+        connection.executemany(
+            "INSERT INTO staged (model, prompt, system, decoding, sample, key) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    self._words[job.model],
+                    self._prompts[job.prompt],
+                    self._words[job.system],
+                    self._words[names[job.decoding]],
+                    job.sample,
+                    job.key,
+                )
+                for job in jobs
+            ],
+        )
+
+
+def commit_staging(connection: sqlite3.Connection, study: str) -> None:
+    """Put the staged jobs in the place of the study's old ones, all at once."""
+    number = new_study_id(connection, study)
+    connection.execute("DELETE FROM job WHERE study = ?", (number,))
+    connection.execute(
+        "INSERT INTO call (key, kind) SELECT key, 'generate' FROM staged WHERE true ORDER BY position ON CONFLICT (key) DO NOTHING"
+    )
+    connection.execute(
+        "INSERT INTO job SELECT ?, position - 1, model, prompt, system, decoding, sample, call.id "
+        "FROM staged JOIN call ON call.key = staged.key ORDER BY position",
+        (number,),
+    )
+    connection.execute("DELETE FROM staged")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """A study's jobs as integer columns (int32, ``call`` int64), in planned order."""
+
+    model: NDArray[np.int32]
+    prompt: NDArray[np.int32]
+    system: NDArray[np.int32]
+    decoding: NDArray[np.int32]
+    sample: NDArray[np.int32]
+    call: NDArray[np.int64]
+
+
+def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
+    """Read a study's jobs."""
+    number = study_id(connection, study)
+    count = connection.execute("SELECT count(*) FROM job WHERE study = ?", (number,)).fetchone()[0]
+    rows = connection.execute(
+        "SELECT model, prompt, system, decoding, sample, call FROM job WHERE study = ? ORDER BY position", (number,)
+    )
+    block = read_block(rows, 6, count)
+    model, prompt, system, decoding, sample = block[:5].astype(np.int32)
+    return Jobs(
+        model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5].astype(np.int64)
+    )
+
+
+def read_block(rows: sqlite3.Cursor, width: int, count: int) -> NDArray[np.float64]:
+    """Read ``count`` rows of numbers into an array of shape (width, count); NULL becomes NaN.
+
+    Integers are exact up to 2^53, far beyond any row number.
+    """
+    block = np.empty((width, count))
+    start = 0
+    while chunk := rows.fetchmany(20_000):
+        block[:, start : start + len(chunk)] = np.array(chunk, np.float64).T
+        start += len(chunk)
+    return block
+
+
+def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Return the names and labels that integers stand for."""
+    found: dict[int, str] = {}
+    for chunk in chunks(ids):
+        rows = connection.execute(f"SELECT id, text FROM word WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608  # placeholders only
+        found.update((number, decoded(blob)) for number, blob in rows)
+    return found
+
+
+def _record(prompt: Prompt) -> str:
+    return json.dumps({name: getattr(prompt, name) for name in Prompt.__slots__}, sort_keys=True)
+
+
+def _prompt(record: str) -> Prompt:
+    values = json.loads(record)
+    return Prompt(**{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])})
+
+
+def _model_record(model: StudyModel, identity: Mapping[str, object]) -> str:
+    values = {name: getattr(model, name) for name in ("name", "condition", "reference", "base", "training_seed")}
+    recipe = model.recipe.key.hex() if model.recipe else None
+    return json.dumps({**values, "recipe": recipe, "identity": dict(identity)})

@@ -1,0 +1,125 @@
+"""The schema of the store, and how a file is opened, checked and explained when it fails."""
+
+import errno
+import sqlite3
+from pathlib import Path
+
+from aftertune.errors import AftertuneError, StoreError, StoreVersion
+
+SCHEMA = 1
+HISTORY = {1: "the first"}
+"""Every schema with what changed, in a line."""
+
+APPLICATION_ID = 0x41465455
+"""Marks the file as ours ("AFTU")."""
+
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE word (id INTEGER PRIMARY KEY, text BLOB NOT NULL UNIQUE);
+CREATE TABLE prompt (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, record TEXT NOT NULL);
+CREATE TABLE call (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE CHECK (length(key) = 16), kind TEXT NOT NULL);
+CREATE TABLE answer (
+    call INTEGER PRIMARY KEY REFERENCES call, finish INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL
+);
+CREATE TABLE text (call INTEGER PRIMARY KEY REFERENCES answer, text BLOB NOT NULL, detail TEXT);
+CREATE TABLE attempt (
+    call INTEGER NOT NULL REFERENCES call, time REAL NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    PRIMARY KEY (call, time, reason)
+) WITHOUT ROWID;
+CREATE TABLE study (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE note (
+    study INTEGER NOT NULL REFERENCES study, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (study, name)
+) WITHOUT ROWID;
+CREATE TABLE model (
+    study INTEGER NOT NULL REFERENCES study, position INTEGER NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
+    PRIMARY KEY (study, name)
+) WITHOUT ROWID;
+CREATE TABLE job (
+    study INTEGER NOT NULL REFERENCES study, position INTEGER NOT NULL, model INTEGER NOT NULL REFERENCES word,
+    prompt INTEGER NOT NULL REFERENCES prompt, system INTEGER NOT NULL REFERENCES word,
+    decoding INTEGER NOT NULL REFERENCES word, sample INTEGER NOT NULL, call INTEGER NOT NULL REFERENCES call,
+    PRIMARY KEY (study, position)
+) WITHOUT ROWID;
+CREATE TABLE reader (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, side TEXT NOT NULL,
+    UNIQUE (kind, name, version, side)
+);
+CREATE TABLE reading (
+    reader INTEGER NOT NULL REFERENCES reader, call INTEGER NOT NULL, prompt INTEGER NOT NULL REFERENCES prompt,
+    value INTEGER NOT NULL, score REAL, label INTEGER NOT NULL REFERENCES word, source INTEGER REFERENCES call,
+    PRIMARY KEY (reader, call, prompt)
+) WITHOUT ROWID;
+"""
+"""``call`` holds every known key, asked or not; ``answer`` and ``text`` (the bulk, kept apart) are the calls with a final
+answer. ``word`` holds the names and labels that integers stand for. ``reading.call`` is 0 where only the prompt was read."""
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open the store file; a writer creates what is not there.
+
+    Raises:
+        StoreError: no such file (reading), or no store.
+        StoreVersion: a store of another schema.
+    """
+    if not write and not path.exists():
+        raise StoreError(f"{path}: there is no store; run the study first, or check the path")
+    try:
+        uri = f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+    try:
+        _check(connection, path, write=write)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise explained(error, path) from error
+        raise
+    return connection
+
+
+def explained(error: Exception, path: Path) -> AftertuneError:
+    """Turn what SQLite or the disk says into one line that says what to do."""
+    if isinstance(error, AftertuneError):
+        return error
+    text = str(error)
+    if "disk is full" in text or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return StoreError(f"{path}: the disk is full; free some space and run again: all that was committed is kept")
+    if "not a database" in text:
+        return StoreError(f"{path}: is not an Aftertune store; name another file")
+    if "malformed" in text:
+        return StoreError(f"{path}: is damaged ({text}); restore a copy of it")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(f"{path}: cannot be opened for this ({text}); check the path and its permissions")
+    return StoreError(f"{path}: the store failed ({text}); nothing that was committed is lost, run again")
+
+
+def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
+    """Prepare the connection, and refuse whatever is not a store of this schema; a new file becomes one."""
+    if write:
+        connection.execute("PRAGMA synchronous = FULL")
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if empty and write:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _create(connection)
+    elif empty:
+        raise StoreError(f"{path}: is empty; run the study first")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(f"{path}: is a database of some other program; name another file")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found != SCHEMA:
+        advice = "use a newer Aftertune" if found > SCHEMA else "use the Aftertune that wrote it, or start a new store"
+        raise StoreVersion(f"{path}: has schema {found}, this Aftertune reads schema {SCHEMA}; {advice}")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Make all tables in one transaction, so that a crash leaves an empty file or a store."""
+    history = "; ".join(f"{number}: {change}" for number, change in HISTORY.items())
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('history', ?)", (str(SCHEMA), history))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")

@@ -1,0 +1,327 @@
+"""The store of all calls and readings: one SQLite file, many readers, one writer."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from aftertune.core.ids import Key
+from aftertune.core.protocols import Answer
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Prompt, Response, Side
+from aftertune.core.table import Table
+from aftertune.errors import StoreError
+from aftertune.store import jobs as jobs_
+from aftertune.store.answered import Answered, read_responses
+from aftertune.store.calls import Kind, answers_by_id, answers_by_key, chunks, missing_keys, row_of
+from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
+from aftertune.store.lock import WriteLock, refuse_network
+from aftertune.store.merge import attach, merge_attached
+from aftertune.store.readings import (
+    Reader,
+    ReaderKind,
+    Reading,
+    Unread,
+    insert_reader,
+    insert_readings,
+    readers_by_id,
+    unread_places,
+)
+from aftertune.store.schema import connect, explained
+from aftertune.store.tables import read_table
+from aftertune.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class HasKey(Protocol):
+    """A job: something with the key of its call."""
+
+    @property
+    def key(self) -> Key:
+        """The key of the call."""
+        ...
+
+
+J = TypeVar("J", bound=HasKey)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of some jobs."""
+
+    done: int
+    """Final answers that arrived."""
+    failed: int
+    """Attempts that failed; a rerun tries them again."""
+    skipped: int = 0
+    """Jobs that needed nothing: their answer was there, or they are the same call as another job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a reader has not read yet: a known number of items, fetched as they are iterated over, once."""
+
+    size: int
+    items: Iterator[Unread]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Unread]:
+        return self.items
+
+
+class Store:
+    """One store file, opened for reading, or for reading and writing (one process at a time). A context manager.
+
+    What a method that writes has returned from is on disk.
+    """
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        """Open a store; writing creates the file.
+
+        Raises:
+            StoreLocked: another process writes to it.
+            StoreVersion: it was written by another schema.
+            StoreError: a network file system, no such file, or no store.
+        """
+        self.path = path
+        self._writer: Writer | None = None
+        self._one_reader = threading.Lock()
+        refuse_network(path)
+        with ExitStack() as opened:
+            if write:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._lock = WriteLock(path)
+                except OSError as error:
+                    raise explained(error, path) from error
+                opened.callback(self._lock.release)
+                self._writer = Writer(path)
+                opened.callback(self._writer.close)
+            self._reading = connect(path, write=False)
+            opened.callback(self._reading.close)
+            self._opened = opened.pop_all()
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = True) -> Self:
+        """Open a store; see `Store`."""
+        return cls(path, write=write)
+
+    def close(self) -> None:
+        """Commit what is there and let go of the file."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What a study is
+
+    def add_models(
+        self, study: str, models: Iterable[StudyModel], identities: Mapping[str, Mapping[str, object]]
+    ) -> None:
+        """Keep the models of a study with the identities of their weights, in the place of those kept before."""
+        listed = list(models)
+        self._write(lambda connection: jobs_.insert_models(connection, study, listed, identities))
+
+    def models(self, study: str) -> list[Mapping[str, Any]]:
+        """Return the records of a study's models: the fields of `StudyModel`, its recipe's key, and ``identity``."""
+        with self._snapshot() as connection:
+            number = study_id(connection, study)
+            rows = connection.execute("SELECT record FROM model WHERE study = ? ORDER BY position", (number,))
+            return [json.loads(record) for (record,) in rows]
+
+    def plan(self, study: str, jobs: Iterable[PlannedJob]) -> None:
+        """Replace the study's job list; until this returns, the old one is valid."""
+        self._write(jobs_.begin_staging)
+        staging = Staging()
+        for chunk in chunks(jobs, jobs_.STAGED):
+            self._write(partial(staging.insert, chunk))
+        self._write(lambda connection: jobs_.commit_staging(connection, study))
+
+    def studies(self) -> list[str]:
+        """Return the names of the studies, in the order of their first plan."""
+        with self._snapshot() as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM study ORDER BY id")]
+
+    def set_meta(self, study: str, name: str, value: object) -> None:
+        """Keep a JSON-able note on a study: a probe's result, a template's hash, the declaration's hash."""
+        text = json.dumps(value, sort_keys=True)
+
+        def put(connection: sqlite3.Connection) -> None:
+            number = jobs_.new_study_id(connection, study)
+            connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (number, name, text))
+
+        self._write(put)
+
+    def get_meta(self, study: str, name: str) -> Any:
+        """Return a note on a study, None if there is none."""
+        with self._snapshot() as connection:
+            row = connection.execute(
+                "SELECT value FROM note JOIN study ON study.id = note.study WHERE study.name = ? AND note.name = ?",
+                (study, name),
+            ).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    # Calls
+
+    def missing(self, keys: Iterable[Key]) -> list[Key]:
+        """Return the keys without a final answer, in the given order, each once."""
+        with self._guarded():
+            return missing_keys(self._reading, keys)
+
+    def append(
+        self, kind: Kind, results: Iterable[tuple[Key, Answer]], on_progress: Callable[[int], None] | None = None
+    ) -> Counts:
+        """Stream answers into the store, committing at least every second; a key that has its answer keeps it.
+
+        Whatever ends the stream, what came before is committed when this returns or raises.
+        """
+        writer, done, failed = self._writing(), 0, 0
+        try:
+            for key, answer in results:
+                writer.put(row_of(kind, key, answer))
+                final = isinstance(answer, Response)
+                done, failed = done + final, failed + (not final)
+                if on_progress:
+                    on_progress(1)
+        finally:
+            writer.flush()
+        return Counts(done=done, failed=failed)
+
+    def complete(
+        self,
+        kind: Kind,
+        jobs: Sequence[J],
+        work: Callable[[Iterable[J]], Iterator[tuple[Key, Answer]]],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Counts:
+        """Do the jobs that are not done: the one rule behind every resume. ``work`` is not called if none is missing."""
+        by_key = {job.key: job for job in reversed(jobs)}
+        todo = [by_key[key] for key in self.missing(job.key for job in jobs)]
+        counts = self.append(kind, work(todo) if todo else (), on_progress)
+        return Counts(done=counts.done, failed=counts.failed, skipped=len(jobs) - len(todo))
+
+    def call(self, key: Key) -> Response | None:
+        """Return the final answer under a key, None if there is none."""
+        return self.calls([key]).get(key)
+
+    def calls(self, keys: Sequence[Key]) -> dict[Key, Response]:
+        """Return the final answers under keys; keys without one are left out."""
+        with self._snapshot() as connection:
+            return answers_by_key(connection, keys)
+
+    def attempts(self, study: str | None = None) -> dict[str, int]:
+        """Count the failed attempts by reason: of all calls, or of a study's generations."""
+        with self._snapshot() as connection:
+            rows = connection.execute(
+                "SELECT reason, count(*) FROM attempt WHERE ? IS NULL OR call IN "
+                "(SELECT call FROM job JOIN study ON study.id = job.study WHERE study.name = ?) "
+                "GROUP BY reason ORDER BY reason",
+                (study, study),
+            )
+            return dict(rows.fetchall())
+
+    # Readings
+
+    def add_reader(self, kind: ReaderKind, name: str, version: str, side: Side = "response") -> int:
+        """Return the integer of a reader. ``version`` names parser, thresholds and the identity of the calls read."""
+        return self._write(lambda connection: insert_reader(connection, kind, name, version, side))
+
+    def unread(self, study: str, reader: int) -> "Backlog":
+        """Return what a reader has not read, in planned order, each (prompt, call) once; texts are fetched in chunks."""
+        with self._snapshot() as connection:
+            (known,) = readers_by_id(connection, [reader])
+            calls, prompts = unread_places(connection, study, known)
+            by_id = prompts_by_id(connection, set(prompts.tolist()))
+        places = list(zip(calls.tolist(), prompts.tolist(), strict=True))
+        if known.side == "prompt":
+            return Backlog(len(places), (Unread(prompt=by_id[prompt], key=None, response=None) for _, prompt in places))
+        return Backlog(len(places), self._fetched(places, by_id))
+
+    def _fetched(self, places: list[tuple[int, int]], prompts: Mapping[int, Prompt]) -> Iterator[Unread]:
+        for some in chunks(places):
+            with self._snapshot() as connection:
+                answers = answers_by_id(connection, [call for call, _ in some])
+            for call, prompt in some:
+                key, response = answers[call]
+                yield Unread(prompt=prompts[prompt], key=key, response=response)
+
+    def add_readings(self, reader: int, readings: Iterable[Reading]) -> int:
+        """Keep readings and return how many were given; one that is there stays."""
+        count = 0
+        for chunk in chunks(readings, 5000):
+            self._write(partial(insert_readings, reader, chunk))
+            count += len(chunk)
+        return count
+
+    def table(self, study: str, readers: Sequence[int] = ()) -> Table:
+        """Return the table of a study with the columns of the given readers: one row a planned job, in planned order."""
+        with self._snapshot() as connection:
+            return read_table(connection, study, readers_by_id(connection, readers))
+
+    def responses(
+        self, study: str, readers: Sequence[int] = (), prompts: Iterable[Prompt] | None = None
+    ) -> Iterator[Answered]:
+        """Yield the jobs of a study with texts and readings, in planned order, for reports and exports.
+
+        Args:
+            study: the study.
+            readers: whose readings to join.
+            prompts: only these prompts; all without it.
+        """
+        with self._snapshot() as connection:
+            known: list[Reader] = readers_by_id(connection, readers)
+        yield from read_responses(self._snapshot, study, known, prompts)
+
+    def merge(self, other: Path) -> None:
+        """Insert everything of another store that is not here, in one transaction; twice does no harm.
+
+        Raises:
+            StoreError: ``other`` is no store.
+            StoreVersion: it was written by another schema.
+        """
+        writer = self._writing()
+        writer.outside(lambda connection: attach(connection, other))
+        try:
+            writer.run(merge_attached)
+        finally:
+            writer.outside(lambda connection: connection.execute("DETACH other"))
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise StoreError(f"{self.path}: was opened for reading only")
+        return self._writer
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._writing().run(work)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            with self._one_reader:
+                yield
+        except sqlite3.Error as error:
+            raise explained(error, self.path) from error
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give the reading connection, seeing one state of the store throughout."""
+        with self._guarded():
+            self._reading.execute("BEGIN")
+            try:
+                yield self._reading
+            finally:
+                self._reading.execute("COMMIT")

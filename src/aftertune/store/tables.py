@@ -1,0 +1,135 @@
+"""Makes the integer table that `measure` works on, without an object per response."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.records import Intent, Prompt
+from aftertune.core.table import NONE, Table
+from aftertune.store.jobs import Jobs, prompts_by_id, read_block, read_jobs, words_by_id
+from aftertune.store.readings import PROMPT_ONLY, Reader, pair_codes
+
+Ints = NDArray[np.int32]
+PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
+    "behavior": lambda prompt: prompt.behavior,
+    "pair": lambda prompt: prompt.pair,
+    "template": lambda prompt: prompt.template,
+    "task": lambda prompt: prompt.task,
+    "set": lambda prompt: prompt.set,
+    "hazard": lambda prompt: prompt.hazard,
+    "harm_basis": lambda prompt: prompt.harm_basis,
+}
+
+
+def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Reader]) -> Table:
+    """Return the table of a study: one row a planned job, in planned order, with the columns that `Table` documents.
+
+    Codes follow the order of first appearance in the plan, so equal studies give equal tables whatever the store's past.
+    """
+    jobs = read_jobs(connection, study)
+    columns: dict[str, Ints] = {"sample": jobs.sample}
+    names: dict[str, tuple[str, ...]] = {}
+    for column in ("model", "system", "decoding"):
+        columns[column], order = _recoded(getattr(jobs, column))
+        words = words_by_id(connection, order)
+        names[column] = tuple(words[number] for number in order)
+    _add_prompts(connection, jobs, columns, names)
+    _add_answers(connection, jobs, columns)
+    scores: dict[str, NDArray[np.float64]] = {}
+    columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
+    for reader in readers:
+        _add_readings(connection, jobs, reader, columns, scores)
+    return Table(columns=columns, scores=scores, names=names)
+
+
+def column_of(reader: Reader) -> str:
+    """Return the name of a reader's column."""
+    if reader.kind == "guard":
+        return f"decision:{reader.name}:{reader.side}"
+    return {"judge": f"verdict:{reader.name}", "coherence": "coherent", "scorer": f"score:{reader.name}"}[reader.kind]
+
+
+def _recoded(column: Ints) -> tuple[Ints, list[int]]:
+    """Replace integers by their rank of first appearance; also return the integers in that order."""
+    values, first, codes = np.unique(column, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(values), np.int32)
+    rank[order] = np.arange(len(values), dtype=np.int32)
+    return rank[codes], values[order].tolist()
+
+
+def _add_prompts(
+    connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints], names: dict[str, tuple[str, ...]]
+) -> None:
+    columns["prompt"], order = _recoded(jobs.prompt)
+    found = prompts_by_id(connection, order)
+    prompts = [found[number] for number in order]
+    names["prompt"] = tuple(prompt.id for prompt in prompts)
+    for column, name in PROMPT_NAMES.items():
+        codes, names[column] = _coded(map(name, prompts))
+        columns[column] = codes[columns["prompt"]]
+    intents = list(Intent)
+    columns["intent"] = np.array([intents.index(prompt.intent) for prompt in prompts], np.int32)[columns["prompt"]]
+
+
+def _coded(words: Iterable[str | None]) -> tuple[Ints, tuple[str, ...]]:
+    """Give each word its rank of first appearance, None the code NONE."""
+    ranks: dict[str, int] = {}
+    codes = [NONE if word is None else ranks.setdefault(word, len(ranks)) for word in words]
+    return np.array(codes, np.int32), tuple(ranks)
+
+
+def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints]) -> None:
+    """Spread the answers over the jobs; a job without one has NONE everywhere."""
+    names = ("finish", "prompt_tokens", "completion_tokens")
+    size = int(connection.execute("SELECT coalesce(max(call), 0) FROM answer").fetchone()[0]) + 1
+    by_call = {name: np.full(max(size, int(jobs.call.max(initial=0)) + 1), NONE, np.int32) for name in names}
+    rows = connection.execute("SELECT call, finish, prompt_tokens, completion_tokens FROM answer")
+    while chunk := rows.fetchmany(20_000):
+        block = np.array(chunk, np.int64)
+        for position, name in enumerate(names, start=1):
+            by_call[name][block[:, 0]] = block[:, position]
+    for name in names:
+        columns[name] = by_call[name][jobs.call]
+
+
+def _add_readings(
+    connection: sqlite3.Connection,
+    jobs: Jobs,
+    reader: Reader,
+    columns: dict[str, Ints],
+    scores: dict[str, NDArray[np.float64]],
+) -> None:
+    """Spread a reader's readings over the jobs that have the call and prompt that was read."""
+    count = connection.execute("SELECT count(*) FROM reading WHERE reader = ?", (reader.id,)).fetchone()[0]
+    rows = connection.execute(
+        "SELECT call, prompt, value, score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,)
+    )
+    read_calls, read_prompts, values, read_scores = read_block(rows, 4, count)
+    calls = jobs.call if reader.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
+    place = _places(
+        pair_codes(read_calls.astype(np.int64), read_prompts.astype(np.int64)), pair_codes(calls, jobs.prompt)
+    )
+    if reader.kind != "scorer":
+        columns[column_of(reader)] = _spread(values, place, NONE).astype(np.int32)
+    if reader.kind == "scorer":
+        scores[column_of(reader)] = _spread(read_scores, place, np.nan)
+    elif reader.kind == "judge":
+        scores[f"harm_score:{reader.name}"] = _spread(read_scores, place, np.nan)
+
+
+def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each wanted code stands among the known sorted ones, NONE where it does not."""
+    place = np.searchsorted(known, wanted)
+    inside = place < len(known)
+    found = np.zeros(len(wanted), bool)
+    found[inside] = known[place[inside]] == wanted[inside]
+    return np.where(found, place, NONE)
+
+
+def _spread(values: NDArray[np.float64], place: NDArray[np.int64], absent: float) -> NDArray[np.float64]:
+    column = np.full(len(place), absent)
+    column[place != NONE] = values[place[place != NONE]]
+    return column

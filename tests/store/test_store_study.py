@@ -1,0 +1,213 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from synthetic_study import GREEDY, job, key, prompt, response
+
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Attempt, DecisionValue, FinishReason, VerdictValue
+from aftertune.core.table import NONE
+from aftertune.errors import StoreError
+from aftertune.store import Reading, Store, decoding_name
+
+PROMPTS = [prompt(number, pair="b0" if number < 2 else None) for number in range(4)]
+JOBS = [job(model, asked) for model in ("base", "code/seed1") for asked in PROMPTS]
+
+
+@pytest.fixture
+def answered(store):
+    """Eight jobs, the last without an answer."""
+    store.plan("s", JOBS)
+    store.append("generate", [(each.key, response(f"{each.model} {each.prompt.text}")) for each in JOBS[:-2]])
+    store.append("generate", [(JOBS[-2].key, response("", FinishReason.PROVIDER_REFUSAL))])
+    store.append("generate", [(JOBS[-1].key, Attempt(reason="timeout"))])
+    return store
+
+
+def test_the_table_has_one_row_a_job_in_planned_order(answered):
+    table = answered.table("s")
+    assert len(table) == 8
+    assert table.names["model"] == ("base", "code/seed1")
+    assert table.columns["model"].tolist() == [0] * 4 + [1] * 4
+    assert table.names["prompt"] == tuple(asked.id for asked in PROMPTS)
+    assert table.names["decoding"] == (decoding_name(GREEDY),)
+    assert [table.names["task"][code] for code in table.columns["task"]] == ["text", "code"] * 4
+    assert table.columns["pair"].tolist() == [0, 0, NONE, NONE] * 2
+    assert table.columns["finish"].tolist() == [0] * 6 + [2, NONE]
+    assert table.columns["completion_tokens"].tolist()[:2] == [len("base prompt 0")] * 2
+    assert table.columns["completion_tokens"][-1] == NONE
+    assert (table.columns["coherent"] == NONE).all()
+    assert {column.dtype for column in table.columns.values()} == {np.dtype(np.int32)}
+    assert answered.attempts("s") == {"timeout": 1}
+
+
+def test_readings_stand_beside_the_jobs_that_they_were_read_from(answered):
+    judge = answered.add_reader("judge", "rules", "1")
+    guard = answered.add_reader("guard", "g", "1", "prompt")
+    coherence = answered.add_reader("coherence", "coherence", "1")
+    chrf = answered.add_reader("scorer", "chrf", "1")
+    unread = list(answered.unread("s", judge))
+    assert [each.key for each in unread] == [each.key for each in JOBS[:-1]]
+    assert unread[0].response.text == "base prompt 0"
+    answered.add_readings(
+        judge,
+        [
+            Reading(prompt=each.prompt, key=each.key, value=VerdictValue.DEFLECTED, score=0.25, label="lab\ud83d")
+            for each in unread[2:]
+        ],
+    )
+    assert [each.key for each in answered.unread("s", judge)] == [each.key for each in JOBS[:2]]
+    assert [(each.prompt, each.key) for each in answered.unread("s", guard)] == [(asked, None) for asked in PROMPTS]
+    answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.BLOCK)])
+    answered.add_readings(coherence, [Reading(prompt=PROMPTS[0], key=JOBS[0].key, value=False)])
+    answered.add_readings(chrf, [Reading(prompt=PROMPTS[0], key=JOBS[4].key, value=None, score=0.5)])
+    table = answered.table("s", [judge, guard, coherence, chrf])
+    assert table.columns["verdict:rules"].tolist() == [NONE] * 2 + [2] * 5 + [NONE]
+    assert table.scores["harm_score:rules"].tolist()[2:7] == [0.25] * 5
+    assert np.isnan(table.scores["harm_score:rules"][[0, 1, 7]]).all()
+    assert table.columns["decision:g:prompt"].tolist() == [NONE, 1, NONE, NONE] * 2
+    assert table.columns["coherent"].tolist() == [0] + [NONE] * 7
+    assert table.scores["score:chrf"][4] == 0.5
+    assert np.isnan(np.delete(table.scores["score:chrf"], 4)).all()
+
+
+def test_another_version_reads_afresh_and_buys_nothing(answered):
+    old = answered.add_reader("judge", "rules", "1")
+    answered.add_readings(
+        old, [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in JOBS[:-1]]
+    )
+    new = answered.add_reader("judge", "rules", "2")
+    assert new != old
+    assert answered.add_reader("judge", "rules", "1") == old
+    assert len(list(answered.unread("s", new))) == 7
+    assert list(answered.unread("s", old)) == []
+    assert answered.missing([each.key for each in JOBS[:-1]]) == []
+
+
+def test_a_mended_reference_is_read_again_but_not_asked_again(answered):
+    scorer = answered.add_reader("scorer", "accuracy", "1")
+    answered.add_readings(
+        scorer, [Reading(prompt=each.prompt, key=each.key, value=None, score=0.0) for each in JOBS[:-1]]
+    )
+    mended = dataclasses.replace(PROMPTS[0], reference="right")
+    answered.plan(
+        "s", [dataclasses.replace(each, prompt=mended) if each.prompt == PROMPTS[0] else each for each in JOBS]
+    )
+    assert [each.prompt for each in answered.unread("s", scorer)] == [mended, mended]
+    assert np.isnan(answered.table("s", [scorer]).scores["score:accuracy"][0])
+    assert answered.table("s").columns["finish"][0] == 0
+
+
+def test_two_models_with_the_same_weights_share_calls_and_readings(store):
+    base = [job("base", asked) for asked in PROMPTS]
+    store.plan("s", base + [dataclasses.replace(each, model="copy") for each in base])
+    store.append("generate", [(each.key, response("x")) for each in base])
+    judge = store.add_reader("judge", "rules", "1")
+    unread = list(store.unread("s", judge))
+    assert len(unread) == 4
+    store.add_readings(
+        judge, [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in unread]
+    )
+    assert store.table("s", [judge]).columns["verdict:rules"].tolist() == [1] * 8
+
+
+def test_responses_join_texts_and_readings(answered):
+    judge = answered.add_reader("judge", "rules", "1")
+    guard = answered.add_reader("guard", "g", "1", "prompt")
+    answered.add_readings(
+        judge, [Reading(prompt=PROMPTS[1], key=JOBS[1].key, value=VerdictValue.COMPLIED, label="why")]
+    )
+    answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.ALLOW)])
+    found = list(answered.responses("s", [judge, guard], [PROMPTS[1], PROMPTS[3]]))
+    assert [(each.model, each.prompt) for each in found] == [
+        (model, asked) for model in ("base", "code/seed1") for asked in (PROMPTS[1], PROMPTS[3])
+    ]
+    first, *_, last = found
+    assert first.readings["verdict:rules"].value is VerdictValue.COMPLIED
+    assert first.readings["verdict:rules"].label == "why"
+    assert first.readings["decision:g:prompt"].value is DecisionValue.ALLOW
+    assert last.response is None
+    assert last.readings == {}
+    assert len(list(answered.responses("s"))) == 8
+
+
+def test_responses_may_be_read_while_others_are_asked_for(answered):
+    for each in answered.responses("s"):
+        if each.key:
+            assert answered.call(each.key) == each.response
+
+
+def test_a_new_plan_replaces_the_old_one_and_a_broken_one_does_not(answered):
+    def broken():
+        yield JOBS[0]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        answered.plan("s", broken())
+    assert len(answered.table("s")) == 8
+    answered.plan("s", reversed(JOBS[:3]))
+    assert answered.table("s").columns["completion_tokens"].tolist() == [13] * 3
+    assert answered.table("s").names["prompt"][0] == PROMPTS[2].id
+
+
+def test_the_table_does_not_depend_on_the_past_of_the_store(answered, tmp_path):
+    judge = answered.add_reader("judge", "rules", "1")
+    with Store.open(tmp_path / "fresh.db") as fresh:
+        fresh.plan("other", [job("z", prompt(9))])
+        fresh.append("generate", [(each.key, answered.call(each.key)) for each in reversed(JOBS[:-1])])
+        fresh.plan("s", JOBS)
+        assert_equal_tables(fresh.table("s"), answered.table("s"))
+        assert fresh.studies() == ["other", "s"]
+    assert judge
+
+
+def assert_equal_tables(one, other):
+    assert one.names == other.names
+    assert one.columns.keys() == other.columns.keys()
+    assert one.scores.keys() == other.scores.keys()
+    for column, values in one.columns.items():
+        assert values.tolist() == other.columns[column].tolist(), column
+    for column, values in one.scores.items():
+        np.testing.assert_array_equal(values, other.scores[column])
+
+
+def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
+    judge = answered.add_reader("judge", "rules", "1")
+    answered.add_readings(
+        judge,
+        [
+            Reading(prompt=e.prompt, key=e.key, value=VerdictValue.REFUSED, source=key("judge", e.key.hex()))
+            for e in JOBS[:3]
+        ],
+    )
+    answered.add_readings(
+        answered.add_reader("guard", "g", "1", "prompt"),
+        [Reading(prompt=PROMPTS[0], key=None, value=DecisionValue.BLOCK)],
+    )
+    answered.set_meta("s", "probe", {"max": 0.5})
+    answered.add_models("s", [StudyModel(name="base", condition="base", reference="r")], {"base": {"weights": "w"}})
+    with Store.open(tmp_path / "whole.db") as whole:
+        whole.plan("mine", [job("z", prompt(9))])
+        whole.append("generate", [(JOBS[0].key, response("mine came first"))])
+        for _ in range(2):
+            whole.merge(answered.path)
+        assert whole.studies() == ["mine", "s"]
+        assert whole.call(JOBS[0].key).text == "mine came first"
+        assert whole.call(JOBS[1].key) == answered.call(JOBS[1].key)
+        assert whole.get_meta("s", "probe") == {"max": 0.5}
+        assert whole.models("s") == answered.models("s")
+        assert whole.models("s")[0]["identity"] == {"weights": "w"}
+        assert whole.attempts() == {"timeout": 1}
+        readers = [whole.add_reader("judge", "rules", "1"), whole.add_reader("guard", "g", "1", "prompt")]
+        theirs = [judge, answered.add_reader("guard", "g", "1", "prompt")]
+        merged, origin = whole.table("s", readers), answered.table("s", theirs)
+        merged.columns["completion_tokens"][0] = origin.columns["completion_tokens"][0]
+        assert_equal_tables(merged, origin)
+
+
+def test_a_study_that_is_not_there_is_named(store):
+    store.plan("there", [])
+    with pytest.raises(StoreError, match="no study called 'gone'; it holds: there"):
+        store.table("gone")
+    assert store.get_meta("gone", "x") is None
+    assert len(store.table("there")) == 0
