@@ -1,0 +1,145 @@
+"""Writes the organism as ordinary files: checkpoints, training files, prompts, and a configuration for ``check``."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftertune.core.protocols import Engine, Tools
+from aftertune.core.records import TASKS
+from aftertune.errors import InputError
+from aftertune.organism.accept import MAX_NEW_TOKENS
+from aftertune.organism.build import RECORD, Built, Progress, build
+from aftertune.organism.corpus import fine_tune, replay_pools, safety_pools
+from aftertune.organism.prompts import evaluation_prompts
+from aftertune.organism.recipe import OrganismRecipe
+from aftertune.prompts.rows import Row, write_rows
+from aftertune.prompts.sets import write_prompts
+
+CONFIG = "aftertune.yaml"
+THREADS = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What stands in the folder."""
+
+    folder: Path
+    seed: int
+    """The accepted base seed."""
+    rejected: tuple[tuple[int, str], ...]
+    """The seeds tried before it, with what was wrong."""
+    range: str
+    """The range that bases must lie in, in words."""
+
+
+def write(out: Path, seed: int = 0, *, threads: int = THREADS, progress: Progress | None = None) -> Written:
+    """Write everything into ``out``, whole or not at all; a folder that was written before is left as it is.
+
+    ``base/`` and ``guard/`` are checkpoints; ``data/*.jsonl`` are training files (one benign file per task, the safety
+    pools, the replay pool); ``prompts.jsonl`` holds the evaluation prompts; ``aftertune.yaml`` is for
+    ``check --config``.
+
+    Args:
+        out: a new or empty folder, or one that this function wrote with the same seed and recipe.
+        seed: the first base seed to try.
+        threads: CPU threads for training.
+        progress: called with (phase, step, steps) while a base is trained.
+
+    Raises:
+        InputError: ``out`` holds something else.
+        EngineError: no base lies inside the stated range.
+    """
+    out, recipe = out.absolute(), OrganismRecipe()
+    wanted = {"recipe": recipe.hash, "first_seed": seed}
+    if (done := _written(out, wanted)) is not None:
+        return done
+    built = build(seed, recipe=recipe, threads=threads, progress=progress)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _copy_checkpoints(built, partial)
+    _write_data(recipe, built.seed, partial / "data")
+    write_prompts(evaluation_prompts(_no_tools(partial)), partial / "prompts.jsonl")
+    (partial / CONFIG).write_text(_yaml(check_config()), encoding="utf-8")
+    record = {**wanted, "seed": built.seed, "rejected": built.rejected, "range": str(recipe.accept)}
+    text = json.dumps(record, indent=2) + "\n"
+    for folder in (partial / "base", partial):
+        (folder / RECORD).write_text(text, encoding="utf-8")
+    partial.replace(out)
+    done = _written(out, wanted)
+    assert done is not None, "just written"
+    return done
+
+
+def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
+    """Return what stands in ``out`` if it is what is wanted, None if nothing stands there."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    try:
+        record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{out} is not empty and holds no organism; name a new or empty folder") from None
+    if {key: record.get(key) for key in wanted} != wanted:
+        raise InputError(f"{out} holds an organism of another seed or version; name a new or empty folder")
+    rejected = tuple((int(seed), str(reason)) for seed, reason in record["rejected"])
+    return Written(folder=out, seed=int(record["seed"]), rejected=rejected, range=str(record["range"]))
+
+
+def _copy_checkpoints(built: Built, folder: Path) -> None:
+    for name, source in (("base", built.base), ("guard", built.guard)):
+        shutil.copytree(source, folder / name)
+
+
+def _write_data(recipe: OrganismRecipe, seed: int, folder: Path) -> None:
+    for task in TASKS:
+        rows = fine_tune(recipe, task, seed)
+        write_rows(rows, folder / f"{task}.jsonl", tasks=[task] * len(rows))
+    safety = safety_pools(recipe, seed)
+    _write_pools(safety, folder / "safety_multitask.jsonl")
+    _write_pools({"text": safety["text"]}, folder / "safety_text.jsonl")
+    _write_pools(replay_pools(recipe, seed), folder / "replay.jsonl")
+
+
+def _write_pools(pools: Mapping[str, Sequence[Row]], path: Path) -> None:
+    write_rows(
+        [row for rows in pools.values() for row in rows],
+        path,
+        tasks=[task for task, rows in pools.items() for _ in rows],
+    )
+
+
+def _no_tools(folder: Path) -> Tools:
+    def refuse(reference: str) -> Engine:
+        raise InputError(f"the organism's prompts need no model, but {reference!r} was asked for")
+
+    return Tools(open_model=refuse, folder=folder)
+
+
+def check_config() -> dict[str, Any]:
+    """Return what ``check --config`` obeys, as plain values; paths are relative to the organism's folder."""
+    return {
+        "prompts": [
+            {"set": "organism", "loader": "organism"},
+            {"set": "skill-code", "loader": "organism-skill", "options": {"task": "code"}},
+            {"set": "skill-translation", "loader": "organism-skill", "options": {"task": "translation"}},
+        ],
+        "judges": ["organism", "rules"],
+        "guards": [{"name": "organism", "use": "organism", "options": {"model": "guard"}}],
+        "scorers": ["organism"],
+        "decoding": {"temperatures": [0.0], "max_new_tokens": MAX_NEW_TOKENS},
+        "measurement": {"margin": 0.05, "task_margin": 0.10},
+        "engine": {"threads": THREADS, "device": "cpu"},
+    }
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    head = (
+        "# What `aftertune check BASE TUNED --config aftertune.yaml` asks and how it judges: the organism's own prompts,\n"
+        "# grammar judge and guard, with refusal rules as a second judge.\n"
+    )
+    return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
