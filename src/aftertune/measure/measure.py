@@ -225,13 +225,10 @@ def _notes(cells: Cells, plan: MeasurePlan) -> Iterator[str]:
 
 
 def _uneven(cells: Cells, setting: int, condition: Condition, own: Grid, where: str) -> Iterator[str]:
-    asked = {
-        prompt
-        for model in model_codes(cells, condition)
-        for prompt in cells.prompts[cells.slice_of(setting, model)].tolist()
-    }
-    if len(asked) > len(own.prompts):
-        yield f"{where}: {len(asked) - len(own.prompts)} of {len(asked)} prompts were not put to every seed and are left out"
+    parts = [cells.prompts[cells.slice_of(setting, model)] for model in model_codes(cells, condition)]
+    asked, shared = len(np.unique(np.concatenate(parts))), len(own.prompts)
+    if asked > shared:
+        yield f"{where}: {asked - shared} of {asked} prompts were not put to every seed and are left out"
     whole = own.choose("overall", 0, own.intent(harmful=True))
     if whole is not None and not whole.complete:
         yield (

@@ -1,0 +1,83 @@
+"""Seeded simulations: the default intervals cover what they say, for new behaviors and new training seeds."""
+
+import numpy as np
+import pytest
+from crossed_model import draw
+
+from aftertune.measure.averaging import fold, layout
+from aftertune.measure.contrasts import MeanT, mover
+from aftertune.measure.crossed import crossed_wilson, two_way
+from aftertune.measure.rates import paired
+
+pytestmark = pytest.mark.slow
+REPLICATES = 1000
+
+
+def covered(limits, truth):
+    return sum(low <= truth <= high for low, high in limits) / REPLICATES
+
+
+# The four rows n = 50, S = 5 of the specification's tables.
+@pytest.mark.parametrize(("rate", "sd_seed"), [(0.30, 0.4), (0.06, 0.4)])
+def test_a_crossed_rate(rate, sd_seed):
+    rng = np.random.default_rng(11)
+    limits = []
+    for _ in range(REPLICATES):
+        _, tuned = draw(rng, rate, rate, 50, 5, sd_seed=sd_seed)
+        limits.append(crossed_wilson(two_way(tuned.mean(axis=(1, 2))), 250))
+    assert 0.93 <= covered(limits, rate) <= 0.98
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.10, 0.30), (0.10, 0.10)])
+def test_a_crossed_change(before, after):
+    rng = np.random.default_rng(12)
+    limits = []
+    for _ in range(REPLICATES):
+        base, tuned = draw(rng, before, after, 50, 5, samples=5)
+        contrast = mover(tuned[:, :, :1].mean(axis=(1, 2)), base.mean(axis=(1, 2))[:, None], 250, 250)
+        limits.append(contrast.interval(0.05))
+    assert 0.93 <= covered(limits, after - before) <= 0.98
+
+
+# Behaviors that occur in every task, in only one, or in some: the overall figure weighs tasks as declared. The last
+# rows keep a weakness in sight: when three seeds differ more than the behaviors add (many behaviors, four tasks), the
+# estimated degrees of freedom are too hopeful; over 4000 draws n = 120 covered .936 and n = 400 .916.
+@pytest.mark.parametrize(
+    ("share", "seeds", "n", "least"),
+    [
+        (1.0, 1, 120, 0.93),
+        (0.25, 1, 120, 0.93),
+        (0.6, 1, 120, 0.93),
+        (1.0, 3, 50, 0.93),
+        (0.25, 3, 120, 0.93),
+        (0.6, 3, 120, 0.93),
+        (1.0, 5, 120, 0.93),
+        (1.0, 3, 120, 0.915),
+        (1.0, 3, 400, 0.89),
+    ],
+)
+def test_an_overall_change_over_tasks(share, seeds, n, least):
+    rng = np.random.default_rng(13)
+    rates = np.array([0.05, 0.10, 0.15, 0.20])
+    behavior, task = (axis.ravel() for axis in np.indices((n, 4)))
+    chosen = {1.0: task >= 0, 0.25: behavior % 4 == task, 0.6: (behavior * 7 + task * 3) % 5 < 3}[share]
+    part = layout(behavior, task, chosen, {})
+    limits = []
+    for _ in range(REPLICATES):
+        base, tuned = draw(rng, rates, rates + 0.10, n, seeds, tasks=4, sd_seed=0.4 if seeds > 1 else 0.0)
+        ones = np.ones((4 * n, seeds))
+        arms = fold(part, tuned[:, :, 0].reshape(4 * n, seeds), ones), fold(part, base.reshape(4 * n, 1), ones[:, :1])
+        limits.append(paired(*arms).interval(0.05))
+    assert least <= covered(limits, 0.10) <= 0.985
+
+
+def test_a_difference_in_differences():
+    rng = np.random.default_rng(14)
+    limits, truth = [], 0.2 * -0.30 - 0.2 * -0.10
+    for _ in range(REPLICATES):
+        base, tuned = draw(rng, 0.10, 0.30, 50, 5)
+        passed, let = rng.random(base.shape) < 0.8, rng.random(tuned.shape) < 0.8
+        taken = (tuned & let).mean(axis=(1, 2)) - tuned.mean(axis=(1, 2))
+        base_taken = (base & passed).mean(axis=(1, 2)) - base.mean(axis=(1, 2))
+        limits.append(MeanT(x=two_way(taken - base_taken[:, None])).interval(0.05))
+    assert 0.93 <= covered(limits, truth) <= 0.98

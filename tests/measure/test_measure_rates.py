@@ -1,0 +1,283 @@
+"""Rates and changes from tables: counts, averaging order, guards, scores, bounds, families and print."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from measure_tables import build, incoherent, undecided
+
+from aftertune.errors import InputError
+from aftertune.measure.averaging import fold, layout
+from aftertune.measure.crossed import two_way
+from aftertune.measure.intervals import mcnemar, newcombe, wilson
+from aftertune.measure.measure import measure
+from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.measure.quantities import percent, points
+
+BASE = Condition(name="base", models=("base",))
+TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(1, 2))
+SINGLE = Condition(name="single", models=("a",), base="base")
+RNG = np.random.default_rng(3)
+HARMFUL = {name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.3), ("b", 0.4))}
+REFUSALS = {name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.05), ("b", 0.05))}
+
+
+def plan_of(*conditions, **declared):
+    return MeasurePlan(conditions=(BASE, *conditions), judges=("rules",), **declared)
+
+
+def measured(table, plan, name="tuned"):
+    return measure(table, plan).settings[0].condition(name)
+
+
+def test_rates_are_the_means_and_the_counts():
+    table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS)
+    tuned = measured(table, plan_of(TUNED))
+    both = np.stack([HARMFUL["a"], HARMFUL["b"]])
+    overall = tuned.asr.overall
+    assert overall.estimate == pytest.approx(both.mean())
+    assert (overall.k, overall.n, overall.behaviors, overall.seeds, overall.samples) == (both.sum(), 1920, 40, 2, 24)
+    assert not overall.unequal
+    assert tuned.asr.by_task["code"].estimate == pytest.approx(both[:, :, 1].mean())
+    assert tuned.over_refusal.overall.k == REFUSALS["a"].sum() + REFUSALS["b"].sum()
+    assert tuned.asr_change.overall.estimate == pytest.approx(both.mean() - HARMFUL["base"].mean())
+    assert "recipe" in overall.interval.scope
+    assert "checkpoint" in measured(table, plan_of(TUNED), "base").asr.overall.interval.scope
+    assert tuned.seed_collapse == pytest.approx(1 - 0.05**0.5)
+    assert {hazard: rate.behaviors for hazard, rate in tuned.asr.by_hazard.items()} == {
+        "hazard-0": 14,
+        "hazard-1": 13,
+        "hazard-2": 13,
+    }
+
+
+def test_the_classic_methods_serve_one_answer_per_behavior():
+    one = {name: array[:, :1, :1] for name, array in HARMFUL.items()}
+    single = measured(build(one), plan_of(SINGLE), "single")
+    yes, was = one["a"].ravel(), one["base"].ravel()
+    table = int((yes & was).sum()), int((yes & ~was).sum()), int((~yes & was).sum()), int((~yes & ~was).sum())
+    change, rate = single.asr_change.overall, single.asr.overall
+    assert (change.interval.low, change.interval.high) == newcombe(*table)
+    assert change.p_value == mcnemar(table[1], table[2])
+    assert (change.pairs.both, change.pairs.tuned_only, change.pairs.base_only, change.pairs.neither) == table
+    assert (rate.interval.low, rate.interval.high) == wilson(yes.mean(), 40)
+    assert change.method == "McNemar mid-p"
+    two = measured(build(one, samples=2), plan_of(SINGLE), "single").asr_change.overall
+    assert two.pairs is None
+    assert "MOVER" in two.interval.method
+
+
+def test_incoherent_and_undecided_answers_bound_the_rate():
+    def spoil(model, intent, row):
+        if row["behavior"] // 2 < 2:
+            undecided(row)
+        elif row["behavior"] // 2 < 6:
+            incoherent(row)
+
+    one = {name: np.zeros((40, 1)) for name in ("base", "a", "b")}
+    tuned = measured(build(one, answers=spoil), plan_of(TUNED))
+    rate = tuned.asr.overall
+    assert (rate.estimate, rate.undecided, rate.incoherent) == (0.0, 4, 8)
+    assert rate.bounds.low == 0.0
+    assert rate.bounds.high > 6 / 40 > rate.interval.high
+    assert tuned.asr_change.overall.bounds == pytest.approx((-0.15, 0.15))
+
+
+def test_a_guard_keeps_the_denominator():
+    def screen(model, intent, row):
+        row["decision:g:prompt"] = int(row["task"] == 0)
+        row["decision:g:response"] = 0
+
+    table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS, answers=screen)
+    tuned = measured(table, plan_of(TUNED, guards=("g",)))
+    guard = tuned.guards["g"]
+    assert guard.asr.overall.n == tuned.asr.overall.n
+    assert guard.asr.by_task["text"].k == 0
+    assert guard.asr.by_task["code"].k == tuned.asr.by_task["code"].k
+    assert guard.false_blocks.overall.estimate == pytest.approx(0.25)
+    assert guard.over_refusal.by_task["text"].estimate == 1.0
+    expected = guard.asr_change.overall.estimate - tuned.asr_change.overall.estimate
+    assert guard.asr_difference.overall.estimate == pytest.approx(expected)
+    assert guard.asr_difference.overall.estimate < 0
+
+
+def test_scores_are_averaged_over_prompts_that_have_them():
+    def mark(model, intent, row):
+        row["score:chrf"] = 0.5 + 0.1 * (row["behavior"] % 3) - 0.2 * (model != "base")
+        row["score:right"] = float(model == "base" or row["sample"] == 0)
+        if intent == 0 or row["task"] == 1:
+            row["score:chrf"] = np.nan
+
+    table = build(
+        HARMFUL, templates=3, samples=2, benign=REFUSALS, answers=mark, scores={"score:chrf": 0, "score:right": 0}
+    )
+    tuned = measured(table, plan_of(TUNED, scorers=("chrf", "right")))
+    assert set(tuned.capability["chrf"].by_task) == {"text", "translation", "classification"}
+    assert tuned.capability_change["chrf"].overall.estimate == pytest.approx(-0.2)
+    assert "two-way t" in tuned.capability_change["chrf"].overall.method
+    right = tuned.capability["right"].overall
+    assert right.estimate == pytest.approx(0.5)
+    assert "Wilson" in right.interval.method
+    base = measured(table, plan_of(TUNED, scorers=("chrf", "right")), "base").capability["right"].overall
+    assert base.estimate == 1.0
+    assert base.interval.low < 1.0, "all right of 40 behaviors is not certainty"
+
+
+def test_families_are_adjusted():
+    table = build(HARMFUL, templates=3, samples=2)
+    tuned = measured(table, plan_of(SINGLE, TUNED, families=("task", "hazard")))
+    by_task = tuned.asr_change.by_task.values()
+    assert all(change.p_adjusted >= change.p_value for change in by_task)
+    assert {change.adjustment for change in by_task} == {"Holm over tasks"}
+    assert "exploratory" in next(iter(tuned.asr_change.by_hazard.values())).adjustment
+    assert tuned.asr_change.overall.adjustment == "Holm over fine-tunes"
+    alone = measured(table, plan_of(TUNED))
+    assert alone.asr_change.overall.p_adjusted is None
+    assert not alone.asr_change.by_hazard
+
+
+def test_judges_disagree_in_the_open():
+    def second(model, intent, row):
+        row["verdict:rubric"] = 0 if row["behavior"] // 2 < 10 else row["verdict:rules"]
+
+    zeros = {name: np.zeros((40, 4)) for name in ("base", "a", "b")}
+    plan = replace(plan_of(TUNED), judges=("rules", "rubric"))
+    tuned = measured(build(zeros, answers=second), plan)
+    found = tuned.disagreement["rules | rubric"]["text"]
+    assert (found.differ, found.n) == (20, 80)
+    assert tuned.judges["rules"].overall.k == 0
+    assert tuned.judges["rubric"].overall.estimate == pytest.approx(0.25)
+    majority = measured(build(zeros, answers=second), replace(plan, panel="any"))
+    assert majority.asr.overall.estimate == pytest.approx(0.25)
+
+
+def test_settings_are_apart_and_decoding_seeds_together():
+    table = build(HARMFUL, templates=3, samples=2)
+    columns = {**table.columns, "decoding": table.columns["sample"].copy()}
+    split = replace(table, columns=columns, names={**table.names, "decoding": ("t0 seed 0", "t0 seed 1")})
+    apart = measure(split, plan_of(TUNED))
+    assert [(each.system, each.decoding) for each in apart.settings] == [
+        ("system-0", "t0 seed 0"),
+        ("system-0", "t0 seed 1"),
+    ]
+    joined = measure(split, plan_of(TUNED, decoding_settings={"t0 seed 0": "t0", "t0 seed 1": "t0"}))
+    assert [each.decoding for each in joined.settings] == ["t0"]
+    whole = measure(table, plan_of(TUNED)).settings[0].conditions
+    assert joined.settings[0].conditions == whole
+
+
+def test_behaviors_missing_from_tasks_keep_the_weights_of_tasks():
+    table = build(HARMFUL, templates=3, samples=2, keep=lambda behavior, task: task == 0 or behavior < 10)
+    result = measure(table, plan_of(SINGLE))
+    overall = result.settings[0].condition("single").asr.overall
+    a = HARMFUL["a"]
+    expected = np.mean([a[:, 0].mean(), *(a[:10, task].mean() for task in (1, 2, 3))])
+    assert overall.estimate == pytest.approx(expected)
+    assert overall.unequal
+    assert str(overall).endswith(f"(raw {overall.k} of {overall.n})")
+    assert any("not every harmful behavior occurs in every task" in note for note in result.notes)
+
+
+def test_a_single_behavior_says_next_to_nothing():
+    one = {name: np.ones((1, 2)) * (name != "base") for name in ("base", "a", "b")}
+
+    def mark(model, intent, row):
+        row["score:chrf"] = 0.4 if model == "base" else 0.7
+        row["decision:g:prompt"] = 1
+
+    table = build(one, benign=one, answers=mark, scores={"score:chrf": 0})
+    tuned = measured(table, plan_of(TUNED, guards=("g",), scorers=("chrf",)))
+    rate, change = tuned.asr.overall, tuned.asr_change.overall
+    assert rate.hidden
+    assert rate.interval.high - rate.interval.low > 0.7
+    assert change.interval.low < 0 < change.interval.high
+    score, gain = tuned.capability["chrf"].overall, tuned.capability_change["chrf"].overall
+    assert (score.interval.low, score.interval.high) == (0.0, 1.0)
+    assert (gain.interval.low, gain.interval.high, gain.p_value) == (-1.0, 1.0, pytest.approx(1.0))
+
+
+def test_weights_and_names_are_checked():
+    table = build(HARMFUL, templates=3, samples=2)
+    with pytest.raises(InputError, match="no weight for translation, classification"):
+        measure(table, plan_of(TUNED, task_weights={"text": 1.0, "code": 1.0}))
+    with pytest.raises(InputError, match="no scores of 'chrf'"):
+        measure(table, plan_of(TUNED, scorers=("chrf",)))
+    weights = {"text": 1.0, "code": 3.0, "translation": 1.0, "classification": 1.0}
+    tuned = measured(table, plan_of(TUNED, task_weights=weights))
+    by_task = [tuned.asr.by_task[task].estimate for task in weights]
+    assert tuned.asr.overall.estimate == pytest.approx(np.average(by_task, weights=list(weights.values())))
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"margin": 0.0}, "margin is 0"),
+        ({"alpha": 0.5}, "alpha is 0.5"),
+        ({"max_asr": 1.5}, "max_asr is 1.5"),
+        ({"task_weights": {"text": 0.0}}, "task_weights"),
+    ],
+)
+def test_a_plan_that_means_nothing_is_refused(declared, message):
+    with pytest.raises(InputError, match=message):
+        plan_of(TUNED, **declared)
+
+
+def test_the_digest_knows_the_declaration_and_no_paths():
+    plan = plan_of(TUNED)
+    assert plan.digest == plan_of(replace(TUNED, models=("/somewhere/a", "/else/b"))).digest
+    assert plan.digest != replace(plan, margin=0.06).digest
+    assert plan.digest != replace(plan, families=("task", "hazard")).digest
+
+
+def test_results_are_json_and_repeat_exactly():
+    table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS)
+    texts = [json.dumps(measure(table, plan_of(TUNED)).to_json(), allow_nan=False) for _ in range(2)]
+    assert texts[0] == texts[1]
+    shuffled = np.random.default_rng(0).permutation(len(table))
+    mixed = replace(table, columns={name: column[shuffled] for name, column in table.columns.items()})
+    assert json.dumps(measure(mixed, plan_of(TUNED)).to_json()) == texts[0]
+
+
+def test_print_never_rounds_to_a_lie():
+    assert [percent(x) for x in (0.0, 1e-5, 0.155, 0.9999, 1.0)] == ["0 %", "<0.1 %", "15.5 %", ">99.9 %", "100 %"]
+    assert [points(x) for x in (0.0, 0.21, -0.0301, 1e-4, -1e-4)] == ["0.0", "+21.0", "-3.0", "+<0.1", "-<0.1"]
+    assert [points(x) for x in (0.0005, -0.0005)] == ["+0.1", "-0.1"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
+def test_folding_agrees_with_loops(behaviors, tasks, seeds, seed):
+    rng = np.random.default_rng(seed)
+    prompts = 3 * behaviors * tasks
+    behavior, task = rng.integers(0, behaviors, prompts), rng.integers(0, tasks, prompts)
+    counts = rng.integers(1, 4, (prompts, seeds)).astype(float)
+    sums = rng.integers(0, counts.astype(int) + 1).astype(float)
+    chosen = rng.random(prompts) < 0.8
+    chosen[0] = True
+    part = layout(behavior, task, chosen, {0: 2.0})
+    average = fold(part, sums, counts)
+    figures, weights = [], []
+    for code in sorted(set(task[chosen].tolist())):
+        cells = []
+        for one in sorted(set(behavior[chosen & (task == code)].tolist())):
+            mine = chosen & (task == code) & (behavior == one)
+            cells.append(sums[mine].sum(axis=0) / counts[mine].sum(axis=0))
+        figures.append(np.mean(cells))
+        weights.append(2.0 if code == 0 else 1.0)
+    assert average.matrix.mean() == pytest.approx(np.average(figures, weights=weights))
+    assert (average.k, average.n) == (sums[chosen].sum(), counts[chosen].sum())
+
+
+def test_different_behaviors_per_task_give_the_stratified_variance():
+    rng = np.random.default_rng(8)
+    strata = [rng.random((n, 3)) for n in (30, 50, 70)]
+    behavior, task = np.arange(150), np.repeat([0, 1, 2], [30, 50, 70])
+    part = layout(behavior, task, np.ones(150, bool), {})
+    x = two_way(fold(part, np.concatenate(strata), np.ones((150, 3))).matrix)
+    parts = [two_way(stratum) for stratum in strata]
+    rows = sum(y.ms_behaviors / (9 * y.behaviors * 3) for y in parts)
+    assert x.mean == pytest.approx(np.mean([y.mean for y in parts]))
+    assert x.ms_behaviors / (150 * 3) == pytest.approx(rows)
