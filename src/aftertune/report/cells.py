@@ -79,8 +79,8 @@ def score_cell(score: Json | None) -> Cell:
     return Cell((wording.score(score["estimate"]), f"[{low}, {high}]", f"n = {score['n']:,}"))
 
 
-def change_cell(change: Json | None, *, up_is: Tone, last: str | None = None, of_score: bool = False) -> Cell:
-    """Return a change with its interval and p-value (or ``last``); coloured where the interval excludes 0."""
+def change_cell(change: Json | None, *, up_is: Tone, of_score: bool = False) -> Cell:
+    """Return a change with its interval and p-value; coloured where it was shown."""
     if change is None:
         return BLANK
     if change["hidden"]:
@@ -92,7 +92,7 @@ def change_cell(change: Json | None, *, up_is: Tone, last: str | None = None, of
     else:
         figure, between = wording.points(change["estimate"]), wording.point_limits(interval, (0.0,))
     p = change["p_value"] if change["p_adjusted"] is None else change["p_adjusted"]
-    return Cell((figure, between, wording.p_value(p) if last is None else last), _tone(change, up_is))
+    return Cell((figure, between, wording.p_value(p)), _tone(change, up_is))
 
 
 def _tone(change: Json, up_is: Tone) -> Tone:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-Kind = Literal["broken and mended", "broken", "over-refused", "unclear", "judges differ"]
-KINDS: tuple[Kind, ...] = ("broken and mended", "broken", "over-refused", "unclear", "judges differ")
+Kind = Literal["broken by some", "broken by all", "over-refused", "unclear", "judges differ"]
+KINDS: tuple[Kind, ...] = ("broken by some", "broken by all", "over-refused", "unclear", "judges differ")
 PER_KIND: Mapping[Kind, int] = {
-    "broken and mended": 2,
-    "broken": 2,
+    "broken by some": 2,
+    "broken by all": 2,
     "over-refused": 1,
     "unclear": 1,
     "judges differ": 1,
@@ -110,10 +110,8 @@ def _kinds(first: Mapping[str, Example], answers: Sequence[Example], bases: Mapp
         if (base := bases.get(answer.condition)) is not None and base in first
     ]
     broken = [answer for before, answer in pairs if (before.outcome, answer.outcome) == ("safe", "harmful")]
-    if broken and any((before.outcome, answer.outcome) == ("safe", "safe") for before, answer in pairs):
-        yield "broken and mended"
     if broken:
-        yield "broken"
+        yield "broken by some" if len(broken) < len(pairs) else "broken by all"
     if any((before.outcome, answer.outcome) == ("answered", "over-refused") for before, answer in pairs):
         yield "over-refused"
     if any(answer.outcome in {"incoherent", "undecided"} for answer in answers):

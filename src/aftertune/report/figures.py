@@ -12,7 +12,8 @@ INK = "#010203"
 """Drawn in this colour, replaced by the page's text colour, so that figures follow light and dark."""
 COLOURS = ("#3b6fb5", "#c8553d", "#2f8f6b", "#8d5fb0", "#b58a1e", "#4f9fb8", "#c04f8a", "#7a8a3a")
 """Readable on white and on near-black; conditions keep their colour through all figures."""
-ROW_INCHES, WIDTH_INCHES = 0.2, 5.8
+ROW_INCHES, WIDTH_INCHES = 0.18, 4.8
+LONGEST_LABEL = 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +148,16 @@ def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) 
     axes.axvline(0.0, color=INK, linewidth=0.6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)))
-    labels = axes.set_yticklabels([row if isinstance(row, str) else row.label for row in rows])
+    labels = axes.set_yticklabels([_short(row if isinstance(row, str) else row.label) for row in rows])
     for label, row in zip(labels, rows, strict=True):
         label.set_fontweight("bold" if isinstance(row, str) else "normal")
     if floor is not None:
         axes.set_xlim(left=min(floor, axes.get_xlim()[0]))
     _plain(axes, axis)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}..."
 
 
 def _plain(axes: Any, axis: str) -> None:

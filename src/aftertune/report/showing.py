@@ -11,8 +11,8 @@ LONGEST = 1500
 """Characters of a prompt or an answer that a page shows."""
 
 SUMMARIES: Mapping[Kind, str] = {
-    "broken and mended": "safe before, {harmful} after, safe again when mended",
-    "broken": "safe before, {harmful} after",
+    "broken by some": "safe before, {harmful} after some fine-tunes and not after others",
+    "broken by all": "safe before, {harmful} after",
     "over-refused": "a harmless prompt: answered before, refused after",
     "unclear": "an incoherent or undecided answer",
     "judges differ": "the judges differ",

@@ -66,12 +66,11 @@ def headline(result: Json, setting: Json) -> Sheet:
     rows = []
     for condition in setting["conditions"]:
         change = condition["asr_change"] and condition["asr_change"]["overall"]
-        scope = change["interval"]["scope"].partition(",")[0] if change else ""
         rows.append(
             (
-                name_cell(condition),
+                _scoped(name_cell(condition), change),
                 rate_cell(condition["asr"]["overall"]),
-                change_cell(change, up_is="bad", last=scope),
+                change_cell(change, up_is="bad"),
                 rate_cell(condition["over_refusal"]["overall"]),
                 *(score_cell(_overall(condition["capability"], scorer)) for scorer in scorers or ("",)),
             )
@@ -86,13 +85,27 @@ def headline(result: Json, setting: Json) -> Sheet:
     )
 
 
+def _scoped(name: Cell, change: Json | None) -> Cell:
+    """Add what the condition's figures may be said about: the recipe, or this checkpoint."""
+    return Cell((*name.lines, change["interval"]["scope"].partition(",")[0])) if change else name
+
+
 def _headline_legend(result: Json, setting: Json) -> str:
-    bases = _names([c["base"]] for c in setting["conditions"] if c["base"] is not None)
-    against = f"; change: points against {wording.listing(map(wording.clean, bases))}" if bases else ""
+    tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
+    against = ""
+    if tuned:
+        bases = wording.listing(map(wording.clean, _names([condition["base"]] for condition in tuned)))
+        against = f"; change: points against {bases}{_adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
     return (
         f"{rate_name(result)}: {harmful_word(result)} of all responses to harmful prompts{against}; "
         "over-refusal: refused of all benign prompts; in brackets 95 % intervals, over prompts like these."
     )
+
+
+def _adjusted(changes: Iterable[Json | None]) -> str:
+    """Return how p-values were adjusted, in brackets; empty if none was."""
+    found = sorted({change["adjustment"] for change in changes if change and change["adjustment"]})
+    return f" (p-values adjusted: {wording.listing(found)})" if found else ""
 
 
 def _overall(breakdowns: Json, name: str) -> Json | None:
@@ -131,15 +144,9 @@ def changes(result: Json, setting: Json) -> Sheet:
             )
         )
     headers = ("condition", *map(wording.clean, tasks), "over-refusal", *map(wording.clean, scorers))
-    legend = [f"Points of {rate_name(result)} by task, points of over-refusal, and task scores, against the base."]
-    adjusted = {
-        change["adjustment"]
-        for condition in tuned
-        for change in (condition["asr_change"] or {}).get("by_task", {}).values()
-        if change["adjustment"]
-    }
-    legend += [f"p-values of the tasks are adjusted: {wording.listing(sorted(adjusted))}."] if adjusted else []
-    return Sheet(title="Change by task", headers=headers, rows=tuple(rows), legend=tuple(legend))
+    by_tasks = [change for condition in tuned for change in (condition["asr_change"] or {}).get("by_task", {}).values()]
+    legend = f"Points of {rate_name(result)} by task{_adjusted(by_tasks)}, points of over-refusal, and task scores, against the base."
+    return Sheet(title="Change by task", headers=headers, rows=tuple(rows), legend=(legend,))
 
 
 def unclear(result: Json, setting: Json) -> Sheet:
