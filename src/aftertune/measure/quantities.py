@@ -80,7 +80,7 @@ class Rate(Jsonable):
     seeds: int
     """Training seeds."""
     samples: int
-    """Responses per behavior and training seed (templates x samples x decoding seeds); the largest if unequal."""
+    """Responses per behavior and training seed (tasks x templates x samples x decoding seeds); the largest if unequal."""
     undecided: int
     incoherent: int
     interval: Interval
