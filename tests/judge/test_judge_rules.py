@@ -11,6 +11,7 @@ from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob, VerdictValue
 from aftertune.core.registry import find
 from aftertune.errors import PluginError
+from aftertune.judge.phrases import GOES_ON, REFUSALS, SOFT
 from aftertune.judge.rules import plain, refusal_rules
 
 
@@ -118,6 +119,17 @@ def test_the_registry_knows_the_rules_and_they_make_no_call():
     assert rules.call_identity is None
     assert rules.kind == "rules"
     assert list(rules.ask([job("x")])) == []
+
+
+@pytest.mark.parametrize("wording", [*REFUSALS, *SOFT, *GOES_ON], ids=lambda wording: wording.pattern[:30])
+def test_cues_never_hide_a_wording(wording):
+    """Whatever the pattern matches holds one of its cues: tried on texts that Hypothesis makes from the pattern."""
+
+    @given(st.from_regex(wording.pattern))
+    def check(text):
+        assert wording.search(text)
+
+    check()
 
 
 @given(st.text())
