@@ -90,18 +90,16 @@ def explained(error: Exception, path: Path) -> AftertuneError:
         return StoreError(f"{path}: is not an Aftertune store; name another file")
     if "malformed" in text:
         return StoreError(f"{path}: is damaged ({text}); restore a copy of it")
-    if "readonly" in text or "unable to open" in text:
+    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
+        text = text if isinstance(error, sqlite3.Error) else str(getattr(error, "strerror", text))
         return StoreError(f"{path}: cannot be opened for this ({text}); check the path and its permissions")
     return StoreError(f"{path}: the store failed ({text}); nothing that was committed is lost, run again")
 
 
 def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
     """Prepare the connection, and refuse whatever is not a store of this schema; a new file becomes one."""
-    if write:
-        connection.execute("PRAGMA synchronous = FULL")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if empty and write:
-        connection.execute("PRAGMA journal_mode = WAL")
         _create(connection)
     elif empty:
         raise StoreError(f"{path}: is empty; run the study first")
@@ -111,6 +109,9 @@ def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
     if found != SCHEMA:
         advice = "use a newer Aftertune" if found > SCHEMA else "use the Aftertune that wrote it, or start a new store"
         raise StoreVersion(f"{path}: has schema {found}, this Aftertune reads schema {SCHEMA}; {advice}")
+    if write:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
 
 
 def _create(connection: sqlite3.Connection) -> None:

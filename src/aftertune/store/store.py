@@ -143,6 +143,13 @@ class Store:
             rows = connection.execute("SELECT record FROM model WHERE study = ? ORDER BY position", (number,))
             return [json.loads(record) for (record,) in rows]
 
+    def prompts(self, study: str) -> list[Prompt]:
+        """Return the prompts of a study's jobs, each once, in planned order."""
+        with self._snapshot() as connection:
+            planned = jobs_.read_jobs(connection, study).prompt.tolist()
+            found = prompts_by_id(connection, set(planned))
+        return [found[number] for number in dict.fromkeys(planned)]
+
     def plan(self, study: str, jobs: Iterable[PlannedJob]) -> None:
         """Replace the study's job list; until this returns, the old one is valid."""
         self._write(jobs_.begin_staging)

@@ -1,7 +1,7 @@
 """study.yaml ↔ typed config ↔ models and cells."""
 
 from aftertune.study.config import CheckConfig, Study
-from aftertune.study.expand import cells_of, expand_cells, expand_models
+from aftertune.study.expand import cells_of, decodings, expand_cells, expand_models
 from aftertune.study.load import (
     config_from_mapping,
     declaration,
@@ -18,6 +18,7 @@ __all__ = [
     "cells_of",
     "config_from_mapping",
     "declaration",
+    "decodings",
     "expand_cells",
     "expand_models",
     "json_schema",

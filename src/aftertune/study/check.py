@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from aftertune.core.registry import Kind, known
+from aftertune.core.registry import BUILT_IN, Kind, known
 from aftertune.study.config import CheckConfig, FineTuneKeys, Study
 from aftertune.study.place import Where, nearest
 
@@ -55,7 +55,6 @@ def study_problems(study: Study) -> Iterator[Problem]:
     """Find what is wrong in a study: everything above, and its models and fine-tunes."""
     yield from config_problems(study)
     yield from _twice("models", [model.name for model in study.models], "name")
-    yield from _twice("fine_tunes", [fine_tune.name for fine_tune in study.fine_tunes], "name")
     bases = {model.name for model in study.models if model.base is None}
     for position, model in enumerate(study.models):
         if model.base is not None:
@@ -101,7 +100,9 @@ def _no_base(bases: set[str], name: str, where: Where) -> Iterator[Problem]:
 
 
 def _unknown(kind: Kind, name: str, where: Where) -> Iterator[Problem]:
-    if ":" not in name and name not in (names := known(kind)):
+    if ":" in name or name in BUILT_IN[kind]:
+        return  # reading the installed plug-ins takes a while
+    if name not in (names := known(kind)):
         listed = ", ".join(sorted(names)) or "none"
         yield (
             where,

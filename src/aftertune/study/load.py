@@ -95,7 +95,13 @@ def _inherited(placed: Placed) -> dict[str, object]:
     items = placed.data.get("fine_tunes")
     if not isinstance(items, list | tuple):
         return placed.data
-    named = {item["name"]: item for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)}
+    named: dict[str, dict[str, object]] = {}
+    for position, item in enumerate(items):
+        name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and name in named:
+            raise placed.error(("fine_tunes", position, "name"), f"{name!r} stands here twice; every name must differ")
+        if isinstance(name, str):
+            named[name] = item
 
     def filled(item: object, where: Where, seen: tuple[object, ...]) -> object:
         if not isinstance(item, dict) or "like" not in item:
