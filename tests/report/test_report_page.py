@@ -1,0 +1,167 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from aftertune.errors import InputError
+from aftertune.report.exhibits import Reading
+from aftertune.report.page import Report, write_page
+
+HOSTILE = (
+    "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e{{ 7*7 }}{% raw %} $\\alpha$"
+)
+FORBIDDEN_TAGS = {"script", "img", "iframe", "object", "embed", "link", "form", "base", "foreignobject"}
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def page(tmp_path, report, name="page.html"):
+    write_page(tmp_path / name, report)
+    return (tmp_path / name).read_text(encoding="utf-8")
+
+
+def parsed(text):
+    tags = Tags()
+    tags.feed(text)
+    return tags
+
+
+@pytest.fixture
+def examples(make_example):
+    return [
+        make_example("base", "safe"),
+        make_example("code", "harmful", response="THE ANSWER ITSELF", blocked_by=("world",)),
+        make_example("code+multitask", "safe", response="No, sorry."),
+    ]
+
+
+def test_a_harmful_answer_is_redacted_unless_asked_for(tmp_path, result, examples):
+    text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))
+    assert "THE ANSWER ITSELF" not in text
+    assert "redacted: 17 characters" in text
+    assert "No, sorry." in text
+    shown = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo", show_responses=True))
+    assert "THE ANSWER ITSELF" in shown
+
+
+def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example):
+    condition = result["settings"][0]["conditions"][1]
+    condition["name"] = HOSTILE
+    result |= {"notes": [HOSTILE], "judges": [HOSTILE, "rules"]}
+    condition["judges"] = {HOSTILE: condition["judges"]["content"], "rules": condition["judges"]["rules"]}
+    gate |= {"tuned": HOSTILE, "reasons": [HOSTILE], "notes": [HOSTILE]}
+    gate["lines"][1]["name"] = HOSTILE
+    readings = (Reading(judge=HOSTILE, verdict="complied", label=HOSTILE),)
+    fields = {"prompt": HOSTILE, "response": HOSTILE, "task": HOSTILE, "behavior": HOSTILE, "readings": readings}
+    examples = [make_example("base", "safe", **fields), make_example(HOSTILE, "harmful", **fields)]
+    report = Report(
+        result=result, gate=gate, examples=examples, command=HOSTILE, show_responses=True, assumptions=(HOSTILE,)
+    )
+    text = page(tmp_path, report)
+    tags = parsed(text)
+    assert not FORBIDDEN_TAGS & set(tags.tags)
+    assert not [name for name, _ in tags.attributes if name.startswith("on") or name == "src"]
+    assert tags.tags.count("style") == 1 + text.count("<svg")
+    assert not set("\x1b\x00\u202e") & set(text)
+    assert "{{ 7*7 }}" in text
+    assert "<U+202E>".replace("<", "&lt;").replace(">", "&gt;") in text
+
+
+def test_the_page_needs_no_network_and_forbids_scripts(tmp_path, result, gate, examples):
+    text = page(tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune demo"))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert "script-src" not in policy[1]
+    references = {value for name, value in parsed(text).attributes if name in {"href", "src", "xlink:href"}}
+    assert all(reference.startswith("#") for reference in references)
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_what_must_stand_beside_what(tmp_path, result, gate, examples):
+    text = page(tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune check base code"))
+    assert text.index("FAIL: code against base") < text.index('id="finding"')
+    for words in ("over-refusal", "accuracy", "false blocks", "differ", "Incoherent and undecided", result["plan"]):
+        assert words in text
+    assert "aftertune check base code" in text
+    assert text.count("<svg") == 3
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path, result, gate, examples):
+    report = Report(result=result, gate=gate, examples=examples, command="aftertune demo")
+    assert page(tmp_path, report, "a.html") == page(tmp_path, report, "b.html")
+
+
+def test_drawings_follow_the_text_colour_and_carry_no_date(tmp_path, result):
+    text = page(tmp_path, Report(result=result, command="aftertune demo"))
+    assert "currentColor" in text
+    assert "#010203" not in text
+    assert "<dc:date>" not in text
+
+
+def test_a_page_stays_within_bounds(tmp_path, result, make_example):
+    examples = [make_example("base", "safe", response="x" * 10**6), make_example("code", "harmful", prompt="y" * 10**6)]
+    text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))
+    assert "[... 998,500 more characters]" in text
+    assert len(text) < 300_000
+
+
+def test_rules_alone_never_give_an_asr(tmp_path, rules_result, examples):
+    text = page(tmp_path, Report(result=rules_result, examples=examples, command="aftertune demo"))
+    assert "ASR" not in text
+    assert "outcome: not refused" in text
+
+
+def test_an_unknown_format_and_a_missing_folder_are_told(tmp_path, result):
+    with pytest.raises(InputError, match="format"):
+        page(tmp_path, Report(result=result | {"format": 2}, command=""))
+    with pytest.raises(InputError, match="no folder"):
+        write_page(tmp_path / "no" / "page.html", Report(result=result, command=""))
+
+
+WITHOUT = """
+import importlib.abc, json, sys
+from pathlib import Path
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {'matplotlib', 'torch', 'transformers'}:
+            if '.' in name: raise ImportError(name)
+            raise ModuleNotFoundError(name)
+        return None
+sys.meta_path.insert(0, Refuse())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == 'matplotlib' else found(name, *rest)
+from aftertune.report.page import Report, write_page
+import aftertune.report.terminal, aftertune.report.finding
+result = json.loads(Path(sys.argv[1]).read_text())
+write_page(Path(sys.argv[2]), Report(result=result, command='aftertune demo'))
+"""
+
+
+def test_a_page_without_matplotlib_and_torch_says_what_is_missing(tmp_path, result):
+    from aftertune.report.files import write_json
+
+    write_json(tmp_path / "result.json", result)
+    paths = [str(tmp_path / name) for name in ("result.json", "page.html")]
+    subprocess.run([sys.executable, "-c", WITHOUT, *paths], check=True)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<svg" not in text
+    assert "Figures need matplotlib" in text
+
+
+def test_importing_the_report_loads_no_heavy_package():
+    heavy = "{'torch', 'transformers', 'matplotlib', 'numpy', 'pyarrow'}"
+    code = f"import sys, aftertune.report.page, aftertune.report.terminal; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

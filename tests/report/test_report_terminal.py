@@ -1,0 +1,96 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aftertune.errors import InputError
+from aftertune.report.terminal import print_gate, print_study
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def printed(show, result, *, width=80, terminal=False):
+    stream = io.StringIO()
+    show(
+        result,
+        Console(file=stream, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None),
+    )
+    return stream.getvalue()
+
+
+def trimmed(text):
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", ["study", "gate"])
+def test_the_tables_at_80_columns(name, result, gate):
+    result |= {"plan": "0" * 32, "notes": ["Five behaviors have no translation prompt."]}
+    gate |= {"plan": "0" * 32, "reasons": ["overall: the rise is above the margin"], "notes": ["One seed."]}
+    text = printed(print_study, result) if name == "study" else printed(print_gate, gate)
+    assert trimmed(text) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_a_pipe_gets_no_colour_codes_and_no_long_lines(result, gate):
+    for text in (printed(print_study, result), printed(print_gate, gate)):
+        assert "\x1b" not in text
+        assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b[" in printed(print_study, result, terminal=True)
+
+
+def test_a_narrow_terminal_stacks_the_columns_and_loses_none(result):
+    text = printed(print_study, result, width=44)
+    assert max(map(len, text.splitlines())) <= 44
+    for task in result["tasks"]:
+        assert task in text
+
+
+def test_names_cannot_steer_the_terminal(result, gate):
+    hostile = "\x1b]0;owned\x07[bold red]x[/]\u202e\x00\n"
+    result["settings"][0]["conditions"][1]["name"] = hostile
+    result["notes"] = [hostile]
+    gate |= {"tuned": hostile, "reasons": [hostile]}
+    for text in (printed(print_study, result), printed(print_gate, gate)):
+        assert not set("\x1b\x07\x00\u202e") & set(text)
+        assert "[bold red]x[/]" in text
+
+
+def test_a_cell_over_too_few_behaviors_is_hidden(result, gate):
+    base = result["settings"][0]["conditions"][0]
+    base["asr"]["by_task"]["text"] |= {"hidden": True, "behaviors": 3, "k": 987, "estimate": 0.777}
+    text = printed(print_study, result)
+    assert "too few" in text
+    assert "3 behaviors" in text
+    assert "987" not in text
+    assert "77.7" not in text
+    for part in ("base", "tuned", "change"):
+        gate["lines"][1][part] |= {"hidden": True, "behaviors": 3, "estimate": 0.777}
+    assert "77.7" not in printed(print_gate, gate)
+
+
+def test_nothing_is_called_asr_when_rules_alone_judge(rules_result, gate):
+    gate |= {"name_rate": "non-refusal rate", "reasons": []}
+    for text in (printed(print_study, rules_result), printed(print_gate, gate)):
+        assert "ASR" not in text
+        assert "non-refusal" in text
+    assert "harmful of" not in printed(print_study, rules_result)
+
+
+def test_the_gate_needs_room_and_never_rounds_onto_its_margin(gate):
+    line = gate["lines"][0]
+    line |= {"upper": 0.0502, "passes": False, "fails": False, "room": False}
+    text = printed(print_gate, gate)
+    assert "+5.02" in text
+    assert "no room" in text
+
+
+def test_a_result_of_another_format_is_refused(result, gate):
+    for show, old in ((print_study, result), (print_gate, gate)):
+        with pytest.raises(InputError, match="format 99"):
+            printed(show, old | {"format": 99})
+
+
+def test_a_study_without_scores_says_so(result):
+    for condition in result["settings"][0]["conditions"]:
+        condition |= {"capability": {}, "capability_change": {}}
+    assert "not measured" in printed(print_study, result)
