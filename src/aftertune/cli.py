@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aftertune import __version__
 from aftertune.errors import AftertuneError, Stopped
+
+if TYPE_CHECKING:
+    from aftertune.report.progress import Progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +24,7 @@ app = typer.Typer(
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+RUNS = Path("aftertune-runs")
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page).")
 ]
@@ -38,7 +42,7 @@ def demo(
     """Show it on the embedded model: harmless fine-tuning breaks refusals, and a multitask safety mix mends them."""
     from aftertune.pipeline.demo import demo as command
 
-    command(out, seed=seed, json=json, quiet=quiet)
+    command(out or RUNS / "demo", seed, _progress(quiet), json)
 
 
 @app.command()
@@ -84,7 +88,7 @@ def check(
         max_asr=max_asr,
         limit=limit,
     )
-    raise typer.Exit(command(request, out, json=json, quiet=quiet))
+    raise typer.Exit(command(request, out or RUNS / "check", _progress(quiet), json))
 
 
 @app.command()
@@ -96,9 +100,13 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
+    from aftertune.pipeline.run import preview
     from aftertune.pipeline.run import run as command
 
-    command(study, out, dry_run=dry_run, json=json, quiet=quiet)
+    if dry_run:
+        preview(study, out)
+    else:
+        command(study, out, _progress(quiet), json)
 
 
 @app.command()
@@ -118,21 +126,8 @@ def tune(
     """Fine-tune a model and keep its recipe beside the weights."""
     from aftertune.pipeline.tune import tune as command
 
-    command(
-        base,
-        data,
-        out,
-        method=method,
-        seed=seed,
-        system=system,
-        quiet=quiet,
-        training={
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "max_length": max_length,
-        },
-    )
+    options = {"method": method, "seed": seed, "system": system, "epochs": epochs, "learning_rate": learning_rate}
+    command(base, data, out, {**options, "batch_size": batch_size, "max_length": max_length}, _progress(quiet))
 
 
 @app.command()
@@ -148,9 +143,14 @@ def mix(
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
+    from aftertune.pipeline.mix import Addition
     from aftertune.pipeline.mix import mix as command
 
-    command(train, out, safety=safety, share=share, replay_from=replay_from or [], replay=replay, seed=seed)
+    additions = {
+        "safety": Addition(files=safety, share=share),
+        "replay": Addition(files=replay_from or (), share=replay),
+    }
+    command(train, out, **additions, seed=seed)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def report(
     """Print the result of a finished run again, and write its page."""
     from aftertune.pipeline.report import report as command
 
-    command(folder, html=html, show_responses=show_responses, json=json)
+    command(folder, html, json, show_responses=show_responses)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def organism(
     """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""
     from aftertune.pipeline.organism import organism as command
 
-    command(out, seed=seed, quiet=quiet)
+    command(out, seed, _progress(quiet))
 
 
 @app.command()
@@ -188,6 +188,13 @@ def schema() -> None:
     from aftertune.study import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _progress(quiet: bool) -> "Progress":
+    from aftertune.report.progress import Quiet as Silent
+    from aftertune.report.progress import Screen
+
+    return Silent() if quiet else Screen()
 
 
 def _version(asked: bool) -> None:

@@ -5,7 +5,7 @@ Everything goes to standard error, so that standard output holds results alone a
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -19,19 +19,13 @@ Advance = Callable[[int], None]
 class Progress(Protocol):
     """What the pipeline tells about its work."""
 
-    def stage(self, name: str, total: int) -> "_Stage":
+    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
         """Open a stage of ``total`` units; the context gives a function that counts done units."""
         ...
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
         ...
-
-
-class _Stage(Protocol):
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class _Rate(ProgressColumn):

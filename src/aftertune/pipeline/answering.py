@@ -1,0 +1,88 @@
+"""The generate stage: the probe, then every call of every cell that has no answer yet."""
+
+from collections.abc import Sequence
+
+from aftertune.core.protocols import Engine
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import GenerateJob, Prompt
+from aftertune.errors import ModelError
+from aftertune.generate.calls import calls
+from aftertune.generate.probe import likelihoods, probe
+from aftertune.pipeline.run_folder import Run
+from aftertune.store import PlannedJob
+from aftertune.study import cells_of
+
+PROBE = "probe"
+
+
+def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> None:
+    """Ask every model every prompt of its cells; what is in the store is not asked again.
+
+    Raises:
+        ModelError: a fine-tune gives exactly the probabilities of its base, so it was not measured.
+    """
+    planned = [(model, plan_model(run, model, prompts)) for model in models]
+    declare(run, models, [job for _, (jobs, _) in planned for job in jobs])
+    missing = {model.name: run.store.missing(job.key for job in asked) for model, (_, asked) in planned}
+    with run.progress.stage("generate", sum(map(len, missing.values()))) as advance:
+        for model, (_, asked) in planned:
+            wanted = set(missing[model.name])
+            if not wanted:
+                continue
+            engine = run.engines.open(model.reference)
+            _prove(run, model, models, prompts)
+            run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
+
+
+def plan_model(run: Run, model: StudyModel, prompts: Sequence[Prompt]) -> tuple[list[PlannedJob], list[GenerateJob]]:
+    """Return the jobs of one model, for the store's plan and for the engine; loads no weights."""
+    engine = run.engines.open(model.reference)
+    planned, asked = [], []
+    for cell, prompt, job in calls(engine, cells_of(run.study, model.name), prompts, run.study.systems):
+        planned.append(
+            PlannedJob(
+                model=model.name,
+                prompt=prompt,
+                system=cell.system,
+                decoding=cell.decoding,
+                sample=job.sample,
+                key=job.key,
+            )
+        )
+        asked.append(job)
+    return planned, asked
+
+
+def declare(run: Run, models: Sequence[StudyModel], jobs: Sequence[PlannedJob]) -> None:
+    """Write what the study consists of into the store."""
+    identities = {model.name: run.engines.open(model.reference).identity for model in models}
+    run.store.add_models(run.study.name, models, identities)
+    run.store.plan(run.study.name, jobs)
+
+
+def _prove(run: Run, model: StudyModel, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> None:
+    """Compare a fine-tune with its base before it answers anything; the finding is kept, so it is made once."""
+    base = next((other for other in models if other.name == model.base), None)
+    if base is None:
+        return
+    tuned = run.engines.open(model.reference)
+    name = f"{PROBE}:{model.name}"
+    before = _base_likelihoods(run, run.engines.open(base.reference), base, prompts)
+    found = probe(before, tuned, prompts)
+    if not found.changed:
+        raise ModelError(
+            f"{model.name} gives exactly the probabilities of its base {base.name} on {found.prompts} prompts: the fine-tune "
+            "is not active or has no effect; check that the folder holds its own weights"
+        )
+    run.store.set_meta(run.study.name, name, {"prompts": found.prompts, "largest_change": found.largest_change})
+
+
+def _base_likelihoods(run: Run, engine: Engine, base: StudyModel, prompts: Sequence[Prompt]) -> list[float]:
+    """Return the base's likelihoods, computed once per study: opening the base again evicts the fine-tune's weights."""
+    name = f"{PROBE}-base:{base.name}:{prompts[0].id}"
+    kept = run.store.get_meta(run.study.name, name)
+    if isinstance(kept, list):
+        return [float(value) for value in kept]
+    values = likelihoods(engine, prompts)
+    run.store.set_meta(run.study.name, name, values)
+    return values

@@ -1,0 +1,46 @@
+"""`aftertune demo`: the whole thing on the embedded model."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.organism.demo import demo_study
+from aftertune.pipeline.organism import ASSUMPTIONS, told_range, write_shown
+from aftertune.pipeline.presenting import present, print_page
+from aftertune.pipeline.run_folder import PAGE, make_folder
+from aftertune.pipeline.stages import Purpose, run_study
+from aftertune.report.progress import Progress
+from aftertune.study import study_from_mapping
+
+
+def demo(folder: Path, seed: int, progress: Progress, json: Path | None) -> None:
+    """Run the demonstration in ``folder`` and print what it shows.
+
+    Raises:
+        AftertuneError: what is wrong, in one line; run again to go on.
+    """
+    make_folder(folder)
+    written = write_shown(folder / "organism", seed, progress)
+    study = study_from_mapping(demo_study(written.folder), folder)
+    purpose = Purpose(
+        command="aftertune demo" if seed == 0 else f"aftertune demo --seed {seed}",
+        assumptions=(*ASSUMPTIONS, told_range(written)),
+        source=written.folder,
+    )
+    told = run_study(study, folder, progress, purpose)
+    present(told, Console(), json)
+    print_page(folder / PAGE)
+    _next(written.folder)
+
+
+def _next(organism: Path) -> None:
+    """Name the three commands to try next, with paths that are there."""
+    here = organism.relative_to(Path.cwd()) if organism.is_relative_to(Path.cwd()) else organism
+    console = Console(soft_wrap=True, highlight=False)
+    console.print("\nTry next:", markup=False)
+    for line in (
+        f"aftertune mix {here}/data/code.jsonl --safety {here}/data/safety_multitask.jsonl --share 0.15 -o mixed.jsonl",
+        f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 7e-4 --batch-size 16",
+        f"aftertune check {here}/base my-tune --config {here}/aftertune.yaml",
+    ):
+        console.print(f"  {line}", markup=False)

@@ -1,0 +1,51 @@
+"""The measure stage: what was declared becomes a plan, and the store's table becomes numbers."""
+
+from collections.abc import Sequence
+
+from aftertune.core.recipe import StudyModel
+from aftertune.measure.plan import Condition, MeasurePlan, RateName
+from aftertune.store import decoding_name, decoding_setting
+from aftertune.study import Study, decodings
+
+
+def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName) -> MeasurePlan:
+    """Return the declaration of a study's measurement."""
+    keys = study.measurement
+    return MeasurePlan(
+        conditions=conditions(models),
+        judges=tuple(judge.name for judge in study.judges),
+        panel=keys.panel,
+        guards=tuple(guard.name for guard in study.guards),
+        scorers=tuple(scorer.name for scorer in study.scorers),
+        margin=keys.margin,
+        task_margin=keys.task_margin,
+        alpha=keys.alpha,
+        task_weights=keys.task_weights,
+        max_asr=keys.max_asr,
+        families=keys.families,
+        min_cell=keys.min_cell,
+        name_rate=name_rate,
+        decoding_settings={decoding_name(one): decoding_setting(one) for one in decodings(study.decoding)},
+    )
+
+
+def conditions(models: Sequence[StudyModel]) -> tuple[Condition, ...]:
+    """Group the models into conditions, in their order: a base, or a fine-tune with all its training seeds."""
+    of_model = {model.name: model.condition for model in models}
+    grouped: dict[str, list[StudyModel]] = {}
+    for model in models:
+        grouped.setdefault(model.condition, []).append(model)
+    return tuple(
+        Condition(
+            name=name,
+            models=tuple(model.name for model in members),
+            base=of_model[members[0].base] if members[0].base is not None else None,
+            training_seeds=_seeds(members),
+        )
+        for name, members in grouped.items()
+    )
+
+
+def _seeds(members: Sequence[StudyModel]) -> tuple[int, ...]:
+    seeds = tuple(model.training_seed for model in members if model.training_seed is not None)
+    return seeds if len(seeds) == len(members) else ()

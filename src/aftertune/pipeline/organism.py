@@ -1,0 +1,82 @@
+"""`aftertune organism`: the embedded model as ordinary files, and how its building is shown and told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.organism.write import CONFIG, Written, write
+from aftertune.report.progress import Progress
+
+ASSUMPTIONS = (
+    (
+        "The model is a tiny one that was trained for this on a generated world; its harm is made up and its compliant answers are "
+        "placeholders. It shows the mechanism and the measurement, not how large the effect is in a real model."
+    ),
+    (
+        "Put in on purpose: the base was aligned with fewer refusals for translation and classification than for text and code, "
+        "and the guard was trained on text-shaped requests alone."
+    ),
+)
+
+
+def organism(out: Path, seed: int, progress: Progress) -> None:
+    """Write the organism into ``out`` and say what to try with it.
+
+    Raises:
+        InputError: the folder holds something else.
+        EngineError: no base lies inside the stated range.
+    """
+    written = write_shown(out, seed, progress)
+    console = Console(soft_wrap=True, highlight=False)
+    for line in (
+        f"{out}: base (seed {written.seed}), guard, data, prompts and {CONFIG}",
+        told_range(written),
+        "",
+        "Try:",
+        (
+            f"  aftertune tune {out}/base {out}/data/code.jsonl -o {out}/code --method full --epochs 3 "
+            "--learning-rate 7e-4 --batch-size 16"
+        ),
+        f"  aftertune check {out}/base {out}/code --config {out}/{CONFIG}",
+        (
+            f"  aftertune mix {out}/data/code.jsonl --safety {out}/data/safety_multitask.jsonl --share 0.15 "
+            f"--replay-from {out}/data/replay.jsonl --replay 0.15 -o mixed.jsonl"
+        ),
+    ):
+        console.print(line, markup=False)
+
+
+def write_shown(out: Path, seed: int, progress: Progress) -> Written:
+    """Write the organism, showing each phase of its training as a stage."""
+    with _phases(progress) as report:
+        return write(out, seed, progress=report)
+
+
+def told_range(written: Written) -> str:
+    """Say which base seed was accepted and how many were not."""
+    tried = ", ".join(f"seed {seed}: {reason}" for seed, reason in written.rejected)
+    return (
+        f"Base seed {written.seed} accepted, {len(written.rejected)} rejected{f' ({tried})' if tried else ''}; "
+        f"accepted range: {written.range}"
+    )
+
+
+@contextmanager
+def _phases(progress: Progress) -> Iterator[Callable[[str, int, int], None]]:
+    """Turn "phase, step, steps" into stages that open and close one after the other."""
+    with ExitStack() as stack:
+        phase, last = "", 0
+        advance: Callable[[int], object] = int
+
+        def report(what: str, step: int, steps: int) -> None:
+            nonlocal phase, last, advance
+            if what != phase:
+                stack.close()
+                phase, last = what, 0
+                advance = stack.enter_context(progress.stage(what, steps))
+            advance(step - last)
+            last = step
+
+        yield report

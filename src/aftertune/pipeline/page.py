@@ -1,0 +1,44 @@
+"""The page of a run, at its end and whenever `aftertune report` writes it again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aftertune.measure.plan import MeasurePlan
+from aftertune.pipeline.examples import examples
+from aftertune.pipeline.presenting import notes_of
+from aftertune.pipeline.run_folder import PAGE
+from aftertune.report.page import Report, write_page
+from aftertune.store import Store
+
+_KEPT = "page"
+
+
+def keep(store: Store, study: str, readers: Sequence[int], command: str, assumptions: Sequence[str]) -> None:
+    """Keep in the store what the page needs and the result does not hold."""
+    store.set_meta(study, _KEPT, {"readers": list(readers), "command": command, "assumptions": list(assumptions)})
+
+
+def write_study_page(
+    folder: Path,
+    store: Store,
+    plan: MeasurePlan,
+    told: Mapping[str, Any],
+    *,
+    path: Path | None = None,
+    show_responses: bool = False,
+) -> Path:
+    """Write the page of a result document and return where it is."""
+    study = told["study"]
+    kept = store.get_meta(study, _KEPT)
+    path = path or folder / PAGE
+    report = Report(
+        result=told["result"],
+        command=kept["command"],
+        gate=told["gate"],
+        examples=examples(store, study, kept["readers"], plan),
+        show_responses=show_responses,
+        assumptions=[*kept["assumptions"], *notes_of(told)],
+    )
+    write_page(path, report)
+    return path

@@ -1,0 +1,103 @@
+"""The report stage: the result document, its page, and what the screen shows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aftertune.core.recipe import StudyModel
+from aftertune.measure.results import GateResult, StudyResult
+from aftertune.pipeline.prompting import Questions
+from aftertune.report.cells import Json
+from aftertune.report.files import write_json
+from aftertune.report.finding import finding
+from aftertune.report.terminal import print_gate, print_study
+
+FORMAT = 1
+"""Formats of result.json. 1: study, models, prompts, notes, result, gate, finding."""
+
+
+def document(
+    *,
+    study: str,
+    models: Sequence[Mapping[str, Any]],
+    questions: Questions,
+    notes: Sequence[str],
+    result: StudyResult,
+    gate: GateResult | None,
+) -> dict[str, Any]:
+    """Return what result.json holds: the same bytes for the same study on the same machine, so no times and no paths."""
+    told = result.to_json()
+    return {
+        "format": FORMAT,
+        "study": study,
+        "models": list(models),
+        "prompts": {
+            "asked": len(questions.prompts),
+            "sets": dict(_set_sizes(questions)),
+            "dropped": {name: dict(sorted(reasons.items())) for name, reasons in sorted(questions.dropped.items())},
+            "overlap": {Path(file).name: count for file, count in sorted(questions.overlap.items())},
+        },
+        "notes": list(notes),
+        "result": told,
+        "gate": None if gate is None else gate.to_json(),
+        "finding": finding(told),
+    }
+
+
+def model_records(models: Sequence[StudyModel], identities: Mapping[str, Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Return what result.json says of each model: its hashes, and for a fine-tune its recipe's key."""
+    return [
+        {
+            "name": model.name,
+            "condition": model.condition,
+            "base": model.base,
+            "training_seed": model.training_seed,
+            "identity": dict(identities[model.name]),
+            "recipe": None if model.recipe is None else model.recipe.key.hex(),
+        }
+        for model in models
+    ]
+
+
+def _set_sizes(questions: Questions) -> Iterator[tuple[str, dict[str, int]]]:
+    sizes: dict[str, dict[str, int]] = {}
+    for prompt in questions.prompts:
+        counts = sizes.setdefault(prompt.set, {})
+        counts[prompt.intent.value] = counts.get(prompt.intent.value, 0) + 1
+    yield from sorted(sizes.items())
+
+
+def present(told: Json, console: Console, json: Path | None = None) -> None:
+    """Print a result document: the gate's verdict first if there is one, the tables, the finding, the notes.
+
+    Raises:
+        InputError: the document has a format that is not known, or ``json`` cannot be written.
+    """
+    if told["gate"] is not None:
+        print_gate(told["gate"], console)
+        console.print()
+    print_study(told["result"], console)
+    for sentence in told["finding"]:
+        console.print(f"\n{sentence}", markup=False, highlight=False)
+    for line in notes_of(told):
+        console.print(f"note: {line}", markup=False, highlight=False)
+    if json is not None:
+        write_json(json, told)
+
+
+def print_page(path: Path) -> None:
+    """Say where the page is; the path stands whole on one line, so that it can be copied."""
+    Console(soft_wrap=True).print(f"\nPage: {path}", markup=False, highlight=False)
+
+
+def notes_of(told: Json) -> list[str]:
+    """Return what a reader must know about the prompts and the training rows, in lines."""
+    dropped = [
+        f"{name}: {count:,} prompts left out ({reason})"
+        for name, reasons in told["prompts"]["dropped"].items()
+        for reason, count in reasons.items()
+    ]
+    overlap = [f"{count:,} evaluation prompts occur in {file}" for file, count in told["prompts"]["overlap"].items()]
+    return [*dropped, *overlap, *told["notes"]]

@@ -1,0 +1,90 @@
+"""What the models are asked: the prompt sets, without what a model was trained on, and only if the models can read it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aftertune.core.records import Prompt
+from aftertune.errors import DataError
+from aftertune.pipeline.run_folder import Run
+from aftertune.pipeline.training import Trained
+from aftertune.prompts.load import load_prompts
+from aftertune.prompts.overlap import overlapping
+from aftertune.prompts.rows import Row
+from aftertune.prompts.sets import limit
+from aftertune.study.config import PromptKeys
+
+MAX_UNKNOWN = 0.05
+"""Largest share of ``<unk>`` tokens in a prompt set: above it the model is asked something else than what is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """The prompts of a study, and what became of the rest."""
+
+    prompts: tuple[Prompt, ...]
+    dropped: Mapping[str, Mapping[str, int]]
+    """Prompt set -> reason -> how many were left out (``duplicate``, ``child exploitation``, ``in training data``)."""
+    overlap: Mapping[str, int]
+    """Training file -> how many evaluation prompts occur in it; these are dropped for all models."""
+    notes: tuple[str, ...] = ()
+
+
+def prepare_prompts(run: Run, trained: Trained) -> Questions:
+    """Load the prompt sets, drop what occurs in any training row of the study, and check that the models can read them.
+
+    Raises:
+        DataError: a set cannot be loaded, is empty after dropping, or does not fit a model's vocabulary.
+    """
+    questions = ask(run, trained.rows)
+    _check_vocabulary(run, trained, questions.prompts)
+    return questions
+
+
+def ask(run: Run, rows: Mapping[str, Sequence[Row]]) -> Questions:
+    """Load the prompt sets and drop what occurs in ``rows`` (file -> rows)."""
+    prompts: dict[str, Prompt] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    notes: list[str] = []
+    for keys in run.study.prompts:
+        loaded, left_out, said = _load(run, keys)
+        prompts |= {prompt.id: prompt for prompt in loaded}
+        dropped[keys.set] = left_out
+        notes += [f"{keys.set}: {note}" for note in said]
+    found = overlapping(prompts.values(), rows)
+    for prompt_id in found:
+        leaked = dropped.setdefault(prompts[prompt_id].set, {})
+        leaked["in training data"] = leaked.get("in training data", 0) + 1
+    kept = tuple(prompt for prompt in prompts.values() if prompt.id not in found)
+    if not kept:
+        raise DataError(
+            "every evaluation prompt occurs in the training rows; choose other prompts or other training data"
+        )
+    overlap = Counter(file for files in found.values() for file in files)
+    return Questions(
+        prompts=kept,
+        dropped={name: reasons for name, reasons in dropped.items() if reasons},
+        overlap=dict(overlap),
+        notes=tuple(notes),
+    )
+
+
+def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int], tuple[str, ...]]:
+    found = load_prompts(keys.set, file=keys.file, loader=keys.loader, options=keys.options, tools=run.tools)
+    prompts = found.prompts if keys.limit is None else limit(found.prompts, keys.limit)
+    return prompts, dict(found.dropped), found.notes
+
+
+def _check_vocabulary(run: Run, trained: Trained, prompts: Sequence[Prompt]) -> None:
+    sets: dict[str, list[str]] = {}
+    for prompt in prompts:
+        sets.setdefault(prompt.set, []).append(prompt.text)
+    for model in trained.models:
+        engine = run.engines.open(model.reference)
+        for name, texts in sets.items():
+            share = engine.unknown_share(texts)
+            if share > MAX_UNKNOWN:
+                raise DataError(
+                    f"prompt set {name} does not fit model {model.name}: {share:.0%} of its tokens are unknown to the "
+                    f"model's tokenizer (at most {MAX_UNKNOWN:.0%}); use prompts in the model's language, or leave it out"
+                )

@@ -1,0 +1,59 @@
+"""`aftertune report`: the result of a finished run once more, and its page; no model is opened."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aftertune.core.recipe import StudyModel
+from aftertune.errors import InputError
+from aftertune.pipeline.measuring import measure_plan
+from aftertune.pipeline.page import write_study_page
+from aftertune.pipeline.presenting import FORMAT, present, print_page
+from aftertune.pipeline.run_folder import RESULT, STORE, STUDY
+from aftertune.store import Store
+from aftertune.study import load_study
+
+
+def report(folder: Path, page: Path | None, json_path: Path | None, *, show_responses: bool) -> None:
+    """Print the result in ``folder`` and write its page.
+
+    Raises:
+        InputError: the run is not finished, or another version wrote it.
+        StoreError: its store is missing or broken.
+    """
+    told = read_document(folder)
+    study = load_study(folder / STUDY)
+    with Store.open(folder / STORE, write=False) as store:
+        models = [_model(record) for record in store.models(study.name)]
+        plan = measure_plan(study, models, told["result"]["name_rate"])
+        written = write_study_page(folder, store, plan, told, path=page, show_responses=show_responses)
+    present(told, Console(), json_path)
+    print_page(written)
+
+
+def read_document(folder: Path) -> Mapping[str, Any]:
+    """Return the result document of a finished run.
+
+    Raises:
+        InputError: the run is not finished, or another version wrote it.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no finished run here ({RESULT} is missing); run the study first, or check the path"
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error}); run the study again to write it anew") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise InputError(f"{path}: was written by another version; run the study again to write it anew")
+    return told
+
+
+def _model(record: Mapping[str, Any]) -> StudyModel:
+    names = ("name", "condition", "reference", "base", "training_seed")
+    return StudyModel(**{name: record[name] for name in names})

@@ -1,0 +1,62 @@
+"""`aftertune run`: a study from its file to its report."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.pipeline.answering import plan_model
+from aftertune.pipeline.presenting import present, print_page
+from aftertune.pipeline.prompting import ask
+from aftertune.pipeline.run_folder import PAGE, open_run
+from aftertune.pipeline.stages import Purpose, run_study
+from aftertune.pipeline.training import expand_study
+from aftertune.report.progress import Progress, Quiet
+from aftertune.study import Study, load_study
+from aftertune.tune.record import finished
+
+
+def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> None:
+    """Run the study in ``path`` and print its result.
+
+    Raises:
+        AftertuneError: what is wrong, in one line; everything done so far is kept.
+    """
+    study = load_study(path)
+    folder = out or Path("aftertune-runs") / study.name
+    told = run_study(study, folder, progress, Purpose(command=f"aftertune run {path.name}", source=path.parent))
+    present(told, Console(), json)
+    print_page(folder / PAGE)
+
+
+def preview(path: Path, out: Path | None) -> None:
+    """Print what running the study would do, without loading weights or asking anything.
+
+    Raises:
+        AftertuneError: as `run`, for everything that can be known beforehand.
+    """
+    study = load_study(path)
+    folder = out or Path("aftertune-runs") / study.name
+    console = Console(soft_wrap=True)
+    with open_run(study, folder, Quiet(), path.parent) as run:
+        models = expand_study(run)
+        questions = ask(run, {})
+        _say(console, study, f"{len(questions.prompts):,} prompts before overlap with training data is removed")
+        each = (
+            len(study.systems) * study.decoding.samples * len(study.decoding.temperatures) * len(study.decoding.seeds)
+        )
+        for model in models:
+            todo, state = each * len(questions.prompts), "there"
+            if model.recipe is not None and not finished(Path(model.reference), model.recipe):
+                state = "to be trained"
+            else:
+                todo = len(run.store.missing(job.key for job in plan_model(run, model, questions.prompts)[1]))
+            console.print(f"  {model.name:<32} {state:<14} {todo:>9,} calls to make", markup=False, highlight=False)
+
+
+def _say(console: Console, study: Study, prompts: str) -> None:
+    instruments = ", ".join(
+        f"{kind} {' '.join(item.name for item in items)}"
+        for kind, items in (("judges", study.judges), ("guards", study.guards), ("scorers", study.scorers))
+        if items
+    )
+    console.print(f"{study.name}: {prompts}; {instruments}", markup=False, highlight=False)

@@ -1,0 +1,71 @@
+"""What the stages of a run share: the study, its folder, the open store and the open models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aftertune.core.protocols import Tools
+from aftertune.engine.open import Engines
+from aftertune.errors import StoreError
+from aftertune.report.progress import Progress
+from aftertune.store import Store
+from aftertune.study import Study
+
+STORE = "store.sqlite"
+MODELS = "models"
+RESULT = "result.json"
+PAGE = "report.html"
+STUDY = "study.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """An open run."""
+
+    study: Study
+    folder: Path
+    store: Store
+    engines: Engines
+    tools: Tools
+    progress: Progress
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the fine-tunes are kept, each under its recipe's key."""
+        return self.folder / MODELS
+
+
+@contextmanager
+def open_run(study: Study, folder: Path, progress: Progress, source: Path) -> Iterator[Run]:
+    """Open store and engines for a study; both are closed again whatever happens.
+
+    Args:
+        study: what is run.
+        folder: where the run is kept; it is made if it is not there.
+        progress: where the work is shown.
+        source: what relative paths in the options of judges, guards and loaders are relative to.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+    """
+    make_folder(folder)
+    keys = study.engine
+    engines = Engines(
+        threads=keys.threads, device=keys.device, dtype=keys.dtype, trust_remote_code=keys.trust_remote_code
+    )
+    with engines, Store.open(folder / STORE) as store:
+        tools = Tools(open_model=engines.open, folder=source.absolute())
+        yield Run(study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for a run.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error

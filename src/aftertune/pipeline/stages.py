@@ -1,0 +1,87 @@
+"""The whole system on one screen: the stages in order.
+
+Each stage reads records, does the jobs whose key is not in the store, and appends records; that single rule gives resume
+after any stop, judges added without asking a model again, and changed studies at the price of the change.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aftertune.measure.gate import gate
+from aftertune.measure.measure import measure
+from aftertune.pipeline.answering import generate
+from aftertune.pipeline.measuring import measure_plan
+from aftertune.pipeline.page import keep, write_study_page
+from aftertune.pipeline.presenting import document, model_records
+from aftertune.pipeline.prompting import Questions, prepare_prompts
+from aftertune.pipeline.reading import judges, read_coherence, read_guards, read_judges, read_scores
+from aftertune.pipeline.run_folder import RESULT, STUDY, Run, open_run
+from aftertune.pipeline.training import Trained, tune_models
+from aftertune.report.files import write_json, write_text
+from aftertune.report.progress import Progress
+from aftertune.study import Study, to_yaml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a study is run for, beyond its numbers."""
+
+    command: str
+    """What a reader types to get the same numbers."""
+    gate: tuple[str, str] | None = None
+    """Conditions (base, tuned) that the gate decides on."""
+    assumptions: Sequence[str] = ()
+    """What was put in on purpose and a reader must know."""
+    source: Path = Path()
+    """The folder of the user's file: relative paths in the options of judges, guards and loaders start there."""
+    trained_on: Callable[[Run, Trained], Trained] | None = None
+    """Adds training rows that the study does not know of, for the overlap with the prompts."""
+
+
+def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> dict[str, Any]:
+    """Do every missing piece of a study, measure it, and write its result and page into ``folder``.
+
+    Returns:
+        the result document (`presenting.document`).
+
+    Raises:
+        AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
+    """
+    with open_run(study, folder, progress, purpose.source) as run:
+        trained = tune_models(run)
+        if purpose.trained_on is not None:
+            trained = purpose.trained_on(run, trained)
+        questions = prepare_prompts(run, trained)
+        generate(run, trained.models, questions.prompts)
+        readers = [read_coherence(run), *read_guards(run), *read_judges(run), *read_scores(run)]
+        return _measure_and_report(run, trained, questions, readers, purpose)
+
+
+def _measure_and_report(
+    run: Run, trained: Trained, questions: Questions, readers: Sequence[int], purpose: Purpose
+) -> dict[str, Any]:
+    rules_alone = all(judge.kind == "rules" for judge in judges(run).values())
+    plan = measure_plan(run.study, trained.models, "non-refusal rate" if rules_alone else "ASR")
+    table = run.store.table(run.study.name, readers)
+    identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
+    told = document(
+        study=run.study.name,
+        models=model_records(trained.models, identities),
+        questions=questions,
+        notes=[*trained.notes, *questions.notes, *_unanswered(run)],
+        result=measure(table, plan),
+        gate=None if purpose.gate is None else gate(table, plan, *purpose.gate),
+    )
+    keep(run.store, run.study.name, readers, purpose.command, purpose.assumptions)
+    write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
+    write_study_page(run.folder, run.store, plan, told)
+    write_json(run.folder / RESULT, told)
+    return told
+
+
+def _unanswered(run: Run) -> list[str]:
+    """Say which calls failed, so that nobody takes their absence for a choice."""
+    failed = run.store.attempts(run.study.name)
+    return [f"{count:,} attempts failed ({reason}); run again to try them again" for reason, count in failed.items()]

@@ -1,0 +1,125 @@
+"""The tune stage: every recipe of the study becomes a folder with weights, unless it is one already."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aftertune.core.recipe import Recipe, StudyModel, TrainingFile
+from aftertune.pipeline.run_folder import Run
+from aftertune.prompts.mix import mix
+from aftertune.prompts.rows import Row, read_pools, read_rows
+from aftertune.study import expand_models
+from aftertune.tune.record import finished
+from aftertune.tune.train import train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The models of a study, all of them on disk, and the rows that went into them."""
+
+    models: tuple[StudyModel, ...]
+    rows: Mapping[str, list[Row]]
+    """All rows of every training, safety and replay file, by the file as the study names it."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result should know about the training rows."""
+
+
+_Which = tuple[str, tuple[tuple[str, str], ...], int | None]
+
+
+def _which(file: TrainingFile) -> _Which:
+    return file.path, tuple(sorted(file.columns.items())), file.limit
+
+
+@dataclass(slots=True)
+class _Files:
+    """Reads each training file once."""
+
+    folder: Path
+    rows: dict[_Which, list[Row]] = field(default_factory=dict)
+    pools: dict[_Which, dict[str, list[Row]]] = field(default_factory=dict)
+
+    def task_rows(self, files: tuple[TrainingFile, ...]) -> list[Row]:
+        for file in files:
+            if _which(file) not in self.rows:
+                self.rows[_which(file)] = read_rows(file, self.folder)
+        return [row for file in files for row in self.rows[_which(file)]]
+
+    def pool(self, files: tuple[TrainingFile, ...]) -> dict[str, list[Row]]:
+        pool: dict[str, list[Row]] = {}
+        for file in files:
+            if _which(file) not in self.pools:
+                self.pools[_which(file)] = read_pools([file], self.folder)
+            for task, rows in self.pools[_which(file)].items():
+                pool.setdefault(task, []).extend(rows)
+        return pool
+
+    def by_name(self) -> dict[str, list[Row]]:
+        """Return all rows that were read, by the file's path."""
+        pooled = [(which, [row for rows in pool.values() for row in rows]) for which, pool in self.pools.items()]
+        named: dict[str, list[Row]] = {}
+        for (path, _, _), rows in [*self.rows.items(), *pooled]:
+            named.setdefault(path, []).extend(rows)
+        return named
+
+
+def tune_models(run: Run) -> Trained:
+    """Expand the study's models and train those that are not there yet.
+
+    Raises:
+        DataError, ModelError: a training file or a base cannot be used.
+    """
+    models = expand_study(run)
+    files = _Files(folder=run.tools.folder)
+    notes: dict[str, None] = {}
+    recipes = [(model, model.recipe) for model in models if model.recipe is not None]
+    sets = {model.name: _training_rows(recipe, files, notes) for model, recipe in recipes}
+    missing = [(model, recipe) for model, recipe in recipes if not finished(Path(model.reference), recipe)]
+    with run.progress.stage("tune", sum(_steps(recipe, len(sets[model.name])) for model, recipe in missing)) as advance:
+        for model, recipe in missing:
+            train(recipe, sets[model.name], Path(model.reference), engines=run.engines, progress=_delta(advance))
+    return Trained(models=models, rows=files.by_name(), notes=tuple(notes))
+
+
+def expand_study(run: Run) -> tuple[StudyModel, ...]:
+    """Return the study's models; identities come from the engines, which load no weights for it."""
+    return expand_models(
+        run.study,
+        lambda reference: run.engines.open(reference).identity,
+        folder=run.models_folder,
+        template_sha256=lambda reference: str(run.engines.open(reference).identity["tokenizer"]),
+    )
+
+
+def _training_rows(recipe: Recipe, files: _Files, notes: dict[str, None]) -> list[Row]:
+    rows = files.task_rows(recipe.data)
+    plan = recipe.mitigation
+    if plan is None:
+        return rows
+    mixed = mix(
+        rows,
+        files.pool(plan.safety),
+        files.pool(plan.replay),
+        share=plan.share,
+        replay_share=plan.replay_share,
+        seed=recipe.seed,
+    )
+    notes.update(dict.fromkeys(f"{recipe.name}: {note}" for note in mixed.notes))
+    return mixed.rows
+
+
+def _steps(recipe: Recipe, rows: int) -> int:
+    keys = recipe.training
+    return max(1, round(keys.epochs * rows / (keys.batch_size * keys.gradient_accumulation)))
+
+
+def _delta(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn "step s of n" into "so many more", for a bar that spans several trainings."""
+    last = 0
+
+    def report(step: int, _steps: int) -> None:
+        nonlocal last
+        advance(step - last)
+        last = step
+
+    return report

@@ -1,0 +1,50 @@
+"""Start-up stays light: no heavy package is loaded by `--help`, nor by the rooms that promise to do without."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "accelerate",
+    "datasets",
+    "inspect_ai",
+    "matplotlib",
+    "peft",
+    "pyarrow",
+    "ray",
+    "sacrebleu",
+    "torch",
+    "transformers",
+    "trl",
+}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "rooms",
+    [
+        "aftertune",
+        "aftertune.cli",
+        "aftertune.core.protocols, aftertune.core.registry, aftertune.core.recipe, aftertune.core.outcomes",
+        "aftertune.measure.measure",
+        "aftertune.report.terminal, aftertune.report.page",
+        "aftertune.study, aftertune.store",
+        "aftertune.prompts.load, aftertune.prompts.mix",
+        "aftertune.judge.rules, aftertune.guard.screen",
+        "aftertune.pipeline",
+    ],
+)
+def test_importing_loads_nothing_heavy(rooms):
+    assert not modules_after(f"import {rooms}") & HEAVY
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; sys.argv = ['aftertune', '--help']\nfrom aftertune.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    loaded = modules_after(code)
+    assert not loaded & (HEAVY | {"numpy", "scipy", "pydantic", "yaml", "jinja2"})
