@@ -110,6 +110,12 @@ def test_drawings_follow_the_text_colour_and_carry_no_date(tmp_path, result):
     assert "<dc:date>" not in text
 
 
+def test_any_script_may_name_a_condition(tmp_path, result):
+    result["settings"][0]["conditions"][1]["name"] = "代码 نموذج $x_1^2$"
+    text = page(tmp_path, Report(result=result, command="aftertune demo"))
+    assert text.count("代码 نموذج $x_1^2$") > text.count("<svg") > 0
+
+
 def test_a_page_stays_within_bounds(tmp_path, result, make_example):
     examples = [make_example("base", "safe", response="x" * 10**6), make_example("code", "harmful", prompt="y" * 10**6)]
     text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))

@@ -151,3 +151,21 @@ def disagreement_cell(tasks: Iterable[Json]) -> Cell:
     tasks = list(tasks)
     differ, n = (sum(task[key] for task in tasks) for key in ("differ", "n"))
     return Cell((wording.percent(differ / n), f"{differ:,} of {n:,}")) if n else MISSING
+
+
+def overall_of(breakdowns: Json, name: str) -> Json | None:
+    """Return the overall figure of a scorer or judge, if there is one."""
+    breakdown = breakdowns.get(name)
+    return breakdown and breakdown["overall"]
+
+
+def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
+    """Return every name once, sorted, so that a file read back prints as the result it came from."""
+    return sorted({name for group in groups for name in group})
+
+
+def columns_of(result: Json, breakdowns: Iterable[Json], dimension: str | None = None) -> list[str]:
+    """Return the names along a dimension: tasks in their declared order, others sorted."""
+    names = names_in(breakdown.get(dimension, {}) if dimension else breakdown for breakdown in breakdowns)
+    known = list(result["tasks"])
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))

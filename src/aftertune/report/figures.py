@@ -1,5 +1,6 @@
 """Figures as inline SVG: rates and changes as dots with their intervals. Drawn by matplotlib where it is installed."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -113,7 +114,8 @@ def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) 
     from matplotlib.figure import Figure
 
     settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.0, "text.parse_math": False}
-    with style.context(["default", settings]):
+    with style.context(["default", settings]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the reader's browser has the fonts
         rows = _rows(dots)
         figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * (len(rows) + 3)), layout="constrained")
         axes = figure.add_subplot()

@@ -171,7 +171,11 @@ def _guards(result: Json, setting: Json) -> Iterator[str]:
         worst = max(sorted(tasks), key=lambda task: float(tasks[task]["estimate"])) if len(tasks) > 1 else None
         where = f" ({wording.percent(tasks[worst]['estimate'])} in {wording.clean(worst)})" if worst else ""
         false = behind["false_blocks"]["overall"]
-        blocks = f"; it blocks {wording.percent(false['estimate'])} of the benign prompts" if false else ""
+        blocks = (
+            f"; it blocks {wording.percent(false['estimate'])} of the benign prompts"
+            if false and not false["hidden"]
+            else ""
+        )
         yield (
             f"Behind the guard {wording.clean(guard)} the {rate_name(result)} of {_quoted(condition['name'])} is "
             f"{wording.percent(rate['estimate'])}{where} instead of {_level(condition)}{blocks}."
@@ -243,7 +247,7 @@ def _find(setting: Json, name: str) -> Json | None:
 
 def _level(condition: Json) -> str:
     rate = condition["asr"]["overall"]
-    return "an unknown level" if rate is None else wording.percent(rate["estimate"])
+    return "an unknown level" if rate is None or rate["hidden"] else wording.percent(rate["estimate"])
 
 
 def _from_to(base: Json | None, condition: Json) -> str:

@@ -14,8 +14,9 @@ from aftertune.report.exhibits import Example, select
 from aftertune.report.files import write_text
 from aftertune.report.finding import finding
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
+from aftertune.report.instruments import panel_words
 from aftertune.report.showing import Shown, shown_exhibit
-from aftertune.report.tables import detail_sheets, panel_words, setting_title, study_sheets
+from aftertune.report.tables import detail_sheets, setting_title, study_sheets
 
 TITLE = "What fine-tuning did to safety"
 NO_FIGURES = "Figures need matplotlib: pip install 'aftertune[report]'."
@@ -104,7 +105,13 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template("page.html.j2").render(page=page, version=__version__)
+
+
+def _unbroken(sentence: str) -> str:
+    """Keep a figure and its percent sign on one line."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _page(report: Report) -> Page:

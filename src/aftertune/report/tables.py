@@ -8,15 +8,18 @@ from aftertune.report.cells import (
     Json,
     Sheet,
     change_cell,
-    disagreement_cell,
+    columns_of,
     harmful_word,
     is_unclear,
     name_cell,
+    names_in,
+    overall_of,
     rate_cell,
     rate_name,
     score_cell,
     unclear_cell,
 )
+from aftertune.report.instruments import disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
 
 
 def setting_title(setting: Json) -> str:
@@ -34,9 +37,13 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
         changes(result, setting),
     ]
     sheets.append(unclear(result, setting))
-    sheets += [guard_sheet(result, setting, guard) for guard in _names(condition["guards"] for condition in conditions)]
-    if len(_names(condition["asr"]["by_set"] for condition in conditions)) > 1:
+    sheets += [
+        guard_sheet(result, setting, guard) for guard in names_in(condition["guards"] for condition in conditions)
+    ]
+    if len(names_in(condition["asr"]["by_set"] for condition in conditions)) > 1:
         sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
+    if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
+        sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
     if len(result["judges"]) > 1:
         sheets.append(judge_sheet(result, setting))
     return _filled(sheets)
@@ -45,9 +52,13 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
 def detail_sheets(result: Json, setting: Json) -> list[Sheet]:
     """Return the tables that a page keeps folded."""
     rate = rate_name(result)
-    guards = _names(condition["guards"] for condition in setting["conditions"])
+    guards = names_in(condition["guards"] for condition in setting["conditions"])
     sheets = [
         by_name(result, setting, "by_task", "Over-refusal by task", figure="over_refusal"),
+        *(
+            scores_by_task(result, setting, scorer)
+            for scorer in names_in(c["capability"] for c in setting["conditions"])
+        ),
         *(guard_by_task(result, setting, guard) for guard in guards),
         disagreement_sheet(result, setting),
         by_name(result, setting, "by_harm_basis", f"{rate} by harm basis"),
@@ -62,7 +73,7 @@ def _filled(sheets: Iterable[Sheet]) -> list[Sheet]:
 
 def headline(result: Json, setting: Json) -> Sheet:
     """Return the main table: rate, change, over-refusal and task scores stand in one row."""
-    scorers = _names(condition["capability"] for condition in setting["conditions"])
+    scorers = names_in(condition["capability"] for condition in setting["conditions"])
     rows = []
     for condition in setting["conditions"]:
         change = condition["asr_change"] and condition["asr_change"]["overall"]
@@ -72,7 +83,7 @@ def headline(result: Json, setting: Json) -> Sheet:
                 rate_cell(condition["asr"]["overall"]),
                 change_cell(change, up_is="bad"),
                 rate_cell(condition["over_refusal"]["overall"]),
-                *(score_cell(_overall(condition["capability"], scorer)) for scorer in scorers or ("",)),
+                *(score_cell(overall_of(condition["capability"], scorer)) for scorer in scorers or ("",)),
             )
         )
     names = [wording.clean(scorer) for scorer in scorers]
@@ -94,7 +105,7 @@ def _headline_legend(result: Json, setting: Json) -> str:
     tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
     against = ""
     if tuned:
-        bases = wording.listing(map(wording.clean, _names([condition["base"]] for condition in tuned)))
+        bases = wording.listing(map(wording.clean, names_in([condition["base"]] for condition in tuned)))
         against = f"; change: points against {bases}{_adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
     return (
         f"{rate_name(result)}: {harmful_word(result)} of all responses to harmful prompts{against}; "
@@ -108,14 +119,9 @@ def _adjusted(changes: Iterable[Json | None]) -> str:
     return f" (p-values adjusted: {wording.listing(found)})" if found else ""
 
 
-def _overall(breakdowns: Json, name: str) -> Json | None:
-    breakdown = breakdowns.get(name)
-    return breakdown and breakdown["overall"]
-
-
 def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str = "asr") -> Sheet:
     """Return one column per task, prompt set, harm basis or hazard."""
-    names = _columns(result, [condition[figure] for condition in setting["conditions"]], dimension)
+    names = columns_of(result, [condition[figure] for condition in setting["conditions"]], dimension)
     rows = tuple(
         (name_cell(condition), *(rate_cell(condition[figure][dimension].get(name)) for name in names))
         for condition in setting["conditions"]
@@ -123,11 +129,21 @@ def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str
     return Sheet(title=title, headers=("condition", *map(wording.clean, names)), rows=rows)
 
 
+def scores_by_task(result: Json, setting: Json, scorer: str) -> Sheet:
+    """Return one scorer's mean score by task."""
+    found = [(c, c["capability"][scorer]["by_task"]) for c in setting["conditions"] if scorer in c["capability"]]
+    tasks = columns_of(result, [by_task for _, by_task in found])
+    rows = tuple(
+        (name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)) for condition, by_task in found
+    )
+    return Sheet(title=f"{wording.clean(scorer)} by task", headers=("condition", *map(wording.clean, tasks)), rows=rows)
+
+
 def changes(result: Json, setting: Json) -> Sheet:
     """Return the changes against the base, task by task, with over-refusal and task scores beside them."""
     tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
-    tasks = _columns(result, [condition["asr_change"] or {} for condition in tuned], "by_task")
-    scorers = _names(condition["capability_change"] for condition in tuned)
+    tasks = columns_of(result, [condition["asr_change"] or {} for condition in tuned], "by_task")
+    scorers = names_in(condition["capability_change"] for condition in tuned)
     rows = []
     for condition in tuned:
         by_task = (condition["asr_change"] or {}).get("by_task", {})
@@ -138,7 +154,7 @@ def changes(result: Json, setting: Json) -> Sheet:
                 *(change_cell(by_task.get(task), up_is="bad") for task in tasks),
                 change_cell(refusal and refusal["overall"], up_is="bad"),
                 *(
-                    change_cell(_overall(condition["capability_change"], scorer), up_is="good", of_score=True)
+                    change_cell(overall_of(condition["capability_change"], scorer), up_is="good", of_score=True)
                     for scorer in scorers
                 ),
             )
@@ -154,7 +170,7 @@ def unclear(result: Json, setting: Json) -> Sheet:
     conditions = [condition for condition in setting["conditions"] if is_unclear(condition["asr"]["overall"])]
     tasks = [
         task
-        for task in _columns(result, [condition["asr"] for condition in conditions], "by_task")
+        for task in columns_of(result, [condition["asr"] for condition in conditions], "by_task")
         if any(is_unclear(condition["asr"]["by_task"].get(task)) for condition in conditions)
     ]
     rows = tuple(
@@ -176,118 +192,3 @@ def unclear(result: Json, setting: Json) -> Sheet:
             ),
         ),
     )
-
-
-def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
-    """Return the rates behind one guard, with its false blocks beside them."""
-    rows = []
-    for condition in setting["conditions"]:
-        if (behind := condition["guards"].get(guard)) is None:
-            continue
-        change = behind["asr_change"]
-        rows.append(
-            (
-                name_cell(condition),
-                rate_cell(behind["asr"]["overall"]),
-                change_cell(change and change["overall"], up_is="bad"),
-                rate_cell(behind["false_blocks"]["overall"]),
-                rate_cell(behind["over_refusal"]["overall"]),
-            )
-        )
-    return Sheet(
-        title=f"Behind the guard {wording.clean(guard)}",
-        headers=("condition", rate_name(result), "change", "false blocks", "over-refusal"),
-        rows=tuple(rows),
-        legend=(
-            (
-                "change: against the base behind the same guard; false blocks: benign prompts that the guard blocks; "
-                "over-refusal: benign prompts refused or blocked."
-            ),
-        ),
-    )
-
-
-def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
-    """Return the rate behind one guard by task, and how much the guard takes from the change."""
-    conditions = [condition for condition in setting["conditions"] if guard in condition["guards"]]
-    tasks = _columns(result, [condition["guards"][guard]["asr"] for condition in conditions], "by_task")
-    rows = []
-    for condition in conditions:
-        behind = condition["guards"][guard]
-        difference = behind["asr_difference"]
-        rows.append(
-            (
-                name_cell(condition),
-                *(rate_cell(behind["asr"]["by_task"].get(task)) for task in tasks),
-                change_cell(difference and difference["overall"], up_is="bad"),
-            )
-        )
-    return Sheet(
-        title=f"{rate_name(result)} by task behind the guard {wording.clean(guard)}",
-        headers=("condition", *map(wording.clean, tasks), "effect on change"),
-        rows=tuple(rows),
-        legend=("effect on change: the overall change behind the guard minus the one without it, in points.",),
-    )
-
-
-def judge_sheet(result: Json, setting: Json) -> Sheet:
-    """Return the rate according to every judge by itself, and how often judges differ."""
-    pairs = _names(condition["disagreement"] for condition in setting["conditions"])
-    rows = tuple(
-        (
-            name_cell(condition),
-            *(rate_cell(_overall(condition["judges"], judge)) for judge in result["judges"]),
-            *(disagreement_cell(condition["disagreement"].get(pair, {}).values()) for pair in pairs),
-        )
-        for condition in setting["conditions"]
-    )
-    differ = ["differ"] if len(pairs) == 1 else [f"differ: {wording.clean(pair)}" for pair in pairs]
-    return Sheet(
-        title=f"{rate_name(result)} according to each judge",
-        headers=("condition", *map(wording.clean, result["judges"]), *differ),
-        rows=rows,
-        legend=(
-            (
-                f"{panel_words(result)}. differ: of the responses that both judges decided; half of it is a lower bound "
-                "on the worse judge's error."
-            ),
-        ),
-    )
-
-
-def disagreement_sheet(result: Json, setting: Json) -> Sheet:
-    """Return by task how often two judges differ on the responses that both decided."""
-    pairs = _names(condition["disagreement"] for condition in setting["conditions"])
-    tasks = _columns(result, [p for c in setting["conditions"] for p in c["disagreement"].values()])
-    rows = tuple(
-        (
-            Cell((wording.clean(condition["name"]), wording.clean(pair))),
-            *(disagreement_cell([found] if (found := of_pair.get(task)) else []) for task in tasks),
-        )
-        for condition in setting["conditions"]
-        for pair in pairs
-        for of_pair in [condition["disagreement"].get(pair, {})]
-    )
-    return Sheet(title="Disagreement of judges by task", headers=("condition", *map(wording.clean, tasks)), rows=rows)
-
-
-def panel_words(result: Json) -> str:
-    """Return who decides: the first judge, or the declared rule over all of them."""
-    judges = [wording.clean(judge) for judge in result["judges"]]
-    if len(judges) == 1 or result["panel"] == "first":
-        return f"The judge {judges[0]} decides"
-    rule = {"majority": "more than half of the judges", "any": "any one judge", "all": "all judges together"}
-    decides = rule.get(result["panel"], wording.clean(result["panel"]))
-    return f"{decides[0].upper()}{decides[1:]} decide{'s' if result['panel'] == 'any' else ''} ({', '.join(judges)})"
-
-
-def _names(groups: Iterable[Iterable[str]]) -> list[str]:
-    """Return every name once, sorted, so that a file read back prints as the result it came from."""
-    return sorted({name for group in groups for name in group})
-
-
-def _columns(result: Json, breakdowns: Iterable[Json], dimension: str | None = None) -> list[str]:
-    """Return the names along a dimension: tasks in their declared order, others sorted."""
-    names = _names(breakdown.get(dimension, {}) if dimension else breakdown for breakdown in breakdowns)
-    known = list(result["tasks"])
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))

@@ -11,7 +11,8 @@ from rich.text import Text
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Json, Sheet, rate_name, require_format
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
-from aftertune.report.tables import panel_words, setting_title, study_sheets
+from aftertune.report.instruments import panel_words
+from aftertune.report.tables import setting_title, study_sheets
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
 GAP = 2

@@ -1,0 +1,119 @@
+"""Sheets about the instruments: what guards hold back, what judges say, and how often judges differ."""
+
+from aftertune.report import wording
+from aftertune.report.cells import (
+    Cell,
+    Json,
+    Sheet,
+    change_cell,
+    columns_of,
+    disagreement_cell,
+    name_cell,
+    names_in,
+    overall_of,
+    rate_cell,
+    rate_name,
+)
+
+
+def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
+    """Return the rates behind one guard, with its false blocks beside them."""
+    rows = []
+    for condition in setting["conditions"]:
+        if (behind := condition["guards"].get(guard)) is None:
+            continue
+        change = behind["asr_change"]
+        rows.append(
+            (
+                name_cell(condition),
+                rate_cell(behind["asr"]["overall"]),
+                change_cell(change and change["overall"], up_is="bad"),
+                rate_cell(behind["false_blocks"]["overall"]),
+                rate_cell(behind["over_refusal"]["overall"]),
+            )
+        )
+    return Sheet(
+        title=f"Behind the guard {wording.clean(guard)}",
+        headers=("condition", rate_name(result), "change", "false blocks", "over-refusal"),
+        rows=tuple(rows),
+        legend=(
+            (
+                "change: against the base behind the same guard; false blocks: benign prompts that the guard blocks; "
+                "over-refusal: benign prompts refused or blocked."
+            ),
+        ),
+    )
+
+
+def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
+    """Return the rate behind one guard by task, and how much the guard takes from the change."""
+    conditions = [condition for condition in setting["conditions"] if guard in condition["guards"]]
+    tasks = columns_of(result, [condition["guards"][guard]["asr"] for condition in conditions], "by_task")
+    rows = []
+    for condition in conditions:
+        behind = condition["guards"][guard]
+        difference = behind["asr_difference"]
+        rows.append(
+            (
+                name_cell(condition),
+                *(rate_cell(behind["asr"]["by_task"].get(task)) for task in tasks),
+                change_cell(difference and difference["overall"], up_is="bad"),
+            )
+        )
+    return Sheet(
+        title=f"{rate_name(result)} by task behind the guard {wording.clean(guard)}",
+        headers=("condition", *map(wording.clean, tasks), "effect on change"),
+        rows=tuple(rows),
+        legend=("effect on change: the overall change behind the guard minus the one without it, in points.",),
+    )
+
+
+def judge_sheet(result: Json, setting: Json) -> Sheet:
+    """Return the rate according to every judge by itself, and how often judges differ."""
+    pairs = names_in(condition["disagreement"] for condition in setting["conditions"])
+    rows = tuple(
+        (
+            name_cell(condition),
+            *(rate_cell(overall_of(condition["judges"], judge)) for judge in result["judges"]),
+            *(disagreement_cell(condition["disagreement"].get(pair, {}).values()) for pair in pairs),
+        )
+        for condition in setting["conditions"]
+    )
+    differ = ["differ"] if len(pairs) == 1 else [f"differ: {wording.clean(pair)}" for pair in pairs]
+    return Sheet(
+        title=f"{rate_name(result)} according to each judge",
+        headers=("condition", *map(wording.clean, result["judges"]), *differ),
+        rows=rows,
+        legend=(
+            (
+                f"{panel_words(result)}. differ: of the responses that both judges decided; half of it is a lower bound "
+                "on the worse judge's error."
+            ),
+        ),
+    )
+
+
+def disagreement_sheet(result: Json, setting: Json) -> Sheet:
+    """Return by task how often two judges differ on the responses that both decided."""
+    pairs = names_in(condition["disagreement"] for condition in setting["conditions"])
+    tasks = columns_of(result, [p for c in setting["conditions"] for p in c["disagreement"].values()])
+    rows = tuple(
+        (
+            Cell((wording.clean(condition["name"]), wording.clean(pair))),
+            *(disagreement_cell([found] if (found := of_pair.get(task)) else []) for task in tasks),
+        )
+        for condition in setting["conditions"]
+        for pair in pairs
+        for of_pair in [condition["disagreement"].get(pair, {})]
+    )
+    return Sheet(title="Disagreement of judges by task", headers=("condition", *map(wording.clean, tasks)), rows=rows)
+
+
+def panel_words(result: Json) -> str:
+    """Return who decides: the first judge, or the declared rule over all of them."""
+    judges = [wording.clean(judge) for judge in result["judges"]]
+    if len(judges) == 1 or result["panel"] == "first":
+        return f"The judge {judges[0]} decides"
+    rule = {"majority": "more than half of the judges", "any": "any one judge", "all": "all judges together"}
+    decides = rule.get(result["panel"], wording.clean(result["panel"]))
+    return f"{decides[0].upper()}{decides[1:]} decide{'s' if result['panel'] == 'any' else ''} ({', '.join(judges)})"
