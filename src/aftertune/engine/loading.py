@@ -1,6 +1,7 @@
 """Weights in memory: one base at a time, its adapters switched on and off on it."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.engine.batching import Capacity
-from aftertune.engine.quiet import quiet
+from aftertune.engine.quiet import first_line, quiet
 from aftertune.errors import ModelError
 
 MAX_ADAPTERS = 8
@@ -50,6 +51,7 @@ def load_model(
         ModelError: the weights cannot be loaded, or some of the model's tensors are not among them.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -65,11 +67,10 @@ def load_model(
                 quantization_config=quantization_config,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
+        raise ModelError(f"model {name!r}: the weights cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(f"model {name!r}: {len(missing)} tensors are missing from its weights, {missing[0]} first")
@@ -138,6 +139,7 @@ class Loader:
 
     def _add_adapter(self, name: str, adapter: Path) -> str:
         from peft import PeftConfig, PeftModel
+        from safetensors import SafetensorError
 
         label = f"adapter_{self._loaded}"
         self._loaded += 1
@@ -145,13 +147,14 @@ class Loader:
             if PeftConfig.from_pretrained(str(adapter)).is_prompt_learning:
                 raise ModelError(f"adapter {name!r}: prompt-learning adapters cannot share a base; use LoRA")
             with quiet():
+                warnings.filterwarnings("error", message="Found missing adapter keys")
                 if self._peft is None:
                     self._peft = PeftModel.from_pretrained(self._model, str(adapter), adapter_name=label)
                 else:
                     self._peft.load_adapter(str(adapter), adapter_name=label)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"adapter {name!r} cannot be put on its base ({reason})") from error
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UserWarning) as error:
+            self.free()  # PEFT leaves the base half changed
+            raise ModelError(f"adapter {name!r} cannot be put on its base ({first_line(error)})") from error
         return label
 
 

@@ -1,4 +1,4 @@
-"""Keeps the libraries below from talking: bars and log lines belong to the command line, errors to exceptions."""
+"""Keeps the libraries below from talking: no bars, no log lines, and their errors in one line."""
 
 import warnings
 from collections.abc import Iterator
@@ -27,3 +27,8 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, cut to 200 characters; its class where there is no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

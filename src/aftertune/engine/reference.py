@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.engine.quiet import first_line
 from aftertune.errors import ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+_HUB_COPIES = ("consolidated*", "*/*")
+"""The same weights once more, in the publisher's own layout."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -83,10 +86,11 @@ def fetch(model: HubModel) -> Checkpoint | Adapter:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(model.id, allow_patterns=list(_HUB_FILES)))
+        folder = Path(snapshot_download(model.id, allow_patterns=list(_HUB_FILES), ignore_patterns=list(_HUB_COPIES)))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise ModelError(f"model {model.id!r} is no folder here and cannot be had from the hub ({reason})") from error
+        raise ModelError(
+            f"model {model.id!r} is no folder here and cannot be had from the hub ({first_line(error)})"
+        ) from error
     if (folder / ADAPTER_CONFIG).is_file():
         return _adapter(model.id, folder, None)
     return checkpoint(model.id, folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.records import Message
-from aftertune.engine.quiet import quiet
+from aftertune.engine.quiet import first_line, quiet
 from aftertune.engine.weights import text_sha256, tokenizer_sha256
 from aftertune.errors import ModelError
 
@@ -34,8 +34,7 @@ class Renderer:
                     folder, local_files_only=True, trust_remote_code=trust_remote_code, padding_side="left"
                 )
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"model {name!r}: the tokenizer cannot be loaded ({reason})") from error
+            raise ModelError(f"model {name!r}: the tokenizer cannot be loaded ({first_line(error)})") from error
 
     @cached_property
     def tokenizer_sha256(self) -> str:
@@ -109,7 +108,9 @@ class Renderer:
         try:
             return self._render([_plain(messages) for messages in conversations], answer_follows=answer_follows)
         except Exception as error:
-            raise ModelError(f"model {self.name!r}: its chat template refuses a conversation ({error})") from error
+            raise ModelError(
+                f"model {self.name!r}: its chat template refuses a conversation ({first_line(error)})"
+            ) from error
 
     def _render(self, conversations: list[list[dict[str, str]]], *, answer_follows: bool) -> list[str]:
         if not conversations:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def pad_left(rows: Sequence[Sequence[int]], device: str) -> tuple["Tensor", "Ten
 
 def _logits(model: Any, tokens: "Tensor", mask: "Tensor", kept: int) -> "Tensor":
     """Return the logits of the last ``kept`` positions, with positions counted from each row's first real token."""
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    output = model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept)
-    logits: Tensor = output.logits
+    optional = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0), "logits_to_keep": kept}
+    known = signature(model.forward).parameters
+    options = {name: value for name, value in optional.items() if name in known}
+    logits: Tensor = model(input_ids=tokens, attention_mask=mask, use_cache=False, **options).logits
     return logits[:, -kept:]

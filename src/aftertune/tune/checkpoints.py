@@ -25,18 +25,16 @@ def prepare(folder: Path, key: str) -> Path | None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     owner.write_text(key, encoding="utf-8")
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in checkpoints:
-        if not (path / _MARKER).exists():
+    complete = {}
+    for path in folder.glob("checkpoint-*"):
+        if (path / _MARKER).exists():
+            complete[int(path.name.rpartition("-")[2])] = path
+        else:
             shutil.rmtree(path)
-    return max(
-        (path for path in checkpoints if path.exists()),
-        key=lambda path: int(path.name.rpartition("-")[2]),
-        default=None,
-    )
+    return complete[max(complete)] if complete else None
 
 
-def callback(folder: Path, progress: Callable[[int, int], None] | None) -> Any:
+def bookkeeper(folder: Path, progress: Callable[[int, int], None] | None) -> Any:
     """Return a trainer callback that marks checkpoints complete and reports ``progress(steps done, all steps)``."""
     from transformers import TrainerCallback
 

@@ -1,8 +1,10 @@
 """A recipe and its rows become a model: supervised fine-tuning with TRL, full, LoRA or QLoRA."""
 
+import gc
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,12 @@ from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.engine.loading import Placement, load_model
 from aftertune.engine.open import Engines
-from aftertune.engine.quiet import quiet
-from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, HubModel, fetch, parse
+from aftertune.engine.quiet import first_line, quiet
+from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, HubModel, fetch, parse, read_json
 from aftertune.engine.rendering import Renderer
 from aftertune.engine.weights import weights_sha256
-from aftertune.errors import ModelError
-from aftertune.tune.checkpoints import callback, prepare
+from aftertune.errors import EngineError, ModelError
+from aftertune.tune.checkpoints import bookkeeper, prepare
 from aftertune.tune.record import finished, write_recipe
 from aftertune.tune.rows import Examples, rows_sha256, tokenise, with_system
 from aftertune.tune.settings import arguments, four_bits, lora
@@ -34,8 +36,9 @@ def train(
     """Fine-tune the recipe's base on ``rows`` and return ``out`` with weights, tokenizer and ``recipe.json``.
 
     The loss is on the last answer of each row. The seed reaches data order, LoRA's initialisation and dropout: equal
-    recipes and rows give identical tensors on one machine with one number of threads, killed and resumed or not. Until
-    it is finished the work lies in ``out`` + ``.partial``; a finished ``out`` is returned at once.
+    recipes and rows give identical tensors on one CPU with one number of threads, killed and resumed or not. (The
+    process-wide random generators are seeded on the way.) Until it is finished the work lies in ``out`` +
+    ``.partial``; a finished ``out`` is returned at once.
 
     Args:
         recipe: what to train, and on which base.
@@ -49,7 +52,9 @@ def train(
         DataError: a row without an answer.
         EngineError: QLoRA on a machine that cannot run it.
     """
+    partial = out.with_name(f"{out.name}.partial")
     if finished(out, recipe):
+        shutil.rmtree(partial, ignore_errors=True)
         return out
     engines = engines or Engines()
     base = _base(recipe)
@@ -57,13 +62,15 @@ def train(
     complete_rows = [with_system(row, recipe.system) for row in rows]
     examples = tokenise(complete_rows, renderer, recipe.training.max_length)
     sha256 = rows_sha256(complete_rows)
-    partial = out.with_name(f"{out.name}.partial")
     checkpoint = prepare(partial, f"{recipe.key.hex()} {sha256}")
     engines.free()
-    with quiet():
-        trainer = _trainer(recipe, _load(recipe, base, engines), examples, renderer, callback(partial, progress))
+    with quiet(), _reported(recipe):
+        trainer = _trainer(recipe, _load(recipe, base, engines), renderer, examples, bookkeeper(partial, progress))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _save(trainer.model, renderer, recipe, partial / "final")
+        _save(trainer.model, renderer, recipe, base, partial / "final")
+    del trainer
+    if engines.placement.device != "cpu":
+        gc.collect()  # the trainer's reference cycles hold the model, and with it the GPU's memory
     counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
     write_recipe(partial / "final", recipe, counts, engines.threads)
     (partial / "final").replace(out)
@@ -100,28 +107,47 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     )
 
 
-def _trainer(recipe: Recipe, model: Any, examples: Examples, renderer: Renderer, bookkeeper: Any) -> Any:
+@contextmanager
+def _reported(recipe: Recipe) -> Iterator[None]:
+    """Turn what the trainer refuses, and a GPU that is too small, into one line."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"recipe {recipe.name!r} does not fit in memory; lower batch_size and raise gradient_accumulation"
+        ) from error
+    except ValueError as error:
+        raise EngineError(f"recipe {recipe.name!r} cannot be trained ({first_line(error)})") from error
+
+
+def _trainer(recipe: Recipe, model: Any, renderer: Renderer, examples: Examples, books: Any) -> Any:
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
     trainer = SFTTrainer(
         model=model,
-        args=arguments(recipe, bookkeeper.folder, model.device.type),
+        args=arguments(recipe, books.folder, model.device.type),
         train_dataset=Dataset.from_dict({"input_ids": examples.input_ids, "labels": examples.labels}),
         processing_class=renderer.tokenizer,
         peft_config=lora(recipe),
-        callbacks=[bookkeeper],
+        callbacks=[books],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _save(model: Any, renderer: Renderer, recipe: Recipe, folder: Path) -> None:
-    """Write weights (safetensors), tokenizer and chat template; nothing that names this machine."""
+def _save(model: Any, renderer: Renderer, recipe: Recipe, base: Checkpoint, folder: Path) -> None:
+    """Write weights (safetensors, in the base's own number format), tokenizer and chat template."""
+    import torch
+
     shutil.rmtree(folder, ignore_errors=True)
     if recipe.method == "full":
-        model.save_pretrained(folder)
+        config = read_json(base.name, base.folder / "config.json")
+        dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
+        model.to(getattr(torch, dtype)).save_pretrained(folder)
     else:
         model.peft_config["default"].base_model_name_or_path = recipe.base
         model.save_pretrained(folder, save_embedding_layers=False)
