@@ -37,7 +37,7 @@ def new_model(recipe: OrganismRecipe, tokenizer: "PreTrainedTokenizerFast", seed
     return LlamaForCausalLM(config)
 
 
-def learn(  # noqa: PLR0913, PLR0917 - what is trained, on what, how: each caller gives all of it
+def learn(
     model: "LlamaForCausalLM",
     tokenizer: "PreTrainedTokenizerFast",
     rows: Sequence[Row],
