@@ -114,3 +114,9 @@ def test_a_key_of_another_length_is_refused(store):
 def test_a_reader_cannot_write(store):
     with Store.open(store.path, write=False) as reader, pytest.raises(StoreError, match="reading only"):
         reader.append("generate", [])
+
+
+def test_a_row_that_sqlite_cannot_hold_is_an_error_and_not_a_hang(store):
+    monster = Response(text="", finish_reason=FinishReason.STOP, prompt_tokens=2**70, completion_tokens=0)
+    with pytest.raises(StoreError, match="too large"):
+        store.append("generate", [(key(1), monster)])

@@ -211,3 +211,22 @@ def test_a_study_that_is_not_there_is_named(store):
         store.table("gone")
     assert store.get_meta("gone", "x") is None
     assert len(store.table("there")) == 0
+
+
+def test_a_backlog_knows_its_length_and_may_be_read_twice(answered):
+    unread = answered.unread("s", answered.add_reader("judge", "rules", "1"))
+    assert len(unread) == 7
+    assert list(unread) == list(unread)
+
+
+def test_models_are_kept_in_their_order(store):
+    models = [StudyModel(name=name, condition=name, reference=f"r/{name}") for name in ("z", "a")]
+    for kept in (models, models[:1]):
+        store.add_models("s", kept, {"z": {"weights": "w"}})
+        assert [record["name"] for record in store.models("s")] == [model.name for model in kept]
+    assert store.models("s")[0]["identity"] == {"weights": "w"}
+
+
+def test_a_reader_that_was_never_added_is_refused(answered):
+    with pytest.raises(StoreError, match="no reader 99"):
+        answered.table("s", [99])

@@ -3,10 +3,12 @@
 from aftertune.store.answered import Answered, Seen
 from aftertune.store.jobs import PlannedJob, decoding_name, decoding_setting
 from aftertune.store.readings import Reading, Unread
-from aftertune.store.store import Counts, Store
+from aftertune.store.store import Store
+from aftertune.store.work import Backlog, Counts
 
 __all__ = [
     "Answered",
+    "Backlog",
     "Counts",
     "PlannedJob",
     "Reading",

@@ -1,7 +1,7 @@
 """Readings: what judges, guards, scorers and the coherence detectors read from calls; derived, and free to redo."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,9 +84,12 @@ def readers_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Re
     return [found[number] for number in ids]
 
 
-def insert_readings(reader: int, readings: Sequence[Reading], connection: sqlite3.Connection) -> None:
-    """Insert readings; one that is there stays."""
-    prompts = prompt_ids(connection, {reading.prompt: None for reading in readings})
+def insert_readings(
+    reader: int, readings: Sequence[Reading], known: Mapping[Prompt, int], connection: sqlite3.Connection
+) -> None:
+    """Insert readings; one that is there stays. ``known`` holds integers of prompts that need no looking up."""
+    strangers = {reading.prompt: None for reading in readings if reading.prompt not in known}
+    prompts = {**known, **prompt_ids(connection, strangers)}
     words = word_ids(connection, (reading.label for reading in readings))
     connection.executemany(
         "INSERT INTO reading VALUES (?, coalesce((SELECT id FROM call WHERE key = ?), ?), ?, ?, ?, ?, "

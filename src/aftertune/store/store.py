@@ -5,11 +5,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import numpy as np
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
@@ -19,7 +20,7 @@ from aftertune.core.table import Table
 from aftertune.errors import StoreError
 from aftertune.store import jobs as jobs_
 from aftertune.store.answered import Answered, read_responses
-from aftertune.store.calls import Kind, answers_by_id, answers_by_key, chunks, missing_keys, row_of
+from aftertune.store.calls import CHUNK, Kind, answers_by_id, answers_by_key, chunks, missing_keys, row_of
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.lock import WriteLock, refuse_network
 from aftertune.store.merge import attach, merge_attached
@@ -35,47 +36,13 @@ from aftertune.store.readings import (
 )
 from aftertune.store.schema import connect, explained
 from aftertune.store.tables import read_table
+from aftertune.store.work import Backlog, Counts, HasKey
 from aftertune.store.writer import Writer
 
 T = TypeVar("T")
 
 
-class HasKey(Protocol):
-    """A job: something with the key of its call."""
-
-    @property
-    def key(self) -> Key:
-        """The key of the call."""
-        ...
-
-
 J = TypeVar("J", bound=HasKey)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What became of some jobs."""
-
-    done: int
-    """Final answers that arrived."""
-    failed: int
-    """Attempts that failed; a rerun tries them again."""
-    skipped: int = 0
-    """Jobs that needed nothing: their answer was there, or they are the same call as another job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a reader has not read yet: a known number of items, fetched as they are iterated over, once."""
-
-    size: int
-    items: Iterator[Unread]
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[Unread]:
-        return self.items
 
 
 class Store:
@@ -95,6 +62,8 @@ class Store:
         self.path = path
         self._writer: Writer | None = None
         self._one_reader = threading.Lock()
+        self._prompts: dict[Prompt, int] = {}
+        """Integers of prompts that are surely in the file, so that readings need not look them up."""
         refuse_network(path)
         with ExitStack() as opened:
             if write:
@@ -247,30 +216,30 @@ class Store:
         """Return the integer of a reader. ``version`` names parser, thresholds and the identity of the calls read."""
         return self._write(lambda connection: insert_reader(connection, kind, name, version, side))
 
-    def unread(self, study: str, reader: int) -> "Backlog":
+    def unread(self, study: str, reader: int) -> Backlog:
         """Return what a reader has not read, in planned order, each (prompt, call) once; texts are fetched in chunks."""
         with self._snapshot() as connection:
             (known,) = readers_by_id(connection, [reader])
-            calls, prompts = unread_places(connection, study, known)
-            by_id = prompts_by_id(connection, set(prompts.tolist()))
-        places = list(zip(calls.tolist(), prompts.tolist(), strict=True))
-        if known.side == "prompt":
-            return Backlog(len(places), (Unread(prompt=by_id[prompt], key=None, response=None) for _, prompt in places))
-        return Backlog(len(places), self._fetched(places, by_id))
+            calls, numbers = unread_places(connection, study, known)
+            prompts = prompts_by_id(connection, np.unique(numbers).tolist())
+        self._prompts |= {prompt: number for number, prompt in prompts.items()}
 
-    def _fetched(self, places: list[tuple[int, int]], prompts: Mapping[int, Prompt]) -> Iterator[Unread]:
-        for some in chunks(places):
-            with self._snapshot() as connection:
-                answers = answers_by_id(connection, [call for call, _ in some])
-            for call, prompt in some:
-                key, response = answers[call]
-                yield Unread(prompt=prompts[prompt], key=key, response=response)
+        def fetch() -> Iterator[Unread]:
+            for start in range(0, len(calls), CHUNK):
+                some = calls[start : start + CHUNK].tolist()
+                with self._snapshot() as connection:
+                    answers = answers_by_id(connection, some)
+                for call, number in zip(some, numbers[start : start + CHUNK].tolist(), strict=True):
+                    key, response = answers.get(call, (None, None))
+                    yield Unread(prompt=prompts[number], key=key, response=response)
+
+        return Backlog(size=len(calls), fetch=fetch)
 
     def add_readings(self, reader: int, readings: Iterable[Reading]) -> int:
         """Keep readings and return how many were given; one that is there stays."""
         count = 0
         for chunk in chunks(readings, 5000):
-            self._write(partial(insert_readings, reader, chunk))
+            self._write(partial(insert_readings, reader, chunk, self._prompts))
             count += len(chunk)
         return count
 
@@ -282,13 +251,7 @@ class Store:
     def responses(
         self, study: str, readers: Sequence[int] = (), prompts: Iterable[Prompt] | None = None
     ) -> Iterator[Answered]:
-        """Yield the jobs of a study with texts and readings, in planned order, for reports and exports.
-
-        Args:
-            study: the study.
-            readers: whose readings to join.
-            prompts: only these prompts; all without it.
-        """
+        """Yield the jobs of a study (that ask ``prompts``, if given) with texts and readings, in planned order."""
         with self._snapshot() as connection:
             known: list[Reader] = readers_by_id(connection, readers)
         yield from read_responses(self._snapshot, study, known, prompts)

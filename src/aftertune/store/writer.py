@@ -104,7 +104,7 @@ class Writer:
         if rows and self._failure is None:
             try:
                 _transaction(self._connection, lambda connection: insert_rows(connection, rows))
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # a dead thread would leave its callers waiting for ever
                 self._failure = explained(error, self._path)
 
     def _perform(self, task: _Task[Any]) -> None:

@@ -4,102 +4,24 @@ Paths are resolved against the file's folder while it is read, so every path in 
 """
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SerializationInfo,
-    StringConstraints,
-    ValidationInfo,
-    create_model,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from aftertune.core.recipe import Method, Training
-
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".gz", ".parquet", ".yaml", ".yml")
-
-
-def _local(text: str, info: ValidationInfo) -> Path:
-    folder: Path = (info.context or {}).get("folder", Path())
-    return folder / Path(text).expanduser()
-
-
-def _existing(text: str, info: ValidationInfo) -> str:
-    """Return the absolute path of a file that must be there."""
-    path = _local(text, info)
-    if not path.exists():
-        raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
-    return str(path.resolve())
-
-
-def _existing_or_named(text: str, info: ValidationInfo) -> str:
-    """Return the absolute path of what is there, or the text as it is: a hub id or the address of an endpoint."""
-    path = _local(text, info)
-    if path.exists():
-        return str(path.resolve())
-    if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
-        raise ValueError(f"no such file or folder: {text}; paths are relative to the study's folder")
-    return text
-
-
-def _shown(path: str, info: SerializationInfo) -> str:
-    """Return a path as a file in the folder of the context would write it."""
-    folder: Path | None = (info.context or {}).get("folder")
-    if folder is None or not Path(path).is_absolute() or not Path(path).is_relative_to(folder):
-        return path
-    return f"./{Path(path).relative_to(folder).as_posix()}"
-
-
-def _listed(value: object) -> object:
-    """Accept one item where several may stand."""
-    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _rows(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
-
-
-def _instrument(value: object) -> object:
-    """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
-    if isinstance(value, str):
-        return {"name": value.rpartition(":")[2], "use": value}
-    return (
-        {**value, "use": value["name"]} if isinstance(value, dict) and "use" not in value and "name" in value else value
-    )
-
-
-def _prompt_set(value: object) -> object:
-    """Read a string as a file if it looks like one, else as the name of a loader."""
-    if isinstance(value, str):
-        is_file = ("/" in value or value.endswith(DATA_SUFFIXES)) and ":" not in value
-        value = {"file": value} if is_file else {"loader": value}
-    if isinstance(value, dict) and "set" not in value:
-        source = value.get("file", value.get("loader"))
-        if isinstance(source, str):
-            stem = Path(source).name.split(".")[0] if "file" in value else source.rpartition(":")[2]
-            return {**value, "set": stem}
-    return value
-
-
-LocalFile = Annotated[str, AfterValidator(_existing), PlainSerializer(_shown)]
-Reference = Annotated[str, StringConstraints(min_length=1), AfterValidator(_existing_or_named), PlainSerializer(_shown)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")]
-"""Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]
+from aftertune.study.forms import (
+    LocalFile,
+    ModelName,
+    Name,
+    Options,
+    Reference,
+    Share,
+    as_tuple,
+    instrument_form,
+    listed,
+    prompts_form,
+    rows_form,
+)
 
 
 class Keys(BaseModel):
@@ -125,11 +47,11 @@ class Rows(Keys):
     """Use only the first rows."""
 
 
-RowsOrPath = Annotated[Rows, BeforeValidator(_rows, json_schema_input_type=Rows | str)]
+RowsOrPath = Annotated[Rows, BeforeValidator(rows_form, json_schema_input_type=Rows | str)]
 Files = Annotated[
     tuple[RowsOrPath, ...],
     Field(min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=Rows | str | list[Rows | str]),
+    BeforeValidator(listed, json_schema_input_type=Rows | str | list[Rows | str]),
 ]
 
 
@@ -189,7 +111,7 @@ class FineTuneKeys(Keys):
     data: Files
     method: Method = "lora"
     training: Annotated[Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)] = Training()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuple), Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)] = (1,)
     """Training seeds: each gives a model, called `NAME/seedN`."""
     system: str | None = None
     """System prompt put before every training row that has none."""
@@ -236,11 +158,11 @@ class DecodingKeys(Keys):
     """How the models are sampled: every temperature with every seed."""
 
     temperatures: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=5)], ...], BeforeValidator(_tuple), Field(min_length=1)
+        tuple[Annotated[float, Field(ge=0, le=5)], ...], BeforeValidator(as_tuple), Field(min_length=1)
     ] = (0.0,)
     samples: Annotated[int, Field(ge=1)] = 1
     """Responses per prompt, temperature and seed."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuple), Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0,)
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
@@ -270,7 +192,7 @@ class MeasurementKeys(Keys):
     """Weights of the tasks in an overall figure; without them all tasks count alike."""
     panel: Literal["first", "majority", "any", "all"] = "first"
     """Which of the judges decides: the first, or a rule over all of them."""
-    families: Annotated[tuple[Literal["task", "hazard"], ...], BeforeValidator(_tuple)] = ("task",)
+    families: Annotated[tuple[Literal["task", "hazard"], ...], BeforeValidator(as_tuple)] = ("task",)
     """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""
@@ -290,10 +212,10 @@ class EngineKeys(Keys):
     """Run Python code that comes with a checkpoint."""
 
 
-InstrumentOrName = Annotated[Instrument, BeforeValidator(_instrument, json_schema_input_type=Instrument | str)]
-Instruments = Annotated[tuple[InstrumentOrName, ...], BeforeValidator(_tuple)]
-PromptsOrName = Annotated[PromptKeys, BeforeValidator(_prompt_set, json_schema_input_type=PromptKeys | str)]
-PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(_tuple)]
+InstrumentOrName = Annotated[Instrument, BeforeValidator(instrument_form, json_schema_input_type=Instrument | str)]
+Instruments = Annotated[tuple[InstrumentOrName, ...], BeforeValidator(as_tuple)]
+PromptsOrName = Annotated[PromptKeys, BeforeValidator(prompts_form, json_schema_input_type=PromptKeys | str)]
+PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(as_tuple)]
 
 
 class CheckConfig(Keys):
@@ -316,6 +238,6 @@ class Study(CheckConfig):
     """The declared matrix: models and fine-tunes x prompts x system prompts x decodings, and how it is judged."""
 
     name: Name
-    models: Annotated[tuple[ModelKeys, ...], BeforeValidator(_tuple), Field(min_length=1)]
-    fine_tunes: Annotated[tuple[FineTuneKeys, ...], BeforeValidator(_tuple)] = ()
+    models: Annotated[tuple[ModelKeys, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    fine_tunes: Annotated[tuple[FineTuneKeys, ...], BeforeValidator(as_tuple)] = ()
     prompts: Annotated[PromptSets, Field(min_length=1)]

@@ -1,0 +1,87 @@
+"""The short forms and the paths of a study file: what may be written, and what it becomes while it is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainSerializer, SerializationInfo, StringConstraints, ValidationInfo
+
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".gz", ".parquet", ".yaml", ".yml")
+
+
+def _local(text: str, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / Path(text).expanduser()
+
+
+def _existing(text: str, info: ValidationInfo) -> str:
+    """Return the absolute path of a file that must be there."""
+    path = _local(text, info)
+    if not path.exists():
+        raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
+    return str(path.resolve())
+
+
+def _existing_or_named(text: str, info: ValidationInfo) -> str:
+    """Return the absolute path of what is there, or the text as it is: a hub id or the address of an endpoint."""
+    path = _local(text, info)
+    if path.exists():
+        return str(path.resolve())
+    if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
+        raise ValueError(f"no such file or folder: {text}; paths are relative to the study's folder")
+    return text
+
+
+def _shown(path: str, info: SerializationInfo) -> str:
+    """Return a path as a file in the folder of the context would write it."""
+    folder: Path | None = (info.context or {}).get("folder")
+    if folder is None or not Path(path).is_absolute() or not Path(path).is_relative_to(folder):
+        return path
+    return f"./{Path(path).relative_to(folder).as_posix()}"
+
+
+def listed(value: object) -> object:
+    """Accept one item where several may stand."""
+    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
+
+
+def as_tuple(value: object) -> object:
+    """Read a YAML list as the tuple that a frozen value holds."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def rows_form(value: object) -> object:
+    """Read a string as ``{path: string}``."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+def instrument_form(value: object) -> object:
+    """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
+    if isinstance(value, str):
+        return {"name": value.rpartition(":")[2], "use": value}
+    return (
+        {**value, "use": value["name"]} if isinstance(value, dict) and "use" not in value and "name" in value else value
+    )
+
+
+def prompts_form(value: object) -> object:
+    """Read a string as a file if it looks like one, else as the name of a loader."""
+    if isinstance(value, str):
+        is_file = ("/" in value or value.endswith(DATA_SUFFIXES)) and ":" not in value
+        value = {"file": value} if is_file else {"loader": value}
+    if isinstance(value, dict) and "set" not in value:
+        source = value.get("file", value.get("loader"))
+        if isinstance(source, str):
+            stem = Path(source).name.split(".")[0] if "file" in value else source.rpartition(":")[2]
+            return {**value, "set": stem}
+    return value
+
+
+LocalFile = Annotated[str, AfterValidator(_existing), PlainSerializer(_shown)]
+Reference = Annotated[str, StringConstraints(min_length=1), AfterValidator(_existing_or_named), PlainSerializer(_shown)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")]
+"""Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]
