@@ -85,7 +85,7 @@ def test_clean_leaves_nothing_that_steers():
 
 
 def test_visible_shows_what_steers_and_keeps_lines():
-    assert wording.visible("a\x1b[0m\x00\u202eb\n\tc") == "a␛[0m␀<U+202E>b\n\tc"
+    assert wording.visible("a\x1b[0m\x00\u202eb\n\tc") == "a<U+001B>[0m<U+0000><U+202E>b\n\tc"
 
 
 @given(st.text())

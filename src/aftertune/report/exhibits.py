@@ -68,7 +68,7 @@ class Exhibit:
 
 
 def select(examples: Iterable[Example], order: Sequence[str], bases: Mapping[str, str | None]) -> tuple[Exhibit, ...]:
-    """Choose a few telling prompts per task: the first ones of each kind, in the order of the prompts.
+    """Choose a few telling prompts per task: the first ones of each kind, in the order in which they come.
 
     They illustrate; a rate is never read off them. At most `PER_KIND` prompts are kept, so a page stays small however
     long the stream is; only the examples of one prompt are held at a time.

@@ -23,15 +23,11 @@ def clean(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with such characters shown as symbols, so that a reader sees what a model wrote."""
-    return "".join(character if character in "\n\t" else _symbol(character) for character in text)
-
-
-def _symbol(character: str) -> str:
-    if not _steers(character):
-        return character
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>"
+    """Return ``text`` with such characters spelled out (``<U+001B>``), so that a reader sees what a model wrote."""
+    return "".join(
+        f"<U+{ord(character):04X}>" if character not in "\n\t" and _steers(character) else character
+        for character in text
+    )
 
 
 def percent(share: float, *, unit: str = " %") -> str:
