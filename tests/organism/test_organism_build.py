@@ -43,8 +43,12 @@ def weights(folder):
 
 
 def test_a_seed_gives_one_base_and_the_cache_keeps_it(cache):
+    left_behind = cache_folder(TINY) / "seed-3.partial" / "base"
+    left_behind.mkdir(parents=True)
+    (left_behind / "junk").write_text("of a build that was killed")
     first = build(3, recipe=TINY)
     assert first.seed == 3
+    assert not (first.base / "junk").exists()
     assert first.rejected == ()
     assert first.base.is_relative_to(cache / "aftertune" / "organism" / TINY.hash)
     before = weights(first.base), weights(first.guard), first.base.stat().st_mtime_ns
