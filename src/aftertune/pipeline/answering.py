@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob, Prompt
@@ -15,8 +16,11 @@ from aftertune.study import cells_of
 PROBE = "probe"
 
 
-def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> None:
+def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> list[str]:
     """Ask every model every prompt of its cells; what is in the store is not asked again.
+
+    Returns:
+        notes on models that are not what their names say (`same_weights`).
 
     Raises:
         ModelError: a fine-tune gives exactly the probabilities of its base, so it was not measured.
@@ -32,6 +36,19 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             engine = run.engines.open(model.reference)
             _prove(run, model, models, prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
+    return same_weights(run, models)
+
+
+def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Say which fine-tunes have the very weights of their base or of another seed."""
+    first: dict[Key, str] = {}
+    notes = []
+    for model in models:
+        key = content_key(dict(run.engines.open(model.reference).identity))
+        if key in first:
+            notes.append(f"{model.name} has the weights of {first[key]}: the two are one model")
+        first.setdefault(key, model.name)
+    return notes
 
 
 def plan_model(run: Run, model: StudyModel, prompts: Sequence[Prompt]) -> tuple[list[PlannedJob], list[GenerateJob]]:
@@ -60,13 +77,19 @@ def declare(run: Run, models: Sequence[StudyModel], jobs: Sequence[PlannedJob]) 
     run.store.plan(run.study.name, jobs)
 
 
+def probed(run: Run, model: StudyModel) -> object:
+    """Return how far the fine-tune's probabilities lie from its base's, as the probe found; None for a base."""
+    return run.store.get_meta(run.study.name, f"{PROBE}:{model.name}")
+
+
 def _prove(run: Run, model: StudyModel, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> None:
-    """Compare a fine-tune with its base before it answers anything; the finding is kept, so it is made once."""
+    """Compare a fine-tune with its base before it answers anything; a base under a second name is noted elsewhere."""
     base = next((other for other in models if other.name == model.base), None)
     if base is None:
         return
     tuned = run.engines.open(model.reference)
-    name = f"{PROBE}:{model.name}"
+    if tuned.identity == run.engines.open(base.reference).identity:
+        return
     before = _base_likelihoods(run, run.engines.open(base.reference), base, prompts)
     found = probe(before, tuned, prompts)
     if not found.changed:
@@ -74,7 +97,9 @@ def _prove(run: Run, model: StudyModel, models: Sequence[StudyModel], prompts: S
             f"{model.name} gives exactly the probabilities of its base {base.name} on {found.prompts} prompts: the fine-tune "
             "is not active or has no effect; check that the folder holds its own weights"
         )
-    run.store.set_meta(run.study.name, name, {"prompts": found.prompts, "largest_change": found.largest_change})
+    run.store.set_meta(
+        run.study.name, f"{PROBE}:{model.name}", {"prompts": found.prompts, "largest_change": found.largest_change}
+    )
 
 
 def _base_likelihoods(run: Run, engine: Engine, base: StudyModel, prompts: Sequence[Prompt]) -> list[float]:

@@ -13,6 +13,7 @@ from aftertune.report.cells import Json
 from aftertune.report.files import write_json
 from aftertune.report.finding import finding
 from aftertune.report.terminal import print_gate, print_study
+from aftertune.report.wording import clean
 
 FORMAT = 1
 """Formats of result.json. 1: study, models, prompts, notes, result, gate, finding."""
@@ -46,8 +47,10 @@ def document(
     }
 
 
-def model_records(models: Sequence[StudyModel], identities: Mapping[str, Mapping[str, object]]) -> list[dict[str, Any]]:
-    """Return what result.json says of each model: its hashes, and for a fine-tune its recipe's key."""
+def model_records(
+    models: Sequence[StudyModel], identities: Mapping[str, Mapping[str, object]], probes: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    """Return what result.json says of each model: its hashes, and for a fine-tune its recipe's key and the probe."""
     return [
         {
             "name": model.name,
@@ -56,6 +59,7 @@ def model_records(models: Sequence[StudyModel], identities: Mapping[str, Mapping
             "training_seed": model.training_seed,
             "identity": dict(identities[model.name]),
             "recipe": None if model.recipe is None else model.recipe.key.hex(),
+            "probe": probes[model.name],
         }
         for model in models
     ]
@@ -82,7 +86,7 @@ def present(told: Json, console: Console, json: Path | None = None) -> None:
     for sentence in told["finding"]:
         console.print(f"\n{sentence}", markup=False, highlight=False)
     for line in notes_of(told):
-        console.print(f"note: {line}", markup=False, highlight=False)
+        console.print(f"note: {clean(line)}", markup=False, highlight=False)
     if json is not None:
         write_json(json, told)
 

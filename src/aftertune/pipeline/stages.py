@@ -5,13 +5,13 @@ after any stop, judges added without asking a model again, and changed studies a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aftertune.measure.gate import gate
 from aftertune.measure.measure import measure
-from aftertune.pipeline.answering import generate
+from aftertune.pipeline.answering import generate, probed
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
 from aftertune.pipeline.presenting import document, model_records
@@ -54,7 +54,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         if purpose.trained_on is not None:
             trained = purpose.trained_on(run, trained)
         questions = prepare_prompts(run, trained)
-        generate(run, trained.models, questions.prompts)
+        questions = replace(questions, notes=(*questions.notes, *generate(run, trained.models, questions.prompts)))
         readers = [read_coherence(run), *read_guards(run), *read_judges(run), *read_scores(run)]
         return _measure_and_report(run, trained, questions, readers, purpose)
 
@@ -68,7 +68,7 @@ def _measure_and_report(
     identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
     told = document(
         study=run.study.name,
-        models=model_records(trained.models, identities),
+        models=model_records(trained.models, identities, {model.name: probed(run, model) for model in trained.models}),
         questions=questions,
         notes=[*trained.notes, *questions.notes, *_unanswered(run)],
         result=measure(table, plan),

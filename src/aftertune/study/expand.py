@@ -22,7 +22,7 @@ def expand_models(
     Args:
         study: the study.
         identify: gives the identity (weights hash and the like) of a model reference; asked once per base.
-        folder: where fine-tunes are kept; each is in a folder named by its recipe's key.
+        folder: where fine-tunes are kept, each in a folder named by its name, its seed and its recipe's key.
         template_sha256: gives the hash of the chat template that renders the training rows of a base.
     """
     references = {model.name: model.reference for model in study.models}
@@ -50,11 +50,6 @@ def expand_models(
 
     recipes = [(fine_tune, recipe(fine_tune, seed)) for fine_tune in study.fine_tunes for seed in fine_tune.seeds]
     return (*_given(study), *(_tuned(fine_tune, each, folder) for fine_tune, each in recipes))
-
-
-def expand_cells(study: Study, models: tuple[StudyModel, ...]) -> tuple[Cell, ...]:
-    """Return the cells, model by model, system prompt by system prompt, decoding by decoding."""
-    return tuple(cell for model in models for cell in cells_of(study, model.name))
 
 
 def cells_of(config: CheckConfig, model: str) -> tuple[Cell, ...]:
@@ -94,7 +89,7 @@ def _tuned(fine_tune: FineTuneKeys, recipe: Recipe, folder: Path) -> StudyModel:
     return StudyModel(
         name=f"{fine_tune.name}/seed{recipe.seed}",
         condition=fine_tune.name,
-        reference=str(folder / recipe.key.hex()),
+        reference=str(folder / f"{fine_tune.name}-seed{recipe.seed}-{recipe.key.hex()[:8]}"),
         base=fine_tune.base,
         training_seed=recipe.seed,
         recipe=recipe,
