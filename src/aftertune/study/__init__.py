@@ -1,10 +1,9 @@
 """study.yaml ↔ typed config ↔ models and cells."""
 
 from aftertune.study.config import CheckConfig, Study
-from aftertune.study.expand import cells_of, decodings, expand_cells, expand_models
+from aftertune.study.expand import cells_of, decodings, expand_models
 from aftertune.study.load import (
     config_from_mapping,
-    declaration,
     json_schema,
     load_config,
     load_study,
@@ -17,9 +16,7 @@ __all__ = [
     "Study",
     "cells_of",
     "config_from_mapping",
-    "declaration",
     "decodings",
-    "expand_cells",
     "expand_models",
     "json_schema",
     "load_config",

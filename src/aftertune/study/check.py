@@ -10,8 +10,11 @@ from aftertune.study.place import Where, nearest
 Problem = tuple[Where, str]
 
 SECRET_KEY = re.compile(
-    r"(^|[_-])(api[_-]?key|token|secret|password|passwd|authorization|credentials?)$", re.IGNORECASE
+    r"^(.*[_-])?(api[_-]?key|secret([_-]key)?|password|passwd|credentials?)$"
+    r"|^((access|api|auth|bearer|hf|huggingface|openai|secret)[_-])?token$|^authorization$",
+    re.IGNORECASE,
 )
+"""Not every ``…_token``: pad_token and end_token are options of tokenizers."""
 SECRET_VALUE = re.compile(r"^(sk-|hf_|AIza|xox[a-z]-|ghp_|Bearer )[\w\-.]{16,}|://[^/@\s]+:[^/@\s]+@")
 
 

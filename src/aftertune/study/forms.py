@@ -18,7 +18,7 @@ def _local(text: str, info: ValidationInfo) -> Path:
 def _existing(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of a file that must be there."""
     path = _local(text, info)
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
     return str(path.resolve())
 

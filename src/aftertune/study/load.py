@@ -8,7 +8,6 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aftertune.core.ids import content_key
 from aftertune.study.check import config_problems, secrets, study_problems
 from aftertune.study.config import CheckConfig, Study
 from aftertune.study.place import Placed, Where, nearest, read_yaml
@@ -66,12 +65,6 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of study.yaml, for editors."""
     schema = Study.model_json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Aftertune study"}
-
-
-def declaration(config: CheckConfig) -> str:
-    """Return the hash of what is declared before the run: margins, alpha, families, weights, panel and judges."""
-    judges = [judge.model_dump(mode="json") for judge in config.judges]
-    return content_key("declaration", 1, config.measurement.model_dump(mode="json"), judges).hex()
 
 
 def _checked(kind: type[C], placed: Placed, folder: Path) -> C:
