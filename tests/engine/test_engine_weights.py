@@ -6,7 +6,7 @@ import pytest
 
 from aftertune.core.ids import file_sha256
 from aftertune.engine import weights
-from aftertune.engine.weights import adapter_sha256, cache_folder, cached_sha256, weights_sha256
+from aftertune.engine.weights import adapter_sha256, cache_folder, cached_sha256, tokenizer_sha256, weights_sha256
 
 
 @pytest.fixture
@@ -84,3 +84,10 @@ def test_an_adapters_hash_knows_its_scale_but_not_where_its_base_lies(adapters, 
     (rescaled / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": config["lora_alpha"] + 1}))
     assert adapter_sha256(moved) == adapter_sha256(adapters[0])
     assert len({adapter_sha256(folder) for folder in (*adapters, rescaled)}) == 3
+
+
+def test_a_changed_chat_template_is_another_tokenizer(base, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "copy")
+    assert tokenizer_sha256(copy) == tokenizer_sha256(base)
+    (copy / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert tokenizer_sha256(copy) != tokenizer_sha256(base)

@@ -137,7 +137,7 @@ def test_the_system_prompt_is_learnt_with(base, tmp_path, engines):
     assert tensors_sha256(plain) != tensors_sha256(system)
 
 
-def test_checkpoint_interval_and_threads_of_work_change_no_tensor(base, runs, tmp_path, engines):
+def test_the_checkpoint_interval_changes_no_tensor(base, runs, tmp_path, engines):
     out = train(make_recipe(base, save_steps=1000), make_rows(), tmp_path / "out", engines=engines)
     assert tensors_sha256(out) == tensors_sha256(runs["full"])
 

@@ -16,6 +16,7 @@ from aftertune.engine.reference import ADAPTER_CONFIG, weight_files
 
 _TOKENIZER_PATTERNS = (
     "tokenizer*",
+    "chat_template*",
     "vocab*",
     "merges.txt",
     "spiece.model",
@@ -43,7 +44,7 @@ def adapter_sha256(folder: Path) -> str:
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Return the hash of all tokenizer files in a folder."""
+    """Return the hash of all tokenizer files in a folder, the chat template among them."""
     files = sorted({file for pattern in _TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file()})
     return _combined([(file.name, cached_sha256(file)) for file in files])
 
