@@ -82,7 +82,7 @@ def present(told: Json, console: Console, json: Path | None = None) -> None:
     if told["gate"] is not None:
         print_gate(told["gate"], console)
         console.print()
-    print_study(told["result"], console)
+    print_study(told["result"], console, tasks=told["gate"] is None)
     for sentence in told["finding"]:
         console.print(f"\n{sentence}", markup=False, highlight=False)
     for line in notes_of(told):

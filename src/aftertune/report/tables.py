@@ -27,6 +27,28 @@ def setting_title(setting: Json) -> str:
     return f"system prompt: {wording.clean(setting['system'])}; decoding: {wording.clean(setting['decoding'])}"
 
 
+def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sheet]:
+    """Return the tables that a terminal shows; the page has them all.
+
+    Args:
+        result: the study's result.
+        setting: one of its settings.
+        tasks: with the rates by task and prompt set (a gate's own table has the tasks already).
+    """
+    conditions = setting["conditions"]
+    rate = rate_name(result)
+    sheets = [headline(result, setting)]
+    if tasks:
+        sheets.append(by_name(result, setting, "by_task", f"{rate} by task"))
+        if len(names_in(condition["asr"]["by_set"] for condition in conditions)) > 1:
+            sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
+        if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
+            sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
+    sheets.append(unclear(result, setting))
+    sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
+    return _filled(sheets)
+
+
 def study_sheets(result: Json, setting: Json) -> list[Sheet]:
     """Return the tables of one setting, the headline first; a table without content is left out."""
     conditions = setting["conditions"]

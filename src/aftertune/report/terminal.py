@@ -12,19 +12,20 @@ from aftertune.report import wording
 from aftertune.report.cells import Cell, Json, Sheet, rate_name, require_format
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.instruments import panel_words
-from aftertune.report.tables import setting_title, study_sheets
+from aftertune.report.tables import screen_sheets, setting_title
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
 GAP = 2
 """Between two columns: the box takes one of them, the padding the other."""
 
 
-def print_study(result: Json, console: Console) -> None:
-    """Print the tables of a study's result.
+def print_study(result: Json, console: Console, *, tasks: bool = True) -> None:
+    """Print the main tables of a study's result; the page has the rest.
 
     Args:
         result: ``StudyResult.to_json()``, or the same read back from a file.
         console: where to; its width decides how many columns stand side by side.
+        tasks: with the rates by task; not needed beside a gate's own table.
 
     Raises:
         InputError: the result has a format that is not known here.
@@ -33,7 +34,7 @@ def print_study(result: Json, console: Console) -> None:
     for setting in result["settings"]:
         if len(result["settings"]) > 1:
             _say(console, setting_title(setting), style="bold underline")
-        for sheet in study_sheets(result, setting):
+        for sheet in screen_sheets(result, setting, tasks=tasks):
             print_sheet(sheet, console)
     for sentence in _closing(result):
         _say(console, sentence, style="dim")
