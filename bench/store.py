@@ -15,6 +15,9 @@ from typing import TypeVar
 
 from aftertune.core.ids import content_key
 from aftertune.core.records import DecisionValue, Decoding, FinishReason, Intent, Prompt, Response, VerdictValue
+from aftertune.core.table import Table
+from aftertune.measure.measure import measure
+from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.store import PlannedJob, Reading, Store
 
 TASKS = ("text", "code", "translation", "classification")
@@ -77,13 +80,29 @@ def answer(key: bytes) -> Response:
 
 
 def read(path: Path) -> None:
-    """Open the store and make the table."""
-    with timed("open", lambda: Store.open(path, write=False)) as store:
-        table = timed("table", lambda: store.table("synthetic", [1, 2, 3, 4]))
-        missing = timed("anti-join", lambda: store.missing(job.key for job in planned(prompts_of(len(table)))))
-        unread = timed("nothing unread", lambda: sum(1 for _ in store.unread("synthetic", 1)))
-    print(f"{len(table):,} jobs, {len(missing)} missing, {unread} unread")
+    """Open the store, make the table and measure it: the sum of these three is what a report of the study waits for."""
+    start = time.monotonic()
+    with Store.open(path, write=False) as store:
+        table = timed("open and join", lambda: store.table("synthetic", [1, 2, 3, 4]))
+    timed("measure", lambda: measure(table, plan_of(table)))
+    print(f"open, join and measure {len(table):,} responses: {time.monotonic() - start:.1f} s", flush=True)
     report_peak()
+
+
+def resume(path: Path) -> None:
+    """Find out that nothing is left to do."""
+    with Store.open(path, write=False) as store:
+        keys = [job.key for job in planned(prompts_of(len(store.table("synthetic"))))]
+        missing = timed("nothing missing", lambda: store.missing(keys))
+        unread = timed("nothing unread", lambda: store.unread("synthetic", 1))
+    print(f"{len(missing)} missing, {len(unread)} unread", flush=True)
+
+
+def plan_of(table: Table) -> MeasurePlan:
+    """Return the declaration: one fine-tune with all its seeds against the base."""
+    base, *tuned = table.names["model"]
+    conditions = (Condition(name="base", models=(base,)), Condition(name="tune", models=tuple(tuned), base="base"))
+    return MeasurePlan(conditions=conditions, judges=("rules", "rubric"), guards=("guard",))
 
 
 def timed(what: str, work: Callable[[], T]) -> T:
@@ -103,6 +122,7 @@ def main() -> None:
     """Write the store, then read it in a fresh process."""
     if sys.argv[1:2] == ["read"]:
         read(Path(sys.argv[2]))
+        resume(Path(sys.argv[2]))
         return
     responses = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
