@@ -65,6 +65,7 @@ class LocalEngine:
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
 
+        In float32, that is: in bfloat16 the batch's shape rounds the logits otherwise, and a near tie may flip.
         An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
         attempt ``out_of_memory``, one whose prompt fills the model's context ``too_long``.
         """
