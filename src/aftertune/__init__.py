@@ -1,3 +1,165 @@
-"""Aftertune tells you what fine-tuning did to a model's safety, task by task, how sure you can be, and how to mend it."""
+"""Aftertune tells you what fine-tuning did to a model's safety, task by task, how sure you can be, and how to mend it.
+
+The public names (`docs/api.md`). They load at first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aftertune.core.outcomes import Outcome, outcome
+    from aftertune.core.protocols import Engine, Guard, Judge, Scorer, Tools
+    from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
+    from aftertune.core.records import (
+        Attempt,
+        Behavior,
+        Coherence,
+        Decision,
+        DecisionValue,
+        Decoding,
+        FinishReason,
+        GenerateJob,
+        GuardJob,
+        Intent,
+        JudgeJob,
+        Message,
+        Prompt,
+        Response,
+        Template,
+        Verdict,
+        VerdictValue,
+    )
+    from aftertune.core.table import Table
+    from aftertune.engine.open import Engines
+    from aftertune.errors import (
+        AftertuneError,
+        DataError,
+        EngineError,
+        InputError,
+        ModelError,
+        PluginError,
+        Stopped,
+        StoreError,
+        StoreLocked,
+        StoreVersion,
+        StudyError,
+    )
+    from aftertune.measure.gate import gate
+    from aftertune.measure.measure import measure as measure_table
+    from aftertune.measure.plan import Condition, MeasurePlan
+    from aftertune.pipeline.stages import Purpose, run_study
+    from aftertune.prompts.load import load_prompts
+    from aftertune.prompts.mix import mix
+    from aftertune.prompts.rows import read_rows, write_rows
+    from aftertune.report.progress import Quiet, Screen
+    from aftertune.store import Store
+    from aftertune.study import Study, load_study
+    from aftertune.tune.train import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AftertuneError",
+    "Attempt",
+    "Behavior",
+    "Coherence",
+    "Condition",
+    "DataError",
+    "Decision",
+    "DecisionValue",
+    "Decoding",
+    "Engine",
+    "EngineError",
+    "Engines",
+    "FinishReason",
+    "GenerateJob",
+    "Guard",
+    "GuardJob",
+    "InputError",
+    "Intent",
+    "Judge",
+    "JudgeJob",
+    "MeasurePlan",
+    "Message",
+    "Mitigation",
+    "ModelError",
+    "Outcome",
+    "PluginError",
+    "Prompt",
+    "Purpose",
+    "Quiet",
+    "Recipe",
+    "Response",
+    "Scorer",
+    "Screen",
+    "Stopped",
+    "Store",
+    "StoreError",
+    "StoreLocked",
+    "StoreVersion",
+    "Study",
+    "StudyError",
+    "Table",
+    "Template",
+    "Tools",
+    "Training",
+    "TrainingFile",
+    "Verdict",
+    "VerdictValue",
+    "__version__",
+    "gate",
+    "load_prompts",
+    "load_study",
+    "measure_table",
+    "mix",
+    "outcome",
+    "read_rows",
+    "run_study",
+    "train",
+    "write_rows",
+]
+
+_ROOMS = {
+    "core.outcomes": "Outcome outcome",
+    "core.protocols": "Engine Guard Judge Scorer Tools",
+    "core.recipe": "Mitigation Recipe Training TrainingFile",
+    "core.records": (
+        "Attempt Behavior Coherence Decision DecisionValue Decoding FinishReason GenerateJob GuardJob Intent JudgeJob "
+        "Message Prompt Response Template Verdict VerdictValue"
+    ),
+    "core.table": "Table",
+    "engine.open": "Engines",
+    "errors": (
+        "AftertuneError DataError EngineError InputError ModelError PluginError Stopped StoreError StoreLocked "
+        "StoreVersion StudyError"
+    ),
+    "measure.gate": "gate",
+    "measure.plan": "Condition MeasurePlan",
+    "pipeline.stages": "Purpose run_study",
+    "prompts.load": "load_prompts",
+    "prompts.mix": "mix",
+    "prompts.rows": "read_rows write_rows",
+    "report.progress": "Quiet Screen",
+    "store": "Store",
+    "study": "Study load_study",
+    "tune.train": "train",
+}
+_HOMES = {name: (room, name) for room, names in _ROOMS.items() for name in names.split()}
+# `measure` itself is a room, and importing any part of it would put the room in the function's place.
+_HOMES["measure_table"] = ("measure.measure", "measure")
+
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and would take any name for granted if it saw this
+
+    def __getattr__(name: str) -> object:
+        """Import a public name at its first use."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room, attribute = _HOMES[name]
+        value = getattr(import_module(f"{__name__}.{room}"), attribute)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        """List the public names without importing them."""
+        return sorted(__all__)
