@@ -28,14 +28,15 @@ RUNS = Path("aftertune-runs")
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page).")
 ]
+BaseSeed = Annotated[
+    int | None, typer.Option(help="The first base seed to try (10); bases outside the stated range are rejected.")
+]
 
 
 @app.command()
 def demo(
     out: Out = None,
-    seed: Annotated[
-        int, typer.Option(help="The first base seed to try; bases outside the stated range are rejected.")
-    ] = 0,
+    seed: BaseSeed = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -171,7 +172,7 @@ def report(
 @app.command()
 def organism(
     out: Annotated[Path, typer.Argument(help="An empty or new folder.")],
-    seed: Annotated[int, typer.Option(help="The first base seed to try.")] = 0,
+    seed: BaseSeed = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""

@@ -13,7 +13,7 @@ from aftertune.report.progress import Progress
 from aftertune.study import study_from_mapping
 
 
-def demo(folder: Path, seed: int, progress: Progress, json: Path | None) -> None:
+def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) -> None:
     """Run the demonstration in ``folder`` and print what it shows.
 
     Raises:
@@ -23,7 +23,7 @@ def demo(folder: Path, seed: int, progress: Progress, json: Path | None) -> None
     written = write_shown(folder / "organism", seed, progress)
     study = study_from_mapping(demo_study(written.folder), folder)
     purpose = Purpose(
-        command="aftertune demo" if seed == 0 else f"aftertune demo --seed {seed}",
+        command="aftertune demo" if seed is None else f"aftertune demo --seed {seed}",
         assumptions=(*ASSUMPTIONS, told_range(written)),
         source=written.folder,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aftertune.organism.recipe import FIRST_SEED
 from aftertune.organism.write import CONFIG, Written, write
 from aftertune.report.progress import Progress
 
@@ -21,7 +22,7 @@ ASSUMPTIONS = (
 )
 
 
-def organism(out: Path, seed: int, progress: Progress) -> None:
+def organism(out: Path, seed: int | None, progress: Progress) -> None:
     """Write the organism into ``out`` and say what to try with it.
 
     Raises:
@@ -48,10 +49,10 @@ def organism(out: Path, seed: int, progress: Progress) -> None:
         console.print(line, markup=False)
 
 
-def write_shown(out: Path, seed: int, progress: Progress) -> Written:
+def write_shown(out: Path, seed: int | None, progress: Progress) -> Written:
     """Write the organism, showing each phase of its training as a stage."""
     with _phases(progress) as report:
-        return write(out, seed, progress=report)
+        return write(out, FIRST_SEED if seed is None else seed, progress=report)
 
 
 def told_range(written: Written) -> str:
