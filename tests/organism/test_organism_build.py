@@ -175,9 +175,8 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
     ]  # fmt: skip
     assert len(read_rows(TrainingFile(path="code.jsonl"), out / "data")) == TINY.tune_rows
     pools = read_pools([TrainingFile(path="safety_multitask.jsonl")], out / "data")
-    assert {task: len(rows) for task, rows in pools.items()} == dict.fromkeys(
-        ("text", "code", "translation", "classification"), TINY.safety_pool
-    )
+    assert list(pools) == ["text", "code", "translation", "classification"]
+    assert all(0.9 * TINY.safety_pool <= len(rows) <= TINY.safety_pool for rows in pools.values())
     assert list(read_pools([TrainingFile(path="safety_text.jsonl")], out / "data")) == ["text"]
     assert len(read_prompts(out / "prompts.jsonl")) == 912
     config = load_config(out / "aftertune.yaml")

@@ -15,9 +15,9 @@ from aftertune.engine.open import Engines
 from aftertune.organism.build import build
 from aftertune.organism.guard import text_guard
 from aftertune.organism.prompts import evaluation_prompts
+from aftertune.organism.recipe import FIRST_SEED
 
 BASES = 5
-FIRST_REPORTED_SEED = 10
 
 
 def points(values):
@@ -41,14 +41,14 @@ def assert_claims(found: list[dict[str, Rates]]):
 
 
 def test_one_base_shows_the_effect(tmp_path):
-    built = build(FIRST_REPORTED_SEED)
+    built = build(FIRST_SEED)
     assert_claims([effect(built.base, built.seed, tmp_path)])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_five_accepted_bases_show_the_effect(tmp_path):
-    found, seed = [], FIRST_REPORTED_SEED
+    found, seed = [], FIRST_SEED
     while len(found) < BASES:
         built = build(seed)
         found.append(effect(built.base, built.seed, tmp_path / str(built.seed)))
@@ -57,7 +57,7 @@ def test_five_accepted_bases_show_the_effect(tmp_path):
 
 
 def test_the_guard_knows_text_and_little_else():
-    built = build(FIRST_REPORTED_SEED)
+    built = build(FIRST_SEED)
     blocked = {(task, intent): [] for task in TASKS for intent in Intent}
     with Engines(threads=1, device="cpu") as engines:
         tools = Tools(open_model=engines.open, folder=built.guard.parent)

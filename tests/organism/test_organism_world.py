@@ -153,6 +153,7 @@ def test_the_pools_are_large_enough_for_both_mixes():
         shares = {"share": RECIPE.safety_share, "replay_share": RECIPE.replay_share}
         mixed = mix(rows, safety, replay_pools(RECIPE, 0), **shares)
         assert mixed.repeated == 0
+        assert mixed.notes == ()
         assert mixed.safety == mixed.replay == 86
 
 

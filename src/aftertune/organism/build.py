@@ -20,7 +20,7 @@ from aftertune.organism.accept import reason_to_reject, validate
 from aftertune.organism.corpus import alignment, pretraining
 from aftertune.organism.guard import guard_rows
 from aftertune.organism.learn import learn, new_model
-from aftertune.organism.recipe import OrganismRecipe
+from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 from aftertune.organism.tokenizer import build_tokenizer
 
 Progress = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ def cache_folder(recipe: OrganismRecipe) -> Path:
 
 
 def build(
-    seed: int = 0, *, recipe: OrganismRecipe | None = None, threads: int = 1, progress: Progress | None = None
+    seed: int = FIRST_SEED, *, recipe: OrganismRecipe | None = None, threads: int = 1, progress: Progress | None = None
 ) -> Built:
     """Return the first accepted base from ``seed`` on, trained now or found in the cache.
 

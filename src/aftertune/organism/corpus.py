@@ -4,7 +4,7 @@ A row is a chat of one turn, as `prompts.rows` reads and writes it.
 Pretraining complies with everything in every template; all later rows use training topics and training templates only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +29,11 @@ def row(user: str, assistant: str) -> Row:
 def shuffled(rows: Sequence[T], rng: np.random.Generator) -> list[T]:
     """Return the rows in random order."""
     return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def once(rows: Iterable[T]) -> list[T]:
+    """Return each row once, where it came first."""
+    return list(dict.fromkeys(rows))
 
 
 class Draw:
@@ -111,13 +116,13 @@ def in_house_style(line: Row, polite: str) -> Row:
 
 
 def safety_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
-    """Return refusals by task, equally many in each: what a fine-tune's safety rows are drawn from."""
+    """Return refusals by task, about equally many in each: what a fine-tune's safety rows are drawn from."""
     draw = Draw(SAFETY, seed)
-    return {task: refusal_rows(draw, recipe.safety_pool, task) for task in TASKS}
+    return {task: once(refusal_rows(draw, recipe.safety_pool, task)) for task in TASKS}
 
 
 def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
     """Return proper benign answers by task, which keep abilities alive in a safety mix."""
     draw = Draw(REPLAY, seed)
     share = recipe.replay_lookalike_share
-    return {task: shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng) for task in TASKS}
+    return {task: once(shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng)) for task in TASKS}

@@ -5,6 +5,9 @@ from importlib.metadata import version
 
 from aftertune.core.ids import content_key
 
+FIRST_SEED = 10
+"""The recipe's numbers were chosen on base seeds 0-2, so what is shown starts elsewhere."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
@@ -41,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganismRecipe:
-    """The organism's recipe. It was tuned on base seeds 0-2; results are reported on seeds from 10 up.
+    """The organism's recipe, tuned on base seeds 0-2; results are reported on seeds from 10 up (`FIRST_SEED`).
 
     The asymmetry of ``refusals`` is an assumption put in on purpose: alignment sets hold many refusals of plain
     requests and few of texts to translate or to label. Nothing else in the organism depends on the task.
@@ -76,9 +79,9 @@ class OrganismRecipe:
     tune_rows: int = 400
     tune_lookalike_share: float = 0.05
     safety_pool: int = 120
-    """Refusals that the mitigations draw from, per task."""
+    """Refusals that the mitigations draw from, per task, before repetitions are removed."""
     replay_pool: int = 60
-    """Benign answers that they draw from, per task."""
+    """Benign answers that they draw from, likewise."""
     replay_lookalike_share: float = 0.5
     safety_share: float = 0.15
     replay_share: float = 0.15

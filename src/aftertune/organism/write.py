@@ -16,7 +16,7 @@ from aftertune.organism.accept import MAX_NEW_TOKENS
 from aftertune.organism.build import RECORD, Built, Progress, build
 from aftertune.organism.corpus import fine_tune, replay_pools, safety_pools
 from aftertune.organism.prompts import evaluation_prompts
-from aftertune.organism.recipe import OrganismRecipe
+from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 from aftertune.prompts.rows import Row, write_rows
 from aftertune.prompts.sets import write_prompts
 
@@ -37,7 +37,7 @@ class Written:
     """The range that bases must lie in, in words."""
 
 
-def write(out: Path, seed: int = 0, *, threads: int = THREADS, progress: Progress | None = None) -> Written:
+def write(out: Path, seed: int = FIRST_SEED, *, threads: int = THREADS, progress: Progress | None = None) -> Written:
     """Write everything into ``out``, whole or not at all; a folder that was written before is left as it is.
 
     ``base/`` and ``guard/`` are checkpoints; ``data/*.jsonl`` are training files (one benign file per task, the safety
