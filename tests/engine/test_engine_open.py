@@ -111,6 +111,14 @@ def test_an_adapter_of_another_base_is_refused_at_opening(engines, adapters, tmp
         engines.open(str(adapters[0]), base=str(other))
 
 
+def test_a_tuned_model_and_its_base_are_checked_by_reference(engines, base, adapters, tmp_path):
+    other = make_checkpoint(tmp_path / "other", seed=9)
+    engines.check_base(str(adapters[0]), str(base))
+    engines.check_base(str(other), str(base))
+    with pytest.raises(ModelError, match="was trained on"):
+        engines.check_base(str(adapters[0]), str(other))
+
+
 def test_an_adapter_that_does_not_fit_is_one_line(engines, base, adapters, tmp_path):
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
     config = json.loads((folder / "adapter_config.json").read_text())

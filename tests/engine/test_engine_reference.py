@@ -124,21 +124,44 @@ def test_a_broken_adapter_config(adapters, tmp_path):
     one_line(caught)
 
 
-def test_an_adapter_of_another_base_is_told_by_name(base, adapters, tmp_path):
-    other = shutil.copytree(base, tmp_path / "other")
-    found = parse(str(adapters[0]), base=str(other))
-    with pytest.raises(ModelError, match="was trained on") as caught:
-        check_base(found, found.base)
+@pytest.fixture
+def orphan(adapters, tmp_path):
+    """An adapter that names a base which is not on this machine."""
+    folder = shutil.copytree(adapters[0], tmp_path / "orphan")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "org/right"}))
+    return folder
+
+
+def changed(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 1.0}))
+    return folder
+
+
+def test_an_adapter_whose_base_is_elsewhere_is_told_by_name(base, orphan, tmp_path):
+    right, wrong = (shutil.copytree(base, tmp_path / name) for name in ("right", "wrong"))
+    check_base(*pair(orphan, right))
+    with pytest.raises(ModelError, match="was trained on 'org/right'") as caught:
+        check_base(*pair(orphan, wrong))
     one_line(caught)
 
 
-def test_the_recorded_hash_decides_before_the_name(base, adapters, tmp_path):
-    other = shutil.copytree(base, tmp_path / "other")
-    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
-    (folder / "recipe.json").write_text(json.dumps({"base_identity": {"weights": weights_sha256(base)}}))
-    found = parse(str(folder), base=str(other))
-    check_base(found, found.base)  # another name, the same weights
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"rope_theta": 1.0}))
-    with pytest.raises(ModelError, match="other weights"):
-        check_base(found, found.base)
+def test_an_adapter_whose_base_is_here_is_told_by_its_weights(copy, adapters):
+    check_base(*pair(adapters[0], copy))  # another name, the same weights
+    with pytest.raises(ModelError, match="other weights") as caught:
+        check_base(*pair(adapters[0], changed(copy)))
+    one_line(caught)
+
+
+def test_the_recorded_hash_decides_before_the_name(base, orphan, tmp_path):
+    (orphan / "recipe.json").write_text(json.dumps({"base_identity": {"weights": weights_sha256(base)}}))
+    wrong_name = shutil.copytree(base, tmp_path / "wrong")
+    check_base(*pair(orphan, wrong_name))
+    with pytest.raises(ModelError, match=r"other weights.*recipe\.json"):
+        check_base(*pair(orphan, changed(shutil.copytree(base, tmp_path / "right"))))
+
+
+def pair(adapter, base):
+    found = parse(str(adapter), base=str(base))
+    return found, found.base

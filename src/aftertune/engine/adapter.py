@@ -1,8 +1,8 @@
-"""Whether an adapter belongs on a base: by weights hash where that is recorded, else by name."""
+"""Whether an adapter belongs on a base: by weights hash where one can be had, else by name."""
 
 from pathlib import Path
 
-from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, read_json
+from aftertune.engine.reference import ADAPTER_CONFIG, Adapter, Checkpoint, beside, read_json
 from aftertune.engine.weights import weights_sha256
 from aftertune.errors import ModelError
 
@@ -16,16 +16,17 @@ def check_base(adapter: Adapter, base: Checkpoint) -> None:
     Raises:
         ModelError: it was trained on another one.
     """
-    recorded = _recorded_hash(adapter)
-    if recorded is not None:
-        if recorded != weights_sha256(base.folder):
-            raise ModelError(
-                f"adapter {adapter.name!r} was trained on other weights than {base.name!r} "
-                f"({RECIPE} records {recorded[:12]}…); give the base that it was trained on"
-            )
-        return
     name = str(read_json(adapter.name, adapter.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
-    if name and Path(name).name != Path(base.name).name:
+    recorded, source = _recorded_hash(adapter), RECIPE
+    folder = Path(beside(adapter.folder, name))
+    if recorded is None and (folder / "config.json").is_file():
+        recorded, source = weights_sha256(folder), ADAPTER_CONFIG
+    if recorded is not None and recorded != weights_sha256(base.folder):
+        raise ModelError(
+            f"adapter {adapter.name!r} was trained on other weights than {base.name!r} "
+            f"({source} names {recorded[:12]}…); give the base that it was trained on"
+        )
+    if recorded is None and name and Path(name).name != Path(base.name).name:
         raise ModelError(f"adapter {adapter.name!r} was trained on {name!r}, not on {base.name!r}; give that base")
 
 

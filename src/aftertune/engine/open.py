@@ -47,6 +47,18 @@ class Engines:
             self._opened[known] = self._open(reference, name or reference, base)
         return self._opened[known]
 
+    def check_base(self, tuned: str, base: str) -> None:
+        """See that ``tuned``, if it is an adapter, was trained on the model ``base``; full checkpoints pass.
+
+        Raises:
+            ModelError: a reference cannot be used, or the adapter belongs to another base.
+        """
+        found, reference = (
+            fetch(model) if isinstance(model, HubModel) else model for model in (parse(tuned), parse(base))
+        )
+        if isinstance(found, Adapter) and isinstance(reference, Checkpoint):
+            check_base(found, reference)
+
     @property
     def threads(self) -> int:
         """The number of CPU threads that torch computes with."""

@@ -157,7 +157,7 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
     if base is None and not recorded:
         raise ModelError(f"adapter {name!r}: {ADAPTER_CONFIG} names no base_model_name_or_path; name the base yourself")
     try:
-        found = parse(_beside(folder, str(recorded)) if base is None else base)
+        found = parse(beside(folder, str(recorded)) if base is None else base)
     except ModelError as error:
         raise ModelError(f"adapter {name!r}, its base: {error}") from error
     if isinstance(found, Adapter):
@@ -165,7 +165,7 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
     return Adapter(name, folder, found)
 
 
-def _beside(folder: Path, recorded: str) -> str:
+def beside(folder: Path, recorded: str) -> str:
     """Return the recorded base, read relative to the adapter's folder where it is no folder from here."""
     beside = folder / recorded
     return str(beside) if not Path(recorded).is_dir() and beside.is_dir() else recorded
