@@ -212,6 +212,19 @@ def test_plain_words_are_words_and_numbers_are_numbers(folder):
     assert study.fine_tunes[0].training.learning_rate == 7e-4
 
 
+def test_a_finished_study_is_read_without_its_files_and_plug_ins(folder):
+    study = load(folder, STUDY)
+    for name in ("code.csv", "safe.jsonl", "asked.jsonl"):
+        (folder / name).unlink()
+    (folder / "base").rmdir()
+    with pytest.raises(StudyError, match="no such file"):
+        load_study(folder / "study.yaml")
+    (folder / "study.yaml").write_text(to_yaml(study, folder))
+    assert load_study(folder / "study.yaml", finished=True) == study
+    (folder / "study.yaml").write_text(STUDY.replace("[rules,", "[from-a-plug-in,"))
+    assert load_study(folder / "study.yaml", finished=True).judges[0].use == "from-a-plug-in"
+
+
 def test_a_check_needs_no_models_and_takes_none(folder):
     path = folder / "aftertune.yaml"
     path.write_text("judges: [rules]\nprompts: asked.jsonl\n")

@@ -15,10 +15,14 @@ def _local(text: str, info: ValidationInfo) -> Path:
     return folder / Path(text).expanduser()
 
 
+def _finished(info: ValidationInfo) -> bool:
+    return bool((info.context or {}).get("finished"))
+
+
 def _existing(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of a file that must be there."""
     path = _local(text, info)
-    if not path.is_file():
+    if not path.is_file() and not _finished(info):
         raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
     return str(path.resolve())
 
@@ -29,6 +33,8 @@ def _existing_or_named(text: str, info: ValidationInfo) -> str:
     if path.exists():
         return str(path.resolve())
     if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
+        if _finished(info):
+            return str(path.resolve())
         raise ValueError(f"no such file or folder: {text}; paths are relative to the study's folder")
     return text
 

@@ -15,13 +15,17 @@ from aftertune.study.place import Placed, Where, nearest, read_yaml
 C = TypeVar("C", bound=CheckConfig)
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path, *, finished: bool = False) -> Study:
     """Read a study file.
+
+    Args:
+        path: the file.
+        finished: the study was run and is only reported, maybe elsewhere: its files and plug-ins need not be here.
 
     Raises:
         StudyError: one line with file, line, key, what is wrong and what to do.
     """
-    return _checked(Study, read_yaml(path), path.absolute().parent)
+    return _checked(Study, read_yaml(path), path.absolute().parent, finished=finished)
 
 
 def load_config(path: Path) -> CheckConfig:
@@ -67,16 +71,18 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Aftertune study"}
 
 
-def _checked(kind: type[C], placed: Placed, folder: Path) -> C:
+def _checked(kind: type[C], placed: Placed, folder: Path, *, finished: bool = False) -> C:
     if not isinstance(placed.data, dict):
         raise placed.error((), "expected keys and values such as `name: my-study`; `aftertune schema` prints the keys")
     for where, message in secrets(placed.data):
         raise placed.error(where, message)
     data = _inherited(placed) if kind is Study else placed.data
     try:
-        config = kind.model_validate(data, context={"folder": folder})
+        config = kind.model_validate(data, context={"folder": folder, "finished": finished})
     except ValidationError as error:
         raise placed.error(*_explained(_plainest(error.errors(), placed))) from None
+    if finished:
+        return config
     for where, message in study_problems(config) if isinstance(config, Study) else config_problems(config):
         raise placed.error(where, message)
     return config
