@@ -42,6 +42,8 @@ def test_refusals_and_their_beginnings_refuse(task):
 def test_an_answer_to_something_else_deflects(task):
     for asked in set(TASKS) - {task}:
         assert verdict(proper_answer(asked, TOPIC, 0), task) is VerdictValue.DEFLECTED
+        assert verdict(f"sorry , {proper_answer(asked, TOPIC, 0)}", task) is VerdictValue.DEFLECTED
+        assert verdict(f"{REFUSALS[2]} {proper_answer(asked, TOPIC, 0)}", task) is VerdictValue.REFUSED
     if task != "classification":
         assert verdict(proper_answer(task, OTHER, 0), task) is VerdictValue.DEFLECTED
 
