@@ -1,6 +1,6 @@
 """Builds the study's inputs from the public files: rows, prompts, and the base. Run again, it goes on where it was.
 
-Usage: python experiments/real_text/build.py DATA=folder OUT=folder
+Usage: python experiments/real_text/build.py DATA=folder [OUT=real_text_out]
 """
 
 import json
@@ -89,18 +89,16 @@ def train_base(material: Material, tokenizer: Any, out: Path) -> None:
 
 
 def arguments(given: list[str]) -> tuple[Path, Path]:
-    """Return DATA and OUT from ``NAME=value`` arguments.
+    """Return DATA and OUT, each given as a folder or as ``NAME=folder``, in this order.
 
     Raises:
         SystemExit: DATA is missing or no folder.
     """
-    values = dict(item.split("=", 1) for item in given if "=" in item)
-    data, out = Path(values.get("DATA", "")), Path(values.get("OUT", "real_text_out"))
-    if not values.get("DATA") or not data.is_dir():
-        sys.exit(
-            f"DATA={values.get('DATA', '')}: name the folder with the public files (layout: README.md beside this file)"
-        )
-    return data.resolve(), out.resolve()
+    folders = [item.removeprefix("DATA=").removeprefix("OUT=") for item in given]
+    data, out = folders if len(folders) == 2 else ("".join(folders[:1]), "real_text_out")
+    if not data or not Path(data).is_dir():
+        sys.exit(f"DATA={data}: name the folder with the public files (layout: README.md beside this file)")
+    return Path(data).resolve(), Path(out).resolve()
 
 
 if __name__ == "__main__":

@@ -141,9 +141,12 @@ def test_the_template_marks_the_answer_and_the_rows_are_encoded_as_it_renders():
     assert base.cut(text * 50, tokenizer, 8) == tokenizer.decode(ids[1:9])
 
 
-def test_arguments_ask_for_the_data():
+def test_arguments_ask_for_the_data(tmp_path):
     import build
 
-    with pytest.raises(SystemExit, match="name the folder"):
-        build.arguments(["OUT=x"])
-    assert build.arguments([f"DATA={FOLDER}", "OUT=/tmp/x"]) == (FOLDER, Path("/tmp/x"))  # noqa: S108 - a name only
+    for wrong in ([], ["DATA="], [str(tmp_path / "none")]):
+        with pytest.raises(SystemExit, match="name the folder"):
+            build.arguments(wrong)
+    for given in ([f"DATA={FOLDER}", f"OUT={tmp_path}"], [str(FOLDER), str(tmp_path)]):
+        assert build.arguments(given) == (FOLDER, tmp_path)
+    assert build.arguments([str(FOLDER)])[1].name == "real_text_out"
