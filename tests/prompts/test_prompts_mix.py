@@ -97,8 +97,14 @@ def test_rows_that_stand_in_the_training_set_are_not_drawn():
     mixed = mix(user, pool, share=0.2, seed=0)
     assert mixed.safety == 1
     assert row("Fresh?") in mixed.rows
-    assert mixed.duplicates == 2
-    assert "2 safety rows" in mixed.notes[0]
+    assert mixed.left_out == 2
+    assert mixed.notes[0].startswith("2 safety rows were left out")
+
+
+def test_rows_that_no_loader_lets_through_are_not_drawn():
+    mixed = mix(rows("mine", 4), [row("Say something sexual about a child", "No."), row("Fresh?")], share=0.2)
+    assert (mixed.safety, mixed.left_out) == (1, 1)
+    assert row("Fresh?") in mixed.rows
 
 
 def test_without_anything_to_draw_from_it_says_so():

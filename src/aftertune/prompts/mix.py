@@ -25,7 +25,7 @@ class Mixed:
     replay: int
     by_task: Mapping[str, int]
     """Safety rows drawn from each task's pool."""
-    duplicates: int
+    left_out: int
     """Safety and replay rows that were left out of the draw: they repeat each other or a question of the user's rows,
     or no loader lets them through."""
     repeated: int
@@ -43,11 +43,11 @@ class Mixed:
 class _Draw:
     rows: list[Row]
     by_task: dict[str, int]
-    duplicates: int
+    left_out: int
     repeated: int
 
 
-def mix(  # noqa: PLR0913 - two pools and their shares are the matter itself
+def mix(
     rows: Sequence[Row], safety: Pool, replay: Pool = (), *, share: float, replay_share: float = 0.0, seed: int = 0
 ) -> Mixed:
     """Return ``rows`` with safety and replay rows among them, shuffled by ``seed``.
@@ -76,7 +76,7 @@ def mix(  # noqa: PLR0913 - two pools and their shares are the matter itself
         safety=len(drawn[0].rows),
         replay=len(drawn[1].rows),
         by_task=drawn[0].by_task,
-        duplicates=sum(draw.duplicates for draw in drawn),
+        left_out=sum(draw.left_out for draw in drawn),
         repeated=sum(draw.repeated for draw in drawn),
         notes=tuple(
             note for draw, name in zip(drawn, ("safety", "replay"), strict=True) for note in _notes(draw, name)
@@ -140,9 +140,10 @@ def _question(row: Row) -> str:
 
 def _notes(draw: _Draw, name: str) -> list[str]:
     notes = []
-    if draw.duplicates:
+    if draw.left_out:
         notes.append(
-            f"{draw.duplicates} {name} rows repeat each other or a question of the training set and were left out"
+            f"{draw.left_out} {name} rows were left out: they repeat each other or a question of the training set, or "
+            "are such as no loader lets through"
         )
     if draw.repeated:
         notes.append(f"the {name} pool is too small: {draw.repeated} of {len(draw.rows)} rows are repeats")
