@@ -1,10 +1,12 @@
 """The command line: one thin command each. Heavy packages load inside the commands, so that ``--help`` is instant."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from aftertune import __version__
 from aftertune.errors import AftertuneError, Stopped
@@ -12,7 +14,23 @@ from aftertune.errors import AftertuneError, Stopped
 if TYPE_CHECKING:
     from aftertune.report.progress import Progress
 
+
+STOPPED = "stopped; nothing is lost: run the same command to go on"
+
+
+class Commands(TyperGroup):
+    """All commands; Ctrl-C in any of them is a stop like others (typer itself would leave with code 130)."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own context, for its own copy of click
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped(STOPPED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -122,12 +140,20 @@ def tune(
     max_length: Annotated[int, typer.Option(help="Tokens per row; longer rows are cut.")] = 1024,
     seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
     system: Annotated[str | None, typer.Option(help="System prompt for rows that have none.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; equal tensors need equal threads.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a model and keep its recipe beside the weights."""
     from aftertune.pipeline.tune import tune as command
 
-    options = {"method": method, "seed": seed, "system": system, "epochs": epochs, "learning_rate": learning_rate}
+    options = {
+        "method": method,
+        "seed": seed,
+        "system": system,
+        "threads": threads,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+    }
     command(base, data, out, {**options, "batch_size": batch_size, "max_length": max_length}, _progress(quiet))
 
 
@@ -215,12 +241,14 @@ def options(
 
 def main() -> None:
     """Run the command line; turn every expected failure into one line and its exit code."""
+    # Waiting threads that spin make small models several times slower as soon as anything else runs on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except AftertuneError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("stopped; nothing is lost: run the same command to go on", Stopped.exit_code)
+        _fail(STOPPED, Stopped.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -23,8 +23,10 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         notes on models that are not what their names say (`same_weights`).
 
     Raises:
-        ModelError: a fine-tune gives exactly the probabilities of its base, so it was not measured.
+        ModelError: an adapter belongs to another base, or a fine-tune gives exactly the probabilities of its base, so it
+            was not measured.
     """
+    _check_bases(run, models)
     planned = [(model, plan_model(run, model, prompts)) for model in models]
     declare(run, models, [job for _, (jobs, _) in planned for job in jobs])
     missing = {model.name: run.store.missing(job.key for job in asked) for model, (_, asked) in planned}
@@ -37,6 +39,14 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             _prove(run, model, models, prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
     return same_weights(run, models)
+
+
+def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:
+    """Refuse an adapter that the study compares with another base than its own."""
+    references = {model.name: model.reference for model in models}
+    for model in models:
+        if model.base is not None and model.recipe is None:
+            run.engines.check_base(model.reference, references[model.base])
 
 
 def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:

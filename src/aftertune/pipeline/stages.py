@@ -4,13 +4,15 @@ Each stage reads records, does the jobs whose key is not in the store, and appen
 after any stop, judges added without asking a model again, and changed studies at the price of the change.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.table import NONE, Table
 from aftertune.measure.gate import gate
 from aftertune.measure.measure import measure
+from aftertune.measure.plan import RateName
 from aftertune.pipeline.answering import generate, probed
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
@@ -22,6 +24,9 @@ from aftertune.pipeline.training import Trained, tune_models
 from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
 from aftertune.study import Study, to_yaml
+
+INSTRUMENTS = {"verdict": "judge", "decision": "guard"}
+"""Who fills a column of the table, by the first part of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +67,14 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
 def _measure_and_report(
     run: Run, trained: Trained, questions: Questions, readers: Sequence[int], purpose: Purpose
 ) -> dict[str, Any]:
-    rules_alone = all(judge.kind == "rules" for judge in judges(run).values())
-    plan = measure_plan(run.study, trained.models, "non-refusal rate" if rules_alone else "ASR")
+    plan = measure_plan(run.study, trained.models, _name_of_rate(run))
     table = run.store.table(run.study.name, readers)
     identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
     told = document(
         study=run.study.name,
         models=model_records(trained.models, identities, {model.name: probed(run, model) for model in trained.models}),
         questions=questions,
-        notes=[*trained.notes, *questions.notes, *_unanswered(run)],
+        notes=[*trained.notes, *questions.notes, *_unanswered(run, table)],
         result=measure(table, plan),
         gate=None if purpose.gate is None else gate(table, plan, *purpose.gate),
     )
@@ -81,7 +85,20 @@ def _measure_and_report(
     return told
 
 
-def _unanswered(run: Run) -> list[str]:
-    """Say which calls failed, so that nobody takes their absence for a choice."""
-    failed = run.store.attempts(run.study.name)
-    return [f"{count:,} attempts failed ({reason}); run again to try them again" for reason, count in failed.items()]
+def _name_of_rate(run: Run) -> RateName:
+    """Say what the rate may be called: where refusal rules alone decide, it is no ASR, whoever else reads along."""
+    kinds = [judge.kind for judge in judges(run).values()]
+    deciding = kinds[:1] if run.study.measurement.panel == "first" else kinds
+    return "non-refusal rate" if set(deciding) == {"rules"} else "ASR"
+
+
+def _unanswered(run: Run, table: Table) -> Iterator[str]:
+    """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
+    answered = table.columns["finish"] != NONE
+    if silent := int((~answered).sum()):
+        reasons = ", ".join(run.store.attempts(run.study.name)) or "never asked"
+        yield f"{silent:,} of {len(table):,} calls have no answer ({reasons}) and count as undecided; run again to ask them again"
+    for column, codes in table.columns.items():
+        kind, _, name = column.partition(":")
+        if kind in INSTRUMENTS and (unread := int((answered & (codes == NONE)).sum())):
+            yield f"{INSTRUMENTS[kind]} {name}: {unread:,} of {len(table):,} were not read (its calls failed); run again to ask it again"

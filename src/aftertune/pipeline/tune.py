@@ -28,7 +28,7 @@ def tune(
         base: a model reference.
         data: training files.
         out: where the weights go.
-        options: ``method``, ``seed``, ``system`` and the fields of `Training`.
+        options: ``method``, ``seed``, ``system``, ``threads`` and the fields of `Training`.
         progress: where to show it.
 
     Raises:
@@ -36,6 +36,7 @@ def tune(
     """
     keys = dict(options)
     method, seed, system = keys.pop("method"), keys.pop("seed"), keys.pop("system")
+    threads = keys.pop("threads")
     if method not in METHODS:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
     for name, value in keys.items():
@@ -43,7 +44,7 @@ def tune(
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
     files = tuple(_training_file(path) for path in data)
     rows = [row for file in files for row in read_rows(file, Path())]
-    with Engines() as engines:
+    with Engines(threads=threads) as engines:
         identity = engines.open(base).identity
         recipe = Recipe(
             name=out.name,
