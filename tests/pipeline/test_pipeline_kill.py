@@ -1,0 +1,142 @@
+"""kill -9 and Ctrl-C at any moment, then the same command again: the same bytes, and no committed call made twice."""
+
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+from tiny_study import calls_of, environment, finish, kill, lines_of, start, stored_keys
+
+SEED = 20261121
+PACE = 0.12
+"""Seconds that a batch of four takes in runs that are going to be killed."""
+IN_FLIGHT = 4
+COMMITTED_AFTER = 2.0
+"""Seconds after which an answer must be on disk: it is one second; the other is for a machine that others use too."""
+STAGES = ("train", "generate", "guard", "judge", "write")
+REACH = {"train": 60, "generate": 60, "guard": 60, "judge": 40, "write": 1}
+"""How many lines of a stage may pass before a kill; several kills must find something left to do."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    stage: str
+    count: int
+    delay: float
+
+
+def moments(seed, *stages):
+    draw = random.Random(seed)  # a test needs the same moments every time
+    return [Moment(stage, draw.randint(1, REACH[stage]), draw.uniform(0, 0.3)) for stage in stages]
+
+
+def wait_for(process, log, seen, moment):
+    """Wait until a running command has logged so many lines of a stage since ``seen`` lines, then a little longer."""
+    while process.poll() is None:
+        if sum(kind == moment.stage for _, kind, _ in lines_of(log)[seen:]) >= moment.count:
+            time.sleep(moment.delay)
+            return
+        time.sleep(0.01)
+    pytest.fail(f"it ended before {moment}: {process.communicate()}")
+
+
+def run_until(moment, folder, cache, number=signal.SIGKILL, *options):
+    """Run the study up to a moment, send a signal; return when it was sent, exit code, output, and the run's log."""
+    log = folder / "calls.log"
+    seen = len(lines_of(log))
+    env = environment(cache, log=log, pace=PACE)
+    process = start("run", "study.yaml", "--out", "out", *options, env=env, cwd=folder)
+    wait_for(process, log, seen, moment)
+    sent = time.monotonic()
+    kill(process, number)
+    code, out, err = finish(process)
+    return sent, code, out, err, lines_of(log)[seen:]
+
+
+def trained_models(folder):
+    """Return the recipe keys (their first 8 digits) of the fine-tunes that are finished."""
+    return {path.name.rpartition("-")[2] for path in (folder / "out" / "models").glob("*[!l]") if path.is_dir()}
+
+
+def assert_only_what_was_open_is_lost(lines, committed, sent):
+    """Only the batch in flight and answers that are younger than a commit may be missing from the store."""
+    asked = [key for _, kind, key in lines if kind in {"generate", "judge", "guard"}]
+    given = {key: seconds for seconds, kind, key in lines if kind == "given"}
+    lost = [key for key in asked if key not in committed]
+    assert sum(key not in given for key in lost) <= IN_FLIGHT
+    late = [key for key in lost if given.get(key, sent) < sent - COMMITTED_AFTER]
+    assert not late, f"{len(late)} answers were given long before the kill and are not in the store"
+
+
+def assert_survives(kills, folder, cache, finished):
+    print(f"kills (seed {SEED}):", *kills, sep="\n  ")
+    log = folder / "calls.log"
+    done, trained = set(), set()
+    for moment in kills:
+        sent, code, _, _, lines = run_until(moment, folder, cache)
+        assert code == -signal.SIGKILL, f"{moment} came too late"
+        assert not done & {key for _, kind, key in lines if kind in {"generate", "judge", "guard"}}
+        assert not trained & {key[:8] for _, kind, key in lines if kind == "train"}
+        done, trained = stored_keys(folder / "out" / "store.sqlite"), trained_models(folder)
+        assert_only_what_was_open_is_lost(lines, done, sent)
+    seen = len(lines_of(log))
+    code, _, err = finish(start("run", "study.yaml", "--out", "out", env=environment(cache, log=log), cwd=folder))
+    assert code == 0, err
+    last = lines_of(log)[seen:]
+    assert not done & {key for _, kind, key in last if kind in {"generate", "judge", "guard"}}
+    assert not trained & {key[:8] for _, kind, key in last if kind == "train"}
+    assert (folder / "out" / "result.json").read_bytes() == finished.result
+    assert stored_keys(folder / "out" / "store.sqlite") == stored_keys(finished.folder / "out" / "store.sqlite")
+    twice = len(calls_of(log, "generate", "judge", "guard")) - len(calls_of(finished.log, "generate", "judge", "guard"))
+    print(f"{twice} calls were made again after {len(kills)} kills")
+    assert twice >= 0
+
+
+def test_three_kills_change_nothing(tiny_folder, tiny_cache, finished_study):
+    assert_survives(moments(SEED, "train", "generate", "judge"), tiny_folder, tiny_cache, finished_study)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [SEED + 1, SEED + 2])
+def test_ten_kills_change_nothing(tiny_folder, tiny_cache, finished_study, seed):
+    stages = ("train", "train", "train", "generate", "generate", "generate", "guard", "judge", "judge", "write")
+    assert_survives(moments(seed, *stages), tiny_folder, tiny_cache, finished_study)
+
+
+def without_answers(folder):
+    """Forget every answer, keep the fine-tunes."""
+    for file in (folder / "out").glob("store.sqlite*"):
+        file.unlink()
+    (folder / "out" / "result.json").unlink()
+    return folder
+
+
+def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finished_study):
+    folder, log = without_answers(copied), copied / "calls.log"
+    moment = Moment("generate", 40, 0.1)
+    sent, code, out, err, lines = run_until(moment, folder, tiny_cache, signal.SIGINT, "--quiet")
+    assert (code, out) == (5, "")
+    assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
+    committed = stored_keys(folder / "out" / "store.sqlite")
+    assert committed >= {key for _, kind, key in lines if kind == "given"}, "a stop loses nothing that was answered"
+    seen = len(lines_of(log))
+    code, out, err = finish(
+        start("run", "study.yaml", "--out", "out", env=environment(tiny_cache, log=log), cwd=folder)
+    )
+    assert code == 0, err
+    assert out == finished_study.printed
+    assert not committed & {key for _, kind, key in lines_of(log)[seen:] if kind == "generate"}
+    assert (folder / "out" / "result.json").read_bytes() == finished_study.result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "guard", "judge"])
+def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
+    folder = tiny_folder if stage == "train" else without_answers(copied)
+    _, code, out, err, _ = run_until(Moment(stage, 5, 0.05), folder, tiny_cache, signal.SIGINT, "--quiet")
+    assert (code, out) == (5, "")
+    assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
+    shutil.rmtree(folder)
