@@ -16,7 +16,7 @@ from aftertune.organism.recipe import OrganismRecipe
 from aftertune.prompts.mix import mix
 from aftertune.tune.train import train
 
-CONDITIONS = ("base", "code", "translation", "code+text-safety", "code+multitask-safety")
+CONDITIONS = ("base", "code", "translation", "code+text", "code+multitask")
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def test_the_demo_is_a_valid_study(tiny_organism):
 
     study = study_from_mapping(demo_study(tiny_organism.folder), tiny_organism.folder)
     assert [tune.name for tune in study.fine_tunes] == [
-        "code", "translation", "code+text-safety", "code+multitask-safety",
+        "code", "translation", "code+text", "code+multitask",
     ]  # fmt: skip
     assert all(list(tune.seeds) == SEEDS for tune in study.fine_tunes)
     text, multitask = (tune.mitigation for tune in study.fine_tunes[2:])
