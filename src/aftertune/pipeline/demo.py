@@ -40,7 +40,7 @@ def _next(organism: Path) -> None:
     console.print("\nTry next:", markup=False)
     for line in (
         f"aftertune mix {here}/data/code.jsonl --safety {here}/data/safety_multitask.jsonl --share 0.15 -o mixed.jsonl",
-        f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 7e-4 --batch-size 16",
+        f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 6e-4 --batch-size 16",
         f"aftertune check {here}/base my-tune --config {here}/aftertune.yaml",
     ):
         console.print(f"  {line}", markup=False)

@@ -38,7 +38,7 @@ def organism(out: Path, seed: int | None, progress: Progress) -> None:
         "Try:",
         (
             f"  aftertune tune {out}/base {out}/data/code.jsonl -o {out}/code --method full --epochs 3 "
-            "--learning-rate 7e-4 --batch-size 16"
+            "--learning-rate 6e-4 --batch-size 16"
         ),
         f"  aftertune check {out}/base {out}/code --config {out}/{CONFIG}",
         (

@@ -25,7 +25,7 @@ def report(folder: Path, page: Path | None, json_path: Path | None, *, show_resp
         StoreError: its store is missing or broken.
     """
     told = read_document(folder)
-    study = load_study(folder / STUDY)
+    study = load_study(folder / STUDY, finished=True)
     with Store.open(folder / STORE, write=False) as store:
         models = [_model(record) for record in store.models(study.name)]
         plan = measure_plan(study, models, told["result"]["name_rate"])
