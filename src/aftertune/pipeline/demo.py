@@ -28,7 +28,10 @@ def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) 
         source=written.folder,
     )
     told = run_study(study, folder, progress, purpose)
-    present(told, Console(), json)
+    console = Console(highlight=False)
+    present(told, console, json)
+    for sentence in purpose.assumptions:
+        console.print(f"\n{sentence}", markup=False)
     print_page(folder / PAGE)
     _next(written.folder)
 
