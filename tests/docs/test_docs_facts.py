@@ -1,0 +1,129 @@
+"""Numbers and names in the pages on data, store and embedded model, against the code."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from doc_pages import first_names, page, section, tables
+
+from aftertune.core.protocols import Tools
+from aftertune.core.records import TASKS, FinishReason, Prompt
+from aftertune.organism import world
+from aftertune.organism.prompts import SKILL_PROMPTS, evaluation_prompts
+from aftertune.organism.recipe import OrganismRecipe
+from aftertune.organism.templates import templates
+from aftertune.prompts.load import behaviors, load_prompts
+from aftertune.prompts.public import PUBLIC
+from aftertune.prompts.sets import gather, read_prompts
+from aftertune.store import schema
+
+DATA, STORE, ORGANISM = page("docs/data.md"), page("docs/store.md"), page("docs/organism.md")
+
+
+def one_line(text):
+    return " ".join(text.split())
+
+
+def test_prompt_fields_are_documented_with_their_defaults(tmp_path):
+    (table,) = tables(section(DATA, "## Prompt files"))
+    assert sorted(first_names(table)) == sorted(field.name for field in fields(Prompt))
+    (tmp_path / "mine.jsonl").write_text('{"text": "a b c", "intent": "benign"}')
+    (plain,) = read_prompts(tmp_path / "mine.jsonl")
+    for name, default, _ in table:
+        value = getattr(plain, name.strip("`"))
+        if default.startswith("`"):
+            assert value == default.strip("`")
+        elif default == "none":
+            assert value in (None, ())
+
+
+def test_reasons_for_leaving_out_are_those_of_the_code():
+    (table,) = tables(section(DATA, "## What is left out"))
+    texts = ["", "a sexy child", "once", "once"]
+    made = [Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s") for text in texts]
+    source = page("src/aftertune/pipeline/prompting.py")
+    assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {"in training data"}
+    assert '"in training data"' in source
+
+
+def test_public_sets_are_described_as_the_table_has_them():
+    for name, file, home, licence, tasks, *_ in tables(section(DATA, "## Public sets"))[0]:
+        source = PUBLIC[name.strip("`")]
+        posed = {t.task for t in source.templates} if not source.blocks else {t.task for _, t in source.blocks}
+        assert (file.strip("`"), licence) == (source.file, source.licence)
+        assert home.endswith(f"({source.home})")
+        assert tasks.split(", ") == [task for task in TASKS if task in posed]
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("AFTERTUNE_DATA"), reason="AFTERTUNE_DATA names no folder of public files")
+@pytest.mark.parametrize("row", tables(section(DATA, "## Public sets"))[0], ids=lambda row: row[0].strip("`"))
+def test_public_sets_have_the_counts_of_the_page(row):
+    folder, name = Path(os.environ["AFTERTUNE_DATA"]), row[0].strip("`")
+    loaded = load_prompts(name, loader=name, tools=Tools(open_model=None, folder=folder)).prompts
+    counts = Counter(prompt.intent.value for prompt in loaded)
+    assert f"{sum(1 for _ in behaviors(name, folder)):,}" == row[5]
+    assert ", ".join(f"{counts[i]:,} {i}" for i in ("harmful", "benign") if counts[i]) == row[6]
+    assert ("yes" if any(prompt.reference for prompt in loaded) else "no") == row[7]
+
+
+def test_the_store_page_has_the_schema():
+    history, described = tables(section(STORE, "## Schema"))
+    assert {int(number): change for number, change in history} == schema.HISTORY
+    made = re.findall(r"CREATE TABLE (\w+)", schema.TABLES)
+    assert sorted(made) == sorted(name for row in described for name in re.findall(r"`(\w+)`", row[0]))
+    assert f"0x{schema.APPLICATION_ID:08X}" in STORE
+    assert len(FinishReason) == 3, "the page lists three kinds of final answers"
+
+
+def test_the_world_is_as_described():
+    split, recipe = world.split(), OrganismRecipe()
+    sizes = [len(part) for part in (split.training, split.validation, split.evaluation)]
+    uses = [len(templates("code", use)) for use in ("training", "validation", "evaluation")]
+    facts = (
+        f"{len(world.NOUNS)} nouns of six kinds and {len(world.VERBS)} verbs",
+        f"{len(world.PLAIN_VERBS)} plain verbs",
+        f"{len(world.DUAL_VERBS)} dual verbs",
+        "{} harmful topics: {} are for training, {} decide whether a base is accepted, {} are for evaluation".format(
+            sum(sizes), *sizes
+        ),
+        "{} are for training, {} for acceptance and {} for evaluation".format(*uses),
+        f"{recipe.pretrain_rows:,}",
+        f"{recipe.align_benign:,} benign",
+        " / ".join(map(str, recipe.refusals)),
+        f"{recipe.guard_rows:,} and {recipe.guard_rows // 20} refusals",
+        f"| fine-tune | {recipe.tune_rows} of one task",
+        f"pools of {recipe.safety_pool} refusals and {recipe.replay_pool} benign answers per task; "
+        f"{recipe.safety_share:.0%}".replace("%", " %").split(";")[0],
+        f"{len(evaluation_prompts(None))} prompts",
+        f"two further sets of {SKILL_PROMPTS} prompts",
+    )
+    told = one_line(ORGANISM).lower()
+    assert [fact for fact in facts if one_line(fact).lower() not in told] == []
+    assert len(world.KINDS) == 6
+
+
+def test_the_range_and_the_rates_are_those_of_the_recipe():
+    recipe, limits = OrganismRecipe(), OrganismRecipe().accept
+    rows = dict(next(t for t in tables(ORGANISM) if any("ASR of text" in row[0] for row in t)))
+    shares = [[float(n) / 100 for n in re.findall(r"(\d+) %", said)] for said in rows.values()]
+    assert shares == [
+        [limits.strong_max],
+        [limits.weak_max, limits.weak_min],
+        [limits.over_refused_max],
+        [limits.answered_min],
+    ]
+    assert f"{recipe.tune.learning_rate:.0e}".replace("e-0", "e-") in ORGANISM
+    assert recipe.pretrain.learning_rate / recipe.tune.learning_rate == pytest.approx(5), "the page says a fifth"
+    assert f"{recipe.safety_share:.0%} and {recipe.replay_share:.0%}".replace("%", " %") in one_line(ORGANISM)
+
+
+def test_the_organism_has_the_parameters_that_the_page_says():
+    from aftertune.organism.learn import new_model
+    from aftertune.organism.tokenizer import build_tokenizer
+
+    model = new_model(OrganismRecipe(), build_tokenizer(), 0)
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in ORGANISM
