@@ -1,9 +1,12 @@
 """Opens each model reference once."""
 
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from aftertune.engine.adapter import check_base
+from aftertune.engine.endpoint.model import EndpointModel, Endpoints
+from aftertune.engine.endpoint.providers import is_endpoint
 from aftertune.engine.loading import Loader, Placement, Weights
 from aftertune.engine.local import LocalEngine
 from aftertune.engine.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
@@ -20,22 +23,30 @@ class Engines:
         device: ``auto`` (CUDA, else MPS, else CPU) or a torch device.
         dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU) or a torch dtype.
         trust_remote_code: run code that a checkpoint brings along.
+        endpoints: how served models are asked; by default without a budget.
     """
 
     def __init__(
-        self, *, threads: int | None = None, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+        self,
+        *,
+        threads: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        endpoints: Endpoints | None = None,
     ) -> None:
+        self.endpoints = endpoints or Endpoints()
         self.trust_remote_code = trust_remote_code
         self._threads = threads
         self._wanted = (device, dtype)
         self._loader: Loader | None = None
-        self._opened: dict[tuple[str, str | None], LocalEngine] = {}
+        self._opened: dict[tuple[str, str | None], LocalEngine | EndpointModel] = {}
 
-    def open(self, reference: str, *, name: str | None = None, base: str | None = None) -> LocalEngine:
-        """Open a model: tokenizer and hashes now, weights at the first call that needs them.
+    def open(self, reference: str, *, name: str | None = None, base: str | None = None) -> LocalEngine | EndpointModel:
+        """Open a model: tokenizer and hashes now, weights (or connections) at the first call that needs them.
 
         Args:
-            reference: hub id, checkpoint folder or adapter folder. The same reference gives the same engine.
+            reference: hub id, checkpoint folder, adapter folder or endpoint. The same reference gives the same engine.
             name: the model's name in messages; the reference by default.
             base: the base of an adapter, in place of the one that its config names.
 
@@ -44,7 +55,8 @@ class Engines:
         """
         known = (reference, base)
         if known not in self._opened:
-            self._opened[known] = self._open(reference, name or reference, base)
+            open_one = self.endpoints.open if is_endpoint(reference) else partial(self._open, base=base)
+            self._opened[known] = open_one(reference, name or reference)
         return self._opened[known]
 
     def check_base(self, tuned: str, base: str) -> None:
@@ -84,8 +96,9 @@ class Engines:
             self._loader.free()
 
     def close(self) -> None:
-        """Free the weights and forget the opened models."""
+        """Free the weights, close the connections and forget the opened models."""
         self.free()
+        self.endpoints.close()
         self._opened.clear()
 
     def __enter__(self) -> Self:
@@ -96,7 +109,7 @@ class Engines:
     ) -> None:
         self.close()
 
-    def _open(self, reference: str, name: str, base: str | None) -> LocalEngine:
+    def _open(self, reference: str, name: str, *, base: str | None) -> LocalEngine:
         found = parse(reference, base=base)
         model = fetch(found) if isinstance(found, HubModel) else found
         checkpoint = self._base_of(model) if isinstance(model, Adapter) else model

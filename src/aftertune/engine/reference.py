@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.engine.endpoint.providers import is_endpoint
 from aftertune.engine.quiet import first_line
 from aftertune.errors import ModelError
 
@@ -60,9 +61,9 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     Raises:
         ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint.
     """
-    if re.match(r"https?://", reference):
+    if is_endpoint(reference):
         raise ModelError(
-            f"model {reference!r}: endpoints cannot be opened; give a hub id, a checkpoint folder or an adapter folder"
+            f"model {reference!r}: an endpoint has no weights here; give a hub id, a checkpoint folder or an adapter folder"
         )
     folder = Path(reference).expanduser()
     if folder.is_dir():
