@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aftertune.core.protocols import Tools
+from aftertune.engine.endpoint.client import Patience
+from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.open import Engines
 from aftertune.errors import StoreError
 from aftertune.report.progress import Progress
@@ -17,6 +19,7 @@ MODELS = "models"
 RESULT = "result.json"
 PAGE = "report.html"
 STUDY = "study.yaml"
+SPENDING = "spending.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,16 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path) -> It
     make_folder(folder)
     keys = study.engine
     engines = Engines(
-        threads=keys.threads, device=keys.device, dtype=keys.dtype, trust_remote_code=keys.trust_remote_code
+        threads=keys.threads,
+        device=keys.device,
+        dtype=keys.dtype,
+        trust_remote_code=keys.trust_remote_code,
+        endpoints=Endpoints(
+            patience=Patience(call=keys.call_seconds, retry=keys.retry_seconds, run=keys.run_seconds),
+            budget=keys.budget,
+            prices=None if keys.prices is None else Path(keys.prices),
+            accounts=folder / SPENDING,
+        ),
     )
     with engines, Store.open(folder / STORE) as store:
         tools = Tools(open_model=engines.open, folder=source.absolute())

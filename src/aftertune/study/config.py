@@ -201,7 +201,7 @@ class MeasurementKeys(Keys):
 
 
 class EngineKeys(Keys):
-    """How models are opened on this machine."""
+    """How models are opened on this machine, and how long and for how much money endpoints are asked."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; null leaves the choice to torch."""
@@ -210,6 +210,16 @@ class EngineKeys(Keys):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trust_remote_code: bool = False
     """Run Python code that comes with a checkpoint."""
+    budget: Annotated[float, Field(gt=0)] | None = None
+    """Most that calls to endpoints may cost, in the currency of the prices; the run stops before it is passed."""
+    prices: LocalFile | None = None
+    """A price file; by default the shipped one, whose figures need to be checked."""
+    call_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """How long to wait for one reply of an endpoint."""
+    retry_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How long to try a call again that fails."""
+    run_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How long to ask endpoints at all; the run then stops and can go on."""
 
 
 InstrumentOrName = Annotated[Instrument, BeforeValidator(instrument_form, json_schema_input_type=Instrument | str)]
