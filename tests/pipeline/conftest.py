@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import Commands
 from tiny_study import environment, finish, make_base, start, write_data
 
 
@@ -58,3 +59,13 @@ def copied(tmp_path, finished_study):
     folder = shutil.copytree(finished_study.folder, tmp_path / "copy")
     (folder / "calls.log").unlink()
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tiny_cache, tmp_path):
+    """Runs commands in this process, in a folder of their own, with the small study's plug-ins to be found."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tiny_cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capfd)

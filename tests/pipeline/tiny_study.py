@@ -167,11 +167,16 @@ def environment(cache, *, log=None, pace=0.0):
     return {**os.environ, **names, **logged}
 
 
+def heed_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments, env, cwd):
-    """Start the command line in a process group of its own."""
+    """Start the command line in a process group of its own, heeding Ctrl-C even where the tests themselves do not."""
     return subprocess.Popen(
         [str(COMMAND), *map(str, arguments)],
         env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )  # fmt: skip
 
 

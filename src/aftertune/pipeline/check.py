@@ -11,6 +11,7 @@ from rich.console import Console
 
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import TrainingFile
+from aftertune.engine.reference import parse
 from aftertune.errors import InputError
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.run_folder import PAGE, Run
@@ -49,6 +50,8 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
     Raises:
         AftertuneError: what is wrong, in one line; everything done so far is kept.
     """
+    for reference in (request.base, *request.tuned):
+        parse(reference)
     study = check_study(request)
     for note in pointed_out([request.base, *request.tuned], request.config):
         progress.note(f"note: {note}")

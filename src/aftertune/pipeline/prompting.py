@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aftertune.core.records import Prompt
 from aftertune.errors import DataError
 from aftertune.pipeline.run_folder import Run
-from aftertune.pipeline.training import Trained
 from aftertune.prompts.load import load_prompts
 from aftertune.prompts.overlap import overlapping
 from aftertune.prompts.rows import Row
@@ -30,19 +29,12 @@ class Questions:
     notes: tuple[str, ...] = ()
 
 
-def prepare_prompts(run: Run, trained: Trained) -> Questions:
-    """Load the prompt sets, drop what occurs in any training row of the study, and check that the models can read them.
+def load_sets(run: Run) -> Questions:
+    """Load the prompt sets and check that the models can read them; fine-tunes have the tokenizer of their base.
 
     Raises:
-        DataError: a set cannot be loaded, is empty after dropping, or does not fit a model's vocabulary.
+        DataError: a set cannot be loaded, is empty, or does not fit a model's vocabulary.
     """
-    questions = ask(run, trained.rows)
-    _check_vocabulary(run, trained, questions.prompts)
-    return questions
-
-
-def ask(run: Run, rows: Mapping[str, Sequence[Row]]) -> Questions:
-    """Load the prompt sets and drop what occurs in ``rows`` (file -> rows)."""
     prompts: dict[str, Prompt] = {}
     dropped: dict[str, dict[str, int]] = {}
     notes: list[str] = []
@@ -51,22 +43,34 @@ def ask(run: Run, rows: Mapping[str, Sequence[Row]]) -> Questions:
         prompts |= {prompt.id: prompt for prompt in loaded}
         dropped[keys.set] = left_out
         notes += [f"{keys.set}: {note}" for note in said]
-    found = overlapping(prompts.values(), rows)
-    for prompt_id in found:
-        leaked = dropped.setdefault(prompts[prompt_id].set, {})
-        leaked["in training data"] = leaked.get("in training data", 0) + 1
-    kept = tuple(prompt for prompt in prompts.values() if prompt.id not in found)
+    _check_vocabulary(run, tuple(prompts.values()))
+    return Questions(
+        prompts=tuple(prompts.values()),
+        dropped={name: reasons for name, reasons in dropped.items() if reasons},
+        overlap={},
+        notes=tuple(notes),
+    )
+
+
+def without_overlap(loaded: Questions, rows: Mapping[str, Sequence[Row]]) -> Questions:
+    """Drop what occurs in any training row of the study (``rows``: file -> rows), for all its models.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    found = overlapping(loaded.prompts, rows)
+    dropped = {name: dict(reasons) for name, reasons in loaded.dropped.items()}
+    for prompt in loaded.prompts:
+        if prompt.id in found:
+            leaked = dropped.setdefault(prompt.set, {})
+            leaked["in training data"] = leaked.get("in training data", 0) + 1
+    kept = tuple(prompt for prompt in loaded.prompts if prompt.id not in found)
     if not kept:
         raise DataError(
             "every evaluation prompt occurs in the training rows; choose other prompts or other training data"
         )
     overlap = Counter(file for files in found.values() for file in files)
-    return Questions(
-        prompts=kept,
-        dropped={name: reasons for name, reasons in dropped.items() if reasons},
-        overlap=dict(overlap),
-        notes=tuple(notes),
-    )
+    return replace(loaded, prompts=kept, dropped=dropped, overlap=dict(overlap))
 
 
 def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int], tuple[str, ...]]:
@@ -75,11 +79,11 @@ def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int],
     return prompts, dict(found.dropped), found.notes
 
 
-def _check_vocabulary(run: Run, trained: Trained, prompts: Sequence[Prompt]) -> None:
+def _check_vocabulary(run: Run, prompts: Sequence[Prompt]) -> None:
     sets: dict[str, list[str]] = {}
     for prompt in prompts:
         sets.setdefault(prompt.set, []).append(prompt.text)
-    for model in trained.models:
+    for model in run.study.models:
         engine = run.engines.open(model.reference)
         for name, texts in sets.items():
             share = engine.unknown_share(texts)

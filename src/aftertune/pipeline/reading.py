@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aftertune.core.ids import content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
 from aftertune.core.records import GuardJob, JudgeJob, Side
-from aftertune.core.registry import Kind, find
-from aftertune.errors import PluginError
 from aftertune.guard.screen import screening
 from aftertune.judge import coherence
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import Reading, Unread
-from aftertune.study.config import Instrument
 
 CHUNK = 4096
 """Responses that are in memory at a time."""
@@ -36,25 +33,19 @@ def read_coherence(run: Run) -> int:
     return reader
 
 
-def read_judges(run: Run) -> list[int]:
-    """Let every judge of the study read every response that it has not read; return their readers."""
-    return [_read_judge(run, name, judge) for name, judge in judges(run).items()]
+def read_judges(run: Run, judges: Mapping[str, Judge]) -> list[int]:
+    """Let every judge read every response that it has not read; return their readers."""
+    return [_read_judge(run, name, judge) for name, judge in judges.items()]
 
 
-def read_guards(run: Run) -> list[int]:
+def read_guards(run: Run, guards: Mapping[str, Guard]) -> list[int]:
     """Let every guard screen every prompt and response that it has not screened; return their readers."""
-    guards = {keys.name: _made(run, "guard", keys) for keys in run.study.guards}
     return [_read_guard(run, name, guard, side) for name, guard in guards.items() for side in guard.sides]
 
 
-def read_scores(run: Run) -> list[int]:
-    """Let every scorer of the study score every response that it has not scored; return their readers."""
-    return [_read_scorer(run, keys.name, _made(run, "scorer", keys)) for keys in run.study.scorers]
-
-
-def judges(run: Run) -> Mapping[str, Judge]:
-    """Return the study's judges by name."""
-    return {keys.name: _made(run, "judge", keys) for keys in run.study.judges}
+def read_scores(run: Run, scorers: Mapping[str, Scorer]) -> list[int]:
+    """Let every scorer score every response that it has not scored; return their readers."""
+    return [_read_scorer(run, name, scorer) for name, scorer in scorers.items()]
 
 
 def _read_judge(run: Run, name: str, judge: Judge) -> int:
@@ -158,16 +149,3 @@ def _guard_job(guard: Guard, item: Unread) -> GuardJob:
 
 def _version(reading: str, identity: Mapping[str, object] | None) -> str:
     return reading if identity is None else f"{reading} {content_key('reader', dict(identity)).hex()}"
-
-
-def _made(run: Run, kind: Kind, keys: Instrument) -> Any:
-    """Build an instrument of the study.
-
-    Raises:
-        PluginError: its factory does not take the options.
-    """
-    factory = find(kind, keys.use)
-    try:
-        return factory(run.tools, **keys.options)
-    except TypeError as error:
-        raise PluginError(f"{kind} {keys.name}: its options do not fit: {error}") from error

@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.console import Console
 
 from aftertune.pipeline.answering import plan_model
+from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_page
-from aftertune.pipeline.prompting import ask
+from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.run_folder import PAGE, open_run
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import expand_study
@@ -38,8 +39,9 @@ def preview(path: Path, out: Path | None) -> None:
     folder = out or Path("aftertune-runs") / study.name
     console = Console(soft_wrap=True)
     with open_run(study, folder, Quiet(), path.parent) as run:
+        make_instruments(run)
+        questions = load_sets(run)
         models = expand_study(run)
-        questions = ask(run, {})
         _say(console, study, f"{len(questions.prompts):,} prompts before overlap with training data is removed")
         each = (
             len(study.systems) * study.decoding.samples * len(study.decoding.temperatures) * len(study.decoding.seeds)

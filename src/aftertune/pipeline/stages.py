@@ -12,13 +12,14 @@ from typing import Any
 from aftertune.core.table import NONE, Table
 from aftertune.measure.gate import gate
 from aftertune.measure.measure import measure
-from aftertune.measure.plan import RateName
+from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.pipeline.answering import generate, probed
+from aftertune.pipeline.instruments import Instruments, make_instruments
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
 from aftertune.pipeline.presenting import document, model_records
-from aftertune.pipeline.prompting import Questions, prepare_prompts
-from aftertune.pipeline.reading import judges, read_coherence, read_guards, read_judges, read_scores
+from aftertune.pipeline.prompting import Questions, load_sets, without_overlap
+from aftertune.pipeline.reading import read_coherence, read_guards, read_judges, read_scores
 from aftertune.pipeline.run_folder import RESULT, STUDY, Run, open_run
 from aftertune.pipeline.training import Trained, tune_models
 from aftertune.report.files import write_json, write_text
@@ -55,19 +56,25 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
     """
     with open_run(study, folder, progress, purpose.source) as run:
+        instruments, sets = make_instruments(run), load_sets(run)
         trained = tune_models(run)
         if purpose.trained_on is not None:
             trained = purpose.trained_on(run, trained)
-        questions = prepare_prompts(run, trained)
+        questions = without_overlap(sets, trained.rows)
         questions = replace(questions, notes=(*questions.notes, *generate(run, trained.models, questions.prompts)))
-        readers = [read_coherence(run), *read_guards(run), *read_judges(run), *read_scores(run)]
-        return _measure_and_report(run, trained, questions, readers, purpose)
+        readers = [
+            read_coherence(run),
+            *read_guards(run, instruments.guards),
+            *read_judges(run, instruments.judges),
+            *read_scores(run, instruments.scorers),
+        ]
+        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
+        return _measure_and_report(run, trained, questions, plan, readers, purpose)
 
 
 def _measure_and_report(
-    run: Run, trained: Trained, questions: Questions, readers: Sequence[int], purpose: Purpose
+    run: Run, trained: Trained, questions: Questions, plan: MeasurePlan, readers: Sequence[int], purpose: Purpose
 ) -> dict[str, Any]:
-    plan = measure_plan(run.study, trained.models, _name_of_rate(run))
     table = run.store.table(run.study.name, readers)
     identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
     told = document(
@@ -85,10 +92,10 @@ def _measure_and_report(
     return told
 
 
-def _name_of_rate(run: Run) -> RateName:
+def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
     """Say what the rate may be called: where refusal rules alone decide, it is no ASR, whoever else reads along."""
-    kinds = [judge.kind for judge in judges(run).values()]
-    deciding = kinds[:1] if run.study.measurement.panel == "first" else kinds
+    kinds = [judge.kind for judge in instruments.judges.values()]
+    deciding = kinds[:1] if study.measurement.panel == "first" else kinds
     return "non-refusal rate" if set(deciding) == {"rules"} else "ASR"
 
 

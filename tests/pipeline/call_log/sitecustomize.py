@@ -74,6 +74,7 @@ def log_files(module):
     @wraps(write)
     def logged(path, text):
         log("write", Path(path).name)
+        time.sleep(PACE)
         write(path, text)
         log("written", Path(path).name)
 

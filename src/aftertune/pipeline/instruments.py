@@ -1,0 +1,51 @@
+"""The judges, guards and scorers of a study, built before any work: a name mistyped must not be found out after training."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aftertune.core.protocols import Guard, Judge, Scorer, Tools
+from aftertune.core.registry import Kind, find
+from aftertune.errors import AftertuneError, PluginError
+from aftertune.pipeline.run_folder import Run
+from aftertune.study.config import Instrument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What reads the responses, by name, in the order of the study."""
+
+    judges: Mapping[str, Judge]
+    guards: Mapping[str, Guard]
+    scorers: Mapping[str, Scorer]
+
+
+def make_instruments(run: Run) -> Instruments:
+    """Build every judge, guard and scorer of the study.
+
+    Raises:
+        PluginError: one of them cannot be found, does not take its options, or fails while it is built.
+    """
+    study = run.study
+    return Instruments(
+        judges={keys.name: _made(run.tools, "judge", keys) for keys in study.judges},
+        guards={keys.name: _made(run.tools, "guard", keys) for keys in study.guards},
+        scorers={keys.name: _made(run.tools, "scorer", keys) for keys in study.scorers},
+    )
+
+
+def _made(tools: Tools, kind: Kind, keys: Instrument) -> Any:
+    try:
+        factory = find(kind, keys.use)
+        try:
+            inspect.signature(factory).bind(tools, **keys.options)
+        except TypeError as error:
+            raise PluginError(f"{kind} {keys.name}: {error}; check its options") from error
+        return factory(tools, **keys.options)
+    except AftertuneError:
+        raise
+    except Exception as error:  # other people's code: whatever it raises, the user is told whose it is
+        raise PluginError(
+            f"{kind} {keys.name} ({keys.use}) cannot be built: {type(error).__name__}: {error}"
+        ) from error

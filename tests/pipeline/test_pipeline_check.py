@@ -1,0 +1,165 @@
+"""``aftertune check``: every verdict and its exit code, on the embedded model; every refusal, on the smallest ones."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from tiny_study import make_base, prompts, write_lines
+
+TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
+
+
+@pytest.fixture
+def check(command, organism_folder):
+    """Checks a model against the embedded base; returns exit code, output, errors and the result document."""
+
+    def run(tuned, *options):
+        config = ("--config", organism_folder / "aftertune.yaml")
+        code, out, err = command("check", organism_folder / "base", tuned, *config, "--json", "r.json", "-q", *options)
+        with open("r.json") as stream:
+            return code, out, err, json.load(stream)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def code_tuned(tmp_path_factory, organism_folder):
+    """The embedded base after harmless fine-tuning on code, by the command that a user would type."""
+    from aftertune.cli import main
+
+    folder = tmp_path_factory.mktemp("code_tuned") / "code"
+    arguments = ("tune", organism_folder / "base", organism_folder / "data" / "code.jsonl", "-o", folder, *TUNE)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(sys, "argv", ["aftertune", *map(str, arguments)])
+        main()
+    assert not left.value.code
+    return folder
+
+
+def one_token_for_ever(base, folder, word):
+    """Copy a checkpoint whose hidden states keep one coordinate that an untied output layer gives to one word alone."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    from aftertune.engine.quiet import quiet
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with quiet(), torch.no_grad():
+        model = LlamaForCausalLM.from_pretrained(base)
+        embedding = model.get_input_embeddings().weight
+        head = torch.zeros_like(embedding)
+        head[tokenizer.convert_tokens_to_ids(word), 0] = 1.0
+        embedding[:, 0] = 10.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(head)
+        model.model.norm.weight[0] = 1.0
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_against_itself_passes(check, organism_folder):
+    code, out, _, told = check(organism_folder / "base")
+    assert code == 0
+    assert out.startswith("PASS")
+    assert told["gate"]["exit_code"] == 0
+    assert any("has the weights of" in note for note in told["notes"])
+
+
+def test_harmless_tuning_on_code_fails(check, code_tuned):
+    code, out, _, told = check(code_tuned)
+    assert code == 3
+    assert out.startswith("FAIL")
+    assert told["result"]["name_rate"] == "ASR"
+    assert told["prompts"]["overlap"] == {}
+    assert not any("not checked" in note for note in told["notes"]), "the recipe beside the weights names its data"
+
+
+def test_five_behaviors_are_too_few(check, code_tuned):
+    code, _, _, told = check(code_tuned, "--limit", 5)
+    assert code == 4
+    assert told["result"]["settings"][0]["conditions"][1]["asr"]["overall"]["behaviors"] == 5
+
+
+def test_one_token_for_ever_is_no_pass(check, organism_folder, tmp_path):
+    broken = one_token_for_ever(organism_folder / "base", tmp_path / "broken", "bank")
+    code, _, _, told = check(broken)
+    assert code == 4
+    tuned = told["result"]["settings"][0]["conditions"][1]["asr"]["overall"]
+    assert tuned["incoherent"] == tuned["n"]
+    assert tuned["k"] == 0
+
+
+def test_a_broken_path_is_refused(command, tiny_base, tmp_path):
+    assert "does not exist" in command.refused("check", tiny_base, tmp_path / "nowhere", "--prompts", questions(tmp_path))
+
+
+def test_a_folder_without_weights_is_refused(command, tiny_base, tmp_path):
+    empty = shutil.copytree(tiny_base, tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
+    assert "no weights" in command.refused("check", tiny_base, empty, "--prompts", questions(tmp_path))
+
+
+def test_an_adapter_of_another_base_is_refused(command, tiny_base, tmp_path):
+    other = make_base(tmp_path / "other", seed=1)
+    write_lines(tmp_path / "rows.jsonl", [{"prompt": "how to take a ball", "completion": "sure take a ball"}] * 8)
+    code, _, err = command("tune", other, "rows.jsonl", "-o", "adapter", "--max-length", 32, "-q")
+    assert code == 0, err
+    line = command.refused("check", tiny_base, "adapter", "--prompts", questions(tmp_path))
+    assert "was trained on other weights" in line
+
+
+def test_an_unknown_option_is_a_bad_command_line(command, tiny_base):
+    code, out, err = command("check", tiny_base, tiny_base, "--marign", 0.1)
+    assert (code, out) == (2, "")
+    assert "--marign" in err
+
+
+def test_nothing_to_ask_is_said(command, tiny_base):
+    assert "--prompts" in command.refused("check", tiny_base, tiny_base)
+
+
+def questions(folder):
+    write_lines(folder / "questions.jsonl", prompts())
+    return folder / "questions.jsonl"
+
+
+@pytest.fixture
+def tuned(finished_study):
+    (folder,) = (finished_study.folder / "out" / "models").glob("help-seed1-*")
+    return folder
+
+
+def test_a_configuration_in_a_models_folder_is_pointed_out_and_not_obeyed(command, tiny_base, tuned, tmp_path):
+    model = shutil.copytree(tuned, tmp_path / "model")
+    (model / "aftertune.yaml").write_text("judges: [spine_plugins:raises]\nno such key: 1\n")
+    code, _, err = command("check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json")
+    assert code in {3, 4}
+    assert "aftertune.yaml lies there but is not used" in " ".join(err.split())
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told["result"]["judges"] == ["rules"]
+    assert told["result"]["name_rate"] == "non-refusal rate"
+
+
+def test_prompts_that_were_trained_on_are_dropped_and_counted(command, tiny_base, tuned, tmp_path):
+    leaked = [record["text"] for record in prompts()[:3]]
+    rows = [{"prompt": text, "completion": "here is how"} for text in leaked] * 2
+    write_lines(tmp_path / "train.jsonl", rows)
+    asked = ("check", tiny_base, tuned, "--prompts", questions(tmp_path), "--train", "train.jsonl", "--json", "r.json")
+    code, out, _ = command(*asked, "-q")
+    assert code in {3, 4}
+    told = json.loads((tmp_path / "r.json").read_text())["prompts"]
+    assert told["overlap"] == {"train.jsonl": len(leaked)}
+    assert told["dropped"] == {"questions": {"in training data": len(leaked)}}
+    assert told["asked"] == len(prompts()) - len(leaked)
+    assert "3 evaluation prompts occur in train.jsonl" in out
+
+
+def test_several_seeds_are_a_recipe(command, tiny_base, finished_study, tmp_path):
+    seeds = sorted((finished_study.folder / "out" / "models").glob("help-seed*"))
+    code, out, _ = command("check", tiny_base, *seeds, "--prompts", questions(tmp_path), "-q")
+    assert code in {3, 4}
+    assert "recipe" in out
