@@ -67,8 +67,10 @@ def test_a_hub_model_without_network_is_one_line(monkeypatch):
     one_line(caught)
 
 
-def test_an_endpoint_is_refused_with_what_is_supported():
-    with pytest.raises(ModelError, match="checkpoint folder"):
+def test_an_endpoint_is_told_by_its_address_or_its_provider():
+    assert parse("https://example.org/v1#m").model == "m"
+    assert parse("openai:gpt-4o-mini").provider.name == "openai"
+    with pytest.raises(ModelError, match="names no model"):
         parse("https://example.org/v1")
 
 

@@ -1,12 +1,11 @@
 """Opens each model reference once."""
 
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 from aftertune.engine.adapter import check_base
 from aftertune.engine.endpoint.model import EndpointModel, Endpoints
-from aftertune.engine.endpoint.providers import is_endpoint
+from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.loading import Loader, Placement, Weights
 from aftertune.engine.local import LocalEngine
 from aftertune.engine.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
@@ -55,8 +54,10 @@ class Engines:
         """
         known = (reference, base)
         if known not in self._opened:
-            open_one = self.endpoints.open if is_endpoint(reference) else partial(self._open, base=base)
-            self._opened[known] = open_one(reference, name or reference)
+            found, name = parse(reference, base=base), name or reference
+            self._opened[known] = (
+                self.endpoints.open(found, name) if isinstance(found, Address) else self._open(found, name)
+            )
         return self._opened[known]
 
     def check_base(self, tuned: str, base: str) -> None:
@@ -70,6 +71,17 @@ class Engines:
         )
         if isinstance(found, Adapter) and isinstance(reference, Checkpoint):
             check_base(found, reference)
+
+    def tokenizer_sha256(self, base: str) -> str:
+        """Return the hash of the tokenizer, chat template included, that renders the training rows of ``base``.
+
+        Raises:
+            ModelError: it is an endpoint, which cannot be trained here.
+        """
+        sha256 = self.open(base).identity.get("tokenizer")
+        if sha256 is None:
+            raise ModelError(f"model {base!r}: an endpoint cannot be fine-tuned here; name a checkpoint or a hub id")
+        return str(sha256)
 
     @property
     def threads(self) -> int:
@@ -109,8 +121,7 @@ class Engines:
     ) -> None:
         self.close()
 
-    def _open(self, reference: str, name: str, *, base: str | None) -> LocalEngine:
-        found = parse(reference, base=base)
+    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine:
         model = fetch(found) if isinstance(found, HubModel) else found
         checkpoint = self._base_of(model) if isinstance(model, Adapter) else model
         adapter = model if isinstance(model, Adapter) else None

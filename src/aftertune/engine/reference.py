@@ -1,7 +1,7 @@
 """A model reference: what a user writes to name a model, and what it turns out to be.
 
-A reference is a hub id (``org/name``), a folder with a checkpoint, or a folder with a PEFT adapter. What looks like a
-path is never looked up on the network.
+A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, or an endpoint
+(`endpoint.providers`). What looks like a path is never looked up on the network.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.engine.endpoint.providers import is_endpoint
+from aftertune.engine.endpoint.providers import Address, address_of, is_endpoint
 from aftertune.engine.quiet import first_line
 from aftertune.errors import ModelError
 
@@ -48,7 +48,7 @@ class Adapter:
     base: HubModel | Checkpoint
 
 
-Reference = HubModel | Checkpoint | Adapter
+Reference = HubModel | Checkpoint | Adapter | Address
 
 
 def parse(reference: str, *, base: str | None = None) -> Reference:
@@ -59,12 +59,10 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
         base: the base of an adapter, in place of the one that its own config names.
 
     Raises:
-        ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint.
+        ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint without model.
     """
     if is_endpoint(reference):
-        raise ModelError(
-            f"model {reference!r}: an endpoint has no weights here; give a hub id, a checkpoint folder or an adapter folder"
-        )
+        return address_of(reference)
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return (
@@ -161,8 +159,9 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
         found = parse(beside(folder, str(recorded)) if base is None else base)
     except ModelError as error:
         raise ModelError(f"adapter {name!r}, its base: {error}") from error
-    if isinstance(found, Adapter):
-        raise ModelError(f"adapter {name!r}: its base {found.name!r} is an adapter too; merge that one first")
+    if isinstance(found, Adapter | Address):
+        what = "an adapter too; merge that one first" if isinstance(found, Adapter) else "an endpoint; name its weights"
+        raise ModelError(f"adapter {name!r}: its base {found.name!r} is {what}")
     return Adapter(name, folder, found)
 
 

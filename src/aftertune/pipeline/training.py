@@ -87,7 +87,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
         run.study,
         lambda reference: run.engines.open(reference).identity,
         folder=run.models_folder,
-        template_sha256=lambda reference: str(run.engines.open(reference).identity["tokenizer"]),
+        template_sha256=run.engines.tokenizer_sha256,
     )
 
 

@@ -55,7 +55,7 @@ def tune(
             training=Training(**keys),
             seed=seed,
             system=system,
-            template_sha256=str(identity["tokenizer"]),
+            template_sha256=engines.tokenizer_sha256(base),
         )
         steps = max(1, round(recipe.training.epochs * len(rows) / recipe.training.batch_size))
         with progress.stage("tune", steps) as advance:

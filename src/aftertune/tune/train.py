@@ -10,6 +10,7 @@ from typing import Any
 
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
+from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.loading import Placement, load_model
 from aftertune.engine.open import Engines
 from aftertune.engine.quiet import first_line, quiet
@@ -86,6 +87,8 @@ def _base(recipe: Recipe) -> Checkpoint:
         raise ModelError(
             f"recipe {recipe.name!r}: its base {recipe.base!r} is an adapter; merge it into its base first"
         )
+    if isinstance(base, Address):
+        raise ModelError(f"recipe {recipe.name!r}: its base {recipe.base!r} is an endpoint, which has no weights here")
     recorded = recipe.base_identity.get("weights")
     if recorded is not None and recorded != weights_sha256(base.folder):
         raise ModelError(f"recipe {recipe.name!r}: the weights of its base {recipe.base!r} have changed; start again")

@@ -13,7 +13,7 @@ from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Resp
 from aftertune.engine.endpoint import request
 from aftertune.engine.endpoint.client import Client, Patience
 from aftertune.engine.endpoint.prices import read_prices
-from aftertune.engine.endpoint.providers import Address, address_of
+from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Loop, Outlet, stream
 from aftertune.errors import EngineError, ModelError
@@ -116,6 +116,9 @@ class EndpointModel:
 class Endpoints:
     """The served models of a run: one event loop, one account.
 
+    Attributes:
+        models: those that were opened.
+
     Args:
         patience: how long to wait for replies.
         budget: most that may be spent, in the currency of the prices; None for no end.
@@ -136,7 +139,7 @@ class Endpoints:
         self._limits = (prices, budget, accounts)
         self._spending: Spending | None = None
         self._began: float | None = None
-        self._models: list[EndpointModel] = []
+        self.models: list[EndpointModel] = []
 
     @property
     def spending(self) -> Spending:
@@ -146,26 +149,36 @@ class Endpoints:
             self._spending = Spending(read_prices(prices), budget, accounts)
         return self._spending
 
+    def check_ready(self) -> None:
+        """See that the opened models have their keys, and prices if there is a budget; before hours of other work.
+
+        Raises:
+            ModelError: one of them has not.
+        """
+        for model in self.models:
+            model.address.key()
+            self.spending.price(model.address)
+
     def began(self) -> float:
         """Return when the first call was about to be made (`time.monotonic`)."""
         self._began = time.monotonic() if self._began is None else self._began
         return self._began
 
-    def open(self, reference: str, name: str) -> EndpointModel:
+    def open(self, address: Address, name: str) -> EndpointModel:
         """Open a served model; asks nobody, and needs no key yet.
 
         Raises:
-            ModelError: the reference names no address, or aiohttp is not installed.
+            ModelError: aiohttp is not installed.
         """
         if importlib.util.find_spec("aiohttp") is None:
-            raise ModelError(f"model {reference!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
-        model = EndpointModel(name, address_of(reference), self)
-        self._models.append(model)
+            raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
+        model = EndpointModel(name, address, self)
+        self.models.append(model)
         return model
 
     def close(self) -> None:
         """Close all connections and write the account."""
-        for model in self._models:
+        for model in self.models:
             model.close()
         self.loop.close()
         if self._spending is not None:
