@@ -23,7 +23,7 @@ class Commands:
 
     def refused(self, *arguments):
         """Return the one line that a command which cannot be done leaves on standard error."""
-        code, out, err = self(*arguments, "--quiet")
+        code, out, err = self(*arguments)
         assert (code, out) == (1, ""), err
         assert err.startswith("aftertune: ")
         assert err.count("\n") == 1, err

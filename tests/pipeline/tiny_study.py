@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -167,16 +168,21 @@ def environment(cache, *, log=None, pace=0.0):
     return {**os.environ, **names, **logged}
 
 
-def heed_ctrl_c():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def start(*arguments, env, cwd, largest_file=None):
+    """Start the command line in a process group of its own, heeding Ctrl-C even where the tests themselves do not.
 
+    ``largest_file`` is the size in bytes beyond which no file can grow, as on a full disk.
+    """
 
-def start(*arguments, env, cwd):
-    """Start the command line in a process group of its own, heeding Ctrl-C even where the tests themselves do not."""
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.Popen(
         [str(COMMAND), *map(str, arguments)],
         env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=prepare,
     )  # fmt: skip
 
 
