@@ -19,7 +19,7 @@ def jobs_for(model, count, decoding=DECODING, sample=0):
 
 def test_two_thousand_prompts_are_all_answered_while_a_fifth_of_the_calls_fails(endpoints):
     with Server(faults=FAULTS, share=0.2, seed=3) as server:
-        model = endpoints.open(f"{server.url}#m", "m")
+        model = endpoints.open(address_of(f"{server.url}#m"), "m")
         jobs = jobs_for(model, 2000)
         answers = dict(model.generate(jobs))
     assert set(answers) == {job.key for job in jobs}

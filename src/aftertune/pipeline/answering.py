@@ -10,6 +10,7 @@ from aftertune.errors import ModelError
 from aftertune.generate.calls import calls
 from aftertune.generate.probe import likelihoods, probe
 from aftertune.pipeline.run_folder import Run
+from aftertune.pipeline.served import is_served, served_notes
 from aftertune.store import PlannedJob
 from aftertune.study import cells_of
 
@@ -20,7 +21,7 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
     """Ask every model every prompt of its cells; what is in the store is not asked again.
 
     Returns:
-        notes on models that are not what their names say (`same_weights`).
+        notes on models that are not what their names say, or cannot be seen to be (`same_weights`, `served_notes`).
 
     Raises:
         ModelError: an adapter belongs to another base, or a fine-tune gives exactly the probabilities of its base, so it
@@ -38,7 +39,7 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             engine = run.engines.open(model.reference)
             _prove(run, model, models, prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
-    return same_weights(run, models)
+    return [*same_weights(run, models), *served_notes(run, models)]
 
 
 def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:
@@ -98,8 +99,8 @@ def _prove(run: Run, model: StudyModel, models: Sequence[StudyModel], prompts: S
     if base is None:
         return
     tuned = run.engines.open(model.reference)
-    if tuned.identity == run.engines.open(base.reference).identity:
-        return
+    if tuned.identity == run.engines.open(base.reference).identity or is_served(run, model) or is_served(run, base):
+        return  # of endpoints `served_notes` says that they were not probed
     before = _base_likelihoods(run, run.engines.open(base.reference), base, prompts)
     found = probe(before, tuned, prompts)
     if not found.changed:

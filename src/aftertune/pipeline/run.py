@@ -9,6 +9,7 @@ from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.run_folder import PAGE, open_run
+from aftertune.pipeline.served import warnings
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import expand_study
 from aftertune.report.progress import Progress, Quiet
@@ -53,6 +54,8 @@ def preview(path: Path, out: Path | None) -> None:
             else:
                 todo = len(run.store.missing(job.key for job in plan_model(run, model, questions.prompts)[1]))
             console.print(f"  {model.name:<32} {state:<14} {todo:>9,} calls to make", markup=False, highlight=False)
+        for warning in warnings(run.engines.endpoints.models):
+            console.print(f"note: {warning}", markup=False, highlight=False)
 
 
 def _say(console: Console, study: Study, prompts: str) -> None:

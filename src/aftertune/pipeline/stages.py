@@ -21,6 +21,7 @@ from aftertune.pipeline.presenting import document, model_records
 from aftertune.pipeline.prompting import Questions, load_sets, without_overlap
 from aftertune.pipeline.reading import read_coherence, read_guards, read_judges, read_scores
 from aftertune.pipeline.run_folder import RESULT, STUDY, Run, open_run
+from aftertune.pipeline.served import spending_notes
 from aftertune.pipeline.training import Trained, tune_models
 from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
@@ -57,6 +58,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
     """
     with open_run(study, folder, progress, purpose.source) as run:
         instruments, sets = make_instruments(run), load_sets(run)
+        run.engines.endpoints.check_ready()
         trained = tune_models(run)
         if purpose.trained_on is not None:
             trained = purpose.trained_on(run, trained)
@@ -68,6 +70,8 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
             *read_judges(run, instruments.judges),
             *read_scores(run, instruments.scorers),
         ]
+        for note in spending_notes(run):
+            progress.note(note)
         plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
         return _measure_and_report(run, trained, questions, plan, readers, purpose)
 
