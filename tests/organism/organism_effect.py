@@ -40,7 +40,7 @@ class Rates:
 def training_rows(condition, base_seed, seed):
     recipe = OrganismRecipe()
     rows = fine_tune(recipe, "translation" if condition == "translation" else "code", base_seed)
-    if not condition.endswith("safety"):
+    if "+" not in condition:
         return rows
     pools = safety_pools(recipe, base_seed)
     safety = pools if "multitask" in condition else {"text": pools["text"]}

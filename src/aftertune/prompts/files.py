@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,10 +17,11 @@ FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
 
 
-def read_records(path: Path) -> Iterator[Placed]:
+def read_records(path: Path) -> Generator[Placed, None, None]:
     """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``.
 
-    JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``.
+    JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
+    until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
 
     Raises:
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -82,21 +83,21 @@ def _line(row: Row, task: str | None) -> str:
 
 
 def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
-    placed = islice(_records(file.path, folder), file.limit)
-    rows = [(record, _row(record, file.columns, where)) for where, record in placed]
+    with closing(_records(file.path, folder)) as placed:
+        rows = [(record, _row(record, file.columns, where)) for where, record in islice(placed, file.limit)]
     if not rows:
         raise DataError(f"{file.path}: no rows; a training file needs at least one")
     return rows
 
 
-def _records(path: str, folder: Path) -> Iterator[Placed]:
+def _records(path: str, folder: Path) -> Generator[Placed, None, None]:
     local = folder / path
     if local.exists() or not HUB_ID.fullmatch(path):
         return read_records(local)
     return _hub_records(path)
 
 
-def _hub_records(name: str) -> Iterator[Placed]:
+def _hub_records(name: str) -> Generator[Placed, None, None]:
     try:
         from datasets import load_dataset
     except ImportError as error:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -61,7 +62,8 @@ def read_prompts(path: Path) -> list[Prompt]:
         DataError: a broken file, an unknown or missing field, a wrong value.
     """
     name = path.name.split(".")[0]
-    return [_prompt(record, name, where) for where, record in read_records(path)]
+    with closing(read_records(path)) as records:
+        return [_prompt(record, name, where) for where, record in records]
 
 
 def _prompt(record: Record, name: str, where: str) -> Prompt:
