@@ -28,7 +28,9 @@ class LikelihoodJudge:
 
     def ask(self, jobs):
         for job in jobs:
-            (scores,) = self.engine.choice_logprobs([(Message(role="user", content=job.response or "nothing"),)], CHOICES)
+            (scores,) = self.engine.choice_logprobs(
+                [(Message(role="user", content=job.response or "nothing"),)], CHOICES
+            )
             text = CHOICES[scores.index(max(scores))]
             yield (
                 job.key,

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from tiny_study import make_base, prompts, write_lines
@@ -17,8 +18,7 @@ def check(command, organism_folder):
     def run(tuned, *options):
         config = ("--config", organism_folder / "aftertune.yaml")
         code, out, err = command("check", organism_folder / "base", tuned, *config, "--json", "r.json", "-q", *options)
-        with open("r.json") as stream:
-            return code, out, err, json.load(stream)
+        return code, out, err, json.loads(Path("r.json").read_text())
 
     return run
 
@@ -30,9 +30,10 @@ def code_tuned(tmp_path_factory, organism_folder):
 
     folder = tmp_path_factory.mktemp("code_tuned") / "code"
     arguments = ("tune", organism_folder / "base", organism_folder / "data" / "code.jsonl", "-o", folder, *TUNE)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["aftertune", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as left:
+            main()
     assert not left.value.code
     return folder
 
@@ -95,7 +96,9 @@ def test_one_token_for_ever_is_no_pass(check, organism_folder, tmp_path):
 
 
 def test_a_broken_path_is_refused(command, tiny_base, tmp_path):
-    assert "does not exist" in command.refused("check", tiny_base, tmp_path / "nowhere", "--prompts", questions(tmp_path))
+    assert "does not exist" in command.refused(
+        "check", tiny_base, tmp_path / "nowhere", "--prompts", questions(tmp_path)
+    )
 
 
 def test_a_folder_without_weights_is_refused(command, tiny_base, tmp_path):

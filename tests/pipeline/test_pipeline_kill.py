@@ -1,11 +1,12 @@
 """kill -9 and Ctrl-C at any moment, then the same command again: the same bytes, and no committed call made twice."""
 
-import random
 import shutil
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from tiny_study import calls_of, environment, finish, kill, lines_of, start, stored_keys
 
@@ -27,8 +28,8 @@ class Moment:
 
 
 def moments(seed, *stages):
-    draw = random.Random(seed)  # a test needs the same moments every time
-    return [Moment(stage, draw.randint(1, REACH[stage]), draw.uniform(0, PACE)) for stage in stages]
+    draw = np.random.default_rng(seed)
+    return [Moment(stage, int(draw.integers(1, REACH[stage] + 1)), draw.uniform(0, PACE)) for stage in stages]
 
 
 def wait_for(process, log, seen, moment):
@@ -70,7 +71,7 @@ def assert_only_what_was_open_is_lost(lines, committed, sent):
 
 
 def assert_survives(kills, folder, cache, finished):
-    print(f"kills (seed {SEED}):", *kills, sep="\n  ")
+    sys.stdout.write("".join(f"{moment}\n" for moment in kills))
     log = folder / "calls.log"
     done, trained = set(), set()
     for moment in kills:
@@ -89,7 +90,7 @@ def assert_survives(kills, folder, cache, finished):
     assert (folder / "out" / "result.json").read_bytes() == finished.result
     assert stored_keys(folder / "out" / "store.sqlite") == stored_keys(finished.folder / "out" / "store.sqlite")
     twice = len(calls_of(log, "generate", "judge", "guard")) - len(calls_of(finished.log, "generate", "judge", "guard"))
-    print(f"{twice} calls were made again after {len(kills)} kills")
+    sys.stdout.write(f"{twice} calls were made again after {len(kills)} kills\n")
     assert twice >= 0
 
 
@@ -116,7 +117,7 @@ def without_answers(folder):
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finished_study):
     folder, log = without_answers(copied), copied / "calls.log"
     moment = Moment("generate", 40, 0.1)
-    sent, code, out, err, lines = run_until(moment, folder, tiny_cache, signal.SIGINT, "--quiet")
+    _, code, out, err, lines = run_until(moment, folder, tiny_cache, signal.SIGINT, "--quiet")
     assert (code, out) == (5, "")
     assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
     committed = stored_keys(folder / "out" / "store.sqlite")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -38,15 +37,12 @@ def make_base(folder, *, seed=0):
 
     from aftertune.engine.quiet import quiet
 
-    special = ["<pad>", "<unk>", "<user>", "<assistant>", "<system>", "<end>"]
-    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*special, *WORDS])}, unk_token="<unk>"))
+    pad, unknown, *roles, end = ["<pad>", "<unk>", "<user>", "<assistant>", "<system>", "<end>"]
+    vocabulary = {word: i for i, word in enumerate([pad, unknown, *roles, end, *WORDS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<end>",
-        additional_special_tokens=special[2:5],
+        tokenizer_object=inner, pad_token=pad, unk_token=unknown, eos_token=end, additional_special_tokens=roles
     )
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(seed)
@@ -71,7 +67,10 @@ def make_base(folder, *, seed=0):
 
 def prompt(number, verb, noun, task, intent):
     behavior, twin = f"h{number}", f"b{number}"
-    answers = {"text": f"sure first {verb} a {noun} then now", "classification": "bad" if intent == "harmful" else "good"}
+    answers = {
+        "text": f"sure first {verb} a {noun} then now",
+        "classification": "bad" if intent == "harmful" else "good",
+    }
     return {
         "behavior": behavior if intent == "harmful" else twin,
         "pair": behavior,
@@ -168,22 +167,24 @@ def environment(cache, *, log=None, pace=0.0):
     return {**os.environ, **names, **logged}
 
 
-def start(*arguments, env, cwd, largest_file=None):
-    """Start the command line in a process group of its own, heeding Ctrl-C even where the tests themselves do not.
+PREPARE = (
+    "import os, resource, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); size = int(sys.argv[1]); "
+    "size < 0 or resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""Heed Ctrl-C even where the tests themselves do not (in the background), limit the size of files, become the command."""
 
-    ``largest_file`` is the size in bytes beyond which no file can grow, as on a full disk.
-    """
 
-    def prepare():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
+def start(*arguments, env, cwd, largest_file=-1):
+    """Start the command line in a process group of its own; no file can grow beyond ``largest_file`` bytes (-1: any)."""
     return subprocess.Popen(
-        [str(COMMAND), *map(str, arguments)],
-        env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=prepare,
-    )  # fmt: skip
+        [sys.executable, "-I", "-S", "-c", PREPARE, str(largest_file), str(COMMAND), *map(str, arguments)],
+        env=env,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def finish(process, timeout=240):
@@ -216,10 +217,8 @@ def stored_keys(store):
         for file in store.parent.glob(f"{store.name}*"):
             shutil.copy(file, folder)
         connection = sqlite3.connect(Path(folder) / store.name)
-        try:
-            rows = connection.execute("SELECT key FROM call JOIN answer ON answer.call = call.id").fetchall()
-        except sqlite3.OperationalError as error:
-            assert "no such table" in str(error)
-            rows = []
+        there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'answer'").fetchone()
+        query = "SELECT key FROM call JOIN answer ON answer.call = call.id"
+        rows = connection.execute(query).fetchall() if there else []
         connection.close()
     return {key.hex() for (key,) in rows}
