@@ -154,7 +154,8 @@ def write_data(folder):
 
 def environment(cache, *, log=None, pace=0.0):
     """Return the environment of a subprocess: one thread, its own cache, the plug-ins, and the call log if wanted."""
-    paths = [str(HERE), *([str(HERE / "call_log")] if log else [])]
+    inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    paths = [*([str(HERE / "call_log")] if log else []), str(HERE), *inherited]
     names = {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": "1",
