@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
-from aftertune.core.ids import content_key
+from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
-from aftertune.core.records import GuardJob, JudgeJob, Side
+from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
 from aftertune.guard.screen import screening
 from aftertune.judge import coherence
 from aftertune.pipeline.run_folder import Run
@@ -52,48 +52,40 @@ def _read_judge(run: Run, name: str, judge: Judge) -> int:
     identity = judge.call_identity
     reader = run.store.add_reader("judge", name, _version(judge.reading_version, identity))
 
-    def read(chunk: list[Unread]) -> Iterator[Reading]:
-        jobs = [(item, _judge_job(item, identity)) for item in chunk]
-        if identity is not None:
-            run.store.complete("judge", [job for _, job in jobs], judge.ask)
-            replies = run.store.calls([job.key for _, job in jobs])
-            jobs = [(item, job) for item, job in jobs if job.key in replies]
-        for item, job in jobs:
-            found = judge.read(job, None if identity is None else replies[job.key])
-            yield Reading(
-                prompt=item.prompt,
-                key=item.key,
-                value=found.value,
-                score=found.score,
-                label=found.label,
-                source=None if identity is None else job.key,
-            )
+    def read_for_free(chunk: list[Unread]) -> Iterator[Reading]:
+        return (_reading(item, judge.read(_judge_job(item, None), None)) for item in chunk)
 
+    read = read_for_free if identity is None else _asking(run, "judge", judge, lambda item: _judge_job(item, identity))
     _read_all(run, f"judge {name}", reader, read)
     return reader
 
 
 def _read_guard(run: Run, name: str, guard: Guard, side: Side) -> int:
     reader = run.store.add_reader("guard", name, _version(guard.reading_version, guard.call_identity), side)
+    _read_all(
+        run, f"guard {name} on {side}s", reader, _asking(run, "guard", guard, lambda item: _guard_job(guard, item))
+    )
+    return reader
+
+
+def _asking(run: Run, kind: Literal["judge", "guard"], instrument: Any, job_of: Callable[[Unread], Any]) -> Read:
+    """Return what reads a chunk by calls: those without an answer are made, and what has none then stays unread."""
 
     def read(chunk: list[Unread]) -> Iterator[Reading]:
-        jobs = [(item, _guard_job(guard, item)) for item in chunk]
-        run.store.complete("guard", [job for _, job in jobs], guard.ask)
+        jobs = [(item, job_of(item)) for item in chunk]
+        run.store.complete(kind, [job for _, job in jobs], instrument.ask)
         replies = run.store.calls([job.key for _, job in jobs])
         for item, job in jobs:
             if job.key in replies:
-                found = guard.read(job, replies[job.key])
-                yield Reading(
-                    prompt=item.prompt,
-                    key=item.key,
-                    value=found.value,
-                    score=found.score,
-                    label=found.label,
-                    source=job.key,
-                )
+                yield _reading(item, instrument.read(job, replies[job.key]), source=job.key)
 
-    _read_all(run, f"guard {name} on {side}s", reader, read)
-    return reader
+    return read
+
+
+def _reading(item: Unread, found: Verdict | Decision, source: Key | None = None) -> Reading:
+    return Reading(
+        prompt=item.prompt, key=item.key, value=found.value, score=found.score, label=found.label, source=source
+    )
 
 
 def _read_scorer(run: Run, name: str, scorer: Scorer) -> int:
