@@ -131,9 +131,14 @@ def run(
 @app.command()
 def tune(
     base: Annotated[str, typer.Argument(help="The model to fine-tune: hub id or folder.")],
-    data: Annotated[list[Path], typer.Argument(help="Training files: JSONL (messages or prompt/completion), CSV.")],
+    data: Annotated[
+        list[str], typer.Argument(help="Training data: JSONL (messages or prompt/completion), CSV, hub data set ids.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the weights go.")],
     method: Annotated[str, typer.Option(help="full, lora or qlora.")] = "lora",
+    columns: Annotated[
+        str | None, typer.Option(metavar="MAP", help="For CSV: prompt=COLUMN,completion=COLUMN[,input=COLUMN].")
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
     batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
@@ -148,6 +153,7 @@ def tune(
 
     options = {
         "method": method,
+        "columns": columns,
         "seed": seed,
         "system": system,
         "threads": threads,

@@ -8,16 +8,18 @@ from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.engine.open import Engines
 from aftertune.errors import DataError, InputError
-from aftertune.prompts.rows import read_rows
+from aftertune.prompts.rows import HUB_ID, read_rows
 from aftertune.report.progress import Progress
 from aftertune.tune.train import train
 
 METHODS = ("full", "lora", "qlora")
+ROLES = ("prompt", "completion", "input")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".gz", ".txt")
 
 
 def tune(
     base: str,
-    data: Sequence[Path],
+    data: Sequence[str],
     out: Path,
     options: Mapping[str, Any],
     progress: Progress,
@@ -26,9 +28,9 @@ def tune(
 
     Args:
         base: a model reference.
-        data: training files.
+        data: training files, or hub data set ids.
         out: where the weights go.
-        options: ``method``, ``seed``, ``system``, ``threads`` and the fields of `Training`.
+        options: ``method``, ``seed``, ``system``, ``threads``, ``columns`` and the fields of `Training`.
         progress: where to show it.
 
     Raises:
@@ -36,13 +38,13 @@ def tune(
     """
     keys = dict(options)
     method, seed, system = keys.pop("method"), keys.pop("seed"), keys.pop("system")
-    threads = keys.pop("threads")
+    threads, columns = keys.pop("threads"), _columns(keys.pop("columns"))
     if method not in METHODS:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
     for name, value in keys.items():
         if value <= 0:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
-    files = tuple(_training_file(path) for path in data)
+    files = tuple(_training_file(named, columns) for named in data)
     rows = [row for file in files for row in read_rows(file, Path())]
     with Engines(threads=threads) as engines:
         identity = engines.open(base).identity
@@ -69,7 +71,23 @@ def tune(
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
 
 
-def _training_file(path: Path) -> TrainingFile:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give JSONL (messages or prompt/completion) or CSV")
-    return TrainingFile(path=str(path.resolve()), sha256=file_sha256(path))
+def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
+    path = Path(named)
+    if path.is_file():
+        return TrainingFile(path=str(path.resolve()), columns=columns, sha256=file_sha256(path))
+    if not HUB_ID.fullmatch(named) or path.suffix in SUFFIXES:
+        raise DataError(f"{named}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id")
+    return TrainingFile(path=named, columns=columns)
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    """Read ``prompt=QUESTION,completion=ANSWER``."""
+    pairs = [pair.partition("=") for pair in text.split(",")] if text else []
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    if unknown := columns.keys() - set(ROLES):
+        raise InputError(
+            f"--columns names {min(unknown)!r}; it maps {', '.join(ROLES)}, as in prompt=question,completion=answer"
+        )
+    if columns and not all(columns.get(name) for name in ("prompt", "completion")):
+        raise InputError("--columns needs both, as in prompt=question,completion=answer")
+    return columns
