@@ -6,10 +6,10 @@ It runs in a thread of its own on a real socket. What it saw is kept, so that te
 import asyncio
 import hashlib
 import json
-import random
 import threading
 from collections import Counter
 
+import numpy as np
 from aiohttp import web
 
 KEY = "test-key-5f3e9a1c77d24b06"
@@ -27,30 +27,24 @@ def answer_of(body):
     return f"Sorry, I cannot help with that. {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def complaint(body):
-    """What is wrong with a request; None if nothing is."""
-    if not isinstance(body, dict) or set(body) - FIELDS:
-        return f"unknown fields {sorted(set(body) - FIELDS)}"
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        return "model"
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or messages[-1]["role"] != "user":
-        return "messages"
-    for message in messages:
-        if set(message) != {"role", "content"} or message["role"] not in ("system", "user", "assistant"):
-            return "message"
-        if not isinstance(message["content"], str) or not message["content"]:
-            return "content"
+def complaints(body):
+    """What is wrong with a request, field by field."""
     limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if name in body]
-    if len(limits) != 1 or type(limits[0]) is not int or limits[0] < 1:
-        return "token limit"
-    if type(body.get("temperature")) is not float or not 0 <= body["temperature"] <= 2:
-        return "temperature"
-    if (body["temperature"] > 0) != ("top_p" in body) or not 0 < body.get("top_p", 1.0) <= 1:
-        return "top_p"
-    if type(body.get("seed", 0)) is not int or not 0 <= body.get("seed", 0) < 2**31:
-        return "seed"
-    return None
+    messages = body.get("messages") or [{}]
+    checks = {
+        f"unknown {sorted(set(body) - FIELDS)}": not set(body) - FIELDS,
+        "model": isinstance(body.get("model"), str) and body["model"],
+        "messages": messages[-1].get("role") == "user",
+        "message": all(set(message) == {"role", "content"} for message in messages),
+        "role": all(message.get("role") in ("system", "user", "assistant") for message in messages),
+        "content": all(isinstance(message.get("content"), str) and message["content"] for message in messages),
+        "token limit": len(limits) == 1 and type(limits[0]) is int and limits[0] > 0,
+        "temperature": type(body.get("temperature")) is float and 0 <= body["temperature"] <= 2,
+        "top_p": (body.get("temperature") != 0) == ("top_p" in body) and 0 < body.get("top_p", 1.0) <= 1,
+        "top_k": type(body.get("top_k", 1)) is int and body.get("top_k", 1) > 0,
+        "seed": type(body.get("seed", 0)) is int and 0 <= body.get("seed", 0) < 2**31,
+    }
+    return [name for name, right in checks.items() if not right]
 
 
 def completion(body, text, finish="stop", **more):
@@ -69,7 +63,7 @@ class Server:
     """A context manager: ``with Server() as server: server.url``."""
 
     def __init__(self, *, faults=(), share=0.0, seed=0, key=KEY, reply=None, seconds=0.0):
-        self.faults, self.share, self.random = tuple(faults), share, random.Random(seed)
+        self.faults, self.share, self.random = tuple(faults), share, np.random.default_rng(seed)
         self.key, self.reply, self.seconds = key, reply, seconds
         self.asked, self.answered, self.injected = Counter(), Counter(), Counter()
         self.bodies, self.headers, self.open, self.most_open, self.connections = [], [], 0, 0, set()
@@ -122,10 +116,10 @@ class Server:
             return web.json_response(
                 {"error": {"message": f"Incorrect API key provided: {given}", "code": "invalid_api_key"}}, status=401
             )
-        if (wrong := complaint(body)) is not None:
-            return web.json_response({"error": {"message": f"bad field: {wrong}"}}, status=400)
+        if wrong := complaints(body):
+            return web.json_response({"error": {"message": f"bad fields: {wrong}"}}, status=400)
         if self.faults and self.random.random() < self.share:
-            fault = self.random.choice(self.faults)
+            fault = str(self.random.choice(self.faults))
             self.injected[fault] += 1
             return await self._fail(fault, request, body)
         if self.reply is not None and (reply := self.reply(body, request)) is not None:
@@ -134,26 +128,24 @@ class Server:
         return web.json_response(completion(body, answer_of(body)))
 
     async def _fail(self, fault, request, body):
-        error = {"error": {"message": f"injected, by the way your header is {request.headers.get('Authorization')}"}}
-        if fault.startswith("429"):
-            waits = {"429": {}, "429 slow": {"Retry-After": "0.05"}, "429 in ms": {"retry-after-ms": "20"}}[fault]
-            return web.json_response(error, status=429, headers=waits)
-        if fault.isdigit():
-            return web.json_response(error, status=int(fault))
-        if fault == "html":
-            return web.Response(text="<html>502 Bad Gateway</html>", status=502, content_type="text/html")
+        said = f"injected; by the way, your header is {request.headers.get('Authorization')}"
+        status, _, wait = fault.partition(" ")
+        if status.isdigit():
+            waits = {"slow": {"Retry-After": "0.05"}, "in ms": {"retry-after-ms": "20"}}.get(wait, {})
+            return web.json_response({"error": {"message": said}}, status=int(status), headers=waits)
         if fault == "hang":
             await asyncio.sleep(3600)
         if fault in ("reset", "cut"):
             return await self._break(request, fault)
         whole = completion(body, answer_of(body))
-        if fault == "broken json":
-            return web.Response(body=json.dumps(whole).encode()[:-20], content_type="application/json")
-        if fault == "error in 200":
-            return web.json_response({"error": {"code": 502, "message": "upstream"}})
-        if fault == "null finish":
-            return web.json_response(completion(body, answer_of(body), finish=None))
-        return web.json_response(whole | {"choices": []})
+        replies = {
+            "html": lambda: web.Response(text="<html>Bad Gateway</html>", status=502, content_type="text/html"),
+            "broken json": lambda: web.Response(body=json.dumps(whole)[:-20], content_type="application/json"),
+            "error in 200": lambda: web.json_response({"error": {"code": 502, "message": said}}),
+            "null finish": lambda: web.json_response(completion(body, answer_of(body), finish=None)),
+            "no choices": lambda: web.json_response(whole | {"choices": []}),
+        }
+        return replies[fault]()
 
     async def _break(self, request, fault):
         if fault == "cut":

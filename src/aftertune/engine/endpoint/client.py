@@ -18,7 +18,7 @@ from aftertune.engine.endpoint.reply import read_reply
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Outlet
 from aftertune.engine.endpoint.waiting import asked_to_wait, backoff, until_reset
-from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.errors import AftertuneError, EngineError, ModelError, Stopped
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -71,6 +71,8 @@ class Client:
         self._last_answer = 0.0
         self._refused = 0
         self._unreached = 0
+        self._over = False
+        """A call met what ends them all; known before the place that it leaves is taken by the next."""
 
     async def answer_all(self, jobs: Iterable[GenerateJob], outlet: Outlet[tuple[Key, Answer]]) -> None:
         """Ask everything and put each answer out when it is there.
@@ -112,7 +114,7 @@ class Client:
             except Stopped as error:
                 calls.end(error)
                 break
-            if calls.ended:
+            if calls.ended or self._over:
                 self._spending.withdraw(most)
                 self._gate.failed(overload=False)
                 break
@@ -165,18 +167,27 @@ class Client:
     async def _send(self, data: bytes, most: float) -> tuple[Response | Failure, float]:
         """Make an admitted call once; return what came of it and the seconds that the server asks to wait."""
         result: Response | Failure | None = None
+        wait = 0.0
         try:
             result, headers = await self._post(data)
+            wait = self._asked_to_wait(result, headers)
+        except AftertuneError:
+            self._over = True
+            raise
         finally:
             self._spending.settle(self._address.name, most, self._price, result)
             if isinstance(result, Response):
                 self._gate.answered()
             else:
                 self._gate.failed(overload=result is not None and result.overload)
-        failed = isinstance(result, Failure)
-        wait = asked_to_wait(headers) if failed else 0.0
-        self._gate.close_for(min(max(wait, until_reset(headers)), self._patience.retry))
         return result, wait
+
+    def _asked_to_wait(self, result: Response | Failure, headers: Mapping[str, str]) -> float:
+        """Hold back every call for as long as the server asks, if that is not too long, and return how long that is."""
+        wait = asked_to_wait(headers) if isinstance(result, Failure) else 0.0
+        if wait <= self._patience.retry:
+            self._gate.close_for(max(wait, min(until_reset(headers), self._patience.retry)))
+        return wait
 
     async def _post(self, data: bytes) -> tuple[Response | Failure, Mapping[str, str]]:
         import aiohttp

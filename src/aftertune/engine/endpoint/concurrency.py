@@ -19,13 +19,16 @@ _HELD_ROUNDS = 8
 class Gate:
     """Lets as many calls pass as the server bears; used from one event loop.
 
+    The first call goes alone: a wrong key or model is found out with one call, not with a volley.
+
     Attributes:
         limit: calls that may be open now.
     """
 
     def __init__(self, most: int = MOST) -> None:
-        self.limit = min(START, most)
+        self.limit = 1
         self._most = most
+        self._known = False
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed_until = 0.0
@@ -50,7 +53,10 @@ class Gate:
     def answered(self) -> None:
         """Give a place back after a good answer, and learn from the rate of answers."""
         self._round += 1
-        if self._round >= self.limit:
+        if not self._known:
+            self._known, self.limit = True, min(START, self._most)
+            self._begin_round()
+        elif self._round >= self.limit:
             self._end_round()
         self._free()
 
