@@ -49,7 +49,8 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "labels": "aftertune.judge.scores:label_accuracy",
         "parses": "aftertune.judge.scores:parse_rate",
     },
-    "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS},
+    "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS}
+    | {"multitask-v1": "aftertune.prompts.bundled.multitask:multitask_v1"},
 }
 
 
