@@ -8,6 +8,7 @@ Key = bytes
 """Sixteen bytes; the primary key of calls in the store."""
 
 KEY_BYTES = 16
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def content_key(*parts: object) -> Key:
@@ -16,8 +17,7 @@ def content_key(*parts: object) -> Key:
     Raises:
         TypeError: a part is not JSON-able (a key must never depend on ``repr``).
     """
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
+    return hashlib.blake2b(_encode(parts).encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 def short_id(prefix: str, *parts: object) -> str:

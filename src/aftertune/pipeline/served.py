@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aftertune.core.recipe import StudyModel
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
 from aftertune.pipeline.run_folder import Run
+from aftertune.store import answer_details
 
 Values = Mapping[str, Counter[object]]
 """What the answers of a model say of their origin: field of `Response.detail` -> value -> answers."""
@@ -50,10 +51,10 @@ def warnings(models: Sequence[EndpointModel]) -> Iterator[str]:
 
 def _origins(run: Run, served: set[str]) -> Iterator[str]:
     found: dict[str, dict[str, Counter[object]]] = {name: {} for name in served}
-    for answered in run.store.responses(run.study.name):
-        if answered.model in served and answered.response is not None:
-            for field, value in answered.response.detail.items():
-                found[answered.model].setdefault(field, Counter())[value] += 1
+    for model, detail, answers in answer_details(run.store.path, run.study.name):
+        if model in served:
+            for field, value in detail.items():
+                found[model].setdefault(field, Counter())[value] += answers
     for name in sorted(served):
         yield from _of_model(name, found[name])
 

@@ -1,6 +1,7 @@
 """The only SQL: every call, its answer, and what was read in it, in one SQLite file keyed by content."""
 
 from aftertune.store.answered import Answered, Seen
+from aftertune.store.details import Details, answer_details
 from aftertune.store.jobs import PlannedJob, decoding_name, decoding_setting
 from aftertune.store.readings import Reading, Unread
 from aftertune.store.store import Store
@@ -10,11 +11,13 @@ __all__ = [
     "Answered",
     "Backlog",
     "Counts",
+    "Details",
     "PlannedJob",
     "Reading",
     "Seen",
     "Store",
     "Unread",
+    "answer_details",
     "decoding_name",
     "decoding_setting",
 ]

@@ -9,6 +9,7 @@ from aftertune.core.records import Decoding, Message
 from aftertune.engine.endpoint.providers import Address
 from aftertune.errors import ModelError
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _SEEDS = 1 << 31
 """Servers keep a seed as a signed 32-bit number, or a longer one."""
 
@@ -54,7 +55,7 @@ def request_seed(seed: int, sample: int) -> int:
 
 def encoded(fields: dict[str, Any]) -> bytes:
     """Return the bytes of a body; half a surrogate pair, which is no text, travels as its escape."""
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _encode(fields).encode()
 
 
 def most_prompt_tokens(fields: dict[str, Any]) -> int:

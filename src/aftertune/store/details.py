@@ -1,0 +1,41 @@
+"""What the answers of a study say beside their text, each combination once: few rows, however many answers there are."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aftertune.store.calls import decoded
+from aftertune.store.jobs import study_id
+from aftertune.store.schema import connect, explained
+
+
+class Details(NamedTuple):
+    """Answers of one model that say the same of themselves."""
+
+    model: str
+    detail: Mapping[str, Any]
+    """`core.records.Response.detail`."""
+    answers: int
+
+
+def answer_details(path: Path, study: str) -> list[Details]:
+    """Count the answers of a study by model and detail; answers without detail are left out.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    try:
+        with closing(connect(path, write=False)) as connection:
+            rows = connection.execute(
+                "SELECT word.text, found.detail, found.answers FROM ("
+                "SELECT job.model, text.detail, count(*) AS answers FROM job JOIN text ON text.call = job.call "
+                "WHERE job.study = ? AND text.detail IS NOT NULL GROUP BY job.model, text.detail"
+                ") AS found JOIN word ON word.id = found.model ORDER BY word.text, found.detail",
+                (study_id(connection, study),),
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+    return [Details(decoded(model), json.loads(detail), count) for model, detail, count in rows]
