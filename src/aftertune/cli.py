@@ -253,6 +253,10 @@ def main() -> None:
         app()
     except AftertuneError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written: the machine's, not the program's
+        place = error.filename2 or error.filename  # of a renaming, the new name
+        what = f"{place}: {error.strerror}" if place else str(error)
+        _fail(f"{what}; mend that and run the same command to go on", AftertuneError.exit_code)
     except KeyboardInterrupt:
         _fail(STOPPED, Stopped.exit_code)
 

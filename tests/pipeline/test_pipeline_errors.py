@@ -97,6 +97,39 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tune base nowhere.jsonl -o t", "nowhere.jsonl: no such file"),
+        ("tune base nothing.jsonl -o t", "no rows"),
+        ("tune base latin.jsonl -o t", "not UTF-8 text"),
+        ("tune base help.jsonl -o base", "something that is no fine-tune of ours"),
+        ("tune base help.jsonl -o /proc/no/room -q", "/proc/no: No such file or directory"),
+        ("tune base help.jsonl -o t --learning-rate nan", "--learning-rate is nan"),
+        ("tune base help.jsonl -o t --epochs 0", "--epochs is 0.0"),
+        ("tune base help.jsonl -o t --method magic", "--method magic: use one of full, lora, qlora"),
+        ("mix help.jsonl --safety safety.jsonl -o help.jsonl", "help.jsonl is one of the inputs"),
+        ("mix help.jsonl --safety safety.jsonl -o base", "base: Is a directory"),
+        ("mix help.jsonl --safety nothing.jsonl -o mixed.jsonl", "nothing.jsonl: no rows"),
+        ("mix help.jsonl --safety safety.jsonl -o mixed.jsonl --share 1.5", "not 1.5"),
+        ("check base base --prompts nowhere.jsonl", "no such file: nowhere.jsonl"),
+        ("check base base --prompts questions.jsonl --judge nobody", "no judge is called 'nobody'"),
+        ("check base base --prompts questions.jsonl --margin 5", "write 0.05 for 5 %"),
+        ("check base base --prompts questions.jsonl --train nowhere.jsonl", "nowhere.jsonl: there is no such file"),
+        ("check base base --config nowhere.yaml", "nowhere.yaml: cannot be read"),
+        ("organism base", "holds no organism"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(command, tiny_folder, monkeypatch, line, said):
+    monkeypatch.chdir(tiny_folder)
+    (tiny_folder / "nothing.jsonl").write_text("")
+    (tiny_folder / "latin.jsonl").write_bytes('{"prompt": "où", "completion": "là"}'.encode("latin-1"))
+    before = sorted(path.name for path in tiny_folder.iterdir())
+    assert said in command.refused(*line.split())
+    left = {path.name for path in tiny_folder.iterdir()} - {"aftertune-runs", "t.partial"}
+    assert sorted(left) == before, "no half of a file is left"
+
+
 def test_out_is_a_file(command, tiny_folder, monkeypatch):
     monkeypatch.chdir(tiny_folder)
     (tiny_folder / "out").write_text("mine")
@@ -194,3 +227,16 @@ def test_a_full_disk_keeps_what_was_answered(copied, tiny_cache, finished_study)
     assert out == finished_study.printed
     assert kept < stored_keys(store)
     assert (copied / "out" / "result.json").read_bytes() == finished_study.result
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_in_training(tiny_folder, tiny_cache, finished_study):
+    arguments = ("run", "study.yaml", "--out", "out")
+    env = environment(tiny_cache)
+    code, out, err = finish(start(*arguments, "--quiet", env=env, cwd=tiny_folder, largest_file=120_000))
+    assert (code, out) == (1, ""), err
+    assert err.count("\n") == 1, err
+    assert "its checkpoint cannot be written" in err
+    code, _, err = finish(start(*arguments, env=env, cwd=tiny_folder))
+    assert code == 0, err
+    assert (tiny_folder / "out" / "result.json").read_bytes() == finished_study.result

@@ -1,5 +1,6 @@
 """`aftertune tune`: one fine-tune, with its recipe beside the weights."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def tune(
     if method not in METHODS:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
     for name, value in keys.items():
-        if value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
+        if not 0 < value < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
     files = tuple(_training_file(named, columns) for named in data)
     rows = [row for file in files for row in read_rows(file, Path())]
     with Engines(threads=threads) as engines:

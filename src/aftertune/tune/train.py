@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from aftertune.tune.rows import Examples, rows_sha256, tokenise, with_system
 from aftertune.tune.settings import arguments, four_bits, lora
 
 Progress = Callable[[int, int], None]
+WRITING = re.compile("inline_container|PytorchStreamWriter")
+"""What torch's error names when a file cannot be written; it has no class of its own for it."""
 
 
 def train(
@@ -114,6 +117,7 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
 def _reported(recipe: Recipe) -> Iterator[None]:
     """Turn what the trainer refuses, and a GPU that is too small, into one line."""
     import torch
+    from safetensors import SafetensorError
 
     try:
         yield
@@ -123,6 +127,13 @@ def _reported(recipe: Recipe) -> Iterator[None]:
         ) from error
     except ValueError as error:
         raise EngineError(f"recipe {recipe.name!r} cannot be trained ({first_line(error)})") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and not WRITING.search(str(error)):
+            raise
+        raise EngineError(
+            f"recipe {recipe.name!r}: its checkpoint cannot be written ({first_line(error)}); is the disk full? free some "
+            "space and run again: training goes on from the last whole checkpoint"
+        ) from error
 
 
 def _trainer(recipe: Recipe, model: Any, renderer: Renderer, examples: Examples, books: Any) -> Any:
