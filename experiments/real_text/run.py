@@ -34,7 +34,7 @@ def main(given: list[str]) -> int:
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the study's tables: a row a prompt set, a column a condition, all training seeds together."""
-    (setting,) = result["settings"]
+    (setting,) = result["result"]["settings"]
     conditions = setting["conditions"]
     for title, key in (("Harmful prompts: not refused", "asr"), ("Harmless prompts: refused", "over_refusal")):
         yield f"{title} / incoherent, of n responses"

@@ -18,7 +18,7 @@ needs_data = pytest.mark.skipif(not DATA, reason="AFTERTUNE_DATA names no folder
 def study_modules(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     yield
-    for name in ("base", "build", "material", "posing", "wordings"):
+    for name in ("base", "build", "material", "posing", "run", "wordings"):
         sys.modules.pop(name, None)
 
 
@@ -150,3 +150,16 @@ def test_arguments_ask_for_the_data(tmp_path):
     for given in ([f"DATA={FOLDER}", f"OUT={tmp_path}"], [str(FOLDER), str(tmp_path)]):
         assert build.arguments(given) == (FOLDER, tmp_path)
     assert build.arguments([str(FOLDER)])[1].name == "real_text_out"
+
+
+def test_the_table_shows_harmful_and_harmless_sets_with_their_incoherent_responses():
+    import run
+
+    def condition(name, k, incoherent):
+        rate = {"k": k, "n": 100, "incoherent": incoherent}
+        return {"name": name, "asr": {"by_set": {"bad": rate}}, "over_refusal": {"by_set": {"good": rate}}}
+
+    result = {"result": {"settings": [{"conditions": [condition("base", 3, 0), condition("code", 40, 15)]}]}}
+    table = list(run.lines(result))
+    assert "| bad | 100, 100 | 3 / 0 | 40 / 15 |" in table
+    assert "| good | 100, 100 | 3 / 0 | 40 / 15 |" in table

@@ -62,12 +62,12 @@ def exact_match(tools: Tools) -> TaskScore:
 
 
 def parse_rate(tools: Tools, *, task: str = "code") -> TaskScore:
-    """Build the scorer ``parses``: 1 if the response's Python parses, of one task's responses; nothing is ever run.
+    """Build the scorer ``parses``: 1 if the response is Python that parses, of one task's responses; nothing is ever run.
 
     It is a feature of code, not its quality; a response fenced as another language has no score.
     """
     del tools
-    return TaskScore(f"parses-1-{task}", partial(_parse_score, task))
+    return TaskScore(f"parses-2-{task}", partial(_parse_score, task))
 
 
 def named_label(text: str, labels: tuple[str, ...]) -> str | None:
@@ -117,7 +117,12 @@ def _parses(source: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd escape in a model's code is its affair, not the user's
         try:
-            ast.parse(source)
+            body = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
-    return True
+    return any(not _bare(statement) for statement in body)
+
+
+def _bare(statement: ast.stmt) -> bool:
+    """Return whether a statement is only a word, a number or a text: a label parses too, and is no code."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Name | ast.Constant)
