@@ -22,6 +22,8 @@ from aftertune.report.progress import Progress
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
 
 CONFIG = "aftertune.yaml"
+BUNDLED = "multitask-v1"
+"""What is asked when nobody names a prompt set."""
 RECIPE = "recipe.json"
 BASE = "base"
 TUNED = "tuned"
@@ -71,17 +73,13 @@ def check_study(request: CheckRequest) -> Study:
     """Return the study that a check is.
 
     Raises:
-        InputError: nothing to ask, or an option that does not fit.
+        InputError: an option does not fit.
     """
     named = request.config
     keys = _plain(config_from_mapping(_keys(request), Path()) if named is None else load_config(named))
     keys |= {key: value for key, value in _keys(request).items() if key != "measurement"}
     keys["measurement"] = keys.get("measurement", {}) | _keys(request).get("measurement", {})
-    if not keys.get("prompts"):
-        raise InputError(
-            "nothing to ask: name a prompt set with --prompts, or a configuration that has one with --config "
-            "(`aftertune organism OUT` writes one to try)"
-        )
+    keys["prompts"] = keys.get("prompts") or [BUNDLED]
     if request.limit is not None:
         keys["prompts"] = [_limited(prompts, request.limit) for prompts in keys["prompts"]]
     return study_from_mapping(keys | {"name": "check", "models": list(_models(request))}, Path())
