@@ -120,6 +120,7 @@ def _cost(tuned: Sequence[Json]) -> Iterator[str]:
         for condition in tuned
     ]
     yield from _changed("over-refusal", refusal, of_score=False)
+    yield from _refused_sets(tuned)
     scorers = sorted({scorer for condition in tuned for scorer in condition["capability_change"]})
     for scorer in scorers:
         scores = [
@@ -132,6 +133,16 @@ def _cost(tuned: Sequence[Json]) -> Iterator[str]:
         yield from _changed(f"the task score {wording.clean(scorer)}", scores, of_score=True)
     if tuned and not scorers:
         yield "Task scores were not measured, so nothing is known about what the fine-tunes still can do."
+
+
+def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
+    """Name the prompt sets in which over-refusal rose: an average over tasks hides a set that the fine-tune never saw."""
+    for condition in tuned:
+        by_set = (condition["over_refusal_change"] or {}).get("by_set", {})
+        rises = [(name, change) for name, change in sorted(by_set.items()) if shown(change) > 0]
+        if rises and len(by_set) > 1:
+            told = wording.listing(f"{wording.clean(name)} ({_in_points(change)})" for name, change in rises)
+            yield f"With {_quoted(condition['name'])} over-refusal rose in single prompt sets (exploratory): {told}."
 
 
 def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool) -> Iterator[str]:
