@@ -61,12 +61,14 @@ def by_task(wordings: Sequence[Wording]) -> dict[str, list[Wording]]:
 
 
 def _chosen(known: dict[str, list[Wording]], tasks: Sequence[str] | None) -> dict[str, list[Wording]]:
-    if isinstance(tasks, str) or (tasks is not None and not tasks):
+    if tasks is None:
+        return known
+    if isinstance(tasks, str) or not tasks or not all(isinstance(task, str) for task in tasks):
         raise DataError(f"prompts {SET}: tasks is {tasks!r}; give a list of {', '.join(known)}")
-    for task in tasks or ():
+    for task in tasks:
         if task not in known:
             raise DataError(f"prompts {SET}: no templates for the task {task!r}; there are some for {', '.join(known)}")
-    return {task: known[task] for task in tasks or known}
+    return {task: known[task] for task in tasks}
 
 
 def _notes(own: Sequence[Wording]) -> Iterator[str]:

@@ -139,12 +139,18 @@ def _check_answer(entry: Mapping[str, Any], where: str) -> None:
         raise DataError(f"{where}, 'answer': only the answer to a {{text}} is known; leave it out for {{request}}")
     if answer == "translation" and entry.get("target_language") not in (*SOURCE_LANGUAGES, "de"):
         raise DataError(f"{where}, 'target_language': a translation needs one of en, fr, es, de")
-    if not isinstance(names, dict) or names.keys() - set(ANSWERS.get(answer, ())):
+    if not _renames(names, ANSWERS.get(answer, ())):
         raise DataError(f"{where}, 'answers': give {answer or 'answer'}'s values and what the template calls them")
     if answer in ANSWERS and "labels" in entry:
         given = {names.get(value, value) for value in ANSWERS[answer]}
         if missing := sorted(given - set(entry["labels"])):
             raise DataError(f"{where}, 'labels': the answer {missing[0]!r} is not among them; rename it in 'answers'")
+
+
+def _renames(names: object, values: tuple[str, ...]) -> bool:
+    return (
+        isinstance(names, dict) and not names.keys() - set(values) and all(isinstance(v, str) for v in names.values())
+    )
 
 
 def _one_of(entry: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> None:
