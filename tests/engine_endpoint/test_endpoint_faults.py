@@ -111,6 +111,12 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
         (lambda body, _: web.json_response(completion(body, 7)), "broken_reply"),
         (error(413), "too_long"),
         (error(400, code="context_length_exceeded"), "too_long"),
+        (
+            lambda *_: web.json_response(
+                {"object": "error", "message": "This model's maximum context length is 64 tokens.", "code": 400}, status=400
+            ),
+            "too_long",
+        ),
     ],
 )
 def test_one_hopeless_prompt_is_an_attempt_with_its_reason_and_the_others_are_answered(reply, reason):

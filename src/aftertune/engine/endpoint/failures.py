@@ -73,7 +73,7 @@ def of_status(address: Address, status: int, reply: object, text: str) -> Respon
     if status in _RETRIED or status >= 500:
         reason = {408: "timeout", 429: "rate_limit"}.get(status, "server_error")
         return Failure(reason=reason, detail=f"{status}: {said}", overload=status in (408, 429, 503, 529))
-    too_long = status == 413 or bool(codes & _TOO_LONG)
+    too_long = status == 413 or bool(codes & _TOO_LONG) or "maximum context length" in said  # vLLM gives no code
     return Failure(reason="too_long" if too_long else "bad_request", detail=f"{status}: {said}", retried=False)
 
 
