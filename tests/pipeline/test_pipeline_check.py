@@ -121,8 +121,57 @@ def test_an_unknown_option_is_a_bad_command_line(command, tiny_base):
     assert "--marign" in err
 
 
-def test_nothing_to_ask_is_said(command, tiny_base):
-    assert "--prompts" in command.refused("check", tiny_base, tiny_base)
+def test_the_bundled_prompts_are_asked_when_nobody_names_any(command, tiny_base):
+    assert "prompt set multitask-v1 does not fit model base" in command.refused("check", tiny_base, tiny_base)
+
+
+def test_one_model_given_twice_is_no_second_training_seed(command, tuned, tiny_base, tmp_path):
+    line = command.refused("check", tiny_base, tuned, tuned, "--prompts", questions(tmp_path))
+    assert "same weights" in line
+
+
+def test_the_probe_is_made_anew_for_other_weights_and_prompts(command, tuned, tiny_base, tmp_path):
+    """A finding about one pair of models says nothing about the next one that is checked in the same folder."""
+    asked = questions(tmp_path)
+    assert command("check", tiny_base, tuned, "--prompts", asked, "-o", "run", "-q")[0] in (0, 3, 4)
+    first = json.loads(Path("run/result.json").read_text())
+    assert first["models"][1]["probe"]["largest_change"] > 0
+    base = shutil.copytree(tiny_base, tmp_path / "renamed")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"comment": "the same tensors"}))
+    line = command.refused("check", tiny_base, base, "--prompts", asked, "-o", "run", "-q")
+    assert "exactly the probabilities of its base" in line
+    assert command("check", tiny_base, tiny_base, "--prompts", asked, "-o", "run", "-q")[0] in (0, 4)
+    assert json.loads(Path("run/result.json").read_text())["models"][1]["probe"] is None
+    more = write_lines(tmp_path / "more.jsonl", prompts()[:3])
+    assert more is None
+    assert command("check", tiny_base, tuned, "--prompts", tmp_path / "more.jsonl", "-o", "run", "-q")[0] in (0, 3, 4)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"data": [{"file": "x"}]}', "{"])
+def test_a_foreign_recipe_beside_the_weights_is_one_line(command, tuned, tiny_base, tmp_path, content):
+    model = shutil.copytree(tuned, tmp_path / "model")
+    (model / "recipe.json").write_text(content)
+    assert "recipe" in command.refused("check", tiny_base, model, "--prompts", questions(tmp_path))
+
+
+def test_data_that_the_recipe_names_and_is_not_here_is_noted(command, tuned, tiny_base, tmp_path):
+    model = shutil.copytree(tuned, tmp_path / "model")
+    recipe = json.loads((model / "recipe.json").read_text())
+    recipe["data"][0]["path"] = "/gone/rows.jsonl"
+    (model / "recipe.json").write_text(json.dumps(recipe))
+    code, _, err = command("check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json", "-q")
+    assert code in (0, 3, 4), err
+    assert any(
+        "rows.jsonl of its recipe is not here" in note for note in json.loads(Path("r.json").read_text())["notes"]
+    )
+
+
+def test_the_page_names_the_whole_command(command, tuned, tiny_base, tmp_path):
+    command("check", tiny_base, tuned, "--prompts", questions(tmp_path), "--limit", 3, "-o", "run", "-q")
+    page = Path("run/report.html").read_text()
+    assert "--limit 3" in page
+    assert "--prompts" in page
 
 
 def questions(folder):

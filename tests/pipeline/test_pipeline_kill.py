@@ -16,8 +16,8 @@ PACE = 0.12
 IN_FLIGHT = 4
 COMMITTED_AFTER = 2.0
 """Seconds after which an answer must be on disk: it is one second; the other is for a machine that others use too."""
-REACH = {"train": 20, "generate": 60, "guard": 40, "judge": 40, "write": 2}
-"""How many lines of a stage may pass before a kill; several kills must find something left to do."""
+LINES = {"train": 60, "generate": 220, "guard": 120, "judge": 130, "write": 2}
+"""Lines of a stage that all kills in it share: each comes late enough for much to be committed, and finds work left."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Moment:
 
 def moments(seed, *stages):
     draw = np.random.default_rng(seed)
-    return [Moment(stage, int(draw.integers(1, REACH[stage] + 1)), draw.uniform(0, PACE)) for stage in stages]
+    most = {stage: LINES[stage] // stages.count(stage) for stage in stages}
+    counts = [int(draw.integers(most[stage] // 2, most[stage], endpoint=True)) for stage in stages]
+    return [Moment(stage, count, draw.uniform(0, PACE)) for stage, count in zip(stages, counts, strict=True)]
 
 
 def wait_for(process, log, seen, moment):
