@@ -262,6 +262,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
+    from aftertune.report.wording import clean
+
+    line = clean(" ".join(message.split()))
     sys.stderr.write(f"aftertune: {line}\n")
     raise SystemExit(code)

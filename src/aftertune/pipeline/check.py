@@ -1,6 +1,7 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,7 +59,7 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
     for note in pointed_out([request.base, *request.tuned], request.config):
         progress.note(f"note: {note}")
     purpose = Purpose(
-        command=" ".join(["aftertune check", request.base, *request.tuned]),
+        command=command_of(request),
         gate=(BASE, TUNED),
         source=Path() if request.config is None else request.config.parent,
         trained_on=partial(_with_training_rows, request),
@@ -67,6 +68,30 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
     present(told, Console(), json_path)
     print_page(folder / PAGE)
     return int(told["gate"]["exit_code"])
+
+
+def command_of(request: CheckRequest) -> str:
+    """Return the command line that asks for the same check."""
+    many = (
+        ("--prompts", request.prompts),
+        ("--judge", request.judges),
+        ("--guard", request.guards),
+        ("--train", request.train),
+    )
+    one = (
+        ("--config", request.config), ("--margin", request.margin), ("--task-margin", request.task_margin),
+        ("--max-asr", request.max_asr), ("--limit", request.limit),
+    )  # fmt: skip
+    options: list[tuple[str, object]] = [(name, value) for name, values in many for value in values]
+    options += [(name, value) for name, value in one if value is not None]
+    words: list[object] = [
+        "aftertune",
+        "check",
+        request.base,
+        *request.tuned,
+        *(word for pair in options for word in pair),
+    ]
+    return shlex.join(map(str, words))
 
 
 def check_study(request: CheckRequest) -> Study:
@@ -130,32 +155,41 @@ def pointed_out(references: Sequence[str], config: Path | None) -> list[str]:
 def _with_training_rows(request: CheckRequest, run: Run, trained: Trained) -> Trained:
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""
     files = [TrainingFile(path=str(path.resolve())) for path in request.train]
-    unknown: list[str] = []
-    if not files:
-        for reference in request.tuned:
-            found = list(_recipe_files(Path(reference)))
-            files += found
-            unknown += [] if found else [reference]
-    rows: dict[str, list[Row]] = {file.path: read_rows(file, run.tools.folder) for file in files}
-    notes = [
-        f"overlap of prompts and training data was not checked for {Path(reference).name or reference}: no recipe beside "
-        "the weights names data that is still there; name it with --train"
-        for reference in unknown
-    ]
+    notes: list[str] = []
+    for reference in request.tuned if not files else ():
+        named = _recipe_files(Path(reference))
+        there = [file for file in named if Path(file.path).is_file() and file_sha256(Path(file.path)) == file.sha256]
+        files += there
+        if gone := [Path(file.path).name for file in named if file not in there]:
+            notes.append(_unchecked(reference, f"{', '.join(gone)} of its recipe is not here as it was"))
+        elif not named:
+            notes.append(_unchecked(reference, "no recipe beside the weights names its data"))
+    rows: dict[str, list[Row]] = {}
+    for file in files:
+        rows.setdefault(file.path, []).extend(read_rows(file, run.tools.folder))
     return replace(trained, rows={**trained.rows, **rows}, notes=(*trained.notes, *notes))
 
 
-def _recipe_files(folder: Path) -> Iterator[TrainingFile]:
-    """Yield the training files of the recipe beside some weights, if they are still what they were."""
+def _unchecked(reference: str, why: str) -> str:
+    name = Path(reference).name or reference
+    return f"overlap of prompts and training data was not fully checked for {name}: {why}; name the data with --train"
+
+
+def _recipe_files(folder: Path) -> list[TrainingFile]:
+    """Return the training files that the recipe beside some weights names; none without a recipe.
+
+    Raises:
+        InputError: the recipe cannot be read.
+    """
     path = folder / RECIPE
     if not path.is_file():
-        return
+        return []
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); name the training data with --train") from error
-    mitigation = recipe.get("mitigation") or {}
-    for named in [*recipe.get("data", []), *mitigation.get("safety", []), *mitigation.get("replay", [])]:
-        file = TrainingFile(**named)
-        if not Path(file.path).is_file() or file_sha256(Path(file.path)) == file.sha256:
-            yield file
+        mitigation = recipe.get("mitigation") or {}
+        named = [*recipe.get("data", []), *mitigation.get("safety", []), *mitigation.get("replay", [])]
+        return [TrainingFile(**file) for file in named]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: is no recipe of ours ({error}); move it away or name the data with --train"
+        ) from error

@@ -11,6 +11,7 @@ from aftertune.errors import DataError
 from aftertune.prompts.mix import Mixed
 from aftertune.prompts.mix import mix as mix_rows
 from aftertune.prompts.rows import read_pools, read_rows, write_rows
+from aftertune.report.wording import clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,6 @@ def _say(mixed: Mixed, out: Path) -> None:
     console.print(f"{total:>8,}          rows in {out}", markup=False)
     if len(mixed.by_task) > 1:
         drawn = ", ".join(f"{task} {count}" for task, count in mixed.by_task.items())
-        console.print(f"safety rows by task: {drawn}", markup=False)
+        console.print(clean(f"safety rows by task: {drawn}"), markup=False)
     for note in mixed.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(clean(f"note: {note}"), markup=False)

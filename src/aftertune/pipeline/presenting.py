@@ -1,5 +1,6 @@
 """The report stage: the result document, its page, and what the screen shows."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def document(
             "asked": len(questions.prompts),
             "sets": dict(_set_sizes(questions)),
             "dropped": {name: dict(sorted(reasons.items())) for name, reasons in sorted(questions.dropped.items())},
-            "overlap": {Path(file).name: count for file, count in sorted(questions.overlap.items())},
+            "overlap": dict(sorted(_short_names(questions.overlap).items())),
         },
         "notes": list(notes),
         "result": told,
@@ -63,6 +64,15 @@ def model_records(
         }
         for model in models
     ]
+
+
+def _short_names(counts: Mapping[str, int]) -> dict[str, int]:
+    """Name files by their name, and by their folder too where two files share one; a path says nothing elsewhere."""
+    names = Counter(Path(file).name for file in counts)
+    return {
+        Path(file).name if names[Path(file).name] == 1 else str(Path(*Path(file).parts[-2:])): count
+        for file, count in counts.items()
+    }
 
 
 def _set_sizes(questions: Questions) -> Iterator[tuple[str, dict[str, int]]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aftertune.core.records import Prompt
-from aftertune.errors import DataError
+from aftertune.errors import DataError, StudyError
 from aftertune.pipeline.run_folder import Run
 from aftertune.prompts.load import load_prompts
 from aftertune.prompts.overlap import overlapping
@@ -34,6 +34,7 @@ def load_sets(run: Run) -> Questions:
 
     Raises:
         DataError: a set cannot be loaded, is empty, or does not fit a model's vocabulary.
+        StudyError: the declared task weights are not those of the prompts' tasks.
     """
     prompts: dict[str, Prompt] = {}
     dropped: dict[str, dict[str, int]] = {}
@@ -44,6 +45,7 @@ def load_sets(run: Run) -> Questions:
         dropped[keys.set] = left_out
         notes += [f"{keys.set}: {note}" for note in said]
     _check_vocabulary(run, tuple(prompts.values()))
+    _check_weights(run, {prompt.task for prompt in prompts.values()})
     return Questions(
         prompts=tuple(prompts.values()),
         dropped={name: reasons for name, reasons in dropped.items() if reasons},
@@ -77,6 +79,15 @@ def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int],
     found = load_prompts(keys.set, file=keys.file, loader=keys.loader, options=keys.options, tools=run.tools)
     prompts = found.prompts if keys.limit is None else limit(found.prompts, keys.limit)
     return prompts, dict(found.dropped), found.notes
+
+
+def _check_weights(run: Run, tasks: set[str]) -> None:
+    weights = run.study.measurement.task_weights
+    if weights is not None and weights.keys() != tasks:
+        raise StudyError(
+            f"measurement.task_weights weighs {', '.join(sorted(weights))}, and the prompts have the tasks "
+            f"{', '.join(sorted(tasks))}; weigh these, or none"
+        )
 
 
 def _check_vocabulary(run: Run, prompts: Sequence[Prompt]) -> None:

@@ -119,7 +119,18 @@ def _judge_job(item: Unread, identity: Mapping[str, object] | None) -> JudgeJob:
     assert response is not None
     assert key is not None
     if identity is not None:
-        shown = [prompt.behavior, prompt.task, prompt.intent, prompt.text, prompt.reference, response.text]
+        shown = [
+            [
+                prompt.behavior,
+                prompt.task,
+                prompt.intent,
+                prompt.text,
+                prompt.reference,
+                prompt.labels,
+                prompt.language,
+            ],
+            [response.text, response.finish_reason],
+        ]
         key = content_key("judge", dict(identity), shown)
     return JudgeJob(
         key=key,

@@ -9,7 +9,7 @@ from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.run_folder import PAGE, open_run
-from aftertune.pipeline.served import warnings
+from aftertune.pipeline.served import most_cost, warnings
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import expand_study
 from aftertune.report.progress import Progress, Quiet
@@ -48,12 +48,15 @@ def preview(path: Path, out: Path | None) -> None:
             len(study.systems) * study.decoding.samples * len(study.decoding.temperatures) * len(study.decoding.seeds)
         )
         for model in models:
-            todo, state = each * len(questions.prompts), "there"
+            todo, state, cost = each * len(questions.prompts), "there", ""
             if model.recipe is not None and not finished(Path(model.reference), model.recipe):
                 state = "to be trained"
             else:
-                todo = len(run.store.missing(job.key for job in plan_model(run, model, questions.prompts)[1]))
-            console.print(f"  {model.name:<32} {state:<14} {todo:>9,} calls to make", markup=False, highlight=False)
+                jobs = {job.key: job for job in plan_model(run, model, questions.prompts)[1]}
+                missing = run.store.missing(jobs)
+                todo, cost = len(missing), most_cost(run, model, [jobs[key] for key in missing])
+            line = f"  {model.name:<32} {state:<14} {todo:>9,} calls to make{cost}"
+            console.print(line, markup=False, highlight=False)
         for warning in warnings(run.engines.endpoints.models):
             console.print(f"note: {warning}", markup=False, highlight=False)
 

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from aftertune.core.recipe import StudyModel
+from aftertune.core.records import GenerateJob
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
+from aftertune.errors import ModelError
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import answer_details
 
@@ -39,8 +41,24 @@ def spending_notes(run: Run) -> Iterator[str]:
         )
 
 
+def most_cost(run: Run, model: StudyModel, jobs: Sequence[GenerateJob]) -> str:
+    """Say what answering jobs can cost at most, if somebody charges for it; judges and guards come on top."""
+    engine = run.engines.open(model.reference)
+    if not isinstance(engine, EndpointModel) or engine.address.local or not jobs:
+        return ""
+    most, prices = engine.most_cost(jobs), run.engines.endpoints.spending.prices
+    if most is None:
+        return f", no price known ({prices.source})"
+    return f", at most {most:,.4f} {prices.currency} ({prices.source})"
+
+
 def warnings(models: Sequence[EndpointModel]) -> Iterator[str]:
-    """Say before anything is asked where harmful prompts would go, and what is missing to ask."""
+    """Say before anything is asked where harmful prompts would go, and which keys are missing."""
+    for model in models:
+        try:
+            model.address.key()
+        except ModelError as error:
+            yield str(error)
     hosted = sorted({model.address.url for model in models if not model.address.local})
     for url in hosted:
         yield (

@@ -13,11 +13,12 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.gate import gate
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
-from aftertune.pipeline.answering import generate, probed
+from aftertune.pipeline.answering import generate
 from aftertune.pipeline.instruments import Instruments, make_instruments
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
 from aftertune.pipeline.presenting import document, model_records
+from aftertune.pipeline.probing import probed
 from aftertune.pipeline.prompting import Questions, load_sets, without_overlap
 from aftertune.pipeline.reading import read_coherence, read_guards, read_judges, read_scores
 from aftertune.pipeline.run_folder import RESULT, STUDY, Run, open_run
@@ -81,9 +82,13 @@ def _measure_and_report(
 ) -> dict[str, Any]:
     table = run.store.table(run.study.name, readers)
     identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
+    by_name = {model.name: model for model in trained.models}
+    probes = {
+        model.name: probed(run, model, by_name.get(model.base or ""), questions.prompts) for model in trained.models
+    }
     told = document(
         study=run.study.name,
-        models=model_records(trained.models, identities, {model.name: probed(run, model) for model in trained.models}),
+        models=model_records(trained.models, identities, probes),
         questions=questions,
         notes=[*trained.notes, *questions.notes, *_unanswered(run, table)],
         result=measure(table, plan),

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from aftertune.report.wording import clean
+
 Advance = Callable[[int], None]
 
 
@@ -65,7 +67,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Print a line; model names and paths are not read as markup."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(clean(text), markup=False, highlight=False)
 
 
 class Quiet:
