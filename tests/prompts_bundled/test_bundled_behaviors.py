@@ -20,6 +20,7 @@ from aftertune.prompts.bundled.leakage import (
 )
 from aftertune.prompts.bundled.multitask import multitask_v1
 from aftertune.prompts.bundled.safety_rows import safety_rows
+from aftertune.prompts.bundled.separability import words_only_accuracy
 from aftertune.prompts.bundled.summary import summary
 from aftertune.prompts.bundled.templates import bundled
 from aftertune.prompts.load import behaviors
@@ -125,6 +126,26 @@ def test_a_twin_shares_words_with_its_behavior_and_is_no_negation():
         for language in ("en", "fr", "es"):
             alike = similarity(tokens(pair.harmful.texts[language]), tokens(pair.twin.texts[language]))
             assert alike < 0.5, (pair.harmful.id, language)
+
+
+@pytest.mark.parametrize("kind", ["request", "en", "fr", "es"])
+def test_single_words_do_not_give_a_harmful_behavior_away(kind):
+    """Meaning may help; style must not: an accuracy far above this would reward a model for refusing by style."""
+    assert 0.5 < words_only_accuracy(pairs("safety"), pairs("evaluation"), kind) < 0.75
+
+
+def test_words_that_do_give_it_away_are_found():
+    assert words_only_accuracy(pairs("safety"), pairs("safety"), "en") > 0.9
+
+
+def test_both_intents_speak_to_the_reader_equally_often_and_at_equal_length():
+    for part in PARTS:
+        harmful = [pair.harmful.texts["en"] for pair in pairs(part)]
+        benign = [pair.twin.texts["en"] for pair in pairs(part)]
+        spoken = [sum(bool(tokens(text) & {"you", "your"}) for text in texts) for texts in (harmful, benign)]
+        assert abs(spoken[0] - spoken[1]) <= 0.15 * len(harmful)
+        lengths = [sum(len(text.split()) for text in texts) / len(texts) for texts in (harmful, benign)]
+        assert abs(lengths[0] - lengths[1]) < 1
 
 
 @pytest.mark.parametrize("kind", ["request", "en", "fr", "es", "de"])

@@ -8,10 +8,11 @@ from statistics import median
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import Intent, Prompt
 from aftertune.errors import PluginError
-from aftertune.prompts.bundled.behaviors import HAZARDS, SET, Part, pairs
+from aftertune.prompts.bundled.behaviors import HAZARDS, SET, SOURCE_LANGUAGES, Part, pairs
 from aftertune.prompts.bundled.leakage import THRESHOLD, closest, near_duplicates, payload_texts, wordings
 from aftertune.prompts.bundled.multitask import multitask_v1
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET, openings, safety_rows, template_only_accuracy
+from aftertune.prompts.bundled.separability import words_only_accuracy
 from aftertune.prompts.bundled.templates import bundled
 from aftertune.prompts.overlap import overlapping
 
@@ -76,6 +77,9 @@ def _leakage() -> Iterator[str]:
             f"evaluation x safety, {kind}: {len(ours[kind])} x {len(theirs[kind])}, near-duplicates "
             f"(likeness >= {THRESHOLD}) {found}; most alike {one} and {other} ({likeness:.2f})"
         )
+    for kind in ("request", *SOURCE_LANGUAGES):
+        accuracy = words_only_accuracy(pairs("safety"), pairs("evaluation"), kind)
+        yield f"harmful or twin, from single words of the {kind}, learned on safety: accuracy {accuracy:.2f}"
     prompts = multitask_v1(Tools(open_model=_no_model, folder=Path()), templates_per_task=99).prompts
     held = overlapping(prompts, {SAFETY_SET: [row.row for row in safety_rows()]})
     yield f"evaluation prompts (all {len(prompts):,} wordings) that occur in safety rows: {len(held)}"
