@@ -68,6 +68,7 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
         sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
     if len(result["judges"]) > 1:
         sheets.append(judge_sheet(result, setting))
+    sheets += [scores_by_set(setting, scorer) for scorer in names_in(each["capability"] for each in conditions)]
     return _filled(sheets)
 
 
@@ -129,9 +130,15 @@ def _headline_legend(result: Json, setting: Json) -> str:
     if tuned:
         bases = wording.listing(map(wording.clean, names_in([condition["base"]] for condition in tuned)))
         against = f"; change: points against {bases}{_adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
+    scorers = names_in(condition["capability"] for condition in setting["conditions"])
+    scored = (
+        f"; {wording.listing(map(wording.clean, scorers))}: mean over all benign prompts with a reference"
+        if scorers
+        else ""
+    )
     return (
         f"{rate_name(result)}: {harmful_word(result)} of all responses to harmful prompts{against}; "
-        "over-refusal: refused of all benign prompts; in brackets 95 % intervals, over prompts like these."
+        f"over-refusal: refused of all benign prompts{scored}; in brackets 95 % intervals, over prompts like these."
     )
 
 
@@ -149,6 +156,17 @@ def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str
         for condition in setting["conditions"]
     )
     return Sheet(title=title, headers=("condition", *map(wording.clean, names)), rows=rows)
+
+
+def scores_by_set(setting: Json, scorer: str) -> Sheet:
+    """Return one scorer's mean score by prompt set: a fine-tune's own task apart from what it was not trained for."""
+    found = [(c, c["capability"][scorer]["by_set"]) for c in setting["conditions"] if scorer in c["capability"]]
+    sets = names_in(by_set for _, by_set in found)
+    rows = tuple(
+        (name_cell(condition), *(score_cell(by_set.get(name)) for name in sets)) for condition, by_set in found
+    )
+    headers = ("condition", *map(wording.clean, sets)) if len(sets) > 1 else ("condition",)
+    return Sheet(title=f"{wording.clean(scorer)} by prompt set", headers=headers, rows=rows)
 
 
 def scores_by_task(result: Json, setting: Json, scorer: str) -> Sheet:
