@@ -113,7 +113,8 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
         (error(400, code="context_length_exceeded"), "too_long"),
         (
             lambda *_: web.json_response(
-                {"object": "error", "message": "This model's maximum context length is 64 tokens.", "code": 400}, status=400
+                {"object": "error", "message": "This model's maximum context length is 64 tokens.", "code": 400},
+                status=400,
             ),
             "too_long",
         ),

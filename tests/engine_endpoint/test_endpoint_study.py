@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,7 +138,9 @@ def test_a_dry_run_says_where_harmful_prompts_would_go_and_asks_nobody(tmp_path)
         local = aftertune(write_study(tmp_path / "t", server, 5), "--dry-run")
     assert (hosted.returncode, local.returncode) == (0, 0)
     assert "prompts go to https://api.openai.com/v1: harmful test prompts can get an account flagged" in hosted.stdout
-    assert "10 calls to make" in hosted.stdout
+    assert re.search(r"10 calls to make, at most 0\.00\d\d USD \(prices\.yaml, 20", hosted.stdout)
+    assert "set the environment variable OPENAI_API_KEY" in hosted.stdout
+    assert "USD" not in local.stdout
     assert "flagged" not in local.stdout
     assert not server.bodies
 

@@ -12,6 +12,8 @@ from collections import deque
 START, MOST = 16, 256
 _GAIN = 1.05
 """A round must be so much faster than the best one to count as faster."""
+_BURST_SECONDS = 0.1
+"""Refusals that come so close together speak of the same overload."""
 _HELD_ROUNDS = 8
 """Rounds without gain before more is tried again: servers grow and other users leave."""
 
@@ -31,7 +33,7 @@ class Gate:
         self._known = False
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._closed_until = 0.0
+        self._closed_until = self._next_cut = 0.0
         self._doubling = True
         self._best_rate, self._best_limit, self._held = 0.0, self.limit, 0
         self._begin_round()
@@ -63,6 +65,7 @@ class Gate:
     def failed(self, *, overload: bool) -> None:
         """Give a place back after a failure; one that speaks of overload halves the limit, once per burst."""
         if overload and time.monotonic() >= self._next_cut:
+            self._next_cut = time.monotonic() + _BURST_SECONDS
             self.limit = max(1, self.limit // 2)
             self._doubling = False
             self._best_rate, self._best_limit, self._held = 0.0, self.limit, 0
@@ -93,7 +96,6 @@ class Gate:
 
     def _begin_round(self) -> None:
         self._round, self._began = 0, time.monotonic()
-        self._next_cut = self._began + 0.1
 
     def _end_round(self) -> None:
         rate = self._round / max(time.monotonic() - self._began, 1e-9)

@@ -72,6 +72,18 @@ class EndpointModel:
         for key, answer in stream(self._endpoints.loop, work):
             yield key, self._told(answer)
 
+    def most_cost(self, jobs: Iterable[GenerateJob]) -> float | None:
+        """Return the most that jobs can cost, in the currency of the prices, each answered at once; None without a price.
+
+        Every byte of a prompt counts as a token, and every answer as long as it may be.
+        """
+        price = self._endpoints.spending.prices.of(self.address)
+        if price is None:
+            return None
+        asked = [request.body(self.address, job.messages, job.decoding, job.sample) for job in jobs]
+        limit = self.address.provider.limit_field
+        return sum(price.of(request.most_prompt_tokens(fields), fields[limit]) for fields in asked)
+
     def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
         """Return 0.0: a server does not tell its tokens."""
         return 0.0
