@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -102,3 +104,8 @@ def test_which_servers_belong_to_somebody_else(url, local):
 
 def test_own_servers_need_no_key():
     assert not SERVER.key_needed
+
+
+def test_aiohttp_loads_at_the_first_call_only():
+    code = "import sys, aftertune.engine.open; from aftertune.pipeline import run_folder; assert 'aiohttp' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
