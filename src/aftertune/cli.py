@@ -167,12 +167,21 @@ def tune(
 def mix(
     train: Annotated[Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL with messages).")],
-    safety: Annotated[list[Path], typer.Option(metavar="FILE", help="Safety rows to draw from. Repeat for several.")],
+    safety: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Safety rows to draw from instead of the bundled ones. Repeat for several."),
+    ] = None,
     share: Annotated[float, typer.Option(help="Safety rows / all rows of the mixed file.")] = 0.15,
     replay_from: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Benign rows to draw from. Repeat for several.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Benign rows to draw from instead of the bundled ones. Repeat for several."),
     ] = None,
-    replay: Annotated[float, typer.Option(help="Benign replay rows / all rows of the mixed file.")] = 0.0,
+    replay: Annotated[
+        float | None,
+        typer.Option(
+            help="Benign replay rows / all rows (0.15 where there are rows to draw from, which the bundled set has)."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
@@ -180,8 +189,10 @@ def mix(
     from aftertune.pipeline.mix import mix as command
 
     additions = {
-        "safety": Addition(files=safety, share=share),
-        "replay": Addition(files=replay_from or (), share=replay),
+        "safety": Addition(files=safety or (), share=share),
+        "replay": Addition(
+            files=replay_from or (), share=(0.0 if safety and not replay_from else 0.15) if replay is None else replay
+        ),
     }
     command(train, out, **additions, seed=seed)
 

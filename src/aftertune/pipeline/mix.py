@@ -7,11 +7,17 @@ from pathlib import Path
 from rich.console import Console
 
 from aftertune.core.recipe import TrainingFile
+from aftertune.core.records import Intent
 from aftertune.errors import DataError
+from aftertune.prompts.bundled.planted import evaluation_rows
+from aftertune.prompts.bundled.safety_rows import safety_rows
 from aftertune.prompts.mix import Mixed
 from aftertune.prompts.mix import mix as mix_rows
-from aftertune.prompts.rows import read_pools, read_rows, write_rows
+from aftertune.prompts.rows import Row, read_pools, read_rows, write_rows
 from aftertune.report.wording import clean
+
+SHOWN = 5
+"""Rows that a message names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,25 +36,50 @@ class Addition:
 def mix(train: Path, out: Path, *, safety: Addition, replay: Addition, seed: int) -> None:
     """Write the mixed file and say what went into it.
 
+    Without safety files the bundled set is drawn from, `multitask-safety-v1`: its refusals, and as replay its answers to
+    the benign twins in the same templates.
+
     Raises:
-        DataError: a file cannot be read, the shares do not fit, or the output would replace an input.
+        DataError: a file cannot be read, the training file holds evaluation behaviors, the shares do not fit, or the
+            output would replace an input.
     """
-    if replay.share > 0 and not replay.files:
-        raise DataError("--replay needs rows to draw from; name a file with --replay-from")
+    if replay.share > 0 and safety.files and not replay.files:
+        raise DataError("--replay needs rows to draw from beside your own --safety; name a file with --replay-from")
     inputs = {path.resolve() for path in (train, *safety.files, *replay.files)}
     if out.resolve() in inputs:
         raise DataError(f"{out} is one of the inputs; give the mixed file another name with --out")
-    here = Path()
+    rows = read_rows(TrainingFile(path=str(train)), Path())
+    _refuse_evaluation(train, rows)
     mixed = mix_rows(
-        read_rows(TrainingFile(path=str(train)), here),
-        read_pools(safety.training_files, here),
-        read_pools(replay.training_files, here),
+        rows,
+        _pool(safety, Intent.HARMFUL),
+        _pool(replay, Intent.BENIGN),
         share=safety.share,
         replay_share=replay.share,
         seed=seed,
     )
     write_rows(mixed.rows, out)
     _say(mixed, out)
+
+
+def _pool(addition: Addition, intent: Intent) -> dict[str, list[Row]]:
+    """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
+    if addition.files or addition.share == 0:
+        return read_pools(addition.training_files, Path())
+    pools: dict[str, list[Row]] = {}
+    for row in safety_rows():
+        if row.intent is intent:
+            pools.setdefault(row.task, []).append(row.row)
+    return pools
+
+
+def _refuse_evaluation(train: Path, rows: Sequence[Row]) -> None:
+    """Refuse a training file that holds what the bundled evaluation asks: a model trained on it cannot be measured."""
+    found = list(evaluation_rows(rows))
+    if found:
+        named = ", ".join(f"row {number} ({behavior})" for number, behavior in found[:SHOWN])
+        more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+        raise DataError(f"{train}: holds evaluation behaviors of multitask-v1: {named}{more}; take these rows out")
 
 
 def _say(mixed: Mixed, out: Path) -> None:
