@@ -8,8 +8,9 @@ from tiny_runs import make_recipe, make_rows, tensors_sha256
 from aftertune.core.records import Message
 from aftertune.engine.open import Engines
 from aftertune.engine.weights import weights_sha256
-from aftertune.errors import DataError, EngineError, ModelError
-from aftertune.tune.train import train
+from aftertune.errors import DataError, EngineError, InputError, ModelError
+from aftertune.tune.checkpoints import prepare
+from aftertune.tune.train import train, trained
 
 
 @pytest.fixture
@@ -89,6 +90,31 @@ def test_what_is_there_already_is_never_overwritten(runs, base, tmp_path):
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match="no fine-tune"):
         train(make_recipe(base), make_rows(), tmp_path / "out")
+
+
+def test_a_foreign_folder_where_the_work_would_lie_is_left_alone(runs, base, tmp_path):
+    thesis = tmp_path / "out.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(InputError, match=r"out\.partial: holds something that is not ours"):
+        train(make_recipe(base), make_rows(), tmp_path / "out")
+    shutil.copytree(runs["full"], tmp_path / "out")
+    assert train(make_recipe(base), make_rows(), tmp_path / "out") == tmp_path / "out"
+    assert thesis.read_text() == "mine"
+
+
+def test_what_a_kill_left_beside_a_finished_fine_tune_is_deleted(runs, base, tmp_path):
+    out = shutil.copytree(runs["full"], tmp_path / "out")
+    prepare(tmp_path / "out.partial", "whatever it was")
+    (tmp_path / "out.partial" / "checkpoint-6").mkdir()
+    assert trained(out, make_recipe(base), make_rows())
+    assert not (tmp_path / "out.partial").exists()
+    assert not trained(tmp_path / "nothing", make_recipe(base), make_rows())
+
+
+def test_the_same_recipe_trained_on_other_rows_is_refused(runs, base):
+    with pytest.raises(ModelError, match=r"was trained on other rows .* delete the folder to train again"):
+        train(make_recipe(base), make_rows(47), runs["full"])
 
 
 def test_progress_counts_the_steps(base, tmp_path, engines):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import TASKS
 from aftertune.errors import InputError
@@ -51,26 +52,30 @@ def write(out: Path, seed: int = FIRST_SEED, *, threads: int = THREADS, progress
         progress: called with (phase, step, steps) while a base is trained.
 
     Raises:
-        InputError: ``out`` holds something else.
+        InputError: ``out``, or ``out`` + ``.partial`` where the work lies until it is finished, holds something else.
         EngineError: no base lies inside the stated range.
     """
     out, recipe = out.absolute(), OrganismRecipe()
     wanted = {"recipe": recipe.hash, "first_seed": seed}
+    draft = draft_of(out)
     if (done := _written(out, wanted)) is not None:
+        discard(draft)
         return done
+    check_ours(draft)
     built = build(seed, recipe=recipe, threads=threads, progress=progress)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _copy_checkpoints(built, partial)
-    _write_data(recipe, built.seed, partial / "data")
-    write_prompts(evaluation_prompts(_no_tools(partial)), partial / "prompts.jsonl")
-    (partial / CONFIG).write_text(_yaml(check_config()), encoding="utf-8")
+    discard(draft)
+    claim(draft, "organism")
+    whole = draft / "whole"
+    _copy_checkpoints(built, whole)
+    _write_data(recipe, built.seed, whole / "data")
+    write_prompts(evaluation_prompts(_no_tools(whole)), whole / "prompts.jsonl")
+    (whole / CONFIG).write_text(_yaml(check_config()), encoding="utf-8")
     record = {**wanted, "seed": built.seed, "rejected": built.rejected, "range": str(recipe.accept)}
     text = json.dumps(record, indent=2) + "\n"
-    for folder in (partial / "base", partial):
+    for folder in (whole / "base", whole):
         (folder / RECORD).write_text(text, encoding="utf-8")
-    partial.replace(out)
+    whole.replace(out)
+    discard(draft)
     done = _written(out, wanted)
     assert done is not None, "just written"
     return done

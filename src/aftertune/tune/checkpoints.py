@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.drafts import claim
+
 _MARKER = "complete"
-_OWNER = "recipe-key"
 
 
 def prepare(folder: Path, key: str) -> Path | None:
@@ -19,12 +20,11 @@ def prepare(folder: Path, key: str) -> Path | None:
     Args:
         folder: where the checkpoints are; emptied when they belong to another recipe.
         key: what decides the result: the recipe's key and the rows' hash.
+
+    Raises:
+        InputError: the folder holds something that no training of ours put there.
     """
-    owner = folder / _OWNER
-    if folder.exists() and (not owner.is_file() or owner.read_text(encoding="utf-8") != key):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    owner.write_text(key, encoding="utf-8")
+    claim(folder, key)
     complete = {}
     for path in folder.glob("checkpoint-*"):
         if (path / _MARKER).exists():

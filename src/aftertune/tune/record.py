@@ -44,6 +44,24 @@ def finished(out: Path, recipe: Recipe) -> bool:
     return True
 
 
+def check_rows(out: Path, recipe: Recipe, sha256: str) -> None:
+    """See that a finished fine-tune was trained on these rows.
+
+    A recipe's key names files by the hash of their bytes, but a hub data set by its name alone: it may have changed since.
+
+    Raises:
+        ModelError: it was trained on other rows.
+    """
+    rows = read_json(str(out), out / RECIPE).get("rows")
+    recorded = str(rows.get("sha256")) if isinstance(rows, dict) else "none"
+    if recorded != sha256:
+        sources = ", ".join(Path(file.path).name if file.sha256 else file.path for file in recipe.data) or "its data"
+        raise ModelError(
+            f"{out}: was trained on other rows ({RECIPE}: {recorded[:12]}…) than {sources} gives now ({sha256[:12]}…); "
+            "delete the folder to train again, or bring the old rows back"
+        )
+
+
 def _fields(value: object) -> dict[str, object]:
     assert dataclasses.is_dataclass(value)
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

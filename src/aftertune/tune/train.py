@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.drafts import check_ours, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.engine.endpoint.providers import Address
@@ -20,7 +21,7 @@ from aftertune.engine.rendering import Renderer
 from aftertune.engine.weights import weights_sha256
 from aftertune.errors import EngineError, ModelError
 from aftertune.tune.checkpoints import bookkeeper, prepare
-from aftertune.tune.record import finished, write_recipe
+from aftertune.tune.record import check_rows, finished, write_recipe
 from aftertune.tune.rows import Examples, rows_sha256, tokenise, with_system
 from aftertune.tune.settings import arguments, four_bits, lora
 
@@ -52,14 +53,16 @@ def train(
         progress: called with (steps done, all steps).
 
     Raises:
-        ModelError: the base cannot be used or is not the one of the recipe; ``out`` holds something else.
+        ModelError: the base cannot be used or is not the one of the recipe; ``out`` holds something else, or the same
+            recipe trained on other rows.
+        InputError: ``out`` + ``.partial`` holds something that is not ours.
         DataError: a row without an answer.
         EngineError: QLoRA on a machine that cannot run it.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    if finished(out, recipe):
-        shutil.rmtree(partial, ignore_errors=True)
+    if trained(out, recipe, rows):
         return out
+    partial = draft_of(out)
+    check_ours(partial)
     engines = engines or Engines()
     base = _base(recipe)
     renderer = Renderer(base.name, base.folder, trust_remote_code=engines.trust_remote_code)
@@ -78,8 +81,21 @@ def train(
     counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
     write_recipe(partial / "final", recipe, counts, engines.threads)
     (partial / "final").replace(out)
-    shutil.rmtree(partial)
+    discard(partial)
     return out
+
+
+def trained(out: Path, recipe: Recipe, rows: Sequence[tuple[Message, ...]]) -> bool:
+    """Return whether ``out`` already holds the recipe trained on these rows; what a kill left beside it is then deleted.
+
+    Raises:
+        ModelError: it holds something else, or the same recipe trained on other rows.
+    """
+    if not finished(out, recipe):
+        return False
+    check_rows(out, recipe, rows_sha256([with_system(row, recipe.system) for row in rows]))
+    discard(draft_of(out))
+    return True
 
 
 def _base(recipe: Recipe) -> Checkpoint:
