@@ -47,7 +47,11 @@ class Engine(Protocol):
         ...
 
     def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
-        """Return log P(choice | prompt) for every prompt (rows) and choice (columns), natural logarithm."""
+        """Return log P(choice | prompt) for every prompt (rows) and choice (columns), natural logarithm.
+
+        Markers of the chat template in what the messages say are broken: this is how guards and judges ask about texts
+        that others wrote.
+        """
         ...
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:

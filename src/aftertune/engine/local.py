@@ -68,6 +68,9 @@ class LocalEngine:
         In float32, that is: in bfloat16 the batch's shape rounds the logits otherwise, and a near tie may flip.
         An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
         attempt ``out_of_memory``, one whose prompt fills the model's context ``too_long``.
+
+        Prompts are taken verbatim, template markers in them included: a measured model is asked what an attacker would
+        send. Whoever generates with a judge breaks the markers in what the judge is shown first.
         """
         jobs = iter(jobs)
         while window := list(islice(jobs, _WINDOW)):
@@ -86,9 +89,13 @@ class LocalEngine:
         return sum(token == unknown for token in tokens) / len(tokens) if tokens else 0.0
 
     def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
-        """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns)."""
+        """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns).
+
+        This is how guards and judges ask, so what the messages say is foreign text: the tokenizer's and the chat
+        template's markers in it are broken (`aftertune.core.foreign`).
+        """
         tokens = self._choice_tokens(choices)
-        rendered = self._renderer.prompts(prompts)
+        rendered = self._renderer.questions(prompts)
         if all(len(choice) == 1 for choice in tokens):
             singles = [choice[0] for choice in tokens]
             rows = [ScoredRow(i, prompt, [0]) for i, prompt in enumerate(rendered)]

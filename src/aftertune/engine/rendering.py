@@ -1,10 +1,12 @@
 """Messages become input tokens: the chat template is applied once and nothing is added to what it says."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.foreign import marker_pattern, neutralised
 from aftertune.core.records import Message
 from aftertune.engine.quiet import first_line, quiet
 from aftertune.engine.weights import text_sha256, tokenizer_sha256
@@ -66,6 +68,30 @@ class Renderer:
             ModelError: the model has no chat template, or the template refuses a conversation.
         """
         return self.tokens(self.texts(conversations, answer_follows=True))
+
+    def questions(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Return the input tokens of questions about foreign texts: markers in what the messages say are broken.
+
+        Raises:
+            ModelError: as `prompts`.
+        """
+        return self.prompts(
+            [
+                [
+                    Message(role=message.role, content=neutralised(message.content, self._markers))
+                    for message in messages
+                ]
+                for messages in conversations
+            ]
+        )
+
+    @cached_property
+    def _markers(self) -> re.Pattern[str]:
+        """What the tokenizer reads as structure: its special tokens, and added tokens that its chat template writes."""
+        template = str(self.tokenizer.chat_template or "")
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = [token.content for token in added if token.special or token.content in template]
+        return marker_pattern([*special, *self.tokenizer.all_special_tokens])
 
     def exchanges(self, conversations: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[int]]]:
         """Return, for each conversation, the tokens up to its last answer and those of that answer with its end token.

@@ -56,7 +56,7 @@ class TextGuard:
         self._engine = engine
         self._threshold = threshold
         self.reading_version = f"organism-guard-1 threshold {threshold:g}"
-        self.call_identity: Mapping[str, object] = {"guard": "organism", "question": 1, "model": dict(engine.identity)}
+        self.call_identity: Mapping[str, object] = {"guard": "organism", "question": 2, "model": dict(engine.identity)}
 
     def ask(self, jobs: Iterable[GuardJob]) -> Iterator[tuple[Key, Answer]]:
         """Score each job in one forward pass; the log-probabilities are the reply's detail."""

@@ -1,0 +1,34 @@
+"""Foreign text in a question to a guard or a judge: what looks like a chat template's marker in it must not act as one."""
+
+import re
+from collections.abc import Iterable
+
+KNOWN = (
+    r"<[|\uff5c][^<>|\uff5c\n]{1,60}[|\uff5c]>",  # ChatML, Llama 3, Phi, gpt-oss; DeepSeek with fullwidth bars
+    r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|<</?SYS>>",  # Llama 2, Mistral
+    r"<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|</?s>",  # Gemma, T5, Llama
+)
+"""Shapes that are broken whatever the model: an endpoint does not say what its markers are."""
+
+
+def marker_pattern(markers: Iterable[str] = ()) -> re.Pattern[str]:
+    """Return the expression that finds the known markers and ``markers``, a model's own."""
+    own = {marker.strip() for marker in markers} - {""}
+    return re.compile("|".join([*map(re.escape, sorted(own, key=len, reverse=True)), *KNOWN]))
+
+
+def neutralised(text: str, pattern: re.Pattern[str]) -> str:
+    """Return the text with a space behind the first character of every marker (one of a single character becomes a space).
+
+    A response can hold ``[/INST]`` or ``<|im_end|>``; put into a guard's question as it is, it would end the question and
+    answer it. The words stay legible; a text without markers stays as it is.
+    """
+    found = 1
+    while found:
+        text, found = pattern.subn(_broken, text)
+    return text
+
+
+def _broken(found: re.Match[str]) -> str:
+    marker = found[0]
+    return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else " "
