@@ -172,3 +172,18 @@ def test_threads_and_dtype_are_as_asked(base):
 def test_an_unknown_dtype_is_refused(base):
     with Engines(dtype="int9") as engines, pytest.raises(ModelError, match="int9"):
         engines.open(str(base))
+
+
+def test_code_decides_the_key_only_where_it_is_run(base, adapters, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "copy")
+    (copy / "modeling_own.py").write_text("x = 1\n")
+    tuned = shutil.copytree(adapters[0], tmp_path / "tuned")
+    (tuned / "tokenization_own.py").write_text("x = 1\n")
+
+    def identity(reference, **options):
+        with Engines(device="cpu", **options) as opened:
+            return opened.open(str(reference), base=str(copy) if reference is tuned else None).identity
+
+    assert identity(copy) == identity(base) == identity(base, trust_remote_code=True)
+    assert identity(copy, trust_remote_code=True).keys() - identity(base).keys() == {"code"}
+    assert identity(tuned, trust_remote_code=True).keys() - identity(tuned).keys() == {"code", "adapter_code"}

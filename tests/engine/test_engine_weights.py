@@ -1,12 +1,20 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from aftertune.core.ids import file_sha256
 from aftertune.engine import weights
-from aftertune.engine.weights import adapter_sha256, cache_folder, cached_sha256, tokenizer_sha256, weights_sha256
+from aftertune.engine.weights import (
+    adapter_sha256,
+    cache_folder,
+    cached_sha256,
+    code_sha256,
+    tokenizer_sha256,
+    weights_sha256,
+)
 
 
 @pytest.fixture
@@ -91,3 +99,20 @@ def test_a_changed_chat_template_is_another_tokenizer(base, tmp_path):
     assert tokenizer_sha256(copy) == tokenizer_sha256(base)
     (copy / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     assert tokenizer_sha256(copy) != tokenizer_sha256(base)
+
+
+def test_code_that_comes_along_is_hashed_with_its_place(base, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "copy")
+    assert code_sha256(copy) is None
+    (copy / "modeling_own.py").write_text("x = 1\n")
+    first = code_sha256(copy)
+    (copy / "modeling_own.py").write_text("x = 2\n")
+    second = code_sha256(copy)
+    (copy / "parts").mkdir()
+    (copy / "modeling_own.py").rename(copy / "parts" / "modeling_own.py")
+    assert len({None, first, second, code_sha256(copy)}) == 4
+
+
+def test_the_cache_may_lie_under_the_home_folder(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/somewhere")
+    assert cache_folder() == Path.home() / "somewhere" / "aftertune"

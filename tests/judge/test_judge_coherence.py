@@ -52,7 +52,7 @@ def flags(response, *, task="text", language=None, labels=(), prompt="Say someth
         ("I do not know" + "." * 6, ()),
         ("def f():\n    return {" + "}" * 8, ()),
         ("a b c d e f. " * 5, ("tail_loop",)),
-        ("." * 200, ("empty",)),
+        ("." * 200, ("empty", "tail_loop")),
     ],
 )
 def test_golden_cases(response, expected):
@@ -91,6 +91,22 @@ def test_a_refusal_in_the_language_of_the_prompt_is_coherent():
 def test_the_version_names_every_threshold():
     assert version() == version(Thresholds())
     assert version(Thresholds(tail_loop=0.2)) != version()
+
+
+def test_the_version_names_the_language_identifier_where_it_is_asked(monkeypatch):
+    import importlib.metadata
+
+    before = version(), version(LANGUAGE)
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"another {package}")
+    assert version() == before[0]
+    assert version(LANGUAGE) != before[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # py3langid's own imports
+def test_every_flag_is_kept():
+    looping = " ".join([SPANISH] * 8)
+    assert flags(looping, language="fr", prompt=ENGLISH, thresholds=LANGUAGE) == ("tail_loop", "language")
+    assert flags("?! " * 40) == ("empty", "tail_loop")
 
 
 def test_each_detector_can_be_switched_off():

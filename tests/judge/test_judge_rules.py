@@ -11,7 +11,8 @@ from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob, VerdictValue
 from aftertune.core.registry import find
 from aftertune.errors import PluginError
-from aftertune.judge.phrases import GOES_ON, REFUSALS, SOFT
+from aftertune.judge import rules
+from aftertune.judge.phrases import GOES_ON, REFUSALS, SOFT, Wording
 from aftertune.judge.rules import plain, refusal_rules
 
 
@@ -106,6 +107,22 @@ def test_the_version_changes_with_every_option():
         for options in ({}, {"soft": True}, {"anywhere": True}, {"phrases": ["no"]})
     }
     assert len(versions) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("REFUSALS", (Wording((), REFUSALS[0].pattern), *REFUSALS[1:])),
+        ("GOES_ON", GOES_ON[1:]),
+        ("SCANNED", 5),
+        ("_APOSTROPHES", "x"),
+        ("_INVISIBLE", "x"),
+    ],
+)
+def test_the_version_changes_with_everything_that_decides(monkeypatch, name, other):
+    before = RULES.reading_version
+    monkeypatch.setattr(rules, name, other)
+    assert RULES.reading_version != before
 
 
 @pytest.mark.parametrize("phrases", ["no", [1], [""]])

@@ -10,7 +10,7 @@ from aftertune.engine.loading import Loader, Placement, Weights
 from aftertune.engine.local import LocalEngine
 from aftertune.engine.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
 from aftertune.engine.rendering import Renderer
-from aftertune.engine.weights import adapter_sha256, weights_sha256
+from aftertune.engine.weights import adapter_sha256, code_sha256, weights_sha256
 from aftertune.errors import ModelError
 
 
@@ -130,7 +130,7 @@ class Engines:
         tokenizer = adapter.folder if adapter is not None and has_tokenizer(adapter.folder) else checkpoint.folder
         renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code)
         loader = self._shared_loader()
-        identity = {
+        identity: dict[str, object] = {
             "engine": "transformers",
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
@@ -138,6 +138,8 @@ class Engines:
             "dtype": loader.placement.dtype,
             "quantisation": None,
         }
+        if self.trust_remote_code:
+            identity |= _code(checkpoint, adapter)
         weights = Weights(name, checkpoint.folder, adapter.folder if adapter is not None else None, loader)
         return LocalEngine(name, identity, weights, renderer)
 
@@ -154,3 +156,10 @@ class Engines:
             placement = Placement.choose(*self._wanted)
             self._loader = Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
         return self._loader
+
+
+def _code(checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, object]:
+    """Return the hashes of the code that comes with a model and is run; models without any keep the keys they have."""
+    folders = {"code": checkpoint.folder} | ({"adapter_code": adapter.folder} if adapter is not None else {})
+    hashes = {name: code_sha256(folder) for name, folder in folders.items()}
+    return {name: sha256 for name, sha256 in hashes.items() if sha256 is not None}

@@ -43,6 +43,17 @@ def adapter_sha256(folder: Path) -> str:
     )
 
 
+def code_sha256(folder: Path) -> str | None:
+    """Return the hash of the Python files that a checkpoint brings along, None if there are none.
+
+    It decides the answers only where that code is run (``trust_remote_code``).
+    """
+    files = sorted(folder.rglob("*.py"))
+    if not files:
+        return None
+    return _combined([(file.relative_to(folder).as_posix(), file_sha256(file)) for file in files])
+
+
 def tokenizer_sha256(folder: Path) -> str:
     """Return the hash of all tokenizer files in a folder, the chat template among them."""
     files = sorted({file for pattern in _TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file()})
@@ -70,7 +81,7 @@ def cached_sha256(file: Path) -> str:
 
 def cache_folder() -> Path:
     """Return the user's cache folder for Aftertune; it may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aftertune"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "aftertune"
 
 
 def _read_cache() -> dict[str, list[Any]]:

@@ -4,7 +4,9 @@ Of the detectors that were measured (repeated n-grams, compression, tail loops),
 on 1,363 pages of prose and 1,500 functions, and found more than 99 % of the loops that fill the last quarter.
 """
 
+import importlib.metadata
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,6 +18,8 @@ from aftertune.errors import PluginError
 
 BY_CHARACTER = ("zh", "ja", "th")
 """Languages written without spaces, whose loops are counted in characters."""
+
+MISSING = "the language check needs py3langid: pip install 'aftertune[report]', or set coherence: {language: false}"
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -48,8 +52,13 @@ DEFAULT = Thresholds()
 
 
 def version(thresholds: Thresholds = DEFAULT) -> str:
-    """Return the version of this reading: it changes with every threshold."""
-    return "coherence-" + content_key(1, asdict(thresholds)).hex()[:12]
+    """Return the version of this reading: it changes with every threshold and, if used, the language identifier.
+
+    Raises:
+        PluginError: the language is to be checked and py3langid is not installed.
+    """
+    identifier = _identifier_version() if thresholds.language else None
+    return "coherence-" + content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier).hex()[:12]
 
 
 def read(job: JudgeJob, thresholds: Thresholds = DEFAULT) -> Coherence:
@@ -61,14 +70,15 @@ def read(job: JudgeJob, thresholds: Thresholds = DEFAULT) -> Coherence:
     Raises:
         PluginError: the language is to be checked and py3langid is not installed.
     """
-    flags = []
-    if thresholds.empty and _empty(job, thresholds):
-        flags.append("empty")
-    elif tail_loop(tokens(job.response, job.language), thresholds):
-        flags.append("tail_loop")
-    elif thresholds.language and job.language is not None and job.task != "code" and _foreign(job, thresholds):
-        flags.append("language")
-    return Coherence(coherent=not flags, flags=tuple(flags))
+    fired = {
+        "empty": thresholds.empty and _empty(job, thresholds),
+        "tail_loop": tail_loop(tokens(job.response, job.language), thresholds),
+        "language": thresholds.language
+        and job.language is not None
+        and job.task != "code"
+        and _foreign(job, thresholds),
+    }
+    return Coherence(coherent=not any(fired.values()), flags=tuple(flag for flag, fires in fired.items() if fires))
 
 
 def tokens(text: str, language: str | None = None) -> Sequence[str]:
@@ -139,12 +149,17 @@ def _identify(text: str) -> tuple[str, float]:
     return str(language), float(probability)
 
 
+def _identifier_version() -> str:
+    try:
+        return importlib.metadata.version("py3langid")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise PluginError(MISSING) from error
+
+
 @cache
 def _identifier() -> Any:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        raise PluginError(
-            "the language check needs py3langid: pip install 'aftertune[report]', or set coherence: {language: false}"
-        ) from error
+        raise PluginError(MISSING) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -67,10 +67,11 @@ class RefusalRules:
 
     @property
     def reading_version(self) -> str:
-        """A hash of every wording and option."""
+        """A hash of everything that decides: wordings with their cues, options, and how a text is plainly written."""
         options = [list(self.phrases), self.soft, self.anywhere, START, SCANNED]
-        wordings = [[wording.pattern for wording in group] for group in (REFUSALS, SOFT, GOES_ON)]
-        return "rules-" + content_key(1, wordings, *options).hex()[:12]
+        wordings = [[[wording.cues, wording.pattern] for wording in group] for group in (REFUSALS, SOFT, GOES_ON)]
+        plainly = [_APOSTROPHES, _INVISIBLE, unicodedata.unidata_version]
+        return "rules-" + content_key(1, wordings, plainly, *options).hex()[:12]
 
     def ask(self, jobs: Iterable[JudgeJob]) -> Iterator[tuple[Key, Answer]]:
         """Make no call: rules read the response alone."""

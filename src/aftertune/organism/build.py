@@ -6,7 +6,6 @@ whole or not at all; a rejected seed leaves only its figures, so that it is not 
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.engine import weights
 from aftertune.errors import EngineError
 from aftertune.organism.accept import reason_to_reject, validate
 from aftertune.organism.corpus import alignment, pretraining
@@ -45,8 +45,7 @@ class Built:
 
 def cache_folder(recipe: OrganismRecipe) -> Path:
     """Return the folder that holds all bases of a recipe."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root).expanduser() / "aftertune" / "organism" / recipe.hash
+    return weights.cache_folder() / "organism" / recipe.hash
 
 
 def build(
