@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 from pathlib import Path
@@ -52,9 +51,3 @@ def test_a_folder_without_permission_is_told(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="no permission"):
         write_text(tmp_path / "a.json", "x")
-
-
-def test_a_read_only_file_system_reads_like_missing_permission(tmp_path):
-    from aftertune.report.files import _explained
-
-    assert "no permission" in str(_explained(tmp_path / "a", OSError(errno.EROFS, "Read-only file system")))

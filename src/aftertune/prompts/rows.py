@@ -1,13 +1,13 @@
 """Training rows: read from every usual file shape, checked, and written as ``messages`` JSONL."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
 from aftertune.errors import DataError
@@ -57,17 +57,16 @@ def write_rows(rows: Iterable[Row], path: Path, *, tasks: Sequence[str] | None =
 
 
 def write_lines(lines: Iterable[str], path: Path) -> None:
-    """Write lines of text to a file that appears only when all of them are on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write lines of text to a file that appears only when all of them are on disk; its folder is made if need be.
+
+    Raises:
+        AftertuneError: the file or its folder cannot be written.
+    """
     try:
-        with draft.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explained(path, error) from error
+    write_whole(path, (f"{line}\n" for line in lines))
 
 
 def _forever_none() -> Iterator[None]:

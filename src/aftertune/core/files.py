@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all, with one clear line when they cannot be written."""
+
+import errno
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from aftertune.errors import AftertuneError, InputError
+
+
+def write_whole(path: Path, pieces: Iterable[str], *, encoding_errors: str = "strict") -> None:
+    """Write a text file by way of a temporary one beside it, so that no reader and no crash sees half of it.
+
+    Args:
+        path: where to; its folder must exist. A link stays, and what it leads to is written; a device or a pipe is
+            written to as it is, for it can be neither replaced nor whole.
+        pieces: the text, in pieces as they come; nothing is written if they end in an error.
+        encoding_errors: what becomes of half a surrogate pair, as `open` names it.
+
+    Raises:
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
+                stream.writelines(pieces)
+        else:
+            _replace(path.resolve() if path.is_symlink() else path, pieces, encoding_errors)
+    except OSError as error:
+        raise explained(path, error) from error
+
+
+def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def explained(path: Path, error: OSError) -> AftertuneError:
+    """Turn what the system says about a file that could not be written into one line that says what to do."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return InputError(f"{path} cannot be written: there is no folder {path.parent}; create it or name another path")
+    if error.errno == errno.EISDIR or path.is_dir():
+        return InputError(f"{path} cannot be written: it is a folder; name a file")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return InputError(f"{path} cannot be written: no permission in {path.parent}; name another path")
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return AftertuneError(f"{path} was not written: the disk is full; free some space and run again")
+    return AftertuneError(f"{path} was not written: {error.strerror or error}")

@@ -1,0 +1,55 @@
+"""Files appear whole or not at all."""
+
+import errno
+import os
+import threading
+
+import pytest
+
+from aftertune.core.files import explained, write_whole
+from aftertune.errors import InputError
+
+
+def test_a_text_that_breaks_off_leaves_the_old_file(tmp_path):
+    path = tmp_path / "rows.txt"
+    write_whole(path, ["old\n"])
+
+    def breaks_off():
+        yield "new\n"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_whole(path, breaks_off())
+    assert path.read_text() == "old\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "rows.txt"
+    link.symlink_to(tmp_path / "there" / "rows.txt")
+    for text in ("first", "second"):
+        write_whole(link, [text])
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "rows.txt").read_text() == text
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_whole(pipe, ["through"])
+    reader.join(10)
+    assert read == ["through"]
+    assert pipe.is_fifo()
+
+
+def test_what_stands_in_the_way_is_one_line(tmp_path):
+    for path, said in ((tmp_path, "is a folder"), (tmp_path / "no" / "rows.txt", "no folder")):
+        with pytest.raises(InputError, match=said):
+            write_whole(path, ["x"])
+
+
+def test_a_read_only_file_system_reads_like_missing_permission(tmp_path):
+    assert "no permission" in str(explained(tmp_path / "a", OSError(errno.EROFS, "Read-only file system")))
