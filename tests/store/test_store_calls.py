@@ -47,6 +47,7 @@ def test_an_attempt_is_no_answer_and_a_rerun_tries_again(store):
     assert store.attempts() == {"timeout": 1}
     store.append("guard", [(key(1), response("now"))])
     assert store.missing([key(1)]) == []
+    assert store.attempts() == {}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

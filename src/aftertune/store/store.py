@@ -200,11 +200,12 @@ class Store:
             return answers_by_key(connection, keys)
 
     def attempts(self, study: str | None = None) -> dict[str, int]:
-        """Count the failed attempts by reason: of all calls, or of a study's generations."""
+        """Count the failed attempts of calls that have no answer yet by reason: of all calls, or of a study's generations."""
         with self._snapshot() as connection:
             rows = connection.execute(
-                "SELECT reason, count(*) FROM attempt WHERE ? IS NULL OR call IN "
-                "(SELECT call FROM job JOIN study ON study.id = job.study WHERE study.name = ?) "
+                "SELECT reason, count(*) FROM attempt "
+                "WHERE NOT EXISTS (SELECT 1 FROM answer WHERE answer.call = attempt.call) AND (? IS NULL OR call IN "
+                "(SELECT call FROM job JOIN study ON study.id = job.study WHERE study.name = ?)) "
                 "GROUP BY reason ORDER BY reason",
                 (study, study),
             )
