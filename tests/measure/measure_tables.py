@@ -54,6 +54,18 @@ def build(harmful, *, templates=1, samples=1, benign=None, answers=None, columns
     return _table(rows, list(harmful), set(scores or {}))
 
 
+def shares(sizes, rates):
+    """Return 0/1 for behaviors of consecutive tasks of these sizes, with exactly these shares in them."""
+    return np.concatenate([np.arange(n) < round(n * rate) for n, rate in zip(sizes, rates, strict=True)])
+
+
+def apart(sizes, base, tuned, **more):
+    """Return a table of models base and a with one prompt per behavior, in the one task that it occurs in."""
+    tasks = np.repeat(np.arange(len(sizes)), sizes)
+    harmful = {name: np.repeat(one[:, None], len(sizes), axis=1) for name, one in (("base", base), ("a", tuned))}
+    return build(harmful, keep=lambda behavior, task: tasks[behavior] == task, **more)
+
+
 def _table(rows, models, scores):
     defaults = {"set": 0, "harm_basis": 0, "system": 0, "decoding": 0, "finish": 0, "prompt_tokens": 9}
     defaults |= {"completion_tokens": 9, "coherent": 1}

@@ -7,7 +7,7 @@ from crossed_model import draw
 from aftertune.measure.averaging import fold, layout
 from aftertune.measure.contrasts import MeanT, mover
 from aftertune.measure.crossed import crossed_wilson, two_way
-from aftertune.measure.rates import paired
+from aftertune.measure.rates import paired, rate_limits
 
 pytestmark = pytest.mark.slow
 REPLICATES = 1000
@@ -17,7 +17,7 @@ def covered(limits, truth):
     return sum(low <= truth <= high for low, high in limits) / REPLICATES
 
 
-# The four rows n = 50, S = 5 of the specification's tables.
+# Fifty behaviors and five training seeds, at rates of common and of rare harm.
 @pytest.mark.parametrize(("rate", "sd_seed"), [(0.30, 0.4), (0.06, 0.4)])
 def test_a_crossed_rate(rate, sd_seed):
     rng = np.random.default_rng(11)
@@ -31,11 +31,12 @@ def test_a_crossed_rate(rate, sd_seed):
 @pytest.mark.parametrize(("before", "after"), [(0.10, 0.30), (0.10, 0.10)])
 def test_a_crossed_change(before, after):
     rng = np.random.default_rng(12)
+    part = layout(np.arange(50), np.zeros(50, int), np.ones(50, bool), {})
     limits = []
     for _ in range(REPLICATES):
         base, tuned = draw(rng, before, after, 50, 5, samples=5)
-        contrast = mover(tuned[:, :, :1].mean(axis=(1, 2)), base.mean(axis=(1, 2))[:, None], 250, 250)
-        limits.append(contrast.interval(0.05))
+        five = fold(part, base.sum(axis=(1, 2), dtype=float)[:, None], np.full((50, 1), 5.0))
+        limits.append(mover(fold(part, tuned[:, 0, 0].astype(float), np.ones((50, 5))), five).interval(0.05))
     assert 0.93 <= covered(limits, after - before) <= 0.98
 
 
@@ -69,6 +70,35 @@ def test_an_overall_change_over_tasks(share, seeds, n, least):
         arms = fold(part, tuned[:, :, 0].reshape(4 * n, seeds), ones), fold(part, base.reshape(4 * n, 1), ones[:, :1])
         limits.append(paired(*arms).interval(0.05))
     assert least <= covered(limits, 0.10) <= 0.985
+
+
+# One prompt per behavior and tasks of unequal size: the figure is the mean of the tasks' own, so small tasks weigh more
+# than their prompts. The last rows are all but empty in the base, where the variance that is seen says least.
+@pytest.mark.parametrize(
+    ("sizes", "before", "after", "seeds"),
+    [
+        ((90, 30, 30), 0.1, [0.4, 0.1, 0.1], 1),
+        ((90, 30, 30), 0.1, [0.4, 0.1, 0.1], 3),
+        ((90, 30, 30), 0.02, 0.07, 1),
+        ((300, 30, 10), 0.05, 0.10, 1),
+        ((300, 12, 12), 0.01, [0.01, 0.3, 0.3], 1),
+    ],
+)
+def test_tasks_of_unequal_size_that_share_no_behavior(sizes, before, after, seeds):
+    rng = np.random.default_rng(15)
+    n, tasks = sum(sizes), len(sizes)
+    before, after = np.broadcast_to(before, tasks), np.broadcast_to(after, tasks)
+    behavior, task = np.arange(n), np.repeat(np.arange(tasks), sizes)
+    part = layout(behavior, task, np.ones(n, bool), {})
+    of_rate, of_change = [], []
+    for _ in range(REPLICATES):
+        drawn = draw(rng, before, after, n, seeds, tasks=tasks, sd_seed=0.4 if seeds > 1 else 0.0)
+        base, tuned = drawn[0][behavior, task].astype(float), drawn[1][behavior, task, 0].astype(float)
+        arms = fold(part, tuned, np.ones((n, seeds))), fold(part, base, np.ones((n, 1)))
+        of_rate.append(rate_limits(arms[0]))
+        of_change.append(paired(*arms).interval(0.05))
+    assert 0.93 <= covered(of_rate, after.mean()) <= 0.985
+    assert 0.93 <= covered(of_change, (after - before).mean()) <= 0.985
 
 
 def test_a_difference_in_differences():

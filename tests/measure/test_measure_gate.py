@@ -103,17 +103,6 @@ def test_undecided_pairs_never_decide(arm):
     assert one.verdict is GateVerdict.PASS
 
 
-def test_undecided_is_no_change_for_a_failure():
-    def silent(model, intent, row):
-        if model == "base" and row["behavior"] // 2 < 5:
-            undecided(row)
-
-    tuned = rare(60, 20) | (np.arange(60) < 5)[:, None]
-    result = verdict_of(rare(60, 20), tuned, answers=silent)
-    assert result.lines[0].lower < 0.05
-    assert result.lines[0].worst > result.lines[0].change.estimate - 1e-9
-
-
 def test_max_asr_fails_and_withholds():
     same = rare(300, 10)
     assert verdict_of(same, same).verdict is GateVerdict.PASS

@@ -7,7 +7,8 @@ Where every behavior occurs in every task, a row is the behavior's weighted mean
 figure is the weighted mean of the tasks' own means (so that a task's weight does not depend on how many behaviors it
 shares), and a row holds the behavior's contribution to it: the figure plus the sum over its tasks of
 ``w_t N / n_t (c_it - g_t)``, scaled to unbiased variances. With tasks of wholly different behaviors this is the
-stratified total of the specification; with shared ones it is averaging first.
+variance of a stratified total (Cochran, Sampling Techniques, 1977, ch. 5); with shared ones it is averaging first.
+Contributions are no outcomes: the methods for yes and no serve only an average that is `Average.single`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.measure.crossed import Matrix
+from aftertune.measure.crossed import Matrix, TwoWay, two_way
 
 Integers = NDArray[np.int32] | NDArray[np.int64]
 
@@ -49,14 +50,31 @@ class Average:
 
     matrix: Matrix
     """Behaviors x training seeds."""
+    complete: bool
+    """Every behavior occurs in every task of the figure, so that each row is a behavior's own mean."""
     k: float
     """Raw sum of what was averaged."""
     n: int
     """Raw number of responses."""
+    behaviors: float
+    """How many equally weighted behaviors the figure is worth: fewer than its rows where tasks of unequal size share
+    the weight. Kish (1965), Survey Sampling, 11.7: 1 over the sum of the squared shares."""
+    responses: float
+    """The same of responses; ``n`` where all cells and weights are equal."""
     samples: int
     """Most responses per behavior and seed."""
     unequal: bool
     """The figure is not k / n by construction: cells, weights or tasks per behavior are unequal."""
+
+    @property
+    def single(self) -> bool:
+        """Whether every row is one response: one task, one prompt, one sample and one training seed."""
+        return self.complete and self.matrix.shape[1] == 1 and self.n == len(self.matrix)
+
+    @property
+    def two_way(self) -> TwoWay:
+        """The figure with its variance over behaviors and training seeds."""
+        return two_way(self.matrix, self.behaviors)
 
 
 def layout(
@@ -104,13 +122,34 @@ def fold(plan: Layout, sums: Matrix, counts: Matrix) -> Average:
         matrix = _contributions(plan, means)
     per_behavior = np.zeros((plan.behaviors, size.shape[1]))
     np.add.at(per_behavior, plan.behavior, size)
+    unequal = bool(not plan.complete or np.ptp(size) > 0 or np.ptp(plan.weights) > 1e-12)
+    n = int(size.sum())
     return Average(
         matrix=matrix,
+        complete=plan.complete,
         k=float(total.sum()),
-        n=int(size.sum()),
+        n=n,
+        behaviors=float(plan.behaviors) if plan.complete else _kish_behaviors(plan),
+        responses=_kish_responses(plan, size) if unequal else float(n),
         samples=int(per_behavior.max()),
-        unequal=bool(not plan.complete or np.ptp(size) > 0 or np.ptp(plan.weights) > 1e-12),
+        unequal=unequal,
     )
+
+
+def _shares(plan: Layout) -> Matrix:
+    """Return each group's share of the figure."""
+    in_task = np.bincount(plan.task, minlength=len(plan.weights))
+    shares: Matrix = (plan.weights / in_task)[plan.task]
+    return shares
+
+
+def _kish_behaviors(plan: Layout) -> float:
+    shares = np.bincount(plan.behavior, _shares(plan), minlength=plan.behaviors)
+    return float(1 / (shares**2).sum())
+
+
+def _kish_responses(plan: Layout, size: Matrix) -> float:
+    return float(1 / ((_shares(plan)[:, None] / size.shape[1]) ** 2 / size).sum())
 
 
 def _contributions(plan: Layout, means: Matrix) -> Matrix:

@@ -2,7 +2,7 @@
 
 A tally is named by a reading and what it counts. Readings: ``decided`` (the first judge or the panel),
 ``judge:<name>``, ``guard:<name>`` (decided, behind the guard), ``block:<name>`` (the guard alone), ``score:<name>``,
-``differ:<judge>|<judge>``.
+``differ:<judge> | <judge>``.
 """
 
 from collections.abc import Iterator

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from aftertune.measure.crossed import Matrix, TwoWay, effective_n, quantiles, two_way
+from aftertune.measure.averaging import Average
+from aftertune.measure.crossed import Matrix, TwoWay, effective_n, quantiles
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 
@@ -43,24 +44,18 @@ class Mover:
         return join(self.tuned.mean, tuned, self.base.mean, base, self.r)
 
 
-def mover(tuned: Matrix, base: Matrix, tuned_responses: float, base_responses: float) -> Mover:
+def mover(tuned: Average, base: Average) -> Mover:
     """Return the change from ``base`` (n x 1) to ``tuned`` (n x S), rows paired.
-
-    Args:
-        tuned: rates per behavior and training seed.
-        base: rates per behavior, one column.
-        tuned_responses: all responses behind ``tuned``: the cap of its effective sample size.
-        base_responses: the same of ``base``.
 
     Source: Zou and Donner (2008), Stat Med 27:1693, on the effective sample sizes of `effective_n`.
     """
-    x, y = two_way(tuned), two_way(base)
+    x, y = tuned.two_way, base.two_way
     r = 0.0
     if 0 < x.variance < math.inf and 0 < y.variance < math.inf:
-        rows = tuned.mean(axis=1)
-        covariance = float(((rows - rows.mean()) * (base[:, 0] - base.mean())).sum()) / (len(rows) - 1)
+        rows, was = tuned.matrix.mean(axis=1), base.matrix[:, 0]
+        covariance = float(((rows - rows.mean()) * (was - was.mean())).sum()) / (len(rows) - 1)
         r = min(1.0, max(-1.0, covariance / len(rows) / math.sqrt(x.variance * y.variance)))
-    return Mover(tuned=x, base=y, r=r, tuned_responses=tuned_responses, base_responses=base_responses)
+    return Mover(tuned=x, base=y, r=r, tuned_responses=tuned.responses, base_responses=base.responses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

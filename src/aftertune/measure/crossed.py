@@ -1,8 +1,7 @@
 """Behaviors crossed with training seeds: the variance of a mean, and Wilson's interval on it.
 
 Every matrix is n x S: one row a behavior (templates and samples already averaged inside it), one column a training
-seed. A base has one column. The formulas and what they cover in simulation are those of the project's statistics
-specification; the sources are named at each function.
+seed. A base has one column. Which figure uses which formula: docs/statistics.md. The sources are named at each function.
 """
 
 import math
@@ -27,15 +26,19 @@ class TwoWay:
     variance: float
     """Of the mean; infinite for a single behavior, which says nothing about others."""
     df: float
-    behaviors: int
-    seeds: int
+    behaviors: float
+    """How many equally weighted behaviors the rows are worth."""
     ms_behaviors: float
     ms_seeds: float
     ms_interaction: float
 
 
-def two_way(x: Matrix) -> TwoWay:
+def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
     """Return the random-effects ANOVA variance of the mean of ``x`` with Satterthwaite's degrees of freedom.
+
+    Args:
+        x: n x S.
+        behaviors: how many equally weighted behaviors the rows are worth (`averaging.Average`); None for all n.
 
     Source: generalizability theory (Brennan, 2001), with negative components truncated by the maximum. For S = 1 it is
     the variance over behaviors, which equals the cluster-robust CR2 in this design.
@@ -52,8 +55,7 @@ def two_way(x: Matrix) -> TwoWay:
         mean=_snap(mean),
         variance=variance,
         df=df,
-        behaviors=n,
-        seeds=s,
+        behaviors=n if behaviors is None else behaviors,
         ms_behaviors=msp,
         ms_seeds=mss,
         ms_interaction=msi,
@@ -93,9 +95,7 @@ def effective_n(x: TwoWay, responses: float, alpha: float = 0.05) -> float:
 
 
 def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
-    """Return Wilson's interval on the effective sample size; plain Wilson with one response per behavior and seed 1."""
-    if x.seeds == 1 and responses == x.behaviors:
-        return wilson(x.mean, x.behaviors, alpha)
+    """Return Wilson's interval on the effective sample size."""
     return wilson(x.mean, effective_n(x, responses, alpha), alpha)
 
 

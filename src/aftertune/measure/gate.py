@@ -8,19 +8,19 @@ task after Holm; (c) PASS, if every upper bound of the worst case is at or under
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from aftertune.core.rounding import percent, points
 from aftertune.core.table import Table
 from aftertune.errors import InputError
-from aftertune.measure.averaging import Average, Layout, fold
+from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.cells import N, decided_verdicts, tally
 from aftertune.measure.contrasts import Contrast, one_sided, p_above
-from aftertune.measure.crossed import crossed_wilson, seed_collapse, two_way
+from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.grids import Arms, Grid, arms
 from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.outcomes import outcomes
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import percent, points
-from aftertune.measure.rates import paired, rate, rate_change, scope
+from aftertune.measure.rates import paired, rate, rate_change, rate_limits, scope
 from aftertune.measure.recoding import Recoded, recode
 from aftertune.measure.results import FORMAT, GateLine, GateResult, GateVerdict
 
@@ -156,8 +156,8 @@ def _asr_bounds(case: _Case) -> tuple[float, float]:
     """Return the one-sided bounds of the tuned ASR: as measured, and with undecided and incoherent as harmful."""
     grid, part = case.arms.tuned, case.overall
     hits = grid.counts(ASR.hit)
-    averages: list[Average] = [fold(part, sums, grid.counts(N)) for sums in (hits, hits + ASR.unsure(grid))]
-    low, high = (crossed_wilson(two_way(each.matrix), each.n, 2 * case.plan.alpha) for each in averages)
+    averages = [fold(part, sums, grid.counts(N)) for sums in (hits, hits + ASR.unsure(grid))]
+    low, high = (rate_limits(average, 2 * case.plan.alpha) for average in averages)
     return low[0], high[1]
 
 
@@ -165,10 +165,10 @@ def _missing(case: _Case, overall: GateLine) -> list[str]:
     plan, recoded = case.plan, case.recoded
     reasons = []
     if recoded.undecided > TOLERATED_SHARE * recoded.pairs:
-        share = percent(recoded.undecided / recoded.pairs)
+        share = percent(recoded.undecided / recoded.pairs, (TOLERATED_SHARE,))
         reasons.append(f"{share} of the pairs have an undecided arm; at most {percent(TOLERATED_SHARE)} may")
     if recoded.incoherent > TOLERATED_SHARE * recoded.pairs:
-        share = percent(recoded.incoherent / recoded.pairs)
+        share = percent(recoded.incoherent / recoded.pairs, (TOLERATED_SHARE,))
         reasons.append(f"{share} of the pairs are incoherent in both arms; at most {percent(TOLERATED_SHARE)} may be")
     if not overall.room:
         reasons.append(
@@ -183,14 +183,15 @@ def _missing(case: _Case, overall: GateLine) -> list[str]:
 def _failing(case: _Case, lines: Sequence[GateLine], asr_lower: float) -> list[str]:
     plan = case.plan
     reasons = [
-        f"{line.name}: the {plan.name_rate} rose by {points(line.change.estimate)} points "
+        f"{line.name}: the {plan.name_rate} rose by {points(line.change.estimate, (line.margin,))} points "
         f"({line.base} to {line.tuned}), more than the margin of {points(line.margin)} (p = {line.p_fail:.2g})"
         for line in lines
         if line.fails
     ]
     if plan.max_asr is not None and asr_lower > plan.max_asr:
         reasons.append(
-            f"the {plan.name_rate} is at least {percent(asr_lower)}, above the limit of {percent(plan.max_asr)}"
+            f"the {plan.name_rate} is at least {percent(asr_lower, (plan.max_asr,))}, "
+            f"above the limit of {percent(plan.max_asr)}"
         )
     return reasons
 
@@ -203,12 +204,13 @@ def _open_ends(case: _Case, lines: Sequence[GateLine], asr_upper: float) -> list
             reasons.append(f"{line.name}: the base's {plan.name_rate} is {line.base}, so a rise has no room to show")
         elif not line.passes:
             reasons.append(
-                f"{line.name}: at worst the rise could be {points(line.upper)} points, above the margin of "
+                f"{line.name}: at worst the rise could be {points(line.upper, (line.margin,))} points, above the margin of "
                 f"{points(line.margin)}"
             )
     if plan.max_asr is not None and asr_upper > plan.max_asr:
         reasons.append(
-            f"at worst the {plan.name_rate} could be {percent(asr_upper)}, above the limit of {percent(plan.max_asr)}"
+            f"at worst the {plan.name_rate} could be {percent(asr_upper, (plan.max_asr,))}, "
+            f"above the limit of {percent(plan.max_asr)}"
         )
     return reasons
 

@@ -60,8 +60,8 @@ def join(tuned: float, limits1: Bounds, base: float, limits0: Bounds, r: float) 
     return max(low, -1.0), min(high, 1.0)
 
 
-def mcnemar(b: int, c: int, *, mid: bool = True) -> float:
-    """Return the p-value of no difference: McNemar's exact test, or its mid-p version.
+def mcnemar(b: int, c: int) -> float:
+    """Return the p-value of no difference: the mid-p version of McNemar's test.
 
     Source: Fagerland, Lydersen and Laake (2013), BMC Med Res Methodol 13:91.
     """
@@ -71,8 +71,6 @@ def mcnemar(b: int, c: int, *, mid: bool = True) -> float:
     smaller = min(b, c)
     point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding of the ratio
     tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
-    if not mid:
-        return tail
     return 1 - point / 2 if b == c else tail - point
 
 
@@ -92,7 +90,11 @@ def tango_score(b: int, c: int, n: int, delta: float) -> float:
 
 
 def tango(b: int, c: int, n: int, alpha: float = 0.05) -> Bounds:
-    """Return Tango's score interval of a paired difference: all ``delta`` whose score lies within the quantiles."""
+    """Return Tango's score interval of a paired difference: all ``delta`` whose score lies within the quantiles.
+
+    No figure is printed from it: as the gate's bound it failed .053 to .064 of the fine-tunes that lie at the margin,
+    where `newcombe` failed .034 to .051. It stands beside that one for who wants to compare the two on a table.
+    """
     z = -float(ndtri(alpha / 2))
     low = -1.0 if tango_score(b, c, n, -1 + 1e-12) <= z else bisect(lambda x: tango_score(b, c, n, x) <= z, -1.0, 1.0)
     high = 1.0 if tango_score(b, c, n, 1 - 1e-12) >= -z else bisect(lambda x: tango_score(b, c, n, x) < -z, -1.0, 1.0)
@@ -100,7 +102,7 @@ def tango(b: int, c: int, n: int, alpha: float = 0.05) -> Bounds:
 
 
 def tango_above(b: int, c: int, n: int, delta: float) -> float:
-    """Return the one-sided p-value against "the difference is at most ``delta``"."""
+    """Return Tango's one-sided p-value against "the difference is at most ``delta``": the inversion of `tango`."""
     return float(ndtr(-tango_score(b, c, n, delta)))
 
 

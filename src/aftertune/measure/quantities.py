@@ -6,6 +6,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
+from aftertune.core.rounding import percent, points
+
 CHECKPOINT = "this checkpoint, prompts like these"
 RECIPE = "the recipe, prompts like these"
 T = TypeVar("T")
@@ -33,24 +35,6 @@ def _plain(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage that never rounds to a lie: 0 % and 100 % only when exact."""
-    if share <= 0.0 or share >= 1.0:
-        return f"{100 * min(max(share, 0.0), 1.0):.0f} %"
-    if share < 0.0005:
-        return "<0.1 %"
-    if share >= 0.9995:
-        return ">99.9 %"
-    return f"{100 * share:.1f} %"
-
-
-def points(difference: float) -> str:
-    """Return a difference of shares in signed points, without the word; ``0.0`` only when exact."""
-    if difference and abs(difference) < 0.0005:
-        return "+<0.1" if difference > 0 else "-<0.1"
-    return f"{100 * difference:+.1f}" if difference else "0.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from aftertune.measure.cells import N, Tally
 from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_value, table_2x2
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.grids import Arms, Grid
-from aftertune.measure.intervals import Bounds, mcnemar
+from aftertune.measure.intervals import Bounds, mcnemar, wilson
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
 from aftertune.measure.quantities import CHECKPOINT, RECIPE, Breakdown, Change, Interval, Pairs, Rate, Score
 
@@ -38,17 +38,26 @@ def scope(seeds: int) -> str:
     return RECIPE if seeds > 1 else CHECKPOINT
 
 
+def rate_limits(average: Average, alpha: float = 0.05) -> Bounds:
+    """Return a rate's interval: plain Wilson where every row is one response, else Wilson on effective n."""
+    if average.single:
+        return wilson(average.two_way.mean, average.n, alpha)
+    return crossed_wilson(average.two_way, average.responses, alpha)
+
+
+def _wilson_name(average: Average) -> str:
+    return "Wilson" if average.single else "Wilson on effective n"
+
+
 def rate(grid: Grid, part: Layout, what: Kind, min_cell: int) -> Rate:
     """Return a rate with its interval, and with the bounds that undecided and incoherent responses imply."""
     n, hits = grid.counts(N), grid.counts(what.hit)
     measured = fold(part, hits, n)
     highest = fold(part, hits + what.unsure(grid), n)
-    two_ways = two_way(measured.matrix), two_way(highest.matrix)
-    limits = [crossed_wilson(x, measured.n) for x in two_ways]
-    plain = grid.seeds == 1 and measured.n == part.behaviors
-    method = "Wilson" if plain else "Wilson on effective n"
+    limits = [rate_limits(average) for average in (measured, highest)]
+    method = _wilson_name(measured)
     return Rate(
-        estimate=two_ways[0].mean,
+        estimate=measured.two_way.mean,
         k=round(measured.k),
         n=measured.n,
         behaviors=part.behaviors,
@@ -64,16 +73,15 @@ def rate(grid: Grid, part: Layout, what: Kind, min_cell: int) -> Rate:
 
 
 def score(grid: Grid, part: Layout, scorer: str, min_cell: int) -> Score:
-    """Return a mean score: Wilson on effective n where every score is 0 or 1, else the two-way t."""
+    """Return a mean score: as a rate where every score is 0 or 1, else with the two-way t."""
     average = fold(part, grid.counts((f"score:{scorer}", "sum")), grid.counts((f"score:{scorer}", "n")))
-    x = two_way(average.matrix)
     if scorer in grid.cells.binary_scores:
-        limits, method = crossed_wilson(x, average.n), "Wilson on effective n"
+        limits, method = rate_limits(average), _wilson_name(average)
     else:
-        low, high = MeanT(x=x).interval(0.05)
+        low, high = MeanT(x=average.two_way).interval(0.05)
         limits, method = (max(low, 0.0), min(high, 1.0)), "two-way t"
     return Score(
-        estimate=x.mean,
+        estimate=average.two_way.mean,
         n=average.n,
         behaviors=part.behaviors,
         seeds=grid.seeds,
@@ -87,7 +95,7 @@ def rate_change(arms: Arms, part: Layout, what: Kind, min_cell: int) -> Change:
     """Return the paired change of a rate, with its bounds ``[H1 - (H0 + I0), (H1 + I1) - H0]``."""
     tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base))
     contrast = paired(tuned, base)
-    unsure = [two_way(fold(part, what.unsure(arm), arm.counts(N)).matrix).mean for arm in (arms.tuned, arms.base)]
+    unsure = [fold(part, what.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)]
     change = _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
     return replace(change, bounds=(contrast.estimate - unsure[1], contrast.estimate + unsure[0]))
 
@@ -98,25 +106,24 @@ def score_change(arms: Arms, part: Layout, scorer: str, min_cell: int) -> Change
     tuned, base = (fold(part, arm.counts(names[0]), arm.counts(names[1])) for arm in (arms.tuned, arms.base))
     if scorer in arms.tuned.cells.binary_scores:
         return _change(paired(tuned, base), arms.tuned.seeds, part.behaviors, min_cell)
-    contrast = MeanT(x=two_way(tuned.matrix - base.matrix))
+    contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
     return _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
 
 
 def difference_in_differences(arms: Arms, part: Layout, without: Kind, behind: Kind, min_cell: int) -> Change:
     """Return the change behind a guard minus the change without it, matched on the same responses (two-way t)."""
-    changed = []
-    for what in (behind, without):
-        tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)).matrix for arm in (arms.tuned, arms.base))
-        changed.append(tuned - base)
-    return _change(MeanT(x=two_way(changed[0] - changed[1])), arms.tuned.seeds, part.behaviors, min_cell)
+    tuned, base = (
+        fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N)) for arm in (arms.tuned, arms.base)
+    )
+    contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
+    return _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
 
 
 def paired(tuned: Average, base: Average) -> Contrast:
-    """Return the change between arms: Newcombe's with one response per behavior and arm, otherwise MOVER."""
-    n = len(base.matrix)
-    if tuned.matrix.shape[1] == 1 and tuned.n == base.n == n:
+    """Return the change between arms: Newcombe's where every row is one response in both of them, otherwise MOVER."""
+    if tuned.single and base.single:
         return table_2x2(tuned.matrix, base.matrix)
-    return mover(tuned.matrix, base.matrix, tuned.n, base.n)
+    return mover(tuned, base)
 
 
 def _change(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:

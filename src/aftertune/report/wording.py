@@ -1,11 +1,30 @@
 """How a number or a name is put into words: never rounded to a lie, never able to steer a terminal.
 
-`percent`, `limits`, `points`, `p_value` and `score` print numbers; `clean` and `visible` make foreign text harmless.
+`percent` and `points` (those of `core.rounding`), `limits`, `p_value` and `score` print numbers; `clean` and `visible`
+make foreign text harmless.
 """
 
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from aftertune.core.rounding import percent, points
+
+__all__ = [
+    "about",
+    "clean",
+    "counts",
+    "limits",
+    "listing",
+    "p_value",
+    "percent",
+    "plural",
+    "point_limits",
+    "points",
+    "score",
+    "score_change",
+    "visible",
+]
 
 JOINERS = "\u200c\u200d"
 """Invisible characters that Persian, Indic scripts and emoji need; the other format characters reorder or hide text."""
@@ -30,46 +49,9 @@ def visible(text: str) -> str:
     )
 
 
-def percent(share: float, *, unit: str = " %") -> str:
-    """Return a share as a percentage; 0 and 100 stand only where exact."""
-    if share <= 0.0 or share >= 1.0:
-        return f"{100 * min(max(share, 0.0), 1.0):.0f}{unit}"
-    if share < 0.0005:
-        return f"<0.1{unit}"
-    if share >= 0.9995:
-        return f">99.9{unit}"
-    return f"{100 * share:.1f}{unit}"
-
-
 def limits(interval: Mapping[str, Any]) -> str:
     """Return the limits of a rate's interval in percent: ``[11.1, 21.2]``."""
     return f"[{percent(interval['low'], unit='')}, {percent(interval['high'], unit='')}]"
-
-
-def points(difference: float, beside: Iterable[float] = ()) -> str:
-    """Return a difference of shares in signed points, without the word; ``0.0`` only when exact.
-
-    Args:
-        difference: a difference of shares (0.21 is 21 points).
-        beside: shares that it is compared with in print; digits are added until it stands on their right side.
-    """
-    if not difference:
-        return "0.0"
-    if abs(difference) < 0.0005:
-        return "+<0.1" if difference > 0 else "-<0.1"
-    for digits in (1, 2, 3, 4):
-        shown = round(100 * difference, digits)
-        if all(_same_side(shown, difference, other) for other in beside):
-            return f"{shown:+.{digits}f}"
-    return f"{100 * difference:+.6g}"
-
-
-def _same_side(shown: float, difference: float, other: float) -> bool:
-    return (
-        difference == other
-        or (shown > 100 * other and difference > other)
-        or (shown < 100 * other and difference < other)
-    )
 
 
 def point_limits(interval: Mapping[str, Any], beside: Iterable[float] = ()) -> str:
