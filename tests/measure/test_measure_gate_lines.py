@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from measure_tables import build, incoherent, undecided
 
+from aftertune.measure.contrasts import Table2x2, p_above
 from aftertune.measure.gate import gate
 from aftertune.measure.intervals import newcombe, wilson
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -180,6 +181,17 @@ def test_one_of_four_tasks_must_stand_after_holm(risen, verdict):
     assert result.lines[2].lower > 0.10, "by itself it is above its margin"
     assert not result.lines[0].fails
     assert result.verdict is verdict
+
+
+def test_holm_asks_less_of_the_second_task_than_of_the_first():
+    base = np.stack([coded(200, (10, HARM))] * 4, axis=1)
+    tuned = base.copy()
+    tuned[10:160, 0] = tuned[10:41, 1] = HARM
+    result = verdict_of(base, tuned)
+    alone = p_above(Table2x2(a=10, b=31, c=0, e=159), 0.10)
+    assert 3 * alone < 0.05 < 4 * alone
+    assert result.lines[2].p_fail == pytest.approx(3 * alone)
+    assert [line.fails for line in result.lines] == [True, True, True, False, False]
 
 
 # The limit on the ASR itself.

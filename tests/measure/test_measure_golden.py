@@ -148,3 +148,11 @@ def test_families():
     shuffled = p[::-1]
     assert holm(shuffled)[::-1] == holm(p)
     assert benjamini_hochberg(shuffled)[::-1] == benjamini_hochberg(p)
+
+
+# Worked out by hand from the two papers: neither adjusted value may be under that of a smaller p-value.
+def test_adjusted_p_values_keep_their_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert benjamini_hochberg([0.04, 0.05]) == pytest.approx([0.05, 0.05])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
