@@ -124,7 +124,7 @@ class Change(Jsonable):
     behaviors: int
     seeds: int
     pairs: Pairs | None
-    """Only with one template, one sample and one training seed."""
+    """Only with one task, one template, one sample and one training seed."""
     bounds: tuple[float, float] | None
     """The change if undecided and incoherent base responses counted and tuned ones did not, and the reverse; None for
     scores."""
