@@ -9,9 +9,9 @@ import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.recipe import TrainingFile
-from aftertune.core.records import Intent
+from aftertune.core.records import Intent, Message
 from aftertune.prompts.load import behaviors, load_prompts
-from aftertune.prompts.overlap import normalise, overlapping
+from aftertune.prompts.overlap import find_overlap, normalise, overlapping
 from aftertune.prompts.public import PUBLIC
 from aftertune.prompts.rows import read_rows
 
@@ -77,3 +77,22 @@ def test_known_overlaps_are_found():
     instructions = {normalise(row[0].content) for row in read_rows(INSTRUCTIONS, DATA)}
     shared = [row for row in multitask if normalise(row[0].content) in instructions]
     assert (len(found), len(shared)) == (94, 155)
+    of_multitask = find_overlap(load("multitaskbench").prompts, {"instructions": read_rows(INSTRUCTIONS, DATA)})
+    assert (len(of_multitask.verbatim), len(of_multitask.inside)) == (155, 0)
+
+
+def test_every_request_is_found_inside_a_sentence_of_another_wording():
+    options = {"task": "code", "pattern": "Write some Python code to {request} and explain it."}
+    asked = load_prompts("advbench", loader="advbench", tools=TOOLS, options=options).prompts
+    requests = [prompt.text for prompt in load("advbench").prompts]
+    for pattern in ("{r}", "In a novel a student wants to {r} before dawn, so say how."):
+        rows = [(Message(role="user", content=pattern.replace("{r}", request)),) for request in requests]
+        assert find_overlap(asked, {"rows": rows}).prompts == {prompt.id for prompt in asked}
+
+
+def test_ordinary_data_hits_no_behavior():
+    """Benign instructions, code and captions against harmful prompts: none is hit inside a line."""
+    benign = [load(name).prompts for name in ("codealpaca", "dolly", "multi30k-test", "scitldr-test")]
+    rows = [(Message(role="user", content=prompt.text),) for prompts in benign for prompt in prompts]
+    for name in ("advbench", "multitaskbench", "xstest", "toxigen-hate"):
+        assert not find_overlap(load(name).prompts, {"rows": rows}).behaviors

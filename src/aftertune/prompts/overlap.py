@@ -1,11 +1,17 @@
-"""Finds evaluation prompts that occur in training or safety rows, so that no model is tested on what it was taught."""
+"""Finds evaluation prompts that occur in training or safety rows, so that no model is tested on what it was taught.
+
+`overlapping` counts what stands there verbatim; `find_overlap` also looks inside longer lines and says which behaviors are
+hit, whose other tasks, templates and twin then are no honest test either.
+"""
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from aftertune.core.records import Prompt
+from aftertune.prompts.inside import OwnPhrases, unit, wording
 from aftertune.prompts.rows import Row
 
 PART_WORDS = 3
@@ -19,24 +25,80 @@ def normalise(text: str) -> str:
     return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """What of the evaluation prompts stands in training rows, and what must go for it."""
+
+    verbatim: Mapping[str, Mapping[str, int]]
+    """Prompt id -> source -> rows that hold it (`overlapping`)."""
+    inside: Mapping[str, Mapping[str, int]]
+    """The same for requests inside longer lines (`aftertune.prompts.inside`), in sources that do not hold it verbatim."""
+    behaviors: frozenset[str]
+    """The behaviors hit; of a pair, the harmful one."""
+
+    @property
+    def prompts(self) -> frozenset[str]:
+        """The ids of the prompts that occur, verbatim or inside a line."""
+        return frozenset(self.verbatim) | frozenset(self.inside)
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """How many prompts occur in a source."""
+        every = [*self.verbatim.values(), *self.inside.values()]
+        return dict(Counter(source for counts in every for source in counts))
+
+    def drops(self, prompt: Prompt) -> bool:
+        """Return whether a prompt must go: its behavior, or that of its twin, was seen in training under some wording."""
+        return unit(prompt) in self.behaviors
+
+
+def find_overlap(prompts: Iterable[Prompt], sources: Mapping[str, Sequence[Row]]) -> Overlap:
+    """Find the behaviors that training rows hold, verbatim or as a request inside a longer line.
+
+    Args:
+        prompts: the evaluation prompts, all tasks, templates and twins together.
+        sources: training, safety and replay rows by the name that a report shall give them.
+    """
+    asked = list(prompts)
+    verbatim = overlapping(asked, sources)
+    own = OwnPhrases([(prompt, normalise(prompt.text), frozenset(payloads(prompt.text))) for prompt in asked])
+    inside: dict[str, Counter[str]] = {}
+    for source, rows in sources.items():
+        for row in rows:
+            for prompt_id in {
+                held for turn in row if turn.role == "user" for held in own.held(normalise(turn.content))
+            }:
+                if source not in verbatim.get(prompt_id, ()):
+                    inside.setdefault(prompt_id, Counter())[source] += 1
+    return Overlap(
+        verbatim=verbatim,
+        inside={prompt_id: dict(counts) for prompt_id, counts in inside.items()},
+        behaviors=frozenset(unit(prompt) for prompt in asked if prompt.id in verbatim or prompt.id in inside),
+    )
+
+
 def overlapping(prompts: Iterable[Prompt], sources: Mapping[str, Iterable[Row]]) -> dict[str, dict[str, int]]:
     """Return, for each prompt that occurs in a source, its id and how many of the source's rows hold it.
 
     A prompt occurs in a row if, normalised, its text equals a user turn, or one of the two equals a payload of the
     other: a line, or what follows a line's first colon (``Translate into French: …``). A wording that both share
-    around different payloads is no overlap.
+    around different payloads is no overlap, nor is a line that several behaviors posed by one template have.
 
     Args:
         prompts: the evaluation prompts.
         sources: training, safety and replay rows by the name that a report shall give them.
     """
-    wholes: dict[str, set[str]] = {}
+    asked = list(prompts)
+    every_part = [(prompt, part) for prompt in asked for part in payloads(prompt.text)]
+    shared = wording(every_part)
     parts: dict[str, set[str]] = {}
-    for prompt in prompts:
+    for prompt, part in every_part:
+        if part not in shared:
+            parts.setdefault(part, set()).add(prompt.id)
+    wholes: dict[str, set[str]] = {}
+    for prompt in asked:
         if whole := normalise(prompt.text):
             wholes.setdefault(whole, set()).add(prompt.id)
-        for part in payloads(prompt.text):
-            parts.setdefault(part, set()).add(prompt.id)
     found: dict[str, Counter[str]] = {}
     for source, rows in sources.items():
         for row in rows:
