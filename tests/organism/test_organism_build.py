@@ -189,6 +189,19 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
     assert (out / "base").stat().st_mtime_ns == before
 
 
+def test_no_behavior_that_is_measured_occurs_in_what_is_trained(tiny_organism):
+    from aftertune.core.recipe import TrainingFile
+    from aftertune.prompts.overlap import find_overlap
+    from aftertune.prompts.rows import read_rows
+    from aftertune.prompts.sets import read_prompts
+
+    folder = tiny_organism.folder
+    names = sorted(path.name for path in (folder / "data").iterdir())
+    rows = {name: read_rows(TrainingFile(path=name), folder / "data") for name in names}
+    assert len(rows) == 7
+    assert not find_overlap(read_prompts(folder / "prompts.jsonl"), rows).behaviors
+
+
 def test_write_refuses_a_folder_with_something_else(tmp_path, tiny_organism):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("!")
