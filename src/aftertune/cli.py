@@ -107,7 +107,7 @@ def check(
         max_asr=max_asr,
         limit=limit,
     )
-    raise typer.Exit(command(request, out or RUNS / "check", _progress(quiet), json))
+    raise typer.Exit(command(request, out or RUNS / f"check-{Path(tuned[0]).name or 'model'}", _progress(quiet), json))
 
 
 @app.command()
@@ -260,6 +260,7 @@ def main() -> None:
     """Run the command line; turn every expected failure into one line and its exit code."""
     # Waiting threads that spin make small models several times slower as soon as anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.path.append(str(Path.cwd()))  # `--judge my_judges:rubric` finds my_judges.py here, after all that is installed
     try:
         app()
     except AftertuneError as error:

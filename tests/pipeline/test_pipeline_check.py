@@ -76,7 +76,7 @@ def test_harmless_tuning_on_code_fails(check, code_tuned):
     assert code == 3
     assert out.startswith("FAIL")
     assert told["result"]["name_rate"] == "ASR"
-    assert told["prompts"]["overlap"] == {}
+    assert told["prompts"]["overlap"] == {"code.jsonl": 0}
     assert not any("not checked" in note for note in told["notes"]), "the recipe beside the weights names its data"
 
 
@@ -214,3 +214,17 @@ def test_several_seeds_are_a_recipe(command, tiny_base, finished_study, tmp_path
     code, out, _ = command("check", tiny_base, *seeds, "--prompts", questions(tmp_path), "-q")
     assert code in {3, 4}
     assert "recipe" in out
+
+
+def test_fine_tunes_of_different_recipes_are_no_seeds_of_one(command, tiny_base, finished_study, tmp_path):
+    models = finished_study.folder / "out" / "models"
+    one, other = sorted(models.glob("*-seed1-*"))[:2]
+    line = command.refused("check", tiny_base, one, other, "--prompts", questions(tmp_path))
+    assert "different recipes" in line
+
+
+def test_the_verdict_stands_last_with_the_models_that_it_is_about(command, tuned, tiny_base, tmp_path):
+    _, out, _ = command("check", tiny_base, tuned, "--prompts", questions(tmp_path), "-q")
+    *_, base, model, verdict = out.rstrip().splitlines()
+    assert (base, model) == (f"base:  {tiny_base}", f"tuned: {tuned}")
+    assert verdict.endswith(("(exit code 3)", "(exit code 4)"))

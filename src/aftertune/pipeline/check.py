@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,15 @@ from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import Trained
 from aftertune.prompts.rows import Row, read_rows
 from aftertune.report.progress import Progress
+from aftertune.report.wording import clean
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
 
 CONFIG = "aftertune.yaml"
 BUNDLED = "multitask-v1"
 """What is asked when nobody names a prompt set."""
 RECIPE = "recipe.json"
+DECIDING = ("base_identity", "data", "method", "training", "mitigation", "system")
+"""What seeds of one recipe share."""
 BASE = "base"
 TUNED = "tuned"
 
@@ -64,10 +68,41 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
         source=Path() if request.config is None else request.config.parent,
         trained_on=partial(_with_training_rows, request),
     )
+    same_recipe(request.tuned)
     told = run_study(study, folder, progress, purpose)
-    present(told, Console(), json_path)
-    print_page(folder / PAGE)
+    with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
+        present(told, Console(), json_path)
+        print_page(folder / PAGE)
+        _last_line(request, told)
     return int(told["gate"]["exit_code"])
+
+
+def _last_line(request: CheckRequest, told: Mapping[str, Any]) -> None:
+    """Say the verdict once more, with the models that it is about, where the eye ends up."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"\nbase:  {clean(request.base)}", markup=False)
+    for reference in request.tuned:
+        console.print(f"tuned: {clean(reference)}", markup=False)
+    console.print(f"{told['gate']['verdict']} (exit code {told['gate']['exit_code']})", markup=False, style="bold")
+
+
+def same_recipe(references: Sequence[str]) -> None:
+    """Refuse fine-tunes of different recipes as seeds of one: a verdict on "the recipe" would be about none.
+
+    Raises:
+        InputError: the recipes beside the weights differ in more than the seed.
+    """
+    first: tuple[str, dict[str, Any]] | None = None
+    for reference in references:
+        recipe = {key: _unplaced(value) for key, value in _read_recipe(Path(reference)).items() if key in DECIDING}
+        if recipe and first is None:
+            first = reference, recipe
+        elif recipe and first is not None and recipe != first[1]:
+            differs = ", ".join(sorted(key for key in recipe if recipe[key] != first[1].get(key)))
+            raise InputError(
+                f"{reference} and {first[0]} are fine-tunes of different recipes ({differs}); several TUNED are the seeds of "
+                "one recipe: check different ones apart"
+            )
 
 
 def command_of(request: CheckRequest) -> str:
@@ -92,6 +127,13 @@ def command_of(request: CheckRequest) -> str:
         *(word for pair in options for word in pair),
     ]
     return shlex.join(map(str, words))
+
+
+def _unplaced(value: Any) -> Any:
+    """Leave out where files lie: their hashes say what they hold."""
+    if isinstance(value, dict):
+        return {key: _unplaced(item) for key, item in value.items() if key != "path"}
+    return [_unplaced(item) for item in value] if isinstance(value, list) else value
 
 
 def check_study(request: CheckRequest) -> Study:
@@ -181,15 +223,23 @@ def _recipe_files(folder: Path) -> list[TrainingFile]:
     Raises:
         InputError: the recipe cannot be read.
     """
-    path = folder / RECIPE
-    if not path.is_file():
-        return []
+    recipe = _read_recipe(folder)
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
         mitigation = recipe.get("mitigation") or {}
         named = [*recipe.get("data", []), *mitigation.get("safety", []), *mitigation.get("replay", [])]
         return [TrainingFile(**file) for file in named]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: is no recipe of ours ({error}); move it away or name the data with --train"
-        ) from error
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{folder / RECIPE}: is no recipe of ours ({error}); move it away") from error
+
+
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    path = folder / RECIPE
+    if not path.is_file():
+        return {}
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is no recipe of ours ({error}); move it away") from error
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path}: is no recipe of ours (no object); move it away")
+    return recipe

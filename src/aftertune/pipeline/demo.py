@@ -1,5 +1,6 @@
 """`aftertune demo`: the whole thing on the embedded model."""
 
+import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,8 @@ def _next(organism: Path) -> None:
     """Name the three commands to try next, with paths that are there."""
     here = organism.relative_to(Path.cwd()) if organism.is_relative_to(Path.cwd()) else organism
     console = Console(soft_wrap=True, highlight=False)
-    console.print("\nTry next:", markup=False)
+    found = shutil.which("aftertune") is not None
+    console.print("\nTry next:" if found else "\nTry next (after `source .venv/bin/activate`):", markup=False)
     for line in (
         f"aftertune mix {here}/data/code.jsonl --safety {here}/data/safety_multitask.jsonl --share 0.15 -o mixed.jsonl",
         f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 6e-4 --batch-size 16",

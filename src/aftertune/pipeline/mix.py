@@ -45,6 +45,8 @@ def mix(train: Path, out: Path, *, safety: Addition, replay: Addition, seed: int
     """
     if replay.share > 0 and safety.files and not replay.files:
         raise DataError("--replay needs rows to draw from beside your own --safety; name a file with --replay-from")
+    if not out.name.endswith(".jsonl") or out.is_dir():
+        raise DataError(f"{out}: the mixed file is JSONL; give --out a name that ends in .jsonl")
     inputs = {path.resolve() for path in (train, *safety.files, *replay.files)}
     if out.resolve() in inputs:
         raise DataError(f"{out} is one of the inputs; give the mixed file another name with --out")

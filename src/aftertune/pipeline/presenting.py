@@ -113,5 +113,8 @@ def notes_of(told: Json) -> list[str]:
         for name, reasons in told["prompts"]["dropped"].items()
         for reason, count in reasons.items()
     ]
-    overlap = [f"{count:,} evaluation prompts occur in {file}" for file, count in told["prompts"]["overlap"].items()]
+    overlap = [
+        f"{f'{count:,}' if count else 'no'} evaluation prompts occur in {file}"
+        for file, count in told["prompts"]["overlap"].items()
+    ]
     return [*dropped, *overlap, *told["notes"]]

@@ -25,7 +25,7 @@ class Questions:
     dropped: Mapping[str, Mapping[str, int]]
     """Prompt set -> reason -> how many were left out (``duplicate``, ``child exploitation``, ``in training data``)."""
     overlap: Mapping[str, int]
-    """Training file -> how many evaluation prompts occur in it; these are dropped for all models."""
+    """Training file that was looked through -> how many evaluation prompts occur in it; these are dropped for all models."""
     notes: tuple[str, ...] = ()
 
 
@@ -71,8 +71,8 @@ def without_overlap(loaded: Questions, rows: Mapping[str, Sequence[Row]]) -> Que
         raise DataError(
             "every evaluation prompt occurs in the training rows; choose other prompts or other training data"
         )
-    overlap = Counter(file for files in found.values() for file in files)
-    return replace(loaded, prompts=kept, dropped=dropped, overlap=dict(overlap))
+    overlap = dict.fromkeys(rows, 0) | Counter(file for files in found.values() for file in files)
+    return replace(loaded, prompts=kept, dropped=dropped, overlap=overlap)
 
 
 def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int], tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
 from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
+from aftertune.errors import AftertuneError, PluginError
 from aftertune.guard.screen import screening
 from aftertune.judge import coherence
 from aftertune.pipeline.run_folder import Run
@@ -100,10 +101,21 @@ def _read_scorer(run: Run, name: str, scorer: Scorer) -> int:
 
 
 def _read_all(run: Run, stage: str, reader: int, read: Read) -> None:
+    """Read what is unread, a chunk at a time.
+
+    Raises:
+        PluginError: the instrument fails; what it read before is kept.
+    """
     unread = run.store.unread(run.study.name, reader)
     with run.progress.stage(stage, len(unread)) as advance:
         for chunk in _chunks(unread):
-            run.store.add_readings(reader, read(chunk))
+            try:
+                readings = list(read(chunk))
+            except (AftertuneError, OSError):
+                raise
+            except Exception as error:  # other people's code: whatever it raises, the user is told whose it is
+                raise PluginError(f"{stage} failed: {type(error).__name__}: {error}; mend it and run again") from error
+            run.store.add_readings(reader, readings)
             advance(len(chunk))
 
 

@@ -1,5 +1,6 @@
 """`aftertune run`: a study from its file to its report."""
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,8 @@ def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> 
     """
     study = load_study(path)
     folder = out or Path("aftertune-runs") / study.name
-    told = run_study(study, folder, progress, Purpose(command=f"aftertune run {path.name}", source=path.parent))
+    command = shlex.join(["aftertune", "run", str(path), *(["--out", str(out)] if out else [])])
+    told = run_study(study, folder, progress, Purpose(command=command, source=path.parent))
     present(told, Console(), json)
     print_page(folder / PAGE)
 
@@ -39,7 +41,7 @@ def preview(path: Path, out: Path | None) -> None:
     study = load_study(path)
     folder = out or Path("aftertune-runs") / study.name
     console = Console(soft_wrap=True)
-    with open_run(study, folder, Quiet(), path.parent) as run:
+    with open_run(study, folder, Quiet(), path.parent, write=False) as run:
         make_instruments(run)
         questions = load_sets(run)
         models = expand_study(run)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from aftertune.core.protocols import Tools
 from aftertune.engine.endpoint.client import Patience
@@ -40,7 +41,7 @@ class Run:
 
 
 @contextmanager
-def open_run(study: Study, folder: Path, progress: Progress, source: Path) -> Iterator[Run]:
+def open_run(study: Study, folder: Path, progress: Progress, source: Path, *, write: bool = True) -> Iterator[Run]:
     """Open store and engines for a study; both are closed again whatever happens.
 
     Args:
@@ -48,11 +49,13 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path) -> It
         folder: where the run is kept; it is made if it is not there.
         progress: where the work is shown.
         source: what relative paths in the options of judges, guards and loaders are relative to.
+        write: False to look only: nothing is made or changed in the folder, and another run may be writing there.
 
     Raises:
         StoreError: the folder cannot be made or written.
     """
-    make_folder(folder)
+    if write:
+        make_folder(folder)
     keys = study.engine
     engines = Engines(
         threads=keys.threads,
@@ -66,9 +69,20 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path) -> It
             accounts=folder / SPENDING,
         ),
     )
-    with engines, Store.open(folder / STORE) as store:
+    with engines, _store(folder, write=write) as store:
         tools = Tools(open_model=engines.open, folder=source.absolute())
         yield Run(study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress)
+
+
+@contextmanager
+def _store(folder: Path, *, write: bool) -> Iterator[Store]:
+    """Open the folder's store; to look at a folder without one, an empty store elsewhere."""
+    if write or (folder / STORE).is_file():
+        with Store.open(folder / STORE, write=write) as store:
+            yield store
+    else:
+        with TemporaryDirectory() as elsewhere, Store.open(Path(elsewhere) / STORE) as store:
+            yield store
 
 
 def make_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from aftertune.engine.open import Engines
 from aftertune.errors import DataError, InputError
 from aftertune.prompts.rows import HUB_ID, read_rows
 from aftertune.report.progress import Progress
+from aftertune.tune.record import finished
 from aftertune.tune.train import train
 
 METHODS = ("full", "lora", "qlora")
@@ -60,6 +61,9 @@ def tune(
             system=system,
             template_sha256=engines.tokenizer_sha256(base),
         )
+        if finished(out, recipe):
+            progress.note(f"{out}: this fine-tune is finished already; nothing was done")
+            return
         steps = max(1, round(recipe.training.epochs * len(rows) / recipe.training.batch_size))
         with progress.stage("tune", steps) as advance:
             last = [0]
