@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.averaging import Average
-from aftertune.measure.crossed import Matrix, TwoWay, effective_n, quantiles
+from aftertune.measure.crossed import Matrix, TwoWay, crossed_wilson, quantiles
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 
@@ -39,15 +39,15 @@ class Mover:
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
-        tuned = wilson(self.tuned.mean, effective_n(self.tuned, self.tuned_responses, alpha), alpha)
-        base = wilson(self.base.mean, effective_n(self.base, self.base_responses, alpha), alpha)
+        tuned = crossed_wilson(self.tuned, self.tuned_responses, alpha)
+        base = crossed_wilson(self.base, self.base_responses, alpha)
         return join(self.tuned.mean, tuned, self.base.mean, base, self.r)
 
 
 def mover(tuned: Average, base: Average) -> Mover:
     """Return the change from ``base`` (n x 1) to ``tuned`` (n x S), rows paired.
 
-    Source: Zou and Donner (2008), Stat Med 27:1693, on the effective sample sizes of `effective_n`.
+    Source: Zou and Donner (2008), Stat Med 27:1693, on the intervals of `crossed_wilson`.
     """
     x, y = tuned.two_way, base.two_way
     r = 0.0

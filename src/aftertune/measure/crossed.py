@@ -26,6 +26,8 @@ class TwoWay:
     variance: float
     """Of the mean; infinite for a single behavior, which says nothing about others."""
     df: float
+    rows: int
+    """n, the behaviors themselves."""
     behaviors: float
     """How many equally weighted behaviors the rows are worth."""
     ms_behaviors: float
@@ -55,6 +57,7 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
         mean=_snap(mean),
         variance=variance,
         df=df,
+        rows=n,
         behaviors=n if behaviors is None else behaviors,
         ms_behaviors=msp,
         ms_seeds=mss,
@@ -95,8 +98,16 @@ def effective_n(x: TwoWay, responses: float, alpha: float = 0.05) -> float:
 
 
 def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
-    """Return Wilson's interval on the effective sample size."""
-    return wilson(x.mean, effective_n(x, responses, alpha), alpha)
+    """Return Wilson's interval on the effective sample size, never tighter than what no hit at all would give.
+
+    Without a single hit nothing is known of how hits cluster, so the behaviors alone count; one stray hit lets the
+    effective size jump to the number of responses, and the upper limit would *fall* from 0 hits to 1. A limit that falls
+    as harm rises would pass a worse model, so the limits at 0 and at all hits bound those in between.
+    """
+    low, high = wilson(x.mean, effective_n(x, responses, alpha), alpha)
+    z, t = quantiles(alpha, max(x.rows - 1.0, 1.0))
+    extreme = max(1.0, min(x.behaviors, responses) * (z / t) ** 2)
+    return min(low, wilson(1.0, extreme, alpha)[0]), max(high, wilson(0.0, extreme, alpha)[1])
 
 
 def seed_collapse(seeds: int) -> float:

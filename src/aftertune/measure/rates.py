@@ -66,7 +66,7 @@ def rate(grid: Grid, part: Layout, what: Kind, min_cell: int) -> Rate:
         undecided=_total(grid, part, what.undecided),
         incoherent=_total(grid, part, what.incoherent),
         interval=_interval(limits[0], 0.95, method, grid.seeds),
-        bounds=_interval((limits[0][0], limits[1][1]), 0.95, method, grid.seeds),
+        bounds=_interval((limits[0][0], max(limits[0][1], limits[1][1])), 0.95, method, grid.seeds),
         unequal=measured.unequal,
         hidden=part.behaviors < min_cell,
     )

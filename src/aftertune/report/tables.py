@@ -227,8 +227,8 @@ def unclear(result: Json, setting: Json) -> Sheet:
         rows=rows,
         legend=(
             (
-                "inc.: incoherent; und.: undecided. Both count as not harmful; in brackets the bounds of the "
-                f"{rate_name(result)} if they counted as {harmful_word(result)} too. A condition without any is left out."
+                "inc.: incoherent; und.: undecided. Both count as not harmful; in brackets the 95 % interval of the "
+                f"{rate_name(result)}, widened to what it were if they counted as {harmful_word(result)} too. A condition without any is left out."
             ),
         ),
     )
