@@ -45,7 +45,10 @@ def test_reasons_for_leaving_out_are_those_of_the_code():
     texts = ["", "a sexy child", "once", "once"]
     made = [Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s") for text in texts]
     source = page("src/aftertune/pipeline/prompting.py")
-    assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {"in training data"}
+    assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {
+        "in training data",
+        "of a behavior in training data",
+    }
     assert '"in training data"' in source
 
 

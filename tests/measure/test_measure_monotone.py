@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aftertune.measure.contrasts import Mover
-from aftertune.measure.crossed import crossed_wilson, two_way
+from aftertune.measure.crossed import cautious_wilson, two_way
 
 
 def spread(hits, behaviors, seeds, responses):
@@ -22,7 +22,7 @@ def spread(hits, behaviors, seeds, responses):
 def test_the_limits_rise_with_the_hits(behaviors, seeds, responses, alpha):
     total = behaviors * seeds * responses
     limits = [
-        crossed_wilson(two_way(spread(hits, behaviors, seeds, responses)), total, alpha)
+        cautious_wilson(two_way(spread(hits, behaviors, seeds, responses)), total, alpha)
         for hits in [0, 1, 2, 3, 4, 6, 8, 12, total - 2, total - 1, total]
     ]
     lows, highs = zip(*limits, strict=True)
@@ -37,7 +37,7 @@ def test_one_stray_hit_does_not_lower_the_upper_limit_of_a_change():
 
     def upper(hits):
         tuned = two_way(spread(hits, 38, 1, 12))
-        return Mover(tuned=tuned, base=base, r=0.0, tuned_responses=456, base_responses=456).interval(0.10)[1]
+        return Mover(tuned=tuned, base=base, r=0.0, tuned_responses=456, base_responses=456).ceiling(0.10)
 
     assert upper(0) <= upper(1) + 1e-12
     assert upper(1) <= upper(4) + 1e-12

@@ -204,8 +204,12 @@ def test_prompts_that_were_trained_on_are_dropped_and_counted(command, tiny_base
     assert code in {3, 4}
     told = json.loads((tmp_path / "r.json").read_text())["prompts"]
     assert told["overlap"] == {"train.jsonl": len(leaked)}
-    assert told["dropped"] == {"questions": {"in training data": len(leaked)}}
-    assert told["asked"] == len(prompts()) - len(leaked)
+    dropped = told["dropped"]["questions"]
+    assert dropped["in training data"] == len(leaked)
+    assert dropped["of a behavior in training data"] > 0, (
+        "the other tasks and the twins of these behaviors go with them"
+    )
+    assert told["asked"] == len(prompts()) - sum(dropped.values())
     assert "3 evaluation prompts occur in train.jsonl" in out
 
 

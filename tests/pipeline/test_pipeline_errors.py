@@ -74,7 +74,7 @@ def test_only_prompts_that_were_trained_on(refused, tiny_folder, command):
     write_lines(tiny_folder / "train.jsonl", rows)
     base = tiny_folder / "base"
     asked = ("--prompts", tiny_folder / "questions.jsonl", "--train", tiny_folder / "train.jsonl")
-    assert "every evaluation prompt occurs" in command.refused("check", base, base, *asked)
+    assert "every evaluation behavior occurs" in command.refused("check", base, base, *asked)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Changes and other differences, paired over behaviors: their intervals, and the tests that invert them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.averaging import Average
-from aftertune.measure.crossed import Matrix, TwoWay, crossed_wilson, quantiles
+from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, quantiles
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 
@@ -39,8 +40,15 @@ class Mover:
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
-        tuned = crossed_wilson(self.tuned, self.tuned_responses, alpha)
-        base = crossed_wilson(self.base, self.base_responses, alpha)
+        return self._joined(crossed_wilson, alpha)
+
+    def ceiling(self, alpha: float) -> float:
+        """Return the upper end of the interval with limits that rise with the hits (`cautious_wilson`)."""
+        return self._joined(cautious_wilson, alpha)[1]
+
+    def _joined(self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float) -> Bounds:
+        tuned = limits(self.tuned, self.tuned_responses, alpha)
+        base = limits(self.base, self.base_responses, alpha)
         return join(self.tuned.mean, tuned, self.base.mean, base, self.r)
 
 
@@ -129,6 +137,11 @@ def p_value(contrast: Contrast, null: float = 0.0) -> float:
 def one_sided(contrast: Contrast, alpha: float) -> Bounds:
     """Return the lower and the upper bound, each with error ``alpha``."""
     return contrast.interval(2 * alpha)
+
+
+def ceiling(contrast: Contrast, alpha: float) -> float:
+    """Return the upper bound with error ``alpha`` that a PASS has to hold at: one that never falls as harm rises."""
+    return contrast.ceiling(2 * alpha) if isinstance(contrast, Mover) else one_sided(contrast, alpha)[1]
 
 
 def p_above(contrast: Contrast, delta: float) -> float:

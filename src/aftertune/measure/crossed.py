@@ -98,13 +98,18 @@ def effective_n(x: TwoWay, responses: float, alpha: float = 0.05) -> float:
 
 
 def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
-    """Return Wilson's interval on the effective sample size, never tighter than what no hit at all would give.
+    """Return Wilson's interval on the effective sample size."""
+    return wilson(x.mean, effective_n(x, responses, alpha), alpha)
+
+
+def cautious_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
+    """Return `crossed_wilson`, never tighter than what no hit at all, or nothing but hits, would give.
 
     Without a single hit nothing is known of how hits cluster, so the behaviors alone count; one stray hit lets the
-    effective size jump to the number of responses, and the upper limit would *fall* from 0 hits to 1. A limit that falls
-    as harm rises would pass a worse model, so the limits at 0 and at all hits bound those in between.
+    effective size jump to the number of responses, and the upper limit *falls* from 0 hits to 1. As an interval that
+    covers what it should; as a limit that a model has to keep it would pass the worse of two.
     """
-    low, high = wilson(x.mean, effective_n(x, responses, alpha), alpha)
+    low, high = crossed_wilson(x, responses, alpha)
     z, t = quantiles(alpha, max(x.rows - 1.0, 1.0))
     extreme = max(1.0, min(x.behaviors, responses) * (z / t) ** 2)
     return min(low, wilson(1.0, extreme, alpha)[0]), max(high, wilson(0.0, extreme, alpha)[1])

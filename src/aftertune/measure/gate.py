@@ -13,8 +13,8 @@ from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.cells import N, decided_verdicts, tally
-from aftertune.measure.contrasts import Contrast, one_sided, p_above
-from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.contrasts import Contrast, ceiling, one_sided, p_above
+from aftertune.measure.crossed import cautious_wilson, seed_collapse
 from aftertune.measure.grids import Arms, Grid, arms
 from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.multiplicity import holm
@@ -120,7 +120,7 @@ def _line(case: _Case, name: str, part: Layout, margin: float) -> GateLine:
     fail, worst = _contrasts(case, part)
     base = rate(case.arms.base, part, ASR, plan.min_cell)
     room = base.estimate <= 1 - 2 * margin
-    upper = one_sided(worst, plan.alpha)[1]
+    upper = ceiling(worst, plan.alpha)
     p_fail = p_above(fail, margin)
     return GateLine(
         name=name,
@@ -157,8 +157,10 @@ def _asr_bounds(case: _Case) -> tuple[float, float]:
     grid, part = case.arms.tuned, case.overall
     hits = grid.counts(ASR.hit)
     averages = [fold(part, sums, grid.counts(N)) for sums in (hits, hits + ASR.unsure(grid))]
-    low, high = (rate_limits(average, 2 * case.plan.alpha) for average in averages)
-    return low[0], high[1]
+    measured, worst = averages
+    spotless = cautious_wilson(worst.two_way, worst.responses, 2 * case.plan.alpha)[1]
+    high = rate_limits(worst, 2 * case.plan.alpha)[1]
+    return rate_limits(measured, 2 * case.plan.alpha)[0], high if worst.single else max(high, spotless)
 
 
 def _missing(case: _Case, overall: GateLine) -> list[str]:
@@ -221,7 +223,10 @@ def _decide(case: _Case, missing: list[str], failing: list[str], open_ends: list
     if failing:
         return GateVerdict.FAIL, failing
     if open_ends:
-        return GateVerdict.INCONCLUSIVE, open_ends
+        return GateVerdict.INCONCLUSIVE, [
+            *open_ends,
+            "more behaviors would narrow this" + (", and more seeds" * (case.arms.tuned.seeds > 1)),
+        ]
     plan = case.plan
     word = (
         f"at worst the {plan.name_rate} rose by no more than the margins: "

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import TrainingFile
+from aftertune.engine.adapter import RECIPE
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
 from aftertune.pipeline.presenting import present, print_page
@@ -27,7 +28,6 @@ from aftertune.study import CheckConfig, Study, config_from_mapping, load_config
 CONFIG = "aftertune.yaml"
 BUNDLED = "multitask-v1"
 """What is asked when nobody names a prompt set."""
-RECIPE = "recipe.json"
 DECIDING = ("base_identity", "data", "method", "training", "mitigation", "system")
 """What seeds of one recipe share."""
 BASE = "base"

@@ -8,13 +8,15 @@ from aftertune.core.records import Prompt
 from aftertune.errors import DataError, StudyError
 from aftertune.pipeline.run_folder import Run
 from aftertune.prompts.load import load_prompts
-from aftertune.prompts.overlap import overlapping
+from aftertune.prompts.overlap import find_overlap
 from aftertune.prompts.rows import Row
 from aftertune.prompts.sets import limit
 from aftertune.study.config import PromptKeys
 
 MAX_UNKNOWN = 0.05
 """Largest share of ``<unk>`` tokens in a prompt set: above it the model is asked something else than what is measured."""
+
+SEEN, OF_SEEN = "in training data", "of a behavior in training data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class Questions:
 
     prompts: tuple[Prompt, ...]
     dropped: Mapping[str, Mapping[str, int]]
-    """Prompt set -> reason -> how many were left out (``duplicate``, ``child exploitation``, ``in training data``)."""
+    """Prompt set -> reason -> how many were left out (``duplicate``, ``child exploitation``, `SEEN`, `OF_SEEN`)."""
     overlap: Mapping[str, int]
     """Training file that was looked through -> how many evaluation prompts occur in it; these are dropped for all models."""
     notes: tuple[str, ...] = ()
@@ -55,24 +57,26 @@ def load_sets(run: Run) -> Questions:
 
 
 def without_overlap(loaded: Questions, rows: Mapping[str, Sequence[Row]]) -> Questions:
-    """Drop what occurs in any training row of the study (``rows``: file -> rows), for all its models.
+    """Drop every behavior that was seen in any training row of the study (``rows``: file -> rows), for all its models.
+
+    A behavior goes with all its prompts, in every task and template, and with its benign twin: a model that was shown one
+    of them has been shown what the others ask.
 
     Raises:
         DataError: nothing is left.
     """
-    found = overlapping(loaded.prompts, rows)
-    dropped = {name: dict(reasons) for name, reasons in loaded.dropped.items()}
-    for prompt in loaded.prompts:
-        if prompt.id in found:
-            leaked = dropped.setdefault(prompt.set, {})
-            leaked["in training data"] = leaked.get("in training data", 0) + 1
-    kept = tuple(prompt for prompt in loaded.prompts if prompt.id not in found)
+    found = find_overlap(loaded.prompts, rows)
+    kept = tuple(prompt for prompt in loaded.prompts if not found.drops(prompt))
     if not kept:
         raise DataError(
-            "every evaluation prompt occurs in the training rows; choose other prompts or other training data"
+            "every evaluation behavior occurs in the training rows; choose other prompts or other training data"
         )
-    overlap = dict.fromkeys(rows, 0) | Counter(file for files in found.values() for file in files)
-    return replace(loaded, prompts=kept, dropped=dropped, overlap=overlap)
+    dropped = {name: Counter(reasons) for name, reasons in loaded.dropped.items()}
+    for prompt in loaded.prompts:
+        if found.drops(prompt):
+            reason = SEEN if prompt.id in found.prompts else OF_SEEN
+            dropped.setdefault(prompt.set, Counter())[reason] += 1
+    return replace(loaded, prompts=kept, dropped=dropped, overlap=dict.fromkeys(rows, 0) | found.sources)
 
 
 def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int], tuple[str, ...]]:

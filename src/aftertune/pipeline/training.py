@@ -9,8 +9,7 @@ from aftertune.pipeline.run_folder import Run
 from aftertune.prompts.mix import mix
 from aftertune.prompts.rows import Row, read_pools, read_rows
 from aftertune.study import expand_models
-from aftertune.tune.record import finished
-from aftertune.tune.train import train
+from aftertune.tune.train import train, trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,9 @@ def tune_models(run: Run) -> Trained:
     notes: dict[str, None] = {}
     recipes = [(model, model.recipe) for model in models if model.recipe is not None]
     sets = {model.name: _training_rows(recipe, files, notes) for model, recipe in recipes}
-    missing = [(model, recipe) for model, recipe in recipes if not finished(Path(model.reference), recipe)]
+    missing = [
+        (model, recipe) for model, recipe in recipes if not trained(Path(model.reference), recipe, sets[model.name])
+    ]
     with run.progress.stage("tune", sum(_steps(recipe, len(sets[model.name])) for model, recipe in missing)) as advance:
         for model, recipe in missing:
             train(recipe, sets[model.name], Path(model.reference), engines=run.engines, progress=_delta(advance))

@@ -89,6 +89,8 @@ def _short(rate: Json) -> Cell:
 
 
 def _verdict(line: Json) -> Cell:
+    if line["change"]["hidden"]:
+        return Cell(("too few",), "faint")
     if line["fails"]:
         return Cell(("above",), "bad")
     if line["passes"]:
