@@ -174,7 +174,9 @@ def _files(source: PublicSet, path: Path) -> list[Path]:
     for place in (path / folder, path):
         if files := sorted(place.glob(pattern)):
             return files
-    raise DataError(f"{path}: no {source.file} in it; fetch it from {source.home} or name the file with file: (a study) or give its folder")
+    raise DataError(
+        f"{path}: no {source.file} in it; fetch it from {source.home} or name the file with file: (a study) or give its folder"
+    )
 
 
 def _joined(record: Record, column: str, where: str) -> str:
