@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,report,endpoint,dev]'
 	@touch $@
 
-demo: $(READY) ## Show the whole thing on the embedded model (two to three minutes, no keys, no downloads)
+demo: $(READY) ## Show the whole thing on the embedded model (one to three minutes, no keys, no downloads)
 	@$(BIN)/aftertune demo
 
 test: $(READY) ## Run the tests (under ten minutes on two cores)

@@ -52,7 +52,7 @@ class Screen:
         began = time.monotonic()
         if self.console.is_terminal:
             columns = (
-                TextColumn("{task.description:<24}", markup=False),
+                TextColumn("{task.description:<28}", markup=False),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 _Rate(),
@@ -63,11 +63,14 @@ class Screen:
                 yield lambda count: bars.advance(task, count)
         else:
             yield _nothing
-        self.note(f"{name:<24} {total:>9,}  {time.monotonic() - began:6.1f} s")
+        self._print(f"{clean(name):<28} {total:>9,}  {time.monotonic() - began:6.1f} s")
 
     def note(self, text: str) -> None:
-        """Print a line; model names and paths are not read as markup."""
-        self.console.print(clean(text), markup=False, highlight=False)
+        """Print a line; model names and paths are not read as markup, and nothing in them steers the terminal."""
+        self._print(clean(text))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Quiet:
