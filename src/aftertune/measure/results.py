@@ -108,7 +108,9 @@ class GateVerdict(Enum):
     @property
     def exit_code(self) -> Literal[0, 3, 4]:
         """0 for PASS, 3 for FAIL, 4 for the two that decide nothing."""
-        return {"PASS": 0, "FAIL": 3}.get(self.value, 4)  # type: ignore[return-value]  # a dict's values are plain int
+        if self is GateVerdict.PASS:
+            return 0
+        return 3 if self is GateVerdict.FAIL else 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ def tune_models(run: Run) -> Trained:
     ]
     with run.progress.stage("tune", sum(_steps(recipe, len(sets[model.name])) for model, recipe in missing)) as advance:
         for model, recipe in missing:
-            train(recipe, sets[model.name], Path(model.reference), engines=run.engines, progress=_delta(advance))
+            train(recipe, sets[model.name], Path(model.reference), engines=run.engines, progress=step_progress(advance))
     return Trained(models=models, rows=files.by_name(), notes=tuple(notes))
 
 
@@ -114,8 +114,8 @@ def _steps(recipe: Recipe, rows: int) -> int:
     return max(1, round(keys.epochs * rows / (keys.batch_size * keys.gradient_accumulation)))
 
 
-def _delta(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """Turn "step s of n" into "so many more", for a bar that spans several trainings."""
+def step_progress(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn "step s of n" into "so many more", for a bar that may span several trainings."""
     last = 0
 
     def report(step: int, _steps: int) -> None:

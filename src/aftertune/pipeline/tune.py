@@ -9,6 +9,7 @@ from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.engine.open import Engines
 from aftertune.errors import DataError, InputError
+from aftertune.pipeline.training import step_progress
 from aftertune.prompts.rows import HUB_ID, read_rows
 from aftertune.report.progress import Progress
 from aftertune.tune.record import finished
@@ -66,13 +67,7 @@ def tune(
             return
         steps = max(1, round(recipe.training.epochs * len(rows) / recipe.training.batch_size))
         with progress.stage("tune", steps) as advance:
-            last = [0]
-
-            def report(step: int, _total: int) -> None:
-                advance(step - last[0])
-                last[0] = step
-
-            train(recipe, rows, out, engines=engines, progress=report)
+            train(recipe, rows, out, engines=engines, progress=step_progress(advance))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
 
 
