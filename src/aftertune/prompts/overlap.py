@@ -1,14 +1,17 @@
 """Finds evaluation prompts that occur in training or safety rows, so that no model is tested on what it was taught.
 
-`overlapping` counts what stands there verbatim; `find_overlap` also looks inside longer lines and says which behaviors are
-hit, whose other tasks, templates and twin then are no honest test either.
+`Finder` says of one row which prompts it holds, and how. `overlapping` counts what stands in files verbatim; `find_overlap`
+also looks inside longer lines and says which behaviors are hit, whose other tasks, templates and twin then are no honest
+test either.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from aftertune.core.records import Prompt
 from aftertune.prompts.inside import OwnPhrases, unit, wording
@@ -16,6 +19,9 @@ from aftertune.prompts.rows import Row
 
 PART_WORDS = 3
 """A line or tail counts as a payload from so many words on: shorter ones are labels and greetings."""
+
+How = Literal["verbatim", "payload", "inside"]
+"""The whole prompt is the whole user turn; one of the two is a line or a colon's tail of the other; a longer line holds it."""
 
 _SEPARATORS = re.compile(r"[\W_]+")
 
@@ -52,57 +58,94 @@ class Overlap:
         return unit(prompt) in self.behaviors
 
 
-def find_overlap(prompts: Iterable[Prompt], sources: Mapping[str, Sequence[Row]]) -> Overlap:
+class Finder:
+    """Prompts made ready to be looked for in any number of rows, one at a time."""
+
+    def __init__(self, prompts: Iterable[Prompt]) -> None:
+        self._asked = list(prompts)
+        every_part = [(prompt, part) for prompt in self._asked for part in payloads(prompt.text)]
+        shared = wording(every_part)
+        self._parts: dict[str, set[str]] = {}
+        for prompt, part in every_part:
+            if part not in shared:
+                self._parts.setdefault(part, set()).add(prompt.id)
+        self._wholes: dict[str, set[str]] = {}
+        for prompt in self._asked:
+            if whole := normalise(prompt.text):
+                self._wholes.setdefault(whole, set()).add(prompt.id)
+
+    def held(self, row: Row) -> dict[str, How]:
+        """Return the ids of the prompts that a row holds, each with the strictest way in which it does."""
+        return dict.fromkeys(self.inside(row), "inside") | self.standing(row)
+
+    def standing(self, row: Row) -> dict[str, How]:
+        """Return the ids of the prompts that a row holds verbatim or as a payload, each once however often.
+
+        A prompt occurs in a row if, normalised, its text equals a user turn, or one of the two equals a payload of the
+        other: a line, or what follows a line's first colon (``Translate into French: …``). A wording that both share
+        around different payloads is no overlap, nor is a line that several behaviors posed by one template have.
+        """
+        found: dict[str, How] = {}
+        for turn in row:
+            if turn.role == "user":
+                whole = normalise(turn.content)
+                named = self._parts.get(whole, set()).union(
+                    *(self._wholes.get(part, ()) for part in payloads(turn.content))
+                )
+                found = dict.fromkeys(named, "payload") | found
+                found |= dict.fromkeys(self._wholes.get(whole, ()), "verbatim")
+        return found
+
+    def inside(self, row: Row) -> set[str]:
+        """Return the ids of the prompts of which a request stands in a user turn (`aftertune.prompts.inside`)."""
+        return {prompt for turn in row if turn.role == "user" for prompt in self._phrases.held(normalise(turn.content))}
+
+    @cached_property
+    def _phrases(self) -> OwnPhrases:
+        return OwnPhrases(
+            [(prompt, normalise(prompt.text), frozenset(payloads(prompt.text))) for prompt in self._asked]
+        )
+
+
+def find_overlap(prompts: Iterable[Prompt], sources: Mapping[str, Iterable[Row]]) -> Overlap:
     """Find the behaviors that training rows hold, verbatim or as a request inside a longer line.
 
     Args:
         prompts: the evaluation prompts, all tasks, templates and twins together.
-        sources: training, safety and replay rows by the name that a report shall give them.
+        sources: training, safety and replay rows by the name that a report shall give them; each is read once.
     """
     asked = list(prompts)
-    verbatim = overlapping(asked, sources)
-    own = OwnPhrases([(prompt, normalise(prompt.text), frozenset(payloads(prompt.text))) for prompt in asked])
-    inside: dict[str, Counter[str]] = {}
+    finder = Finder(asked)
+    verbatim: dict[str, dict[str, int]] = {}
+    inside: dict[str, dict[str, int]] = {}
     for source, rows in sources.items():
+        standing, within = Counter[str](), Counter[str]()
         for row in rows:
-            for prompt_id in {
-                held for turn in row if turn.role == "user" for held in own.held(normalise(turn.content))
-            }:
-                if source not in verbatim.get(prompt_id, ()):
-                    inside.setdefault(prompt_id, Counter())[source] += 1
+            standing.update(finder.standing(row).keys())
+            within.update(finder.inside(row))
+        for prompt, count in standing.items():
+            verbatim.setdefault(prompt, {})[source] = count
+        for prompt in within.keys() - standing.keys():
+            inside.setdefault(prompt, {})[source] = within[prompt]
     return Overlap(
         verbatim=verbatim,
-        inside={prompt_id: dict(counts) for prompt_id, counts in inside.items()},
+        inside=inside,
         behaviors=frozenset(unit(prompt) for prompt in asked if prompt.id in verbatim or prompt.id in inside),
     )
 
 
 def overlapping(prompts: Iterable[Prompt], sources: Mapping[str, Iterable[Row]]) -> dict[str, dict[str, int]]:
-    """Return, for each prompt that occurs in a source, its id and how many of the source's rows hold it.
-
-    A prompt occurs in a row if, normalised, its text equals a user turn, or one of the two equals a payload of the
-    other: a line, or what follows a line's first colon (``Translate into French: …``). A wording that both share
-    around different payloads is no overlap, nor is a line that several behaviors posed by one template have.
+    """Return, for each prompt that occurs in a source (`Finder.standing`), its id and how many of the rows hold it.
 
     Args:
         prompts: the evaluation prompts.
         sources: training, safety and replay rows by the name that a report shall give them.
     """
-    asked = list(prompts)
-    every_part = [(prompt, part) for prompt in asked for part in payloads(prompt.text)]
-    shared = wording(every_part)
-    parts: dict[str, set[str]] = {}
-    for prompt, part in every_part:
-        if part not in shared:
-            parts.setdefault(part, set()).add(prompt.id)
-    wholes: dict[str, set[str]] = {}
-    for prompt in asked:
-        if whole := normalise(prompt.text):
-            wholes.setdefault(whole, set()).add(prompt.id)
+    finder = Finder(prompts)
     found: dict[str, Counter[str]] = {}
     for source, rows in sources.items():
         for row in rows:
-            for prompt_id in _held(row, wholes, parts):
+            for prompt_id in finder.standing(row):
                 found.setdefault(prompt_id, Counter())[source] += 1
     return {prompt_id: dict(counts) for prompt_id, counts in found.items()}
 
@@ -118,15 +161,3 @@ def _parts(text: str) -> Iterator[str]:
         _, colon, tail = line.partition(":")
         if colon:
             yield normalise(tail)
-
-
-def _held(row: Row, wholes: Mapping[str, set[str]], parts: Mapping[str, set[str]]) -> set[str]:
-    """Return the ids of the prompts that a row holds, each once however often it stands there."""
-    held: set[str] = set()
-    for turn in row:
-        if turn.role == "user":
-            whole = normalise(turn.content)
-            held |= parts.get(whole, set())
-            for part in payloads(turn.content) | {whole}:
-                held |= wholes.get(part, set())
-    return held
