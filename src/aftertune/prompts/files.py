@@ -3,9 +3,9 @@
 import csv
 import gzip
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from aftertune.errors import DataError
 
@@ -13,15 +13,26 @@ Record = Mapping[str, Any]
 Placed = tuple[str, Record]
 """A record and where it stands, as errors name it: ``train.jsonl, line 3``."""
 
+Broken = Callable[[DataError], None]
+"""Told of a record that cannot be read; where it returns, the next one is read."""
+
 FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
 
 
-def read_records(path: Path) -> Generator[Placed, None, None]:
+def _refuse(error: DataError) -> NoReturn:
+    raise error
+
+
+def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
     """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``.
 
     JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
     until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
+
+    Args:
+        path: the file.
+        broken: told of each record that cannot be read, in files of which the rest can; by default the first ends it.
 
     Raises:
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
@@ -36,7 +47,7 @@ def read_records(path: Path) -> Generator[Placed, None, None]:
         raise DataError(f"{path}: unknown kind of file; use one of {', '.join(READERS)} (or such a file as .gz)")
     try:
         with _open(path) as stream:
-            yield from reader(path, stream)
+            yield from reader(path, stream, broken)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (gzip.BadGzipFile, EOFError) as error:
@@ -75,19 +86,24 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
+def _lines(path: Path, stream: Iterable[str], _broken: Broken) -> Iterator[Placed]:
     for number, line in enumerate(stream, start=1):
         yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
 
 
-def _jsonl(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
+def _jsonl(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
     for number, line in enumerate(stream, start=1):
         if line.strip():
             where = f"{path}, line {number}"
-            yield where, _object(_parse(line, where), where)
+            try:
+                record = _object(_parse(line, where), where)
+            except DataError as error:
+                broken(error)
+            else:
+                yield where, record
 
 
-def _json(path: Path, stream: TextIO) -> Iterator[Placed]:
+def _json(path: Path, stream: TextIO, broken: Broken) -> Iterator[Placed]:
     data = _parse(stream.read(), str(path))
     if isinstance(data, dict):
         data = _transposed(data, path)
@@ -95,7 +111,12 @@ def _json(path: Path, stream: TextIO) -> Iterator[Placed]:
         raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
     for number, item in enumerate(data, start=1):
         where = f"{path}, item {number}"
-        yield where, _object(item, where)
+        try:
+            record = _object(item, where)
+        except DataError as error:
+            broken(error)
+        else:
+            yield where, record
 
 
 def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -107,21 +128,22 @@ def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _csv(path: Path, stream: Iterable[str], delimiter: str = ",") -> Iterator[Placed]:
+def _csv(path: Path, stream: Iterable[str], broken: Broken, delimiter: str = ",") -> Iterator[Placed]:
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
     try:
         for record in reader:
             where = f"{path}, line {reader.line_num}"
             if None in record or None in record.values():
-                raise DataError(f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header")
-            yield where, record
+                broken(DataError(f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header"))
+            else:
+                yield where, record
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: broken CSV ({error})") from error
 
 
-def _tsv(path: Path, stream: Iterable[str]) -> Iterator[Placed]:
-    return _csv(path, stream, "\t")
+def _tsv(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
+    return _csv(path, stream, broken, "\t")
 
 
 def _parse(text: str, where: str) -> Any:
