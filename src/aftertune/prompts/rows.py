@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
@@ -16,6 +17,7 @@ from aftertune.prompts.files import Placed, Record, read_records, text_of
 Row = tuple[Message, ...]
 """A conversation that ends with the assistant's answer."""
 
+Fault = Literal["roles", "empty"]
 ROLES = ("system", "user", "assistant")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -111,9 +113,19 @@ def _hub_records(name: str) -> Generator[Placed, None, None]:
 
 
 def _row(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    row = _shape(record, columns, where)(record, columns, where)
-    _check(row, where)
+    row = unchecked_row(record, columns, where)
+    if found := fault(row):
+        raise DataError(f"{where}: {found[1]}")
     return row
+
+
+def unchecked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
+    """Return a record as a conversation, whatever turns it has (`fault` says what is wrong with them).
+
+    Raises:
+        DataError: the record is in no known shape, or a turn is not text.
+    """
+    return _shape(record, columns, where)(record, columns, where)
 
 
 def _shape(record: Record, columns: Mapping[str, str], where: str) -> "Callable[[Record, Mapping[str, str], str], Row]":
@@ -177,17 +189,19 @@ def _turn(item: object, where: str) -> Message:
     return Message(role=role, content=text_of(item, "content", where))
 
 
-def _check(row: Row, where: str) -> None:
+def fault(row: Row) -> tuple[Fault, str] | None:
+    """Return what makes a conversation useless for training, as one word and as a sentence with the remedy."""
     turns = row[1:] if row and row[0].role == "system" else row
     for number, turn in enumerate(turns):
         expected = ("user", "assistant")[number % 2]
         if turn.role != expected:
-            raise DataError(
-                f"{where}: turn {number + 1} is {turn.role!r} where {expected!r} is due; an optional system turn comes "
-                "first, then user and assistant take turns"
+            return "roles", (
+                f"turn {number + 1} is {turn.role!r} where {expected!r} is due; an optional system turn comes first, then "
+                "user and assistant take turns"
             )
         if not turn.content.strip():
             what = "question" if turn.role == "user" else "answer"
-            raise DataError(f"{where}: empty {what} ({turn.role} turn); fill it or remove the row")
+            return "empty", f"empty {what} ({turn.role} turn); fill it or remove the row"
     if not turns or turns[-1].role != "assistant":
-        raise DataError(f"{where}: the last turn must be the assistant's answer; there is nothing to learn without it")
+        return "roles", "the last turn must be the assistant's answer; there is nothing to learn without it"
+    return None
