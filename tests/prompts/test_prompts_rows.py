@@ -32,6 +32,18 @@ def read(tmp_path, name, content, **options):
     return read_rows(TrainingFile(path=name, **options), tmp_path)
 
 
+SILENT = (Message(role="user", content="Hi?"), Message(role="assistant", content=""))
+VERTEX = {
+    "systemInstruction": {"role": "system", "parts": [{"text": "Be kind."}]},
+    "contents": [
+        {"role": {"user": "user", "assistant": "model"}[turn.role], "parts": [{"text": turn.content}]}
+        for turn in DIALOG[1:]
+    ],
+}
+SHAREGPT = {
+    "conversations": [{"from": {"user": "human", "assistant": "gpt"}[t.role], "value": t.content} for t in DIALOG[1:]],
+    "system": "Be kind.",
+}
 COLUMNS = {"prompt": "q", "completion": "a"}
 
 
@@ -44,6 +56,9 @@ COLUMNS = {"prompt": "q", "completion": "a"}
         ("a.json", json.dumps([{"instruction": "Add.", "input": "1 and 2", "output": "3"}]), {}, [WITH_INPUT]),
         ("a.json", json.dumps([{"instruction": "Hi?", "input": "", "output": "Hello."}]), {}, [ROW]),
         ("a.jsonl", json.dumps({"instruction": "Hi?", "output": "Hello."}), {}, [ROW]),
+        ("a.jsonl", json.dumps({"instruction": "Hi?", "output": ""}), {}, [SILENT]),
+        ("a.jsonl", json.dumps(VERTEX), {}, [DIALOG]),
+        ("a.jsonl", json.dumps(SHAREGPT), {}, [DIALOG]),
         ("a.json", json.dumps({"q": ["Hi?"], "a": ["Hello."]}), {"columns": COLUMNS}, [ROW]),
         ("a.csv", '\ufeffq,a,n\n"Hi?",Hello.,1\n', {"columns": COLUMNS}, [ROW]),
         ("a.csv", "q,a,n\nAdd.,3,1 and 2\n", {"columns": {**COLUMNS, "input": "n"}}, [WITH_INPUT]),
@@ -73,7 +88,11 @@ def line(**record):
         ("a.jsonl", line(text="x"), "needs 'messages'.*but has the columns 'text'"),
         ("a.jsonl", line(prompt="x"), "line 1: 'prompt' without 'completion'"),
         ("a.jsonl", line(prompt="x", completion=3), "'completion': expected text, found int"),
-        ("a.jsonl", line(prompt="x", completion=" "), "line 1: empty answer"),
+        (
+            "a.jsonl",
+            line(messages=[*messages(ROW[:1]), {"role": "assistant", "content": ""}, *messages(ROW)]),
+            "empty answer",
+        ),
         ("a.jsonl", line(prompt="", completion="x"), "line 1: empty question"),
         ("a.jsonl", line(instruction="x"), "no column 'output'"),
         ("a.jsonl", line(messages="x"), "expected a list of messages, found str"),
@@ -84,6 +103,15 @@ def line(**record):
         ("a.jsonl", line(messages=messages(DIALOG[:2])), "the last turn must be the assistant's"),
         ("a.jsonl", line(messages=messages(ROW + DIALOG[:1])), "turn 3 is 'system' where 'user' is due"),
         ("a.jsonl", line(messages=[{"role": "user", "content": [{"type": "text"}]}]), "expected text, found list"),
+        (
+            "a.jsonl",
+            line(contents=[{"role": "assistant", "parts": []}]),
+            r"contents\[0\]: role 'assistant'; use user or model",
+        ),
+        ("a.jsonl", line(contents=[{"role": "user", "parts": [{"fileData": {}}]}]), r"contents\[0\]: no column 'text'"),
+        ("a.jsonl", line(contents=[{"role": "user"}]), "needs 'parts'"),
+        ("a.jsonl", line(conversations=[{"from": "tool", "value": "x"}]), "from 'tool'; use one of system, human"),
+        ("a.jsonl", line(conversations=[{"role": "user"}]), "a turn needs 'from' and 'value'"),
         ("a.jsonl", '{"prompt": "\\ud800", "completion": "x"}', "surrogate"),
         ("a.csv", "prompt,completion\nx\n", "line 2: the row has not the 2 columns"),
         ("a.csv", "prompt,completion\nx,y,z\n", "line 2: the row has not the 2 columns"),

@@ -2,23 +2,25 @@
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
-from aftertune.core.records import Message
 from aftertune.errors import DataError
-from aftertune.prompts.files import Placed, Record, read_records, text_of
+from aftertune.prompts import formats
+from aftertune.prompts.files import Placed, Record, read_records
 
-Row = tuple[Message, ...]
+Row: TypeAlias = formats.Row
 """A conversation that ends with the assistant's answer."""
 
+SHAPES = formats.SHAPES
+"""The readers of records by the column that tells their shape."""
+
 Fault = Literal["roles", "empty"]
-ROLES = ("system", "user", "assistant")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -27,7 +29,8 @@ def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
 
     Each record is a row in one of these shapes: ``messages``; ``prompt`` and ``completion`` (texts, or lists of
     messages); ``instruction``, ``input`` and ``output``; or any columns named in ``file.columns`` as ``prompt``,
-    ``completion`` and, if any, ``input``, which is put under the prompt after an empty line.
+    ``completion`` and, if any, ``input``, which is put under the prompt after an empty line. Vertex (``contents``) and
+    ShareGPT (``conversations``) are read too. A row's answer may be empty: training leaves such rows out and counts them.
 
     Raises:
         DataError: names file, line, column or role, and what to do.
@@ -77,21 +80,26 @@ def _forever_none() -> Iterator[None]:
 
 
 def _line(row: Row, task: str | None) -> str:
-    record: dict[str, object] = {"messages": [{"role": turn.role, "content": turn.content} for turn in row]}
+    record: dict[str, object] = {"messages": formats.chat(row)}
     if task is not None:
         record["task"] = task
     return json.dumps(record, ensure_ascii=False)
 
 
 def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
-    with closing(_records(file.path, folder)) as placed:
-        rows = [(record, _row(record, file.columns, where)) for where, record in islice(placed, file.limit)]
+    with closing(placed_records(file.path, folder)) as placed:
+        rows = [(record, checked_row(record, file.columns, where)) for where, record in islice(placed, file.limit)]
     if not rows:
         raise DataError(f"{file.path}: no rows; a training file needs at least one")
     return rows
 
 
-def _records(path: str, folder: Path) -> Generator[Placed, None, None]:
+def placed_records(path: str, folder: Path) -> Generator[Placed, None, None]:
+    """Yield the records of a local file or of a hub data set, each with the place that errors name.
+
+    Raises:
+        DataError: no such file or data set, or one that cannot be read.
+    """
     local = folder / path
     if local.exists() or not HUB_ID.fullmatch(path):
         return read_records(local)
@@ -112,11 +120,22 @@ def _hub_records(name: str) -> Generator[Placed, None, None]:
         yield f"{name}, row {number}", record
 
 
-def _row(record: Record, columns: Mapping[str, str], where: str) -> Row:
+def checked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
+    """Return a record as a row; its answer may be empty, so that whoever uses the row decides (`answered`).
+
+    Raises:
+        DataError: the record is in no known shape, or its turns are out of order or ask nothing.
+    """
     row = unchecked_row(record, columns, where)
-    if found := fault(row):
+    found = fault(row)
+    if found and not (found[0] == "empty" and all(turn.content.strip() for turn in row[:-1])):
         raise DataError(f"{where}: {found[1]}")
     return row
+
+
+def answered(row: Row) -> bool:
+    """Return whether the last answer of a row says something; a row without teaches nothing."""
+    return bool(row[-1].content.strip())
 
 
 def unchecked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
@@ -125,68 +144,7 @@ def unchecked_row(record: Record, columns: Mapping[str, str], where: str) -> Row
     Raises:
         DataError: the record is in no known shape, or a turn is not text.
     """
-    return _shape(record, columns, where)(record, columns, where)
-
-
-def _shape(record: Record, columns: Mapping[str, str], where: str) -> "Callable[[Record, Mapping[str, str], str], Row]":
-    if columns.keys() & {"prompt", "completion"}:
-        return _mapped
-    for key, shape in SHAPES.items():
-        if key in record:
-            return shape
-    found = ", ".join(map(repr, record)) or "none"
-    raise DataError(
-        f"{where}: needs 'messages', 'prompt' and 'completion', or 'instruction' and 'output', but has the columns "
-        f"{found}; name them with columns: {{prompt: ..., completion: ...}}"
-    )
-
-
-def _messages(record: Record, _columns: Mapping[str, str], where: str) -> Row:
-    return _turns(record["messages"], "messages", where)
-
-
-def _prompt_completion(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    if "completion" not in record:
-        raise DataError(f"{where}: 'prompt' without 'completion'")
-    prompt, completion = record["prompt"], record["completion"]
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return _turns(prompt, "prompt", where) + _turns(completion, "completion", where)
-    return _mapped(record, columns, where)
-
-
-def _alpaca(record: Record, _columns: Mapping[str, str], where: str) -> Row:
-    names = {"prompt": "instruction", "completion": "output"}
-    return _mapped(record, names | ({"input": "input"} if "input" in record else {}), where)
-
-
-def _mapped(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    prompt = text_of(record, columns.get("prompt", "prompt"), where)
-    completion = text_of(record, columns.get("completion", "completion"), where)
-    extra = text_of(record, columns["input"], where) if "input" in columns else ""
-    asked = f"{prompt}\n\n{extra}" if extra.strip() else prompt
-    return Message(role="user", content=asked), Message(role="assistant", content=completion)
-
-
-SHAPES: Mapping[str, Callable[[Record, Mapping[str, str], str], Row]] = {
-    "messages": _messages,
-    "prompt": _prompt_completion,
-    "instruction": _alpaca,
-}
-
-
-def _turns(value: object, column: str, where: str) -> Row:
-    if not isinstance(value, list):
-        raise DataError(f"{where}, {column!r}: expected a list of messages, found {type(value).__name__}")
-    return tuple(_turn(item, f"{where}, {column}[{number}]") for number, item in enumerate(value))
-
-
-def _turn(item: object, where: str) -> Message:
-    if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
-        raise DataError(f"{where}: a message needs 'role' and 'content'")
-    role = item["role"]
-    if role not in ROLES:
-        raise DataError(f"{where}: role {role!r}; use one of {', '.join(ROLES)}")
-    return Message(role=role, content=text_of(item, "content", where))
+    return formats.shape(record, columns, where)(record, columns, where)
 
 
 def fault(row: Row) -> tuple[Fault, str] | None:

@@ -25,7 +25,7 @@ class Examples:
     truncated: int
     """Rows cut on the right to the longest allowed length; their answer lost its end."""
     dropped: int
-    """Rows left out because nothing of their answer fits."""
+    """Rows left out because their answer is empty or nothing of it fits."""
 
 
 def with_system(row: Row, system: str | None) -> Row:
@@ -39,22 +39,22 @@ def tokenise(rows: Sequence[Row], renderer: Renderer, max_length: int) -> Exampl
     """Render rows with the chat template, which need not mark the answer itself.
 
     Raises:
-        DataError: a row without an answer, an empty answer, or no row whose answer fits.
+        DataError: a row that does not end with an answer to something, or no row whose answer fits.
     """
     for number, row in enumerate(rows, start=1):
         _check(row, number)
-    pairs = renderer.exchanges(rows)
+    pairs = renderer.exchanges([row for row in rows if row[-1].content.strip()])
     fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
     if not fitting:
         raise DataError(
-            f"no training row is left: {len(pairs)} given, none has room for its answer in {max_length} tokens; "
+            f"no training row is left: {len(rows)} given, none has an answer with room for it in {max_length} tokens; "
             "raise max_length or give other rows"
         )
     return Examples(
         input_ids=[(prompt + answer)[:max_length] for prompt, answer in fitting],
         labels=[([IGNORED] * len(prompt) + answer)[:max_length] for prompt, answer in fitting],
         truncated=sum(len(prompt) + len(answer) > max_length for prompt, answer in fitting),
-        dropped=len(pairs) - len(fitting),
+        dropped=len(rows) - len(fitting),
     )
 
 
@@ -71,7 +71,5 @@ def _check(row: Row, number: int) -> None:
         raise DataError(
             f"training row {number}: the last message is not the assistant's; end every row with its answer"
         )
-    if not row[-1].content.strip():
-        raise DataError(f"training row {number}: the answer is empty; remove the row or write its answer")
     if len(row) == 1:
         raise DataError(f"training row {number}: nothing is asked before the answer; put the user's message first")
