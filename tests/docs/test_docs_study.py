@@ -18,7 +18,7 @@ SCHEMA = json_schema()
 SECTIONS = {
     "## The keys": ["Study"],
     "### `models`": ["ModelKeys"],
-    "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys"],
+    "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys", "DoseKeys"],
     "### `prompts`": ["PromptKeys"],
     "### `decoding`": ["DecodingKeys"],
     "### `judges`, `guards`, `scorers`": ["Instrument"],

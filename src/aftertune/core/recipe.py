@@ -34,6 +34,25 @@ class Mitigation:
     """Safety rows / all rows of the final set, in [0, 1)."""
     replay: tuple[TrainingFile, ...] = ()
     replay_share: float = 0.0
+    tasks: tuple[str, ...] = ()
+    """Safety rows are drawn from these tasks only; empty: from all."""
+    left_out: str | None = None
+    """A task whose safety rows are left out; replay rows of it stay, so that the refusals alone differ."""
+    match_format: bool = False
+    """Pose the added rows in the prompt format of the training rows."""
+
+    @property
+    def identity(self) -> list[object]:
+        """What decides the rows that are added."""
+        return [
+            [_rows_identity(file) for file in self.safety],
+            self.share,
+            [_rows_identity(file) for file in self.replay],
+            self.replay_share,
+            sorted(self.tasks),
+            self.left_out,
+            self.match_format,
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +78,16 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A fine-tune that training goes on from."""
+
+    reference: str
+    """Its folder."""
+    key: str
+    """Its recipe's key, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """All that decides a fine-tune. Two equal recipes give identical tensors (same machine, same threads)."""
 
@@ -78,6 +107,10 @@ class Recipe:
     """System prompt put before every training row that has none."""
     template_sha256: str = ""
     """Hash of the chat template that renders the rows."""
+    start: Start | None = None
+    """The fine-tune whose weights it goes on from, with a fresh optimiser; None starts from the base's."""
+    epoch: int | None = None
+    """The state after so many epochs of ``training``, on its schedule; None is the state at its end."""
 
     @property
     def key(self) -> Key:
@@ -90,15 +123,11 @@ class Recipe:
             self.method,
             {name: getattr(self.training, name) for name in Training.__slots__ if name != "save_steps"},
             self.seed,
-            self.mitigation
-            and [
-                [_rows_identity(file) for file in self.mitigation.safety],
-                self.mitigation.share,
-                [_rows_identity(file) for file in self.mitigation.replay],
-                self.mitigation.replay_share,
-            ],
+            self.mitigation and self.mitigation.identity,
             self.system,
             self.template_sha256,
+            *([] if self.start is None else [["start", self.start.key]]),
+            *([] if self.epoch is None else [["epoch", self.epoch]]),
         )
 
 

@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aftertune.core.recipe import Recipe, StudyModel, TrainingFile
+from aftertune.core.recipe import Mitigation, Recipe, StudyModel, TrainingFile
+from aftertune.core.records import Intent
+from aftertune.errors import DataError
 from aftertune.pipeline.run_folder import Run
+from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_pools, safety_sha256
 from aftertune.prompts.mix import mix
+from aftertune.prompts.repose import PromptFormat, find_format, repose
 from aftertune.prompts.rows import Row, read_pools, read_rows
 from aftertune.study import expand_models
 from aftertune.tune.train import train, trained
@@ -36,7 +40,7 @@ class _Files:
 
     folder: Path
     rows: dict[_Which, list[Row]] = field(default_factory=dict)
-    pools: dict[_Which, dict[str, list[Row]]] = field(default_factory=dict)
+    pools: dict[tuple[_Which, Intent], dict[str, list[Row]]] = field(default_factory=dict)
 
     def task_rows(self, files: tuple[TrainingFile, ...]) -> list[Row]:
         for file in files:
@@ -44,18 +48,21 @@ class _Files:
                 self.rows[_which(file)] = read_rows(file, self.folder)
         return [row for file in files for row in self.rows[_which(file)]]
 
-    def pool(self, files: tuple[TrainingFile, ...]) -> dict[str, list[Row]]:
+    def pool(self, files: tuple[TrainingFile, ...], intent: Intent) -> dict[str, list[Row]]:
+        """Return rows by task; of the bundled set those of an intent."""
         pool: dict[str, list[Row]] = {}
         for file in files:
-            if _which(file) not in self.pools:
-                self.pools[_which(file)] = read_pools([file], self.folder)
-            for task, rows in self.pools[_which(file)].items():
+            which = _which(file), intent
+            if which not in self.pools:
+                bundled = file.path == SAFETY_SET
+                self.pools[which] = safety_pools(intent) if bundled else read_pools([file], self.folder)
+            for task, rows in self.pools[which].items():
                 pool.setdefault(task, []).extend(rows)
         return pool
 
     def by_name(self) -> dict[str, list[Row]]:
         """Return all rows that were read, by the file's path."""
-        pooled = [(which, [row for rows in pool.values() for row in rows]) for which, pool in self.pools.items()]
+        pooled = [(which, [row for rows in pool.values() for row in rows]) for (which, _), pool in self.pools.items()]
         named: dict[str, list[Row]] = {}
         for (path, _, _), rows in [*self.rows.items(), *pooled]:
             named.setdefault(path, []).extend(rows)
@@ -89,6 +96,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
         lambda reference: run.engines.open(reference).identity,
         folder=run.models_folder,
         template_sha256=run.engines.tokenizer_sha256,
+        bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
     )
 
 
@@ -97,16 +105,36 @@ def _training_rows(recipe: Recipe, files: _Files, notes: dict[str, None]) -> lis
     plan = recipe.mitigation
     if plan is None:
         return rows
-    mixed = mix(
-        rows,
-        files.pool(plan.safety),
-        files.pool(plan.replay),
-        share=plan.share,
-        replay_share=plan.replay_share,
-        seed=recipe.seed,
-    )
-    notes.update(dict.fromkeys(f"{recipe.name}: {note}" for note in mixed.notes))
+    safety: Mapping[str, list[Row]] = _chosen(recipe.name, plan, files.pool(plan.safety, Intent.HARMFUL))
+    replay: Mapping[str, list[Row]] = files.pool(plan.replay, Intent.BENIGN)
+    said: list[str] = []
+    if plan.match_format:
+        found = find_format(rows)
+        said += [f"added rows are posed in the format of the training rows: {line}" for line in found.described()]
+        safety, replay = _posed(safety, found), _posed(replay, found)
+    mixed = mix(rows, safety, replay, share=plan.share, replay_share=plan.replay_share, seed=recipe.seed)
+    notes.update(dict.fromkeys(f"{recipe.name}: {note}" for note in (*said, *mixed.notes)))
     return mixed.rows
+
+
+def _chosen(name: str, plan: Mitigation, pool: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the pools of the tasks that the mitigation draws from.
+
+    Raises:
+        DataError: it names a task of which there are no rows, or leaves none.
+    """
+    there = ", ".join(sorted(pool))
+    for task in (*plan.tasks, *([plan.left_out] if plan.left_out else [])):
+        if task not in pool:
+            raise DataError(f"{name}: no safety rows of the task {task!r}; there are some of {there}")
+    chosen = {task: rows for task, rows in pool.items() if task != plan.left_out and task in (plan.tasks or pool)}
+    if not chosen:
+        raise DataError(f"{name}: leaving out {plan.left_out} leaves no safety rows; there are only those of {there}")
+    return chosen
+
+
+def _posed(pools: Mapping[str, list[Row]], found: PromptFormat) -> Mapping[str, list[Row]]:
+    return {task: [repose(row, found) for row in rows] for task, rows in pools.items()}
 
 
 def _steps(recipe: Recipe, rows: int) -> int:

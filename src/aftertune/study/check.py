@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aftertune.core.registry import BUILT_IN, Kind, known
-from aftertune.study.config import CheckConfig, FineTuneKeys, Study
+from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
+from aftertune.study.mitigations import Settled
 from aftertune.study.place import Where, nearest
 
 Problem = tuple[Where, str]
@@ -67,30 +68,64 @@ def study_problems(study: Study) -> Iterator[Problem]:
                 ("models", position, "training_seed"),
                 "a model without base has no training seed; add base: or remove it",
             )
-    conditions = {model.condition or model.name.partition("/")[0] for model in study.models}
+    taken = {model.condition or model.name.partition("/")[0] for model in study.models}
     for position, fine_tune in enumerate(study.fine_tunes):
         where: Where = ("fine_tunes", position)
-        if fine_tune.name in conditions:
+        if fine_tune.name in taken:
             yield (*where, "name"), f"a model is called {fine_tune.name!r} too; give one of them another name"
         yield from _no_base(bases, fine_tune.base, (*where, "base"))
-        yield from _fine_tune_problems(fine_tune, where)
+        yield from _repeated((*where, "seeds"), fine_tune.seeds)
+        yield from _factor_problems(fine_tune, where)
+        if fine_tune.mitigation is not None:
+            yield from _mitigation_problems(fine_tune.mitigation, (*where, "mitigation"))
 
 
-def _fine_tune_problems(fine_tune: FineTuneKeys, where: Where) -> Iterator[Problem]:
-    yield from _repeated((*where, "seeds"), fine_tune.seeds)
-    mitigation = fine_tune.mitigation
-    if mitigation is None:
-        return
-    if bool(mitigation.replay) != (mitigation.replay_share > 0):
-        yield (*where, "mitigation"), "replay and replay_share need each other; give both or neither"
-    if mitigation.share + mitigation.replay_share >= 1:
+def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem]:
+    if keys.share is None and not keys.sweep and keys.preset is None:
+        yield where, "names no share; give share: (of the final set), sweep: or preset:"
+    for one, other in (("share", "sweep"), ("sweep", "leave_out")):
+        if getattr(keys, one) and getattr(keys, other):
+            yield (
+                (*where, other),
+                f"{one} and {other} cannot stand in one mitigation; make two fine-tunes of it with like:",
+            )
+    for key in ("tasks", "sweep", "leave_out"):
+        yield from _repeated((*where, key), getattr(keys, key))
+    settled = Settled(keys)
+    if not settled.safety:
         yield (
-            (*where, "mitigation", "share"),
-            (
-                f"share {mitigation.share:g} and replay_share {mitigation.replay_share:g} leave no room for the task's own rows; "
-                "their sum must stay under 1"
-            ),
+            (*where, "safety"),
+            f"the preset {keys.preset} needs a file" if keys.preset else "is missing; add it, or preset:",
         )
+    if bool(settled.replay) != (settled.replay_share > 0):
+        yield where, "replay and replay_share need each other; give both or neither"
+    for share in keys.sweep or (settled.share,):
+        replayed = Settled(keys.model_copy(update={"share": share})).replay_share
+        if share + replayed >= 1:
+            yield (
+                (*where, "share"),
+                (
+                    f"share {share:g} and replay_share {replayed:g} leave no room for the task's own rows; "
+                    "their sum must stay under 1"
+                ),
+            )
+
+
+def _factor_problems(fine_tune: FineTuneKeys, where: Where) -> Iterator[Problem]:
+    given = [key for key in ("keep_epochs", "rounds", "doses") if getattr(fine_tune, key)]
+    if len(given) > 1:
+        yield (*where, given[1]), f"{given[0]} and {given[1]} cannot stand in one fine-tune; make two of it with like:"
+    epochs = fine_tune.training.epochs
+    if fine_tune.keep_epochs and (epochs != int(epochs) or epochs < 2):
+        yield (*where, "keep_epochs"), f"needs a whole number of epochs from 2 up; training.epochs is {epochs:g}"
+    if fine_tune.rounds and fine_tune.method == "qlora":
+        yield (*where, "rounds"), "go on from full fine-tunes and from LoRA adapters alone; use method lora or full"
+    if fine_tune.doses is not None:
+        levels = {key: getattr(fine_tune.doses, key) for key in ("learning_rate", "rows", "epochs")}
+        if not any(levels.values()):
+            yield (*where, "doses"), "names no doses; give lists under learning_rate, rows or epochs"
+        for key, values in levels.items():
+            yield from _repeated((*where, "doses", key), values)
 
 
 def _no_base(bases: set[str], name: str, where: Where) -> Iterator[Problem]:

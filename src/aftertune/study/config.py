@@ -19,6 +19,7 @@ from aftertune.study.forms import (
     as_tuple,
     instrument_form,
     listed,
+    mitigation_form,
     prompts_form,
     rows_form,
 )
@@ -55,15 +56,31 @@ Files = Annotated[
 ]
 
 
+PresetName = Literal[
+    "text-only", "safety-tuned-llamas", "multitaskbench", "multitask", "multitask+replay", "format-matched"
+]
+
+
 class MitigationKeys(Keys):
     """Safety rows, and benign rows replayed beside them, mixed into the training rows."""
 
-    safety: Files
-    share: Share
-    """Safety rows as a share of the final set."""
+    preset: PresetName | None = None
+    """A named mitigation, whose keys stand where this one has none."""
+    safety: Files | tuple[()] = ()
+    """Safety rows to draw from, equally over their tasks; `multitask-safety-v1` is the bundled set."""
+    share: Share | None = None
+    """Safety rows as a share of the final set; with a preset 0.15 unless it is given."""
     replay: Files | tuple[()] = ()
-    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Replayed benign rows as a share of the final set."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Replayed benign rows as a share of the final set; with a preset that replays, the share of the safety rows."""
+    tasks: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    """Draw safety rows of these tasks only."""
+    match_format: bool | None = None
+    """Pose the added rows in the prompt format that the training rows have."""
+    sweep: Annotated[tuple[Share, ...], BeforeValidator(as_tuple)] = ()
+    """Shares to try in place of `share`: each gives a condition, called `NAME-0.05`."""
+    leave_out: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    """Tasks whose safety rows are left out, one after the other: each gives a condition, called `NAME-without-code`."""
 
 
 def _training_field(item: dataclasses.Field[Any]) -> Any:
@@ -86,6 +103,19 @@ TrainingKeys = create_model(
 
 def _training(value: object) -> object:
     return Training(**TrainingKeys.model_validate(value).model_dump()) if isinstance(value, dict) else value
+
+
+Positive = Annotated[float, Field(gt=0)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class DoseKeys(Keys):
+    """A grid of doses: every combination of the values is a fine-tune of its own; what is left out stays as it is."""
+
+    learning_rate: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = ()
+    rows: Annotated[tuple[Whole, ...], BeforeValidator(as_tuple)] = ()
+    """Use only the first so many rows of each file of `data`."""
+    epochs: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = ()
 
 
 class FineTuneKeys(Keys):
@@ -115,7 +145,16 @@ class FineTuneKeys(Keys):
     """Training seeds: each gives a model, called `NAME/seedN`."""
     system: str | None = None
     """System prompt put before every training row that has none."""
-    mitigation: MitigationKeys | None = None
+    keep_epochs: bool = False
+    """Measure the model after every epoch, too: conditions `NAME@epoch1`, ...; the last one is `NAME`."""
+    rounds: Annotated[tuple[Files, ...], BeforeValidator(as_tuple)] = ()
+    """Rows of further rounds of training, each going on from the model of the round before: `NAME@round1`, ..."""
+    doses: DoseKeys | None = None
+    """Learning rates, numbers of rows and of epochs to try in every combination: `NAME@lr0.0002-rows100`, ..."""
+    mitigation: Annotated[
+        MitigationKeys | None,
+        BeforeValidator(mitigation_form, json_schema_input_type=MitigationKeys | PresetName | Literal["none"] | None),
+    ] = None
 
 
 class ModelKeys(Keys):
@@ -129,6 +168,8 @@ class ModelKeys(Keys):
     training_seed: int | None = None
     condition: Name | None = None
     """What the seeds of one fine-tune share; by default the name up to `/`."""
+    attributes: dict[Name, str] = Field(default_factory=dict)
+    """What models are compared by (`family: llama`, `size: 8B`, `access: open`); fine-tunes have those of their base."""
 
 
 class PromptKeys(Keys):

@@ -5,9 +5,11 @@ from functools import cache
 from pathlib import Path
 
 from aftertune.core.ids import file_sha256
-from aftertune.core.recipe import Cell, Mitigation, Recipe, StudyModel, TrainingFile
+from aftertune.core.recipe import Cell, Mitigation, Recipe, Start, StudyModel, TrainingFile
 from aftertune.core.records import Decoding
-from aftertune.study.config import CheckConfig, DecodingKeys, FineTuneKeys, Rows, Study
+from aftertune.study.config import CheckConfig, DecodingKeys, FineTuneKeys, MitigationKeys, Rows, Study
+from aftertune.study.factors import Variant, variants
+from aftertune.study.mitigations import Settled
 
 
 def expand_models(
@@ -16,40 +18,52 @@ def expand_models(
     *,
     folder: Path,
     template_sha256: Callable[[str], str] = lambda _: "",
+    bundled_sha256: Callable[[str], str] = lambda _: "",
 ) -> tuple[StudyModel, ...]:
     """Return the models in the order of the file: those that exist, then every fine-tune with its seeds.
+
+    A round comes after the round that it goes on from.
 
     Args:
         study: the study.
         identify: gives the identity (weights hash and the like) of a model reference; asked once per base.
         folder: where fine-tunes are kept, each in a folder named by its name, its seed and its recipe's key.
         template_sha256: gives the hash of the chat template that renders the training rows of a base.
+        bundled_sha256: gives the hash of training rows that are named and no file; empty for a name that it does not know.
     """
     references = {model.name: model.reference for model in study.models}
     identities, templates, file_hash = cache(identify), cache(template_sha256), cache(file_sha256)
+    bundled_hash = cache(bundled_sha256)
 
     def training_file(rows: Rows) -> TrainingFile:
         path = Path(rows.path)
-        sha256 = file_hash(path) if path.is_file() else ""
+        sha256 = file_hash(path) if path.is_file() else bundled_hash(rows.path)
         return TrainingFile(path=rows.path, columns=rows.columns, limit=rows.limit, sha256=sha256)
 
-    def recipe(fine_tune: FineTuneKeys, seed: int) -> Recipe:
+    def recipe(variant: Variant, seed: int) -> Recipe:
+        fine_tune = variant.keys
         base = references[fine_tune.base]
         return Recipe(
-            name=fine_tune.name,
+            name=variant.condition,
             base=base,
             base_identity=identities(base),
             data=tuple(map(training_file, fine_tune.data)),
             method=fine_tune.method,
             training=fine_tune.training,
             seed=seed,
-            mitigation=_mitigation(fine_tune, training_file),
+            mitigation=_mitigation(fine_tune.mitigation, training_file),
             system=fine_tune.system,
             template_sha256=templates(base),
+            start=None if variant.after is None else _start(tuned[variant.after, seed]),
+            epoch=variant.epoch,
         )
 
-    recipes = [(fine_tune, recipe(fine_tune, seed)) for fine_tune in study.fine_tunes for seed in fine_tune.seeds]
-    return (*_given(study), *(_tuned(fine_tune, each, folder) for fine_tune, each in recipes))
+    tuned: dict[tuple[str, int], StudyModel] = {}
+    for fine_tune in study.fine_tunes:
+        for variant in variants(fine_tune):
+            for seed in fine_tune.seeds:
+                tuned[variant.condition, seed] = _tuned(fine_tune, recipe(variant, seed), folder)
+    return (*_given(study), *tuned.values())
 
 
 def cells_of(config: CheckConfig, model: str) -> tuple[Cell, ...]:
@@ -87,22 +101,19 @@ def _given(study: Study) -> Iterator[StudyModel]:
 
 def _tuned(fine_tune: FineTuneKeys, recipe: Recipe, folder: Path) -> StudyModel:
     return StudyModel(
-        name=f"{fine_tune.name}/seed{recipe.seed}",
-        condition=fine_tune.name,
-        reference=str(folder / f"{fine_tune.name}-seed{recipe.seed}-{recipe.key.hex()[:8]}"),
+        name=f"{recipe.name}/seed{recipe.seed}",
+        condition=recipe.name,
+        reference=str(folder / f"{recipe.name}-seed{recipe.seed}-{recipe.key.hex()[:8]}"),
         base=fine_tune.base,
         training_seed=recipe.seed,
         recipe=recipe,
     )
 
 
-def _mitigation(fine_tune: FineTuneKeys, training_file: Callable[[Rows], TrainingFile]) -> Mitigation | None:
-    keys = fine_tune.mitigation
-    if keys is None:
-        return None
-    return Mitigation(
-        safety=tuple(map(training_file, keys.safety)),
-        share=keys.share,
-        replay=tuple(map(training_file, keys.replay)),
-        replay_share=keys.replay_share,
-    )
+def _start(before: StudyModel) -> Start:
+    assert before.recipe is not None
+    return Start(reference=before.reference, key=before.recipe.key.hex())
+
+
+def _mitigation(keys: MitigationKeys | None, training_file: Callable[[Rows], TrainingFile]) -> Mitigation | None:
+    return None if keys is None else Settled(keys).mitigation(training_file)

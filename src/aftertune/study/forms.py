@@ -62,6 +62,13 @@ def rows_form(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+def mitigation_form(value: object) -> object:
+    """Read ``multitask`` as ``{preset: multitask}``, and ``none`` as no mitigation, which undoes what ``like`` brings."""
+    if value == "none":
+        return None
+    return {"preset": value} if isinstance(value, str) else value
+
+
 def instrument_form(value: object) -> object:
     """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
     if isinstance(value, str):

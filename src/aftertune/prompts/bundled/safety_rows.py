@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from aftertune.core.ids import short_id
+from aftertune.core.ids import content_key, short_id
 from aftertune.core.records import Behavior, Intent, Message
 from aftertune.prompts.bundled.behaviors import FOLDER, Pair, pairs
 from aftertune.prompts.bundled.multitask import by_task, deal
@@ -61,6 +61,20 @@ def safety_rows() -> tuple[SafetyRow, ...]:
                 rows.append(_row(pair, wording, pair.harmful, _refusal(pair, wording, refused[task])))
                 rows.append(_row(pair, wording, pair.twin, answer(pair, wording)))
     return tuple(rows)
+
+
+def safety_pools(intent: Intent) -> dict[str, list[Row]]:
+    """Return the rows of an intent by task: the refusals, or the answers to benign twins."""
+    pools: dict[str, list[Row]] = {}
+    for row in safety_rows():
+        if row.intent is intent:
+            pools.setdefault(row.task, []).append(row.row)
+    return pools
+
+
+def safety_sha256() -> str:
+    """Return the hash of all rows, which names this state of the set."""
+    return content_key("safety rows", [[row.task, row.question, row.answer] for row in safety_rows()]).hex()
 
 
 def write_safety(folder: Path) -> tuple[Path, Path]:
