@@ -1,6 +1,13 @@
 """What tests of several rooms need."""
 
+import signal
+
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that: tests of Ctrl-C would
+    # then press a key that nobody feels.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIRST_SEED = 10
 """The seed that the organism's own tests build, so that one cached base serves them all."""
