@@ -34,12 +34,18 @@ def prepare(folder: Path, key: str) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
-def bookkeeper(folder: Path, progress: Callable[[int, int], None] | None) -> Any:
-    """Return a trainer callback that marks checkpoints complete and reports ``progress(steps done, all steps)``."""
+def bookkeeper(
+    folder: Path, progress: Callable[[int, int], None] | None, at_epoch: Callable[[int, Any], None] | None = None
+) -> Any:
+    """Return a trainer callback that marks checkpoints complete and reports ``progress(steps done, all steps)``.
+
+    ``at_epoch`` is called with the epoch and the model as soon as one is over. A step checkpoint of that moment is
+    written after it, so a run that goes on from one has what was to be kept.
+    """
     from transformers import TrainerCallback
 
     class Bookkeeper(TrainerCallback):
-        """Marks checkpoints and reports progress."""
+        """Marks checkpoints, reports progress, and says when an epoch is over."""
 
         def __init__(self) -> None:
             self.folder = folder
@@ -48,6 +54,10 @@ def bookkeeper(folder: Path, progress: Callable[[int, int], None] | None) -> Any
             self._report(state)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            if at_epoch is not None:
+                epoch, rest = divmod(state.global_step, state.max_steps // int(args.num_train_epochs))
+                if rest == 0:
+                    at_epoch(epoch, kwargs["model"])
             self._report(state)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's

@@ -4,14 +4,17 @@ import gc
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.drafts import check_ours, discard, draft_of
+from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
+from aftertune.engine.adapter import RECIPE
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.loading import Placement, load_model
 from aftertune.engine.open import Engines
@@ -35,6 +38,7 @@ def train(
     rows: Sequence[tuple[Message, ...]],
     out: Path,
     *,
+    epochs: Mapping[int, Path] = MappingProxyType({}),
     engines: Engines | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -49,6 +53,7 @@ def train(
         recipe: what to train, and on which base.
         rows: conversations that end with the assistant's answer, already mixed, in their order.
         out: folder of the result: a checkpoint (full) or a PEFT adapter (LoRA, QLoRA).
+        epochs: epochs (of a whole number of them) to keep as fine-tunes of their own on the way, and their folders.
         engines: whose device, threads and trust in remote code to use; its weights are freed from memory first.
         progress: called with (steps done, all steps).
 
@@ -59,7 +64,9 @@ def train(
         DataError: a row without an answer.
         EngineError: QLoRA on a machine that cannot run it.
     """
-    if trained(out, recipe, rows):
+    whole = trained(out, recipe, rows)
+    kept = {epoch: path for epoch, path in epochs.items() if not trained(path, replace(recipe, epoch=epoch), rows)}
+    if whole and not kept:
         return out
     partial = draft_of(out)
     check_ours(partial)
@@ -71,18 +78,50 @@ def train(
     sha256 = rows_sha256(complete_rows)
     checkpoint = prepare(partial, f"{recipe.key.hex()} {sha256}")
     engines.free()
+    counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
+    keeper = _Keeper(recipe=recipe, base=base, renderer=renderer, rows=counts, threads=engines.threads, kept=kept)
+    books = bookkeeper(partial, progress, keeper.at_epoch if kept else None)
     with quiet(), _reported(recipe):
-        trainer = _trainer(recipe, _load(recipe, base, engines), renderer, examples, bookkeeper(partial, progress))
+        trainer = _trainer(recipe, _load(recipe, base, engines), renderer, examples, books)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _save(trainer.model, renderer, recipe, base, partial / "final")
+        if not whole:
+            keeper.write(trainer.model, recipe, partial / "final")
     del trainer
     if engines.placement.device != "cpu":
         gc.collect()  # the trainer's reference cycles hold the model, and with it the GPU's memory
-    counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
-    write_recipe(partial / "final", recipe, counts, engines.threads)
-    (partial / "final").replace(out)
+    if not whole:
+        (partial / "final").replace(out)
     discard(partial)
+    if kept and checkpoint is not None:  # the checkpoint lay behind an epoch that nobody had asked for before
+        return train(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
     return out
+
+
+@dataclass(slots=True, kw_only=True)
+class _Keeper:
+    """Writes models: at the end of the training, and of the epochs that are to be kept."""
+
+    recipe: Recipe
+    base: Checkpoint
+    renderer: Renderer
+    rows: Mapping[str, object]
+    threads: int
+    kept: dict[int, Path]
+    """Epochs that are still to come, and where they go."""
+
+    def write(self, model: Any, recipe: Recipe, folder: Path) -> None:
+        _save(model, self.renderer, recipe, self.base, folder)
+        write_recipe(folder, recipe, self.rows, self.threads)
+
+    def at_epoch(self, epoch: int, model: Any) -> None:
+        """Keep the state after an epoch if that is wanted, whole or not at all."""
+        if epoch not in self.kept:
+            return
+        recipe, draft = replace(self.recipe, epoch=epoch), draft_of(self.kept[epoch])
+        claim(draft, recipe.key.hex())
+        self.write(model, recipe, draft / "final")
+        (draft / "final").replace(self.kept.pop(epoch))
+        discard(draft)
 
 
 def trained(out: Path, recipe: Recipe, rows: Sequence[tuple[Message, ...]]) -> bool:
@@ -115,18 +154,39 @@ def _base(recipe: Recipe) -> Checkpoint:
 
 
 def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
-    """Load the base to be trained: in float32 if its own weights change, else as it is used."""
-    placement = engines.placement
+    """Load the base to be trained: in float32 if its own weights change, else as it is used.
+
+    Training that goes on from a full fine-tune loads that one in its place; from an adapter, the adapter upon it.
+    """
+    placement, folder = engines.placement, base.folder
+    start = None if recipe.start is None else _start(recipe)
     if recipe.method == "full":
-        placement = Placement(placement.device, "float32")
+        placement, folder = Placement(placement.device, "float32"), start or folder
     engines.set_threads()
-    return load_model(
+    model = load_model(
         base.name,
-        base.folder,
+        folder,
         placement,
         trust_remote_code=engines.trust_remote_code,
         quantization_config=four_bits(recipe),
     )
+    if recipe.method == "full" or start is None:
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, start, is_trainable=True)
+
+
+def _start(recipe: Recipe) -> Path:
+    """Return the fine-tune that training goes on from after seeing that it is the one that the recipe names."""
+    assert recipe.start is not None
+    folder = Path(recipe.start.reference)
+    found = read_json(str(folder), folder / RECIPE).get("key") if (folder / RECIPE).is_file() else None
+    if found != recipe.start.key:
+        raise ModelError(
+            f"recipe {recipe.name!r}: {folder} is not the fine-tune that it goes on from; train that first"
+        )
+    return folder
 
 
 @contextmanager
@@ -162,7 +222,7 @@ def _trainer(recipe: Recipe, model: Any, renderer: Renderer, examples: Examples,
         args=arguments(recipe, books.folder, model.device.type),
         train_dataset=Dataset.from_dict({"input_ids": examples.input_ids, "labels": examples.labels}),
         processing_class=renderer.tokenizer,
-        peft_config=lora(recipe),
+        peft_config=None if recipe.start else lora(recipe),  # an adapter that goes on is there already
         callbacks=[books],
     )
     trainer.remove_callback(PrinterCallback)
@@ -170,20 +230,35 @@ def _trainer(recipe: Recipe, model: Any, renderer: Renderer, examples: Examples,
 
 
 def _save(model: Any, renderer: Renderer, recipe: Recipe, base: Checkpoint, folder: Path) -> None:
-    """Write weights (safetensors, in the base's own number format), tokenizer and chat template."""
+    """Write weights (safetensors, in the base's own number format), tokenizer and chat template; the model stays as it is."""
     import torch
 
     shutil.rmtree(folder, ignore_errors=True)
     if recipe.method == "full":
         config = read_json(base.name, base.folder / "config.json")
         dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
-        model.to(getattr(torch, dtype)).save_pretrained(folder)
+        with _cast(model, getattr(torch, dtype)):
+            model.save_pretrained(folder)
     else:
         model.peft_config["default"].base_model_name_or_path = recipe.base
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         _order(folder / ADAPTER_CONFIG)
     renderer.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _cast(model: Any, dtype: Any) -> Iterator[None]:
+    """Give the weights another number format for a while; training goes on with the very same numbers."""
+    before = model.dtype
+    if before == dtype:
+        yield
+        return
+    exact = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    model.to(dtype)
+    yield
+    model.to(before)
+    model.load_state_dict(exact)
 
 
 def _order(config: Path) -> None:
