@@ -30,7 +30,7 @@ demo: $(READY) ## Show the whole thing on the embedded model (one to three minut
 	@$(BIN)/aftertune demo
 
 test: $(READY) ## Run the tests (under ten minutes on two cores)
-	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## Run the slow tests: simulations, five base seeds, kills, a million responses
 	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m slow --timeout 7200
