@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.averaging import Average
-from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, quantiles
+from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, half_width_squared
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 
@@ -116,7 +116,7 @@ class MeanT:
         variance.
         """
         if self.x.variance > 0:
-            half = quantiles(alpha, self.x.df)[1] * math.sqrt(self.x.variance)
+            half = math.sqrt(half_width_squared(self.x, alpha))
         else:
             half = wilson(0.0, self.x.behaviors, alpha)[1]
         return self.x.mean - half, self.x.mean + half
