@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from aftertune.core.records import Message
 from aftertune.errors import DataError
-from aftertune.prompts.mix import added, mix
+from aftertune.prompts.draw import added, allotted
+from aftertune.prompts.mix import mix
 
 
 def row(question, answer="Yes."):
@@ -116,3 +117,38 @@ def test_no_share_draws_nothing():
     mixed = mix(rows("mine", 4), [], share=0.0)
     assert sorted(mixed.rows, key=str) == sorted(rows("mine", 4), key=str)
     assert mixed.share == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "expected"),
+    [
+        (10, {}, {"a": 4, "b": 3, "c": 3}),
+        (11, {}, {"a": 4, "b": 4, "c": 3}),
+        (10, {"b": 2}, {"a": 3, "b": 5, "c": 2}),
+        (10, {"a": 0}, {"b": 5, "c": 5}),
+        (7, {"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 1, "b": 2, "c": 4}),
+        (0, {"a": 3}, {"a": 0, "b": 0, "c": 0}),
+    ],
+)
+def test_rows_are_allotted_by_weight_to_the_row(count, weights, expected):
+    assert allotted(count, ["a", "b", "c"], weights) == expected
+
+
+@given(st.integers(0, 500), st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any))
+def test_allotted_rows_add_up_and_are_within_one_of_their_quota(count, weights):
+    by_name = {f"task {number}": weight for number, weight in enumerate(weights)}
+    shared = allotted(count, list(by_name), by_name)
+    assert sum(shared.values()) == count
+    assert all(abs(shared.get(name, 0) - count * w / sum(weights)) < 1 for name, w in by_name.items())
+
+
+def test_weights_that_leave_no_task_are_refused():
+    with pytest.raises(DataError, match="leave no task"):
+        allotted(3, ["a", "b"], {"a": 0, "b": 0})
+
+
+def test_rows_without_an_answer_are_kept_but_never_drawn():
+    user = [*rows("mine", 8), row("Unanswered?", "")]
+    mixed = mix(user, [row("Silent?", " "), row("Fresh?")], share=0.1)
+    assert row("Unanswered?", "") in mixed.rows
+    assert (row("Fresh?") in mixed.rows, mixed.left_out) == (True, 1)
