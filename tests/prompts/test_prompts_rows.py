@@ -128,6 +128,18 @@ def test_every_error_names_its_place(tmp_path, name, content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_parquet_is_read_and_a_broken_one_is_refused(tmp_path):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    write_table(
+        pa.Table.from_pylist([{"messages": messages(DIALOG)}, {"messages": messages(ROW)}]), tmp_path / "a.parquet"
+    )
+    assert read_rows(TrainingFile(path="a.parquet"), tmp_path) == [DIALOG, ROW]
+    with pytest.raises(DataError, match=r"b\.parquet: not a readable Parquet file"):
+        read(tmp_path, "b.parquet", "PAR1 no more")
+
+
 def test_a_missing_file_is_no_hub_id(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_rows(TrainingFile(path="none.jsonl"), tmp_path)

@@ -18,6 +18,8 @@ Broken = Callable[[DataError], None]
 
 FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
+PARQUET_ROWS = 1_000
+"""Rows of a Parquet file that are in memory at a time."""
 
 
 def _refuse(error: DataError) -> NoReturn:
@@ -25,7 +27,7 @@ def _refuse(error: DataError) -> NoReturn:
 
 
 def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
-    """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``.
+    """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
 
     JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
     until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
@@ -38,13 +40,18 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; check the path (relative paths start at the study's folder)")
+        raise DataError(f"{path}: there is no such file; check the path")
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet(path)
+        return
     name = path.name.removesuffix(".gz")
     reader = READERS.get(Path(name).suffix.lower())
     if reader is None and path.name.endswith(".gz"):
         reader = _lines
     if reader is None:
-        raise DataError(f"{path}: unknown kind of file; use one of {', '.join(READERS)} (or such a file as .gz)")
+        raise DataError(
+            f"{path}: unknown kind of file; use one of {', '.join(READERS)}, .parquet (or such a file as .gz)"
+        )
     try:
         with _open(path) as stream:
             yield from reader(path, stream, broken)
@@ -96,7 +103,7 @@ def _jsonl(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed
         if line.strip():
             where = f"{path}, line {number}"
             try:
-                record = _object(_parse(line, where), where)
+                record = record_of(line, where)
             except DataError as error:
                 broken(error)
             else:
@@ -117,6 +124,24 @@ def _json(path: Path, stream: TextIO, broken: Broken) -> Iterator[Placed]:
             broken(error)
         else:
             yield where, record
+
+
+def _parquet(path: Path) -> Iterator[Placed]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(f"{path}: Parquet files need the package: pip install 'aftertune[report]'") from error
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", record
+    except ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a readable Parquet file ({reason}); fetch or write it again") from error
 
 
 def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -144,6 +169,15 @@ def _csv(path: Path, stream: Iterable[str], broken: Broken, delimiter: str = ","
 
 def _tsv(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
     return _csv(path, stream, broken, "\t")
+
+
+def record_of(line: str, where: str) -> Record:
+    """Return the object that a line of JSON holds.
+
+    Raises:
+        DataError: broken JSON, or something else than an object.
+    """
+    return _object(_parse(line, where), where)
 
 
 def _parse(text: str, where: str) -> Any:
