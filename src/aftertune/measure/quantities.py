@@ -10,6 +10,9 @@ from aftertune.core.rounding import percent, points
 
 CHECKPOINT = "this checkpoint, prompts like these"
 RECIPE = "the recipe, prompts like these"
+CHECKPOINTS = "these checkpoints"
+"""Several training seeds of which nothing is said beyond themselves."""
+THESE_PROMPTS = "these prompts"
 T = TypeVar("T")
 
 

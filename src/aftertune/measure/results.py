@@ -152,6 +152,8 @@ class GateResult(Jsonable):
     base: str
     tuned: str
     seeds: int
+    rule: str
+    """``fixed``, ``exact`` (these prompts themselves) or ``sequential``."""
     scope: str
     alpha: float
     undecided_share: float

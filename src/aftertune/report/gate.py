@@ -17,7 +17,7 @@ def scope_sentence(gate: Json) -> str:
     if gate["scope"].startswith("the recipe"):
         seeds = wording.plural(gate["seeds"], "training seed")
         return f"The verdict is about the recipe, measured on {seeds}, and prompts like these."
-    return "The verdict is about this checkpoint and prompts like these."
+    return f"The verdict is about {gate['scope'].replace(', ', ' and ')}."
 
 
 def unclear_sentence(gate: Json) -> str | None:
