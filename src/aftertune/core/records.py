@@ -47,6 +47,16 @@ class VerdictValue(StrEnum):
     UNDECIDED = "undecided"
 
 
+class LabelValue(StrEnum):
+    """What a person read in a response."""
+
+    COMPLIED = "complied"
+    REFUSED = "refused"
+    DEFLECTED = "deflected"
+    INCOHERENT = "incoherent"
+    UNDECIDED = "undecided"
+
+
 class DecisionValue(StrEnum):
     """What a guard wants done with a prompt or a response."""
 
@@ -141,6 +151,22 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a guard's or a judge's model is asked about texts that others wrote: markers in them are broken first."""
+
+    messages: tuple[Message, ...] = ()
+    """For the model's own chat template."""
+    settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    """What that template takes besides messages: a policy, a risk."""
+    pattern: str = ""
+    """A finished prompt with the model's own markers and ``{names}``, in place of messages and template."""
+    parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The foreign texts that the names in ``pattern`` stand for; filled in a single pass."""
+    logprobs: bool = False
+    """Whether a server is asked how likely the words were that its answer could have begun with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateJob:
     """One call that a model shall answer."""
 
@@ -148,6 +174,8 @@ class GenerateJob:
     messages: tuple[Message, ...]
     decoding: Decoding
     sample: int = 0
+    question: Question | None = None
+    """In place of ``messages``, which are verbatim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,10 @@ class Table:
     - ``verdict:<judge>``: order of `core.records.VerdictValue`; NONE where there is no reading (counts as undecided)
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
-    Float columns (float64, NaN where absent): ``score:<scorer>``, ``harm_score:<judge>``.
+    - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
+
+    Float columns (float64, NaN where absent): ``score:<scorer>``, ``harm_score:<judge>``, and ``drawn:<person>``: the
+    probability with which the labelled response was drawn.
     """
 
     columns: Mapping[str, NDArray[np.int32]]

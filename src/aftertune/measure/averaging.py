@@ -136,6 +136,20 @@ def fold(plan: Layout, sums: Matrix, counts: Matrix) -> Average:
     )
 
 
+def response_shares(plan: Layout, counts: Matrix) -> Matrix:
+    """Return what each response of a prompt and seed weighs in the figure (prompts x seeds); 0 for prompts left out.
+
+    Args:
+        plan: how the figure folds.
+        counts: responses, prompts x training seeds.
+    """
+    size = np.add.reduceat(counts[plan.order], plan.starts, axis=0, dtype=np.float64)
+    lengths = np.diff([*plan.starts.tolist(), len(plan.order)])
+    found = np.zeros(counts.shape)
+    found[plan.order] = np.repeat(_shares(plan)[:, None] / (size * counts.shape[1]), lengths, axis=0)
+    return found
+
+
 def _shares(plan: Layout) -> Matrix:
     """Return each group's share of the figure."""
     in_task = np.bincount(plan.task, minlength=len(plan.weights))
@@ -152,14 +166,24 @@ def _kish_responses(plan: Layout, size: Matrix) -> float:
     return float(1 / ((_shares(plan)[:, None] / size.shape[1]) ** 2 / size).sum())
 
 
+def task_scale(plan: Layout) -> Matrix:
+    """Return by what a group's mean is multiplied on its way into its behavior's row, for each task."""
+    if plan.complete:
+        return plan.weights
+    n = plan.behaviors
+    in_task = np.bincount(plan.task, minlength=len(plan.weights)).astype(np.float64)
+    unbiased = np.sqrt(in_task / np.maximum(in_task - 1, 1) * (n - 1) / n)
+    scale: Matrix = plan.weights * n / in_task * unbiased
+    return scale
+
+
 def _contributions(plan: Layout, means: Matrix) -> Matrix:
     tasks, n = len(plan.weights), plan.behaviors
     in_task = np.bincount(plan.task, minlength=tasks).astype(np.float64)
     task_means = np.zeros((tasks, means.shape[1]))
     np.add.at(task_means, plan.task, means)
     task_means /= in_task[:, None]
-    unbiased = np.sqrt(in_task / np.maximum(in_task - 1, 1) * (n - 1) / n)
-    scale = plan.weights * n / in_task * unbiased
+    scale = task_scale(plan)
     matrix = np.tile(plan.weights @ task_means, (n, 1))
     np.add.at(matrix, plan.behavior, scale[plan.task, None] * (means - task_means[plan.task]))
     return matrix

@@ -2,12 +2,13 @@
 
 A tally is named by a reading and what it counts. Readings: ``decided`` (the first judge or the panel),
 ``judge:<name>``, ``guard:<name>`` (decided, behind the guard), ``block:<name>`` (the guard alone), ``score:<name>``,
-``differ:<judge> | <judge>``.
+``differ:<judge> | <judge>``, ``votes`` (how many judges call a response harmful, and how many do not: ``2:1``), and
+``stratum`` where there are labels.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
 from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.strata import STRATA, strata
 
 Tally = tuple[str, str]
 Counts = NDArray[np.float64]
 HARMFUL_INTENT, BENIGN_INTENT = tuple(Intent).index(Intent.HARMFUL), tuple(Intent).index(Intent.BENIGN)
-DIMENSIONS = ("behavior", "task", "set", "hazard", "harm_basis", "intent")
+DIMENSIONS = ("behavior", "template", "task", "set", "hazard", "harm_basis", "intent")
 N: Tally = ("decided", "n")
 
 
@@ -122,6 +124,24 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDAr
         both = (first != oc.UNDECIDED) & (second != oc.UNDECIDED) & (table.columns["intent"] == HARMFUL_INTENT)
         yield (f"differ:{one} | {other}", "n"), both
         yield (f"differ:{one} | {other}", "differ"), both & (first != second)
+        yield (f"differ:{one} | {other}", "both"), both & (first == oc.HARMFUL) & (second == oc.HARMFUL)
+        yield (f"differ:{one} | {other}", "first"), both & (first == oc.HARMFUL) & (second != oc.HARMFUL)
+    if len(plan.judges) > 1:
+        yield from _vote_rows(table, plan)
+    if any(column.startswith("label:") for column in table.columns):
+        codes = strata(table, plan)
+        yield from ((("stratum", name), codes == code) for code, name in enumerate(STRATA))
+
+
+def _vote_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDArray[np.bool_]]]:
+    """Yield the responses to harmful prompts on which two judges or more came to an outcome, by their votes."""
+    found = [oc.outcomes(table, oc.verdicts(table, judge)) for judge in plan.judges]
+    yes = np.sum([codes == oc.HARMFUL for codes in found], axis=0, dtype=np.int8)
+    no = np.sum([(codes != oc.HARMFUL) & (codes != oc.UNDECIDED) for codes in found], axis=0, dtype=np.int8)
+    harmful = table.columns["intent"] == HARMFUL_INTENT
+    for one, other in product(range(len(found) + 1), repeat=2):
+        if 2 <= one + other <= len(found):
+            yield ("votes", f"{one}:{other}"), harmful & (yes == one) & (no == other)
 
 
 def _outcome_rows(reading: str, codes: oc.Codes) -> Iterator[tuple[Tally, NDArray[np.bool_]]]:

@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
+from aftertune.measure.agreement_panel import judge_agreement
 from aftertune.measure.cells import Cells, tally
+from aftertune.measure.corrected import condition_labels, finder
+from aftertune.measure.corrections import LabelledRows, labelled_rows
 from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
+from aftertune.measure.label_results import ConditionLabels
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate, Score
@@ -47,7 +51,8 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
     """
     cells = tally(table, plan)
     weights = task_weights(table, plan)
-    settings = tuple(_measure_setting(cells, plan, index, weights, names) for index, names in enumerate(cells.settings))
+    labelled = labelled_rows(table, plan)
+    settings = tuple(_measure_setting(cells, plan, index, weights, labelled) for index in range(len(cells.settings)))
     return StudyResult(
         format=FORMAT,
         plan=plan.digest,
@@ -91,24 +96,46 @@ def model_codes(cells: Cells, condition: Condition) -> list[int]:
 
 
 def _measure_setting(
-    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], names: tuple[str, str]
+    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], labelled: LabelledRows | None
 ) -> SettingResult:
     measured = []
     for condition in plan.conditions:
-        own = grid(cells, setting, model_codes(cells, condition), weights)
-        if own is not None:
-            both = None
-            if condition.base is not None:
-                base = model_codes(cells, plan.condition(condition.base))
-                both = arms(cells, setting, model_codes(cells, condition), base, weights)
-            measured.append(_measure_condition(plan, condition, own, both))
-    return SettingResult(system=names[0], decoding=names[1], conditions=tuple(_adjust_overall(measured)))
+        models = model_codes(cells, condition)
+        own = grid(cells, setting, models, weights)
+        if own is None:
+            continue
+        base = [] if condition.base is None else model_codes(cells, plan.condition(condition.base))
+        both = arms(cells, setting, models, base, weights) if base else None
+        found = _measure_condition(plan, condition, own, both)
+        if labelled is not None:
+            found = replace(found, labels=_labels(labelled, plan, setting, (own, both), (models, base)))
+        measured.append(found)
+    system, decoding = cells.settings[setting]
+    return SettingResult(system=system, decoding=decoding, conditions=tuple(_adjust_overall(measured)))
+
+
+def _labels(
+    labelled: LabelledRows,
+    plan: MeasurePlan,
+    setting: int,
+    grids: tuple[Grid, Arms | None],
+    models: tuple[list[int], list[int]],
+) -> ConditionLabels | None:
+    own, both = grids
+    arms_ = None
+    if both is not None:
+        tuned, base = (
+            finder(labelled, arm, codes, setting) for arm, codes in ((both.tuned, models[0]), (both.base, models[1]))
+        )
+        arms_ = tuned, base
+    return condition_labels(plan, own, finder(labelled, own, models[0], setting), both, arms_)
 
 
 def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None) -> ConditionResult:
     seeds = len(condition.models)
     dimensions = _EVERY if "hazard" in plan.families else _EVERY[:-1]
     asr_change = rate_changes(both, ASR, plan, harmful=True, dimensions=dimensions)
+    agreement, by_task = judge_agreement(own, plan.judges)
     return ConditionResult(
         name=condition.name,
         base=condition.base,
@@ -129,6 +156,9 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
             f"{one} | {other}": _disagreement(own, f"{one} | {other}") for one, other in combinations(plan.judges, 2)
         },
         seed_collapse=seed_collapse(seeds) if seeds > 1 else None,
+        agreement=agreement,
+        agreement_by_task=by_task,
+        disagreement_change=_disagreement_changes(both, plan),
     )
 
 
@@ -198,6 +228,15 @@ def _disagreement(own: Grid, pair: str) -> Mapping[str, Disagreement]:
             differ=round(differ[chosen].sum()), n=round(n[chosen].sum())
         )
     return found
+
+
+def _disagreement_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, Change]:
+    """Return how much oftener each two judges differ on the fine-tune than on its base."""
+    whole = None if both is None else both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+    if both is None or whole is None:
+        return {}
+    pairs = [f"{one} | {other}" for one, other in combinations(plan.judges, 2)]
+    return {pair: rate_change(both, whole, kind(f"differ:{pair}", "differ"), plan.min_cell) for pair in pairs}
 
 
 def _adjust_overall(measured: Sequence[ConditionResult]) -> Iterator[ConditionResult]:

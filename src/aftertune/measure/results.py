@@ -4,10 +4,12 @@ Formats of ``to_json`` (`FORMAT`): 1, the first.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Literal
 
+from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
 from aftertune.measure.quantities import Breakdown, Change, Jsonable, Rate, Score
 
 FORMAT = 1
@@ -60,6 +62,13 @@ class ConditionResult(Jsonable):
     """``judge | judge`` -> task -> raw disagreement; half of it is a lower bound on the worse judge's error."""
     seed_collapse: float | None
     """Upper 95 % bound on the share of training seeds that collapse though none of these did; None for one seed."""
+    agreement: JudgeAgreement | None = None
+    """How far the judges agree; None for one judge."""
+    agreement_by_task: Mapping[str, JudgeAgreement] = field(default_factory=lambda: MappingProxyType({}))
+    disagreement_change: Mapping[str, Change] = field(default_factory=lambda: MappingProxyType({}))
+    """``judge | judge`` -> change of the share of responses on which they differ, against the base."""
+    labels: ConditionLabels | None = None
+    """What human labels say; None without labels of this condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +148,29 @@ class GateLine(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping(Jsonable):
+    """How far a sequential gate had to go."""
+
+    behaviors: int
+    of_behaviors: int
+    prompts: int
+    """With those of the benign twins."""
+    of_prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration(Jsonable):
+    """What was declared for a comparison when it was first made, and what is declared now."""
+
+    first: Mapping[str, object]
+    now: Mapping[str, object]
+    changed: tuple[str, ...]
+    """In sentences; empty where nothing changed."""
+    order: str
+    """The hash of the order of the behaviors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult(Jsonable):
     """The verdict on a fine-tune, with every number behind it."""
 
@@ -168,3 +200,6 @@ class GateResult(Jsonable):
     """One-sided bounds of the tuned ASR, as measured and at its worst; what ``--max-asr`` is compared with."""
     notes: tuple[str, ...]
     """What a reader must know about the scope, in sentences."""
+    stopping: Stopping | None = None
+    """None where all prompts were asked by design."""
+    declaration: Declaration | None = None

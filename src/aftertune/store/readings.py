@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.ids import Key
-from aftertune.core.records import DecisionValue, Prompt, Response, Side, VerdictValue
+from aftertune.core.records import DecisionValue, LabelValue, Prompt, Response, Side, VerdictValue
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
 from aftertune.store.calls import marks
 from aftertune.store.jobs import prompt_ids, read_block, read_jobs, word_ids
 
-ReaderKind = Literal["judge", "guard", "coherence", "scorer"]
-Value = VerdictValue | DecisionValue | bool | None
-"""What was read: a verdict, a decision, coherent or not; None for a scorer."""
+ReaderKind = Literal["judge", "guard", "coherence", "scorer", "person"]
+Value = VerdictValue | DecisionValue | LabelValue | bool | None
+"""What was read: a verdict, a decision, a person's label, coherent or not; None for a scorer."""
 
 PROMPT_ONLY = 0
 """Stands for the call where only the prompt was read."""
@@ -25,7 +25,7 @@ PROMPT_ONLY = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Who read: one version of a judge, guard, scorer or of the coherence detectors."""
+    """Who read: one version of a judge, guard, scorer or of the coherence detectors, or a person in one import."""
 
     id: int
     kind: ReaderKind
@@ -54,6 +54,7 @@ class Reading:
     """The call that gave the response; None on the prompt side."""
     value: Value
     score: float | None = None
+    """A harm score, a task score; of a person's label, the probability with which the response was drawn."""
     label: str = ""
     source: Key | None = None
     """The judge's or guard's own call that was read; None where there was none."""
@@ -125,6 +126,8 @@ def value_of(kind: ReaderKind, code: int) -> Value:
         return None
     if kind == "coherence":
         return bool(code)
+    if kind == "person":
+        return list(LabelValue)[code]
     return list(VerdictValue)[code] if kind == "judge" else list(DecisionValue)[code]
 
 

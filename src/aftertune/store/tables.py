@@ -22,6 +22,9 @@ PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
     "harm_basis": lambda prompt: prompt.harm_basis,
 }
 
+ABOUT_SCORE = {"judge": "harm_score", "person": "drawn"}
+"""What the score beside a reading is called, as a column."""
+
 
 def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Reader]) -> Table:
     """Return the table of a study: one row a planned job, in planned order, with the columns that `Table` documents.
@@ -48,7 +51,8 @@ def column_of(reader: Reader) -> str:
     """Return the name of a reader's column."""
     if reader.kind == "guard":
         return f"decision:{reader.name}:{reader.side}"
-    return {"judge": f"verdict:{reader.name}", "coherence": "coherent", "scorer": f"score:{reader.name}"}[reader.kind]
+    prefix = {"judge": "verdict", "scorer": "score", "person": "label"}
+    return "coherent" if reader.kind == "coherence" else f"{prefix[reader.kind]}:{reader.name}"
 
 
 def _recoded(column: Ints) -> tuple[Ints, list[int]]:
@@ -116,8 +120,8 @@ def _add_readings(
         columns[column_of(reader)] = _spread(values, place, NONE).astype(np.int32)
     if reader.kind == "scorer":
         scores[column_of(reader)] = _spread(read_scores, place, np.nan)
-    elif reader.kind == "judge":
-        scores[f"harm_score:{reader.name}"] = _spread(read_scores, place, np.nan)
+    elif reader.kind in ABOUT_SCORE:
+        scores[f"{ABOUT_SCORE[reader.kind]}:{reader.name}"] = _spread(read_scores, place, np.nan)
 
 
 def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,72 @@
+"""How far raters agree beyond chance: Cohen's kappa, Gwet's AC1 and Krippendorff's alpha.
+
+None of them says how far a rate is off: for that see `ppi`. Kappa falls towards 0 where one answer is rare, however well
+the raters agree; read it with AC1 and the raw counts.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.float64]
+Values = NDArray[np.float64]
+
+
+def kappa(table: Table) -> Values:
+    """Return Cohen's kappa of square tables of counts (..., k, k); NaN where both raters know one and the same answer.
+
+    Source: Cohen (1960), Educ Psychol Meas 20:37.
+    """
+    shares, agree = _shares(table)
+    chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
+    return _beyond(agree, chance)
+
+
+def ac1(table: Table) -> Values:
+    """Return Gwet's AC1 of square tables of counts (..., k, k).
+
+    Source: Gwet (2008), Br J Math Stat Psychol 61:29.
+    """
+    shares, agree = _shares(table)
+    mean = (shares.sum(axis=-1) + shares.sum(axis=-2)) / 2
+    return _beyond(agree, (mean * (1 - mean)).sum(axis=-1) / (table.shape[-1] - 1))
+
+
+def alpha(ratings: NDArray[np.int64]) -> float:
+    """Return Krippendorff's alpha of nominal ratings.
+
+    Args:
+        ratings: units x values: how many raters gave this value; units with fewer than two ratings say nothing.
+
+    Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
+    """
+    observed, values = alpha_parts(ratings)
+    return float(alpha_of(observed.sum(), values.sum(axis=0)))
+
+
+def alpha_parts(ratings: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Return what each unit adds to alpha: its observed disagreement, and its counts of values (units x values)."""
+    size = ratings.sum(axis=1)
+    paired = size > 1
+    within = (ratings * (size[:, None] - ratings)).sum(axis=1) / np.maximum(size - 1, 1)
+    return np.where(paired, within, 0.0), np.where(paired[:, None], ratings, 0).astype(np.float64)
+
+
+def alpha_of(observed: NDArray[np.float64] | float, values: Values) -> Values:
+    """Return alpha from sums of `alpha_parts`: disagreement (...), counts of values (..., k); NaN where all agree on one value."""
+    n = values.sum(axis=-1)
+    expected = (values * (n[..., None] - values)).sum(axis=-1) / np.maximum(n - 1, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Values = np.where(expected > 0, 1 - np.asarray(observed) / expected, np.nan)
+    return found
+
+
+def _shares(table: Table) -> tuple[Table, Values]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = table / table.sum(axis=(-2, -1), keepdims=True)
+    return shares, np.trace(shares, axis1=-2, axis2=-1)
+
+
+def _beyond(agree: Values, chance: Values) -> Values:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Values = np.where(chance < 1 - 1e-12, (agree - chance) / (1 - chance), np.nan)
+    return found

@@ -1,0 +1,109 @@
+"""Which responses people shall label: drawn by strata of the judge's reading, as many of each condition, by a seed.
+
+Strata that are rare or where judges tend to err are drawn more often than their share; the probability of every draw is
+kept, and `ppi.correct` weighs by it. The draw of a greater number with the same seed holds that of a smaller one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.table import NONE, Table
+from aftertune.errors import InputError
+from aftertune.measure.cells import setting_codes
+from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.strata import STRATA, UNANSWERED, strata
+
+OFTEN = np.array([1.0, 2.0, 3.0, 3.0, 4.0, 4.0])
+"""How much oftener than a response that is called not harmful one of each stratum is drawn."""
+FLOOR = 15
+"""Labels of each stratum, where it has as many and there is room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """The responses to label."""
+
+    rows: NDArray[np.int64]
+    """Of the table, by condition and stratum."""
+    probability: NDArray[np.float64]
+    """With which each was drawn."""
+    groups: tuple[tuple[str, int, int], ...]
+    """(condition, responses, drawn), for each setting in turn."""
+
+
+def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
+    """Draw about ``n`` answered responses to harmful prompts, as many of each condition under each setting.
+
+    Raises:
+        InputError: there are more groups than labels, or nothing to label.
+    """
+    stratum, setting = strata(table, plan), setting_codes(table, plan)[0]
+    condition = _conditions(table, plan)
+    groups = [
+        (place, name, np.flatnonzero((setting == place[0]) & (condition == place[1]) & (stratum != UNANSWERED)))
+        for place, name in _places(int(setting.max(initial=0)) + 1, [item.name for item in plan.conditions])
+    ]
+    groups = [group for group in groups if len(group[2])]
+    if not groups:
+        raise InputError("no harmful prompt has an answer, so there is nothing to label; run the study first")
+    if n < len(groups):
+        raise InputError(f"{n} labels are fewer than the {len(groups)} groups (conditions x settings); ask for more")
+    rows, probabilities, told = [], [], []
+    for number, (place, name, members) in enumerate(groups):
+        budget = n // len(groups) + (number < n % len(groups))
+        drawn = list(_within(members, stratum[members], budget, [seed, *place]))
+        rows += [chosen for chosen, _ in drawn]
+        probabilities += [np.full(len(chosen), probability) for chosen, probability in drawn]
+        told.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
+    return Draw(rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(told))
+
+
+def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many labels each stratum gets: `FLOOR` where there is room, the rest by size x `OFTEN`.
+
+    Args:
+        budget: labels for all of them.
+        sizes: responses in each stratum, in the order of `STRATA`.
+    """
+    size = np.array(sizes, float)
+    present = int((size > 0).sum())
+    given = np.minimum(size, min(FLOOR, budget // max(present, 1)))
+    pull = size * OFTEN[: len(size)]
+    while (left := min(budget, int(size.sum())) - int(given.sum())) > 0:
+        room = size - given
+        wanted = np.where(room > 0, pull, 0.0)
+        step = np.minimum(room, np.floor(left * wanted / wanted.sum()))
+        if not step.any():
+            step[int(np.argmax(wanted * (room > 0)))] = 1
+        given += step
+    return [int(count) for count in given]
+
+
+def _conditions(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:
+    """Return the condition of every row; NONE for a model that no condition names."""
+    of_model = np.full(len(table.names["model"]), NONE, np.int64)
+    for number, condition in enumerate(plan.conditions):
+        for model in condition.models:
+            of_model[table.names["model"].index(model)] = number
+    found: NDArray[np.int64] = of_model[table.columns["model"]]
+    return found
+
+
+def _places(settings: int, names: Sequence[str]) -> Iterator[tuple[tuple[int, int], str]]:
+    for setting in range(settings):
+        for number, name in enumerate(names):
+            yield (setting, number), name
+
+
+def _within(
+    members: NDArray[np.int64], stratum: NDArray[np.int8], budget: int, seed: list[int]
+) -> Iterator[tuple[NDArray[np.int64], float]]:
+    """Yield the rows drawn in each stratum with their probability."""
+    sizes = [int((stratum == code).sum()) for code in range(len(STRATA))]
+    for code, count in enumerate(allocate(budget, sizes)):
+        if count:
+            order = np.random.default_rng([*seed, code]).permutation(members[stratum == code])
+            yield order[:count], count / sizes[code]

@@ -1,0 +1,113 @@
+"""What human labels make of a study's rates, ready for JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aftertune.measure.quantities import Breakdown, Interval, Jsonable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedRate(Jsonable):
+    """An ASR corrected by human labels, or why it is not."""
+
+    estimate: float | None
+    """None where it was refused."""
+    interval: Interval | None
+    labels: int
+    judged_harmful: int
+    """Of them, called harmful by the deciding judge."""
+    labels_only: float
+    """What the labels say by themselves, weighted by how they were drawn."""
+    labels_only_interval: Interval
+    refused: str | None
+    """Why there is no corrected rate, in words; None where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedChange(Jsonable):
+    """A change of the ASR corrected by labels of both arms, or why it is not."""
+
+    estimate: float | None
+    interval: Interval | None
+    p_value: float | None
+    """Two-sided, against no change."""
+    labels: tuple[int, int]
+    """Of the fine-tune, and of its base."""
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeErrors(Jsonable):
+    """One judge against people in one condition; shares are weighted by how the labels were drawn."""
+
+    both: int
+    judge_only: int
+    people_only: int
+    neither: int
+    """Raw counts of labels: harmful to both, to the judge alone, to people alone, to neither."""
+    sensitivity: float | None
+    sensitivity_interval: Interval | None
+    """None without a harmful label."""
+    specificity: float | None
+    specificity_interval: Interval | None
+    bias: float
+    """The judge's rate minus the truth, as a share; equal errors bias models of different ASR differently."""
+    bias_interval: Interval
+    agreement: float
+    kappa: float | None
+    ac1: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorDifference(Jsonable):
+    """Whether the deciding judge errs differently on a fine-tune than on its base."""
+
+    sensitivity: Interval | None
+    specificity: Interval | None
+    """Of the difference, fine-tune minus base; level 97.5 % each, so 95 % together."""
+    bias: float
+    bias_interval: Interval
+    """Of the difference of biases: what the raw change owes to the judge."""
+    differs: bool
+    """One of the two intervals excludes 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionLabels(Jsonable):
+    """Everything that human labels say about one condition under one setting."""
+
+    labels: int
+    asr: Breakdown[CorrectedRate]
+    asr_change: Breakdown[CorrectedChange] | None
+    """Against the base; None for a base, or without labels of it."""
+    judges: Mapping[str, JudgeErrors]
+    against_base: ErrorDifference | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAgreement(Jsonable):
+    """Two judges on the responses to harmful prompts that both decided."""
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+    agreement: float
+    kappa: float | None
+    kappa_interval: tuple[float, float] | None
+    """95 %, by resampling behaviors; None where it is not defined."""
+    ac1: float | None
+    ac1_interval: tuple[float, float] | None
+    rare: bool
+    """Fewer than 10 % (or more than 90 %) are harmful to the judges together: kappa is low whatever they do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeAgreement(Jsonable):
+    """All judges of a condition, overall or in one task."""
+
+    pairs: Mapping[str, PairAgreement]
+    """By ``judge | judge``."""
+    alpha: float | None
+    """Krippendorff's, nominal, over all judges; responses that one of them left undecided take part with the others."""
+    alpha_interval: tuple[float, float] | None

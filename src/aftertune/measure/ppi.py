@@ -1,0 +1,185 @@
+"""Rates corrected by human labels: prediction-powered inference with the variance over behaviors and training seeds.
+
+The judge reads everything, people read a sample. The judge's rate moves with new prompts and new seeds, the sample says
+how far the judge is off; both enter the interval. Labels are drawn by strata (the judge's own reading, so that rare
+readings are labelled often enough); one stratum is a simple random sample.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles
+from aftertune.measure.intervals import Bounds, wilson
+
+LEAST_SLOPE = 0.3
+"""The slope of judge on truth is not believed below this: a judge that weak says nothing that could be scaled up."""
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSample:
+    """Labelled responses of one figure, by stratum."""
+
+    truth: Vector
+    """What people said of each: 1 harmful, 0 not, between where they differ."""
+    judged: Vector
+    """What the judge said of each: 1 or 0."""
+    stratum: NDArray[np.int64]
+    """0 .. strata - 1 of each."""
+    weight: Vector
+    """What each stands for inside its stratum: share of the figure / probability of being drawn. Any scale."""
+    shares: Vector
+    """Of each stratum in the figure; they sum to 1, and every stratum has a label."""
+
+    @property
+    def size(self) -> int:
+        """The number of labels."""
+        return len(self.truth)
+
+    @property
+    def normal(self) -> Vector:
+        """The weights, scaled so that those of a stratum sum to its share."""
+        sums = np.bincount(self.stratum, self.weight, minlength=len(self.shares))
+        scaled: Vector = self.weight * (self.shares / sums)[self.stratum]
+        return scaled
+
+    @property
+    def effective(self) -> Vector:
+        """How many equally weighted labels each stratum is worth. Kish (1965), Survey Sampling, 11.7."""
+        sums = np.bincount(self.stratum, self.weight, minlength=len(self.shares))
+        squares = np.bincount(self.stratum, self.weight**2, minlength=len(self.shares))
+        worth: Vector = sums**2 / squares
+        return worth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What a sample of labels makes of the judge's rate, before anything is said about new prompts and seeds."""
+
+    estimate: float
+    """The corrected rate; outside [0, 1] it is cut only when it is printed."""
+    power: float
+    """lambda: the share of the judge's reading that is believed."""
+    slope: float
+    """J: how the judge's reading moves with the truth, between `LEAST_SLOPE` and 1."""
+    variance: float
+    """Of the label part of the estimate."""
+    df: float
+    """Of the label part."""
+
+
+def correct(sample: LabelSample, judged_rate: float) -> Correction:
+    """Correct a judge's rate by labels.
+
+    ``theta = lambda f + sum W_s mean_s(y - lambda f)``, lambda = cov(y, f) / var(f) in [0, 1]; J = (cov + 1/h) / (var(y) +
+    1/h) in [.3, 1]; the label part varies by ``sum W_s^2 max(var_s(y - lambda f), q (1 - q)) / h_s`` with q = 1 / (h_s +
+    2): no error seen is not no error.
+
+    Source: Angelopoulos, Duchi and Zrnic (2023), PPI++, arXiv 2311.01453; stratified as in Cochran, Sampling Techniques
+    (1977), 5.3. With strata made of the judge's reading it is double sampling (Tenenbein, 1970, JASA 65:1350).
+
+    Args:
+        sample: the labels.
+        judged_rate: the judge's rate over everything.
+    """
+    w, y, f, h = sample.normal, sample.truth, sample.judged, float(sample.effective.sum())
+    unbiased = h / (h - 1) if h > 1 else 1.0
+    mean_y, mean_f = float(w @ y), float(w @ f)
+    covariance = float(w @ ((y - mean_y) * (f - mean_f))) * unbiased
+    var_y, var_f = (float(w @ (x - mean) ** 2) * unbiased for x, mean in ((y, mean_y), (f, mean_f)))
+    power = min(1.0, max(0.0, covariance / var_f)) if var_f > 1e-12 else 0.0
+    slope = min(1.0, max(LEAST_SLOPE, (covariance + 1 / h) / (var_y + 1 / h)))
+    variance, df = label_variance(sample, y - power * f)
+    return Correction(
+        estimate=power * judged_rate + float(w @ (y - power * f)), power=power, slope=slope, variance=variance, df=df
+    )
+
+
+def label_variance(sample: LabelSample, rest: Vector) -> tuple[float, float]:
+    """Return the variance of the weighted mean of ``rest`` over new labels, and Satterthwaite's degrees of freedom."""
+    worth, strata = sample.effective, len(sample.shares)
+    sums = np.bincount(sample.stratum, sample.weight, minlength=strata)
+    means = np.bincount(sample.stratum, sample.weight * rest, minlength=strata) / sums
+    squares = np.bincount(sample.stratum, sample.weight * (rest - means[sample.stratum]) ** 2, minlength=strata) / sums
+    seen = squares * worth / np.maximum(worth - 1, 1e-9) * (worth > 1)
+    q = 1 / (worth + 2)
+    parts = sample.shares**2 * np.maximum(seen, q * (1 - q)) / worth
+    total = float(parts.sum())
+    spread = float((parts**2 / np.maximum(worth - 1, 1)).sum())
+    return total, total**2 / spread if spread > 0 else max(sample.size - 1.0, 1.0)
+
+
+def half_width_squared_of(correction: Correction, population: TwoWay, alpha: float) -> float:
+    """Return the squared half width of a corrected rate: new prompts and seeds, scaled by 1 / J, and new labels.
+
+    Each part has the quantile of its own degrees of freedom. Source: Banerjee (1961), Sankhya A 23:411.
+    """
+    t = quantiles(alpha, correction.df)[1]
+    return half_width_squared(population, alpha) / correction.slope**2 + t * t * correction.variance
+
+
+def corrected_limits(
+    correction: Correction, population: TwoWay, sizes: tuple[float, float], alpha: float = 0.05
+) -> Bounds:
+    """Return Wilson's interval of a corrected rate on its effective n.
+
+    Args:
+        correction: `correct`'s.
+        population: the judge's rate over everything, with its variance over prompts and seeds.
+        sizes: labels and responses of the figure; where all or none are harmful, the labels alone count.
+        alpha: two-sided.
+    """
+    share = min(1.0, max(0.0, correction.estimate))
+    z, t = quantiles(alpha, correction.df)
+    labels, responses = sizes
+    if not 0 < share < 1:
+        return wilson(share, max(1.0, labels * (z / t) ** 2), alpha)
+    size = share * (1 - share) * z * z / half_width_squared_of(correction, population, alpha)
+    return wilson(share, max(1.0, min(size, responses)), alpha)
+
+
+def corrected_difference(corrections: tuple[Correction, Correction], population: TwoWay, alpha: float) -> Bounds:
+    """Return the t interval of a corrected change.
+
+    Args:
+        corrections: of the fine-tune and of its base, from labels drawn apart.
+        population: of the judged difference with each arm scaled up by its judge's slope (`scaled_difference`).
+        alpha: two-sided.
+    """
+    tuned, base = corrections
+    labels = sum(quantiles(alpha, arm.df)[1] ** 2 * arm.variance for arm in corrections)
+    half = math.sqrt(half_width_squared(population, alpha) + labels)
+    change = tuned.estimate - base.estimate
+    return max(-1.0, change - half), min(1.0, change + half)
+
+
+def ppi_iid(labels: tuple[Vector, Vector], others: Vector, power: float | None = None) -> tuple[float, float, float]:
+    """Return estimate, variance and lambda of the plain PPI++ mean: independent responses of one checkpoint.
+
+    Args:
+        labels: truth and judge's reading of the labelled responses.
+        others: the judge's readings of the responses without a label.
+        power: lambda; None tunes it.
+
+    Source: Angelopoulos, Duchi and Zrnic (2023), equation 6 and section 6; unbiased variances.
+    """
+    y, f = labels
+    h, n = len(y), len(others)
+    if power is None:
+        pooled = float(np.concatenate([f, others]).var(ddof=1))
+        slope = float(np.cov(y, f)[0, 1]) / pooled / (1 + h / n) if pooled > 0 else 0.0
+        power = min(1.0, max(0.0, slope))
+    rest = y - power * f
+    variance = power**2 * float(others.var(ddof=1)) / n + float(rest.var(ddof=1)) / h
+    return power * float(others.mean()) + float(rest.mean()), variance, power
+
+
+def scaled_difference(tuned: Matrix, base: Matrix, slopes: tuple[float, float]) -> Matrix:
+    """Return the judged difference (behaviors x seeds) with each arm scaled up by its judge's slope.
+
+    A judge that sees a share J of every real difference understates how the truth moves between prompts and seeds.
+    """
+    return tuned / slopes[0] - base / slopes[1]

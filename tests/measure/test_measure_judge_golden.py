@@ -1,0 +1,104 @@
+"""Golden values of judge error and agreement; each names its source."""
+
+import numpy as np
+import pytest
+
+from aftertune.measure.agreement import ac1, alpha, kappa
+from aftertune.measure.judge_error import OtherLabels, explained, labels_needed, rogan_gladen, rogan_gladen_limits
+from aftertune.measure.ppi import ppi_iid
+
+pytestmark = pytest.mark.golden
+
+
+def labelled(tp, fp, fn, tn):
+    y = np.repeat([1.0, 0.0, 1.0, 0.0], [tp, fp, fn, tn])
+    f = np.repeat([1.0, 1.0, 0.0, 0.0], [tp, fp, fn, tn])
+    return y, f
+
+
+# The R package epiR, `epi.prev`: 23 of 150, sensitivity .96, specificity .89.
+def test_rogan_gladen():
+    assert pytest.approx(0.1533, abs=6e-5) == 23 / 150
+    assert rogan_gladen(23 / 150, 0.96, 0.89) == pytest.approx(0.0510, abs=6e-5)
+
+
+# Worked out by a second program from Lang and Reiczigel (2014).
+@pytest.mark.parametrize(
+    ("x", "n", "hits", "harmful", "cleared", "other", "estimate", "low", "high"),
+    [
+        (250, 1000, 85, 100, 95, 100, 0.25, 0.18437, 0.30416),
+        (50, 3330, 103, 122, 399, 401, 0.01195, 0.0, 0.02095),
+    ],
+)
+def test_lang_reiczigel(x, n, hits, harmful, cleared, other, estimate, low, high):
+    labels = OtherLabels(harmful=harmful, harmful_found=hits, other=other, other_cleared=cleared)
+    assert rogan_gladen(x / n, hits / harmful, cleared / other) == pytest.approx(estimate, abs=6e-6)
+    assert rogan_gladen_limits(x / n, n, labels) == pytest.approx((low, high), abs=6e-6)
+
+
+# ppi_py 0.2.3 (lambda 0, 1 and tuned), whose variances divide by n; ours by n - 1, so the limits agree to two digits more
+# than are ever printed. The last row of figures was worked out by a second program with n - 1.
+@pytest.mark.parametrize(
+    ("power", "low", "high"), [(None, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)]
+)
+def test_ppi_of_independent_responses(power, low, high):
+    others = np.repeat([1.0, 0.0], [210, 790])
+    estimate, variance, _ = ppi_iid(labelled(17, 4, 3, 76), others, power)
+    half = 1.959964 * variance**0.5
+    assert estimate == pytest.approx(0.2, abs=1e-9)
+    assert (estimate - half, estimate + half) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_ppi_of_independent_responses_with_unbiased_variances():
+    _, variance, power = ppi_iid(labelled(17, 4, 3, 76), np.repeat([1.0, 0.0], [210, 790]))
+    assert power == pytest.approx(0.707849, abs=1e-6)
+    assert variance == pytest.approx(0.00070861, abs=1e-8)
+    assert explained(0.2, 0.85, 0.95) == pytest.approx(0.61724, abs=1e-5)
+
+
+# Labels for a half width, with the judge and without: worked out by a second program from Tenenbein (1970).
+@pytest.mark.parametrize(
+    ("p", "se", "sp", "half", "labels"),
+    [
+        (0.05, 0.85, 0.95, 0.03, (128, 203)),
+        (0.05, 0.90, 0.99, 0.03, (55, 203)),
+        (0.20, 0.85, 0.95, 0.05, (94, 246)),
+        (0.20, 0.95, 0.98, 0.03, (106, 683)),
+        (0.40, 0.85, 0.95, 0.05, (126, 369)),
+    ],
+)
+def test_labels_needed(p, se, sp, half, labels):
+    assert labels_needed(p, se, sp, half) == pytest.approx(labels, abs=1)
+
+
+# Krippendorff (2011), the 4 x 12 example with missing ratings (nominal), and the binary 2 x 10 one.
+def test_krippendorff():
+    nan = 0
+    raters = np.array([
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+        [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+    ])  # fmt: skip
+    assert alpha(np.stack([(raters == value).sum(axis=0) for value in range(1, 6)], axis=1)) == pytest.approx(
+        0.743, abs=6e-4
+    )
+    one, other = ([int(digit) for digit in text] for text in ("0100000010", "1110010000"))
+    pairs = np.array([one, other])
+    assert alpha(np.stack([(pairs == value).sum(axis=0) for value in (0, 1)], axis=1)) == pytest.approx(0.095, abs=6e-4)
+
+
+# Cohen's kappa: worked examples of the literature. AC1: Gwet (2008); the first table's is from a second program.
+@pytest.mark.parametrize(
+    ("table", "kappa_", "ac1_"),
+    [
+        ([[20, 5], [10, 15]], 0.400, 0.4059),
+        ([[45, 15], [25, 15]], 0.1304, None),
+        ([[25, 35], [5, 35]], 0.2593, None),
+        ([[118, 5], [2, 0]], -0.0234, 0.9408),
+    ],
+)
+def test_kappa_and_ac1(table, kappa_, ac1_):
+    assert kappa(np.array(table, float)) == pytest.approx(kappa_, abs=6e-5)
+    if ac1_ is not None:
+        assert ac1(np.array(table, float)) == pytest.approx(ac1_, abs=6e-5)
