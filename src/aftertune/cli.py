@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What fine-tuning did to a model's safety, task by task, how sure you can be, and how to mend it.",
-    epilog="Exit codes: 0 done, 1 error, 2 bad command line, 3 FAIL and 4 not enough data (check), 5 stopped: run again to go on.",
+    epilog="Exit codes: 0 done, 1 error, 2 bad command line, 3 FAIL (check, data check), 4 not enough data (check), 5 stopped: run again to go on.",
 )
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
@@ -86,6 +86,13 @@ def check(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use this many harmful behaviors, with all their prompts.")
     ] = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Ask behavior by behavior, and stop as soon as the verdict stands.")
+    ] = False,
+    scope: Annotated[
+        Literal["prompts-like-these", "these-prompts"],
+        typer.Option(help="What the verdict speaks of; these-prompts: the mean of the prompts themselves decides."),
+    ] = "prompts-like-these",
     out: Out = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -106,6 +113,8 @@ def check(
         task_margin=task_margin,
         max_asr=max_asr,
         limit=limit,
+        sequential=sequential,
+        scope=scope,
     )
     raise typer.Exit(command(request, out or RUNS / f"check-{Path(tuned[0]).name or 'model'}", _progress(quiet), json))
 
@@ -166,7 +175,7 @@ def tune(
 @app.command()
 def mix(
     train: Annotated[Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL with messages).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL).")],
     safety: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Safety rows to draw from instead of the bundled ones. Repeat for several."),
@@ -182,19 +191,43 @@ def mix(
             help="Benign replay rows / all rows (0.15 where there are rows to draw from, which the bundled set has)."
         ),
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="MAP", help="Weights of tasks: code=2,translation=1; others have 1.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pose the added rows in this training file's prompt format (often TRAIN)."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Convert to messages, prompt-completion, prompt-completion-text, alpaca, openai, vertex, sharegpt, "
+            "llama-factory or axolotl; without it the format of TRAIN.",
+        ),
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a dataset card (README.md of a hub data set).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
-    from aftertune.pipeline.mix import Addition
+    from aftertune.pipeline.mix import Addition, MixRequest
     from aftertune.pipeline.mix import mix as command
 
-    additions = {
-        "safety": Addition(files=safety or (), share=share),
-        "replay": Addition(
-            files=replay_from or (), share=(0.0 if safety and not replay_from else 0.15) if replay is None else replay
-        ),
-    }
-    command(train, out, **additions, seed=seed)
+    replayed = (0.0 if safety and not replay_from else 0.15) if replay is None else replay
+    request = MixRequest(
+        train=train,
+        out=out,
+        safety=Addition(files=safety or (), share=share),
+        replay=Addition(files=replay_from or (), share=replayed),
+        seed=seed,
+        weights=weights,
+        like=like,
+        to=to,
+        card=card,
+    )
+    command(request)
 
 
 @app.command()

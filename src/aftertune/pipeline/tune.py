@@ -41,7 +41,7 @@ def tune(
     """
     keys = dict(options)
     method, seed, system = keys.pop("method"), keys.pop("seed"), keys.pop("system")
-    threads, columns = keys.pop("threads"), _columns(keys.pop("columns"))
+    threads, columns = keys.pop("threads"), read_columns(keys.pop("columns"))
     if method not in METHODS:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
     for name, value in keys.items():
@@ -80,8 +80,12 @@ def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
     return TrainingFile(path=named, columns=columns)
 
 
-def _columns(text: str | None) -> dict[str, str]:
-    """Read ``prompt=QUESTION,completion=ANSWER``."""
+def read_columns(text: str | None) -> dict[str, str]:
+    """Read ``prompt=QUESTION,completion=ANSWER``.
+
+    Raises:
+        InputError: another name, or one of the two is missing.
+    """
     pairs = [pair.partition("=") for pair in text.split(",")] if text else []
     columns = {name.strip(): column.strip() for name, _, column in pairs}
     if unknown := columns.keys() - set(ROLES):
