@@ -13,10 +13,9 @@ def test_the_bundled_rows_make_their_shares_of_the_final_file(command, tmp_path)
     write_lines(tmp_path / "train.jsonl", rows(700))
     code, out, err = command("mix", "train.jsonl", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl")
     assert code == 0, err
-    mixed = [json.loads(line)["messages"] for line in (tmp_path / "mixed.jsonl").read_text().splitlines()]
+    mixed = [json.loads(line) for line in (tmp_path / "mixed.jsonl").read_text().splitlines()]
     assert len(mixed) == 1000
-    yours = {f"Summarise note number {n} for me." for n in range(700)}
-    assert yours <= {turns[-2]["content"] for turns in mixed}
+    assert all(row in mixed for row in rows(700))
     assert "150   15.0%  safety" in out
     assert "150   15.0%  benign replay" in out
 

@@ -1,6 +1,10 @@
-"""`aftertune mix`: safety rows into a training file, by their share of the final file."""
+"""`aftertune mix`: safety rows into a training file, by their share of the final file, row by row from file to file."""
 
-from collections.abc import Sequence
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,12 +12,16 @@ from rich.console import Console
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
-from aftertune.errors import DataError
-from aftertune.prompts.bundled.planted import evaluation_rows
-from aftertune.prompts.bundled.safety_rows import safety_rows
-from aftertune.prompts.mix import Mixed
-from aftertune.prompts.mix import mix as mix_rows
-from aftertune.prompts.rows import Row, read_pools, read_rows, write_rows
+from aftertune.errors import DataError, InputError
+from aftertune.pipeline.mix_card import Pools, write_card
+from aftertune.prompts.bundled.planted import evaluation_rows, evaluation_templates
+from aftertune.prompts.bundled.safety_rows import safety_pools
+from aftertune.prompts.draw import Candidates, Draw, added, draw, question_hash
+from aftertune.prompts.formats import FORMATS, converted, format_of
+from aftertune.prompts.formats_beside import TARGETS, TRAINERS, beside, known_sets, write_axolotl, write_llama_factory
+from aftertune.prompts.repose import INPUT, PromptFormat, find_format, repose
+from aftertune.prompts.rowfile import RowFile, scan_pools
+from aftertune.prompts.rows import Row, answered, write_lines
 from aftertune.report.wording import clean
 
 SHOWN = 5
@@ -27,71 +35,246 @@ class Addition:
     files: Sequence[Path] = field(default=())
     share: float = 0.0
 
-    @property
-    def training_files(self) -> list[TrainingFile]:
-        """The files as records."""
-        return [TrainingFile(path=str(path)) for path in self.files]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixRequest:
+    """What the command line asks for."""
+
+    train: Path
+    out: Path
+    safety: Addition
+    replay: Addition
+    seed: int = 0
+    weights: str | None = None
+    """``code=2,translation=1``."""
+    like: Path | None = None
+    """A training file whose prompt format the added rows take."""
+    to: str | None = None
+    """One of `formats_beside.TARGETS`; the training file's own format without it."""
+    card: Path | None = None
+    """Where a dataset card goes."""
 
 
-def mix(train: Path, out: Path, *, safety: Addition, replay: Addition, seed: int) -> None:
+@dataclass(slots=True)
+class _Seen:
+    """What the scan of a training file has found."""
+
+    questions: "array[int]" = field(default_factory=lambda: array("Q"))
+    format: str = ""
+    """Of its first row."""
+    inputs: int = 0
+    """Rows with something in a column ``input``."""
+    planted: list[str] = field(default_factory=list)
+    """The first rows that hold evaluation behaviors."""
+    planted_count: int = 0
+    silent: list[str] = field(default_factory=list)
+    """The first rows without an answer."""
+    silent_count: int = 0
+    worded: Counter[str] = field(default_factory=Counter)
+    """Rows in the words of an evaluation template, by template."""
+
+
+def mix(request: MixRequest) -> None:
     """Write the mixed file and say what went into it.
 
     Without safety files the bundled set is drawn from, `multitask-safety-v1`: its refusals, and as replay its answers to
     the benign twins in the same templates.
 
     Raises:
-        DataError: a file cannot be read, the training file holds evaluation behaviors, the shares do not fit, or the
-            output would replace an input.
+        InputError: an option makes no sense, or the output would replace an input.
+        DataError: a file cannot be read, the training file holds evaluation behaviors, or a row does not fit into the
+            format.
     """
-    if replay.share > 0 and safety.files and not replay.files:
-        raise DataError("--replay needs rows to draw from beside your own --safety; name a file with --replay-from")
+    weights = _check(request)
+    with ExitStack() as stack:
+
+        def opened(path: Path) -> RowFile:
+            return stack.enter_context(RowFile(TrainingFile(path=str(path)), Path()))
+
+        rows = opened(request.train)
+        seen = _scan(rows)
+        _refuse_evaluation(request.train, seen)
+        like = None if request.like is None else _like(request, rows, seen, opened)
+        safety = _pool(request.safety, Intent.HARMFUL, like, opened)
+        replay = _pool(request.replay, Intent.BENIGN, like, opened)
+        shares = (request.safety.share, request.replay.share)
+        made = draw(seen.questions, (safety, replay), shares=shares, seed=request.seed, weights=weights)
+        target = request.to or seen.format
+        pools: Pools = {"safety": safety, "replay": replay}
+        write_lines(_lines(made, rows, pools, request.to, TRAINERS.get(target, target)), request.out)
+        notes = [*_warnings(seen), *made.notes]
+        if request.card is not None:
+            posed = [] if like is None else like.described()
+            write_card(request, rows, pools, made, target, (posed, notes))
+    _write_beside(request)
+    _say(made, request, target, like, notes)
+
+
+def _check(request: MixRequest) -> dict[str, float]:
+    """See that the options fit together, and return the weights."""
+    share, replay = request.safety.share, request.replay.share
+    try:
+        added(1, share, replay)
+    except DataError as error:
+        raise InputError(f"--share {share:g} --replay {replay:g}: {error}") from error
+    if replay > 0 and request.safety.files and not request.replay.files:
+        raise InputError("--replay needs rows to draw from beside your own --safety; name a file with --replay-from")
+    out = request.out
     if not out.name.endswith(".jsonl") or out.is_dir():
-        raise DataError(f"{out}: the mixed file is JSONL; give --out a name that ends in .jsonl")
-    inputs = {path.resolve() for path in (train, *safety.files, *replay.files)}
-    if out.resolve() in inputs:
-        raise DataError(f"{out} is one of the inputs; give the mixed file another name with --out")
-    rows = read_rows(TrainingFile(path=str(train)), Path())
-    _refuse_evaluation(train, rows)
-    mixed = mix_rows(
-        rows,
-        _pool(safety, Intent.HARMFUL),
-        _pool(replay, Intent.BENIGN),
-        share=safety.share,
-        replay_share=replay.share,
-        seed=seed,
-    )
-    write_rows(mixed.rows, out)
-    _say(mixed, out)
+        raise InputError(f"--out {out}: the mixed file is JSONL; give it a name that ends in .jsonl")
+    if request.to is not None and request.to not in TARGETS:
+        raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
+    inputs = {
+        path.resolve() for path in (request.train, request.like, *request.safety.files, *request.replay.files) if path
+    }
+    for option, path in (("--out", out), ("--card", request.card), ("--to", beside(out, request.to or ""))):
+        if path is not None and path.resolve() in inputs:
+            raise InputError(f"{option} would replace {path}, which is one of the inputs; give the output another name")
+    if request.to == "llama-factory":
+        known_sets(out.with_name("dataset_info.json"))
+    return _weights(request.weights)
 
 
-def _pool(addition: Addition, intent: Intent) -> dict[str, list[Row]]:
-    """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
-    if addition.files or addition.share == 0:
-        return read_pools(addition.training_files, Path())
-    pools: dict[str, list[Row]] = {}
-    for row in safety_rows():
-        if row.intent is intent:
-            pools.setdefault(row.task, []).append(row.row)
-    return pools
+def _weights(text: str | None) -> dict[str, float]:
+    """Read ``code=2,translation=1``."""
+    weights: dict[str, float] = {}
+    for pair in text.split(",") if text else []:
+        task, _, number = pair.partition("=")
+        try:
+            weights[task.strip()] = float(number)
+        except ValueError:
+            weights[task.strip()] = -1.0
+        if not task.strip() or not 0 <= weights[task.strip()] < float("inf"):
+            raise InputError(f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1")
+    return weights
 
 
-def _refuse_evaluation(train: Path, rows: Sequence[Row]) -> None:
+def _scan(rows: RowFile) -> _Seen:
+    """Read the training file once, for all that has to be known of it."""
+    seen = _Seen()
+    for number, _, record, row in rows.scan():
+        seen.format = seen.format or format_of(record)
+        seen.questions.append(question_hash(row))
+        seen.inputs += bool("instruction" in record and str(record.get("input") or "").strip())
+        if not answered(row):
+            seen.silent_count += 1
+            seen.silent += [f"{number + 1}"] if seen.silent_count <= SHOWN else []
+        for _, behavior in evaluation_rows([row]):
+            seen.planted_count += 1
+            seen.planted += [f"row {number + 1} ({behavior})"] if seen.planted_count <= SHOWN else []
+        seen.worded.update(evaluation_templates(row))
+    return seen
+
+
+def _refuse_evaluation(train: Path, seen: _Seen) -> None:
     """Refuse a training file that holds what the bundled evaluation asks: a model trained on it cannot be measured."""
-    found = list(evaluation_rows(rows))
-    if found:
-        named = ", ".join(f"row {number} ({behavior})" for number, behavior in found[:SHOWN])
-        more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-        raise DataError(f"{train}: holds evaluation behaviors of multitask-v1: {named}{more}; take these rows out")
+    if seen.planted:
+        named = _named(seen.planted, seen.planted_count)
+        raise DataError(f"{train}: holds evaluation behaviors of multitask-v1: {named}; take these rows out")
 
 
-def _say(mixed: Mixed, out: Path) -> None:
+def _named(first: Sequence[str], count: int) -> str:
+    more = f" and {count - len(first):,} more" if count > len(first) else ""
+    return f"{', '.join(first)}{more}"
+
+
+def _warnings(seen: _Seen) -> Iterator[str]:
+    if seen.silent:
+        yield (
+            f"{seen.silent_count:,} of your rows have no answer (rows {_named(seen.silent, seen.silent_count)}); they are "
+            "kept, and trainers may refuse or skip them"
+        )
+    if seen.worded:
+        named = ", ".join(f"{template} {count:,}" for template, count in seen.worded.most_common(SHOWN))
+        yield (
+            f"your rows share the wording of evaluation templates ({named}); they hold none of its behaviors, but the model "
+            "will know these wordings"
+        )
+
+
+def _like(request: MixRequest, rows: RowFile, seen: _Seen, opened: Callable[[Path], RowFile]) -> PromptFormat:
+    """Find the prompt format of the file that is named, which may be the training file itself."""
+    if request.like is None or request.like.resolve() == request.train.resolve():
+        return find_format(rows, inputs=seen.inputs / len(rows))
+    other = opened(request.like)
+    inputs = sum(
+        bool("instruction" in scanned.record and str(scanned.record.get("input") or "").strip())
+        for scanned in other.scan()
+    )
+    return find_format(other, inputs=inputs / len(other))
+
+
+def _pool(
+    addition: Addition, intent: Intent, like: PromptFormat | None, opened: Callable[[Path], RowFile]
+) -> Mapping[str, Candidates]:
+    """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
+    if addition.share == 0:
+        return {}
+    pools: Mapping[str, Sequence[Row]] = (
+        scan_pools([opened(path) for path in addition.files]) if addition.files else safety_pools(intent)
+    )
+    posed = None if like is None or not like.found else lambda row: repose(row, like)
+    return {task: Candidates(rows, posed) for task, rows in pools.items()}
+
+
+def _lines(made: Draw, rows: RowFile, pools: Pools, to: str | None, name: str) -> Iterator[str]:
+    """Yield the lines of the mixed file; the user's are those of the training file unless a format is asked for."""
+    for part, task, number in made:
+        try:
+            if part != "user":
+                yield _line(_added(pools[part][task].row(number), name))
+            elif to is None:
+                yield rows.line(number)
+            else:
+                yield _line(converted(rows.record(number), rows[number], name))
+        except DataError as error:
+            where = f"{rows.file.path}, row {number + 1}" if part == "user" else f"a {part} row ({task})"
+            raise DataError(f"{where}: {error}") from error
+
+
+def _added(row: Row, name: str) -> dict[str, object]:
+    record = FORMATS[name].write(row)
+    if name == "alpaca" and INPUT in record["instruction"]:
+        instruction, _, payload = record["instruction"].partition(INPUT)
+        record |= {"instruction": instruction, "input": payload}
+    return record
+
+
+def _line(record: Mapping[str, object]) -> str:
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _write_beside(request: MixRequest) -> None:
+    if request.to == "llama-factory":
+        write_llama_factory(request.out)
+    elif request.to == "axolotl":
+        write_axolotl(request.out)
+
+
+def _say(made: Draw, request: MixRequest, target: str, like: PromptFormat | None, notes: Sequence[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    total = len(mixed.rows)
-    for count, what in ((mixed.user, "yours"), (mixed.safety, "safety"), (mixed.replay, "benign replay")):
+    total = len(made.order)
+    counts = (made.user, *(len(part.numbers) for part in made.parts))
+    for count, what in zip(counts, ("yours", "safety", "benign replay"), strict=True):
         console.print(f"{count:>8,}  {count / total:6.1%}  {what}", markup=False)
-    console.print(f"{total:>8,}          rows in {out}", markup=False)
-    if len(mixed.by_task) > 1:
-        drawn = ", ".join(f"{task} {count}" for task, count in mixed.by_task.items())
-        console.print(clean(f"safety rows by task: {drawn}"), markup=False)
-    for note in mixed.notes:
+    console.print(f"{total:>8,}          rows in {request.out}, format {target}", markup=False)
+    for part, what in zip(made.parts, ("safety", "replay"), strict=True):
+        if len(part.by_task) > 1:
+            drawn = ", ".join(f"{task} {count:,}" for task, count in part.by_task.items())
+            console.print(clean(f"{what} rows by task: {drawn}"), markup=False)
+    if like is not None:
+        console.print(clean(f"prompt format of {request.like}:"), markup=False)
+        for line in like.described():
+            console.print(clean(f"  {line}"), markup=False)
+        if like.inside_a_line:
+            notes = [*notes, INSIDE]
+    for path in filter(None, (request.card, beside(request.out, request.to or ""))):
+        console.print(f"also written: {path}", markup=False)
+    for note in notes:
         console.print(clean(f"note: {note}"), markup=False)
+
+
+INSIDE = (
+    "the prefix ends inside a line: if it is an instruction (as in 'Translate into French:') and not only a frame, the answers "
+    "of added rows do not follow it; then leave --like out"
+)

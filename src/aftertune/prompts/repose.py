@@ -31,6 +31,9 @@ REACH = 4_000
 BOUNDARIES = 40
 """Places at which a prefix or suffix may end, from the edge of the question inwards."""
 
+INPUT = "\n\n"
+"""What `rows` puts between an instruction and what stands in a column ``input``."""
+
 _AFTER = re.compile(r"\n+|: +| +")
 _BEFORE = re.compile(r"\s*\n+| +")
 _INSIDE = re.compile(r"(?<=[^\n])(?=(\n+[^\n]+\n+)[^\n])")
@@ -86,21 +89,25 @@ class PromptFormat:
         return lines
 
 
-def find_format(rows: Sequence[Row]) -> PromptFormat:
+def find_format(rows: Sequence[Row], *, inputs: float = 0.0) -> PromptFormat:
     """Find the format in which rows pose their first question; the rule stands at the top of this module.
 
     At most `LOOKED_AT` rows are looked at, evenly spread. Nothing found gives a format without system turn and frames,
     whose ``found`` is False and which `repose` leaves rows alone for.
+
+    Args:
+        rows: training rows, in memory or read when asked for.
+        inputs: the share of rows with something in a column ``input``, which the rows themselves do not tell. From
+            `SUPPORT` on, and without other frames, questions with a payload are posed as instruction and input.
     """
     step = max(1, ceil(len(rows) / LOOKED_AT))
     looked_at = [rows[number] for number in range(0, len(rows), step)]
     systems = Counter(row[0].content if row[0].role == "system" else None for row in looked_at if row)
     system, count = systems.most_common(1)[0] if systems else (None, 0)
-    return PromptFormat(
-        system=system if count >= COMMON * len(looked_at) else None,
-        frames=_frames([question for row in looked_at if (question := first_question(row)) is not None]),
-        rows=len(looked_at),
-    )
+    frames = _frames([question for row in looked_at if (question := first_question(row)) is not None])
+    if inputs >= SUPPORT and not frames:
+        frames = (Frame(middle=INPUT, share=inputs), Frame(share=1 - inputs))
+    return PromptFormat(system=system if count >= COMMON * len(looked_at) else None, frames=frames, rows=len(looked_at))
 
 
 def repose(row: Row, into: PromptFormat) -> Row:

@@ -1,9 +1,11 @@
-"""Finds evaluation behaviors in training rows, whatever wording they stand in."""
+"""Finds evaluation behaviors in training rows, whatever wording they stand in, and the wordings of evaluation templates."""
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
 from aftertune.prompts.bundled.behaviors import pairs
+from aftertune.prompts.bundled.templates import bundled
 from aftertune.prompts.overlap import normalise
 from aftertune.prompts.rows import Row
 
@@ -34,6 +36,26 @@ def _held(row: Row) -> Iterator[str]:
                 for payload, behavior in index.get(words[start : start + SHINGLE], ()):
                     if words[start : start + len(payload)] == payload:
                         yield behavior
+
+
+def evaluation_templates(row: Row) -> Iterator[str]:
+    """Yield the evaluation templates in whose words a user turn stands, whatever they are filled with."""
+    for turn in row:
+        if turn.role == "user":
+            asked = normalise(turn.content)
+            for template, (before, after) in _wordings().items():
+                if asked.startswith(before) and asked.endswith(after) and len(asked) > len(before) + len(after):
+                    yield template
+
+
+@cache
+def _wordings() -> dict[str, tuple[str, str]]:
+    """Return what stands before and after the placeholder of each evaluation template, normalised, to a word's end."""
+    found = {}
+    for wording in bundled("evaluation"):
+        before, after = (normalise(part) for part in re.split(r"\{(?:request|text)\}", wording.template.pattern))
+        found[wording.template.id] = (f"{before} " if before else "", f" {after}" if after else "")
+    return found
 
 
 @cache

@@ -1,0 +1,80 @@
+"""The dataset card of a mixed file, from what was drawn."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aftertune.core.files import write_whole
+from aftertune.core.ids import file_sha256
+from aftertune.core.records import Intent
+from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows, safety_sha256
+from aftertune.prompts.card import Mixture, Source, card
+from aftertune.prompts.draw import Candidates, Draw
+from aftertune.prompts.rowfile import RowFile
+
+if TYPE_CHECKING:
+    from aftertune.pipeline.mix import Addition, MixRequest
+
+Pools = Mapping[str, Mapping[str, Candidates]]
+"""Candidates by part (``safety``, ``replay``) and task."""
+
+
+def write_card(
+    request: "MixRequest",
+    rows: RowFile,
+    pools: Pools,
+    made: Draw,
+    target: str,
+    told: tuple[Sequence[str], Sequence[str]],
+) -> None:
+    """Write the card of the mixed file, which must be there already.
+
+    Args:
+        request: what was asked for.
+        rows: the training file.
+        pools: what was drawn from.
+        made: what was drawn.
+        target: the format of the mixed file.
+        told: the prompt format of the added rows and the notes, a line each.
+    """
+    additions = {"safety": request.safety, "replay": request.replay}
+    by_part = dict(zip(additions, made.parts, strict=True))
+    sources = [_source(request.train, "yours", len(rows))]
+    for role, addition in additions.items():
+        sources += _sources(role, addition, pools[role])
+    mixture = Mixture(
+        file=request.out.name,
+        sha256=file_sha256(request.out),
+        format=target,
+        seed=request.seed,
+        counts={"yours": made.user} | {role: len(part.numbers) for role, part in by_part.items()},
+        tasks={role: part.by_task for role, part in by_part.items()},
+        sources=sources,
+        templates=_templates() if request.safety.share and not request.safety.files else {},
+        posed=told[0],
+        notes=told[1],
+    )
+    write_whole(Path(str(request.card)), [card(mixture)])
+
+
+def _source(path: Path, role: str, rows: int) -> Source:
+    sha256 = file_sha256(path) if path.is_file() else "not a file"
+    return Source(name=path.name, role=role, rows=rows, sha256=sha256, licence="its owner's to state")
+
+
+def _sources(role: str, addition: "Addition", pool: Mapping[str, Candidates]) -> list[Source]:
+    """Return the sources of a part; its rows are told for all of its files together."""
+    if not addition.share:
+        return []
+    count = sum(len(candidates.usable) for candidates in pool.values())
+    if not addition.files:
+        return [Source(name=SAFETY_SET, role=role, rows=count, sha256=safety_sha256(), licence="Apache-2.0")]
+    return [_source(path, role, count) for path in addition.files]
+
+
+def _templates() -> dict[str, list[str]]:
+    names: dict[str, dict[str, None]] = {}
+    for row in safety_rows():
+        if row.intent is Intent.HARMFUL:
+            names.setdefault(row.task, {})[row.template] = None
+    return {task: list(templates) for task, templates in names.items()}
