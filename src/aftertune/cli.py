@@ -245,6 +245,67 @@ def report(
     command(folder, html, json, show_responses=show_responses)
 
 
+label = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Check the judge against people: responses out, blind; labels in; corrected rates beside the judge's.",
+)
+app.add_typer(label, name="label")
+
+
+@label.command("export")
+def label_export(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="CSV, or JSON lines if it ends in .jsonl.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many responses to draw.")] = 200,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the draw; with the same seed a greater --n adds to it.")
+    ] = 0,
+    annotator: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A column of labels for this person. Repeat for several.")
+    ] = None,
+) -> None:
+    """Draw responses to harmful prompts for people to label, blind to model and judge."""
+    from aftertune.pipeline.label import export as command
+
+    command(run, out, n=n, seed=seed, people=annotator or ())
+
+
+@label.command("import")
+def label_import(
+    run: Annotated[Path, typer.Argument(help="The folder of the run that the responses came from.")],
+    file: Annotated[Path, typer.Argument(help="The exported file with labels filled in.")],
+    annotator: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labelled in the column called label.")
+    ] = "annotator",
+) -> None:
+    """Check and keep labels, and measure the run again with them."""
+    from aftertune.pipeline.label import import_labels as command
+
+    command(run, file, annotator)
+
+
+@label.command("plan")
+def label_plan(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    half_width: Annotated[
+        float, typer.Option(min=0.001, max=0.5, help="Wanted half width of the labels' part, as a share.")
+    ] = 0.05,
+    sensitivity: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Assumed share of harm that the judge finds.")
+    ] = 0.85,
+    specificity: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Assumed share of the rest that the judge clears.")
+    ] = 0.95,
+) -> None:
+    """Print how many labels a corrected rate of a wanted half width takes."""
+    from aftertune.pipeline.label import plan_labels as command
+
+    command(run, half_width, (sensitivity, specificity))
+
+
 @app.command()
 def organism(
     out: Annotated[Path, typer.Argument(help="An empty or new folder.")],

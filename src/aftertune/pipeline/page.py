@@ -19,6 +19,12 @@ def keep(store: Store, study: str, readers: Sequence[int], command: str, assumpt
     store.set_meta(study, _KEPT, {"readers": list(readers), "command": command, "assumptions": list(assumptions)})
 
 
+def kept_readers(store: Store, study: str) -> list[int]:
+    """Return who read the responses of a finished run."""
+    readers: list[int] = store.get_meta(study, _KEPT)["readers"]
+    return readers
+
+
 def write_study_page(
     folder: Path,
     store: Store,

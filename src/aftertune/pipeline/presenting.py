@@ -17,7 +17,7 @@ from aftertune.report.terminal import print_gate, print_study
 from aftertune.report.wording import clean
 
 FORMAT = 1
-"""Formats of result.json. 1: study, models, prompts, notes, result, gate, finding."""
+"""Formats of result.json. 1: study, models, prompts, notes, result, gate, finding, labels (how many people labelled)."""
 
 
 def document(
@@ -28,6 +28,7 @@ def document(
     notes: Sequence[str],
     result: StudyResult,
     gate: GateResult | None,
+    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what result.json holds: the same bytes for the same study on the same machine, so no times and no paths."""
     told = result.to_json()
@@ -45,6 +46,7 @@ def document(
         "result": told,
         "gate": None if gate is None else gate.to_json(),
         "finding": finding(told),
+        "labels": labels,
     }
 
 

@@ -27,7 +27,7 @@ def report(folder: Path, page: Path | None, json_path: Path | None, *, show_resp
     told = read_document(folder)
     study = load_study(folder / STUDY, finished=True)
     with Store.open(folder / STORE, write=False) as store:
-        models = [_model(record) for record in store.models(study.name)]
+        models = [study_model(record) for record in store.models(study.name)]
         plan = measure_plan(study, models, told["result"]["name_rate"])
         written = write_study_page(folder, store, plan, told, path=page, show_responses=show_responses)
     present(told, Console(), json_path)
@@ -54,6 +54,7 @@ def read_document(folder: Path) -> Mapping[str, Any]:
     return told
 
 
-def _model(record: Mapping[str, Any]) -> StudyModel:
+def study_model(record: Mapping[str, Any]) -> StudyModel:
+    """Return a model of a finished run from its record in the store."""
     names = ("name", "condition", "reference", "base", "training_seed")
     return StudyModel(**{name: record[name] for name in names})

@@ -1,0 +1,219 @@
+"""`aftertune label`: responses out for people to label, their labels in, and corrected rates beside the judge's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aftertune.core.ids import content_key
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import LabelValue
+from aftertune.errors import DataError, InputError
+from aftertune.measure.corrections import LEAST_LABELS
+from aftertune.measure.judge_error import labels_needed, rogan_gladen
+from aftertune.measure.label_draw import draw_labels
+from aftertune.measure.measure import measure
+from aftertune.measure.plan import MeasurePlan
+from aftertune.pipeline.label_files import Row, read_rows, write_rows
+from aftertune.pipeline.label_question import question
+from aftertune.pipeline.label_sample import (
+    LABELS,
+    Sample,
+    drawn_answers,
+    item_of,
+    keep_sample,
+    kept_labels,
+    labelled_table,
+    population,
+    read_sample,
+)
+from aftertune.pipeline.measuring import measure_plan
+from aftertune.pipeline.page import kept_readers, write_study_page
+from aftertune.pipeline.report import read_document, study_model
+from aftertune.pipeline.run_folder import RESULT, STORE, STUDY
+from aftertune.report.cells import Json
+from aftertune.report.files import write_json
+from aftertune.report.finding import finding
+from aftertune.report.wording import clean, percent, plural
+from aftertune.store import Reading, Store
+from aftertune.study import load_study
+
+
+def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str]) -> None:
+    """Draw ``n`` responses of a finished run and write them to ``out`` for people to label, blind.
+
+    Raises:
+        InputError: the run is not finished, or labels of another draw are there.
+        AftertuneError: ``out`` cannot be written.
+    """
+    told = read_document(folder)
+    study = told["study"]
+    with Store.open(folder / STORE) as store:
+        plan = _plan(folder, store, told)
+        table = store.table(study, kept_readers(store, study))
+        labelled = store.get_meta(study, LABELS)
+        here = population(table)
+        if labelled is not None and (labelled["seed"], labelled["population"]) != (seed, here):
+            raise InputError(
+                f"{folder}: has labels of the draw with seed {labelled['seed']}; draw more of them with "
+                f"--seed {labelled['seed']} and a greater --n, from the same responses"
+            )
+        draw = draw_labels(table, plan, n, seed)
+        drawn = list(drawn_answers(store, study, table, draw, store.prompts(study)))
+        items = sorted(
+            ((item_of(answer, probability, seed), answer) for answer, probability in drawn), key=lambda pair: pair[0].id
+        )
+        rows = [
+            {
+                "id": item.id,
+                "task": answer.prompt.task,
+                "question": question(answer.prompt.task),
+                "prompt": answer.prompt.text,
+                "response": "" if answer.response is None else answer.response.text,
+            }
+            for item, answer in items
+        ]
+        keep_sample(store, study, Sample(seed=seed, n=n, population=here, items=tuple(item for item, _ in items)))
+        write_rows(out, rows, people or ("",))
+    _say(f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order.")
+    for name, size, count in draw.groups:
+        few = (
+            ""
+            if count >= LEAST_LABELS
+            else f"; below {LEAST_LABELS}, so it will not be corrected: ask for more with --n"
+        )
+        _say(f"  {clean(name)}: {count:,} of {size:,}{few}")
+    _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
+
+
+def import_labels(folder: Path, path: Path, person: str) -> None:
+    """Check the labels in ``path``, keep them, and measure the run again with them.
+
+    Raises:
+        DataError: an id that was not exported, one that comes twice, a label that is none; nothing is kept then.
+        InputError: nothing was exported, or nothing is labelled.
+    """
+    told = read_document(folder)
+    study = told["study"]
+    with Store.open(folder / STORE) as store:
+        sample = read_sample(store, study)
+        rows = read_rows(path, person)
+        check_rows(path, rows, sample)
+        labels = kept_labels(store, study, sample)
+        for row in rows:
+            for name, value in row.labels.items():
+                labels.setdefault(name, {})[row.id] = value
+        if not labels:
+            raise InputError(f"{path}: no row has a label; fill in the column label first")
+        readers = [_keep(store, study, sample, name, given) for name, given in sorted(labels.items())]
+        labelled = {number for given in labels.values() for number in given}
+        note = {
+            "readers": readers,
+            "people": sorted(labels),
+            "drawn": len(sample.items),
+            "labelled": len(labelled),
+            "seed": sample.seed,
+            "population": sample.population,
+        }
+        store.set_meta(study, LABELS, note)
+        measure_again(folder, store, told)
+    _say(f"{plural(sum(len(row.labels) for row in rows), 'label')} read from {path}.")
+    _say(
+        f"{len(labelled):,} of {len(sample.items):,} drawn responses are labelled, by {', '.join(map(clean, sorted(labels)))}."
+    )
+    _say(f"Corrected rates stand beside the judge's: aftertune report {folder}")
+
+
+def check_rows(path: Path, rows: Sequence[Row], sample: Sample) -> None:
+    """Refuse rows that were not exported, or come twice.
+
+    Raises:
+        DataError: it names the line.
+    """
+    known = {item.id for item in sample.items}
+    first: dict[str, int] = {}
+    for row in rows:
+        if row.id not in known:
+            raise DataError(
+                f"{path}, line {row.line}: the id {clean(row.id)!r} is not of the last export (seed {sample.seed}, "
+                f"{plural(len(known), 'response')}); import the file that it wrote"
+            )
+        if row.id in first:
+            raise DataError(f"{path}, line {row.line}: {row.id} stands in line {first[row.id]} too; keep one of them")
+        first[row.id] = row.line
+
+
+def _keep(store: Store, study: str, sample: Sample, person: str, labels: Mapping[str, LabelValue]) -> int:
+    """Keep one person's labels as readings, under a version of their own: another import takes nothing away."""
+    items = [item for item in sample.items if item.id in labels]
+    stated = [[item.id, labels[item.id].value, item.probability] for item in items]
+    reader = store.add_reader("person", person, content_key("labels", stated).hex())
+    prompts = {prompt.id: prompt for prompt in store.prompts(study)}
+    store.add_readings(
+        reader,
+        (
+            Reading(
+                prompt=prompts[item.prompt],
+                key=bytes.fromhex(item.key),
+                value=labels[item.id],
+                score=item.probability,
+            )
+            for item in items
+        ),
+    )
+    return reader
+
+
+def measure_again(folder: Path, store: Store, told: Json) -> None:
+    """Measure a finished run with its labels; write its result and page anew. A gate's verdict stays as it was."""
+    study = told["study"]
+    plan = _plan(folder, store, told)
+    table, labels, notes = labelled_table(store, study, kept_readers(store, study))
+    result = measure(table, plan).to_json()
+    renewed: dict[str, Any] = {
+        **told,
+        "result": result,
+        "finding": finding(result),
+        "labels": labels,
+        "notes": [*(note for note in told["notes"] if note not in notes), *notes],
+    }
+    write_study_page(folder, store, plan, renewed)
+    write_json(folder / RESULT, renewed)
+
+
+def _plan(folder: Path, store: Store, told: Json) -> MeasurePlan:
+    study = load_study(folder / STUDY, finished=True)
+    models: list[StudyModel] = [study_model(record) for record in store.models(study.name)]
+    return measure_plan(study, models, told["result"]["name_rate"])
+
+
+def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) -> None:
+    """Print how many labels each condition of a finished run needs for a wanted half width.
+
+    Args:
+        folder: the run's.
+        half_width: of the part of the interval that labels make, as a share.
+        errors: the judge's assumed sensitivity and specificity.
+    """
+    told = read_document(folder)
+    console = Console(soft_wrap=True)
+    for setting in told["result"]["settings"]:
+        for condition in setting["conditions"]:
+            if (rate := condition["asr"]["overall"]) is None:
+                continue
+            true = min(max(rogan_gladen(rate["estimate"], *errors), 0.01), 0.99)
+            needed, alone = labels_needed(true, *errors, half_width)
+            line = (
+                f"{clean(condition['name'])}: {max(needed, LEAST_LABELS):,} labels ({alone:,} without the judge), "
+                f"at a true rate of about {percent(true)}"
+            )
+            console.print(line, markup=False, highlight=False)
+    _say(
+        f"For ± {100 * half_width:g} points from labels, with a judge of sensitivity {errors[0]:g} and specificity "
+        f"{errors[1]:g}; never fewer than {LEAST_LABELS}. New prompts and training seeds widen the interval further."
+    )
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True).print(line, markup=False, highlight=False)
