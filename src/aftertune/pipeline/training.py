@@ -1,9 +1,10 @@
 """The tune stage: every recipe of the study becomes a folder with weights, unless it is one already."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from aftertune.core.ids import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError
@@ -83,10 +84,29 @@ def tune_models(run: Run) -> Trained:
     missing = [
         (model, recipe) for model, recipe in recipes if not trained(Path(model.reference), recipe, sets[model.name])
     ]
-    with run.progress.stage("tune", sum(_steps(recipe, len(sets[model.name])) for model, recipe in missing)) as advance:
-        for model, recipe in missing:
-            train(recipe, sets[model.name], Path(model.reference), engines=run.engines, progress=step_progress(advance))
+    epochs = _epochs(recipes)
+    runs = {replace(recipe, epoch=None).key: sets[model.name] for model, recipe in missing}
+    wholes = [(model, recipe) for model, recipe in recipes if recipe.epoch is None and recipe.key in runs]
+    with run.progress.stage("tune", sum(_steps(recipe, len(runs[recipe.key])) for _, recipe in wholes)) as advance:
+        for model, recipe in wholes:
+            train(
+                recipe,
+                runs[recipe.key],
+                Path(model.reference),
+                epochs=epochs.get(recipe.key, {}),
+                engines=run.engines,
+                progress=step_progress(advance),
+            )
     return Trained(models=models, rows=files.by_name(), notes=tuple(notes))
+
+
+def _epochs(recipes: Iterable[tuple[StudyModel, Recipe]]) -> dict[Key, dict[int, Path]]:
+    """Return, for each training, the epochs that are kept on its way and where they go."""
+    found: dict[Key, dict[int, Path]] = {}
+    for model, recipe in recipes:
+        if recipe.epoch is not None:
+            found.setdefault(replace(recipe, epoch=None).key, {})[recipe.epoch] = Path(model.reference)
+    return found
 
 
 def expand_study(run: Run) -> tuple[StudyModel, ...]:

@@ -1,0 +1,108 @@
+"""The pigeonhole bootstrap: behaviors and training seeds are drawn anew, each by themselves.
+
+For figures that are no means of cells: ratios of noisy numbers, corpus scores, unbalanced tables. Where a closed formula
+serves it is better: the bootstrap runs a little wide, and says nothing of tests.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.measure.intervals import Bounds
+
+Totals = NDArray[np.float64]
+Figure = Callable[[Sequence[Totals]], Totals]
+DRAWS = 2000
+_AT_ONCE = 200
+"""Draws that are worked on together, so that memory stays small."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrapped:
+    """A figure with its percentile interval."""
+
+    estimate: float
+    low: float
+    """Minus infinity where the figure was undefined in a draw."""
+    high: float
+    undefined: float
+    """Share of the draws in which the figure was undefined (0 / 0)."""
+
+    @property
+    def interval(self) -> Bounds:
+        """Both limits."""
+        return self.low, self.high
+
+
+def pigeonhole(
+    arms: Sequence[NDArray[np.float64]], figure: Figure, *, alpha: float = 0.05, draws: int = DRAWS, seed: int = 0
+) -> Bootstrapped:
+    """Return a figure of sums with the percentile interval over drawn behaviors and drawn training seeds.
+
+    Args:
+        arms: for each arm n x S x K, what K quantities sum to in each cell (0 where it is empty). Rows are the same
+            behaviors in all arms and are drawn together; seeds are drawn for each arm apart, so what the same models
+            gave belongs into one arm, as further quantities.
+        figure: from one D x K array of totals per arm to D figures; what it cannot give is NaN.
+        alpha: two-sided error.
+        draws: how many resamples.
+        seed: of the resampling.
+
+    With one column only behaviors are drawn, and the interval is about this checkpoint. Source: Owen (2007), "The
+    pigeonhole bootstrap", Ann Appl Stat 1:386.
+    """
+    rng = np.random.default_rng(seed)
+    estimate = float(figure([arm.sum(axis=(0, 1))[None, :] for arm in arms])[0])
+    drawn = []
+    for start in range(0, draws, _AT_ONCE):
+        size = min(_AT_ONCE, draws - start)
+        rows = _weights(rng, arms[0].shape[0], size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn.append(figure(_totals(rng, arms, rows)))
+    figures = np.concatenate(drawn)
+    undefined = ~np.isfinite(figures)
+    low, high = (
+        float(np.quantile(np.where(undefined, worst, figures), level, method="inverted_cdf"))
+        for worst, level in ((-np.inf, alpha / 2), (np.inf, 1 - alpha / 2))
+    )
+    return Bootstrapped(estimate=estimate, low=low, high=high, undefined=float(undefined.mean()))
+
+
+def _totals(rng: np.random.Generator, arms: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]) -> list[Totals]:
+    columns = [_weights(rng, arm.shape[1], len(rows)) for arm in arms]
+    pairs = zip(columns, arms, strict=True)
+    return [np.einsum("dn,ds,nsk->dk", rows, drawn, arm, optimize=True) for drawn, arm in pairs]
+
+
+def _weights(rng: np.random.Generator, size: int, draws: int) -> NDArray[np.float64]:
+    """Return how often each of ``size`` things is drawn, for each draw."""
+    if size == 1:
+        return np.ones((draws, 1))
+    return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
+
+
+def ratio(totals: Sequence[Totals]) -> Totals:
+    """Return the first quantity over the second, of one arm."""
+    (arm,) = totals
+    quotient: Totals = arm[:, 0] / arm[:, 1]
+    return quotient
+
+
+def rise_undone(totals: Sequence[Totals]) -> Totals:
+    """Return the share of a rise that a mitigation undoes, of the arms base, fine-tune and mitigated (hits, responses)."""
+    base, tuned, mended = (arm[:, 0] / arm[:, 1] for arm in totals)
+    share: Totals = (tuned - mended) / (tuned - base)
+    return share
+
+
+def macro_f1(totals: Sequence[Totals]) -> Totals:
+    """Return the macro-averaged F1 of one arm whose quantities are true and false positives and false negatives.
+
+    Args:
+        totals: D x 3 L, the three counts of the first of L labels first. A label that never occurs has F1 0.
+    """
+    (arm,) = totals
+    hits, false, missed = (arm[:, place::3] for place in range(3))
+    return np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)

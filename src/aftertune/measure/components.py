@@ -1,0 +1,179 @@
+"""Where the variance of a rate comes from: behaviors, training seeds, both together, decoding; and what follows for others.
+
+On the probability scale, for a balanced n x S matrix of cell means (behaviors x training seeds). The words are those of
+ISO 5725: two runs differ by more than the *repeatability limit* once in twenty when one checkpoint is decoded anew, and
+by more than the *reproducibility limit* when the model is trained anew (same data, prompts and judge).
+"""
+
+import math
+from dataclasses import dataclass
+
+from scipy.special import chdtri, stdtr, stdtrit
+
+from aftertune.measure.crossed import Matrix, two_way
+from aftertune.measure.intervals import Bounds
+from aftertune.measure.quantities import Jsonable
+
+REPEATABILITY = 1.959964 * math.sqrt(2)
+"""2.77: the 95 % limit of a difference of two runs, in standard deviations of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components(Jsonable):
+    """Variance components of one cell mean, as shares squared; None where the design cannot tell."""
+
+    behaviors: int
+    seeds: int
+    of_behaviors: float | None
+    """None for a single behavior."""
+    of_seeds: float | None
+    """None for a single training seed."""
+    of_both: float | None
+    """Behavior x seed; with decoding in it where that is None."""
+    of_decoding: float | None
+    """What decoding anew gives a cell mean; None where a prompt was asked once."""
+    seed_variance: float | None
+    """Of a seed's mean over these behaviors: what another training seed changes, decoding included."""
+    seed_sd_interval: Bounds | None
+    """95 % interval of the training seeds' own standard deviation."""
+    icc: float | None
+    """ICC(2,1), absolute agreement of the seeds on the behaviors: do the same prompts break?"""
+
+
+def components(x: Matrix, decoding: float | None = None) -> Components:
+    """Split the variance of an n x S matrix of cell means.
+
+    Args:
+        x: behaviors x training seeds.
+        decoding: the variance that decoding anew gives a cell mean, averaged over the cells (`pooling.decoding_noise`).
+
+    Source: random-effects ANOVA (Brennan, 2001), negative components set to 0; the interval of the seeds' variance is
+    the chi-squared one of its mean square. ICC: Shrout and Fleiss (1979), case 2.
+    """
+    n, s = x.shape
+    squares = two_way(x)
+    msp, mss, msi = squares.ms_behaviors, squares.ms_seeds, squares.ms_interaction
+    if s == 1 or n == 1:
+        own = max(0.0, msp - (decoding or 0.0)) if n > 1 else None
+        return Components(
+            behaviors=n, seeds=s, of_behaviors=own, of_seeds=None, of_both=None, of_decoding=decoding,
+            seed_variance=None, seed_sd_interval=None, icc=None,
+        )  # fmt: skip
+    of_behaviors, of_seeds = max(0.0, (msp - msi) / s), max(0.0, (mss - msi) / n)
+    total = of_behaviors + of_seeds + msi
+    return Components(
+        behaviors=n,
+        seeds=s,
+        of_behaviors=of_behaviors,
+        of_seeds=of_seeds,
+        of_both=msi if decoding is None else max(0.0, msi - decoding),
+        of_decoding=decoding,
+        seed_variance=max(mss, decoding or 0.0) / n,
+        seed_sd_interval=_seed_sd_interval(mss, msi, n, s),
+        icc=of_behaviors / total if total > 0 else None,
+    )
+
+
+def _seed_sd_interval(mss: float, msi: float, n: int, s: int, alpha: float = 0.05) -> Bounds:
+    low, high = (mss * (s - 1) / float(chdtri(s - 1, tail)) for tail in (alpha / 2, 1 - alpha / 2))
+    return math.sqrt(max(0.0, (low - msi) / n)), math.sqrt(max(0.0, (high - msi) / n))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares(Jsonable):
+    """Shares of the variance of a rate over so many behaviors and training seeds; they sum to 1."""
+
+    behaviors: float
+    seeds: float
+    both: float
+    decoding: float | None
+    """None where it is in ``both``."""
+
+
+def shares(x: Components, seeds: int) -> Shares | None:
+    """Return what the variance of the mean consists of, for a design with so many training seeds.
+
+    Of the mean, never of one observation: a source that is nothing in one answer may be most of the mean's variance.
+    None for a single seed's components, and where nothing varies.
+    """
+    if x.of_behaviors is None or x.of_seeds is None or x.of_both is None:
+        return None
+    cells = x.behaviors * seeds
+    parts = [x.of_behaviors / x.behaviors, x.of_seeds / seeds, x.of_both / cells, (x.of_decoding or 0.0) / cells]
+    total = sum(parts)
+    if total <= 0:
+        return None
+    behaviors, of_seeds, both, decoding = (part / total for part in parts)
+    return Shares(behaviors=behaviors, seeds=of_seeds, both=both, decoding=None if x.of_decoding is None else decoding)
+
+
+def repeatability(x: Components) -> float | None:
+    """Return the limit for two decodings of one checkpoint on these behaviors; None where it was decoded once."""
+    return None if x.of_decoding is None else REPEATABILITY * math.sqrt(x.of_decoding / x.behaviors)
+
+
+def reproducibility(x: Components, seeds: int = 1) -> float | None:
+    """Return the limit for two labs with ``seeds`` training seeds each, on these behaviors.
+
+    With Student's quantile in place of 1.96, as few seeds tell little of their own spread. None with one seed, and where
+    all seeds gave the very same rate, which says nothing about the next one.
+    """
+    if not x.seed_variance:
+        return None
+    return math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds)
+
+
+def reproducibility_interval(x: Components, seeds: int = 1) -> Bounds | None:
+    """Return the 95 % interval of the limit that one would find with very many seeds."""
+    if not x.seed_variance:
+        return None
+    df = x.seeds - 1
+    low, high = (x.seed_variance * df / float(chdtri(df, tail)) for tail in (0.025, 0.975))
+    return REPEATABILITY * math.sqrt(low / seeds), REPEATABILITY * math.sqrt(high / seeds)
+
+
+def differing(x: Components, by: float, seeds: int = 1) -> float | None:
+    """Return the probability that two labs with ``seeds`` training seeds each differ by more than ``by``.
+
+    Of the t-predictive distribution, so it allows for what few seeds leave open. None as in `reproducibility`.
+    """
+    if not x.seed_variance:
+        return None
+    return 2 * float(stdtr(x.seeds - 1, -by / math.sqrt(2 * x.seed_variance / seeds)))
+
+
+def predicted(mean: float, x: Components, seeds: int = 1) -> Bounds | None:
+    """Return the 95 % interval of the rate that another lab with ``seeds`` training seeds finds on these behaviors."""
+    if not x.seed_variance:
+        return None
+    half = float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance * (1 / x.seeds + 1 / seeds))
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def reproduced(change: float, x: Components, *, above: float = 0.0, seeds: int = 1, base: float = 0.0) -> float | None:
+    """Return the probability that another lab's change has the same sign and is larger than ``above``, on these behaviors.
+
+    Args:
+        change: the change found here, from base to fine-tune.
+        x: components of the fine-tune.
+        above: a size (its own significance limit, a margin), as a share.
+        seeds: the training seeds of the other lab.
+        base: what decoding anew gives the base's rate (a variance); both labs decode it.
+    """
+    if not x.seed_variance:
+        return None
+    spread = math.sqrt(x.seed_variance * (1 / x.seeds + 1 / seeds) + 2 * base)
+    return float(stdtr(x.seeds - 1, (abs(change) - above) / spread))
+
+
+def icc_consistency(x: Matrix) -> float:
+    """Return ICC(3,1): agreement of the seeds on the order of the behaviors alone (Shrout and Fleiss, 1979)."""
+    squares, s = two_way(x), x.shape[1]
+    return (squares.ms_behaviors - squares.ms_interaction) / (squares.ms_behaviors + (s - 1) * squares.ms_interaction)
+
+
+def icc_average(x: Matrix) -> float:
+    """Return ICC(2,k): the reliability of a behavior's mean over all seeds (Shrout and Fleiss, 1979)."""
+    squares, n = two_way(x), x.shape[0]
+    between = squares.ms_behaviors - squares.ms_interaction
+    return between / (squares.ms_behaviors + (squares.ms_seeds - squares.ms_interaction) / n)
