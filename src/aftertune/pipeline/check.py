@@ -16,6 +16,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.engine.adapter import RECIPE
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
+from aftertune.pipeline.gating import Gating, Scope
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.run_folder import PAGE, Run
 from aftertune.pipeline.stages import Purpose, run_study
@@ -49,6 +50,8 @@ class CheckRequest:
     task_margin: float | None = None
     max_asr: float | None = None
     limit: int | None = None
+    sequential: bool = False
+    scope: Scope = "prompts-like-these"
 
 
 def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Path | None) -> int:
@@ -64,7 +67,7 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
         progress.note(f"note: {note}")
     purpose = Purpose(
         command=command_of(request),
-        gate=(BASE, TUNED),
+        gate=Gating(base=BASE, tuned=TUNED, sequential=request.sequential, scope=request.scope),
         source=Path() if request.config is None else request.config.parent,
         trained_on=partial(_with_training_rows, request),
     )
@@ -119,12 +122,14 @@ def command_of(request: CheckRequest) -> str:
     )  # fmt: skip
     options: list[tuple[str, object]] = [(name, value) for name, values in many for value in values]
     options += [(name, value) for name, value in one if value is not None]
+    options += [("--scope", request.scope)] if request.scope != "prompts-like-these" else []
     words: list[object] = [
         "aftertune",
         "check",
         request.base,
         *request.tuned,
         *(word for pair in options for word in pair),
+        *(["--sequential"] if request.sequential else []),
     ]
     return shlex.join(map(str, words))
 

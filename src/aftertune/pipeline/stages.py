@@ -6,15 +6,20 @@ after any stop, judges added without asking a model again, and changed studies a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Prompt
 from aftertune.core.table import NONE, Table
-from aftertune.measure.gate import gate
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.pipeline.answering import generate
+from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
+from aftertune.pipeline.label_sample import labelled_table
+from aftertune.pipeline.looks import Asked
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
 from aftertune.pipeline.presenting import document, model_records
@@ -38,8 +43,8 @@ class Purpose:
 
     command: str
     """What a reader types to get the same numbers."""
-    gate: tuple[str, str] | None = None
-    """Conditions (base, tuned) that the gate decides on."""
+    gate: Gating | None = None
+    """The conditions that the gate decides on, and how."""
     assumptions: Sequence[str] = ()
     """What was put in on purpose and a reader must know."""
     source: Path = Path()
@@ -64,23 +69,34 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         if purpose.trained_on is not None:
             trained = purpose.trained_on(run, trained)
         questions = without_overlap(sets, trained.rows)
-        questions = replace(questions, notes=(*questions.notes, *generate(run, trained.models, questions.prompts)))
-        readers = [
-            read_coherence(run),
-            *read_guards(run, instruments.guards),
-            *read_judges(run, instruments.judges),
-            *read_scores(run, instruments.scorers),
-        ]
+        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
+        ask = partial(_ask, models=trained.models, instruments=instruments)
+        if purpose.gate is None:
+            asked = ask(run, questions.prompts)
+        else:
+            asked = ask_for_gate(run, trained.models, questions.prompts, plan, purpose.gate, ask)
+        questions = replace(questions, prompts=asked.prompts, notes=(*questions.notes, *asked.notes))
         for note in spending_notes(run):
             progress.note(note)
-        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
-        return _measure_and_report(run, trained, questions, plan, readers, purpose)
+        return _measure_and_report(run, trained, questions, plan, asked, purpose)
+
+
+def _ask(run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], instruments: Instruments) -> Asked:
+    """Put prompts to all models and let every instrument read the answers: what is in the store is not done again."""
+    notes = generate(run, models, prompts)
+    readers = [
+        read_coherence(run),
+        *read_guards(run, instruments.guards),
+        *read_judges(run, instruments.judges),
+        *read_scores(run, instruments.scorers),
+    ]
+    return Asked(prompts=tuple(prompts), notes=tuple(notes), readers=tuple(readers))
 
 
 def _measure_and_report(
-    run: Run, trained: Trained, questions: Questions, plan: MeasurePlan, readers: Sequence[int], purpose: Purpose
+    run: Run, trained: Trained, questions: Questions, plan: MeasurePlan, asked: Asked, purpose: Purpose
 ) -> dict[str, Any]:
-    table = run.store.table(run.study.name, readers)
+    table, labels, doubts = labelled_table(run.store, run.study.name, asked.readers)
     identities = {model.name: run.engines.open(model.reference).identity for model in trained.models}
     by_name = {model.name: model for model in trained.models}
     probes = {
@@ -90,11 +106,12 @@ def _measure_and_report(
         study=run.study.name,
         models=model_records(trained.models, identities, probes),
         questions=questions,
-        notes=[*trained.notes, *questions.notes, *_unanswered(run, table)],
+        notes=[*trained.notes, *questions.notes, *_unanswered(run, table), *doubts],
         result=measure(table, plan),
-        gate=None if purpose.gate is None else gate(table, plan, *purpose.gate),
+        labels=labels,
+        gate=asked.verdict,
     )
-    keep(run.store, run.study.name, readers, purpose.command, purpose.assumptions)
+    keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
     write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
     write_study_page(run.folder, run.store, plan, told)
     write_json(run.folder / RESULT, told)
