@@ -28,7 +28,6 @@ def document(
     notes: Sequence[str],
     result: StudyResult,
     gate: GateResult | None,
-    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what result.json holds: the same bytes for the same study on the same machine, so no times and no paths."""
     told = result.to_json()
@@ -46,7 +45,6 @@ def document(
         "result": told,
         "gate": None if gate is None else gate.to_json(),
         "finding": finding(told),
-        "labels": labels,
     }
 
 

@@ -108,9 +108,9 @@ def _measure_and_report(
         questions=questions,
         notes=[*trained.notes, *questions.notes, *_unanswered(run, table), *doubts],
         result=measure(table, plan),
-        labels=labels,
         gate=asked.verdict,
     )
+    told["labels"] = labels
     keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
     write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
     write_study_page(run.folder, run.store, plan, told)
