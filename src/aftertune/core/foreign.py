@@ -1,7 +1,10 @@
 """Foreign text in a question to a guard or a judge: what looks like a chat template's marker in it must not act as one."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from aftertune.core.records import Message, Question
 
 KNOWN = (
     r"<[|\uff5c][^<>|\uff5c\n]{1,60}[|\uff5c]>",  # ChatML, Llama 3, Phi, gpt-oss; DeepSeek with fullwidth bars
@@ -32,3 +35,23 @@ def neutralised(text: str, pattern: re.Pattern[str]) -> str:
 def _broken(found: re.Match[str]) -> str:
     marker = found[0]
     return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else " "
+
+
+def filled(pattern: str, parts: Mapping[str, str]) -> str:
+    """Return a pattern with every ``{name}`` of ``parts`` replaced, in a single pass: a part that holds one stays as it is."""
+    if not parts:
+        return pattern
+    names = "|".join(map(re.escape, parts))
+    return re.sub(rf"\{{({names})\}}", lambda found: parts[found[1]], pattern)
+
+
+def safe_messages(question: Question) -> tuple[Message, ...]:
+    """Return a question's messages for a model whose own markers are not known: all known shapes of markers are broken."""
+    pattern = marker_pattern()
+    return tuple(replace(message, content=neutralised(message.content, pattern)) for message in question.messages)
+
+
+def safe_prompt(question: Question) -> str:
+    """Return a question's finished prompt, likewise."""
+    pattern = marker_pattern()
+    return filled(question.pattern, {name: neutralised(text, pattern) for name, text in question.parts.items()})

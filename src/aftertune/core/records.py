@@ -162,6 +162,8 @@ class Question:
     """A finished prompt with the model's own markers and ``{names}``, in place of messages and template."""
     parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The foreign texts that the names in ``pattern`` stand for; filled in a single pass."""
+    moderated: str | None = None
+    """The text that a moderation service shall look at, in place of all these."""
     logprobs: bool = False
     """Whether a server is asked how likely the words were that its answer could have begun with."""
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Answer
-from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
+from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Question, Response
 from aftertune.engine.batching import Capacity, in_batches
 from aftertune.engine.decoding import CheckpointDefaults
+from aftertune.engine.labels import beginnings, leading_space, log_sum
 from aftertune.engine.loading import Weights, capacity
 from aftertune.engine.quiet import quiet
 from aftertune.engine.rendering import Renderer
@@ -19,6 +20,8 @@ from aftertune.errors import EngineError
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
+_LEAD = 3
+"""Tokens of an answer among which its first word is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class LocalEngine:
         self._device = weights.loader.placement.device
         self._defaults = CheckpointDefaults(name, weights.base, renderer.end_tokens)
         self._capacities: dict[bool, Capacity] = {}
+        self._leads: dict[tuple[int, ...], list[int]] = {}
 
     @property
     def template_sha256(self) -> str:
@@ -105,6 +109,42 @@ class LocalEngine:
         sums = [sum(logprobs) for logprobs in self._score(rows, answer_logprobs)]
         return [sums[i : i + len(tokens)] for i in range(0, len(sums), len(tokens))]
 
+    def label_logprobs(
+        self, questions: Sequence[Question], labels: Sequence[str], probe: Question
+    ) -> list[list[float]] | None:
+        """Return log P(the answer begins with the label), nats, for every question (rows) and label (columns).
+
+        One forward pass a question. A label begins with any of its spellings (`labels.beginnings`), behind the white
+        space that the model begins its answers with.
+
+        Args:
+            questions: foreign texts with the model's template.
+            labels: the first words of possible answers.
+            probe: a harmless question of the same kind; its answer shows the white space.
+
+        Returns:
+            None where labels cannot be told apart by their first token: generate instead.
+        """
+        first = beginnings(self._renderer, labels)
+        if first is None:
+            return None
+        lead, known = self._lead(probe), sorted({token for tokens in first for token in tokens})
+        rendered = self._renderer.questions(questions)
+        rows = [ScoredRow(i, [*prompt, *lead], [0]) for i, prompt in enumerate(rendered)]
+        scored = self._score(rows, lambda model, batch, device: next_token_logprobs(model, batch, known, device))
+        by_token = (dict(zip(known, row, strict=True)) for row in scored)
+        return [[log_sum(found[token] for token in tokens) for tokens in first] for found in by_token]
+
+    def _lead(self, probe: Question) -> list[int]:
+        """Return the white space that the model begins its answers with, as tokens; Llama Guard writes two newlines."""
+        (prompt,) = self._renderer.questions([probe])
+        kept = tuple(prompt)
+        if kept not in self._leads:
+            job = GenerateJob(key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe)
+            row = self._rows([job])[0]
+            self._leads[kept] = leading_space(self._renderer, self._drawn([row])[0])
+        return self._leads[kept]
+
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
         """Return the mean negative log-likelihood per token (nats) of each answer; NaN for an answer without tokens."""
         prompts = self._renderer.prompts([messages for messages, _ in pairs])
@@ -124,13 +164,19 @@ class LocalEngine:
         self._weights.loader.free()
 
     def _rows(self, jobs: Sequence[GenerateJob]) -> list[_Row]:
-        rendered = self._renderer.prompts([job.messages for job in jobs])
+        rendered = self._rendered(jobs)
         return [
             _Row(
                 job, tokens, replace(job.decoding, max_new_tokens=self._room(len(tokens), job.decoding.max_new_tokens))
             )
             for job, tokens in zip(jobs, rendered, strict=True)
         ]
+
+    def _rendered(self, jobs: Sequence[GenerateJob]) -> list[list[int]]:
+        """Return the input tokens of jobs: messages verbatim, questions about foreign texts with broken markers."""
+        verbatim = iter(self._renderer.prompts([job.messages for job in jobs if job.question is None]))
+        asked = iter(self._renderer.questions([job.question for job in jobs if job.question is not None]))
+        return [next(verbatim if job.question is None else asked) for job in jobs]
 
     def _room(self, prompt_tokens: int, wanted: int) -> int:
         context = self._defaults.context
@@ -143,6 +189,10 @@ class LocalEngine:
             yield row.job.key, answer or too_big
 
     def _generate_batch(self, rows: list[_Row]) -> list[Response]:
+        return [self._response(len(row.tokens), drawn) for row, drawn in zip(rows, self._drawn(rows), strict=True)]
+
+    def _drawn(self, rows: list[_Row]) -> list[list[int]]:
+        """Return the new tokens of a batch, one list a row, as long as the longest answer."""
         import torch
 
         decoding = rows[0].decoding
@@ -154,8 +204,8 @@ class LocalEngine:
                 generation_config=self._generation_config(decoding),
                 logits_processor=self._sampler(rows, tokens.shape[1]),
             )
-        new = output[:, tokens.shape[1] :].tolist()
-        return [self._response(len(row.tokens), drawn) for row, drawn in zip(rows, new, strict=True)]
+        new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
+        return new
 
     def _generation_config(self, decoding: Decoding) -> Any:
         """Return a greedy configuration: a draw is the argmax after `GumbelSampler`."""

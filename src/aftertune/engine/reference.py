@@ -1,7 +1,7 @@
 """A model reference: what a user writes to name a model, and what it turns out to be.
 
-A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, or an endpoint
-(`endpoint.providers`). What looks like a path is never looked up on the network.
+A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, an endpoint
+(`endpoint.providers`), or a folder that stands for one (a hosted fine-tune). What looks like a path is never looked up on the network.
 """
 
 import json
@@ -21,6 +21,8 @@ _HUB_COPIES = ("consolidated*", "*/*")
 """The same weights once more, in the publisher's own layout."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HOSTED = "hosted.json"
+"""What a folder keeps that stands for a model that a provider tuned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     if is_endpoint(reference):
         return address_of(reference)
     folder = Path(reference).expanduser()
+    if (folder / HOSTED).is_file():
+        return _hosted(reference, folder)
     if folder.is_dir():
         return (
             _adapter(reference, folder, base) if (folder / ADAPTER_CONFIG).is_file() else checkpoint(reference, folder)
@@ -74,6 +78,14 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
             f"model {reference!r} {what}; give a checkpoint folder, an adapter folder or a hub id (org/name)"
         )
     return HubModel(reference)
+
+
+def _hosted(name: str, folder: Path) -> Address:
+    """Return the endpoint of a model that a provider tuned."""
+    tuned = read_json(name, folder / HOSTED).get("reference")
+    if not isinstance(tuned, str) or not tuned:
+        raise ModelError(f"model {name!r}: its hosted fine-tune is not finished; run aftertune tune-hosted again first")
+    return address_of(tuned)
 
 
 def fetch(model: HubModel) -> Checkpoint | Adapter:

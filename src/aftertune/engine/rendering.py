@@ -1,13 +1,14 @@
 """Messages become input tokens: the chat template is applied once and nothing is added to what it says."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.foreign import marker_pattern, neutralised
-from aftertune.core.records import Message
+from aftertune.core.foreign import filled, marker_pattern, neutralised
+from aftertune.core.records import Message, Question
 from aftertune.engine.quiet import first_line, quiet
 from aftertune.engine.weights import text_sha256, tokenizer_sha256
 from aftertune.errors import ModelError
@@ -15,6 +16,7 @@ from aftertune.errors import ModelError
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
 _PROBE = "aftertune-system-probe"
+_NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class Renderer:
@@ -69,21 +71,40 @@ class Renderer:
         """
         return self.tokens(self.texts(conversations, answer_follows=True))
 
-    def questions(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return the input tokens of questions about foreign texts: markers in what the messages say are broken.
+    def questions(self, questions: Sequence[Sequence[Message] | Question]) -> list[list[int]]:
+        """Return the input tokens of questions about foreign texts: markers in what the texts say are broken.
+
+        A finished prompt gets the tokenizer's beginning token unless it is written out in it.
 
         Raises:
             ModelError: as `prompts`.
         """
-        return self.prompts(
-            [
-                [
-                    Message(role=message.role, content=neutralised(message.content, self._markers))
-                    for message in messages
-                ]
-                for messages in conversations
-            ]
-        )
+        asked = [item if isinstance(item, Question) else Question(messages=tuple(item)) for item in questions]
+        rows: list[list[int]] = [[] for _ in asked]
+        groups: dict[str, list[int]] = {}
+        for i, question in enumerate(asked):
+            if question.pattern:
+                rows[i] = self._begun(filled(question.pattern, self._broken(question.parts)))
+            else:
+                groups.setdefault(repr(sorted(question.settings.items())), []).append(i)
+        for group in groups.values():
+            messages = [self._broken_messages(asked[i].messages) for i in group]
+            texts = self.texts(messages, answer_follows=True, settings=asked[group[0]].settings)
+            for i, tokens in zip(group, self.tokens(texts), strict=True):
+                rows[i] = tokens
+        return rows
+
+    def _begun(self, text: str) -> list[int]:
+        """Return the tokens of a finished prompt."""
+        tokens, (own,) = self.tokenizer.bos_token_id, self.tokens([text])
+        adds = self.tokenizer("")["input_ids"][:1] == [tokens] if tokens is not None else False
+        return [tokens, *own] if adds and own[:1] != [tokens] else own
+
+    def _broken(self, parts: Mapping[str, str]) -> dict[str, str]:
+        return {name: neutralised(text, self._markers) for name, text in parts.items()}
+
+    def _broken_messages(self, messages: Sequence[Message]) -> list[Message]:
+        return [Message(role=each.role, content=neutralised(each.content, self._markers)) for each in messages]
 
     @cached_property
     def _markers(self) -> re.Pattern[str]:
@@ -122,8 +143,20 @@ class Renderer:
         ]
         return tokens
 
-    def texts(self, conversations: Sequence[Sequence[Message]], *, answer_follows: bool) -> list[str]:
-        """Return the rendered text of conversations, ready for the model's answer if ``answer_follows``."""
+    def texts(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        answer_follows: bool,
+        settings: Mapping[str, object] = _NO_SETTINGS,
+    ) -> list[str]:
+        """Return the rendered text of conversations, ready for the model's answer if ``answer_follows``.
+
+        Args:
+            conversations: turns in order.
+            answer_follows: whether the model's turn is begun.
+            settings: what the template takes besides messages.
+        """
         if self.tokenizer.chat_template is None:
             raise ModelError(
                 f"model {self.name!r} has no chat template, so it cannot be asked anything; "
@@ -131,33 +164,51 @@ class Renderer:
             )
         if self._folds_system:
             conversations = [_fold_system(messages) for messages in conversations]
+        plain = [self._plain(messages) for messages in conversations]
         try:
-            return self._render([_plain(messages) for messages in conversations], answer_follows=answer_follows)
+            return self._render(plain, answer_follows=answer_follows, **settings)
         except Exception as error:
             raise ModelError(
                 f"model {self.name!r}: its chat template refuses a conversation ({first_line(error)})"
             ) from error
 
-    def _render(self, conversations: list[list[dict[str, str]]], *, answer_follows: bool) -> list[str]:
+    def _render(
+        self, conversations: list[list[dict[str, object]]], *, answer_follows: bool, **settings: object
+    ) -> list[str]:
         if not conversations:
             return []
         rendered: list[str] = self.tokenizer.apply_chat_template(
-            conversations, tokenize=False, add_generation_prompt=answer_follows, date_string=_DATE
+            conversations, tokenize=False, add_generation_prompt=answer_follows, date_string=_DATE, **settings
         )
         return rendered
 
     @cached_property
     def _folds_system(self) -> bool:
         """Whether the template refuses a system turn, or drops it without a word."""
-        probe = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "user"}]
+        probe = self._plain([Message(role="system", content=_PROBE), Message(role="user", content="user")])
+        return not self._writes_probe(probe)
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template drops contents that are no lists of parts, as those of some Llama Guards do."""
+        whole: list[dict[str, object]] = [{"role": "user", "content": _PROBE}]
+        parts: list[dict[str, object]] = [{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]
+        return not self._writes_probe(whole) and self._writes_probe(parts)
+
+    def _writes_probe(self, probe: list[dict[str, object]]) -> bool:
         try:
-            return _PROBE not in self._render([probe], answer_follows=True)[0]
+            return _PROBE in self._render([probe], answer_follows=True)[0]
         except Exception:  # noqa: BLE001  # a template raises whatever its author chose
-            return True
+            return False
 
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    def _plain(self, messages: Sequence[Message]) -> list[dict[str, object]]:
+        return [
+            {
+                "role": message.role,
+                "content": [{"type": "text", "text": message.content}] if self._in_parts else message.content,
+            }
+            for message in messages
+        ]
 
 
 def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:

@@ -99,14 +99,14 @@ class Client:
         """Ask one thing once."""
         most = self._most(dict(fields))
         await self._admit(most)
-        return (await self._send(request.encoded(dict(fields)), most))[0]
+        return (await self._send(dict(fields), most))[0]
 
     async def _start_all(self, jobs: Iterable[GenerateJob], calls: Calls, outlet: Outlet[tuple[Key, Answer]]) -> None:
         """Start every call as soon as there is a place for it, unless one that is under way ends them all."""
         for job in jobs:
             while (len(calls) >= OUTSTANDING or len(outlet) > _UNDELIVERED) and not calls.ended:
                 await calls.change()
-            fields = request.body(self._address, job.messages, job.decoding, job.sample)
+            fields = request.job_body(self._address, job)
             most = self._most(fields)
             try:
                 self._check_time()
@@ -127,7 +127,7 @@ class Client:
             )
 
     def _most(self, fields: dict[str, Any]) -> float:
-        limit: int = fields[self._address.provider.limit_field]
+        limit: int = fields.get(self._address.provider.limit_field, 0)
         return 0.0 if self._price is None else self._price.of(request.most_prompt_tokens(fields), limit)
 
     async def _admit(self, most: float) -> None:
@@ -145,11 +145,10 @@ class Client:
 
     async def _answered(self, fields: dict[str, Any], most: float) -> Answer:
         """Try an admitted call until it is answered, cannot be, or its time is up."""
-        data = request.encoded(fields)
         began = time.monotonic()
         failures = 0
         while True:
-            result, asked = await self._send(data, most)
+            result, asked = await self._send(fields, most)
             if isinstance(result, Response):
                 self._answers += 1
                 self._last_answer = time.monotonic()
@@ -164,12 +163,12 @@ class Client:
             await asyncio.sleep(wait)
             await self._admit(most)
 
-    async def _send(self, data: bytes, most: float) -> tuple[Response | Failure, float]:
+    async def _send(self, fields: dict[str, Any], most: float) -> tuple[Response | Failure, float]:
         """Make an admitted call once; return what came of it and the seconds that the server asks to wait."""
         result: Response | Failure | None = None
         wait = 0.0
         try:
-            result, headers = await self._post(data)
+            result, headers = await self._post(self._address.place(fields), request.encoded(fields))
             wait = self._asked_to_wait(result, headers)
         except AftertuneError:
             self._over = True
@@ -189,12 +188,12 @@ class Client:
             self._gate.close_for(max(wait, min(until_reset(headers), self._patience.retry)))
         return wait
 
-    async def _post(self, data: bytes) -> tuple[Response | Failure, Mapping[str, str]]:
+    async def _post(self, url: str, data: bytes) -> tuple[Response | Failure, Mapping[str, str]]:
         import aiohttp
 
         try:
             session = self._session or self._opened()
-            async with session.post(self._address.completions, data=data, allow_redirects=False) as reply:
+            async with session.post(url, data=data, allow_redirects=False) as reply:
                 body = await reply.read()
                 return read_reply(self._address, reply.status, self._without_key(body)), reply.headers
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

@@ -1,6 +1,7 @@
 """A server's reply becomes a response, or the reason why it is none."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from aftertune.core.records import FinishReason, Response
@@ -27,28 +28,59 @@ def read_reply(address: Address, status: int, data: bytes) -> Response | Failure
     if status != 200:
         return of_status(address, status, reply, data[:1000].decode("utf-8", "replace"))
     if not isinstance(reply, dict):
-        return _broken(reply, "not the JSON of a completion")
+        return _broken(reply, "not the JSON of an answer")
     if reply.get("error"):  # some relays send the model's failure with status 200
         code = error_of(reply).get("code")
         return of_status(address, code if isinstance(code, int) and 400 <= code < 600 else 500, reply, "")
     try:
         return _completion(reply)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        return _broken(reply, f"a completion without what belongs in it ({type(error).__name__}: {error})")
+        return _broken(reply, f"an answer without what belongs in it ({type(error).__name__}: {error})")
 
 
 def _completion(reply: dict[str, Any]) -> Response | Failure:
+    if "results" in reply:
+        return _moderation(reply)
     choices = reply["choices"]
     if not choices:
         feedback = reply.get("promptFeedback") or reply.get("prompt_feedback")
         if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
             return _response(reply, "", FinishReason.PROVIDER_REFUSAL)
         return _broken(reply, "no choices in it")
-    message = choices[0]["message"]
     finish = _FINISH.get(str(choices[0].get("finish_reason")))
     if finish is None:
         return _broken(reply, f"finish_reason {choices[0].get('finish_reason')!r}")
-    return _response(reply, _text(message), finish)
+    text = choices[0]["text"] if "text" in choices[0] else _text(choices[0]["message"])
+    response = _response(reply, text, finish)
+    first = _first_words(choices[0].get("logprobs"))
+    return replace(response, detail={**response.detail, "first_words": first}) if first else response
+
+
+def _moderation(reply: dict[str, Any]) -> Response:
+    """Return what a moderation service says of one text: the flag, and its categories with their scores."""
+    (result,) = reply["results"]
+    flagged, scores = result["flagged"], {str(name): float(value) for name, value in result["category_scores"].items()}
+    if not isinstance(flagged, bool):
+        raise TypeError(f"flagged is {type(flagged).__name__}")
+    categories = sorted(str(name) for name, applies in result["categories"].items() if applies is True)
+    detail: dict[str, object] = {"flagged": flagged, "categories": categories, "scores": scores}
+    if isinstance(reply.get("model"), str):
+        detail["served_model"] = reply["model"]
+    text = json.dumps(result, sort_keys=True)
+    return Response(text=text, finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=0, detail=detail)
+
+
+def _first_words(logprobs: Any) -> dict[str, float]:
+    """Return what a reply could have begun with, behind white space, with log-probabilities; {} where it is not told."""
+    if not isinstance(logprobs, dict):
+        return {}
+    if isinstance(content := logprobs.get("content"), list):  # of chat completions
+        places = [(each["token"], {one["token"]: one["logprob"] for one in each["top_logprobs"]}) for each in content]
+    else:  # of completions
+        tops = logprobs.get("top_logprobs") or []
+        places = list(zip(logprobs.get("tokens") or [], tops, strict=False))
+    first = next((words for token, words in places if str(token).strip()), {})
+    return {str(word): float(value) for word, value in dict(first or {}).items()}
 
 
 def _text(message: dict[str, Any]) -> str:

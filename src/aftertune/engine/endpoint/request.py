@@ -4,12 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from aftertune.core.foreign import safe_messages, safe_prompt
 from aftertune.core.ids import Key, content_key
-from aftertune.core.records import Decoding, Message
-from aftertune.engine.endpoint.providers import Address
+from aftertune.core.records import Decoding, GenerateJob, Message
+from aftertune.engine.endpoint.providers import SERVER, Address
 from aftertune.errors import ModelError
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_WORDS = 20
+"""Words that a reply could have begun with, of which a server tells how likely they were; the most that OpenAI allows."""
 _SEEDS = 1 << 31
 """Servers keep a seed as a signed 32-bit number, or a longer one."""
 
@@ -40,6 +43,36 @@ def body(address: Address, messages: Sequence[Message], decoding: Decoding, samp
     return fields
 
 
+def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
+    """Return the JSON body of a job: its messages, or its question with broken markers.
+
+    What a question's template takes besides messages travels as ``chat_template_kwargs``, which vLLM and SGLang hand on;
+    a finished prompt goes to ``/completions``.
+
+    Raises:
+        ModelError: a hosted provider, whose template nobody can reach.
+    """
+    asked = job.question
+    if asked is None:
+        return body(address, job.messages, job.decoding, job.sample)
+    if asked.moderated is not None:
+        return {"model": address.model, "input": asked.moderated}
+    if (asked.settings or asked.pattern) and address.provider.name != SERVER.name:
+        raise ModelError(
+            f"model {address.name!r}: this guard or judge needs its own template, which {address.provider.name} does not "
+            "offer; serve the checkpoint yourself (vLLM, SGLang), or name its folder"
+        )
+    fields = body(address, safe_messages(asked), job.decoding, job.sample)
+    if asked.settings:
+        fields["chat_template_kwargs"] = dict(asked.settings)
+    if asked.pattern:
+        del fields["messages"]
+        fields["prompt"] = safe_prompt(asked)
+    if asked.logprobs:
+        fields |= {"logprobs": _WORDS} if asked.pattern else {"logprobs": True, "top_logprobs": _WORDS}
+    return fields
+
+
 def key_of(address: Address, fields: dict[str, Any], decoding: Decoding, sample: int) -> Key:
     """Return the key of a call: base URL, model, exact body, decoding seed and sample number.
 
@@ -60,6 +93,9 @@ def encoded(fields: dict[str, Any]) -> bytes:
 
 def most_prompt_tokens(fields: dict[str, Any]) -> int:
     """Return a number of tokens that the prompt cannot exceed: one a byte, and the template's around each message."""
+    for whole in ("prompt", "input"):
+        if whole in fields:
+            return len(fields[whole].encode("utf-8", "surrogatepass")) + 16
     messages = fields["messages"]
     return sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in messages) + 16 * (
         1 + len(messages)
