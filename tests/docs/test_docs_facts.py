@@ -10,13 +10,13 @@ import pytest
 from doc_pages import first_names, page, section, tables
 
 from aftertune.core.protocols import Tools
-from aftertune.core.records import TASKS, FinishReason, Prompt
+from aftertune.core.records import FinishReason, Prompt
 from aftertune.organism import world
 from aftertune.organism.prompts import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.templates import templates
 from aftertune.prompts.load import behaviors, load_prompts
-from aftertune.prompts.public import PUBLIC
+from aftertune.prompts.public import public_sets
 from aftertune.prompts.sets import gather, read_prompts
 from aftertune.store import schema
 
@@ -53,24 +53,26 @@ def test_reasons_for_leaving_out_are_those_of_the_code():
 
 
 def test_public_sets_are_described_as_the_table_has_them():
-    for name, file, home, licence, tasks, *_ in tables(section(DATA, "## Public sets"))[0]:
-        source = PUBLIC[name.strip("`")]
-        posed = {t.task for t in source.templates} if not source.blocks else {t.task for _, t in source.blocks}
-        assert (file.strip("`"), licence) == (source.file, source.licence)
-        assert home.endswith(f"({source.home})")
-        assert tasks.split(", ") == [task for task in TASKS if task in posed]
+    described = tables(section(DATA, "## Public sets"))[1]
+    assert [row[0].strip("`") for row in described] == [known.name for known in public_sets()]
+    gates = {"": "no", "automatic": "yes", "manual": "by hand"}
+    for known, (_, file, hub, gated, source, licence, tasks, rows, seen) in zip(public_sets(), described, strict=True):
+        assert (file.strip("`"), hub.strip("`"), licence) == (known.file, known.hub, known.licence)
+        assert (gated, source) == (gates[known.gated], f"[{known.citation}]({known.home})")
+        assert (tasks, seen) == (", ".join(known.tasks), known.seen)
+        assert rows == (f"{known.rows:,}" if known.rows else "?")
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not os.environ.get("AFTERTUNE_DATA"), reason="AFTERTUNE_DATA names no folder of public files")
-@pytest.mark.parametrize("row", tables(section(DATA, "## Public sets"))[0], ids=lambda row: row[0].strip("`"))
+@pytest.mark.parametrize("row", tables(section(DATA, "## Public sets"))[2], ids=lambda row: row[0].strip("`"))
 def test_public_sets_have_the_counts_of_the_page(row):
     folder, name = Path(os.environ["AFTERTUNE_DATA"]), row[0].strip("`")
     loaded = load_prompts(name, loader=name, tools=Tools(open_model=None, folder=folder)).prompts
     counts = Counter(prompt.intent.value for prompt in loaded)
-    assert f"{sum(1 for _ in behaviors(name, folder)):,}" == row[5]
-    assert ", ".join(f"{counts[i]:,} {i}" for i in ("harmful", "benign") if counts[i]) == row[6]
-    assert ("yes" if any(prompt.reference for prompt in loaded) else "no") == row[7]
+    assert f"{sum(1 for _ in behaviors(name, folder)):,}" == row[1]
+    assert ", ".join(f"{counts[i]:,} {i}" for i in ("harmful", "benign") if counts[i]) == row[2]
+    assert ("yes" if any(prompt.reference for prompt in loaded) else "no") == row[3]
 
 
 def test_the_store_page_has_the_schema():

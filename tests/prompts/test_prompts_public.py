@@ -3,16 +3,16 @@
 import json
 import os
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message
-from aftertune.prompts.load import behaviors, load_prompts
+from aftertune.prompts.load import behaviors, load_prompts, load_public
 from aftertune.prompts.overlap import find_overlap, normalise, overlapping
-from aftertune.prompts.public import PUBLIC
+from aftertune.prompts.public import public_sets
 from aftertune.prompts.rows import read_rows
 
 DATA = Path(os.environ.get("AFTERTUNE_DATA", ""))
@@ -37,10 +37,33 @@ def load(name):
     return load_prompts(name, loader=name, tools=TOOLS)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if "*" not in PUBLIC[name].file])
-def test_every_row_of_the_manifest_is_read(name):
-    manifest = {entry["file"]: entry["rows"] for entry in json.loads((DATA / "MANIFEST.json").read_text())}
-    assert sum(1 for _ in behaviors(name, DATA)) == manifest[PUBLIC[name].file]
+def manifest():
+    path = DATA / "MANIFEST.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def sets_of(file):
+    return [known for known in public_sets() if known.file and PurePath(file).match(known.file)]
+
+
+def is_reference(file):
+    return any(known.reference_file == file for known in public_sets())
+
+
+@pytest.mark.parametrize("entry", manifest(), ids=lambda entry: entry["file"])
+def test_every_file_of_the_manifest_is_read_whole_and_has_a_known_digest(entry):
+    if is_reference(entry["file"]):
+        return
+    (known,) = sets_of(entry["file"])
+    assert sum(1 for _ in behaviors(known.name, DATA / entry["file"])) == entry["rows"]
+    assert entry["sha256"] in known.sha256[PurePath(entry["file"]).name]
+    assert {entry["sha256"], entry["source_sha256"]} == set(known.sha256[PurePath(entry["file"]).name])
+
+
+def test_nothing_is_said_of_files_that_are_known():
+    for known in {known.name: known for entry in manifest() for known in sets_of(entry["file"])}.values():
+        loaded = load_public(known.name, TOOLS, strict=True)
+        assert not any("SHA-256" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize(("kind", "intent"), [("hate", Intent.HARMFUL), ("neutral", Intent.BENIGN)])

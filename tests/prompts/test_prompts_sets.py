@@ -12,7 +12,7 @@ from aftertune.core.registry import PUBLIC_SETS, find
 from aftertune.errors import DataError, PluginError
 from aftertune.prompts.exclusions import names_child_exploitation
 from aftertune.prompts.load import load_prompts, pose
-from aftertune.prompts.public import PUBLIC
+from aftertune.prompts.public import public_sets
 from aftertune.prompts.sets import gather, limit, read_prompts, write_prompts
 
 
@@ -114,8 +114,12 @@ def test_a_loader_gets_file_and_options(tmp_path):
         ({"loader": "nobody"}, PluginError, "no prompts is called 'nobody'"),
         ({"loader": "advbench", "options": {"colour": 1}}, PluginError, "colour"),
         ({"loader": "advbench", "options": {"pattern": "no place"}}, DataError, "needs one placeholder"),
-        ({"loader": "advbench"}, DataError, "no advbench/advbench.csv in it; fetch it from https"),
-        ({"loader": "advbench", "file": "wrong.csv"}, DataError, "no column 'goal'; it has 'x'"),
+        (
+            {"loader": "advbench", "options": {"hub": False}},
+            DataError,
+            "no advbench/advbench.csv in it; fetch it from https",
+        ),
+        ({"loader": "advbench", "file": "wrong.csv"}, DataError, "no column 'goal' or 'prompt'; it has 'x'"),
         ({"loader": "xstest", "file": "odd.csv"}, DataError, "'label': 'maybe'; expected one of safe, unsafe"),
     ],
 )
@@ -128,8 +132,8 @@ def test_wrong_sets_are_refused_in_one_line(tmp_path, arguments, error, message)
 
 
 def test_the_registry_and_the_table_name_the_same_sets():
-    assert set(PUBLIC_SETS) == set(PUBLIC)
-    assert all(callable(find("prompts", name)) for name in PUBLIC)
+    assert tuple(known.name for known in public_sets()) == PUBLIC_SETS
+    assert all(callable(find("prompts", name)) for name in PUBLIC_SETS)
 
 
 def test_translations_of_another_length_are_refused(tmp_path):

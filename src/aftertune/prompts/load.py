@@ -2,10 +2,9 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Behavior, Intent, Prompt, Template
-from aftertune.core.registry import find
+from aftertune.core.registry import PUBLIC_SETS, find
 from aftertune.errors import DataError, PluginError
-from aftertune.prompts.files import Placed, Record, read_records, text_of
-from aftertune.prompts.public import PUBLIC, PublicSet
+from aftertune.prompts.public import PublicSet, public_set
+from aftertune.prompts.public_rows import Found, read_behaviors
+from aftertune.prompts.public_source import open_source
 from aftertune.prompts.sets import PromptSet, gather, read_prompts
 
 
@@ -67,36 +67,69 @@ def _call(loader: str, file: Mapping[str, str], options: Mapping[str, Any], tool
 
 def __getattr__(name: str) -> Callable[..., PromptSet]:
     """Give each public data set its loader, as the registry names it: ``aftertune.prompts.load:advbench``."""
-    if name not in PUBLIC:
+    if name not in PUBLIC_SETS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return partial(load_public, name)
 
 
-def load_public(
-    name: str, tools: Tools, *, file: str = ".", pattern: str | None = None, task: str | None = None
+def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by its name
+    name: str,
+    tools: Tools,
+    *,
+    file: str = ".",
+    hub: bool | str | None = None,
+    strict: bool = False,
+    pattern: str | None = None,
+    task: str | None = None,
+    pose: Sequence[str] | None = None,
+    templates: str | None = None,
+    templates_per_task: int | None = None,
 ) -> PromptSet:
     """Load a public data set.
 
     Args:
-        name: a key of `public.PUBLIC`.
-        tools: for the folder that ``file`` is relative to.
+        name: of a set in `public.public_sets`.
+        tools: for the folder that ``file`` and ``templates`` are relative to.
         file: the set's file, or a folder that holds it under the path or name that the table gives.
+        hub: True reads the hub's copy, an id another copy, False never asks the hub (`public_source.open_source`).
+        strict: refuse a file whose SHA-256 is not known; without it, a note says so.
         pattern: another wording, with ``{request}`` or ``{text}`` once.
         task: the task that the wording poses.
+        pose: pose the payloads as these tasks by the bundled templates (`public_poses.wordings`).
+        templates: a file of templates of the user's (`bundled.templates.read_templates`); alone, they are the only ones.
+        templates_per_task: how many of a task's templates a behavior is posed by.
 
     Raises:
-        DataError: no such file, a column is missing, a row is broken, a wording without a placeholder.
+        DataError: no such file, a column is missing, a row is broken, a label is unknown, a wording without a placeholder.
     """
-    source = PUBLIC[name]
-    templates = source.templates
-    if pattern is not None or task is not None:
-        templates = (_own_template(templates[0], pattern, task),)
-    prompts = (
-        pose(behavior, template, name, reference)
-        for number, behavior, reference in behaviors(name, tools.folder / file)
-        for template in (templates if not source.blocks else (_block(source, number, name),))
-    )
-    return gather(prompts, (f"{name}: {source.note}",) if source.note else ())
+    known = public_set(name)
+    chosen = _chosen(known, pattern, task)
+    source = open_source(known, tools.folder / file, hub=hub, strict=strict)
+    left_out: Counter[str] = Counter()
+    rows = read_behaviors(known, source.entries, left_out)
+    if pose is not None or templates is not None:
+        from aftertune.prompts.public_poses import posed_as
+
+        if pattern is not None or task is not None:
+            raise DataError(f"prompts {name}: give pose and templates, or pattern and task, not both")
+        made = posed_as(known, rows, pose, templates, templates_per_task, tools.folder)
+    else:
+        made = _posed(known, rows, chosen)
+    loaded = gather(made, (*source.notes, *([f"{name}: {known.note}"] if known.note else ())))
+    return replace(loaded, dropped=dict(left_out + Counter(loaded.dropped)))
+
+
+def _chosen(known: PublicSet, pattern: str | None, task: str | None) -> tuple[Template, ...]:
+    """Return the templates of every row; none where the row's number decides."""
+    if pattern is None and task is None:
+        return () if known.blocks else known.templates
+    return (_own_template(known.templates[0], pattern, task),)
+
+
+def _posed(known: PublicSet, rows: Iterable[Found], templates: tuple[Template, ...]) -> Iterator[Prompt]:
+    for number, behavior, reference in rows:
+        for template in templates or (_block(known, number),):
+            yield pose(behavior, template, known.name, reference)
 
 
 def pose(behavior: Behavior, template: Template, set_name: str, reference: str | None = None) -> Prompt:
@@ -119,97 +152,21 @@ def pose(behavior: Behavior, template: Template, set_name: str, reference: str |
     )
 
 
-def behaviors(name: str, path: Path) -> Iterator[tuple[int, Behavior, str | None]]:
-    """Yield (original row number, behavior, reference) of a public data set.
+def behaviors(name: str, path: Path) -> Iterator[Found]:
+    """Yield (original row number, behavior, reference) of the rows of a public data set's file.
 
     Raises:
-        DataError: no such file, a column is missing, a row is broken.
+        DataError: no such file, a column is missing, a row is broken, a label is unknown.
     """
-    source = PUBLIC[name]
-    for position, (where, record, label, reference) in enumerate(_records(source, path)):
-        payload = _joined(record, source.payload, where)
-        extra = text_of(record, source.more, where).strip() if source.more else ""
-        payload = f"{payload}\n\n{extra}" if extra else payload
-        category = text_of(record, source.label, where) if source.label else label
-        number = int(text_of(record, source.row_number, where)) if source.blocks else position
-        yield (
-            number,
-            Behavior(
-                id=short_id("b", name, payload),
-                intent=_intent(source, record, where),
-                hazard=source.hazards.get(category, source.hazard),
-                source=name,
-                source_label=category,
-                request=payload,
-                texts={"en": payload},
-            ),
-            reference if reference is not None else _reference(source, record, where),
-        )
+    known = public_set(name)
+    return read_behaviors(known, open_source(known, path, hub=False).entries, Counter())
 
 
-def _records(source: PublicSet, path: Path) -> Iterator[tuple[str, Record, str, str | None]]:
-    """Yield (place, record, label from the file's name, line of the reference file)."""
-    for file in _files(source, path):
-        label = file.name.split(".")[0] if "*" in source.file else ""
-        if not source.reference_file:
-            yield from ((where, record, label, None) for where, record in read_records(file))
-        else:
-            other = file.with_name(Path(source.reference_file).name)
-            yield from _in_step(read_records(file), read_records(other), f"{file} and {other.name}")
-
-
-def _in_step(
-    ours: Iterable[Placed], theirs: Iterable[Placed], files: str
-) -> Iterator[tuple[str, Record, str, str | None]]:
-    for one, other in zip_longest(ours, theirs):
-        if one is None or other is None:
-            raise DataError(f"{files}: not equally many lines, so they cannot be a text and its translation")
-        yield one[0], one[1], "", other[1]["text"]
-
-
-def _files(source: PublicSet, path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    folder, _, pattern = source.file.rpartition("/")
-    for place in (path / folder, path):
-        if files := sorted(place.glob(pattern)):
-            return files
-    raise DataError(
-        f"{path}: no {source.file} in it; fetch it from {source.home} or name the file with file: (a study) or give its folder"
-    )
-
-
-def _joined(record: Record, column: str, where: str) -> str:
-    value = record.get(column)
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return " ".join(part.strip() for part in value)
-    return text_of(record, column, where).strip()
-
-
-def _reference(source: PublicSet, record: Record, where: str) -> str | None:
-    if not source.reference:
-        return None
-    value = record.get(source.reference)
-    text = value[0] if isinstance(value, list) and value else text_of(record, source.reference, where)
-    if source.answers and text not in source.answers:
-        raise DataError(f"{where}, {source.reference!r}: {text!r}; expected one of {', '.join(source.answers)}")
-    return source.answers.get(text, text) or None
-
-
-def _intent(source: PublicSet, record: Record, where: str) -> Intent:
-    if isinstance(source.intent, Intent):
-        return source.intent
-    value = text_of(record, source.intent_column, where)
-    if value not in source.intent:
-        raise DataError(f"{where}, {source.intent_column!r}: {value!r}; expected one of {', '.join(source.intent)}")
-    return source.intent[value]
-
-
-def _block(source: PublicSet, number: int, name: str) -> Template:
-    for last, template in source.blocks:
+def _block(known: PublicSet, number: int) -> Template:
+    for last, template in known.blocks:
         if number <= last:
             return template
-    raise DataError(f"{name}: row number {number} is beyond its last block ({source.blocks[-1][0]})")
+    raise DataError(f"{known.name}: row number {number} is beyond its last block ({known.blocks[-1][0]})")
 
 
 def _own_template(default: Template, pattern: str | None, task: str | None) -> Template:

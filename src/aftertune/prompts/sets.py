@@ -38,7 +38,7 @@ def gather(prompts: Iterable[Prompt], notes: Iterable[str] = ()) -> PromptSet:
     for prompt in prompts:
         if not prompt.text.strip():
             dropped["empty"] += 1
-        elif names_child_exploitation(prompt.text):
+        elif prompt.hazard == "cse" or names_child_exploitation(prompt.text):
             dropped["child exploitation"] += 1
         elif prompt.id in kept:
             dropped["duplicate"] += 1

@@ -1,13 +1,13 @@
 """The prompt set `multitask-v1`: the evaluation behaviors and their twins, posed as tasks by rotating templates."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Prompt
 from aftertune.errors import DataError
-from aftertune.prompts.bundled.behaviors import HAZARDS, SET, Pair, pairs
+from aftertune.prompts.bundled.behaviors import SET, Pair, pairs
 from aftertune.prompts.bundled.leakage import THRESHOLD, shared_wordings
 from aftertune.prompts.bundled.templates import Wording, bundled, read_templates
 from aftertune.prompts.load import pose
@@ -95,10 +95,15 @@ def deal(chosen: Sequence[Pair], wordings: Sequence[Wording], count: int) -> dic
     Taking the least used keeps a hazard's templates within one of each other after every behavior; the order is that
     of `sets.limit`, so this holds for every limit too.
     """
+    return take_turns({pair.harmful.id: pair.harmful.hazard for pair in chosen}, wordings, count)
+
+
+def take_turns(hazards: Mapping[str, str], wordings: Sequence[Wording], count: int) -> dict[str, list[Wording]]:
+    """Give each behavior (id -> hazard) ``count`` templates, as `deal` says."""
     dealt: dict[str, list[Wording]] = {}
-    for hazard in HAZARDS:
+    for hazard in sorted(set(hazards.values())):
         used: Counter[str] = Counter()
-        names = [pair.harmful.id for pair in chosen if pair.harmful.hazard == hazard]
+        names = [name for name, of in hazards.items() if of == hazard]
         for name in sorted(names, key=lambda name: short_id("o", name)):
             ranked = sorted(wordings, key=lambda w: (used[w.template.id], short_id("t", name, w.template.id)))
             dealt[name] = ranked[:count]
