@@ -6,7 +6,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import ac1, alpha_of, alpha_parts, kappa
+from aftertune.measure.corrections import COMPLIED
 from aftertune.measure.grids import Grid
 from aftertune.measure.label_results import JudgeAgreement, PairAgreement
 
@@ -21,6 +23,8 @@ def judge_agreement(grid: Grid, judges: Sequence[str]) -> tuple[JudgeAgreement |
     if len(judges) < 2:
         return None, {}
     harmful, task = grid.intent(harmful=True), grid.attribute("task")
+    if not harmful.any():
+        return None, {}
     by_task = {
         grid.cells.names["task"][code]: _agreement(grid, judges, harmful & (task == code))
         for code in np.unique(task[harmful]).tolist()
@@ -30,42 +34,65 @@ def judge_agreement(grid: Grid, judges: Sequence[str]) -> tuple[JudgeAgreement |
 
 def _agreement(grid: Grid, judges: Sequence[str], chosen: NDArray[np.bool_]) -> JudgeAgreement:
     behaviors, row = np.unique(grid.attribute("behavior")[chosen], return_inverse=True)
-    n = len(behaviors)
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64) if n else None
 
-    def summed(tally: tuple[str, str]) -> Counts:
+    def summed(reading: str, counted: str) -> Counts:
         """Sum a tally inside each behavior."""
-        return np.bincount(row, grid.counts(tally)[chosen].sum(axis=1), minlength=n).astype(np.float64)
+        return np.bincount(row, grid.counts((reading, counted))[chosen].sum(axis=1), minlength=len(behaviors)).astype(
+            float
+        )
 
-    pairs = {
-        f"{one} | {other}": _pair(summed, f"differ:{one} | {other}", drawn) for one, other in combinations(judges, 2)
-    }
+    pairs = [f"{one} | {other}" for one, other in combinations(judges, 2)]
     votes = [(yes, no) for yes in range(len(judges) + 1) for no in range(len(judges) + 1 - yes) if yes + no > 1]
-    units = np.stack([summed(("votes", f"{yes}:{no}")) for yes, no in votes], axis=1)
-    observed, values = alpha_parts(np.array(votes, np.int64))
-    found = alpha_of(units.sum(axis=0) @ observed, units.sum(axis=0) @ values)
-    again = None if drawn is None else alpha_of(drawn @ units @ observed, drawn @ units @ values)
-    return JudgeAgreement(pairs=pairs, alpha=_finite(found), alpha_interval=_limits(again))
+    columns = [cell for pair in pairs for cell in _cells(summed, f"differ:{pair}")]
+    columns += [summed("votes", f"{yes}:{no}") for yes, no in votes]
+    return from_counts(np.stack(columns, axis=1), pairs, np.array(votes, np.int64))
 
 
-def _pair(summed: Callable[[tuple[str, str]], Counts], reading: str, drawn: Counts | None) -> PairAgreement:
-    both, first, differ, n = (summed((reading, counted)) for counted in ("both", "first", "differ", "n"))
-    cells = np.stack([both, first, differ - first, n - both - differ], axis=1)
-    table = cells.sum(axis=0)
-    again = None if drawn is None else (drawn @ cells).reshape(-1, 2, 2)
-    whole = table.reshape(2, 2)
+def _cells(summed: Callable[[str, str], Counts], reading: str) -> tuple[Counts, Counts, Counts, Counts]:
+    both, first, differ, n = (summed(reading, counted) for counted in ("both", "first", "differ", "n"))
+    return both, first, differ - first, n - both - differ
+
+
+def from_counts(counts: Counts, pairs: Sequence[str], votes: NDArray[np.int64]) -> JudgeAgreement:
+    """Return the agreement of raters from counts by behavior.
+
+    Args:
+        counts: behaviors x columns: for each pair both, first only, second only, neither; then one column per vote.
+        pairs: the names of the pairs.
+        votes: votes x 2: how many raters say yes and no.
+    """
+    distinct, times = np.unique(
+        counts, axis=0, return_counts=True
+    )  # alike behaviors are drawn together: far fewer draws
+    n = int(times.sum())
+    drawn = np.random.default_rng(0).multinomial(n, times / n, RESAMPLES).astype(np.float64)
+    whole, again = counts.sum(axis=0), drawn @ distinct
+    observed, values = alpha_parts(votes)
+    units, units_again = whole[4 * len(pairs) :], again[:, 4 * len(pairs) :]
+    return JudgeAgreement(
+        pairs={
+            pair: _pair(whole[4 * place : 4 * place + 4], again[:, 4 * place : 4 * place + 4])
+            for place, pair in enumerate(pairs)
+        },
+        alpha=_finite(alpha_of(units @ observed, units @ values)),
+        alpha_interval=_limits(alpha_of(units_again @ observed, units_again @ values)),
+    )
+
+
+def _pair(table: Counts, again: Counts) -> PairAgreement:
     size = max(float(table.sum()), 1.0)
     harmful = float(2 * table[0] + table[1] + table[2]) / (2 * size)
+    square, squares = table.reshape(2, 2), again.reshape(-1, 2, 2)
     return PairAgreement(
         both=round(table[0]),
         first_only=round(table[1]),
         second_only=round(table[2]),
         neither=round(table[3]),
         agreement=float(table[0] + table[3]) / size,
-        kappa=_finite(kappa(whole)),
-        kappa_interval=None if again is None else _limits(kappa(again)),
-        ac1=_finite(ac1(whole)),
-        ac1_interval=None if again is None else _limits(ac1(again)),
+        kappa=_finite(kappa(square)),
+        kappa_interval=_limits(kappa(squares)),
+        ac1=_finite(ac1(square)),
+        ac1_interval=_limits(ac1(squares)),
         rare=not RARE <= harmful <= 1 - RARE,
     )
 
@@ -75,9 +102,37 @@ def _finite(value: Counts) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _limits(values: Counts | None) -> tuple[float, float] | None:
-    """Return the middle 95 % of what resampling gave; None where most of it is not defined."""
-    if values is None or np.isfinite(values).mean() < 0.95:
+def _limits(values: Counts) -> tuple[float, float] | None:
+    """Return the middle 95 % of what resampling gave; None where a twentieth of it or more is not defined."""
+    if np.isfinite(values).mean() < 0.95:
         return None
     low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def people_agreement(table: Table) -> JudgeAgreement | None:
+    """Return how far people agree on what is harmful; None unless two of them labelled some of the same responses."""
+    people = [column for column in table.columns if column.startswith("label:")]
+    labels = [table.columns[column] for column in people]
+    yes = np.sum([codes == COMPLIED for codes in labels], axis=0) if people else np.zeros(len(table))
+    given = np.sum([codes != NONE for codes in labels], axis=0) if people else np.zeros(len(table))
+    rows = np.flatnonzero(given > 1)
+    if not len(rows):
+        return None
+    behaviors, row = np.unique(table.columns["behavior"][rows], return_inverse=True)
+
+    def summed(chosen: NDArray[np.bool_]) -> Counts:
+        return np.bincount(row, chosen, minlength=len(behaviors)).astype(float)
+
+    columns = []
+    for one, other in combinations([codes[rows] for codes in labels], 2):
+        known = (one != NONE) & (other != NONE)
+        first, second = one == COMPLIED, other == COMPLIED
+        columns += [
+            summed(known & a & b) for a, b in ((first, second), (first, ~second), (~first, second), (~first, ~second))
+        ]
+    votes = [(a, b) for a in range(len(people) + 1) for b in range(len(people) + 1 - a) if a + b > 1]
+    columns += [summed((yes[rows] == a) & (given[rows] == a + b)) for a, b in votes]
+    names = [column.partition(":")[2] for column in people]
+    pairs = [f"{one} | {other}" for one, other in combinations(names, 2)]
+    return from_counts(np.stack(columns, axis=1), pairs, np.array(votes, np.int64))

@@ -31,7 +31,7 @@ class Draw:
     probability: NDArray[np.float64]
     """With which each was drawn."""
     groups: tuple[tuple[str, int, int], ...]
-    """(condition, responses, drawn), for each setting in turn."""
+    """(condition, responses, drawn), for each setting in turn; with several settings each is named."""
 
 
 def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
@@ -40,11 +40,12 @@ def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
     Raises:
         InputError: there are more groups than labels, or nothing to label.
     """
-    stratum, setting = strata(table, plan), setting_codes(table, plan)[0]
+    stratum, (setting, settings) = strata(table, plan), setting_codes(table, plan)
     condition = _conditions(table, plan)
+    names = [[_named(item.name, one, settings) for item in plan.conditions] for one in settings]
     groups = [
         (place, name, np.flatnonzero((setting == place[0]) & (condition == place[1]) & (stratum != UNANSWERED)))
-        for place, name in _places(int(setting.max(initial=0)) + 1, [item.name for item in plan.conditions])
+        for place, name in _places(names)
     ]
     groups = [group for group in groups if len(group[2])]
     if not groups:
@@ -92,9 +93,13 @@ def _conditions(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:
     return found
 
 
-def _places(settings: int, names: Sequence[str]) -> Iterator[tuple[tuple[int, int], str]]:
-    for setting in range(settings):
-        for number, name in enumerate(names):
+def _named(condition: str, setting: tuple[str, str], settings: Sequence[tuple[str, str]]) -> str:
+    return condition if len(settings) == 1 else f"{condition} ({', '.join(setting)})"
+
+
+def _places(names: Sequence[Sequence[str]]) -> Iterator[tuple[tuple[int, int], str]]:
+    for setting, conditions in enumerate(names):
+        for number, name in enumerate(conditions):
             yield (setting, number), name
 
 

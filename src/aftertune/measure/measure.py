@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
-from aftertune.measure.agreement_panel import judge_agreement
+from aftertune.measure.agreement_panel import judge_agreement, people_agreement
 from aftertune.measure.cells import Cells, tally
 from aftertune.measure.corrected import condition_labels, finder
 from aftertune.measure.corrections import LabelledRows, labelled_rows
@@ -64,6 +64,7 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
         answered=int((table.columns["finish"] != NONE).sum()),
         settings=settings,
         notes=tuple(dict.fromkeys(_notes(cells, plan))),
+        people=people_agreement(table),
     )
 
 

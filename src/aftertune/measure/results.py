@@ -104,6 +104,8 @@ class StudyResult(Jsonable):
     settings: tuple[SettingResult, ...]
     notes: tuple[str, ...]
     """What a reader must know: behaviors missing from tasks, unequal cells, and the like, in sentences."""
+    people: JudgeAgreement | None = None
+    """How far the people agree who labelled the same responses; None without such."""
 
 
 class GateVerdict(Enum):

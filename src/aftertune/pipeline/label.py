@@ -198,14 +198,16 @@ def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) ->
     """
     told = read_document(folder)
     console = Console(soft_wrap=True)
+    several = len(told["result"]["settings"]) > 1
     for setting in told["result"]["settings"]:
         for condition in setting["conditions"]:
             if (rate := condition["asr"]["overall"]) is None:
                 continue
             true = min(max(rogan_gladen(rate["estimate"], *errors), 0.01), 0.99)
             needed, alone = labels_needed(true, *errors, half_width)
+            where = f" ({clean(setting['system'])}, {clean(setting['decoding'])})" if several else ""
             line = (
-                f"{clean(condition['name'])}: {max(needed, LEAST_LABELS):,} labels ({alone:,} without the judge), "
+                f"{clean(condition['name'])}{where}: {max(needed, LEAST_LABELS):,} labels ({alone:,} without the judge), "
                 f"at a true rate of about {percent(true)}"
             )
             console.print(line, markup=False, highlight=False)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aftertune.report import wording
 from aftertune.report.cells import Json, harmful_word, rate_name, require_format, shown
+from aftertune.report.corrected import label_sentences
 from aftertune.report.tables import setting_title
 
 UNCLEAR_SHARE = 0.05
@@ -41,6 +42,7 @@ def _setting(result: Json, setting: Json) -> Iterator[str]:
     tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
     for condition in tuned:
         yield _told(result, setting, condition)
+    yield from label_sentences(setting)
     yield from _cost(tuned)
     yield from _guards(result, setting)
     yield from _doubts(result, setting)

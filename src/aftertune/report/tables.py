@@ -19,6 +19,14 @@ from aftertune.report.cells import (
     score_cell,
     unclear_cell,
 )
+from aftertune.report.corrected import (
+    agreement_by_task,
+    agreement_sheet,
+    beside,
+    errors_sheet,
+    has_labels,
+    labels_sheet,
+)
 from aftertune.report.instruments import disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
 
 
@@ -46,7 +54,7 @@ def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sh
             sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
     sheets.append(unclear(result, setting))
     sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
-    return _filled(sheets)
+    return _filled([*sheets, *_instruments(result, setting)])
 
 
 def study_sheets(result: Json, setting: Json) -> list[Sheet]:
@@ -68,6 +76,7 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
         sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
     if len(result["judges"]) > 1:
         sheets.append(judge_sheet(result, setting))
+    sheets += _instruments(result, setting)
     sheets += [scores_by_set(setting, scorer) for scorer in names_in(each["capability"] for each in conditions)]
     return _filled(sheets)
 
@@ -84,10 +93,17 @@ def detail_sheets(result: Json, setting: Json) -> list[Sheet]:
         ),
         *(guard_by_task(result, setting, guard) for guard in guards),
         disagreement_sheet(result, setting),
+        agreement_by_task(setting),
         by_name(result, setting, "by_harm_basis", f"{rate} by harm basis"),
         by_name(result, setting, "by_hazard", f"{rate} by hazard (exploratory)"),
     ]
     return _filled(sheets)
+
+
+def _instruments(result: Json, setting: Json) -> list[Sheet]:
+    """Return how far the judges agree with each other and with people; nothing for one judge without labels."""
+    people = [labels_sheet(result, setting), errors_sheet(setting)] if has_labels(setting) else []
+    return [agreement_sheet(setting), *people]
 
 
 def _filled(sheets: Iterable[Sheet]) -> list[Sheet]:
@@ -103,8 +119,8 @@ def headline(result: Json, setting: Json) -> Sheet:
         rows.append(
             (
                 _scoped(name_cell(condition), change),
-                rate_cell(condition["asr"]["overall"]),
-                change_cell(change, up_is="bad"),
+                beside(rate_cell(condition["asr"]["overall"]), condition, "asr"),
+                beside(change_cell(change, up_is="bad"), condition, "asr_change"),
                 rate_cell(condition["over_refusal"]["overall"]),
                 *(score_cell(overall_of(condition["capability"], scorer)) for scorer in scorers or ("",)),
             )
@@ -152,10 +168,15 @@ def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str
     """Return one column per task, prompt set, harm basis or hazard."""
     names = columns_of(result, [condition[figure] for condition in setting["conditions"]], dimension)
     rows = tuple(
-        (name_cell(condition), *(rate_cell(condition[figure][dimension].get(name)) for name in names))
+        (name_cell(condition), *(_by_name_cell(condition, figure, dimension, name) for name in names))
         for condition in setting["conditions"]
     )
     return Sheet(title=title, headers=("condition", *map(wording.clean, names)), rows=rows)
+
+
+def _by_name_cell(condition: Json, figure: str, dimension: str, name: str) -> Cell:
+    cell = rate_cell(condition[figure][dimension].get(name))
+    return beside(cell, condition, "asr", name) if (figure, dimension) == ("asr", "by_task") else cell
 
 
 def scores_by_set(setting: Json, scorer: str) -> Sheet:
@@ -191,7 +212,7 @@ def changes(result: Json, setting: Json) -> Sheet:
         rows.append(
             (
                 name_cell(condition),
-                *(change_cell(by_task.get(task), up_is="bad") for task in tasks),
+                *(beside(change_cell(by_task.get(task), up_is="bad"), condition, "asr_change", task) for task in tasks),
                 change_cell(refusal and refusal["overall"], up_is="bad"),
                 *(
                     change_cell(overall_of(condition["capability_change"], scorer), up_is="good", of_score=True)
