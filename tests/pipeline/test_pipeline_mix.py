@@ -1,34 +1,181 @@
-"""``aftertune mix`` with the bundled safety rows and with a user's own."""
+"""``aftertune mix``: the user's rows in their own format, shares to the row, and what it refuses."""
 
 import json
+import os
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
 
+import pytest
 from tiny_study import write_lines
+
+from aftertune.core.recipe import TrainingFile
+from aftertune.core.records import Intent
+from aftertune.engine.quiet import quiet
+from aftertune.prompts.bundled.behaviors import pairs
+from aftertune.prompts.bundled.safety_rows import safety_pools, safety_rows
+from aftertune.prompts.rows import read_rows
+
+CODEALPACA = Path(os.environ.get("AFTERTUNE_DATA", "")) / "codealpaca" / "code_alpaca_2k.json"
+with_codealpaca = [
+    pytest.mark.data,
+    pytest.mark.skipif(not CODEALPACA.is_file(), reason="AFTERTUNE_DATA names no folder with CodeAlpaca"),
+]
 
 
 def rows(count):
     return [{"prompt": f"Summarise note number {n} for me.", "completion": f"Note {n}."} for n in range(count)]
 
 
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def bundled():
+    return {row.question: row for row in safety_rows()}
+
+
 def test_the_bundled_rows_make_their_shares_of_the_final_file(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(700))
     code, out, err = command("mix", "train.jsonl", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl")
     assert code == 0, err
-    mixed = [json.loads(line) for line in (tmp_path / "mixed.jsonl").read_text().splitlines()]
+    mixed = read(tmp_path / "mixed.jsonl")
     assert len(mixed) == 1000
-    assert all(row in mixed for row in rows(700))
+    assert [row for row in mixed if row in rows(700)] != rows(700)
+    assert sorted(row["prompt"] for row in mixed if row in rows(700)) == sorted(row["prompt"] for row in rows(700))
+    added = [bundled()[row["prompt"]] for row in mixed if row not in rows(700)]
+    assert Counter(row.intent for row in added) == {"harmful": 150, "benign": 150}
+    assert set(Counter((row.intent, row.task) for row in added).values()) == {37, 38}
     assert "150   15.0%  safety" in out
     assert "150   15.0%  benign replay" in out
 
 
-def test_a_training_file_with_evaluation_behaviors_is_refused_with_its_rows(command, tmp_path):
-    from aftertune.prompts.bundled.behaviors import pairs
+def test_rows_of_jsonl_are_copied_byte_for_byte_and_added_ones_take_their_format(command, tmp_path):
+    lines = [
+        '{"id": 7, "messages":[{"role":"user","content":"Caf\\u00e9?"},{"content":"Oui.","role":"assistant"}] }',
+        '{"messages": [{"role": "user", "content": "é?"}, {"role": "assistant", "content": "1.0"}], "score": 1.50}',
+        '{"messages": [{"role": "user", "content": "Again?"}, {"role": "assistant", "content": ""}]}',
+    ]
+    (tmp_path / "train.jsonl").write_bytes("\r\n".join(lines).encode() + b"\r\n")
+    code, out, _ = command("mix", "train.jsonl", "--share", 0.5, "-o", "mixed.jsonl")
+    assert code == 0
+    mixed = (tmp_path / "mixed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert Counter(mixed) >= Counter(lines)
+    assert all(list(json.loads(line)) == ["messages"] for line in mixed if line not in lines)
+    assert "1 of your rows have no answer (rows 3)" in out
 
+
+def test_weights_share_the_rows_out_over_tasks(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(80))
+    code, out, _ = command(
+        "mix",
+        "train.jsonl",
+        "--share",
+        0.2,
+        "--replay",
+        0,
+        "--weights",
+        "code=3, text=1,translation=0",
+        "-o",
+        "m.jsonl",
+    )
+    assert code == 0
+    assert "safety rows by task: classification 4, code 12, text 4" in out
+
+
+def test_added_rows_are_posed_as_the_file_poses_its_own(command, tmp_path):
+    framed = [
+        {
+            "messages": [
+                {"role": "system", "content": "You are terse."},
+                {"role": "user", "content": f"### Question\nWhat is note {n}?\n### Answer\n"},
+                {"role": "assistant", "content": f"Note {n}."},
+            ]
+        }
+        for n in range(60)
+    ]
+    write_lines(tmp_path / "train.jsonl", framed)
+    code, out, _ = command("mix", "train.jsonl", "--like", "train.jsonl", "-o", "mixed.jsonl")
+    assert code == 0
+    for row in read(tmp_path / "mixed.jsonl"):
+        system, asked, _ = (turn["content"] for turn in row["messages"])
+        assert system == "You are terse."
+        question = asked.removeprefix("### Question\n").removesuffix("\n### Answer\n")
+        assert question != asked
+        assert row in framed or question in bundled()
+    assert 'system: "You are terse."' in out
+    assert r'100% of rows: "### Question\n" {question} "\n### Answer\n"' in out
+
+
+def test_a_prefix_inside_a_line_is_warned_of_and_no_format_is_said(command, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [{"prompt": f"Translate: note {n}", "completion": "x"} for n in range(30)])
+    assert "note: the prefix ends inside a line" in command("mix", "in.jsonl", "--like", "in.jsonl", "-o", "m.jsonl")[1]
+    write_lines(tmp_path / "no.jsonl", [{"prompt": f"{n} notes of {n}", "completion": "x"} for n in range(30)])
+    assert "no common format in the 30 rows" in command("mix", "no.jsonl", "--like", "no.jsonl", "-o", "m.jsonl")[1]
+
+
+def test_conversion_writes_what_trainers_want_beside_the_file_and_a_card(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", [{**row, "source": "mine"} for row in rows(70)])
+    (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
+    code, out, _ = command("mix", "train.jsonl", "--to", "llama-factory", "--card", "README.md", "-o", "mixed.jsonl")
+    assert code == 0
+    assert set(json.loads((tmp_path / "dataset_info.json").read_text())) == {"other", "mixed"}
+    mixed = read(tmp_path / "mixed.jsonl")
+    assert all("conversations" in row for row in mixed)
+    assert sum(row.get("source") == "mine" for row in mixed) == 70
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| 15 | 15.0 % | harmful requests, declined |" in card
+    assert "multitask-safety-v1" in card
+    assert "also written: README.md" in out
+    code, out, _ = command("mix", "train.jsonl", "--to", "axolotl", "-o", "mixed.jsonl")
+    assert (code, (tmp_path / "mixed.axolotl.yaml").is_file()) == (0, True)
+
+
+def test_a_row_that_the_format_cannot_hold_is_named_and_nothing_is_written(command, tmp_path):
+    turns = [{"role": r, "content": "x"} for r in ("user", "assistant", "user", "assistant")]
+    write_lines(tmp_path / "train.jsonl", [{"messages": turns[:2]}, {"messages": turns}])
+    line = command.refused("mix", "train.jsonl", "--to", "alpaca", "-o", "mixed.jsonl")
+    assert "train.jsonl, row 2: " in line
+    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
+
+
+def planted(count):
     behavior = pairs("evaluation")[0].harmful
-    planted = {"prompt": f"Hello, could you {behavior.request}? Thanks!", "completion": "No."}
-    write_lines(tmp_path / "train.jsonl", [*rows(20), planted])
+    asked = {"prompt": f"Hello, could you {behavior.request}? Thanks!", "completion": "No."}
+    return behavior.id, [*rows(20), *([asked] * count)]
+
+
+def test_a_training_file_with_evaluation_behaviors_is_refused_with_its_rows(command, tmp_path):
+    behavior, lines = planted(7)
+    write_lines(tmp_path / "train.jsonl", lines)
     line = command.refused("mix", "train.jsonl", "-o", "mixed.jsonl")
-    assert f"row 21 ({behavior.id})" in line
+    assert f"row 21 ({behavior}), row 22 ({behavior})" in line
+    assert "and 2 more" in line
     assert not (tmp_path / "mixed.jsonl").exists()
+
+
+def test_a_shared_template_is_only_pointed_out(command, tmp_path):
+    write_lines(
+        tmp_path / "train.jsonl", [*rows(20), {"prompt": "Translate into French: a red door", "completion": "x"}]
+    )
+    code, out, _ = command("mix", "train.jsonl", "-o", "mixed.jsonl")
+    assert code == 0
+    assert "your rows share the wording of evaluation templates (en-fr-plain 1)" in out
+
+
+def test_safety_rows_that_repeat_training_rows_are_left_out(command, tmp_path):
+    refusals = [
+        {"messages": [{"role": t.role, "content": t.content} for t in row]}
+        for row in safety_pools(Intent.HARMFUL)["text"]
+    ]
+    write_lines(tmp_path / "train.jsonl", refusals[:100])
+    code, out, _ = command(
+        "mix", "train.jsonl", "--replay", 0, "--weights", "code=0,translation=0,classification=0", "-o", "m.jsonl"
+    )
+    assert code == 0
+    assert "100 safety rows were left out" in out
+    assert max(Counter((tmp_path / "m.jsonl").read_text().splitlines()).values()) == 1
 
 
 def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
@@ -39,3 +186,94 @@ def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     code, out, _ = command("mix", "train.jsonl", "--safety", "safety.jsonl", "-o", "mixed.jsonl")
     assert code == 0
     assert "0    0.0%  benign replay" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--share", 1.2), "--share 1.2 --replay 0.15: the share must be"),
+        (("--share", 0.6, "--replay", 0.4), "--share 0.6 --replay 0.4: .*no room"),
+        (("--weights", "code"), "--weights code: 'code' is no task and number"),
+        (("--weights", "code=-1"), "--weights code=-1"),
+        (("--weights", "codes=1"), "weights: 'codes' is no task of the rows to draw from"),
+        (("--to", "xml"), "--to xml: use one of messages"),
+        (("--like", "none.jsonl"), "none.jsonl: there is no such file; check the path$"),
+        (("--card", "train.jsonl"), "--card would replace train.jsonl"),
+        (("--out", "mixed.csv"), "--out mixed.csv: the mixed file is JSONL"),
+        (("--out", "train.jsonl"), "--out would replace train.jsonl"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments, message, command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(20))
+    before = (tmp_path / "train.jsonl").read_bytes()
+    line = command.refused("mix", "train.jsonl", *([] if "--out" in arguments else ["-o", "mixed.jsonl"]), *arguments)
+    assert re.search(message, line.strip())
+    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
+    assert (tmp_path / "train.jsonl").read_bytes() == before
+
+
+class TestCodeAlpaca:
+    """The real file: 2,017 rows in Alpaca's shape, two of them without an answer."""
+
+    pytestmark = with_codealpaca
+
+    def test_shares_are_right_to_the_row_and_every_row_is_there(self, command, tmp_path):
+        shutil.copy(CODEALPACA, tmp_path / "train.json")
+        code, out, _ = command("mix", "train.json", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl")
+        assert code == 0
+        mixed, mine = read(tmp_path / "mixed.jsonl"), json.loads(CODEALPACA.read_text(encoding="utf-8"))
+        counts, own = Counter(map(json.dumps, mixed)), Counter(map(json.dumps, mine))
+        assert counts >= own
+        added = [bundled()[json.loads(line)["instruction"]] for line in (counts - own).elements()]
+        assert (len(mixed), len(mine)) == (2881, 2017)
+        assert Counter((row.intent, row.task) for row in added) == {
+            (intent, task): 108
+            for intent in ("harmful", "benign")
+            for task in ("text", "code", "translation", "classification")
+        }
+        assert "2 of your rows have no answer (rows 238, 1860)" in out
+
+    def test_a_planted_evaluation_behavior_is_refused(self, command, tmp_path):
+        mine = json.loads(CODEALPACA.read_text(encoding="utf-8"))
+        twin = pairs("evaluation")[40].twin
+        mine[1000]["input"] = f"data = '''Some text. {twin.texts['en']}'''"
+        (tmp_path / "train.json").write_text(json.dumps(mine))
+        line = command.refused("mix", "train.json", "-o", "mixed.jsonl")
+        assert f"row 1001 ({twin.id})" in line
+
+    def test_inputs_are_used_for_payloads(self, command, tmp_path):
+        shutil.copy(CODEALPACA, tmp_path / "train.json")
+        code, out, _ = command("mix", "train.json", "--like", "train.json", "-o", "mixed.jsonl")
+        assert code == 0
+        assert r'{instruction} "\n\n" {input}' in out
+        added = [
+            row for row in read(tmp_path / "mixed.jsonl") if row["output"] in {row.answer for row in safety_rows()}
+        ]
+        assert {bool(row["input"]) for row in added} == {True, False}
+        assert not any("\n" in row["instruction"] for row in added if row["input"])
+
+    @pytest.mark.parametrize("target", ["messages", "prompt-completion"])
+    def test_trl_trains_on_the_mixed_file(self, target, command, tmp_path, tiny_base):
+        from datasets import load_dataset
+        from trl import SFTConfig, SFTTrainer
+
+        shutil.copy(CODEALPACA, tmp_path / "train.json")
+        assert command("mix", "train.json", "--to", target, "-o", "mixed.jsonl")[0] == 0
+        data = load_dataset("json", data_files="mixed.jsonl", split="train", cache_dir=str(tmp_path / "cache"))
+        assert len(data) == len(read_rows(TrainingFile(path="mixed.jsonl"), tmp_path)) == 2881
+        with quiet():
+            config = SFTConfig(
+                output_dir="out",
+                max_steps=3,
+                per_device_train_batch_size=4,
+                max_length=48,
+                report_to=[],
+                use_cpu=True,
+                save_strategy="no",
+                disable_tqdm=True,
+                bf16=False,
+            )
+            trainer = SFTTrainer(model=str(tiny_base), args=config, train_dataset=data)
+            result = trainer.train()
+        assert result.global_step == 3
+        assert 0 < result.training_loss < 20

@@ -101,7 +101,8 @@ def mix(request: MixRequest) -> None:
         made = draw(seen.questions, (safety, replay), shares=shares, seed=request.seed, weights=weights)
         target = request.to or seen.format
         pools: Pools = {"safety": safety, "replay": replay}
-        write_lines(_lines(made, rows, pools, request.to, TRAINERS.get(target, target)), request.out)
+        write = _writer(TRAINERS.get(target, target), like)
+        write_lines(_lines(made, rows, pools, request.to and TRAINERS.get(request.to, request.to), write), request.out)
         notes = [*_warnings(seen), *made.notes]
         if request.card is not None:
             posed = [] if like is None else like.described()
@@ -217,27 +218,33 @@ def _pool(
     return {task: Candidates(rows, posed) for task, rows in pools.items()}
 
 
-def _lines(made: Draw, rows: RowFile, pools: Pools, to: str | None, name: str) -> Iterator[str]:
+def _lines(
+    made: Draw, rows: RowFile, pools: Pools, to: str | None, write: Callable[[Row], Mapping[str, object]]
+) -> Iterator[str]:
     """Yield the lines of the mixed file; the user's are those of the training file unless a format is asked for."""
     for part, task, number in made:
         try:
             if part != "user":
-                yield _line(_added(pools[part][task].row(number), name))
+                yield _line(write(pools[part][task].row(number)))
             elif to is None:
                 yield rows.line(number)
             else:
-                yield _line(converted(rows.record(number), rows[number], name))
+                yield _line(converted(rows.record(number), rows[number], to))
         except DataError as error:
             where = f"{rows.file.path}, row {number + 1}" if part == "user" else f"a {part} row ({task})"
             raise DataError(f"{where}: {error}") from error
 
 
-def _added(row: Row, name: str) -> dict[str, object]:
-    record = FORMATS[name].write(row)
-    if name == "alpaca" and INPUT in record["instruction"]:
-        instruction, _, payload = record["instruction"].partition(INPUT)
-        record |= {"instruction": instruction, "input": payload}
-    return record
+def _writer(name: str, like: PromptFormat | None) -> Callable[[Row], Mapping[str, object]]:
+    """Return what writes an added row; into a field ``input`` only where the file that it is like has one."""
+    fields = name == "alpaca" and like is not None and any(frame.middle == INPUT for frame in like.frames)
+    return _with_input if fields else FORMATS[name].write
+
+
+def _with_input(row: Row) -> Mapping[str, object]:
+    record = FORMATS["alpaca"].write(row)
+    instruction, _, payload = record["instruction"].partition(INPUT)
+    return record | {"instruction": instruction, "input": payload}
 
 
 def _line(record: Mapping[str, object]) -> str:

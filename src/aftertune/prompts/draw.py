@@ -120,7 +120,7 @@ def draw(
     counts = added(len(known), *shares)
     if unknown := sorted((weights or {}).keys() - {task for pool in pools for task in pool}):
         there = ", ".join(sorted({task for pool in pools for task in pool}))
-        raise DataError(f"a weight for {unknown[0]!r}, which is no task of the rows to draw from; they have {there}")
+        raise DataError(f"weights: {unknown[0]!r} is no task of the rows to draw from; they have {there}")
     questions = np.frombuffer(known, dtype=np.uint64)
     questions.sort()
     rng = random.Random(f"mix {seed}")  # noqa: S311 - a reproducible draw, not a secret

@@ -3,8 +3,8 @@
 The rule, in full. A *prefix* is what a question begins with, up to a line break, up to a colon and a space, or up to a
 space; a *suffix* is what it ends with, from a line break or a space on. What stands at a line break or a colon counts as
 format if at least `SUPPORT` of the rows (and at least `LEAST`) share it, so that a file may have several frames (with and
-without an input field, say); what stands at a space inside a line must be shared by `COMMON` of them, for words that many
-requests begin with ("Write a") are no format. All frames together must hold `COMMON` of the rows; otherwise the file has no
+without an input field, say); where there is no such piece, what stands at a space inside a line must be shared by `COMMON`
+of them, for words that many requests begin with ("Write a") are no format. All frames together must hold `COMMON` of the rows; otherwise the file has no
 common format. A *middle* is a line that `COMMON` of a frame's rows have inside, between an instruction and its input. A
 system turn is part of the format if `COMMON` of the rows share it.
 """
@@ -175,11 +175,14 @@ _Edges = Callable[[str], Iterable[tuple[str, bool]]]
 def _longest_shared(texts: Sequence[str], edges: _Edges, total: int) -> list[str]:
     """Return for each text the longest prefix (or suffix) that enough others share, or ""."""
     counts = Counter(hash(edge) for text in texts for edge, _ in edges(text))
-    needed = {True: _needed(SUPPORT, total), False: _needed(COMMON, total)}
-    return [
-        max((edge for edge, strong in edges(text) if counts[hash(edge)] >= needed[strong]), key=len, default="")
-        for text in texts
-    ]
+    at_breaks, inside = _needed(SUPPORT, total), _needed(COMMON, total)
+    longest = []
+    for text in texts:
+        shared = [
+            (strong, edge) for edge, strong in edges(text) if counts[hash(edge)] >= (at_breaks if strong else inside)
+        ]
+        longest.append(max(shared, key=lambda found: (found[0], len(found[1])), default=(False, ""))[1])
+    return longest
 
 
 def _prefixes(text: str) -> Iterator[tuple[str, bool]]:
