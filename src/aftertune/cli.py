@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from aftertune import __version__
-from aftertune.errors import AftertuneError, Stopped
+from aftertune.errors import AftertuneError, InputError, Stopped
 
 if TYPE_CHECKING:
     from aftertune.report.progress import Progress
@@ -173,6 +173,54 @@ def tune(
 
 
 @app.command()
+def tune_hosted(
+    base: Annotated[str, typer.Argument(help="What to fine-tune: openai:MODEL or vertex:MODEL.")],
+    data: Annotated[Path, typer.Argument(help="The training file, in any format that `tune` reads.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Keeps the job, and stands for the tuned model afterwards."),
+    ],
+    validation: Annotated[Path | None, typer.Option(metavar="FILE", help="A validation file.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="MAP", help="For CSV: prompt=COLUMN,completion=COLUMN[,input=COLUMN].")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the data; decides what it costs.")] = 3,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per step; the provider's choice by default.")] = None,
+    learning_rate_multiplier: Annotated[
+        float | None, typer.Option(help="Factor on the learning rate; the provider's choice by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed (openai).")] = None,
+    suffix: Annotated[str, typer.Option(help="Goes into the tuned model's name.")] = "",
+    bucket: Annotated[str, typer.Option(metavar="URL", help="gs://BUCKET/FOLDER for the files (vertex).")] = "",
+    prices: Annotated[Path | None, typer.Option(metavar="FILE", help="A price file of your own.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the job that DIR keeps.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Have a provider fine-tune a model; run again to go on where it stopped, and nothing is paid for twice."""
+    from aftertune.pipeline.tune_hosted import HostedRequest, cancel_hosted_model, tune_hosted_model
+
+    request = HostedRequest(
+        base=base,
+        data=data,
+        out=out,
+        validation=validation,
+        columns=columns,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate_multiplier=learning_rate_multiplier,
+        seed=seed,
+        suffix=suffix,
+        bucket=bucket,
+        prices=prices,
+    )
+    if cancel:
+        cancel_hosted_model(request, _progress(quiet))
+    else:
+        tune_hosted_model(request, None if yes else _confirmed, _progress(quiet))
+
+
+@app.command()
 def mix(
     train: Annotated[Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL).")],
@@ -228,6 +276,80 @@ def mix(
         card=card,
     )
     command(request)
+
+
+data = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look at data before using it: prompt sets, training files, and what two of them share.",
+)
+app.add_typer(data, name="data")
+
+DataFolder = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", envvar="AFTERTUNE_DATA", help="Where the files of public sets lie."),
+]
+
+
+@data.command("list")
+def data_list(folder: DataFolder = Path(), json: Json = None) -> None:
+    """List every prompt set and data set that has a loader, and which of them lie here."""
+    from aftertune.pipeline.data_list import list_sets
+
+    list_sets(folder, json)
+
+
+@data.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A set of `data list`, a file of prompts, or a training file.")],
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The set's file; looked for in --data otherwise.")
+    ] = None,
+    folder: DataFolder = Path(),
+    json: Json = None,
+) -> None:
+    """Show what a set holds: counts, lengths, hazards by task, duplicates, licence, and a few rows, shortened."""
+    from aftertune.pipeline.data_show import show_set
+
+    show_set(name, file, folder, json)
+
+
+@data.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(help="A training file: JSONL, JSON, CSV, Parquet.")],
+    columns: Annotated[
+        str | None, typer.Option(metavar="MAP", help="For CSV: prompt=COLUMN,completion=COLUMN[,input=COLUMN].")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Count tokens as this model does: hub id or folder; estimated otherwise.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per row; longer rows are cut (the model's context, else 1024).")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Find what is wrong with a training file, row by row: exit 0 fit for training, 3 not."""
+    from aftertune.pipeline.data_check import CheckedFile, check_file
+
+    raise typer.Exit(check_file(CheckedFile(path=file, columns=columns, model=model, max_length=max_length), json))
+
+
+@data.command("overlap")
+def data_overlap(
+    one: Annotated[str, typer.Argument(metavar="A", help="What is asked: a set, SET=FILE, or a file.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="Where it may stand: a set, SET=FILE, or a file.")],
+    columns: Annotated[
+        str | None, typer.Option(metavar="MAP", help="For files in no known format, as `tune --columns`.")
+    ] = None,
+    folder: DataFolder = Path(),
+    json: Json = None,
+) -> None:
+    """Count what of A stands in B, verbatim, as a payload or inside longer lines, and name it."""
+    from aftertune.pipeline.data_overlap import overlap
+
+    overlap(one, other, columns, folder, json)
 
 
 @app.command()
@@ -326,6 +448,12 @@ def schema() -> None:
     from aftertune.study import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("nobody can be asked whether to pay for it; give --yes")
+    return typer.confirm(question, err=True)
 
 
 def _progress(quiet: bool) -> "Progress":

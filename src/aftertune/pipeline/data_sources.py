@@ -1,0 +1,101 @@
+"""What a user may name on the command line where data is looked at: a known set, a set's file, or any file of rows."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aftertune.core.ids import short_id
+from aftertune.core.protocols import Engine, Tools
+from aftertune.core.records import Intent, Message, Prompt
+from aftertune.core.registry import known
+from aftertune.errors import DataError, PluginError
+from aftertune.pipeline.tune import read_columns
+from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.prompts.files import read_records
+from aftertune.prompts.load import load_prompts
+from aftertune.prompts.rows import Row, unchecked_row
+from aftertune.prompts.sets import PromptSet, gather, read_prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A set or a file, as the user named it."""
+
+    title: str
+    """What it is called in print."""
+    prompts: PromptSet | None = None
+    """Of a prompt set, or a file of prompts."""
+    file: Path | None = None
+    """Of training rows that are read as they are asked for."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """Yield every row with its place; of a prompt set the prompt, without an answer.
+
+        Raises:
+            DataError: a record of the file cannot be read.
+        """
+        if self.prompts is not None:
+            for number, prompt in enumerate(self.prompts.prompts, start=1):
+                yield f"{self.title}, prompt {number}", (Message(role="user", content=prompt.text),)
+        elif self.file is None:
+            yield from ((f"{SAFETY_SET}, row {n}", each.row) for n, each in enumerate(safety_rows(), start=1))
+        else:
+            with closing(read_records(self.file)) as records:
+                for where, record in records:
+                    yield where, unchecked_row(record, self.columns, where)
+
+    def asked(self) -> PromptSet:
+        """Return what is asked: the prompts, or the questions of the rows, each a behavior of its own.
+
+        Raises:
+            DataError: as `rows`.
+        """
+        if self.prompts is not None:
+            return self.prompts
+        return gather(self._question(turn.content) for _, row in self.rows() for turn in row if turn.role == "user")
+
+    def _question(self, text: str) -> Prompt:
+        behavior = short_id("b", text)
+        return Prompt(behavior=behavior, template="plain", task="text", intent=Intent.BENIGN, text=text, set=self.title)
+
+
+def named(name: str, folder: Path, *, file: Path | None = None, columns: str | None = None) -> Named:
+    """Find what a user means by ``name``.
+
+    Args:
+        name: a prompt set of the registry, ``SET=FILE``, the bundled safety rows, a file of prompts (with ``text`` and
+            ``intent``) or of training rows.
+        folder: where the files of public sets are looked for.
+        file: the set's file.
+        columns: for files of rows in no known format (`read_columns`).
+
+    Raises:
+        DataError: nothing is called so, or it cannot be read.
+    """
+    called, _, given = name.partition("=")
+    if called in known("prompts"):
+        if given:
+            file = Path(given)
+        tools = Tools(open_model=_no_model, folder=folder.resolve())
+        found = load_prompts(called, loader=called, file=None if file is None else str(file.resolve()), tools=tools)
+        return Named(title=called, prompts=found)
+    if name == SAFETY_SET:
+        return Named(title=SAFETY_SET)
+    path = file or Path(name)
+    if not path.is_file():
+        raise DataError(f"{name}: no set is called so (see aftertune data list), and there is no such file")
+    if columns is None and _holds_prompts(path):
+        return Named(title=path.name, prompts=gather(read_prompts(path)))
+    return Named(title=path.name, file=path, columns=read_columns(columns))
+
+
+def _holds_prompts(path: Path) -> bool:
+    with closing(read_records(path)) as records:
+        _, first = next(records, ("", {}))
+    return {"text", "intent"} <= first.keys()
+
+
+def _no_model(reference: str) -> Engine:
+    raise PluginError(f"looking at data opens no model, and so not {reference}")
