@@ -90,8 +90,26 @@ PUBLIC_SETS = (
 """The public data sets that `prompts.public` describes; their files are the user's."""
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
-    "judge": {"rules": "aftertune.judge.rules:refusal_rules"},
-    "guard": {},
+    "judge": {
+        "rules": "aftertune.judge.rules:refusal_rules",
+        "rubric": "aftertune.judge.rubric:rubric",
+        "multitask-bench": "aftertune.judge.rubric:multitask_bench",
+        "strongreject": "aftertune.judge.rubric:strong_reject",
+        "harmbench": "aftertune.judge.classifiers:harmbench",
+        "sorry-bench": "aftertune.judge.classifiers:sorry_bench",
+        "wildguard": "aftertune.judge.classifiers:wildguard_judge",
+        "llama-guard": "aftertune.judge.classifiers:llama_guard_judge",
+    },
+    "guard": {
+        "llama-guard": "aftertune.guard.published:llama_guard_3",
+        "llama-guard-3": "aftertune.guard.published:llama_guard_3",
+        "llama-guard-4": "aftertune.guard.published:llama_guard_4",
+        "shieldgemma": "aftertune.guard.published:shield_gemma",
+        "wildguard": "aftertune.guard.published:wildguard_guard",
+        "granite-guardian": "aftertune.guard.published:granite_guardian_guard",
+        "openai-moderation": "aftertune.guard.moderation:openai_moderation",
+        "prompted": "aftertune.guard.own:prompt_guard",
+    },
     "scorer": {
         "chrf": "aftertune.judge.scores:chrf",
         "exact": "aftertune.judge.scores:exact_match",
@@ -99,7 +117,10 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "parses": "aftertune.judge.scores:parse_rate",
     },
     "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS}
-    | {"multitask-v1": "aftertune.prompts.bundled.multitask:multitask_v1"},
+    | {
+        "multitask-bench-2025": "aftertune.prompts.public_preset:multitask_bench_2025",
+        "multitask-v1": "aftertune.prompts.bundled.multitask:multitask_v1",
+    },
 }
 
 

@@ -18,7 +18,7 @@ from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob,
 from aftertune.engine.endpoint.model import EndpointModel
 from aftertune.engine.labels import log_sum
 from aftertune.engine.local import LocalEngine
-from aftertune.errors import EngineError
+from aftertune.errors import EngineError, ModelError
 
 LIKELY = 0.5
 """What the labels must have together of the first word's probability for their likelihoods to count as a reply."""
@@ -88,6 +88,21 @@ def ask(
                 yield key, _counted(answer, tries)
         if not left:
             return
+
+
+def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> None:
+    """See that a checkpoint's chat template asks as this guard or judge does; what is served cannot be seen.
+
+    Raises:
+        ModelError: the rendered question has not what every such template writes: this is another kind of model.
+    """
+    if not isinstance(engine, LocalEngine) or not mentions:
+        return
+    if mentions.casefold() not in engine.question_text(probe).casefold():
+        raise ModelError(
+            f"{who}: the chat template of {engine.name!r} does not ask its question ({mentions[:40]!r} is not in it); "
+            "name a checkpoint of this kind"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ class LocalEngine:
         by_token = (dict(zip(known, row, strict=True)) for row in scored)
         return [[log_sum(found[token] for token in tokens) for tokens in first] for found in by_token]
 
+    def question_text(self, question: Question) -> str:
+        """Return a question as the model is asked it, its markers included."""
+        (tokens,) = self._renderer.questions([question])
+        return str(self._renderer.tokenizer.decode(tokens))
+
     def _lead(self, probe: Question) -> list[int]:
         """Return the white space that the model begins its answers with, as tokens; Llama Guard writes two newlines."""
         (prompt,) = self._renderer.questions([probe])

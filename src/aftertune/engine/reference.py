@@ -99,6 +99,11 @@ def fetch(model: HubModel) -> Checkpoint | Adapter:
     try:
         folder = Path(snapshot_download(model.id, allow_patterns=list(_HUB_FILES), ignore_patterns=list(_HUB_COPIES)))
     except Exception as error:
+        if type(error).__name__ == "GatedRepoError":  # the class has moved between versions of huggingface_hub
+            raise ModelError(
+                f"model {model.id!r} is gated: accept its licence at https://huggingface.co/{model.id}, and set HF_TOKEN to "
+                "a token of that account"
+            ) from error
         raise ModelError(
             f"model {model.id!r} is no folder here and cannot be had from the hub ({first_line(error)})"
         ) from error

@@ -28,11 +28,38 @@ def make_instruments(run: Run) -> Instruments:
         PluginError: one of them cannot be found, does not take its options, or fails while it is built.
     """
     study = run.study
-    return Instruments(
+    made = Instruments(
         judges={keys.name: _made(run.tools, "judge", keys) for keys in study.judges},
         guards={keys.name: _made(run.tools, "guard", keys) for keys in study.guards},
         scorers={keys.name: _made(run.tools, "scorer", keys) for keys in study.scorers},
     )
+    _check_apart(made)
+    return made
+
+
+def _check_apart(made: Instruments) -> None:
+    """See that no guard is a judge as well: a model finds nothing harmful in what it has itself let through.
+
+    Raises:
+        PluginError: a guard and a judge are the same weights, or the same served model.
+    """
+    for judge_name, judge in made.judges.items():
+        for guard_name, guard in made.guards.items():
+            model = _model_of(judge.call_identity)
+            if model is not None and model == _model_of(guard.call_identity):
+                raise PluginError(
+                    f"guard {guard_name} and judge {judge_name} are the same model: what a guard lets through must be found "
+                    "by another one; name another model for one of them"
+                )
+
+
+def _model_of(identity: Mapping[str, object] | None) -> tuple[object, ...] | None:
+    """Return what a judge's or guard's model is, by the key ``model`` of its identity; None where it has no such."""
+    model = None if identity is None else identity.get("model")
+    if not isinstance(model, Mapping):
+        return None
+    deciding = ("weights", "adapter") if "weights" in model else ("url", "model")
+    return tuple(model.get(key) for key in deciding)
 
 
 def _made(tools: Tools, kind: Kind, keys: Instrument) -> Any:

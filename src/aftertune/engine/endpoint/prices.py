@@ -1,7 +1,7 @@
 """What calls cost: a price file, by default the shipped one, which says how far it can be trusted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ class Prices:
     source: str
     """The file, its date and its source, for people who ask where a figure comes from."""
     models: Mapping[str, Price]
+    tuning: Mapping[str, float] = field(default_factory=dict)
+    """What a trained token of a hosted fine-tune costs, by the same names."""
+
+    def training(self, name: str) -> float | None:
+        """Return what a trained token of a base model costs; None is an unknown price."""
+        return next((price for pattern, price in self.tuning.items() if fnmatchcase(name, pattern)), None)
 
     def of(self, address: Address) -> Price | None:
         """Return the price of a served model; a server of one's own costs nothing, None is an unknown price."""
@@ -52,7 +58,8 @@ def read_prices(path: Path | None = None) -> Prices:
     """Read a price file; the shipped one by default.
 
     Raises:
-        InputError: no such file, or not the keys ``currency`` and ``models`` with ``input`` and ``output`` per million.
+        InputError: no such file, or not the keys ``currency`` and ``models`` with ``input`` and ``output`` (and, for
+            fine-tuning, ``training``) per million.
     """
     path = path or SHIPPED
     try:
@@ -65,15 +72,24 @@ def read_prices(path: Path | None = None) -> Prices:
         raise InputError(f"{path}: the price file has no models; {_FORM}")
     models = {str(name): _price(path, name, entry) for name, entry in data["models"].items()}
     source = f"{path.name}, {data.get('date', 'undated')}, {data.get('source', 'source not stated')}"
-    return Prices(str(data.get("currency", "USD")), source, models)
+    tuning = {
+        str(name): _number(path, name, entry["training"]) / _PER
+        for name, entry in data["models"].items()
+        if "training" in entry
+    }
+    return Prices(str(data.get("currency", "USD")), source, models, tuning)
 
 
 _FORM = 'write {currency: USD, models: {"openai:MODEL": {input: 0.15, output: 0.60}}}, prices per million tokens'
 
 
 def _price(path: Path, name: object, entry: Any) -> Price:
-    values = [entry.get(side) for side in ("input", "output")] if isinstance(entry, dict) else []
-    numbers = [float(value) for value in values if isinstance(value, int | float) and 0 <= value < float("inf")]
-    if len(numbers) != 2:
+    if not isinstance(entry, dict):
+        entry = {}
+    return Price(*(_number(path, name, entry.get(side)) / _PER for side in ("input", "output")))
+
+
+def _number(path: Path, name: object, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise InputError(f"{path}: {name} needs input and output as numbers of at least 0; {_FORM}")
-    return Price(numbers[0] / _PER, numbers[1] / _PER)
+    return float(value)
