@@ -138,6 +138,45 @@ def run(
 
 
 @app.command()
+def plan(
+    study: Annotated[
+        Path | None, typer.Argument(help="The study file; without one, the sizes below are planned.")
+    ] = None,
+    pilot: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A finished run; its variances and tokens replace assumptions.")
+    ] = None,
+    rise: Annotated[float, typer.Option(min=0.001, max=0.999, help="The rise of the ASR to be found.")] = 0.10,
+    base_rate: Annotated[float, typer.Option(min=0.001, max=0.999, help="Assumed ASR of the base.")] = 0.10,
+    seed_sd: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Assumed standard deviation of the ASR between training seeds.")
+    ] = 0.04,
+    behaviors: Annotated[int, typer.Option(min=2, help="Harmful behaviors, without a study.")] = 165,
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks of each, without a study.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, without a study.")] = 3,
+    samples: Annotated[int, typer.Option(min=1, help="Answers per behavior, task and seed, without a study.")] = 1,
+    timed: Annotated[
+        bool, typer.Option("--time", help="Let local models answer a few prompts, and take the time.")
+    ] = False,
+    out: Out = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a study can find and what it costs, before anything is asked."""
+    from aftertune.measure.power import Assumptions
+    from aftertune.pipeline.plan import Design, PlanRequest
+    from aftertune.pipeline.plan import plan as command
+
+    request = PlanRequest(
+        study=study,
+        pilot=pilot,
+        design=Design(behaviors=behaviors, tasks=tasks, samples=samples, seeds=seeds),
+        assumed=Assumptions(base_rate=base_rate, rise=rise, seed_sd=seed_sd),
+        timed=timed,
+    )
+    command(request, out, _progress(quiet), json)
+
+
+@app.command()
 def tune(
     base: Annotated[str, typer.Argument(help="The model to fine-tune: hub id or folder.")],
     data: Annotated[
@@ -338,8 +377,8 @@ def data_check(
 
 @data.command("overlap")
 def data_overlap(
-    one: Annotated[str, typer.Argument(metavar="A", help="What is asked: a set, SET=FILE, or a file.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="Where it may stand: a set, SET=FILE, or a file.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="What is asked: a set, SET=FILE, or a file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Where it may stand: a set, SET=FILE, or a file.")],
     columns: Annotated[
         str | None, typer.Option(metavar="MAP", help="For files in no known format, as `tune --columns`.")
     ] = None,
@@ -349,7 +388,7 @@ def data_overlap(
     """Count what of A stands in B, verbatim, as a payload or inside longer lines, and name it."""
     from aftertune.pipeline.data_overlap import overlap
 
-    overlap(one, other, columns, folder, json)
+    overlap(a, b, columns, folder, json)
 
 
 @app.command()

@@ -50,7 +50,7 @@ def test_a_command_is_documented_with_exactly_its_options(name):
 
 
 def test_the_page_has_no_other_commands():
-    named = re.findall(r"^## `aftertune ([a-z]+(?: [a-z]+)?)", page("docs/commands.md"), re.MULTILINE)
+    named = re.findall(r"^## `aftertune ([a-z-]+(?: [a-z-]+)?)", page("docs/commands.md"), re.MULTILINE)
     assert sorted(named) == sorted(COMMANDS)
     assert options(GROUP) - OF_ALL <= set(re.findall(r"--?\w+", page("docs/commands.md")))
 

@@ -36,10 +36,10 @@ def list_sets(folder: Path, json_path: Path | None) -> None:
         folder: where the files of public sets are looked for.
         json_path: where the list is also written, with everything that is known of each set.
     """
-    told = {"format": FORMAT, "sets": [*_bundled(), *(_public(each, folder) for each in public_sets()), *_others()]}
+    sets = [*_bundled(), *(_public(each, folder) for each in public_sets()), *_others()]
     if json_path is not None:
-        write_json(json_path, told)
-    _print(told["sets"], screen())
+        write_json(json_path, {"format": FORMAT, "sets": sets})
+    _print(sets, screen())
 
 
 def _bundled() -> Iterator[dict[str, Any]]:
