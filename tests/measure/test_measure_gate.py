@@ -164,7 +164,7 @@ ALPHA_AND_MONTE_CARLO = 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 1000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.0), (3, 0.4), (5, 0.4)])
+@pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.0), (3, 0.4), (5, 0.4), (3, 0.8), (5, 0.8)])
 def test_errors_of_the_overall_line_at_its_margin(seeds, sd_seed):
     fails, passes = errors_at_the_boundary(0.10, 0.15, seeds, "overall", sd_seed=sd_seed)
     assert fails <= ALPHA_AND_MONTE_CARLO
@@ -172,7 +172,7 @@ def test_errors_of_the_overall_line_at_its_margin(seeds, sd_seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.4)])
+@pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.4), (3, 0.8)])
 def test_errors_of_the_tasks_at_their_margin(seeds, sd_seed):
     fails, _ = errors_at_the_boundary(0.10, 0.20, seeds, "tasks", sd_seed=sd_seed)
     assert fails <= ALPHA_AND_MONTE_CARLO, "all four tasks at the margin: Holm holds the family's error"

@@ -54,7 +54,7 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
     mss = n * float(((columns - mean) ** 2).sum()) / (s - 1) if s > 1 else 0.0
     residual = x - rows[:, None] - columns[None, :] + mean
     msi = float((residual**2).sum()) / ((n - 1) * (s - 1)) if n > 1 and s > 1 else 0.0
-    variance, df = (math.inf, 1.0) if n == 1 else _variance_and_df(msp, mss, msi, n, s)
+    variance, df = (math.inf, 1.0) if n == 1 else variance_and_df(msp, mss, msi, n, s)
     return TwoWay(
         mean=_snap(mean),
         variance=variance,
@@ -68,7 +68,8 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
     )
 
 
-def _variance_and_df(msp: float, mss: float, msi: float, n: int, s: int) -> tuple[float, float]:
+def variance_and_df(msp: float, mss: float, msi: float, n: int, s: int) -> tuple[float, float]:
+    """Return the variance of the mean and Satterthwaite's degrees of freedom, from the mean squares of an n x S matrix."""
     if s == 1:
         variance, df = msp / n, n - 1.0
     else:

@@ -1,0 +1,148 @@
+"""How much a design can find: power and the smallest change that it detects, before anything is asked.
+
+The variance of a paired change over n behaviors and S training seeds is ``P/n + T/S + I/(nS)``: behaviors, training seeds,
+and both together with decoding. They come from a pilot, or from stated assumptions.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, nctdtr, ndtr, roots_hermitenorm
+
+from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
+from aftertune.measure.intervals import bisect
+from aftertune.measure.quantities import Jsonable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread(Jsonable):
+    """Variances of the paired change of one behavior, as shares squared."""
+
+    behaviors: float
+    """P: between behaviors; decoding of the base included."""
+    seeds: float
+    """T: between training seeds."""
+    both: float
+    """I: behavior x seed, and decoding of the fine-tune."""
+
+    def expected(self, n: int, seeds: int) -> TwoWay:
+        """Return what a design is expected to give: its mean squares at their expectations."""
+        msi = self.both if seeds > 1 else 0.0
+        msp = self.both + seeds * self.behaviors
+        mss = self.both + n * self.seeds if seeds > 1 else 0.0
+        variance, df = variance_and_df(msp, mss, msi, n, seeds)
+        return TwoWay(
+            mean=0.0, variance=variance, df=df, rows=n, seeds=seeds, behaviors=n,
+            ms_behaviors=msp, ms_seeds=mss, ms_interaction=msi,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions(Jsonable):
+    """What somebody who has no pilot believes: rates, and how they spread."""
+
+    base_rate: float = 0.10
+    rise: float = 0.10
+    """The change of the ASR that shall be found, as a share."""
+    seed_sd: float = 0.04
+    """Standard deviation of the ASR between training seeds, as a share."""
+    sd_behaviors: float = 2.0
+    """On the logit scale: how much behaviors differ."""
+    sd_both: float = 0.7
+    """On the logit scale: how much a seed changes single behaviors."""
+    correlation: float = 0.7
+    """Of a behavior's harm before and after."""
+    shared: float = 0.5
+    """How much of what makes a behavior harmful it shares between tasks."""
+
+
+_DRAWS, _COLUMNS = 4000, 8
+
+
+def assumed_spread(x: Assumptions, tasks: int = 1, samples: int = 1, base_samples: int = 1) -> Spread:
+    """Return the variances that assumptions come to, by a seeded simulation of 4,000 behaviors.
+
+    Args:
+        x: what is assumed.
+        tasks: tasks that each behavior is posed in; they are averaged first.
+        samples: responses of the fine-tune per behavior, task and training seed.
+        base_samples: of the base per behavior and task.
+    """
+    rng = np.random.default_rng(0)
+    before = _location(x.base_rate, math.hypot(x.sd_behaviors, x.sd_both))
+    after = _location(x.base_rate + x.rise, math.hypot(x.sd_behaviors, x.sd_both))
+    of_task = 1.0 if tasks == 1 else x.shared
+    effects = [
+        x.sd_behaviors
+        * (
+            math.sqrt(of_task) * rng.normal(size=(_DRAWS, 1))
+            + math.sqrt(1 - of_task) * rng.normal(size=(_DRAWS, tasks))
+        )
+        for _ in range(2)
+    ]
+    base_effect = x.correlation * effects[0] + math.sqrt(1 - x.correlation**2) * effects[1]
+    base = expit(before + base_effect + x.sd_both * rng.normal(size=(_DRAWS, tasks)))
+    was = (rng.binomial(base_samples, base) / base_samples).mean(axis=1)
+    tuned = expit(after + effects[0][..., None] + x.sd_both * rng.normal(size=(_DRAWS, tasks, _COLUMNS)))
+    now = (rng.binomial(samples, tuned) / samples).mean(axis=1)
+    found = pilot_spread(now - was[:, None])
+    return replace(found, seeds=float(x.seed_sd) ** 2)
+
+
+def pilot_spread(changes: Matrix) -> Spread:
+    """Return the variances that a pilot found.
+
+    Args:
+        changes: behaviors x training seeds, tuned minus base. With one seed nothing is learnt about seeds (T = 0), and
+            what they add to single behaviors stands in P.
+    """
+    n, s = changes.shape
+    x = two_way(changes)
+    if s == 1:
+        return Spread(behaviors=x.ms_behaviors, seeds=0.0, both=0.0)
+    return Spread(
+        behaviors=max(0.0, (x.ms_behaviors - x.ms_interaction) / s),
+        seeds=max(0.0, (x.ms_seeds - x.ms_interaction) / n),
+        both=x.ms_interaction,
+    )
+
+
+def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> float:
+    """Return the probability that the two-sided test of level ``alpha`` finds a change of ``rise``.
+
+    Noncentral t beyond the half width of the interval, mean squares at their expectations.
+    """
+    design = x.expected(n, seeds)
+    if design.variance <= 0:
+        return 1.0 if rise else alpha
+    error = math.sqrt(design.variance)
+    limit, shift = math.sqrt(half_width_squared(design, alpha)) / error, abs(rise) / error
+    found = 1 - float(nctdtr(design.df, shift, limit)) + float(nctdtr(design.df, shift, -limit))
+    # Far in the tail the noncentral t cannot be computed, and the normal one serves as well.
+    return found if math.isfinite(found) and shift <= 15 else float(ndtr(shift - limit))
+
+
+def smallest_change(x: Spread, n: int, seeds: int, wanted: float = 0.8, alpha: float = 0.05) -> float:
+    """Return the smallest change that is found with probability ``wanted``; more than 1 means none."""
+    return bisect(lambda rise: power(x, rise, n, seeds, alpha) >= wanted, 0.0, 4.0)
+
+
+ENDLESS = 1_000_000
+"""Behaviors of a design in which only the training seeds are left."""
+
+
+def plateau(x: Spread, rise: float, seeds: int, alpha: float = 0.05) -> float:
+    """Return the power that no number of behaviors passes with so many seeds."""
+    return power(x, rise, ENDLESS, seeds, alpha)
+
+
+def _location(mean: float, sd: float) -> float:
+    """Return the mu with E[expit(mu + sd Z)] = mean, Z standard normal."""
+    nodes, weights = roots_hermitenorm(80)
+
+    def excess(mu: float) -> float:
+        return float((weights * expit(mu + sd * nodes)).sum() / weights.sum()) - mean
+
+    return float(brentq(excess, -40, 40))
