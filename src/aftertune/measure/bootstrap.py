@@ -105,4 +105,5 @@ def macro_f1(totals: Sequence[Totals]) -> Totals:
     """
     (arm,) = totals
     hits, false, missed = (arm[:, place::3] for place in range(3))
-    return np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)
+    scores: Totals = np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)
+    return scores

@@ -76,7 +76,7 @@ def components(x: Matrix, decoding: float | None = None) -> Components:
 
 def _seed_sd_interval(mss: float, msi: float, n: int, s: int, alpha: float = 0.05) -> Bounds:
     low, high = (mss * (s - 1) / float(chdtri(s - 1, tail)) for tail in (alpha / 2, 1 - alpha / 2))
-    return math.sqrt(max(0.0, (low - msi) / n)), math.sqrt(max(0.0, (high - msi) / n))
+    return math.sqrt(max(0.0, (low - msi) / n)), min(1.0, math.sqrt(max(0.0, (high - msi) / n)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def reproducibility(x: Components, seeds: int = 1) -> float | None:
     """
     if not x.seed_variance:
         return None
-    return math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds)
+    return min(1.0, math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds))
 
 
 def reproducibility_interval(x: Components, seeds: int = 1) -> Bounds | None:
@@ -129,7 +129,7 @@ def reproducibility_interval(x: Components, seeds: int = 1) -> Bounds | None:
         return None
     df = x.seeds - 1
     low, high = (x.seed_variance * df / float(chdtri(df, tail)) for tail in (0.025, 0.975))
-    return REPEATABILITY * math.sqrt(low / seeds), REPEATABILITY * math.sqrt(high / seeds)
+    return min(1.0, REPEATABILITY * math.sqrt(low / seeds)), min(1.0, REPEATABILITY * math.sqrt(high / seeds))
 
 
 def differing(x: Components, by: float, seeds: int = 1) -> float | None:
@@ -169,11 +169,13 @@ def reproduced(change: float, x: Components, *, above: float = 0.0, seeds: int =
 def icc_consistency(x: Matrix) -> float:
     """Return ICC(3,1): agreement of the seeds on the order of the behaviors alone (Shrout and Fleiss, 1979)."""
     squares, s = two_way(x), x.shape[1]
-    return (squares.ms_behaviors - squares.ms_interaction) / (squares.ms_behaviors + (s - 1) * squares.ms_interaction)
+    return float(
+        (squares.ms_behaviors - squares.ms_interaction) / (squares.ms_behaviors + (s - 1) * squares.ms_interaction)
+    )
 
 
 def icc_average(x: Matrix) -> float:
     """Return ICC(2,k): the reliability of a behavior's mean over all seeds (Shrout and Fleiss, 1979)."""
     squares, n = two_way(x), x.shape[0]
     between = squares.ms_behaviors - squares.ms_interaction
-    return between / (squares.ms_behaviors + (squares.ms_seeds - squares.ms_interaction) / n)
+    return float(between / (squares.ms_behaviors + (squares.ms_seeds - squares.ms_interaction) / n))

@@ -9,7 +9,7 @@ from aftertune.core.ids import content_key
 from aftertune.errors import InputError
 
 Panel = Literal["first", "majority", "any", "all"]
-Family = Literal["task", "hazard"]
+Family = Literal["task", "hazard", "hazard within task"]
 RateName = Literal["ASR", "non-refusal rate"]
 
 
@@ -24,6 +24,12 @@ class Condition:
     """The name of the condition that it is compared with; None for a base."""
     training_seeds: tuple[int, ...] = ()
     """The seeds behind ``models``, in their order; empty where they are not known (a base, a foreign checkpoint)."""
+    series: str = ""
+    """What it is one of several of: the epochs, rounds or doses of a fine-tune; empty where it stands alone."""
+    factors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Where it stands in its series: ``{"epoch": 2}``, ``{"learning_rate": 2e-4, "rows": 100}``."""
+    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What models are compared by: family, size, open or hosted."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -59,7 +65,7 @@ class MeasurePlan:
     max_asr: float | None = None
     """Highest tolerated ASR of the fine-tune itself, as a share."""
     families: tuple[Family, ...] = ("task",)
-    """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
+    """Dimensions whose changes are tested as a family: tasks by Holm, hazards (also within tasks) by Benjamini-Hochberg (exploratory)."""
     min_cell: int = 10
     """Rates over fewer behaviors are kept in the data and hidden in print."""
     name_rate: RateName = "ASR"
@@ -102,6 +108,7 @@ class MeasurePlan:
             [self.margin, self.task_margin, self.alpha, self.max_asr],
             None if self.task_weights is None else dict(self.task_weights),
             [list(self.families), self.min_cell, self.name_rate],
+            *[[c.name, c.series, dict(c.factors), dict(c.attributes)] for c in self.conditions if c.series or c.attributes],
         ).hex()
 
     def condition(self, name: str) -> Condition:

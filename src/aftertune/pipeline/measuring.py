@@ -1,18 +1,21 @@
 """The measure stage: what was declared becomes a plan, and the store's table becomes numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from aftertune.core.recipe import StudyModel
 from aftertune.measure.plan import Condition, MeasurePlan, RateName
 from aftertune.store import decoding_name, decoding_setting
-from aftertune.study import Study, decodings
+from aftertune.study import Declared, Study, declared, decodings
+
+NOTHING_SAID = Declared()
 
 
 def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName) -> MeasurePlan:
     """Return the declaration of a study's measurement."""
     keys = study.measurement
     return MeasurePlan(
-        conditions=conditions(models),
+        conditions=conditions(models, declared(study)),
         judges=tuple(judge.name for judge in study.judges),
         panel=keys.panel,
         guards=tuple(guard.name for guard in study.guards),
@@ -29,8 +32,15 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
     )
 
 
-def conditions(models: Sequence[StudyModel]) -> tuple[Condition, ...]:
-    """Group the models into conditions, in their order: a base, or a fine-tune with all its training seeds."""
+def conditions(
+    models: Sequence[StudyModel], said: Mapping[str, Declared] = MappingProxyType({})
+) -> tuple[Condition, ...]:
+    """Group the models into conditions, in their order: a base, or a fine-tune with all its training seeds.
+
+    Args:
+        models: the models of a study.
+        said: what the study says of its conditions.
+    """
     of_model = {model.name: model.condition for model in models}
     grouped: dict[str, list[StudyModel]] = {}
     for model in models:
@@ -41,6 +51,9 @@ def conditions(models: Sequence[StudyModel]) -> tuple[Condition, ...]:
             models=tuple(model.name for model in members),
             base=of_model[members[0].base] if members[0].base is not None else None,
             training_seeds=_seeds(members),
+            series=said.get(name, NOTHING_SAID).series,
+            factors=said.get(name, NOTHING_SAID).factors,
+            attributes=said.get(name, NOTHING_SAID).attributes,
         )
         for name, members in grouped.items()
     )

@@ -2,6 +2,7 @@
 
 from aftertune.study.config import CheckConfig, Study
 from aftertune.study.expand import cells_of, decodings, expand_models
+from aftertune.study.factors import Declared, declared
 from aftertune.study.load import (
     config_from_mapping,
     json_schema,
@@ -13,9 +14,11 @@ from aftertune.study.load import (
 
 __all__ = [
     "CheckConfig",
+    "Declared",
     "Study",
     "cells_of",
     "config_from_mapping",
+    "declared",
     "decodings",
     "expand_models",
     "json_schema",
