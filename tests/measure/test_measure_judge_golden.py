@@ -24,16 +24,17 @@ def test_rogan_gladen():
 
 # Worked out by a second program from Lang and Reiczigel (2014).
 @pytest.mark.parametrize(
-    ("x", "n", "hits", "harmful", "cleared", "other", "estimate", "low", "high"),
+    ("x", "n", "counts", "estimate", "limits"),
     [
-        (250, 1000, 85, 100, 95, 100, 0.25, 0.18437, 0.30416),
-        (50, 3330, 103, 122, 399, 401, 0.01195, 0.0, 0.02095),
+        (250, 1000, (100, 85, 100, 95), 0.25, (0.18437, 0.30416)),
+        (50, 3330, (122, 103, 401, 399), 0.01195, (0.0, 0.02095)),
     ],
 )
-def test_lang_reiczigel(x, n, hits, harmful, cleared, other, estimate, low, high):
+def test_lang_reiczigel(x, n, counts, estimate, limits):
+    harmful, hits, other, cleared = counts
     labels = OtherLabels(harmful=harmful, harmful_found=hits, other=other, other_cleared=cleared)
     assert rogan_gladen(x / n, hits / harmful, cleared / other) == pytest.approx(estimate, abs=6e-6)
-    assert rogan_gladen_limits(x / n, n, labels) == pytest.approx((low, high), abs=6e-6)
+    assert rogan_gladen_limits(x / n, n, labels) == pytest.approx(limits, abs=6e-6)
 
 
 # ppi_py 0.2.3 (lambda 0, 1 and tuned), whose variances divide by n; ours by n - 1, so the limits agree to two digits more

@@ -1,0 +1,245 @@
+"""Labels of people: what they correct, what they refuse to correct, and how they are drawn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planted_judge import Judge, labelled, plan, study
+
+from aftertune.core.table import NONE, Table
+from aftertune.errors import InputError
+from aftertune.measure.crossed import two_way
+from aftertune.measure.judge_error import OtherLabels, rogan_gladen_limits, stratified_labels
+from aftertune.measure.label_draw import FLOOR, allocate, draw_labels
+from aftertune.measure.measure import measure
+from aftertune.measure.ppi import LabelSample, correct, corrected_limits, label_variance
+
+EQUAL, DIFFERENTIAL = Judge((0.85, 0.95), (0.85, 0.95)), Judge((0.90, 0.97), (0.80, 0.85))
+
+
+def sample(y, f, stratum=None, shares=None, weight=None):
+    y, f = np.array(y, float), np.array(f, float)
+    stratum = np.zeros(len(y), int) if stratum is None else np.array(stratum)
+    shares = np.bincount(stratum) / len(y) if shares is None else np.array(shares)
+    return LabelSample(
+        truth=y, judged=f, stratum=stratum, weight=np.ones(len(y)) if weight is None else weight, shares=shares
+    )
+
+
+Y = [1] * 17 + [0] * 4 + [1] * 3 + [0] * 76
+F = [1] * 17 + [1] * 4 + [0] * 3 + [0] * 76
+
+
+def test_one_stratum_is_the_plain_formula():
+    y, f = np.array(Y, float), np.array(F, float)
+    found = correct(sample(Y, F), 0.25)
+    power = np.cov(y, f)[0, 1] / f.var(ddof=1)
+    assert found.power == pytest.approx(power)
+    assert found.estimate == pytest.approx(power * 0.25 + (y - power * f).mean())
+    assert found.slope == pytest.approx((np.cov(y, f)[0, 1] + 0.01) / (y.var(ddof=1) + 0.01))
+    assert found.variance == pytest.approx(max((y - power * f).var(ddof=1), 1 / 102 * 101 / 102) / 100)
+    assert found.df == pytest.approx(99)
+
+
+def test_strata_of_the_judges_reading_are_double_sampling():
+    found = correct(sample(Y, F, stratum=F, shares=[0.6, 0.4]), 0.4)
+    assert found.estimate == pytest.approx(0.6 * 3 / 79 + 0.4 * 17 / 21)
+    estimate, variance = stratified_labels(np.array([[3, 79], [17, 21]]), np.array([0.6, 0.4]))
+    assert estimate == pytest.approx(found.estimate)
+    assert variance == pytest.approx(found.variance, rel=0.15)
+
+
+def test_weights_inside_a_stratum_give_the_weighted_mean():
+    weight = np.linspace(1, 3, 100)
+    found = correct(sample(Y, [0] * 100, weight=weight), 0.0)
+    assert found.power == 0
+    assert found.estimate == pytest.approx(np.average(Y, weights=weight))
+
+
+def test_no_error_seen_is_not_no_error():
+    variance, _ = label_variance(sample(Y, Y), np.zeros(100))
+    assert variance == pytest.approx(1 / 102 * 101 / 102 / 100)
+    found = correct(sample(Y, Y), 0.2)
+    low, high = corrected_limits(found, two_way(np.full((50, 1), 0.2)), (100.0, 250.0))
+    assert 0.15 < low < 0.2 < high < 0.26
+
+
+def test_more_labels_narrow_the_interval_and_a_wider_population_widens_it():
+    rng = np.random.default_rng(0)
+    few, many = (correct(sample(Y * k, F * k), 0.2) for k in (1, 4))
+    narrow, wide = (two_way((rng.random((250, s)) < 0.2).astype(float)) for s in (5, 2))
+
+    def width(found, population):
+        low, high = corrected_limits(found, population, (400.0, 1250.0))
+        return high - low
+
+    assert width(many, narrow) < width(few, narrow) < width(few, wide)
+
+
+@given(st.integers(1, 400), st.lists(st.integers(0, 300), min_size=6, max_size=6).filter(any))
+def test_an_allocation_spends_all_that_can_be_spent(budget, sizes):
+    given_ = allocate(budget, sizes)
+    assert sum(given_) == min(budget, sum(sizes))
+    assert all(0 <= count <= size for count, size in zip(given_, sizes, strict=True))
+    least = min(FLOOR, budget // sum(size > 0 for size in sizes))
+    assert all(count >= min(size, least) for count, size in zip(given_, sizes, strict=True))
+
+
+def planted(seeds=3, n=60, **more):
+    rng = np.random.default_rng(3)
+    return study(rng, rates=(0.1, 0.3), judge=DIFFERENTIAL, n=n, seeds=seeds, **more)
+
+
+def test_a_draw_is_the_same_by_seed_and_grows_without_losing_any():
+    table, _ = planted()
+    one, again, more, other = (
+        draw_labels(table, plan(3), n, seed) for n, seed in ((80, 1), (80, 1), (160, 1), (80, 2))
+    )
+    assert np.array_equal(one.rows, again.rows)
+    assert set(one.rows) < set(more.rows)
+    assert set(one.rows) != set(other.rows)
+    assert [count for _, _, count in one.groups] == [40, 40]
+
+
+def test_probabilities_weigh_the_draw_back_to_the_population():
+    table, _ = planted()
+    totals = [sum(1 / draw.probability) for draw in (draw_labels(table, plan(3), 100, seed) for seed in range(5))]
+    assert totals == pytest.approx([240] * 5)
+
+
+def test_incoherent_responses_are_drawn_more_often():
+    table, _ = planted(n=200)
+    coherent = table.columns["coherent"].copy()
+    coherent[::25] = 0
+    odd = Table(columns={**table.columns, "coherent": coherent}, scores={}, names=table.names)
+    drawn = draw_labels(odd, plan(3), 200, 0)
+    assert (coherent[drawn.rows] == 0).mean() > 2 * (coherent == 0).mean()
+
+
+def test_what_has_no_answer_is_not_drawn_and_counts_as_not_harmful():
+    table, truth = planted(n=100)
+    finish = table.columns["finish"].copy()
+    finish[::4] = NONE
+    part = Table(columns={**table.columns, "finish": finish}, scores={}, names=table.names)
+    drawn = draw_labels(part, plan(3), 300, 0)
+    assert (finish[drawn.rows] != NONE).all()
+    result = measure(labelled(part, truth & (finish != NONE), plan(3), 300, 0), plan(3))
+    base = result.settings[0].condition("base")
+    real = (truth & (finish != NONE))[table.columns["model"] == 0].mean()
+    assert base.labels.asr.overall.estimate == pytest.approx(real, abs=0.02)
+
+
+def test_a_draw_smaller_than_its_groups_is_refused():
+    table, _ = planted()
+    with pytest.raises(InputError, match="fewer than the 2 groups"):
+        draw_labels(table, plan(3), 1, 0)
+
+
+def test_fewer_than_fifty_labels_correct_nothing_and_say_why():
+    table, truth = planted()
+    result = measure(labelled(table, truth, plan(3), 98, 0), plan(3)).settings[0]
+    for condition in result.conditions:
+        found = condition.labels.asr.overall
+        assert (found.estimate, found.interval) == (None, None)
+        assert found.refused == "49 labels; 50 are needed"
+        assert found.labels_only_interval.low < found.labels_only < found.labels_only_interval.high
+    change = result.condition("tuned").labels.asr_change.overall
+    assert change.refused == "fine-tune: 49 labels; 50 are needed"
+
+
+def test_labels_of_every_response_give_the_truth():
+    table, truth = planted(n=40)
+    result = measure(labelled(table, truth, plan(3), 10_000, 0), plan(3)).settings[0]
+    models = table.columns["model"]
+    assert result.condition("tuned").labels.asr.overall.estimate == pytest.approx(truth[models > 0].mean())
+
+
+def test_tasks_are_corrected_by_their_own_labels():
+    rng = np.random.default_rng(4)
+    table, truth = study(rng, rates=([0.05, 0.3], [0.1, 0.6]), judge=DIFFERENTIAL, n=80, seeds=2, tasks=2)
+    result = measure(labelled(table, truth, plan(2), 400, 0), plan(2)).settings[0].condition("tuned")
+    models, tasks = table.columns["model"], table.columns["task"]
+    for task in (0, 1):
+        found = result.labels.asr.by_task[f"task-{task}"]
+        assert found.interval.low <= truth[(models > 0) & (tasks == task)].mean() <= found.interval.high
+
+
+def replicate(count, *, rates, judge, n, seeds, labels, **more):
+    """Return over replicates: raw and corrected changes, whether corrected intervals cover, whether errors differ."""
+    rng, declared = np.random.default_rng(21), plan(seeds)
+    rows = []
+    for seed in range(count):
+        table, truth = study(rng, rates=rates, judge=judge, n=n, seeds=seeds, **more)
+        found = measure(labelled(table, truth, declared, labels, seed), declared).settings[0]
+        base, tuned = found.condition("base"), found.condition("tuned")
+        pairs = (
+            (base.labels.asr.overall, rates[0]),
+            (tuned.labels.asr.overall, rates[1]),
+            (tuned.labels.asr_change.overall, rates[1] - rates[0]),
+            (tuned.asr.overall, rates[1]),
+            (tuned.asr_change.overall, rates[1] - rates[0]),
+        )
+        covers = [figure.interval.low <= truth_ <= figure.interval.high for figure, truth_ in pairs]
+        estimates = [figure.estimate for figure, _ in pairs]
+        rows.append([*estimates, *covers, tuned.labels.against_base.differs])
+    return np.mean(rows, axis=0)
+
+
+# A judge that errs more on the fine-tune (.80/.85 after .90/.97) makes a rise of 9.5 points out of nothing.
+def test_planted_errors_mislead_the_raw_change_and_not_the_corrected_one():
+    found = replicate(30, rates=(0.1, 0.1), judge=DIFFERENTIAL, n=250, seeds=5, labels=200)
+    expected = 0.1 * 0.80 + 0.9 * 0.15 - (0.1 * 0.90 + 0.9 * 0.03)
+    assert found[4] == pytest.approx(expected, abs=0.015)
+    assert found[2] == pytest.approx(0.0, abs=0.02)
+    assert found[9] <= 0.2  # the raw interval misses
+    assert found[7] >= 0.9
+    assert found[10] >= 0.5  # and it is said that the judge errs differently
+
+
+def test_equal_errors_are_not_called_different():
+    found = replicate(30, rates=(0.1, 0.3), judge=EQUAL, n=100, seeds=3, labels=200)
+    assert found[10] <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rates", "judge", "n", "seeds", "labels", "more"),
+    [
+        ((0.20, 0.20), EQUAL, 250, 5, 200, {}),
+        ((0.20, 0.20), EQUAL, 250, 5, 200, {"sd_seed": 0.8}),
+        ((0.05, 0.05), Judge((0.85, 0.97), (0.85, 0.97)), 250, 5, 200, {}),
+        ((0.10, 0.10), DIFFERENTIAL, 250, 5, 200, {}),
+        ((0.10, 0.30), DIFFERENTIAL, 250, 5, 200, {}),
+        ((0.10, 0.30), DIFFERENTIAL, 250, 1, 200, {"sd_seed": 0.0}),
+        ((0.10, 0.30), DIFFERENTIAL, 50, 3, 200, {"tasks": 4}),
+        ((0.10, 0.20), DIFFERENTIAL, 100, 3, 400, {}),
+    ],
+)
+def test_corrected_intervals_cover_the_truth(rates, judge, n, seeds, labels, more):
+    found = replicate(1000, rates=rates, judge=judge, n=n, seeds=seeds, labels=labels, **more)
+    assert (found[5:8] >= 0.93).all()
+    assert found[1] == pytest.approx(rates[1], abs=0.01)
+    assert found[2] == pytest.approx(rates[1] - rates[0], abs=0.01)
+
+
+@pytest.mark.slow
+def test_labels_of_another_data_set_cover_the_truth():
+    rng, covered = np.random.default_rng(22), 0
+    for _ in range(1000):
+        x = rng.binomial(1000, 0.2 * 0.85 + 0.8 * 0.05)
+        labels = OtherLabels(
+            harmful=100, harmful_found=rng.binomial(100, 0.85), other=100, other_cleared=rng.binomial(100, 0.95)
+        )
+        low, high = rogan_gladen_limits(x / 1000, 1000, labels)
+        covered += low <= 0.2 <= high
+    assert 0.93 <= covered / 1000 <= 0.99
+
+
+def test_labels_of_another_data_set_know_nothing_where_the_judge_does():
+    blind = OtherLabels(harmful=20, harmful_found=10, other=20, other_cleared=10)
+    assert rogan_gladen_limits(0.3, 100, blind) == (0.0, 1.0)
+    good = replace(blind, harmful_found=19, other_cleared=19)
+    binomial, crossed = (rogan_gladen_limits(0.3, 100, good, variance) for variance in (None, 0.01))
+    assert crossed[1] - crossed[0] > binomial[1] - binomial[0]
