@@ -17,6 +17,7 @@ from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.templates import templates
 from aftertune.prompts.load import behaviors, load_prompts
 from aftertune.prompts.public import public_sets
+from aftertune.prompts.public_rows import OTHER_ROWS, UNLABELLED
 from aftertune.prompts.sets import gather, read_prompts
 from aftertune.store import schema
 
@@ -46,6 +47,8 @@ def test_reasons_for_leaving_out_are_those_of_the_code():
     made = [Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s") for text in texts]
     source = page("src/aftertune/pipeline/prompting.py")
     assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {
+        OTHER_ROWS,
+        UNLABELLED,
         "in training data",
         "of a behavior in training data",
     }
