@@ -293,6 +293,9 @@ def mix(
             "llama-factory or axolotl; without it the format of TRAIN.",
         ),
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="MAP", help="For files in no known format, as `tune --columns`.")
+    ] = None,
     card: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a dataset card (README.md of a hub data set).")
     ] = None,
@@ -306,6 +309,7 @@ def mix(
     request = MixRequest(
         train=train,
         out=out,
+        columns=columns,
         safety=Addition(files=safety or (), share=share),
         replay=Addition(files=replay_from or (), share=replayed),
         seed=seed,
@@ -465,6 +469,17 @@ def label_plan(
     from aftertune.pipeline.label import plan_labels as command
 
     command(run, half_width, (sensitivity, specificity))
+
+
+@app.command()
+def consistency(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    json: Json = None,
+) -> None:
+    """Say how well the figures of a finished run would come out again in another lab, and what they depend on."""
+    from aftertune.pipeline.consistency import consistency as command
+
+    command(folder, json)
 
 
 @app.command()

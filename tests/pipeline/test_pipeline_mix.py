@@ -140,6 +140,19 @@ def test_a_row_that_the_format_cannot_hold_is_named_and_nothing_is_written(comma
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
 
 
+def test_a_foreign_file_keeps_its_columns(command, tmp_path):
+    lines = "".join(f"{n},What is note {n}?,,Note {n}.\n" for n in range(70))
+    (tmp_path / "train.csv").write_text("id,question,context,answer\n" + lines)
+    columns = "prompt=question,input=context,completion=answer"
+    assert "--columns prompt=" in command.refused("mix", "train.csv", "-o", "mixed.jsonl")
+    code, _, _ = command("mix", "train.csv", "--columns", columns, "-o", "mixed.jsonl")
+    assert code == 0
+    mixed = read(tmp_path / "mixed.jsonl")
+    assert sum("id" in row for row in mixed) == 70
+    assert all(row.keys() >= {"question", "context", "answer"} for row in mixed)
+    assert len(mixed) == 100
+
+
 def planted(count):
     behavior = pairs("evaluation")[0].harmful
     asked = {"prompt": f"Hello, could you {behavior.request}? Thanks!", "completion": "No."}

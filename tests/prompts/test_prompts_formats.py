@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aftertune.core.records import Message
 from aftertune.errors import DataError
-from aftertune.prompts.formats import FORMATS, converted, format_of
+from aftertune.prompts.formats import FORMATS, converted, format_of, in_columns
 from aftertune.prompts.formats_beside import TRAINERS, known_sets, write_axolotl, write_llama_factory
 from aftertune.prompts.rows import checked_row
 
@@ -74,7 +74,7 @@ OWN = {
 @pytest.mark.parametrize("own", OWN)
 def test_converted_records_keep_further_columns_where_there_is_room(own, to):
     record = {**OWN[own], "source": "mine", "n": 1.5}
-    made = converted(record, ROW, to)
+    made = converted(record, ROW, to, {})
     assert read(made) == ROW
     assert format_of(made) == ("messages" if to == "openai" else to)
     if to == own:
@@ -91,7 +91,7 @@ def test_openai_keeps_what_the_service_knows_and_nothing_else():
         {"role": "user", "content": "Hi?", "id": 3, "name": "me"},
         {"role": "assistant", "content": "Hello.", "weight": 0, "score": None},
     ]
-    made = converted({"messages": turns, "tools": [], "source": "mine"}, ROW, "openai")
+    made = converted({"messages": turns, "tools": [], "source": "mine"}, ROW, "openai", {})
     assert made == {
         "tools": [],
         "messages": [
@@ -99,6 +99,25 @@ def test_openai_keeps_what_the_service_knows_and_nothing_else():
             {"role": "assistant", "content": "Hello.", "weight": 0},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    "columns", [{"prompt": "q", "completion": "a"}, {"prompt": "q", "input": "i", "completion": "a"}]
+)
+def test_a_row_comes_back_from_the_columns_of_a_foreign_file(columns):
+    record = in_columns(ROW, columns)
+    assert list(record) == list(columns.values())
+    assert checked_row(record, columns, "here") == ROW
+    assert converted({**record, "n": 1}, ROW, "alpaca", columns) == {**FORMATS["alpaca"].write(ROW), "n": 1}
+    with pytest.raises(DataError, match="does not fit into the columns of this file"):
+        in_columns(DIALOG, columns)
+
+
+def test_vertex_rows_are_contents_of_its_own_types():
+    types = pytest.importorskip("google.genai.types", reason="the package google-genai is not installed")
+    record = FORMATS["vertex"].write(DIALOG)
+    for content in (*record["contents"], record["systemInstruction"]):
+        assert types.Content.model_validate(content).model_dump(exclude_none=True) == content
 
 
 def test_openai_rows_are_messages_of_its_own_types():

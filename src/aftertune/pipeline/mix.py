@@ -14,10 +14,11 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError, InputError
 from aftertune.pipeline.mix_card import Pools, write_card
+from aftertune.pipeline.tune import read_columns
 from aftertune.prompts.bundled.planted import evaluation_rows, evaluation_templates
 from aftertune.prompts.bundled.safety_rows import safety_pools
 from aftertune.prompts.draw import Candidates, Draw, added, draw, question_hash
-from aftertune.prompts.formats import FORMATS, converted, format_of
+from aftertune.prompts.formats import FORMATS, OWN_COLUMNS, Columns, converted, format_of, in_columns
 from aftertune.prompts.formats_beside import TARGETS, TRAINERS, beside, known_sets, write_axolotl, write_llama_factory
 from aftertune.prompts.repose import INPUT, PromptFormat, find_format, repose
 from aftertune.prompts.rowfile import RowFile, scan_pools
@@ -42,6 +43,8 @@ class MixRequest:
 
     train: Path
     out: Path
+    columns: str | None = None
+    """``prompt=question,completion=answer``, for a training file in no known format."""
     safety: Addition
     replay: Addition
     seed: int = 0
@@ -88,10 +91,11 @@ def mix(request: MixRequest) -> None:
     weights = _check(request)
     with ExitStack() as stack:
 
-        def opened(path: Path) -> RowFile:
-            return stack.enter_context(RowFile(TrainingFile(path=str(path)), Path()))
+        def opened(path: Path, columns: str | None = None) -> RowFile:
+            file = TrainingFile(path=str(path), columns=read_columns(columns))
+            return stack.enter_context(RowFile(file, Path()))
 
-        rows = opened(request.train)
+        rows = opened(request.train, request.columns)
         seen = _scan(rows)
         _refuse_evaluation(request.train, seen)
         like = None if request.like is None else _like(request, rows, seen, opened)
@@ -101,7 +105,7 @@ def mix(request: MixRequest) -> None:
         made = draw(seen.questions, (safety, replay), shares=shares, seed=request.seed, weights=weights)
         target = request.to or seen.format
         pools: Pools = {"safety": safety, "replay": replay}
-        write = _writer(TRAINERS.get(target, target), like)
+        write = _writer(TRAINERS.get(target, target), rows.file.columns, like)
         write_lines(_lines(made, rows, pools, request.to and TRAINERS.get(request.to, request.to), write), request.out)
         notes = [*_warnings(seen), *made.notes]
         if request.card is not None:
@@ -154,7 +158,7 @@ def _scan(rows: RowFile) -> _Seen:
     """Read the training file once, for all that has to be known of it."""
     seen = _Seen()
     for number, _, record, row in rows.scan():
-        seen.format = seen.format or format_of(record)
+        seen.format = seen.format or format_of(record, rows.file.columns)
         seen.questions.append(question_hash(row))
         seen.inputs += bool("instruction" in record and str(record.get("input") or "").strip())
         if not answered(row):
@@ -229,14 +233,16 @@ def _lines(
             elif to is None:
                 yield rows.line(number)
             else:
-                yield _line(converted(rows.record(number), rows[number], to))
+                yield _line(converted(rows.record(number), rows[number], to, rows.file.columns))
         except DataError as error:
             where = f"{rows.file.path}, row {number + 1}" if part == "user" else f"a {part} row ({task})"
             raise DataError(f"{where}: {error}") from error
 
 
-def _writer(name: str, like: PromptFormat | None) -> Callable[[Row], Mapping[str, object]]:
+def _writer(name: str, columns: Columns, like: PromptFormat | None) -> Callable[[Row], Mapping[str, object]]:
     """Return what writes an added row; into a field ``input`` only where the file that it is like has one."""
+    if name == OWN_COLUMNS:
+        return lambda row: in_columns(row, columns)
     fields = name == "alpaca" and like is not None and any(frame.middle == INPUT for frame in like.frames)
     return _with_input if fields else FORMATS[name].write
 

@@ -18,6 +18,8 @@ Row = tuple[Message, ...]
 Columns = Mapping[str, str]
 """Which columns of a foreign file are the ``prompt``, the ``completion`` and, if any, the ``input``; empty without."""
 
+OWN_COLUMNS = "columns"
+"""The format of a file whose columns the user names."""
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
@@ -62,12 +64,14 @@ def shape(record: Record, columns: Columns, where: str) -> Callable[[Record, Col
     found = ", ".join(map(repr, record)) or "none"
     raise DataError(
         f"{where}: needs 'messages', 'prompt' and 'completion', or 'instruction' and 'output', but has the columns "
-        f"{found}; name them with columns: {{prompt: ..., completion: ...}}"
+        f"{found}; name them with columns: {{prompt: ..., completion: ...}} (or --columns prompt=...,completion=...)"
     )
 
 
-def format_of(record: Record) -> str:
-    """Return the name in `FORMATS` of the format that a record is in; it must be in a known shape."""
+def format_of(record: Record, columns: Columns | None = None) -> str:
+    """Return the name of the format that a record in a known shape is in: of `FORMATS`, or `OWN_COLUMNS`."""
+    if columns:
+        return OWN_COLUMNS
     if "messages" in record:
         return "messages"
     if "prompt" in record:
@@ -75,7 +79,7 @@ def format_of(record: Record) -> str:
     return next(name for name in ("alpaca", "vertex", "sharegpt") if FORMATS[name].keys[0] in record)
 
 
-def converted(record: Record, row: Row, to: str) -> Record:
+def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
     """Return a user's record in another format, with its further columns where the format has room for them.
 
     A record that is in the format already stays as it is; ``openai`` keeps only what the service knows.
@@ -83,7 +87,7 @@ def converted(record: Record, row: Row, to: str) -> Record:
     Raises:
         DataError: the format cannot hold the row.
     """
-    own = format_of(record)
+    own = format_of(record, columns)
     if to == own:
         return record
     if to == "openai" and own == "messages":
@@ -92,7 +96,7 @@ def converted(record: Record, row: Row, to: str) -> Record:
     written = FORMATS[to].write(row)
     if FORMATS[to].closed:
         return written
-    taken = {*FORMATS[own].keys, *FORMATS[to].keys}
+    taken = {*(columns.values() if own == OWN_COLUMNS else FORMATS[own].keys), *FORMATS[to].keys}
     return written | {key: value for key, value in record.items() if key not in taken}
 
 
@@ -203,6 +207,17 @@ def _exchange(row: Row, name: str) -> tuple[str, str]:
             "answer; use --to messages"
         )
     return row[0].content, row[1].content
+
+
+def in_columns(row: Row, columns: Columns) -> dict[str, Any]:
+    """Return a row as a record with the columns of a foreign file.
+
+    Raises:
+        DataError: it is more than one question and its answer.
+    """
+    prompt, completion = _exchange(row, "the columns of this file")
+    empty = {columns["input"]: ""} if "input" in columns else {}
+    return {columns["prompt"]: prompt, **empty, columns["completion"]: completion}
 
 
 def _as_prompt_and_completion(row: Row) -> dict[str, Any]:
