@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from aftertune.core.ids import content_key
-from aftertune.core.recipe import StudyModel
 from aftertune.core.records import LabelValue
 from aftertune.errors import DataError, InputError
 from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.judge_error import labels_needed, rogan_gladen
 from aftertune.measure.label_draw import draw_labels
-from aftertune.measure.measure import measure
-from aftertune.measure.plan import MeasurePlan
 from aftertune.pipeline.label_files import Row, read_rows, write_rows
+from aftertune.pipeline.label_measuring import finished_plan, measure_again
 from aftertune.pipeline.label_question import question
 from aftertune.pipeline.label_sample import (
     LABELS,
@@ -24,20 +21,14 @@ from aftertune.pipeline.label_sample import (
     item_of,
     keep_sample,
     kept_labels,
-    labelled_table,
     population,
     read_sample,
 )
-from aftertune.pipeline.measuring import measure_plan
-from aftertune.pipeline.page import kept_readers, write_study_page
-from aftertune.pipeline.report import read_document, study_model
-from aftertune.pipeline.run_folder import RESULT, STORE, STUDY
-from aftertune.report.cells import Json
-from aftertune.report.files import write_json
-from aftertune.report.finding import finding
+from aftertune.pipeline.page import kept_readers
+from aftertune.pipeline.report import read_document
+from aftertune.pipeline.run_folder import STORE
 from aftertune.report.wording import clean, percent, plural
 from aftertune.store import Reading, Store
-from aftertune.study import load_study
 
 
 def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str]) -> None:
@@ -50,7 +41,7 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
     told = read_document(folder)
     study = told["study"]
     with Store.open(folder / STORE) as store:
-        plan = _plan(folder, store, told)
+        plan = finished_plan(folder, store, told)
         table = store.table(study, kept_readers(store, study))
         labelled = store.get_meta(study, LABELS)
         here = population(table)
@@ -115,6 +106,9 @@ def import_labels(folder: Path, path: Path, person: str) -> None:
             "labelled": len(labelled),
             "seed": sample.seed,
             "population": sample.population,
+            "version": content_key(
+                "labels", [[name, sorted(given.items())] for name, given in sorted(labels.items())]
+            ).hex(),
         }
         store.set_meta(study, LABELS, note)
         measure_again(folder, store, told)
@@ -163,29 +157,6 @@ def _keep(store: Store, study: str, sample: Sample, person: str, labels: Mapping
         ),
     )
     return reader
-
-
-def measure_again(folder: Path, store: Store, told: Json) -> None:
-    """Measure a finished run with its labels; write its result and page anew. A gate's verdict stays as it was."""
-    study = told["study"]
-    plan = _plan(folder, store, told)
-    table, labels, notes = labelled_table(store, study, kept_readers(store, study))
-    result = measure(table, plan).to_json()
-    renewed: dict[str, Any] = {
-        **told,
-        "result": result,
-        "finding": finding(result),
-        "labels": labels,
-        "notes": [*(note for note in told["notes"] if note not in notes), *notes],
-    }
-    write_study_page(folder, store, plan, renewed)
-    write_json(folder / RESULT, renewed)
-
-
-def _plan(folder: Path, store: Store, told: Json) -> MeasurePlan:
-    study = load_study(folder / STUDY, finished=True)
-    models: list[StudyModel] = [study_model(record) for record in store.models(study.name)]
-    return measure_plan(study, models, told["result"]["name_rate"])
 
 
 def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) -> None:

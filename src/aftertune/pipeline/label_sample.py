@@ -122,5 +122,5 @@ def labelled_table(
             None,
             ["the responses are not those that were drawn from for labels, so nothing is corrected; draw again"],
         )
-    told = {name: note[name] for name in ("drawn", "labelled", "people", "seed")}
+    told = {name: note[name] for name in ("drawn", "labelled", "people", "seed", "version")}
     return store.table(study, [*readers, *note["readers"]]), told, []

@@ -13,13 +13,14 @@ from aftertune.errors import InputError
 from aftertune.measure.pilot import mean_tokens, pilot_spreads
 from aftertune.measure.power import Assumptions, Spread, assumed_spread, plateau, power, smallest_change
 from aftertune.pipeline.costing import cost_lines, cost_of
-from aftertune.pipeline.measuring import conditions, measure_plan
+from aftertune.pipeline.measuring import conditions, measure_plan, study_model
 from aftertune.pipeline.prompting import load_sets
-from aftertune.pipeline.report import read_document, study_model
+from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE, STUDY, open_run
 from aftertune.pipeline.training import expand_study
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
+from aftertune.report.wording import plural
 from aftertune.store import Store
 from aftertune.study import load_study
 
@@ -187,7 +188,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         design = condition["design"]
         yield (
             f"{condition['name'] or 'design'}: {design['behaviors']} harmful behaviors in {design['tasks']} tasks, "
-            f"{design['samples']} answers each, training seeds: {design['seeds']}"
+            f"{plural(design['samples'], 'answer')} each, training seeds: {design['seeds']}"
         )
         yield f"  {'seeds':>5}  {'power for ' + points(believed['rise']) + ' points':>22}  {'smallest rise found':>20}  {'endless prompts':>15}"
         for row in condition["rows"]:

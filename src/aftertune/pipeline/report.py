@@ -7,14 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
-from aftertune.core.recipe import StudyModel
 from aftertune.errors import InputError
-from aftertune.pipeline.measuring import measure_plan
+from aftertune.pipeline.label_measuring import finished_plan, with_labels
 from aftertune.pipeline.page import write_study_page
 from aftertune.pipeline.presenting import FORMAT, present, print_page
-from aftertune.pipeline.run_folder import RESULT, STORE, STUDY
+from aftertune.pipeline.run_folder import RESULT, STORE
 from aftertune.store import Store
-from aftertune.study import load_study
 
 
 def report(folder: Path, page: Path | None, json_path: Path | None, *, show_responses: bool) -> None:
@@ -25,10 +23,9 @@ def report(folder: Path, page: Path | None, json_path: Path | None, *, show_resp
         StoreError: its store is missing or broken.
     """
     told = read_document(folder)
-    study = load_study(folder / STUDY, finished=True)
     with Store.open(folder / STORE, write=False) as store:
-        models = [study_model(record) for record in store.models(study.name)]
-        plan = measure_plan(study, models, told["result"]["name_rate"])
+        told = with_labels(folder, store, told)
+        plan = finished_plan(folder, store, told)
         written = write_study_page(folder, store, plan, told, path=page, show_responses=show_responses)
     present(told, Console(), json_path)
     print_page(written)
@@ -52,9 +49,3 @@ def read_document(folder: Path) -> Mapping[str, Any]:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise InputError(f"{path}: was written by another version; run the study again to write it anew")
     return told
-
-
-def study_model(record: Mapping[str, Any]) -> StudyModel:
-    """Return a model of a finished run from its record in the store."""
-    names = ("name", "condition", "reference", "base", "training_seed")
-    return StudyModel(**{name: record[name] for name in names})
