@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.recipe import StudyModel
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan
 from aftertune.pipeline.label_sample import LABELS, labelled_table
-from aftertune.pipeline.measuring import measure_plan
+from aftertune.pipeline.measuring import measure_plan, study_model
 from aftertune.pipeline.page import kept_readers, write_study_page
 from aftertune.pipeline.run_folder import RESULT, STUDY
 from aftertune.report.cells import Json
@@ -17,13 +16,11 @@ from aftertune.report.finding import finding
 from aftertune.store import Store
 from aftertune.study import load_study
 
-_MODEL = ("name", "condition", "reference", "base", "training_seed")
-
 
 def finished_plan(folder: Path, store: Store, told: Json) -> MeasurePlan:
     """Return the declaration of a finished run."""
     study = load_study(folder / STUDY, finished=True)
-    models = [StudyModel(**{name: record[name] for name in _MODEL}) for record in store.models(study.name)]
+    models = [study_model(record) for record in store.models(study.name)]
     return measure_plan(study, models, told["result"]["name_rate"])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from aftertune.core.recipe import StudyModel
 from aftertune.measure.plan import Condition, MeasurePlan, RateName
@@ -62,3 +63,9 @@ def conditions(
 def _seeds(members: Sequence[StudyModel]) -> tuple[int, ...]:
     seeds = tuple(model.training_seed for model in members if model.training_seed is not None)
     return seeds if len(seeds) == len(members) else ()
+
+
+def study_model(record: Mapping[str, Any]) -> StudyModel:
+    """Return a model of a finished run from its record in the store."""
+    names = ("name", "condition", "reference", "base", "training_seed")
+    return StudyModel(**{name: record[name] for name in names})
