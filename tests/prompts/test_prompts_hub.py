@@ -74,6 +74,18 @@ configs:
 """
 
 
+COPY = """---
+configs:
+- config_name: standard
+  data_files: [{split: train, path: standard/train-*}]
+- config_name: contextual
+  data_files: [{split: train, path: contextual/train-*}]
+- config_name: copyright
+  data_files: [{split: train, path: copyright/train-*}]
+---
+"""
+
+
 def safe(prompt, *, is_safe, **labels):
     return json.dumps({"prompt": prompt, "is_response_0_safe": is_safe, "response_0_harm_category": labels}) + "\n"
 
@@ -111,9 +123,19 @@ def test_sets_are_read_from_the_cache_of_the_hub(tmp_path):
         "Helsinki-NLP/opus_books",
         {"en-fr/train-0.parquet": parquet([{"translation": {"en": "a", "fr": "b"}}])},
     )
+    put(
+        tmp_path,
+        "walledai/HarmBench",
+        {
+            "README.md": COPY,
+            "standard/train-0.parquet": parquet([{"prompt": "Do it", "category": "illegal"}]),
+            "contextual/train-0.parquet": parquet([{"prompt": "Use it", "category": "harmful", "context": "A plan."}]),
+            "copyright/train-0.parquet": parquet([{"prompt": "Copy it", "category": "copyright"}]),
+        },
+    )
     put(tmp_path, "bench-llm/or-bench", {"or-bench-toxic.csv": "prompt,category\nx,surprise\n"})
     put(tmp_path, "openai/gsm8k", {"main/test-0.parquet": parquet([{"ask": "1 + 1?", "answer": "2"}])})
-    jailbreak, pku, scitldr, xstest, books, orbench, gsm8k, absent = load(
+    jailbreak, pku, scitldr, xstest, books, harmbench, orbench, gsm8k, absent = load(
         tmp_path,
         [
             ["jailbreakbench-harmful", {}],
@@ -121,6 +143,7 @@ def test_sets_are_read_from_the_cache_of_the_hub(tmp_path):
             ["scitldr-test", {}],
             ["xstest", {"hub": "me/xstest"}],
             ["opus-books", {}],
+            ["harmbench", {}],
             ["or-bench-toxic", {}],
             ["gsm8k-test", {}],
             ["advbench", {"hub": True}],
@@ -136,6 +159,8 @@ def test_sets_are_read_from_the_cache_of_the_hub(tmp_path):
     assert xstest[0] == [["Kill it", "benign", "none", None], ["Kill her", "harmful", "vcr", None]]
     assert "xstest_prompts.csv: SHA-256" in xstest[2][1]
     assert books[0] == [["Translate this sentence into French:\na", "benign", "none", "b"]]
+    assert [row[0] for row in harmbench[0]] == ["Do it", "Use it\n\nA plan.", "Copy it"]
+    assert [row[2] for row in harmbench[0]] == ["ncr", "ncr", "ipv"]
     assert "test-0.parquet, row 1: no column 'question'; it has 'ask', 'answer'" in gsm8k
     assert "line 2, category: or-bench-toxic has no category 'surprise'" in orbench
     assert "accept the licence at https://huggingface.co/datasets/walledai/AdvBench and set HF_TOKEN" in absent

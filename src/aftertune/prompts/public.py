@@ -95,7 +95,7 @@ class PublicSet:
     licence: str
     citation: str
     seen: Literal["file", "page", "memory"]
-    """What the facts were read from: the file, a page about it, or memory alone; then nothing here vouches for them."""
+    """What the facts were read from: the file, a page or public code that reads it, or memory alone."""
     payload: str
     """The column of the request or text; a list of texts is joined by spaces."""
     kind: Literal["requests", "sentences", "tasks"] = "requests"

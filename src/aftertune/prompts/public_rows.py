@@ -64,7 +64,7 @@ def _payload(known: PublicSet, entry: Entry) -> str:
 def _labels(known: PublicSet, entry: Entry) -> list[str]:
     """Return the source's categories of a row; of a record of yes and no, the names of what is yes."""
     if not known.label:
-        return [entry.stem] if entry.stem else []
+        return [entry.stem] if entry.stem and known.kind != "tasks" else []
     value = _value(entry.record, known.label, entry.where)
     if isinstance(value, Mapping):
         return [str(name) for name, yes in value.items() if yes] or [""]

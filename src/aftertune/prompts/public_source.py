@@ -49,15 +49,17 @@ def open_source(known: PublicSet, path: Path, *, hub: bool | str | None = None, 
     found = [] if isinstance(hub, str) or hub else _find(known, path)
     if found:
         return Source(entries=_local(known, found), notes=tuple(_compare(known, found, strict=strict)))
-    if hub is None and known.hub and path.is_dir():
-        hub = True
+    if hub is None and known.hub:
+        try:
+            return _from_hub(known, known.hub, strict=strict)
+        except DataError as error:
+            raise DataError(f"{path}: no {known.file} in it; and {error}") from error
     if not hub:
-        raise DataError(f"{path}: no {_wanted(known)} in it; fetch it from {known.home} and name the file with file:")
-    return _from_hub(known, hub if isinstance(hub, str) else known.hub, strict=strict)
-
-
-def _wanted(known: PublicSet) -> str:
-    return known.file or f"file of {known.name}"
+        raise DataError(f"{path}: no {known.file} in it; {_remedy(known)}")
+    repository = hub if isinstance(hub, str) else known.hub
+    if not repository:
+        raise DataError(f"{known.name}: no copy on the hub is known; {_remedy(known)}")
+    return _from_hub(known, repository, strict=strict)
 
 
 def _find(known: PublicSet, path: Path) -> list[Path]:
@@ -75,7 +77,7 @@ def _local(known: PublicSet, files: Sequence[Path]) -> Iterator[Entry]:
         if known.reference_file:
             yield from _in_step(file, file.with_name(Path(known.reference_file).name))
             continue
-        stem = file.name.split(".")[0] if "*" in (known.file, known.hub_files)[not known.file] else ""
+        stem = file.name.split(".")[0] if "*" in known.file else ""
         for where, record in _headless(file, known.header) if known.header else read_records(file):
             yield Entry(where=where, record=record, stem=stem)
 
@@ -155,7 +157,7 @@ def _from_hub(known: PublicSet, repository: str, *, strict: bool) -> Source:
 
 
 def _remedy(known: PublicSet) -> str:
-    return f"fetch the set from {known.home} and name the file with file:"
+    return f"fetch it from {known.home} and name the file with file:"
 
 
 def _snapshot(known: PublicSet, repository: str) -> Path:
