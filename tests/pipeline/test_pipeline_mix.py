@@ -128,6 +128,9 @@ def test_conversion_writes_what_trainers_want_beside_the_file_and_a_card(command
     assert "| 15 | 15.0 % | harmful requests, declined |" in card
     assert "multitask-safety-v1" in card
     assert "also written: README.md" in out
+    assert "- translation: " in card
+    code, _, _ = command("mix", "train.jsonl", "--weights", "translation=0", "--card", "README.md", "-o", "mixed.jsonl")
+    assert (code, "- translation: " in (tmp_path / "README.md").read_text(encoding="utf-8")) == (0, False)
     code, out, _ = command("mix", "train.jsonl", "--to", "axolotl", "-o", "mixed.jsonl")
     assert (code, (tmp_path / "mixed.axolotl.yaml").is_file()) == (0, True)
 

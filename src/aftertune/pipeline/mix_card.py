@@ -50,7 +50,7 @@ def write_card(
         counts={"yours": made.user} | {role: len(part.numbers) for role, part in by_part.items()},
         tasks={role: part.by_task for role, part in by_part.items()},
         sources=sources,
-        templates=_templates() if request.safety.share and not request.safety.files else {},
+        templates={} if request.safety.files else _templates(by_part["safety"].by_task),
         posed=told[0],
         notes=told[1],
     )
@@ -72,9 +72,10 @@ def _sources(role: str, addition: "Addition", pool: Mapping[str, Candidates]) ->
     return [_source(path, role, count) for path in addition.files]
 
 
-def _templates() -> dict[str, list[str]]:
+def _templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the bundled templates of the tasks that were drawn from."""
     names: dict[str, dict[str, None]] = {}
     for row in safety_rows():
-        if row.intent is Intent.HARMFUL:
+        if row.intent is Intent.HARMFUL and row.task in tasks:
             names.setdefault(row.task, {})[row.template] = None
     return {task: list(templates) for task, templates in names.items()}

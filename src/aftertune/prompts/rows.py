@@ -17,9 +17,6 @@ from aftertune.prompts.files import Placed, Record, read_records
 Row: TypeAlias = formats.Row
 """A conversation that ends with the assistant's answer."""
 
-SHAPES = formats.SHAPES
-"""The readers of records by the column that tells their shape."""
-
 Fault = Literal["roles", "empty"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
