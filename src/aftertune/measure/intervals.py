@@ -7,7 +7,7 @@ neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided unles
 import math
 from collections.abc import Callable
 
-from scipy.special import bdtr, ndtr, ndtri
+from scipy.special import bdtr, betaincinv, ndtr, ndtri
 
 Bounds = tuple[float, float]
 
@@ -23,6 +23,29 @@ def wilson(share: float, n: float, alpha: float = 0.05) -> Bounds:
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
     low = 0.0 if share <= 0 else max(0.0, middle - half)
     high = 1.0 if share >= 1 else min(1.0, middle + half)
+    return low, high
+
+
+def clopper_pearson(share: float, n: float, alpha: float = 0.05) -> Bounds:
+    """Return the "exact" interval of a proportion, which never covers less than it says; ``n`` may be an effective one.
+
+    No figure is printed from it: on effective sample sizes it is about 7 % wider than `wilson` and no safer on average. It
+    stands here for who has to report it. Source: Clopper and Pearson (1934), Biometrika 26:404, by beta quantiles.
+    """
+    k = share * n
+    low = 0.0 if share <= 0 else float(betaincinv(k, n - k + 1, alpha / 2))
+    high = 1.0 if share >= 1 else float(betaincinv(k + 1, n - k, 1 - alpha / 2))
+    return low, high
+
+
+def jeffreys(share: float, n: float, alpha: float = 0.05) -> Bounds:
+    """Return the equal-tailed interval of the Beta(1/2, 1/2) posterior; stands here as `clopper_pearson` does.
+
+    Source: Brown, Cai and DasGupta (2001), Statist Sci 16:101, 3.1.3 (0 and 1 are included where nothing or all is hit).
+    """
+    k = share * n
+    low = 0.0 if share <= 0 else float(betaincinv(k + 0.5, n - k + 0.5, alpha / 2))
+    high = 1.0 if share >= 1 else float(betaincinv(k + 0.5, n - k + 0.5, 1 - alpha / 2))
     return low, high
 
 
@@ -72,6 +95,16 @@ def mcnemar(b: int, c: int) -> float:
     point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding of the ratio
     tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
     return 1 - point / 2 if b == c else tail - point
+
+
+def mcnemar_chi_squared(b: int, c: int, *, corrected: bool = False) -> float:
+    """Return McNemar's chi-squared statistic (one degree of freedom), with Yates' correction if asked.
+
+    For large tables, and for who compares with other software; `mcnemar` is what is printed. Source: McNemar (1947),
+    Psychometrika 12:153.
+    """
+    distance = max(0.0, abs(b - c) - (1 if corrected else 0))
+    return distance**2 / (b + c) if b + c else 0.0
 
 
 def tango_score(b: int, c: int, n: int, delta: float) -> float:

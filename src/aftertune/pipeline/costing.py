@@ -136,7 +136,9 @@ def _price(run: Run, name: str, tokens: int) -> float | None:
     keys = next((keys for keys in (*run.study.judges, *run.study.guards) if keys.name == name), None)
     reference = None if keys is None else keys.options.get("model")
     served = [model for model in run.engines.endpoints.models if model.address.name == reference]
-    price = run.engines.endpoints.spending.prices.of(served[0].address) if served else None
+    if not served:
+        return None if reference is None else 0.0  # a model on this machine
+    price = run.engines.endpoints.spending.prices.of(served[0].address)
     return None if price is None else price.of(tokens, 0)
 
 
