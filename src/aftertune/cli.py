@@ -482,6 +482,18 @@ def consistency(
     command(folder, json)
 
 
+@label.command("borrow")
+def label_borrow(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    sensitivity: Annotated[str, typer.Option(metavar="K/N", help="Harmful responses elsewhere that the judge found.")],
+    specificity: Annotated[str, typer.Option(metavar="K/N", help="Other responses elsewhere that the judge cleared.")],
+) -> None:
+    """Print a run's rates mended by labels of another data set (Rogan-Gladen)."""
+    from aftertune.pipeline.label import borrow as command
+
+    command(run, sensitivity, specificity)
+
+
 @app.command()
 def organism(
     out: Annotated[Path, typer.Argument(help="An empty or new folder.")],

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.special import ndtri
 
 from aftertune.measure.intervals import Bounds, join, wilson
@@ -137,18 +136,3 @@ def labels_needed(p: float, sensitivity_: float, specificity_: float, half_width
     alone = p * (1 - p) * (float(ndtri(0.975)) / half_width) ** 2
     with_judge = (1 - explained(p, sensitivity_, specificity_)) * alone
     return max(1, round(with_judge)), max(1, round(alone))
-
-
-def stratified_labels(counts: np.ndarray, shares: Vector) -> tuple[float, float]:
-    """Return estimate and variance of a rate from labels by strata.
-
-    Args:
-        counts: strata x 2: harmful labels, all labels; each stratum has some.
-        shares: of each stratum; they sum to 1.
-
-    ``sum W_s y_s`` and ``sum W_s^2 y_s (1 - y_s) / h_s`` with y_s shrunk to (x + 1/2) / (h + 1) in the variance.
-    Source: Cochran (1977), Sampling Techniques, 5.3.
-    """
-    x, h = counts[:, 0].astype(float), counts[:, 1].astype(float)
-    shrunk = (x + 0.5) / (h + 1)
-    return float(shares @ (x / h)), float((shares**2 * shrunk * (1 - shrunk) / h).sum())
