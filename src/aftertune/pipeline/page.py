@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aftertune.measure.consistency import consistency
 from aftertune.measure.plan import MeasurePlan
 from aftertune.pipeline.examples import examples
 from aftertune.pipeline.presenting import notes_of
@@ -45,6 +46,14 @@ def write_study_page(
         examples=examples(store, study, kept["readers"], plan),
         show_responses=show_responses,
         assumptions=[*kept["assumptions"], *notes_of(told)],
+        consistency=_consistency(store, study, plan),
     )
     write_page(path, report)
     return path
+
+
+def _consistency(store: Store, study: str, plan: MeasurePlan) -> Mapping[str, Any] | None:
+    """Return how well the figures would come out again, where training seeds or other factors can tell."""
+    if all(len(condition.models) == 1 and not condition.series for condition in plan.conditions):
+        return None
+    return consistency(store.table(study, kept_readers(store, study)), plan).to_json()

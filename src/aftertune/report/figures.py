@@ -1,7 +1,7 @@
 """Figures as inline SVG: rates and changes as dots with their intervals. Drawn by matplotlib where it is installed."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -107,8 +107,19 @@ def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str]) -
 
 
 def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) -> str:
-    """Draw the dots from top to bottom, a gap and a heading between groups; the same dots give the same bytes."""
-    if not dots or not installed():
+    """Draw the dots from top to bottom, a gap and a heading between groups."""
+    if not dots:
+        return ""
+    rows = _rows(dots)
+    return drawn(name, ROW_INCHES * (len(rows) + 3), lambda axes: _draw(axes, rows, axis, floor))
+
+
+def drawn(name: str, height: float, draw: Callable[[Any], None]) -> str:
+    """Return what ``draw`` puts on a pair of axes as an SVG element; the same drawing gives the same bytes.
+
+    Empty where matplotlib is not installed.
+    """
+    if not installed():
         return ""
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -116,10 +127,8 @@ def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) 
     settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.0, "text.parse_math": False}
     with style.context(["default", settings]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the reader's browser has the fonts
-        rows = _rows(dots)
-        figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * (len(rows) + 3)), layout="constrained")
-        axes = figure.add_subplot()
-        _draw(axes, rows, axis, floor)
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        draw(figure.add_subplot())
         text = StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
@@ -150,19 +159,21 @@ def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) 
     axes.axvline(0.0, color=INK, linewidth=0.6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)))
-    labels = axes.set_yticklabels([_short(row if isinstance(row, str) else row.label) for row in rows])
+    labels = axes.set_yticklabels([short(row if isinstance(row, str) else row.label) for row in rows])
     for label, row in zip(labels, rows, strict=True):
         label.set_fontweight("bold" if isinstance(row, str) else "normal")
     if floor is not None:
         axes.set_xlim(left=min(floor, axes.get_xlim()[0]))
-    _plain(axes, axis)
+    plain(axes, axis)
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
+    """Cut a label that is too long for the margin."""
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}..."
 
 
-def _plain(axes: Any, axis: str) -> None:
+def plain(axes: Any, axis: str) -> None:
+    """Give axes the page's look."""
     axes.set_xlabel(axis, color=INK)
     axes.tick_params(colors=INK, length=0)
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)

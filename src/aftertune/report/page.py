@@ -8,8 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aftertune import __version__
-from aftertune.report import figures, wording
+from aftertune.report import consistency, figures, wording
 from aftertune.report.cells import Json, Sheet, Tone, rate_name, require_format
+from aftertune.report.consistency_sheets import condition_sheets
 from aftertune.report.exhibits import Example, select
 from aftertune.report.files import write_text
 from aftertune.report.finding import finding
@@ -53,6 +54,17 @@ class SettingView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsistencyView:
+    """What another lab would find."""
+
+    words: tuple[tuple[str, tuple[str, ...]], ...]
+    """Condition and sentences."""
+    sheets: tuple[Sheet, ...]
+    details: tuple[Sheet, ...]
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """All that the template shows, in words."""
 
@@ -60,6 +72,7 @@ class Page:
     finding: tuple[str, ...]
     gate: GateView | None
     settings: tuple[SettingView, ...]
+    consistency: ConsistencyView | None
     exhibits: tuple[Shown, ...]
     redacted: bool
     method: tuple[tuple[str, str], ...]
@@ -83,6 +96,8 @@ class Report:
     """Show the answers that may be harmful, too."""
     assumptions: Sequence[str] = ()
     """What was put in on purpose and a reader must know, in sentences."""
+    consistency: Json | None = None
+    """``ConsistencyResult.to_json()``, where the study has factors that tell of it."""
 
 
 def write_page(path: Path, report: Report) -> None:
@@ -126,6 +141,7 @@ def _page(report: Report) -> Page:
         finding=tuple(finding(result)),
         gate=None if report.gate is None else _gate(report.gate),
         settings=tuple(_setting(result, setting) for setting in result["settings"]),
+        consistency=None if report.consistency is None else _consistency(report.consistency),
         exhibits=tuple(shown_exhibit(exhibit, result, show_responses=show) for exhibit in chosen),
         redacted=not show,
         method=tuple(_method(result)),
@@ -157,6 +173,18 @@ def _setting(result: Json, setting: Json) -> SettingView:
             (figures.rate_figure(result, setting), f"{rate} with 95 % intervals."),
             (figures.change_figure(result, setting), f"Change of the {rate} against the base with 95 % intervals."),
         ),
+    )
+
+
+def _consistency(result: Json) -> ConsistencyView:
+    require_format(result, "consistency result")
+    return ConsistencyView(
+        words=tuple(consistency.words(result)),
+        sheets=tuple(consistency.common_sheets(result)),
+        details=tuple(
+            sheet for entries in consistency.by_condition(result) for sheet in condition_sheets(result, entries)
+        ),
+        figures=_figures(*consistency.drawings(result)),
     )
 
 
