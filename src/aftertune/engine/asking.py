@@ -173,7 +173,7 @@ def _open(score: Score, how: Classifier) -> bool:
 
 def _generated(engine: Engine, jobs: Sequence[Asked], decoding: Decoding) -> dict[Key, list[Answer]]:
     """Generate the replies to all questions; a job without questions has none."""
-    places = {content_key(job.key, i): (job.key, i) for job in jobs for i in range(len(job.questions))}
+    places = {content_key(job.key.hex(), i): (job.key, i) for job in jobs for i in range(len(job.questions))}
     questions = {(job.key, i): question for job in jobs for i, question in enumerate(job.questions)}
     asked = [_job(engine, key, questions[place], decoding, 0) for key, place in places.items()]
     found = {places[key]: answer for key, answer in engine.generate(asked)} if asked else {}
