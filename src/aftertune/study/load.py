@@ -105,15 +105,20 @@ def _inherited(placed: Placed) -> dict[str, object]:
     def filled(item: object, where: Where, seen: tuple[object, ...]) -> object:
         if not isinstance(item, dict) or "like" not in item:
             return item
-        parent = item["like"]
-        if parent in (*seen, item.get("name")) or not isinstance(parent, str) or parent not in named:
-            known = [name for name in named if name not in (*seen, item.get("name"))]
+        parent, path = item["like"], (*seen, item.get("name"))
+        if parent in path:
+            circle = " -> ".join(map(str, (*path, parent)))
+            raise placed.error(
+                (*where, "like"), f"goes in a circle ({circle}); let one of them say its base and data itself"
+            )
+        if not isinstance(parent, str) or parent not in named:
+            known = [name for name in named if name not in path]
             listed = ", ".join(known) or "none"
             raise placed.error(
                 (*where, "like"),
                 f"{nearest(str(parent), known)}no other fine-tune is called {parent!r}; there: {listed}",
             )
-        inherited = filled(named[parent], where, (*seen, item.get("name")))
+        inherited = filled(named[parent], where, path)
         assert isinstance(inherited, dict)
         own = {key: value for key, value in item.items() if key != "like"}
         if isinstance(own.get("training"), dict) and isinstance(inherited.get("training"), dict):
