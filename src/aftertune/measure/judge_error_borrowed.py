@@ -1,11 +1,13 @@
 """Rates mended by what is known of the judge from elsewhere: labels of another data set, none of this study's."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aftertune.core.table import Table
 from aftertune.measure.averaging import fold
 from aftertune.measure.cells import N, tally
+from aftertune.measure.crossed import TwoWay, half_width_squared, quantiles
 from aftertune.measure.grids import grid
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.judge_error import OtherLabels, rogan_gladen, rogan_gladen_limits
@@ -36,8 +38,7 @@ def borrowed_rates(table: Table, plan: MeasurePlan, labels: OtherLabels) -> Iter
     for setting, (system, decoding) in enumerate(cells.settings):
         for condition in plan.conditions:
             own = grid(cells, setting, model_codes(cells, condition), weights)
-            part = own and own.choose("overall", 0, own.intent(harmful=True))
-            if own is None or part is None:
+            if own is None or (part := own.choose("overall", 0, own.intent(harmful=True))) is None:
                 continue
             average = fold(part, own.counts(("decided", "harmful")), own.counts(N))
             rate = average.two_way
@@ -47,5 +48,11 @@ def borrowed_rates(table: Table, plan: MeasurePlan, labels: OtherLabels) -> Iter
                 decoding=decoding,
                 judged=rate.mean,
                 estimate=rogan_gladen(rate.mean, *errors),
-                interval=rogan_gladen_limits(rate.mean, average.responses, labels, rate.variance or None),
+                interval=rogan_gladen_limits(rate.mean, average.responses, labels, _variance(rate)),
             )
+
+
+def _variance(rate: TwoWay) -> float | None:
+    """Return the variance whose normal interval is as wide as the rate's own; None (binomial) where all cells are equal."""
+    z = quantiles(0.05, rate.df)[0]
+    return half_width_squared(rate) / (z * z) if 0 < rate.variance < math.inf else None
