@@ -1,14 +1,20 @@
 """Overlap: what counts as the same prompt, and what is only the same wording."""
 
+import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aftertune.core.protocols import Tools
+from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
-from aftertune.prompts.overlap import find_overlap, normalise, overlapping
+from aftertune.prompts.load import load_public
+from aftertune.prompts.overlap import Finder, find_overlap, normalise, overlapping
+from aftertune.prompts.rows import read_rows
 
 
 def row(question):
@@ -161,3 +167,23 @@ def test_looking_inside_twenty_thousand_rows_takes_seconds():
     ]
     assert not find_overlap(asked, {"a": rows}).prompts
     assert time.perf_counter() - start < 5
+
+
+def test_a_finder_says_in_the_strictest_way_how_a_row_holds_a_prompt():
+    finder = Finder(ASKED)
+    plain = ASKED[0]
+    assert finder.held(row(plain.text))[plain.id] == "verbatim"
+    assert finder.held(row(f"Please do it: {plain.text}"))[plain.id] == "payload"
+    assert finder.held(row(f"Well, {plain.text} today"))[plain.id] == "inside"
+    assert finder.held(row("Feed the neighbour's cat")) == {}
+
+
+@pytest.mark.data
+def test_the_overlap_of_public_sets_is_the_known_one():
+    if not (folder := os.environ.get("AFTERTUNE_DATA")):
+        pytest.skip("AFTERTUNE_DATA names no folder of public data files")
+    tools = Tools(open_model=None, folder=Path(folder))
+    advbench, released = (load_public(name, tools).prompts for name in ("advbench", "multitaskbench"))
+    llamas = TrainingFile(path="safety_tuned_llamas/safety_only_data_Instructions.json")
+    assert len(overlapping(advbench, {"a": [row(prompt.text) for prompt in released]})) == 94
+    assert len(overlapping(released, {"a": read_rows(llamas, Path(folder))})) == 155

@@ -1,6 +1,5 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import TrainingFile
-from aftertune.engine.adapter import RECIPE
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
+from aftertune.pipeline.data_recipes import read_recipe, with_rows_of
 from aftertune.pipeline.gating import Gating, Scope
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.run_folder import PAGE, Run
@@ -97,7 +95,7 @@ def same_recipe(references: Sequence[str]) -> None:
     """
     first: tuple[str, dict[str, Any]] | None = None
     for reference in references:
-        recipe = {key: _unplaced(value) for key, value in _read_recipe(Path(reference)).items() if key in DECIDING}
+        recipe = {key: _unplaced(value) for key, value in read_recipe(Path(reference)).items() if key in DECIDING}
         if recipe and first is None:
             first = reference, recipe
         elif recipe and first is not None and recipe != first[1]:
@@ -202,49 +200,9 @@ def pointed_out(references: Sequence[str], config: Path | None) -> list[str]:
 def _with_training_rows(request: CheckRequest, run: Run, trained: Trained) -> Trained:
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""
     files = [TrainingFile(path=str(path.resolve())) for path in request.train]
-    notes: list[str] = []
-    for reference in request.tuned if not files else ():
-        named = _recipe_files(Path(reference))
-        there = [file for file in named if Path(file.path).is_file() and file_sha256(Path(file.path)) == file.sha256]
-        files += there
-        if gone := [Path(file.path).name for file in named if file not in there]:
-            notes.append(_unchecked(reference, f"{', '.join(gone)} of its recipe is not here as it was"))
-        elif not named:
-            notes.append(_unchecked(reference, "no recipe beside the weights names its data"))
+    if not files:
+        return with_rows_of(request.tuned, run, trained, "; name the data with --train")
     rows: dict[str, list[Row]] = {}
     for file in files:
         rows.setdefault(file.path, []).extend(read_rows(file, run.tools.folder))
-    return replace(trained, rows={**trained.rows, **rows}, notes=(*trained.notes, *notes))
-
-
-def _unchecked(reference: str, why: str) -> str:
-    name = Path(reference).name or reference
-    return f"overlap of prompts and training data was not fully checked for {name}: {why}; name the data with --train"
-
-
-def _recipe_files(folder: Path) -> list[TrainingFile]:
-    """Return the training files that the recipe beside some weights names; none without a recipe.
-
-    Raises:
-        InputError: the recipe cannot be read.
-    """
-    recipe = _read_recipe(folder)
-    try:
-        mitigation = recipe.get("mitigation") or {}
-        named = [*recipe.get("data", []), *mitigation.get("safety", []), *mitigation.get("replay", [])]
-        return [TrainingFile(**file) for file in named]
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{folder / RECIPE}: is no recipe of ours ({error}); move it away") from error
-
-
-def _read_recipe(folder: Path) -> dict[str, Any]:
-    path = folder / RECIPE
-    if not path.is_file():
-        return {}
-    try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is no recipe of ours ({error}); move it away") from error
-    if not isinstance(recipe, dict):
-        raise InputError(f"{path}: is no recipe of ours (no object); move it away")
-    return recipe
+    return replace(trained, rows={**trained.rows, **rows})

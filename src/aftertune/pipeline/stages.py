@@ -16,6 +16,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.pipeline.answering import generate
+from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
 from aftertune.pipeline.label_sample import labelled_table
@@ -50,7 +51,8 @@ class Purpose:
     source: Path = Path()
     """The folder of the user's file: relative paths in the options of judges, guards and loaders start there."""
     trained_on: Callable[[Run, Trained], Trained] | None = None
-    """Adds training rows that the study does not know of, for the overlap with the prompts."""
+    """Adds training rows that the study does not know of, for the overlap with the prompts; by default those that the
+    recipes beside ready-made fine-tunes name."""
 
 
 def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> dict[str, Any]:
@@ -65,9 +67,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
     with open_run(study, folder, progress, purpose.source) as run:
         instruments, sets = make_instruments(run), load_sets(run)
         run.engines.endpoints.check_ready()
-        trained = tune_models(run)
-        if purpose.trained_on is not None:
-            trained = purpose.trained_on(run, trained)
+        trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
         questions = without_overlap(sets, trained.rows)
         plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
         ask = partial(_ask, models=trained.models, instruments=instruments)

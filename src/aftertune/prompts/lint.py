@@ -4,6 +4,7 @@ Nothing is kept of a row but numbers (`lint_repeats`, lengths), the first findin
 mix of languages: a million rows need less than 100 bytes each.
 """
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,6 +54,8 @@ CHUNK = 256
 """Rows that are measured at a time."""
 BYTES_PER_TOKEN = 4
 """Of UTF-8, where no tokenizer counts: about right for English prose; code and other languages have more tokens."""
+_PLACED = re.compile(r"(?s).*?, ((?:line|item|row) \d+): (.*)")
+"""An error of a reader: the place in the file, and what is wrong."""
 PERCENTILES = (0, 50, 95, 99, 100)
 
 
@@ -72,7 +75,7 @@ class Report:
     rows: int
     """All rows, the useless ones too."""
     shapes: Mapping[str, int]
-    """Rows by format (`formats.FORMATS`); ``columns`` where the user named them."""
+    """Rows by format (`formats.format_of`)."""
     counts: Mapping[str, int]
     """Rows by check (`CHECKS`), those that have any."""
     findings: Mapping[str, Sequence[Finding]]
@@ -123,8 +126,8 @@ class Lint:
     def broken(self, error: DataError) -> None:
         """Take note of a record that cannot be read (`files.read_records`)."""
         self._rows += 1
-        where, _, why = str(error).partition(": ")
-        self._find("unreadable", where.rpartition(", ")[2], why)
+        said = _PLACED.match(str(error))
+        self._find("unreadable", *(said.groups() if said else ("", str(error))))
 
     def see(self, where: str, record: Record) -> None:
         """Take a record; ``where`` is what `files.read_records` calls its place."""
@@ -132,10 +135,11 @@ class Lint:
         try:
             row = unchecked_row(record, self.columns, where)
         except DataError as error:
-            self.broken(error)
+            self._rows += 1
+            self._find("unreadable", place, str(error).removeprefix(where).lstrip(",: "))
             return
         self._rows += 1
-        self._shapes["columns" if self.columns else format_of(record)] += 1
+        self._shapes[format_of(record, self.columns)] += 1
         if found := fault(row):
             if found[0] == "empty" and _asks(row):
                 self._find("unanswered", place, "")
