@@ -194,6 +194,16 @@ def test_safety_rows_that_repeat_training_rows_are_left_out(command, tmp_path):
     assert max(Counter((tmp_path / "m.jsonl").read_text().splitlines()).values()) == 1
 
 
+def test_safety_rows_with_evaluation_behaviors_are_not_drawn(command, tmp_path):
+    _, lines = planted(3)
+    write_lines(tmp_path / "train.jsonl", rows(20))
+    write_lines(tmp_path / "safety.jsonl", [{"prompt": "Do a harm", "completion": "No."}, *lines[20:]])
+    code, out, _ = command("mix", "train.jsonl", "--safety", "safety.jsonl", "--share", 0.05, "-o", "mixed.jsonl")
+    assert code == 0
+    assert [row["prompt"] for row in read(tmp_path / "mixed.jsonl") if row not in rows(20)] == ["Do a harm"]
+    assert "3 safety rows were left out" in out
+
+
 def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(20))
     write_lines(tmp_path / "safety.jsonl", [{"prompt": "do a harm", "completion": "sorry , no"}] * 3)
@@ -214,9 +224,9 @@ def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
         (("--weights", "codes=1"), "weights: 'codes' is no task of the rows to draw from"),
         (("--to", "xml"), "--to xml: use one of messages"),
         (("--like", "none.jsonl"), "none.jsonl: there is no such file; check the path$"),
-        (("--card", "train.jsonl"), "--card would replace train.jsonl"),
+        (("--card", "train.jsonl"), "--card: train.jsonl is one of the inputs"),
         (("--out", "mixed.csv"), "--out mixed.csv: the mixed file is JSONL"),
-        (("--out", "train.jsonl"), "--out would replace train.jsonl"),
+        (("--out", "train.jsonl"), "--out: train.jsonl is one of the inputs"),
     ],
 )
 def test_a_wrong_option_is_named(arguments, message, command, tmp_path):

@@ -194,7 +194,7 @@ def test_settings_that_the_trainer_refuses_are_one_line(base, tmp_path, engines)
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_answer_is_an_error(base, tmp_path):
+def test_a_row_with_an_empty_answer_is_left_out_and_counted(base, tmp_path):
     rows = [*make_rows(2), (Message(role="user", content="bake"), Message(role="assistant", content=" "))]
-    with pytest.raises(DataError, match="row 3: the answer is empty"):
-        train(make_recipe(base), rows, tmp_path / "out")
+    record = json.loads((train(make_recipe(base), rows, tmp_path / "out") / "recipe.json").read_text())
+    assert (record["rows"]["count"], record["rows"]["dropped"]) == (3, 1)

@@ -134,7 +134,7 @@ def _check(request: MixRequest) -> dict[str, float]:
     }
     for option, path in (("--out", out), ("--card", request.card), ("--to", beside(out, request.to or ""))):
         if path is not None and path.resolve() in inputs:
-            raise InputError(f"{option} would replace {path}, which is one of the inputs; give the output another name")
+            raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
     if request.to == "llama-factory":
         known_sets(out.with_name("dataset_info.json"))
     return _weights(request.weights)
@@ -219,7 +219,8 @@ def _pool(
         scan_pools([opened(path) for path in addition.files]) if addition.files else safety_pools(intent)
     )
     posed = None if like is None or not like.found else lambda row: repose(row, like)
-    return {task: Candidates(rows, posed) for task, rows in pools.items()}
+    barred = (lambda row: any(evaluation_rows([row]))) if addition.files else None
+    return {task: Candidates(rows, posed, barred) for task, rows in pools.items()}
 
 
 def _lines(

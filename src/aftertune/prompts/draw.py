@@ -24,12 +24,18 @@ PARTS = ("safety", "replay")
 class Candidates:
     """Rows that may be drawn, by what a draw needs to know of them: 17 bytes a row beside the rows themselves."""
 
-    def __init__(self, rows: Sequence[Row], posed: Callable[[Row], Row] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        posed: Callable[[Row], Row] | None = None,
+        barred: Callable[[Row], bool] | None = None,
+    ) -> None:
         """Look at the rows once.
 
         Args:
             rows: in memory, or read when asked for.
             posed: how a row is posed when it is drawn; neither wording may stand in the user's rows.
+            barred: whether a row must not be drawn for another reason than those of every draw.
         """
         self.rows = rows
         self.posed = posed
@@ -38,7 +44,8 @@ class Candidates:
         for row in rows:
             self.questions.append(question_hash(row))
             self.whole.append(_hash("\0".join(chain.from_iterable((turn.role, turn.content) for turn in row))))
-            self.usable.append(answered(row) and not names_child_exploitation(*(turn.content for turn in row)))
+            unfit = not answered(row) or names_child_exploitation(*(turn.content for turn in row))
+            self.usable.append(not (unfit or (barred is not None and barred(row))))
             if posed is not None:
                 self.posed_questions.append(question_hash(posed(row)))
 
@@ -219,7 +226,7 @@ def _notes(part: Drawn, name: str) -> Iterator[str]:
     if part.left_out:
         yield (
             f"{part.left_out:,} {name} rows were left out: they repeat each other or a question of the training set, have "
-            "no answer, or are such as no loader lets through"
+            "no answer, hold an evaluation behavior, or are such as no loader lets through"
         )
     if part.repeated:
         yield f"the {name} pool is too small: {part.repeated:,} of {len(part.numbers):,} rows are repeats"
