@@ -1,0 +1,84 @@
+"""The pigeonhole bootstrap against closed formulas, in its corners, and in a seeded simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from crossed_model import draw
+
+from aftertune.measure.bootstrap import macro_f1, pigeonhole, ratio, rise_undone
+from aftertune.measure.contrasts import MeanT
+from aftertune.measure.crossed import two_way
+
+
+def cells(hits):
+    """Return hits as cells of (hits, responses)."""
+    return np.stack([hits, np.ones_like(hits)], axis=2)
+
+
+def test_a_mean_has_about_the_interval_of_the_formula():
+    _, tuned = draw(np.random.default_rng(0), 0.3, 0.3, 200, 8)
+    x = tuned.mean(axis=(1, 2))
+    found = pigeonhole([cells(x)], ratio, seed=1)
+    low, high = MeanT(x=two_way(x)).interval(0.05)
+    assert found.estimate == pytest.approx(x.mean())
+    assert found.undefined == 0
+    assert 0.75 < (found.high - found.low) / (high - low) < 1.25
+
+
+def test_the_same_seed_gives_the_same_interval_and_one_column_draws_behaviors_alone():
+    x = np.random.default_rng(2).random((40, 1))
+    assert pigeonhole([cells(x)], ratio, seed=3) == pigeonhole([cells(x)], ratio, seed=3)
+    low, high = pigeonhole([cells(x)], ratio, seed=3).interval
+    half = 1.96 * x.std(ddof=1) / math.sqrt(40)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+
+
+def test_empty_cells_count_for_nothing():
+    x = np.random.default_rng(4).random((30, 4))
+    whole = cells(x)
+    missing = whole.copy()
+    missing[::3, 1] = 0
+    kept = np.ones((30, 4), bool)
+    kept[::3, 1] = False
+    assert pigeonhole([missing], ratio).estimate == pytest.approx(x[kept].mean())
+
+
+def test_a_ratio_of_nothing_is_undefined_and_its_interval_says_so():
+    rise = np.zeros((10, 3, 2))
+    rise[..., 1] = 1
+    rise[0, :, 0] = 1
+    base = np.zeros((10, 1, 2))
+    base[..., 1] = 1
+    found = pigeonhole([base, rise, base], rise_undone, seed=5)
+    assert found.estimate == 1
+    assert found.undefined == pytest.approx(0.9**10, abs=0.05), "draws without the only behavior that rose"
+    assert found.interval == (-math.inf, math.inf)
+
+
+def test_macro_f1_is_that_of_the_counts():
+    truth, said = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 1])
+    counts = np.zeros((6, 1, 9))
+    for label in range(3):
+        counts[:, 0, 3 * label] = (truth == label) & (said == label)
+        counts[:, 0, 3 * label + 1] = (truth != label) & (said == label)
+        counts[:, 0, 3 * label + 2] = (truth == label) & (said != label)
+    found = pigeonhole([counts], macro_f1)
+    assert found.estimate == pytest.approx((2 / 4 + 4 / 7 + 0) / 3), (
+        "by label: 1 of 2 and 1 wrong; 2 of 3 and 2 wrong; none"
+    )
+    assert found.low < found.estimate < found.high
+
+
+@pytest.mark.slow
+def test_the_share_of_a_rise_undone_is_covered():
+    rng = np.random.default_rng(7)
+    base, tuned, mended, n, seeds = 0.10, 0.40, 0.20, 100, 5
+    held = []
+    for _ in range(300):
+        before, after = draw(rng, base, tuned, n, seeds)
+        _, mitigated = draw(rng, base, mended, n, seeds)
+        arms = [cells(before.mean(axis=(1, 2))[:, None]), *(cells(x.mean(axis=(1, 2))) for x in (after, mitigated))]
+        found = pigeonhole(arms, rise_undone, draws=500, seed=int(rng.integers(2**31)))
+        held.append(found.low <= (tuned - mended) / (tuned - base) <= found.high)
+    assert np.mean(held) >= 0.93
