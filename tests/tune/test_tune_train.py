@@ -8,7 +8,7 @@ from tiny_runs import make_recipe, make_rows, tensors_sha256
 from aftertune.core.records import Message
 from aftertune.engine.open import Engines
 from aftertune.engine.weights import weights_sha256
-from aftertune.errors import DataError, EngineError, InputError, ModelError
+from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.tune.checkpoints import prepare
 from aftertune.tune.train import train, trained
 
