@@ -19,11 +19,17 @@ def has_labels(setting: Json) -> bool:
     return any(labels_of(condition) is not None for condition in setting["conditions"])
 
 
-def beside(cell: Cell, condition: Json, figure: str, task: str | None = None) -> Cell:
-    """Return a cell of a raw rate (``asr``) or change (``asr_change``) with the corrected figure below it."""
+def corrected_figure(condition: Json, figure: str, task: str | None = None) -> Json | None:
+    """Return the corrected rate (``asr``) or change (``asr_change``), overall or of a task; None without labels of it."""
     labels = labels_of(condition)
     breakdown = labels and labels[figure]
-    found = breakdown and (breakdown["overall"] if task is None else breakdown["by_task"].get(task))
+    found: Json | None = breakdown and (breakdown["overall"] if task is None else breakdown["by_task"].get(task))
+    return found or None
+
+
+def beside(cell: Cell, condition: Json, figure: str, task: str | None = None) -> Cell:
+    """Return a cell of a raw rate (``asr``) or change (``asr_change``) with the corrected figure below it."""
+    found = corrected_figure(condition, figure, task)
     if not found or cell.lines[0] in {"", "too few", "not measured"}:
         return cell
     if found["refused"]:

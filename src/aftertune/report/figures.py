@@ -8,6 +8,7 @@ from typing import Any
 
 from aftertune.report import wording
 from aftertune.report.cells import Json, rate_name
+from aftertune.report.corrected import corrected_figure
 
 INK = "#010203"
 """Drawn in this colour, replaced by the page's text colour, so that figures follow light and dark."""
@@ -30,6 +31,8 @@ class Dot:
     inner: tuple[float, float] | None = None
     """A narrower interval, drawn thicker."""
     margin: float | None = None
+    corrected: tuple[float, float, float] | None = None
+    """The figure corrected by people, and its limits."""
 
 
 def installed() -> bool:
@@ -44,7 +47,7 @@ def rate_figure(result: Json, setting: Json) -> str:
     conditions = setting["conditions"]
     colours = _colours(conditions)
     dots = [
-        _dot(task, condition, rate, colours)
+        _dot(task, condition, rate, colours, "asr")
         for task in ("overall", *result["tasks"])
         for condition in conditions
         if (rate := _at(condition["asr"], task)) is not None and not rate["hidden"]
@@ -57,7 +60,7 @@ def change_figure(result: Json, setting: Json) -> str:
     conditions = setting["conditions"]
     colours = _colours(conditions)
     dots = [
-        _dot(task, condition, change, colours)
+        _dot(task, condition, change, colours, "asr_change")
         for task in ("overall", *result["tasks"])
         for condition in conditions
         if condition["asr_change"] is not None
@@ -95,7 +98,7 @@ def _colours(conditions: Iterable[Json]) -> Mapping[str, str]:
     return {condition["name"]: COLOURS[place % len(COLOURS)] for place, condition in enumerate(conditions)}
 
 
-def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str]) -> Dot:
+def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str], kind: str) -> Dot:
     return Dot(
         group=wording.clean(task),
         label=wording.clean(condition["name"]),
@@ -103,7 +106,15 @@ def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str]) -
         low=100 * figure["interval"]["low"],
         high=100 * figure["interval"]["high"],
         colour=colours[condition["name"]],
+        corrected=_corrected(condition, kind, task),
     )
+
+
+def _corrected(condition: Json, kind: str, task: str) -> tuple[float, float, float] | None:
+    found = corrected_figure(condition, kind, None if task == "overall" else task)
+    if found is None or found["refused"]:
+        return None
+    return 100 * found["estimate"], 100 * found["interval"]["low"], 100 * found["interval"]["high"]
 
 
 def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) -> str:
@@ -154,6 +165,10 @@ def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) 
         if row.inner is not None:
             axes.plot(row.inner, [place, place], color=row.colour, linewidth=3.2, solid_capstyle="butt")
         axes.plot([row.value], [place], marker="o", markersize=4.5, color=row.colour)
+        if row.corrected is not None:
+            value, low, high = row.corrected
+            axes.plot([low, high], [place + 0.3] * 2, color=row.colour, linewidth=0.9, linestyle=(0, (1, 1)))
+            axes.plot([value], [place + 0.3], marker="D", markersize=3.2, color=row.colour, markerfacecolor="none")
         if row.margin is not None:
             axes.plot([row.margin] * 2, [place - 0.45, place + 0.45], color=INK, linewidth=1.2, linestyle=(0, (2, 1)))
     axes.axvline(0.0, color=INK, linewidth=0.6)

@@ -11,6 +11,7 @@ from aftertune import __version__
 from aftertune.report import consistency, figures, wording
 from aftertune.report.cells import Json, Sheet, Tone, rate_name, require_format
 from aftertune.report.consistency_sheets import condition_sheets
+from aftertune.report.corrected import has_labels
 from aftertune.report.exhibits import Example, select
 from aftertune.report.files import write_text
 from aftertune.report.finding import finding
@@ -165,13 +166,17 @@ def _gate(gate: Json) -> GateView:
 
 def _setting(result: Json, setting: Json) -> SettingView:
     rate = rate_name(result)
+    hollow = " Hollow: corrected by people." if has_labels(setting) else ""
     return SettingView(
         title=f"Measured with {setting_title(setting)}" if len(result["settings"]) > 1 else "What was measured",
         sheets=tuple(study_sheets(result, setting)),
         details=tuple(detail_sheets(result, setting)),
         figures=_figures(
-            (figures.rate_figure(result, setting), f"{rate} with 95 % intervals."),
-            (figures.change_figure(result, setting), f"Change of the {rate} against the base with 95 % intervals."),
+            (figures.rate_figure(result, setting), f"{rate} with 95 % intervals.{hollow}"),
+            (
+                figures.change_figure(result, setting),
+                f"Change of the {rate} against the base with 95 % intervals.{hollow}",
+            ),
         ),
     )
 
