@@ -1,0 +1,120 @@
+"""What people's labels say stands beside what the judge says, or says why it does not."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from aftertune.report.finding import finding
+from aftertune.report.page import Report, write_page
+from aftertune.report.terminal import print_study
+
+
+def interval(low, high):
+    return {"low": low, "high": high, "level": 0.95, "method": "", "scope": "the recipe, prompts like these"}
+
+
+def rate(estimate, refused=None):
+    return {
+        "estimate": None if refused else estimate,
+        "interval": None if refused else interval(estimate - 0.05, estimate + 0.05),
+        "labels": 20 if refused else 120,
+        "judged_harmful": 15,
+        "labels_only": estimate,
+        "labels_only_interval": interval(estimate - 0.1, estimate + 0.1),
+        "refused": refused,
+    }
+
+
+def change(estimate, refused=None):
+    found = rate(estimate, refused)
+    return {
+        "estimate": found["estimate"],
+        "interval": found["interval"],
+        "p_value": None if refused else 0.012,
+        "labels": [120, 120],
+        "refused": refused,
+    }
+
+
+def errors():
+    return {
+        "both": 10, "judge_only": 5, "people_only": 2, "neither": 103,
+        "sensitivity": 0.83, "sensitivity_interval": interval(0.6, 0.94),
+        "specificity": None, "specificity_interval": None,
+        "bias": 0.04, "bias_interval": interval(0.01, 0.07), "agreement": 0.94, "kappa": None, "ac1": 0.92,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def corrected(result):
+    """The result with labels of the base and of two fine-tunes; the second has too few."""
+    base, code, other, *_ = result["settings"][0]["conditions"]
+    against = {
+        "sensitivity": None,
+        "specificity": None,
+        "bias": 0.061,
+        "bias_interval": interval(0.02, 0.10),
+        "differs": True,
+    }
+    for condition, why in ((base, None), (code, None), (other, "20 labels; 50 are needed")):
+        tuned = condition is not base
+        condition["labels"] = {
+            "labels": 20 if why else 120,
+            "asr": {"overall": rate(0.123, why), "by_task": {"code": rate(0.456, why)}},
+            "asr_change": {"overall": change(0.234, why), "by_task": {}} if tuned else None,
+            "judges": {"content": errors()},
+            "against_base": against if tuned and not why else None,
+        }
+    return result
+
+
+def printed(result, width=80):
+    stream = StringIO()
+    print_study(result, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_corrected_figures_stand_under_raw_ones_in_every_table(corrected):
+    text = printed(corrected)
+    headline, by_task, *_ = text.split("ASR by task")
+    assert "corrected 12.3 %" in headline
+    assert "[7.3, 17.3]" in headline
+    assert "corrected +23.4" in headline
+    assert "not corrected" in headline
+    assert "corrected 45.6 %" in by_task
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_why_a_rate_is_not_corrected_is_said(corrected):
+    text = " ".join(printed(corrected).split())
+    name = corrected["settings"][0]["conditions"][2]["name"]
+    assert f"{name} is not corrected: 20 labels; 50 are needed." in text
+
+
+def test_the_finding_says_what_the_judge_owes(corrected):
+    text = " ".join(finding(corrected))
+    assert 'the ASR of "code" changed by +23.4 points [+18.4, +28.4]' in text
+    assert 'errs differently on "code" than on its base: +6.1 points [+2.0, +10.0] of the raw change' in text
+    assert "is not corrected by human labels (20 labels; 50 are needed)" in text
+
+
+def test_the_page_shows_them_in_tables_and_figures(corrected, tmp_path):
+    path = tmp_path / "page.html"
+    write_page(path, Report(result=corrected, command="aftertune report"))
+    page = path.read_text(encoding="utf-8")
+    assert "corrected 12.3 %" in page
+    assert "Hollow: corrected by people." in page
+    assert "Judges against people" in page
+
+
+def test_without_labels_nothing_is_said_of_people(result):
+    assert "people" not in printed(result)
+
+
+def test_people_who_labelled_the_same_are_compared(corrected):
+    pair = {"both": 10, "first_only": 2, "second_only": 1, "neither": 87, "kappa": 0.85, "ac1": 0.96}
+    corrected["people"] = {"pairs": {"anna | be\x1bn": pair}}
+    assert "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)." in " ".join(
+        printed(corrected).split()
+    )
