@@ -20,7 +20,8 @@ from aftertune.measure.power import (
 SPREAD = Spread(behaviors=0.1, seeds=0.04**2, both=0.11)
 
 
-# The floor with infinite behaviors: (t_.975 + t_.8) SD / sqrt(S), whose second term stands for the noncentral t.
+# The floor with infinite behaviors, (t_.975 + t_.8) SD / sqrt(S) with S - 1 degrees of freedom; its second term stands for
+# the noncentral t, which is why the last digits differ.
 @pytest.mark.golden
 @pytest.mark.parametrize(
     ("seeds", "sd", "floor"), [(5, 0.04, 0.066), (8, 0.04, 0.046), (10, 0.02, 0.020), (20, 0.1, 0.066)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, nctdtr, ndtr, roots_hermitenorm
+from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
 from aftertune.measure.intervals import bisect
@@ -27,16 +27,37 @@ class Spread(Jsonable):
     both: float
     """I: behavior x seed, and decoding of the fine-tune."""
 
-    def expected(self, n: int, seeds: int) -> TwoWay:
-        """Return what a design is expected to give: its mean squares at their expectations."""
+    def variance(self, n: int, seeds: int) -> float:
+        """Return the variance of the mean change over so many behaviors and training seeds."""
+        return self.behaviors / n + (self.seeds + self.both / n) / seeds
+
+    def half_widths(self, n: int, seeds: int, alpha: float) -> Matrix:
+        """Return half widths that a design's interval will have, all of them equally likely.
+
+        The mean squares of behaviors and of seeds are chi-squared about their expectations, of which these are the middles
+        of equal slices; few seeds make that spread wide, so no single half width would do. That of both together has so
+        many degrees of freedom that it stands at its expectation.
+        """
         msi = self.both if seeds > 1 else 0.0
-        msp = self.both + seeds * self.behaviors
-        mss = self.both + n * self.seeds if seeds > 1 else 0.0
-        variance, df = variance_and_df(msp, mss, msi, n, seeds)
-        return TwoWay(
-            mean=0.0, variance=variance, df=df, rows=n, seeds=seeds, behaviors=n,
-            ms_behaviors=msp, ms_seeds=mss, ms_interaction=msi,
-        )  # fmt: skip
+        msp = (self.both + seeds * self.behaviors) * _slices(n - 1, 100 if seeds == 1 else 8)
+        mss = (self.both + n * self.seeds) * _slices(seeds - 1, 100) if seeds > 1 else np.zeros(1)
+        return np.array([[_half_width(p, s, msi, n, seeds, alpha) for p in msp.tolist()] for s in mss.tolist()]).ravel()
+
+
+def _slices(df: int, count: int) -> Matrix:
+    """Return a chi-squared variable over its degrees of freedom, at the middles of so many equally likely slices."""
+    tails = (np.arange(count) + 0.5) / count
+    values: Matrix = chdtri(df, tails) / df
+    return values
+
+
+def _half_width(msp: float, mss: float, msi: float, n: int, seeds: int, alpha: float) -> float:
+    variance, df = variance_and_df(msp, mss, msi, n, seeds)
+    found = TwoWay(
+        mean=0.0, variance=variance, df=df, rows=n, seeds=seeds, behaviors=n,
+        ms_behaviors=msp, ms_seeds=mss, ms_interaction=msi,
+    )  # fmt: skip
+    return math.sqrt(half_width_squared(found, alpha))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,23 +131,22 @@ def pilot_spread(changes: Matrix) -> Spread:
 
 
 def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> float:
-    """Return the probability that the two-sided test of level ``alpha`` finds a change of ``rise``.
+    """Return the probability that the two-sided test of level ``alpha`` (two-way t) finds a change of ``rise``.
 
-    Noncentral t beyond the half width of the interval, mean squares at their expectations.
+    The noncentral t, averaged over the half widths that the interval may come to have.
     """
-    design = x.expected(n, seeds)
-    if design.variance <= 0:
-        return 1.0 if rise else alpha
-    error = math.sqrt(design.variance)
-    limit, shift = math.sqrt(half_width_squared(design, alpha)) / error, abs(rise) / error
-    found = 1 - float(nctdtr(design.df, shift, limit)) + float(nctdtr(design.df, shift, -limit))
-    # Far in the tail the noncentral t cannot be computed, and the normal one serves as well.
-    return found if math.isfinite(found) and shift <= 15 else float(ndtr(shift - limit))
+    return _power(x.half_widths(n, seeds, alpha), rise, x.variance(n, seeds))
 
 
 def smallest_change(x: Spread, n: int, seeds: int, wanted: float = 0.8, alpha: float = 0.05) -> float:
     """Return the smallest change that is found with probability ``wanted``; more than 1 means none."""
-    return bisect(lambda rise: power(x, rise, n, seeds, alpha) >= wanted, 0.0, 4.0)
+    halves, variance = x.half_widths(n, seeds, alpha), x.variance(n, seeds)
+    return bisect(lambda rise: _power(halves, rise, variance) >= wanted, 0.0, 4.0)
+
+
+def _power(halves: Matrix, rise: float, variance: float) -> float:
+    error = math.sqrt(max(variance, 1e-20))
+    return float((ndtr((abs(rise) - halves) / error) + ndtr((-abs(rise) - halves) / error)).mean())
 
 
 ENDLESS = 1_000_000
