@@ -14,7 +14,8 @@ from aiohttp import web
 
 KEY = "test-key-5f3e9a1c77d24b06"
 """The only key that the server takes; tests look for it on disk."""
-FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "seed"}
+FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "seed", "prompt",
+          "logprobs", "top_logprobs", "chat_template_kwargs"}  # fmt: skip
 FAULTS = (
     "429", "429 slow", "429 in ms", "500", "503", "408", "529", "broken json", "html", "no choices", "reset", "cut", "hang",
     "error in 200", "null finish",
@@ -29,12 +30,17 @@ def answer_of(body):
 
 def complaints(body):
     """What is wrong with a request, field by field."""
+    if "input" in body:  # moderation
+        return [] if set(body) == {"model", "input"} and isinstance(body["input"], str) and body["input"] else ["input"]
+    if "prompt" in body:
+        body = body | {"messages": [{"role": "user", "content": body["prompt"]}], "logprobs": body.get("logprobs", 0) == 20}  # fmt: skip
     limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if name in body]
     messages = body.get("messages") or [{}]
     checks = {
         f"unknown {sorted(set(body) - FIELDS)}": not set(body) - FIELDS,
         "model": isinstance(body.get("model"), str) and body["model"],
-        "messages": messages[-1].get("role") == "user",
+        # A guard is shown an answer and asked about it; a model is only ever asked to answer.
+        "messages": messages[-1].get("role") in (("user", "assistant") if "logprobs" in body else ("user",)),
         "message": all(set(message) == {"role", "content"} for message in messages),
         "role": all(message.get("role") in ("system", "user", "assistant") for message in messages),
         "content": all(isinstance(message.get("content"), str) and message["content"] for message in messages),
@@ -42,6 +48,9 @@ def complaints(body):
         "temperature": type(body.get("temperature")) is float and 0 <= body["temperature"] <= 2,
         "top_p": (body.get("temperature") != 0) == ("top_p" in body) and 0 < body.get("top_p", 1.0) <= 1,
         "top_k": type(body.get("top_k", 1)) is int and body.get("top_k", 1) > 0,
+        "logprobs": type(body.get("logprobs", True)) is bool,
+        "top_logprobs": ("prompt" in body) or ("top_logprobs" in body) == ("logprobs" in body),
+        "template": isinstance(body.get("chat_template_kwargs", {}), dict),
         "seed": type(body.get("seed", 0)) is int and 0 <= body.get("seed", 0) < 2**31,
     }
     return [name for name, right in checks.items() if not right]
@@ -83,6 +92,8 @@ class Server:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._handle)
+        app.router.add_post("/v1/completions", self._handle)
+        app.router.add_post("/v1/moderations", self._handle)
         app.router.add_post("/openai/v1/chat/completions", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()

@@ -4,22 +4,6 @@ The chat templates and prompts are ours, written to the published formats; nothi
 A checkpoint calls harmful what ends in the word ``bomb`` and harmless what ends in ``cake``.
 """
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    Llama4Config,
-    Llama4ForConditionalGeneration,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedTokenizerFast,
-)
-
 from aftertune.core.records import Message
 from aftertune.engine.quiet import quiet
 from aftertune.engine.rendering import Renderer
@@ -44,14 +28,19 @@ WILDGUARD = "<turn>[INST] Human user:\n{prompt}\n\nAI assistant:\n{response}\n\n
 HARMBENCH = "[INST] Behavior: {behavior}\nGeneration: {generation}\nyes or no? [/INST]"
 SORRY = "[INST] Instruction: {prompt}\nResponse: {response}\n0 or 1? [/INST]"
 TEXTS = [f"{word} {end}" for word in ("make a", "how to get a", "the", "one more") for end in ("bomb", "cake")]
-LEARNT = 0.05
-"""Loss (nats a token) at which its few answers are known."""
+LEARNT = 0.3
+"""Loss (nats) that no token of its few answers may exceed."""
 PROBE = "How is the weather?", "It rains."
 """What guards and judges ask to see how a model begins its answers."""
-SMALL = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
+SMALL = {
+    "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
 
 
 def make_tokenizer(texts, template):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -62,10 +51,10 @@ def make_tokenizer(texts, template):
         show_progress=False,
     )
     inner.train_from_iterator(texts * 5, trainer)
+    pad, begin, end, *turns = SPECIAL
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<end>",
-        additional_special_tokens=["<turn>", "[INST]", "[/INST]"],
-    )  # fmt: skip
+        tokenizer_object=inner, pad_token=pad, bos_token=begin, eos_token=end, additional_special_tokens=turns
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -76,23 +65,33 @@ def text_config(make, tokenizer, **more):
 
 
 def llama(tokenizer):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     return LlamaForCausalLM(text_config(LlamaConfig, tokenizer))
 
 
 def mistral(tokenizer):
+    from transformers import MistralConfig, MistralForCausalLM
+
     return MistralForCausalLM(text_config(MistralConfig, tokenizer))
 
 
 def gemma2(tokenizer):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
     return Gemma2ForCausalLM(text_config(Gemma2Config, tokenizer, head_dim=12, attn_implementation="eager"))
 
 
 def granite(tokenizer):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
     return GraniteForCausalLM(text_config(GraniteConfig, tokenizer))
 
 
 def llama4(tokenizer):
     """The class of Llama Guard 4: text and vision; the vision half is never run."""
+    from transformers import Llama4Config, Llama4ForConditionalGeneration
+
     text = {**SMALL, "vocab_size": len(tokenizer), "head_dim": 12, "num_local_experts": 2, "intermediate_size_mlp": 96,
             "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
             "interleave_moe_layer_step": 2}  # fmt: skip
@@ -102,7 +101,7 @@ def llama4(tokenizer):
     return Llama4ForConditionalGeneration(Llama4Config(text_config=text, vision_config=vision))
 
 
-def make_classifier(folder, build, template, cases, *, steps=200, extra=()):
+def make_classifier(folder, build, template, cases, *, extra=()):
     """Teach a tiny checkpoint its replies.
 
     Args:
@@ -110,9 +109,10 @@ def make_classifier(folder, build, template, cases, *, steps=200, extra=()):
         build: makes the model of a tokenizer.
         template: the chat template.
         cases: pairs of a question (`Question`) and the reply to it.
-        steps: of training.
         extra: texts that the tokenizer shall know.
     """
+    import torch
+
     torch.manual_seed(0)
     replies = [reply for _, reply in cases]
     tokenizer = make_tokenizer([*replies, *extra, *TEXTS, *PROBE, template or ""], template)
@@ -124,13 +124,15 @@ def make_classifier(folder, build, template, cases, *, steps=200, extra=()):
         (prompt, renderer.tokens([reply + "<end>"])[0])
         for prompt, reply in zip(renderer.questions([question for question, _ in cases]), replies, strict=True)
     ]
-    learn(model, rows, steps)
+    learn(model, rows)
     with quiet():
         model.save_pretrained(folder)
     return folder
 
 
-def learn(model, rows, steps):
+def learn(model, rows):
+    import torch
+
     longest = max(len(prompt) + len(reply) for prompt, reply in rows)
     tokens = torch.zeros((len(rows), longest), dtype=torch.long)
     labels, mask = torch.full_like(tokens, -100), torch.zeros_like(tokens)
@@ -138,19 +140,22 @@ def learn(model, rows, steps):
         whole = prompt + reply
         tokens[i, : len(whole)], mask[i, : len(whole)] = torch.tensor(whole), 1
         labels[i, len(prompt) : len(whole)] = torch.tensor(reply)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     model.train()
-    for _ in range(steps):
+    for _ in range(400):
         logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+        )
+        worst, loss = each.max().item(), each.sum() / (each > 0).sum()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if loss.item() < LEARNT:
+        if worst < LEARNT:
             break
     model.eval()
-    assert loss.item() < LEARNT
+    assert worst < LEARNT
 
 
 def harmful(text):

@@ -157,6 +157,8 @@ class Renderer:
             answer_follows: whether the model's turn is begun.
             settings: what the template takes besides messages.
         """
+        if not conversations:
+            return []
         if self.tokenizer.chat_template is None:
             raise ModelError(
                 f"model {self.name!r} has no chat template, so it cannot be asked anything; "
@@ -175,8 +177,6 @@ class Renderer:
     def _render(
         self, conversations: list[list[dict[str, object]]], *, answer_follows: bool, **settings: object
     ) -> list[str]:
-        if not conversations:
-            return []
         rendered: list[str] = self.tokenizer.apply_chat_template(
             conversations, tokenize=False, add_generation_prompt=answer_follows, date_string=_DATE, **settings
         )
