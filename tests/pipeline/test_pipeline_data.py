@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_study import write_lines
 
+from aftertune.core.ids import file_sha256
+from aftertune.pipeline.data_recipes import with_rows_of
+from aftertune.pipeline.training import Trained
 from aftertune.prompts.bundled.behaviors import pairs
+from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
 from aftertune.prompts.public import public_sets
 
 ROWS = [
@@ -139,6 +143,24 @@ def test_training_files_are_compared_with_each_other(narrow, tmp_path):
     write_lines(tmp_path / "other.jsonl", ROWS[5:])
     assert "None of the 5 behaviors" in narrow("overlap", "one.jsonl", "other.jsonl")[1]
     assert "5 of 5 behaviors of A (100 %)" in narrow("overlap", "one.jsonl", "one.jsonl")[1]
+
+
+def test_rows_of_ready_made_fine_tunes_are_found_by_the_recipes_beside_their_weights(tmp_path):
+    write_lines(tmp_path / "train.jsonl", ROWS)
+    file = {"path": str(tmp_path / "train.jsonl"), "columns": {}, "limit": None}
+    here = file | {"sha256": file_sha256(tmp_path / "train.jsonl")}
+    bundled = {"safety": [{"path": SAFETY_SET, "sha256": "x"}], "share": 0.1}
+    recipes = {"one": {"data": [here], "mitigation": bundled}, "two": {"data": [here]}, "old": {"data": [file]}}
+    for name, recipe in recipes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_text(json.dumps(recipe))
+    tuned = [str(tmp_path / name) for name in (*recipes, "bare")]
+    found = with_rows_of(tuned, tmp_path, Trained(models=(), rows={}))
+    assert {name: len(rows) for name, rows in found.rows.items()} == {here["path"]: 8, SAFETY_SET: len(safety_rows())}
+    assert [note.partition("checked for ")[2] for note in found.notes] == [
+        "old: train.jsonl of its recipe is not here as it was",
+        "bare: no recipe beside the weights names its data",
+    ]
 
 
 @pytest.mark.data

@@ -201,7 +201,7 @@ def _with_training_rows(request: CheckRequest, run: Run, trained: Trained) -> Tr
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""
     files = [TrainingFile(path=str(path.resolve())) for path in request.train]
     if not files:
-        return with_rows_of(request.tuned, run, trained, "; name the data with --train")
+        return with_rows_of(request.tuned, run.tools.folder, trained, "; name the data with --train")
     rows: dict[str, list[Row]] = {}
     for file in files:
         rows.setdefault(file.path, []).extend(read_rows(file, run.tools.folder))

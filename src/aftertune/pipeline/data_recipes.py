@@ -19,15 +19,15 @@ from aftertune.prompts.rows import Row, read_rows
 def with_recipe_rows(run: Run, trained: Trained) -> Trained:
     """Add the rows of the study's ready-made fine-tunes to those of its own, as far as their recipes name them."""
     ready = [model.reference for model in trained.models if model.recipe is None and model.base is not None]
-    return with_rows_of(ready, run, trained)
+    return with_rows_of(ready, run.tools.folder, trained)
 
 
-def with_rows_of(references: Iterable[str], run: Run, trained: Trained, remedy: str = "") -> Trained:
+def with_rows_of(references: Iterable[str], folder: Path, trained: Trained, remedy: str = "") -> Trained:
     """Add the rows that models were trained on, and a note for each whose rows are not all at hand.
 
     Args:
         references: models with a recipe beside the weights, or without.
-        run: for the folder that relative paths start at.
+        folder: that relative paths start at.
         trained: what is known already.
         remedy: what the reader of a note may do.
 
@@ -46,7 +46,7 @@ def with_rows_of(references: Iterable[str], run: Run, trained: Trained, remedy: 
         elif not named:
             notes.append(_unchecked(reference, f"no recipe beside the weights names its data{remedy}"))
     for file in files:
-        rows[file.path] = [*rows.get(file.path, ()), *_rows(file, run.tools.folder)]
+        rows[file.path] = [*rows.get(file.path, ()), *_rows(file, folder)]
     return replace(trained, rows=rows, notes=tuple(notes))
 
 
