@@ -71,7 +71,10 @@ def test_defaults_are_those_of_the_schema(heading):
 
 
 def test_registered_names_are_documented():
-    rows = {row[0]: row for row in tables(section(STUDY, "## Naming judges, guards, scorers and loaders"))[0]}
+    rows = {
+        re.sub(r"\[(.+?)\]\(.+?\)", r"\1", row[0]): row
+        for row in tables(section(STUDY, "## Naming judges, guards, scorers and loaders"))[0]
+    }
     for kind, (_, built_in, offered) in rows.items():
         if kind != "prompts":
             assert set(re.findall(r"`(.+?)`", built_in)) == set(BUILT_IN[kind])
@@ -84,14 +87,21 @@ def keywords(factory):
     return {p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-def test_options_of_built_in_instruments_are_documented():
+@pytest.mark.parametrize(
+    ("kind", "text", "number"),
+    [
+        ("scorer", section(STUDY, "## Naming judges, guards, scorers and loaders"), 1),
+        ("judge", section(page("docs/judges.md"), "## Options"), 0),
+        ("guard", section(page("docs/guards.md"), "## Options"), 0),
+    ],
+)
+def test_options_of_built_in_instruments_are_documented(kind, text, number):
     said, current = {}, ""
-    for name, option, *_ in tables(section(STUDY, "## Naming judges, guards, scorers and loaders"))[1]:
+    for name, option, *_ in tables(text)[number]:
         current = name or current
         for each in re.findall(r"`(.+?)`", current):
             said.setdefault(each, set()).update(re.findall(r"`(.+?)`", option))
-    built_in = {name: kind for kind in ("judge", "guard", "scorer") for name in BUILT_IN[kind]}
-    assert said == {name: keywords(find(kind, name)) for name, kind in built_in.items()}
+    assert said == {name: keywords(find(kind, name)) for name in BUILT_IN[kind]}
 
 
 def test_options_of_sets_and_of_the_organism_are_documented():
