@@ -77,7 +77,7 @@ def test_every_command_line_that_a_page_names_exists():
         if name.startswith("-"):
             known = options(GROUP) | OF_ALL
             rest = [name]
-        elif name == "COMMAND":
+        elif name == "COMMAND" or (name in GROUPS and not rest):
             known = OF_ALL
         elif name in COMMANDS:
             known = options(COMMANDS[name]) | OF_ALL
