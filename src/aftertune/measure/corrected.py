@@ -36,6 +36,8 @@ from aftertune.measure.rates import scope
 
 PPI = "PPI++ with the crossed variance"
 DELTA = "Wilson on effective labels"
+THESE = "these responses"
+"""What labels speak of by themselves: neither other prompts nor other training seeds."""
 TOGETHER = 0.05 / 2
 """Alpha of each of two intervals that hold together at 95 % (Bonferroni)."""
 T = TypeVar("T")
@@ -98,7 +100,9 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
         labels=n,
         judged_harmful=int(found.rows.judged[DECIDED].sum()),
         labels_only=only,
-        labels_only_interval=_interval(only_limits, "labels only: Wilson on effective labels", seeds),
+        labels_only_interval=Interval(
+            low=only_limits[0], high=only_limits[1], level=0.95, method="Wilson on effective labels", scope=THESE
+        ),
         refused=why,
     )
 

@@ -19,6 +19,7 @@ class CorrectedRate(Jsonable):
     labels_only: float
     """What the labels say by themselves, weighted by how they were drawn."""
     labels_only_interval: Interval
+    """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
     refused: str | None
     """Why there is no corrected rate, in words; None where there is one."""
 

@@ -55,7 +55,7 @@ def labels_sheet(result: Json, setting: Json) -> Sheet:
                 name_cell(condition),
                 Cell((wording.percent(raw["estimate"]), wording.limits(raw["interval"]))),
                 _figure(found),
-                Cell((wording.percent(found["labels_only"]), wording.limits(found["labels_only_interval"]))),
+                _alone(found),
                 Cell((f"{found['labels']:,}", f"{found['judged_harmful']:,} harmful", "to the judge")),
                 _change(change),
             )
@@ -78,6 +78,13 @@ def _figure(found: Json) -> Cell:
     return Cell((wording.percent(found["estimate"]), wording.limits(found["interval"])))
 
 
+def _alone(found: Json) -> Cell:
+    """Return what labels say by themselves where they correct nothing: it speaks of these responses only."""
+    if not found["refused"]:
+        return NONE
+    return Cell((wording.percent(found["labels_only"]), wording.limits(found["labels_only_interval"])))
+
+
 def _change(found: Json | None) -> Cell:
     if found is None:
         return NONE
@@ -93,7 +100,10 @@ def _refusals(setting: Json) -> Iterator[str]:
         labels = labels_of(condition)
         found = labels and labels["asr"]["overall"]
         if found and found["refused"]:
-            yield f"{wording.clean(condition['name'])} is not corrected: {wording.clean(found['refused'])}."
+            yield (
+                f"{wording.clean(condition['name'])} is not corrected: {wording.clean(found['refused'])}. "
+                "Its labels alone speak of these responses, not of other prompts or training seeds."
+            )
 
 
 def _people(result: Json) -> Iterator[str]:
