@@ -150,6 +150,11 @@ class CorrectedContrast:
     population: TwoWay
 
     @property
+    def method(self) -> str:
+        """How the interval is made."""
+        return PPI
+
+    @property
     def estimate(self) -> float:
         """The change."""
         return self.corrections[0].estimate - self.corrections[1].estimate
