@@ -158,6 +158,16 @@ def test_groups_are_compared_over_conditions_and_hazards_within_tasks_only_if_de
     assert all("exploratory" in one.change.adjustment for one in asked)
 
 
+def test_groups_that_do_not_vary_have_no_interval():
+    harmful = {name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "y1", "y2")}
+    conditions = [
+        Condition(name=name, models=(name,), base="base", attributes={"family": name[0]}) for name in list(harmful)[1:]
+    ]
+    ((pair,),) = (one.contrasts for one in consistency(build(harmful), plan(*conditions)).groupings)
+    assert pair.interval is None
+    assert pair.p_value == 1
+
+
 def test_an_order_is_dependable_only_if_models_differ_by_more_than_their_seeds():
     rng = np.random.default_rng(6)
     noise = rng.random((6, 50, 5)) / 10

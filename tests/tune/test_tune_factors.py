@@ -12,7 +12,7 @@ from tiny_runs import make_recipe, make_rows, tensors_sha256
 from aftertune.core.recipe import Start
 from aftertune.engine.open import Engines
 from aftertune.errors import ModelError
-from aftertune.tune.train import train
+from aftertune.tune.train import adopt, train
 
 SCRIPT = Path(__file__).with_name("tiny_runs.py")
 
@@ -108,3 +108,16 @@ def test_a_round_whose_beginning_is_another_fine_tune_is_refused(base, engines, 
         after = replace(recipe, start=Start(reference=str(reference), key=key))
         with pytest.raises(ModelError, match="is not the fine-tune that it goes on from"):
             train(after, make_rows(), tmp_path / "second", engines=engines)
+
+
+def test_the_same_recipe_under_another_name_is_copied_and_not_trained(base, engines, tmp_path):
+    recipe = make_recipe(base)
+    first = train(recipe, make_rows(), tmp_path / "first", engines=engines)
+    second, steps = tmp_path / "second", []
+    adopt(first, second, make_recipe(base, name="other"))
+    train(recipe, make_rows(), second, engines=engines, progress=lambda done, _: steps.append(done))
+    assert steps == []
+    assert tensors_sha256(second) == tensors_sha256(first)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    adopt(tmp_path / "nothing", tmp_path / "third", recipe)
+    assert not (tmp_path / "third").exists()

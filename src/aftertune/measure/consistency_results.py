@@ -129,7 +129,8 @@ class GroupContrast(Jsonable):
     one: str
     other: str
     difference: float
-    interval: Bounds
+    interval: Bounds | None
+    """None where all conditions of both groups changed alike, which says nothing of others."""
     p_value: float
     p_adjusted: float
     """Benjamini-Hochberg over all pairs of all attributes."""

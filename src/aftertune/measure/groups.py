@@ -70,14 +70,14 @@ def _group(value: str, names: Sequence[str], changes: Sequence[float]) -> Group:
 
 
 def _welch(one: str, other: str, changes: Sequence[Sequence[float]]) -> GroupContrast:
-    """Return Welch's (1947) comparison of two means; a p-value of 1 where nothing varies."""
+    """Return Welch's (1947) comparison of two means; without interval where nothing varies."""
     (mean, variance, size), (mean2, variance2, size2) = (
         (float(np.mean(each)), float(np.var(each, ddof=1)), len(each)) for each in changes
     )
     parts = variance / size, variance2 / size2
     difference, spread = mean - mean2, math.sqrt(sum(parts))
     if spread == 0:
-        interval, p = (-math.inf, math.inf), 1.0
+        interval, p = None, 1.0
     else:
         df = spread**4 / (parts[0] ** 2 / (size - 1) + parts[1] ** 2 / (size2 - 1))
         half = float(stdtrit(df, 0.975)) * spread

@@ -207,11 +207,7 @@ def ranking_sheet(rankings: Sequence[Json]) -> Sheet:
 
 def grouping_sheet(result: Json, grouping: Json) -> Sheet:
     """Return the changes grouped by an attribute of the models."""
-    contrasts = tuple(
-        f"{wording.clean(pair['one'])} against {wording.clean(pair['other'])}: {wording.points(pair['difference'])} points "
-        f"[{wording.points(pair['interval'][0])}, {wording.points(pair['interval'][1])}], {wording.p_value(pair['p_adjusted'])}"
-        for pair in grouping["contrasts"]
-    )
+    contrasts = tuple(_against(pair) for pair in grouping["contrasts"] if pair["interval"] is not None)
     return Sheet(
         title=f"Change of the {rate_name(result)} by {wording.clean(grouping['attribute'])} (exploratory)",
         headers=("", "fine-tunes", "mean change", "lowest", "highest"),
@@ -224,6 +220,14 @@ def grouping_sheet(result: Json, grouping: Json) -> Sheet:
             for group in grouping["groups"]
         ),
         legend=(*contrasts, "Exploratory: it says where to look. A fine-tune is one draw of its group."),
+    )
+
+
+def _against(pair: Json) -> str:
+    low, high = (wording.points(end) for end in pair["interval"])
+    difference, p = wording.points(pair["difference"]), wording.p_value(pair["p_adjusted"])
+    return (
+        f"{wording.clean(pair['one'])} against {wording.clean(pair['other'])}: {difference} points [{low}, {high}], {p}"
     )
 
 

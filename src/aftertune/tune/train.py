@@ -137,6 +137,17 @@ def trained(out: Path, recipe: Recipe, rows: Sequence[tuple[Message, ...]]) -> b
     return True
 
 
+def adopt(source: Path, out: Path, recipe: Recipe) -> None:
+    """Make ``out`` a copy of a finished fine-tune of the same recipe under another name, unless something is there."""
+    draft = draft_of(out)
+    if out.exists() or not finished(source, recipe):
+        return
+    claim(draft, f"copy {recipe.key.hex()}")
+    shutil.copytree(source, draft / "final", dirs_exist_ok=True)
+    (draft / "final").replace(out)
+    discard(draft)
+
+
 def _base(recipe: Recipe) -> Checkpoint:
     """Return the recipe's base after seeing that it is the one that the recipe was made for."""
     found = parse(recipe.base)
