@@ -198,7 +198,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         yield f"  variances: {condition['spread']['source']}"
     yield (
         f"Power: of the two-sided test at {told['alpha']:g} for the overall change; smallest: found {percent(WANTED)} of the time; "
-        "endless prompts: what no further prompt passes. One seed: about this checkpoint alone."
+        "endless prompts: the power where only the training seeds are left. One seed: about this checkpoint alone."
     )
     if any("assumed" in condition["spread"]["source"] for condition in told["conditions"]):
         yield (
