@@ -71,6 +71,7 @@ def test_every_condition_and_task_has_its_entry_with_rates_that_are_the_tables()
     ]
     for entry in found.entries:
         assert np.mean(entry.seed_rates) == pytest.approx(entry.rate.estimate)
+        assert np.mean(list(entry.by_behavior.values()), axis=0) == pytest.approx(entry.seed_rates)
         assert entry.templates == (4 if entry.task is None else 2)
     base, tuned = found.entries[0], found.entries[3]
     assert base.reproduction is None

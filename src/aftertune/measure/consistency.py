@@ -109,6 +109,7 @@ def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout
         task=task,
         rate=rate(own, part, ASR, plan.min_cell),
         seed_rates=tuple(matrix.mean(axis=0).tolist()),
+        by_behavior=_by_behavior(own, part, matrix),
         templates=len(np.unique(own.attribute("template")[part.order])),
         components=found,
         shares=shares(found, own.seeds),
@@ -118,6 +119,14 @@ def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout
         flips=flips(own, part, ASR.hit),
         sensitivity=sensitivities(own, part, plan.judges, one_task=task is not None),
     )
+
+
+def _by_behavior(own: Pooled, part: Layout, matrix: Matrix) -> dict[str, tuple[float, ...]]:
+    if not part.complete:
+        return {}  # the rows are contributions to a weighted mean, no rates
+    names = own.cells.names["behavior"]
+    codes = np.unique(own.attribute("behavior")[part.order]).tolist()
+    return {names[code]: tuple(row) for code, row in zip(codes, matrix.tolist(), strict=True)}
 
 
 def matrix_of(own: Pooled, part: Layout) -> Matrix:

@@ -58,6 +58,8 @@ class Consistency(Jsonable):
     rate: Rate
     seed_rates: tuple[float, ...]
     """Of each training seed, in their order."""
+    by_behavior: Mapping[str, tuple[float, ...]]
+    """Behavior -> its rate under each training seed; empty overall where not every behavior occurs in every task."""
     templates: int
     components: Components
     shares: Shares | None

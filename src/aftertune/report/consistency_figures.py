@@ -9,6 +9,8 @@ from aftertune.report.consistency_words import where
 from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, short
 
 CURVE_INCHES = 2.6
+MOST_TILES = 200
+"""Behaviors of a tile figure at most; it is drawn tile by tile, so that the page needs no images."""
 PARTS = {"behaviors": "behaviors", "seeds": "training seed", "both": "behavior x seed", "decoding": "decoding"}
 
 
@@ -51,6 +53,25 @@ def share_figure(result: Json) -> str:
         _legend(axes)
 
     return drawn("shares", ROW_INCHES * (len(entries) + 5), draw)
+
+
+def behavior_figure(result: Json, entry: Json) -> str:
+    """Return each behavior's rate under each training seed as tiles, those that break most on top."""
+    rows = sorted(entry["by_behavior"].values(), key=sum)
+    if not 2 <= len(rows) <= MOST_TILES or len(entry["seed_rates"]) < 2:
+        return ""
+
+    def draw(axes: Any) -> None:
+        seeds = range(1, len(rows[0]) + 1)
+        axes.pcolormesh(
+            list(seeds), range(len(rows)), rows, cmap="Blues", vmin=0, vmax=1, linewidth=0.2, edgecolor="white"
+        )
+        axes.set_xticks(list(seeds))
+        axes.set_yticks([])
+        axes.set_ylabel("behaviors", color=INK)
+        plain(axes, f"training seed; dark: {rate_name(result)} of 100 % on that behavior")
+
+    return drawn(f"behaviors-{entry['condition']}", CURVE_INCHES, draw)
 
 
 def curve_figure(result: Json, curve: Json) -> str:
