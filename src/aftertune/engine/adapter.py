@@ -30,6 +30,21 @@ def check_base(adapter: Adapter, base: Checkpoint) -> None:
         raise ModelError(f"adapter {adapter.name!r} was trained on {name!r}, not on {base.name!r}; give that base")
 
 
+def rank(folder: Path) -> int:
+    """Return the largest LoRA rank in an adapter.
+
+    Raises:
+        ModelError: its configuration names none, so it is no LoRA adapter.
+    """
+    config = read_json(str(folder), folder / ADAPTER_CONFIG)
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
+    numbers = [value for value in ranks if isinstance(value, int) and value > 0]
+    if not numbers:
+        raise ModelError(f"adapter {str(folder)!r}: {ADAPTER_CONFIG} names no rank r; only LoRA adapters can be served")
+    return max(numbers)
+
+
 def _recorded_hash(adapter: Adapter) -> str | None:
     file = adapter.folder / RECIPE
     if not file.is_file():

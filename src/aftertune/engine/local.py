@@ -37,6 +37,10 @@ class _Row:
         return len(self.tokens) + self.decoding.max_new_tokens
 
 
+ENGINE = "transformers"
+"""What `identity` calls this engine."""
+
+
 class LocalEngine:
     """A checkpoint, or an adapter on one; see `aftertune.core.protocols.Engine`.
 

@@ -5,13 +5,18 @@ from typing import Self
 
 from aftertune.engine.adapter import check_base
 from aftertune.engine.endpoint.model import EndpointModel, Endpoints
-from aftertune.engine.endpoint.providers import Address
+from aftertune.engine.endpoint.providers import Address, address_of
 from aftertune.engine.loading import Loader, Placement, Weights
+from aftertune.engine.local import ENGINE as LOCAL
 from aftertune.engine.local import LocalEngine
 from aftertune.engine.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
 from aftertune.engine.rendering import Renderer
+from aftertune.engine.vllm import ENGINE as VLLM
+from aftertune.engine.vllm import VllmModel, VllmServer
 from aftertune.engine.weights import adapter_sha256, code_sha256, weights_sha256
 from aftertune.errors import ModelError
+
+OpenedModel = LocalEngine | EndpointModel | VllmModel
 
 
 class Engines:
@@ -23,6 +28,7 @@ class Engines:
         dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU) or a torch dtype.
         trust_remote_code: run code that a checkpoint brings along.
         endpoints: how served models are asked; by default without a budget.
+        vllm: serves the models of this machine; None answers in this process.
     """
 
     def __init__(
@@ -33,15 +39,17 @@ class Engines:
         dtype: str = "auto",
         trust_remote_code: bool = False,
         endpoints: Endpoints | None = None,
+        vllm: VllmServer | None = None,
     ) -> None:
         self.endpoints = endpoints or Endpoints()
         self.trust_remote_code = trust_remote_code
+        self._vllm = vllm
         self._threads = threads
         self._wanted = (device, dtype)
         self._loader: Loader | None = None
-        self._opened: dict[tuple[str, str | None], LocalEngine | EndpointModel] = {}
+        self._opened: dict[tuple[str, str | None], OpenedModel] = {}
 
-    def open(self, reference: str, *, name: str | None = None, base: str | None = None) -> LocalEngine | EndpointModel:
+    def open(self, reference: str, *, name: str | None = None, base: str | None = None) -> OpenedModel:
         """Open a model: tokenizer and hashes now, weights (or connections) at the first call that needs them.
 
         Args:
@@ -71,6 +79,15 @@ class Engines:
         )
         if isinstance(found, Adapter) and isinstance(reference, Checkpoint):
             check_base(found, reference)
+
+    def training_identity(self, base: str) -> dict[str, object]:
+        """Return what decides a fine-tune of ``base``: it is trained in this process, whoever answers for it.
+
+        Raises:
+            ModelError: the reference cannot be used.
+        """
+        identity = dict(self.open(base).identity)
+        return identity | {"engine": LOCAL} if identity["engine"] == VLLM else identity
 
     def tokenizer_sha256(self, base: str) -> str:
         """Return the hash of the tokenizer, chat template included, that renders the training rows of ``base``.
@@ -104,6 +121,8 @@ class Engines:
 
     def free(self) -> None:
         """Free the weights in memory, for instance before training; engines load them again when they need them."""
+        if self._vllm is not None:
+            self._vllm.stop()
         if self._loader is not None:
             self._loader.free()
 
@@ -111,6 +130,8 @@ class Engines:
         """Free the weights, close the connections and forget the opened models."""
         self.free()
         self.endpoints.close()
+        if self._vllm is not None:
+            self._vllm.close()
         self._opened.clear()
 
     def __enter__(self) -> Self:
@@ -121,7 +142,7 @@ class Engines:
     ) -> None:
         self.close()
 
-    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine:
+    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine | VllmModel:
         model = fetch(found) if isinstance(found, HubModel) else found
         checkpoint = self._base_of(model) if isinstance(model, Adapter) else model
         adapter = model if isinstance(model, Adapter) else None
@@ -131,7 +152,7 @@ class Engines:
         renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code)
         loader = self._shared_loader()
         identity: dict[str, object] = {
-            "engine": "transformers",
+            "engine": LOCAL if self._vllm is None else VLLM,
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
             "tokenizer": renderer.tokenizer_sha256,
@@ -141,7 +162,18 @@ class Engines:
         if self.trust_remote_code:
             identity |= _code(checkpoint, adapter)
         weights = Weights(name, checkpoint.folder, adapter.folder if adapter is not None else None, loader)
-        return LocalEngine(name, identity, weights, renderer)
+        local = LocalEngine(name, identity, weights, renderer)
+        return local if self._vllm is None else self._behind(self._vllm, local, checkpoint, adapter)
+
+    def _behind(
+        self, server: VllmServer, local: LocalEngine, checkpoint: Checkpoint, adapter: Adapter | None
+    ) -> VllmModel:
+        """Return a local model as vLLM serves it."""
+        folder = None if adapter is None else adapter.folder.absolute()
+        base = checkpoint.folder.absolute()
+        served = server.add(base, folder, local.identity)
+        endpoint = self.endpoints.open(address_of(f"{server.url}#{served}"), local.name)
+        return VllmModel(local, endpoint, server, base)
 
     def _base_of(self, adapter: Adapter) -> Checkpoint:
         base = fetch(adapter.base) if isinstance(adapter.base, HubModel) else adapter.base

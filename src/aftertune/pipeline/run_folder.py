@@ -10,6 +10,7 @@ from aftertune.core.protocols import Tools
 from aftertune.engine.endpoint.client import Patience
 from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.open import Engines
+from aftertune.engine.vllm import VllmServer
 from aftertune.errors import StoreError
 from aftertune.report.progress import Progress
 from aftertune.store import Store
@@ -21,6 +22,7 @@ RESULT = "result.json"
 PAGE = "report.html"
 STUDY = "study.yaml"
 SPENDING = "spending.json"
+VLLM_LOG = "vllm.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path, *, wr
             prices=None if keys.prices is None else Path(keys.prices),
             accounts=folder / SPENDING,
         ),
+        vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )
     with engines, _store(folder, write=write) as store:
         tools = Tools(open_model=engines.open, folder=source.absolute())

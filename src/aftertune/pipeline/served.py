@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
+from aftertune.engine.vllm import ENGINE as VLLM
 from aftertune.errors import ModelError
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import answer_details
@@ -16,7 +17,7 @@ Values = Mapping[str, Counter[object]]
 
 def is_served(run: Run, model: StudyModel) -> bool:
     """Return whether a model is an endpoint: it gives text, and no likelihoods to probe."""
-    return run.engines.open(model.reference).identity["engine"] == ENGINE
+    return run.engines.open(model.reference).identity["engine"] in (ENGINE, VLLM)
 
 
 def served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:

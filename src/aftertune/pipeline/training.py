@@ -14,7 +14,7 @@ from aftertune.prompts.mix import mix
 from aftertune.prompts.repose import PromptFormat, find_format, repose
 from aftertune.prompts.rows import Row, read_pools, read_rows
 from aftertune.study import expand_models
-from aftertune.tune.train import train, trained
+from aftertune.tune.train import adopt, train, trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,11 @@ def tune_models(run: Run) -> Trained:
     epochs = _epochs(recipes)
     runs = {replace(recipe, epoch=None).key: sets[model.name] for model, recipe in missing}
     wholes = [(model, recipe) for model, recipe in recipes if recipe.epoch is None and recipe.key in runs]
-    with run.progress.stage("tune", sum(_steps(recipe, len(runs[recipe.key])) for _, recipe in wholes)) as advance:
+    done: dict[Key, Path] = {}
+    once = {recipe.key: recipe for _, recipe in wholes}
+    with run.progress.stage("tune", sum(_steps(recipe, len(runs[recipe.key])) for recipe in once.values())) as advance:
         for model, recipe in wholes:
+            adopt(done.setdefault(recipe.key, Path(model.reference)), Path(model.reference), recipe)
             train(
                 recipe,
                 runs[recipe.key],
@@ -113,7 +116,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
     """Return the study's models; identities come from the engines, which load no weights for it."""
     return expand_models(
         run.study,
-        lambda reference: run.engines.open(reference).identity,
+        run.engines.training_identity,
         folder=run.models_folder,
         template_sha256=run.engines.tokenizer_sha256,
         bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",

@@ -17,6 +17,7 @@ from aftertune.study.forms import (
     Reference,
     Share,
     as_tuple,
+    engine_form,
     instrument_form,
     listed,
     mitigation_form,
@@ -246,6 +247,10 @@ class MeasurementKeys(Keys):
 class EngineKeys(Keys):
     """How models are opened on this machine, and how long and for how much money endpoints are asked."""
 
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """Who answers for models on this machine: this process, or a `vllm serve` that it starts."""
+    vllm_arguments: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    """Further arguments of `vllm serve`."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; null leaves the choice to torch."""
     device: str = "auto"
@@ -284,7 +289,7 @@ class CheckConfig(Keys):
     scorers: Instruments = ()
     coherence: CoherenceKeys = CoherenceKeys()
     measurement: MeasurementKeys = MeasurementKeys()
-    engine: EngineKeys = EngineKeys()
+    engine: Annotated[EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)] = EngineKeys()
 
 
 class Study(CheckConfig):

@@ -69,6 +69,11 @@ def mitigation_form(value: object) -> object:
     return {"preset": value} if isinstance(value, str) else value
 
 
+def engine_form(value: object) -> object:
+    """Read ``vllm`` as ``{backend: vllm}``."""
+    return {"backend": value} if isinstance(value, str) else value
+
+
 def instrument_form(value: object) -> object:
     """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
     if isinstance(value, str):
