@@ -57,13 +57,13 @@ def log_training(module):
     train = module.train
 
     @wraps(train)
-    def logged(recipe, rows, out, *, engines=None, progress=None):
+    def logged(recipe, rows, out, *, progress=None, **more):
         def report(step, steps):
             log("train", f"{recipe.key.hex()}:{step}")
             time.sleep(PACE / BATCH)
             progress(step, steps)
 
-        return train(recipe, rows, out, engines=engines, progress=report)
+        return train(recipe, rows, out, progress=report, **more)
 
     module.train = logged
 
