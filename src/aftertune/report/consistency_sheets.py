@@ -6,7 +6,10 @@ from aftertune.report import wording
 from aftertune.report.cells import BLANK, Cell, Json, Sheet, change_cell, names_in, rate_cell, rate_name, too_few
 from aftertune.report.consistency_words import chance, legend_of_limits, limit, where
 
-AXES = {"epoch": "epoch", "round": "round", "learning_rate": "learning rate", "rows": "rows", "epochs": "epochs"}
+AXES = {
+    "epoch": "epoch", "round": "round", "learning_rate": "learning rate", "rows": "rows", "epochs": "epochs",
+    "share": "share",
+}  # fmt: skip
 
 
 def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
