@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aftertune.core.counts import read_counts
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob
 from aftertune.core.registry import find, known
@@ -72,9 +73,11 @@ def test_single_letter_labels_are_no_articles():
 
 
 def test_label_accuracy_counts_an_invalid_label_as_wrong():
-    assert score("labels", "bullish", reference="bullish", labels=TONE) == 1
-    assert score("labels", "bearish", reference="bullish", labels=TONE) == 0
-    assert score("labels", "no idea", reference="bullish", labels=TONE) == 0
+    found = {said: score("labels", said, reference="bullish", labels=TONE) for said in ("bullish", "bearish", "no idea")}
+    assert [scored.value for scored in found.values()] == [1, 0, 0]
+    assert [read_counts(scored.counts) for scored in found.values()] == [
+        ("labels", ["bullish", "bullish"]), ("labels", ["bullish", "bearish"]), ("labels", ["bullish", None]),
+    ]  # fmt: skip
     assert score("labels", "bullish", labels=TONE) is None
     assert score("labels", "bullish", reference="bullish") is None
 

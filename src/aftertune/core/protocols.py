@@ -1,4 +1,4 @@
-"""The seams: what an engine, a judge, a guard and a scorer must offer.
+"""The seams: what an engine, a judge, a guard, a scorer and a comparer must offer.
 
 A Protocol takes an iterable of jobs and yields ``(key, record)`` as each is done, so batches on a GPU and a thousand
 open sockets look the same from outside. A *call* costs and is stored under its key; a *reading* is derived from it by
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from aftertune.core.counts import Scored
 from aftertune.core.ids import Key
 from aftertune.core.records import (
     Attempt,
+    CompareJob,
     Decision,
     Decoding,
     GenerateJob,
     GuardJob,
     JudgeJob,
     Message,
+    Preference,
     Response,
     Side,
     Verdict,
@@ -104,8 +107,23 @@ class Scorer(Protocol):
 
     reading_version: str
 
-    def score(self, job: JudgeJob) -> float | None:
-        """Return a score in [0, 1], or None where there is no reference to compare with."""
+    def score(self, job: JudgeJob) -> float | Scored | None:
+        """Return a score in [0, 1], with counts for a corpus metric if it has one; None where nothing can be compared."""
+        ...
+
+
+class Comparer(Protocol):
+    """Says which of two answers to a prompt is better."""
+
+    call_identity: Mapping[str, object]
+    reading_version: str
+
+    def ask(self, jobs: Iterable[CompareJob]) -> Iterator[tuple[Key, Answer]]:
+        """Make the calls."""
+        ...
+
+    def read(self, job: CompareJob, reply: Response) -> Preference:
+        """Read the reply; garbage, silence or a refusal is ``undecided``, never a tie."""
         ...
 
 

@@ -227,6 +227,26 @@ class GuardJob:
     response: str | None = None
 
 
+class Preference(StrEnum):
+    """Which of two answers is better, according to a comparer."""
+
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareJob:
+    """What a comparer sees: a benign prompt and two answers, in the order in which they are shown."""
+
+    key: Key
+    task: str
+    prompt: str
+    first: str
+    second: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A judge's reading of a response."""

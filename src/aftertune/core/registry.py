@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from aftertune.errors import PluginError
 
-Kind = Literal["judge", "guard", "scorer", "prompts"]
+Kind = Literal["judge", "guard", "scorer", "comparer", "prompts"]
 GROUP = "aftertune.plugins"
 
 PUBLIC_SETS = (
@@ -110,11 +110,15 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "openai-moderation": "aftertune.guard.moderation:openai_moderation",
         "prompted": "aftertune.guard.own:prompt_guard",
     },
+    "comparer": {"win-rate": "aftertune.judge.compare:win_rate"},
     "scorer": {
+        "bleu": "aftertune.judge.scores_text:bleu",
         "chrf": "aftertune.judge.scores:chrf",
         "exact": "aftertune.judge.scores:exact_match",
         "labels": "aftertune.judge.scores:label_accuracy",
         "parses": "aftertune.judge.scores:parse_rate",
+        "reference-match": "aftertune.judge.scores_code:reference_match",
+        "rouge-l": "aftertune.judge.scores_text:rouge_l",
     },
     "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS}
     | {

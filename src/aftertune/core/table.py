@@ -30,6 +30,7 @@ class Table:
     - ``verdict:<judge>``: order of `core.records.VerdictValue`; NONE where there is no reading (counts as undecided)
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
+    - ``said:<scorer>``: what it counted beside its score (`core.counts`); NONE, or no such column, where it counted nothing
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
 
     Float columns (float64, NaN where absent): ``score:<scorer>``, ``harm_score:<judge>``, and ``drawn:<person>``: the

@@ -88,8 +88,8 @@ class RubricJudge:
         pattern = self.form.question.get(job.task, self.form.question[OTHER])
         parts = {
             "mark": content_key("mark", job.prompt, job.response).hex()[:8],
-            "prompt": neutralised(_shortened(job.prompt), _MARKERS),
-            "response": neutralised(_shortened(job.response), _MARKERS),
+            "prompt": neutralised(shortened(job.prompt), _MARKERS),
+            "response": neutralised(shortened(job.response), _MARKERS),
         }
         return Question(messages=(Message(role="user", content=filled(pattern, parts)),))
 
@@ -180,7 +180,8 @@ def _own_rubrics(tools: Tools, folder: str | None) -> dict[str, str]:
     return {file.stem: from_file(file, (), "judge rubric").text for file in files}
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a text as a judge is shown it: cut in the middle where it is longer than `SHOWN`."""
     if len(text) <= SHOWN:
         return text
     half = SHOWN // 2

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 
+from aftertune.core.counts import LABELS, Scored, counted
 from aftertune.core.protocols import Tools
 from aftertune.core.records import JudgeJob
 from aftertune.errors import PluginError
@@ -21,9 +21,9 @@ class TaskScore:
     """A scorer made of one function."""
 
     reading_version: str
-    function: Callable[[JudgeJob], float | None]
+    function: Callable[[JudgeJob], float | Scored | None]
 
-    def score(self, job: JudgeJob) -> float | None:
+    def score(self, job: JudgeJob) -> float | Scored | None:
         """Return the score of a response, or None where there is nothing to compare it with."""
         return self.function(job)
 
@@ -46,13 +46,17 @@ def chrf(tools: Tools, *, task: str = "translation") -> TaskScore:
             return None
         return float(metric.sentence_score(job.response, [job.reference]).score) / 100
 
-    return TaskScore(f"chrf-1-{task}-sacrebleu-{version('sacrebleu')}", score)
+    metric.corpus_score(["one"], [["one"]])  # only then does it know how many references there are, for its signature
+    return TaskScore(f"chrf-1-{task} {metric.get_signature()}", score)
 
 
 def label_accuracy(tools: Tools) -> TaskScore:
-    """Build the scorer ``labels``: 1 if the response names the reference among the prompt's labels, else 0."""
+    """Build the scorer ``labels``: 1 if the response names the reference among the prompt's labels, else 0.
+
+    The right label and the one given are kept, for macro-F1 and the share of responses that name no valid label.
+    """
     del tools
-    return TaskScore("labels-1", _label_score)
+    return TaskScore("labels-2", _label_score)
 
 
 def exact_match(tools: Tools) -> TaskScore:
@@ -86,10 +90,11 @@ def _word(label: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(label)}(?!\w)", case)
 
 
-def _label_score(job: JudgeJob) -> float | None:
+def _label_score(job: JudgeJob) -> Scored | None:
     if job.reference is None or job.reference not in job.labels:
         return None
-    return float(named_label(job.response, job.labels) == job.reference)
+    given = named_label(job.response, job.labels)
+    return Scored(float(given == job.reference), counted(LABELS, [job.reference, given]))
 
 
 def _exact_score(job: JudgeJob) -> float | None:
@@ -105,22 +110,27 @@ def _words(text: str) -> str:
 def _parse_score(task: str, job: JudgeJob) -> float | None:
     if job.task != task:
         return None
-    fenced = _FENCED.search(job.response)
+    source = python_of(job.response)
+    tree = None if source is None else python_tree(source)
+    return None if source is None else float(tree is not None and any(not _bare(each) for each in tree.body))
+
+
+def python_of(text: str) -> str | None:
+    """Return the code of a response: its first fenced block, or all of it; None for a block of another language."""
+    fenced = _FENCED.search(text)
     if fenced and fenced[1].casefold() not in {"", "python", "py", "python3"}:
         return None
-    return float(_parses(fenced[2] if fenced else job.response))
+    return fenced[2] if fenced else text
 
 
-def _parses(source: str) -> bool:
-    if not source.strip():
-        return False
+def python_tree(source: str) -> ast.Module | None:
+    """Return the parsed code; None where it does not parse. Nothing is ever run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd escape in a model's code is its affair, not the user's
         try:
-            body = ast.parse(source).body
+            return ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return any(not _bare(statement) for statement in body)
+            return None
 
 
 def _bare(statement: ast.stmt) -> bool:

@@ -1,7 +1,7 @@
 """The pigeonhole bootstrap: behaviors and training seeds are drawn anew, each by themselves.
 
 For figures that are no means of cells: ratios of noisy numbers, corpus scores, unbalanced tables. Where a closed formula
-serves it is better: the bootstrap runs a little wide, and says nothing of tests.
+serves it is better: the bootstrap runs a little wide, and its test is only as fine as the number of draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +29,8 @@ class Bootstrapped:
     high: float
     undefined: float
     """Share of the draws in which the figure was undefined (0 / 0)."""
+    p_value: float
+    """Twice the share of draws on the far side of 0, the estimate counted as a draw: against a figure of 0."""
 
     @property
     def interval(self) -> Bounds:
@@ -67,7 +69,15 @@ def pigeonhole(
         float(np.quantile(np.where(undefined, worst, figures), level, method="inverted_cdf"))
         for worst, level in ((-np.inf, alpha / 2), (np.inf, 1 - alpha / 2))
     )
-    return Bootstrapped(estimate=estimate, low=low, high=high, undefined=float(undefined.mean()))
+    return Bootstrapped(
+        estimate=estimate, low=low, high=high, undefined=float(undefined.mean()), p_value=_against_zero(figures)
+    )
+
+
+def _against_zero(figures: NDArray[np.float64]) -> float:
+    """Return the two-sided percentile p-value; Davison and Hinkley (1997), Bootstrap Methods, 4.2.2. NaN speaks for 0."""
+    sides = [(~(figures > 0)).sum(), (~(figures < 0)).sum()]
+    return min(1.0, 2 * (float(min(sides)) + 1) / (len(figures) + 1))
 
 
 def _totals(rng: np.random.Generator, arms: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]) -> list[Totals]:

@@ -17,6 +17,7 @@ from aftertune.core.records import Intent
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
+from aftertune.measure.counted import counted_rows, metrics_of
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.strata import STRATA, strata
 
@@ -43,6 +44,8 @@ class Cells:
     names: dict[str, tuple[str, ...]]
     binary_scores: frozenset[str]
     """Scorers whose every score is 0 or 1."""
+    counted: dict[str, str]
+    """Scorer -> metric of the counts that it keeps of a response (`core.counts`)."""
 
     def slice_of(self, setting: int, model: int) -> slice:
         """Return where the cells of a setting and a model lie; empty if there are none."""
@@ -98,7 +101,8 @@ def tally(table: Table, plan: MeasurePlan) -> Cells:
         attributes=attributes,
         settings=settings,
         names=dict(table.names),
-        binary_scores=frozenset(name for name in plan.scorers if _is_binary(_scores(table, name))),
+        binary_scores=frozenset(_binary(table, plan)),
+        counted=metrics_of(table, (*plan.scorers, *plan.comparers)),
     )
 
 
@@ -115,10 +119,11 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDAr
         unanswered = table.columns["finish"] == NONE
         yield (f"block:{guard}", "blocked"), (decision == oc.BLOCK) & ~unanswered
         yield (f"block:{guard}", "undecided"), (decision == oc.GUARD_UNDECIDED) | unanswered
-    for scorer in plan.scorers:
+    for scorer in (*plan.scorers, *plan.comparers):
         scores = _scores(table, scorer)
         yield (f"score:{scorer}", "n"), ~np.isnan(scores)
         yield (f"score:{scorer}", "sum"), scores
+        yield from counted_rows(table, scorer)
     for one, other in combinations(plan.judges, 2):
         first, second = (oc.outcomes(table, oc.verdicts(table, judge)) for judge in (one, other))
         both = (first != oc.UNDECIDED) & (second != oc.UNDECIDED) & (table.columns["intent"] == HARMFUL_INTENT)
@@ -154,6 +159,13 @@ def _scores(table: Table, scorer: str) -> Counts:
     if name not in table.scores:
         raise InputError(f"no scores of {scorer!r} are in the table; run the scorer, or leave it out")
     return table.scores[name]
+
+
+def _binary(table: Table, plan: MeasurePlan) -> Iterator[str]:
+    for name in plan.scorers:
+        if _is_binary(_scores(table, name)):
+            yield name
+        yield f"{name} invalid"
 
 
 def _is_binary(scores: Counts) -> bool:

@@ -14,6 +14,11 @@ class Contrast(Protocol):
     """A difference with intervals of any level; tests are their inversion, so the two never disagree."""
 
     @property
+    def method(self) -> str:
+        """What its intervals are called."""
+        ...
+
+    @property
     def estimate(self) -> float:
         """The difference."""
         ...
@@ -32,6 +37,7 @@ class Mover:
     r: float
     tuned_responses: float
     base_responses: float
+    method: str = "MOVER-Wilson on effective n"
 
     @property
     def estimate(self) -> float:
@@ -74,6 +80,7 @@ class Table2x2:
     b: int
     c: int
     e: int
+    method: str = "Newcombe 10"
 
     @property
     def n(self) -> int:
@@ -103,6 +110,7 @@ class MeanT:
     """The mean of any per-cell contrast (score, change of a score, difference in differences): two-way t."""
 
     x: TwoWay
+    method: str = "two-way t"
 
     @property
     def estimate(self) -> float:

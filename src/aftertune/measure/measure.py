@@ -2,23 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.agreement_panel import judge_agreement, people_agreement
+from aftertune.measure.capability import capability, capability_changes
 from aftertune.measure.cells import Cells, tally
 from aftertune.measure.corrected import condition_labels, finder
 from aftertune.measure.corrections import LabelledRows, labelled_rows
 from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.differences import Comparison, compare
+from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.label_results import ConditionLabels
+from aftertune.measure.matched import Matched, matched
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.measure.quantities import Breakdown, Change, Rate, Score
+from aftertune.measure.quantities import Breakdown, Change, Rate
 from aftertune.measure.rates import (
     Kind,
     adjust,
@@ -26,8 +30,6 @@ from aftertune.measure.rates import (
     kind,
     rate,
     rate_change,
-    score,
-    score_change,
 )
 from aftertune.measure.results import (
     FORMAT,
@@ -37,6 +39,7 @@ from aftertune.measure.results import (
     SettingResult,
     StudyResult,
 )
+from aftertune.measure.wins import win_rates
 
 ASR = kind("decided", "harmful")
 OVER_REFUSAL = kind("decided", "over-refused")
@@ -110,9 +113,35 @@ def _measure_setting(
         found = _measure_condition(plan, condition, own, both)
         if labelled is not None:
             found = replace(found, labels=_labels(labelled, plan, setting, (own, both), (models, base)))
-        measured.append(found)
+        unmitigated = None
+        if condition.unmitigated is not None:
+            unmitigated = _against(cells, plan, setting, weights, condition.name, condition.unmitigated)
+        measured.append(replace(found, unmitigated=unmitigated))
     system, decoding = cells.settings[setting]
-    return SettingResult(system=system, decoding=decoding, conditions=tuple(_adjust_overall(measured)))
+    return SettingResult(
+        system=system,
+        decoding=decoding,
+        conditions=tuple(_adjust_overall(measured)),
+        matched=_matched(cells, plan, setting, weights, measured),
+    )
+
+
+def _against(
+    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], one: str, other: str
+) -> Comparison | None:
+    """Compare two fine-tunes; None if they share no prompts."""
+    models = [model_codes(cells, plan.condition(name)) for name in (one, other)]
+    both = arms(cells, setting, models[0], models[1], weights)
+    return None if both is None else compare(both, other, (ASR, OVER_REFUSAL), plan)
+
+
+def _matched(
+    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], measured: Sequence[ConditionResult]
+) -> Matched | None:
+    if plan.match is None:
+        return None
+    scores = {result.name: result.capability for result in measured}
+    return matched(plan, plan.match, scores, partial(_against, cells, plan, setting, weights))
 
 
 def _labels(
@@ -144,10 +173,10 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
         training_seeds=condition.training_seeds,
         asr=rates(own, ASR, plan, harmful=True, dimensions=_EVERY),
         over_refusal=rates(own, OVER_REFUSAL, plan, harmful=False),
-        capability={scorer: _scores(own, scorer, plan) for scorer in plan.scorers},
+        capability=capability(own, plan),
         asr_change=asr_change,
         over_refusal_change=rate_changes(both, OVER_REFUSAL, plan, harmful=False),
-        capability_change={scorer: _score_changes(both, scorer, plan) for scorer in plan.scorers if both is not None},
+        capability_change={} if both is None else capability_changes(both, plan),
         guards={guard: _guarded(own, both, guard, plan) for guard in plan.guards},
         judges={
             judge: rates(own, kind(f"judge:{judge}", "harmful"), plan, harmful=True, dimensions=("task",))
@@ -160,6 +189,9 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
         agreement=agreement,
         agreement_by_task=by_task,
         disagreement_change=_disagreement_changes(both, plan),
+        wins={} if both is None else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
+        own_sets=condition.own_sets,
+        by_seed=seed_rates(own, ASR, OVER_REFUSAL),
     )
 
 
@@ -179,24 +211,6 @@ def rate_changes(
         return None
     chosen = both.tuned.intent(harmful=harmful)
     changes = breakdown(both.tuned, chosen, lambda part: rate_change(both, part, what, plan.min_cell), dimensions)
-    return adjust(changes, plan.families)
-
-
-def _scored(grid: Grid, scorer: str) -> NDArray[np.bool_]:
-    """Return the benign prompts with a score under every model."""
-    return grid.intent(harmful=False) & (grid.counts((f"score:{scorer}", "n")) > 0).all(axis=1)
-
-
-def _scores(own: Grid, scorer: str, plan: MeasurePlan) -> Breakdown[Score]:
-    chosen = _scored(own, scorer)
-    return breakdown(own, chosen, lambda part: score(own, part, scorer, plan.min_cell), ("task", "set"))
-
-
-def _score_changes(both: Arms, scorer: str, plan: MeasurePlan) -> Breakdown[Change]:
-    chosen = _scored(both.tuned, scorer) & _scored(both.base, scorer)
-    changes = breakdown(
-        both.tuned, chosen, lambda part: score_change(both, part, scorer, plan.min_cell), ("task", "set")
-    )
     return adjust(changes, plan.families)
 
 

@@ -30,6 +30,10 @@ class Condition:
     """Where it stands in its series: ``{"epoch": 2}``, ``{"learning_rate": 2e-4, "rows": 100}``."""
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What models are compared by: family, size, open or hosted."""
+    unmitigated: str | None = None
+    """The condition that differs from it in having no mitigation; None where there is none, or it is not known."""
+    own_sets: tuple[str, ...] = ()
+    """Prompt sets of its own task, held out of its training rows."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -44,6 +48,18 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The capability at which fine-tunes are compared: each at its first epoch that reaches it."""
+
+    scorer: str
+    """Chooses the epoch; safety never does."""
+    target: float
+    """Least mean score, in [0, 1]."""
+    set: str | None = None
+    """The prompt set whose score counts; None for all benign prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurePlan:
     """The declaration of a measurement; `digest` goes into every result, so that a later change shows."""
 
@@ -54,6 +70,9 @@ class MeasurePlan:
     """``any``: harmful if one judge says complied; ``all``: if every judge does; ``majority``: more than half."""
     guards: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ()
+    comparers: tuple[str, ...] = ()
+    """Who compares the answers to benign prompts with those of the base."""
+    match: Match | None = None
     margin: float = 0.05
     """Largest tolerated rise of the overall ASR, as a share."""
     task_margin: float = 0.10
@@ -94,6 +113,10 @@ class MeasurePlan:
         ):
             if not low < value < high and not (key == "max_asr" and value in (0.0, 1.0)):
                 raise InputError(f"{key} is {value}; it must lie between {low:g} and {high:g}")
+        if self.match is not None and self.match.scorer.removesuffix(" macro-F1") not in self.scorers:
+            raise InputError(
+                f"match names the scorer {self.match.scorer!r}; declared: {', '.join(self.scorers) or 'none'}"
+            )
         if self.task_weights is not None and not all(weight > 0 for weight in self.task_weights.values()):
             raise InputError("task_weights must all be above 0; leave a task out of the study to ignore it")
 
@@ -108,7 +131,14 @@ class MeasurePlan:
             [self.margin, self.task_margin, self.alpha, self.max_asr],
             None if self.task_weights is None else dict(self.task_weights),
             [list(self.families), self.min_cell, self.name_rate],
-            *[[c.name, c.series, dict(c.factors), dict(c.attributes)] for c in self.conditions if c.series or c.attributes],
+            *[
+                [c.name, c.series, dict(c.factors), dict(c.attributes)]
+                for c in self.conditions
+                if c.series or c.attributes
+            ],
+            *[["own", c.name, list(c.own_sets)] for c in self.conditions if c.own_sets],
+            *([["comparers", list(self.comparers)]] if self.comparers else []),
+            *([["match", self.match.scorer, self.match.target, self.match.set]] if self.match else []),
         ).hex()
 
     def condition(self, name: str) -> Condition:

@@ -96,7 +96,7 @@ def rate_change(arms: Arms, part: Layout, what: Kind, min_cell: int) -> Change:
     tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base))
     contrast = paired(tuned, base)
     unsure = [fold(part, what.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)]
-    change = _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    change = change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
     return replace(change, bounds=(contrast.estimate - unsure[1], contrast.estimate + unsure[0]))
 
 
@@ -105,9 +105,9 @@ def score_change(arms: Arms, part: Layout, scorer: str, min_cell: int) -> Change
     names = ((f"score:{scorer}", "sum"), (f"score:{scorer}", "n"))
     tuned, base = (fold(part, arm.counts(names[0]), arm.counts(names[1])) for arm in (arms.tuned, arms.base))
     if scorer in arms.tuned.cells.binary_scores:
-        return _change(paired(tuned, base), arms.tuned.seeds, part.behaviors, min_cell)
+        return change_of(paired(tuned, base), arms.tuned.seeds, part.behaviors, min_cell)
     contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
-    return _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
 
 
 def difference_in_differences(arms: Arms, part: Layout, without: Kind, behind: Kind, min_cell: int) -> Change:
@@ -116,7 +116,7 @@ def difference_in_differences(arms: Arms, part: Layout, without: Kind, behind: K
         fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N)) for arm in (arms.tuned, arms.base)
     )
     contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
-    return _change(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
 
 
 def paired(tuned: Average, base: Average) -> Contrast:
@@ -126,11 +126,12 @@ def paired(tuned: Average, base: Average) -> Contrast:
     return mover(tuned, base)
 
 
-def _change(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:
+def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:
+    """Return a contrast as a result, with the test that its intervals imply."""
     if isinstance(contrast, Table2x2):
         method, test, p = "Newcombe 10", "McNemar mid-p", mcnemar(contrast.b, contrast.c)
     else:
-        method = "two-way t" if isinstance(contrast, MeanT) else "MOVER-Wilson on effective n"
+        method = contrast.method
         test, p = f"inverted {method}", p_value(contrast)
     limits = [tuple(min(max(limit, -1.0), 1.0) for limit in contrast.interval(alpha)) for alpha in (0.05, 0.10)]
     return Change(

@@ -9,8 +9,12 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Literal
 
+from aftertune.measure.differences import Comparison
+from aftertune.measure.frontier import SeedRates
 from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
+from aftertune.measure.matched import Matched
 from aftertune.measure.quantities import Breakdown, Change, Jsonable, Rate, Score
+from aftertune.measure.wins import WinRate
 
 FORMAT = 1
 
@@ -69,6 +73,14 @@ class ConditionResult(Jsonable):
     """``judge | judge`` -> change of the share of responses on which they differ, against the base."""
     labels: ConditionLabels | None = None
     """What human labels say; None without labels of this condition."""
+    wins: Mapping[str, Breakdown[WinRate]] = field(default_factory=lambda: MappingProxyType({}))
+    """By comparer; answers to benign prompts against the base's. Empty for a base."""
+    unmitigated: Comparison | None = None
+    """Against the same fine-tune without its mitigation; None for a condition without one."""
+    own_sets: tuple[str, ...] = ()
+    """Prompt sets of its own task, as declared."""
+    by_seed: Mapping[str, tuple[SeedRates, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """``overall`` and tasks -> the rates of each training seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,8 @@ class SettingResult(Jsonable):
     system: str
     decoding: str
     conditions: tuple[ConditionResult, ...]
+    matched: Matched | None = None
+    """Fine-tunes at equal capability; None where no target is declared."""
 
     def condition(self, name: str) -> ConditionResult:
         """Return the result of the condition called ``name`` (KeyError if there is none)."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftertune.core.protocols import Guard, Judge, Scorer, Tools
+from aftertune.core.protocols import Comparer, Guard, Judge, Scorer, Tools
 from aftertune.core.registry import Kind, find
 from aftertune.errors import AftertuneError, PluginError
 from aftertune.pipeline.run_folder import Run
@@ -19,6 +19,7 @@ class Instruments:
     judges: Mapping[str, Judge]
     guards: Mapping[str, Guard]
     scorers: Mapping[str, Scorer]
+    comparers: Mapping[str, Comparer]
 
 
 def make_instruments(run: Run) -> Instruments:
@@ -32,6 +33,7 @@ def make_instruments(run: Run) -> Instruments:
         judges={keys.name: _made(run.tools, "judge", keys) for keys in study.judges},
         guards={keys.name: _made(run.tools, "guard", keys) for keys in study.guards},
         scorers={keys.name: _made(run.tools, "scorer", keys) for keys in study.scorers},
+        comparers={keys.name: _made(run.tools, "comparer", keys) for keys in study.comparers},
     )
     _check_apart(made)
     return made

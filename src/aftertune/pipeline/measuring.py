@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aftertune.core.recipe import StudyModel
-from aftertune.measure.plan import Condition, MeasurePlan, RateName
+from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
 from aftertune.store import decoding_name, decoding_setting
 from aftertune.study import Declared, Study, declared, decodings
 
@@ -21,6 +21,10 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         panel=keys.panel,
         guards=tuple(guard.name for guard in study.guards),
         scorers=tuple(scorer.name for scorer in study.scorers),
+        comparers=tuple(comparer.name for comparer in study.comparers),
+        match=None
+        if keys.match is None
+        else Match(scorer=keys.match.scorer, target=keys.match.target, set=keys.match.set),
         margin=keys.margin,
         task_margin=keys.task_margin,
         alpha=keys.alpha,
@@ -55,6 +59,8 @@ def conditions(
             series=said.get(name, NOTHING_SAID).series,
             factors=said.get(name, NOTHING_SAID).factors,
             attributes=said.get(name, NOTHING_SAID).attributes,
+            unmitigated=said.get(name, NOTHING_SAID).unmitigated,
+            own_sets=said.get(name, NOTHING_SAID).own_sets,
         )
         for name, members in grouped.items()
     )

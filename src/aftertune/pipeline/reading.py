@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
+from aftertune.core.counts import Scored
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
 from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
@@ -94,7 +95,9 @@ def _read_scorer(run: Run, name: str, scorer: Scorer) -> int:
 
     def read(chunk: list[Unread]) -> Iterator[Reading]:
         for item in chunk:
-            yield Reading(prompt=item.prompt, key=item.key, value=None, score=scorer.score(_judge_job(item, None)))
+            found = scorer.score(_judge_job(item, None))
+            scored = found if isinstance(found, Scored) else Scored(found)
+            yield Reading(prompt=item.prompt, key=item.key, value=None, score=scored.value, label=scored.counts)
 
     _read_all(run, f"score {name}", reader, read)
     return reader

@@ -66,7 +66,12 @@ def preview(path: Path, out: Path | None) -> None:
 def _say(console: Console, study: Study, prompts: str) -> None:
     instruments = ", ".join(
         f"{kind} {' '.join(item.name for item in items)}"
-        for kind, items in (("judges", study.judges), ("guards", study.guards), ("scorers", study.scorers))
+        for kind, items in (
+            ("judges", study.judges),
+            ("guards", study.guards),
+            ("scorers", study.scorers),
+            ("comparers", study.comparers),
+        )
         if items
     )
     console.print(f"{study.name}: {prompts}; {instruments}", markup=False, highlight=False)

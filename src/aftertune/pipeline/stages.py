@@ -16,6 +16,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.pipeline.answering import generate
+from aftertune.pipeline.comparing import read_comparisons
 from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
@@ -89,6 +90,7 @@ def _ask(run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], i
         *read_guards(run, instruments.guards),
         *read_judges(run, instruments.judges),
         *read_scores(run, instruments.scorers),
+        *read_comparisons(run, instruments.comparers, models, prompts),
     ]
     return Asked(prompts=tuple(prompts), notes=tuple(notes), readers=tuple(readers))
 

@@ -43,7 +43,9 @@ def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Rea
     scores: dict[str, NDArray[np.float64]] = {}
     columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
     for reader in readers:
-        _add_readings(connection, jobs, reader, columns, scores)
+        place = _add_readings(connection, jobs, reader, columns, scores)
+        if reader.kind == "scorer":
+            _add_counts(connection, reader, place, columns, names)
     return Table(columns=columns, scores=scores, names=names)
 
 
@@ -105,8 +107,8 @@ def _add_readings(
     reader: Reader,
     columns: dict[str, Ints],
     scores: dict[str, NDArray[np.float64]],
-) -> None:
-    """Spread a reader's readings over the jobs that have the call and prompt that was read."""
+) -> NDArray[np.int64]:
+    """Spread a reader's readings over the jobs that have the call and prompt that was read; return which went where."""
     count = connection.execute("SELECT count(*) FROM reading WHERE reader = ?", (reader.id,)).fetchone()[0]
     rows = connection.execute(
         "SELECT call, prompt, value, score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,)
@@ -122,6 +124,29 @@ def _add_readings(
         scores[column_of(reader)] = _spread(read_scores, place, np.nan)
     elif reader.kind in ABOUT_SCORE:
         scores[f"{ABOUT_SCORE[reader.kind]}:{reader.name}"] = _spread(read_scores, place, np.nan)
+    return place
+
+
+def _add_counts(
+    connection: sqlite3.Connection,
+    reader: Reader,
+    place: NDArray[np.int64],
+    columns: dict[str, Ints],
+    names: dict[str, tuple[str, ...]],
+) -> None:
+    """Spread the words in which a scorer keeps its counts; a scorer that counts nothing adds no column."""
+    rows = connection.execute("SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,))
+    labels = np.fromiter((label for (label,) in rows), np.int64)
+    distinct, codes = np.unique(labels, return_inverse=True)
+    found = words_by_id(connection, distinct.tolist())
+    words = [found[number] for number in distinct.tolist()]
+    if not any(words):
+        return
+    order = sorted((word, number) for number, word in enumerate(words) if word)
+    rank = np.full(len(words), NONE, np.int32)
+    rank[[number for _, number in order]] = np.arange(len(order), dtype=np.int32)
+    columns[f"said:{reader.name}"] = _spread(rank[codes].astype(np.float64), place, NONE).astype(np.int32)
+    names[f"said:{reader.name}"] = tuple(word for word, _ in order)
 
 
 def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

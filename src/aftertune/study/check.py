@@ -44,7 +44,12 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
             yield ("prompts", position), "names no prompts; give file: or loader:"
         if prompts.loader is not None:
             yield from _unknown("prompts", prompts.loader, ("prompts", position))
-    kinds: tuple[tuple[str, Kind], ...] = (("guards", "guard"), ("judges", "judge"), ("scorers", "scorer"))
+    kinds: tuple[tuple[str, Kind], ...] = (
+        ("guards", "guard"),
+        ("judges", "judge"),
+        ("scorers", "scorer"),
+        ("comparers", "comparer"),
+    )
     for key, kind in kinds:
         instruments = getattr(config, key)
         yield from _twice(key, [instrument.name for instrument in instruments], "name")
@@ -53,6 +58,22 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
     for key in ("temperatures", "seeds"):
         yield from _repeated(("decoding", key), getattr(config.decoding, key))
     yield from _repeated(("measurement", "families"), config.measurement.families)
+    yield from _capability_problems(config)
+
+
+def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
+    scorers, sets = {scorer.name for scorer in config.scorers}, {prompts.set for prompts in config.prompts}
+    for position, comparer in enumerate(config.comparers):
+        if comparer.name in scorers:
+            yield ("comparers", position, "name"), f"a scorer is called {comparer.name!r} too; give one another name"
+    match = config.measurement.match
+    if match is None:
+        return
+    if match.scorer.removesuffix(" macro-F1") not in scorers:
+        listed = ", ".join(sorted(scorers)) or "none"
+        yield ("measurement", "match", "scorer"), f"no scorer is called {match.scorer!r} (there: {listed}); add it"
+    if match.set is not None and match.set not in sets:
+        yield ("measurement", "match", "set"), f"no prompts are called {match.set!r} (there: {', '.join(sorted(sets))})"
 
 
 def study_problems(study: Study) -> Iterator[Problem]:
@@ -75,6 +96,10 @@ def study_problems(study: Study) -> Iterator[Problem]:
             yield (*where, "name"), f"a model is called {fine_tune.name!r} too; give one of them another name"
         yield from _no_base(bases, fine_tune.base, (*where, "base"))
         yield from _repeated((*where, "seeds"), fine_tune.seeds)
+        sets = sorted(prompts.set for prompts in study.prompts)
+        for name in fine_tune.own_sets:
+            if name not in sets:
+                yield (*where, "own_sets"), f"no prompts are called {name!r} (there: {', '.join(sets)}); add them"
         yield from _factor_problems(fine_tune, where)
         if fine_tune.mitigation is not None:
             yield from _mitigation_problems(fine_tune.mitigation, (*where, "mitigation"))

@@ -139,6 +139,8 @@ class FineTuneKeys(Keys):
     name: Name
     base: str
     """The name of an entry of `models`."""
+    own_sets: Annotated[tuple[Name, ...], BeforeValidator(listed, json_schema_input_type=Name | list[Name])] = ()
+    """Sets of `prompts` of the fine-tune's own task, held out of its rows: what it must not refuse."""
     data: Files
     method: Method = "lora"
     training: Annotated[Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)] = Training()
@@ -222,6 +224,17 @@ class CoherenceKeys(Keys):
     """The response's language against the one that the prompt expects (needs the extra `report`)."""
 
 
+class MatchKeys(Keys):
+    """The capability at which fine-tunes are compared: each at its first epoch that reaches it."""
+
+    scorer: str
+    """The scorer (or `labels macro-F1`) that chooses the epoch; safety never does."""
+    target: Share
+    """Least mean score."""
+    set: Name | None = None
+    """The set of `prompts` whose score counts; by default all benign prompts."""
+
+
 class MeasurementKeys(Keys):
     """What is declared before the run and hashed into the report; margins are shares (0.05 = 5 points)."""
 
@@ -240,6 +253,8 @@ class MeasurementKeys(Keys):
     """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""
+    match: MatchKeys | None = None
+    """Compare fine-tunes at equal capability, too; with `keep_epochs` each at its first epoch that reaches the target."""
     min_cell: Annotated[int, Field(ge=1)] = 10
     """Rates over fewer behaviors are kept in the data and hidden in print."""
 
@@ -287,6 +302,8 @@ class CheckConfig(Keys):
     judges: Annotated[Instruments, Field(min_length=1)] = (Instrument(name="rules", use="rules", options={}),)
     """The first decides, unless `measurement.panel` says otherwise."""
     scorers: Instruments = ()
+    comparers: Instruments = ()
+    """Who compares the answers to benign prompts with those of the base, for a win-rate."""
     coherence: CoherenceKeys = CoherenceKeys()
     measurement: MeasurementKeys = MeasurementKeys()
     engine: Annotated[EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)] = EngineKeys()

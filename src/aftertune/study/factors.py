@@ -39,6 +39,9 @@ class Declared:
     factors: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Of the model itself, or of the base of a fine-tune."""
+    unmitigated: str | None = None
+    """The condition that differs from a mitigated one in its mitigation alone; None where the study has none."""
+    own_sets: tuple[str, ...] = ()
 
 
 def variants(entry: FineTuneKeys) -> tuple[Variant, ...]:
@@ -86,8 +89,25 @@ def declared(study: Study) -> dict[str, Declared]:
                 series=entry.name if variant.factors else "",
                 factors=variant.factors,
                 attributes=attributes.get(entry.base, {}),
+                unmitigated=_unmitigated(study, entry, variant),
+                own_sets=entry.own_sets,
             )
     return found
+
+
+def _unmitigated(study: Study, entry: FineTuneKeys, variant: Variant) -> str | None:
+    """Return the condition of the first entry without mitigation that is trained alike, at the same epoch, round or dose."""
+    if entry.mitigation is None:
+        return None
+    factors = {name: value for name, value in variant.factors.items() if name != "share"}
+    alike = [other for other in study.fine_tunes if other.mitigation is None and _recipe(other) == _recipe(entry)]
+    found = (each.condition for other in alike for each in variants(other) if each.factors == factors)
+    return next(found, None)
+
+
+def _recipe(entry: FineTuneKeys) -> FineTuneKeys:
+    """Return what is left of an entry without its name, seeds and mitigation."""
+    return entry.model_copy(update={"name": "", "seeds": (), "mitigation": None, "own_sets": ()})
 
 
 def _epochs(keys: FineTuneKeys) -> Iterator[Variant]:

@@ -1,0 +1,131 @@
+"""Corpus metrics from the counts of single responses: corpus BLEU, macro-F1, the share of invalid labels.
+
+A corpus metric is no mean of cells, so its intervals are those of the pigeonhole bootstrap over behaviors and training
+seeds. All counts of a figure are summed as they are: tasks have no weights here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.counts import BLEU, LABELS
+from aftertune.measure.averaging import Layout
+from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonhole
+from aftertune.measure.counted import Quantity
+from aftertune.measure.grids import Arms, Grid
+from aftertune.measure.quantities import Change, Interval, Score
+from aftertune.measure.rates import scope
+
+ORDER = 4
+"""BLEU counts 1- to 4-grams."""
+METHOD = "pigeonhole bootstrap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A corpus metric of a scorer."""
+
+    name: str
+    """What it is called in results: ``bleu``, ``labels macro-F1``."""
+    scorer: str
+    quantities: tuple[Quantity, ...]
+    figure: Callable[[Totals], Totals]
+    """From draws x quantities to draws."""
+
+    def cells(self, grid: Grid, part: Layout) -> NDArray[np.float64]:
+        """Return what the quantities sum to, behaviors x training seeds x quantities."""
+        sums = np.stack([grid.counts(quantity)[part.order] for quantity in self.quantities], axis=2)
+        grouped = np.add.reduceat(sums, part.starts, axis=0)
+        found = np.zeros((part.behaviors, *grouped.shape[1:]))
+        np.add.at(found, part.behavior, grouped)
+        return found
+
+
+def corpora(tallies: Mapping[Quantity, object], metrics: Mapping[str, str]) -> tuple[Corpus, ...]:
+    """Return the corpus metrics of scorers (scorer -> metric of its counts) whose counts were tallied."""
+    found = []
+    for scorer, metric in metrics.items():
+        group = f"said:{scorer}"
+        if metric == BLEU:
+            places = tuple((group, str(place)) for place in range(2 * ORDER + 2))
+            found.append(Corpus(name=scorer, scorer=scorer, quantities=places, figure=corpus_bleu))
+        if metric == LABELS:
+            labels = [name.partition(" ")[2] for kind, name in tallies if kind == group and name.startswith("hit ")]
+            counts = tuple((group, f"{kind} {label}") for label in labels for kind in ("hit", "false", "missed"))
+            found.append(Corpus(name=f"{scorer} macro-F1", scorer=scorer, quantities=counts, figure=_macro_f1))
+    return tuple(found)
+
+
+def _macro_f1(totals: Totals) -> Totals:
+    """Average F1 over the labels that are right somewhere in the whole corpus; one that a draw misses counts as 0 there."""
+    return macro_f1([totals])
+
+
+def corpus_bleu(totals: Totals) -> Totals:
+    """Return BLEU / 100 of D sums of matches and n-grams (orders 1 to 4) and both lengths.
+
+    Papineni et al. (2002) with sacrebleu's default smoothing ``exp`` (an order without a match counts as 1/2, 1/4, ...
+    matches), so that it equals `sacrebleu.corpus_bleu`.
+    """
+    matches, all_, lengths = totals[:, :ORDER], totals[:, ORDER : 2 * ORDER], totals[:, 2 * ORDER :]
+    none = (matches == 0) & (all_ > 0)
+    smoothed = np.where(none, 0.5 ** np.cumsum(none, axis=1), matches)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(smoothed / all_).mean(axis=1)
+        brevity = np.minimum(0.0, 1 - lengths[:, 1] / lengths[:, 0])
+        score = np.exp(logs + brevity)
+    empty = (matches.sum(axis=1) == 0) | (all_ == 0).any(axis=1)
+    found: Totals = np.where(empty, 0.0, score)
+    return found
+
+
+def corpus_score(grid: Grid, part: Layout, corpus: Corpus, min_cell: int) -> Score:
+    """Return a corpus metric with its percentile interval."""
+    found = pigeonhole([corpus.cells(grid, part)], partial(_one, corpus.figure))
+    n = grid.counts((f"said:{corpus.scorer}", "n"))[part.order]
+    return Score(
+        estimate=found.estimate,
+        n=round(float(n.sum())),
+        behaviors=part.behaviors,
+        seeds=grid.seeds,
+        interval=_interval(found, 0.95, grid.seeds),
+        unequal=False,
+        hidden=part.behaviors < min_cell,
+    )
+
+
+def corpus_change(arms: Arms, part: Layout, corpus: Corpus, min_cell: int) -> Change:
+    """Return the change of a corpus metric: behaviors are drawn together for both arms, seeds for each apart."""
+    both = [corpus.cells(arm, part) for arm in (arms.tuned, arms.base)]
+    figure = partial(_difference, corpus.figure)
+    wide, narrow = (pigeonhole(both, figure, alpha=alpha) for alpha in (0.05, 0.10))
+    seeds = min(arms.tuned.seeds, arms.base.seeds) if arms.base.seeds > 1 else arms.tuned.seeds
+    return Change(
+        estimate=wide.estimate,
+        interval=_interval(wide, 0.95, seeds),
+        interval90=_interval(narrow, 0.90, seeds),
+        p_value=wide.p_value,
+        method=f"inverted {METHOD}",
+        behaviors=part.behaviors,
+        seeds=seeds,
+        pairs=None,
+        bounds=None,
+        hidden=part.behaviors < min_cell,
+    )
+
+
+def _one(figure: Callable[[Totals], Totals], totals: Sequence[Totals]) -> Totals:
+    return figure(totals[0])
+
+
+def _difference(figure: Callable[[Totals], Totals], totals: Sequence[Totals]) -> Totals:
+    difference: Totals = figure(totals[0]) - figure(totals[1])
+    return difference
+
+
+def _interval(found: Bootstrapped, level: float, seeds: int) -> Interval:
+    low, high = max(found.low, -1.0), min(found.high, 1.0)
+    return Interval(low=low, high=high, level=level, method=METHOD, scope=scope(seeds))
