@@ -187,3 +187,14 @@ def test_code_decides_the_key_only_where_it_is_run(base, adapters, tmp_path):
     assert identity(copy) == identity(base) == identity(base, trust_remote_code=True)
     assert identity(copy, trust_remote_code=True).keys() - identity(base).keys() == {"code"}
     assert identity(tuned, trust_remote_code=True).keys() - identity(tuned).keys() == {"code", "adapter_code"}
+
+
+@pytest.mark.parametrize(("device", "message"), [("cuda:7", "finds none here"), ("abacus", "is unknown")])
+def test_a_device_that_is_not_there_is_said_at_once(tmp_path, device, message):
+    import torch
+
+    if device == "cuda:7" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    base = make_checkpoint(tmp_path / "base")
+    with Engines(device=device) as engines, pytest.raises(ModelError, match=message):
+        engines.open(str(base))

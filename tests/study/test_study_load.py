@@ -247,7 +247,7 @@ def test_a_check_needs_no_models_and_takes_none(folder):
     path.write_text(to_yaml(config, folder))
     assert load_config(path) == config
     path.write_text("models: []\n")
-    with pytest.raises(StudyError, match=r"aftertune.yaml:1: models: unknown key"):
+    with pytest.raises(StudyError, match=r"aftertune.yaml:1: models: models belongs in a study"):
         load_config(path)
 
 

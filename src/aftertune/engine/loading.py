@@ -25,16 +25,34 @@ class Placement:
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
-        """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU."""
+        """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
+
+        Raises:
+            ModelError: torch knows no such device or number format, or this machine has no such device.
+        """
         import torch
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        _check_there(device)
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise ModelError(f"dtype {dtype!r} is unknown; use auto, float32, bfloat16 or float16")
         return cls(device, dtype)
+
+
+def _check_there(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+        there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+        found = there[kind] if kind in there else getattr(torch, kind).is_available()
+    except (RuntimeError, AttributeError):
+        raise ModelError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
+    if not found:
+        raise ModelError(f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it")
 
 
 def load_model(

@@ -89,6 +89,8 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{out} is not empty and holds no organism; name a new or empty folder") from None
+    if not (out / CONFIG).is_file():
+        raise InputError(f"{out} holds a part of an organism (its checkpoint, perhaps); name a new or empty folder")
     if {key: record.get(key) for key in wanted} != wanted:
         raise InputError(f"{out} holds an organism of another seed or version; name a new or empty folder")
     rejected = tuple((int(seed), str(reason)) for seed, reason in record["rejected"])

@@ -163,6 +163,10 @@ def _keys(request: CheckRequest) -> dict[str, Any]:
     margins = {"margin": request.margin, "task_margin": request.task_margin, "max_asr": request.max_asr}
     if given := {key: value for key, value in margins.items() if value is not None}:
         keys["measurement"] = given
+    for key, value in given.items():
+        if not (0 < value < 1 or (key == "max_asr" and value in (0, 1))):
+            hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""
+            raise InputError(f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}")
     return keys
 
 

@@ -80,7 +80,7 @@ def _checked(kind: type[C], placed: Placed, folder: Path, *, finished: bool = Fa
     try:
         config = kind.model_validate(data, context={"folder": folder, "finished": finished})
     except ValidationError as error:
-        raise placed.error(*_explained(_plainest(error.errors(), placed))) from None
+        raise placed.error(*_explained(_plainest(error.errors(), placed), kind)) from None
     if finished:
         return config
     for where, message in study_problems(config) if isinstance(config, Study) else config_problems(config):
@@ -151,11 +151,15 @@ def _plainest(errors: list[ErrorDetails], placed: Placed) -> ErrorDetails:
     return min(errors, key=lambda error: (error["type"] == "too_short", error["loc"] not in placed.lines))
 
 
-def _explained(error: ErrorDetails) -> tuple[Where, str]:
+def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str]:
     """Put pydantic's finding into words: where it is, what is wrong, what to do."""
     where, kind, found = error["loc"], error["type"], _shown(error["input"])
+    if where[-1:] == ("[key]",):  # a mapping's key, of which pydantic speaks as of a value behind it
+        where = where[:-1]
+    if kind == "extra_forbidden" and len(where) == 1 and where[0] in Study.model_fields:
+        return where, f"{where[0]} belongs in a study (aftertune run); this file says how to ask and judge, for check"
     if kind == "extra_forbidden":
-        names = sorted(_keys_at(where[:-1]))
+        names = sorted(_keys_at(where[:-1]) & set(file.model_fields) if len(where) == 1 else _keys_at(where[:-1]))
         return where, f"unknown key; {nearest(str(where[-1]), names)}known here: {', '.join(names)}"
     if kind == "value_error":
         return where, str(error["ctx"]["error"])
@@ -179,14 +183,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _keys_at(where: Where) -> Iterator[str]:
-    """Yield the keys that are known at a place, from the JSON Schema."""
+def _keys_at(where: Where) -> set[str]:
+    """Return the keys that are known at a place, from the JSON Schema."""
     whole = Study.model_json_schema(mode="validation")
     schemas: list[dict[str, Any]] = [whole]
     for step in where:
         schemas = [inner for schema in schemas for inner in _inner(whole, schema, step)]
-    for schema in schemas:
-        yield from _resolved(whole, schema)[0].get("properties", {})
+    return {name for schema in schemas for name in _resolved(whole, schema)[0].get("properties", {})}
 
 
 def _inner(whole: dict[str, Any], schema: dict[str, Any], step: str | int) -> Iterator[dict[str, Any]]:
