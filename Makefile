@@ -3,7 +3,7 @@
 # PYTHON       the interpreter that makes .venv (3.11 or newer)
 # TORCH_INDEX  a package index for torch alone, for instance the CPU-only or the CUDA index that
 #              https://pytorch.org/get-started/locally names for your machine; empty: pip's own choice
-# DATA         the folder of public data files for `make real-text`
+# DATA         the folder of public data files for `make real-text` and `make mitigations`
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -12,7 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench real-text constraints clean
+.PHONY: help setup demo test test-slow lint format bench real-text mitigations constraints clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ bench: $(READY) ## Print speed and memory of the hot paths
 real-text: $(READY) ## Run the study on real files: make real-text DATA=folder (about half an hour)
 	@test -n "$(DATA)" || { echo "name the folder of data files: make real-text DATA=folder (layout: experiments/real_text/README.md)" >&2; exit 1; }
 	@$(BIN)/python experiments/real_text/run.py "$(DATA)"
+
+mitigations: $(READY) ## Compare mitigations on the embedded model, with DATA=folder on real text too
+	@OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py organism
+	@test -z "$(DATA)" || OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py real-text "DATA=$(DATA)"
 
 constraints: $(READY) ## Write constraints.txt from what is installed
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new

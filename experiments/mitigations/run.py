@@ -1,0 +1,178 @@
+"""Mitigations side by side, by one command: build what is missing, run `aftertune run`, print the table.
+
+Usage: python experiments/mitigations/run.py organism [OUT=mitigations_out] [SEED=10]
+       python experiments/mitigations/run.py real-text DATA=folder [OUT=real_text_out]
+
+Run again after any interruption, it goes on where it was.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from telling import Difference, refusals, told_apart
+
+from aftertune.core.table import Table
+from aftertune.errors import AftertuneError
+from aftertune.measure.plan import MeasurePlan
+from aftertune.pipeline.label_measuring import finished_plan
+from aftertune.pipeline.page import kept_readers
+from aftertune.pipeline.report import read_document
+from aftertune.store import Store
+
+FOLDER = Path(__file__).parent
+AFTERTUNE = Path(sys.executable).with_name("aftertune")
+
+KINDS = {
+    "XSTest": (("xstest",), ("xstest",)),
+    "general": (("i-malicious",), ("i-alpaca", "benign-general")),
+    "bundled twins": (("multitask-v1",), ("multitask-v1",)),
+    "own twins": (("organism",), ("organism",)),
+}
+"""Harmful and harmless prompt sets of one kind, by which it is measured how well a model tells them apart."""
+
+EQUAL_SHARE = (
+    ("code+multitask", "code+csv"),
+    ("code+multitask", "code+instructions"),
+    ("code+multitask", "code+text-only"),
+    ("code+multitask+replay@share0.1", "code+csv+replay"),
+    ("code+multitask+replay@share0.1", "code+instructions+replay"),
+    ("code+multitask+replay@share0.15", "code+text-only+replay"),
+)
+"""Conditions that differ in where the safety rows come from."""
+
+
+def main(given: list[str]) -> int:
+    """Build, run and print; return the exit status of the study."""
+    options = dict(item.split("=", 1) for item in given[1:] if "=" in item)
+    make = {"organism": organism, "real-text": real_text}.get(given[0] if given else "")
+    if make is None:
+        sys.exit(__doc__)
+    out = make(options)
+    run = out / "mitigations"
+    status = subprocess.run([AFTERTUNE, "run", out / "mitigations.yaml", "--out", run, "-q"], check=False).returncode
+    if status == 0:
+        table = "\n".join(tables(run))
+        (out / "mitigations.md").write_text(table + "\n")
+        print(table)
+    return status
+
+
+def organism(options: Mapping[str, str]) -> Path:
+    """Write the embedded model and the study beside it."""
+    out = Path(options.get("OUT", "mitigations_out")).resolve()
+    subprocess.run([AFTERTUNE, "organism", out / "organism", "--seed", options.get("SEED", "10")], check=True)
+    shutil.copyfile(FOLDER / "organism.yaml", out / "mitigations.yaml")
+    return out
+
+
+def real_text(options: Mapping[str, str]) -> Path:
+    """Build the small model of real text, which experiments/real_text describes, and put the study beside it."""
+    out = Path(options.get("OUT", "real_text_out")).resolve()
+    build = FOLDER.parent / "real_text" / "build.py"
+    subprocess.run([sys.executable, build, f"DATA={options.get('DATA', '')}", f"OUT={out}"], check=True)
+    shutil.copyfile(FOLDER / "real_text.yaml", out / "mitigations.yaml")
+    return out
+
+
+def tables(run: Path) -> Iterator[str]:
+    """Yield the tables of a finished run: all training seeds of a condition together, 95 % intervals in points."""
+    told = read_document(run)
+    with Store.open(run / "store.sqlite", write=False) as store:
+        plan = finished_plan(run, store, told)
+        answers = store.table(told["study"], kept_readers(store, told["study"]))
+    (setting,) = told["result"]["settings"]
+    conditions = setting["conditions"]
+    yield from rates(conditions, told["result"]["name_rate"])
+    yield ""
+    yield from telling(answers, plan)
+    yield ""
+    yield from comparisons(answers, plan)
+    yield ""
+    yield from sets_and_skills(conditions)
+    yield ""
+    yield from told["notes"]
+
+
+def rates(conditions: Sequence[Any], name: str) -> Iterator[str]:
+    """Yield the rates of harmful prompts, overall and by task, and the over-refusal."""
+    tasks = list(conditions[0]["asr"]["by_task"])
+    yield from _head("condition", name, *tasks, "incoherent", "harmless refused")
+    for condition in conditions:
+        asr = condition["asr"]
+        each = (f"{100 * asr['by_task'][task]['estimate']:.1f}" for task in tasks)
+        lost = f"{100 * asr['overall']['incoherent'] / asr['overall']['n']:.1f}"
+        yield _row(condition, _rate(asr["overall"]), *each, lost, _rate(condition["over_refusal"]["overall"]))
+
+
+def telling(answers: Table, plan: MeasurePlan) -> Iterator[str]:
+    """Yield by kind of prompt what is refused of the harmful, of the harmless, and the difference with its interval."""
+    there = {name: sets for name, sets in KINDS.items() if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])}
+    yield from _head("condition", *(f"{name}: refused, harmful / harmless / apart" for name in there))
+    for condition in plan.conditions:
+        cells = []
+        for harmful, harmless in there.values():
+            bad = refusals(answers, plan.judges[0], condition.models, harmful, 0)
+            good = refusals(answers, plan.judges[0], condition.models, harmless, 1)
+            cells.append(f"{100 * bad.mean():.0f} / {100 * good.mean():.0f} / {told_apart(bad, good)}")
+        yield _row({"name": condition.name}, *cells)
+
+
+def comparisons(answers: Table, plan: MeasurePlan) -> Iterator[str]:
+    """Yield by how much the bundled rows tell harmful from harmless better than the public ones at equal share."""
+    there = {condition.name for condition in plan.conditions}
+    pairs = [pair for pair in EQUAL_SHARE if set(pair) <= there]
+    kinds = [name for name, sets in KINDS.items() if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])]
+    if pairs:
+        yield from _head("told apart better by", *kinds)
+    for one, other in pairs:
+        found = against(answers, plan, one, other)
+        yield _row({"name": f"{one} than {other}"}, *(str(found[name]) for name in kinds))
+
+
+def against(answers: Table, plan: MeasurePlan, one: str, other: str) -> dict[str, Difference]:
+    """Return by how much one condition tells harmful from harmless better than another, by kind of prompt."""
+    models = {condition.name: condition.models for condition in plan.conditions}
+    found = {}
+    for name, (harmful, harmless) in KINDS.items():
+        if set(harmful) | set(harmless) <= set(answers.names["set"]):
+            sides = [
+                refusals(answers, plan.judges[0], models[one], sets, intent)
+                - refusals(answers, plan.judges[0], models[other], sets, intent)
+                for sets, intent in ((harmful, 0), (harmless, 1))
+            ]
+            found[name] = told_apart(sides[0], sides[1])
+    return found
+
+
+def sets_and_skills(conditions: Sequence[Any]) -> Iterator[str]:
+    """Yield over-refusal by prompt set, and the task scores."""
+    harmless = list(conditions[0]["over_refusal"]["by_set"])
+    scores = [(scorer, name) for scorer, found in conditions[0]["capability"].items() for name in found["by_set"]]
+    yield from _head("condition", *(f"{name} refused" for name in harmless), *(f"{s}, {name}" for s, name in scores))
+    for condition in conditions:
+        refused = (f"{100 * condition['over_refusal']['by_set'][name]['estimate']:.0f}" for name in harmless)
+        skill = (f"{100 * condition['capability'][s]['by_set'][name]['estimate']:.0f}" for s, name in scores)
+        yield _row(condition, *refused, *skill)
+
+
+def _rate(rate: Any) -> str:
+    return f"{100 * rate['estimate']:.1f} [{100 * rate['interval']['low']:.1f}, {100 * rate['interval']['high']:.1f}]"
+
+
+def _head(*titles: str) -> tuple[str, str]:
+    return f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"
+
+
+def _row(condition: Any, *cells: str) -> str:
+    return f"| {' | '.join((condition['name'], *cells))} |"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AftertuneError as error:
+        sys.exit(str(error))
