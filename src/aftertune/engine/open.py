@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from aftertune.engine.adapter import check_base
+from aftertune.engine.bridge import InspectModel, InspectName
 from aftertune.engine.endpoint.model import EndpointModel, Endpoints
 from aftertune.engine.endpoint.providers import Address, address_of
 from aftertune.engine.loading import Loader, Placement, Weights
@@ -16,7 +17,7 @@ from aftertune.engine.vllm import VllmModel, VllmServer
 from aftertune.engine.weights import adapter_sha256, code_sha256, weights_sha256
 from aftertune.errors import ModelError
 
-OpenedModel = LocalEngine | EndpointModel | VllmModel
+OpenedModel = LocalEngine | EndpointModel | VllmModel | InspectModel
 
 
 class Engines:
@@ -53,7 +54,7 @@ class Engines:
         """Open a model: tokenizer and hashes now, weights (or connections) at the first call that needs them.
 
         Args:
-            reference: hub id, checkpoint folder, adapter folder or endpoint. The same reference gives the same engine.
+            reference: hub id, checkpoint folder, adapter folder, endpoint or Inspect's name. The same reference gives the same engine.
             name: the model's name in messages; the reference by default.
             base: the base of an adapter, in place of the one that its config names.
 
@@ -63,9 +64,12 @@ class Engines:
         known = (reference, base)
         if known not in self._opened:
             found, name = parse(reference, base=base), name or reference
-            self._opened[known] = (
-                self.endpoints.open(found, name) if isinstance(found, Address) else self._open(found, name)
-            )
+            if isinstance(found, Address):
+                self._opened[known] = self.endpoints.open(found, name)
+            elif isinstance(found, InspectName):
+                self._opened[known] = InspectModel(found, name, self.endpoints)
+            else:
+                self._opened[known] = self._open(found, name)
         return self._opened[known]
 
     def check_base(self, tuned: str, base: str) -> None:
@@ -129,6 +133,9 @@ class Engines:
     def close(self) -> None:
         """Free the weights, close the connections and forget the opened models."""
         self.free()
+        for model in self._opened.values():
+            if isinstance(model, InspectModel):
+                model.close()
         self.endpoints.close()
         if self._vllm is not None:
             self._vllm.close()

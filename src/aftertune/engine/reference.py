@@ -1,7 +1,8 @@
 """A model reference: what a user writes to name a model, and what it turns out to be.
 
 A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, an endpoint
-(`endpoint.providers`), or a folder that stands for one (a hosted fine-tune). What looks like a path is never looked up on the network.
+(`endpoint.providers`), a folder that stands for one (a hosted fine-tune), or a model of Inspect's providers (`bridge`).
+What looks like a path is never looked up on the network.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.engine.bridge import PREFIX, InspectName, inspect_name
 from aftertune.engine.endpoint.providers import Address, address_of, is_endpoint
 from aftertune.engine.quiet import first_line
 from aftertune.errors import ModelError
@@ -50,7 +52,7 @@ class Adapter:
     base: HubModel | Checkpoint
 
 
-Reference = HubModel | Checkpoint | Adapter | Address
+Reference = HubModel | Checkpoint | Adapter | Address | InspectName
 
 
 def parse(reference: str, *, base: str | None = None) -> Reference:
@@ -65,6 +67,8 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     """
     if is_endpoint(reference):
         return address_of(reference)
+    if reference.startswith(PREFIX):
+        return inspect_name(reference)
     folder = Path(reference).expanduser()
     if (folder / HOSTED).is_file():
         return _hosted(reference, folder)
@@ -176,7 +180,7 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
         found = parse(beside(folder, str(recorded)) if base is None else base)
     except ModelError as error:
         raise ModelError(f"adapter {name!r}, its base: {error}") from error
-    if isinstance(found, Adapter | Address):
+    if isinstance(found, Adapter | Address | InspectName):
         what = "an adapter too; merge that one first" if isinstance(found, Adapter) else "an endpoint; name its weights"
         raise ModelError(f"adapter {name!r}: its base {found.name!r} is {what}")
     return Adapter(name, folder, found)

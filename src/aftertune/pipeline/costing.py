@@ -8,6 +8,7 @@ from typing import Any
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob, Prompt
+from aftertune.engine.bridge import InspectModel
 from aftertune.engine.endpoint.model import EndpointModel
 from aftertune.engine.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.generate.calls import calls
@@ -62,7 +63,7 @@ def _model_cost(
     jobs = _jobs(run, asked, prompts)
     limit = run.study.decoding.max_new_tokens
     each = tokens[0] or sum(len(prompt.text) for prompt in prompts) / max(1, len(prompts)) / PER_TOKEN
-    served = isinstance(engine, EndpointModel)
+    served = isinstance(engine, EndpointModel | InspectModel)
     return {
         "name": model.name,
         "kind": "model",
@@ -71,7 +72,7 @@ def _model_cost(
         "tokens_in": round(each * len(jobs)),
         "tokens_out": round((tokens[1] or limit) * len(jobs)),
         "tokens_out_at_most": limit * len(jobs),
-        "money_at_most": engine.most_cost(jobs) if isinstance(engine, EndpointModel) else 0.0,
+        "money_at_most": engine.most_cost(jobs) if isinstance(engine, EndpointModel | InspectModel) else 0.0,
         "currency": run.engines.endpoints.spending.prices.currency,
         "seconds": None,
         **({} if served else _memory(run, model, asked, round(each) + limit)),

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob
+from aftertune.engine.bridge import ENGINE as INSPECT
+from aftertune.engine.bridge import InspectModel
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
 from aftertune.engine.vllm import ENGINE as VLLM
 from aftertune.errors import ModelError
@@ -17,7 +19,7 @@ Values = Mapping[str, Counter[object]]
 
 def is_served(run: Run, model: StudyModel) -> bool:
     """Return whether a model is an endpoint: it gives text, and no likelihoods to probe."""
-    return run.engines.open(model.reference).identity["engine"] in (ENGINE, VLLM)
+    return run.engines.open(model.reference).identity["engine"] in (ENGINE, VLLM, INSPECT)
 
 
 def served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
@@ -45,6 +47,8 @@ def spending_notes(run: Run) -> Iterator[str]:
 def most_cost(run: Run, model: StudyModel, jobs: Sequence[GenerateJob]) -> str:
     """Say what answering jobs can cost at most, if somebody charges for it; judges and guards come on top."""
     engine = run.engines.open(model.reference)
+    if isinstance(engine, InspectModel) and jobs:
+        return ", no price known (Inspect asks the provider)"
     if not isinstance(engine, EndpointModel) or engine.address.local or not jobs:
         return ""
     most, prices = engine.most_cost(jobs), run.engines.endpoints.spending.prices

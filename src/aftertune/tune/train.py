@@ -15,6 +15,7 @@ from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.engine.adapter import RECIPE
+from aftertune.engine.bridge import InspectName
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.loading import Placement, load_model
 from aftertune.engine.open import Engines
@@ -156,7 +157,7 @@ def _base(recipe: Recipe) -> Checkpoint:
         raise ModelError(
             f"recipe {recipe.name!r}: its base {recipe.base!r} is an adapter; merge it into its base first"
         )
-    if isinstance(base, Address):
+    if isinstance(base, Address | InspectName):
         raise ModelError(f"recipe {recipe.name!r}: its base {recipe.base!r} is an endpoint, which has no weights here")
     recorded = recipe.base_identity.get("weights")
     if recorded is not None and recorded != weights_sha256(base.folder):

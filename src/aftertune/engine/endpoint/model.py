@@ -154,6 +154,11 @@ class Endpoints:
         self.models: list[EndpointModel] = []
 
     @property
+    def budget(self) -> float | None:
+        """Most that may be spent; None for no end."""
+        return self._limits[1]
+
+    @property
     def spending(self) -> Spending:
         """The account; read from its file at the first use."""
         if self._spending is None:
