@@ -36,7 +36,7 @@ def _which(file: TrainingFile) -> _Which:
 
 
 @dataclass(slots=True)
-class _Files:
+class Files:
     """Reads each training file once."""
 
     folder: Path
@@ -44,6 +44,7 @@ class _Files:
     pools: dict[tuple[_Which, Intent], dict[str, list[Row]]] = field(default_factory=dict)
 
     def task_rows(self, files: tuple[TrainingFile, ...]) -> list[Row]:
+        """Return the rows of all files."""
         for file in files:
             if _which(file) not in self.rows:
                 self.rows[_which(file)] = read_rows(file, self.folder)
@@ -77,10 +78,10 @@ def tune_models(run: Run) -> Trained:
         DataError, ModelError: a training file or a base cannot be used.
     """
     models = expand_study(run)
-    files = _Files(folder=run.tools.folder)
+    files = Files(folder=run.tools.folder)
     notes: dict[str, None] = {}
     recipes = [(model, model.recipe) for model in models if model.recipe is not None]
-    sets = {model.name: _training_rows(recipe, files, notes) for model, recipe in recipes}
+    sets = {model.name: training_rows(recipe, files, notes) for model, recipe in recipes}
     missing = [
         (model, recipe) for model, recipe in recipes if not trained(Path(model.reference), recipe, sets[model.name])
     ]
@@ -123,7 +124,12 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
     )
 
 
-def _training_rows(recipe: Recipe, files: _Files, notes: dict[str, None]) -> list[Row]:
+def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]:
+    """Return a recipe's rows with its mitigation's among them; what a reader should know is added to ``notes``.
+
+    Raises:
+        DataError: a file cannot be read, or the mitigation names a task without rows.
+    """
     rows = files.task_rows(recipe.data)
     plan = recipe.mitigation
     if plan is None:
