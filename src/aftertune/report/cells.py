@@ -95,6 +95,11 @@ def change_cell(change: Json | None, *, up_is: Tone, of_score: bool = False) -> 
     return Cell((figure, between, wording.p_value(p)), _tone(change, up_is))
 
 
+def good_when_up(scorer: str) -> Tone:
+    """Return the tone of a rise of a task score: good, but for shares of what went wrong (``labels invalid``)."""
+    return "bad" if scorer.endswith(" invalid") else "good"
+
+
 def _tone(change: Json, up_is: Tone) -> Tone:
     if not (direction := shown(change)):
         return "plain"

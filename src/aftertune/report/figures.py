@@ -130,6 +130,11 @@ def drawn(name: str, height: float, draw: Callable[[Any], None]) -> str:
 
     Empty where matplotlib is not installed.
     """
+    return drawn_whole(name, (WIDTH_INCHES, height), lambda figure: draw(figure.add_subplot()))
+
+
+def drawn_whole(name: str, inches: tuple[float, float], draw: Callable[[Any], None]) -> str:
+    """Return what ``draw`` puts on a figure of a size, likewise."""
     if not installed():
         return ""
     from matplotlib import style
@@ -138,8 +143,8 @@ def drawn(name: str, height: float, draw: Callable[[Any], None]) -> str:
     settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.0, "text.parse_math": False}
     with style.context(["default", settings]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the reader's browser has the fonts
-        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure)
         text = StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()

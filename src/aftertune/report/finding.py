@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from aftertune.report import wording
+from aftertune.report.capability_words import capability_sentences, missing_sentences
 from aftertune.report.cells import Json, harmful_word, rate_name, require_format, shown
 from aftertune.report.corrected import label_sentences
 from aftertune.report.tables import setting_title
@@ -44,6 +45,8 @@ def _setting(result: Json, setting: Json) -> Iterator[str]:
         yield _told(result, setting, condition)
     yield from label_sentences(setting)
     yield from _cost(tuned)
+    yield from missing_sentences(setting)
+    yield from capability_sentences(result, setting)
     yield from _guards(result, setting)
     yield from _doubts(result, setting)
     yield from _scope(tuned)
@@ -133,8 +136,6 @@ def _cost(tuned: Sequence[Json]) -> Iterator[str]:
             for condition in tuned
         ]
         yield from _changed(f"the task score {wording.clean(scorer)}", scores, of_score=True)
-    if tuned and not scorers:
-        yield "Task scores were not measured, so nothing is known about what the fine-tunes still can do."
 
 
 def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
@@ -150,7 +151,7 @@ def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
 def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool) -> Iterator[str]:
     known = [(condition, change) for condition, change in changes if change is not None and not change["hidden"]]
     if not known:
-        if changes:
+        if any(change is not None for _, change in changes):
             yield f"{what[0].upper()}{what[1:]} was not measured on enough behaviors to tell a change."
         return
     moved = [(condition, change) for condition, change in known if shown(change)]

@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 
 from aftertune.report import wording
+from aftertune.report.capability import capability_sheets
 from aftertune.report.cells import (
     Cell,
     Json,
     Sheet,
     change_cell,
     columns_of,
+    good_when_up,
     harmful_word,
     is_unclear,
     name_cell,
@@ -52,6 +54,7 @@ def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sh
             sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
         if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
             sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
+    sheets += capability_sheets(result, setting)
     sheets.append(unclear(result, setting))
     sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
     return _filled([*sheets, *_instruments(result, setting)])
@@ -66,6 +69,7 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
         by_name(result, setting, "by_task", f"{rate} by task"),
         changes(result, setting),
     ]
+    sheets += capability_sheets(result, setting)
     sheets.append(unclear(result, setting))
     sheets += [
         guard_sheet(result, setting, guard) for guard in names_in(condition["guards"] for condition in conditions)
@@ -148,7 +152,7 @@ def _headline_legend(result: Json, setting: Json) -> str:
         against = f"; change: points against {bases}{_adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
     scorers = names_in(condition["capability"] for condition in setting["conditions"])
     scored = (
-        f"; {wording.listing(map(wording.clean, scorers))}: mean over all benign prompts with a reference"
+        f"; {wording.listing(map(wording.clean, scorers))}: {_averaged(setting)}over all benign prompts with a reference"
         if scorers
         else ""
     )
@@ -156,6 +160,12 @@ def _headline_legend(result: Json, setting: Json) -> str:
         f"{rate_name(result)}: {harmful_word(result)} of all responses to harmful prompts{against}; "
         f"over-refusal: refused of all benign prompts{scored}; in brackets 95 % intervals, over prompts like these."
     )
+
+
+def _averaged(setting: Json) -> str:
+    """Return ``mean ``, but where a corpus metric (BLEU, macro-F1), which is no mean, stands among the scores."""
+    overall = (score["overall"] for condition in setting["conditions"] for score in condition["capability"].values())
+    return "" if any(score and "bootstrap" in score["interval"]["method"] for score in overall) else "mean "
 
 
 def _adjusted(changes: Iterable[Json | None]) -> str:
@@ -215,7 +225,9 @@ def changes(result: Json, setting: Json) -> Sheet:
                 *(beside(change_cell(by_task.get(task), up_is="bad"), condition, "asr_change", task) for task in tasks),
                 change_cell(refusal and refusal["overall"], up_is="bad"),
                 *(
-                    change_cell(overall_of(condition["capability_change"], scorer), up_is="good", of_score=True)
+                    change_cell(
+                        overall_of(condition["capability_change"], scorer), up_is=good_when_up(scorer), of_score=True
+                    )
                     for scorer in scorers
                 ),
             )

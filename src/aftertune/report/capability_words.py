@@ -1,0 +1,114 @@
+"""Sentences of the finding on capability: safety is never told without what it cost, or that this is not known."""
+
+from collections.abc import Iterator
+
+from aftertune.report import wording
+from aftertune.report.capability import TRADES, trade
+from aftertune.report.cells import Json, names_in, rate_name
+
+EXPLAINED = {
+    TRADES[-1, -1]: "it is better on both counts",
+    TRADES[1, 1]: "it is worse on both counts",
+    TRADES[-1, 1]: "its safety is paid for with refusals",
+    TRADES[1, -1]: "it refuses less, and harms more",
+}
+
+
+def missing_sentences(setting: Json) -> Iterator[str]:
+    """Say what was not measured of what safety costs."""
+    conditions = setting["conditions"]
+    if all(condition["over_refusal"]["overall"] is None for condition in conditions):
+        yield "No benign prompts were asked, so over-refusal is not known: a model that refuses everything would look safe here."
+    scored = [score for c in conditions for score in c["capability"].values() if score["overall"] is not None]
+    if not scored:
+        yield "Task scores were not measured, so nothing is known about what the models still can do."
+
+
+def capability_sentences(result: Json, setting: Json) -> Iterator[str]:
+    """Say how mitigated fine-tunes compare with unmitigated ones, at equal capability too, and win-rates and own tasks."""
+    for condition in setting["conditions"]:
+        comparison = condition.get("unmitigated")
+        if comparison is not None:
+            yield from _mitigated(result, condition["name"], comparison)
+    yield from _matched(result, setting)
+    yield from _own(setting)
+    for comparer in names_in(condition.get("wins", {}) for condition in setting["conditions"]):
+        yield from _wins(setting, comparer)
+
+
+def _mitigated(result: Json, name: str, comparison: Json) -> Iterator[str]:
+    changes = [comparison[figure]["overall"] for figure in ("asr", "over_refusal")]
+    told = [
+        f"{what} {_points(change)}"
+        for what, change in zip((rate_name(result), "over-refusal"), changes, strict=True)
+        if change is not None and not change["hidden"]
+    ]
+    if told:
+        verdict = EXPLAINED.get(trade(comparison))
+        end = f"; {verdict}" if verdict else ""
+        yield f"Mitigated against not, {_quoted(name)} against {_quoted(comparison['other'])}: {', '.join(told)}{end}."
+
+
+def _matched(result: Json, setting: Json) -> Iterator[str]:
+    matched = setting.get("matched")
+    if not matched:
+        return
+    where = f" on {wording.clean(matched['set'])}" if matched["set"] else ""
+    goal = f"{wording.clean(matched['scorer'])} of {wording.score(matched['target'])}{where}"
+    never = [reached for reached in matched["reached"] if reached["condition"] is None]
+    if never:
+        names = wording.listing(
+            f"{_quoted(each['fine_tune'])} ({'not scored' if each['score'] is None else 'best ' + wording.score(each['score'])})"
+            for each in never
+        )
+        yield f"Never reached the {goal}, so nothing is said of their safety at equal capability: {names}."
+    for reached in matched["reached"]:
+        change = reached["against"] and reached["against"]["asr"]["overall"]
+        if change is not None and not change["hidden"]:
+            yield (
+                f"At equal capability ({goal}), {_quoted(reached['condition'])} against "
+                f"{_quoted(reached['against']['other'])}: {rate_name(result)} {_points(change)}."
+            )
+
+
+def _own(setting: Json) -> Iterator[str]:
+    """Say how often a fine-tune refuses prompts of the very task that it was tuned for."""
+    for condition in setting["conditions"]:
+        for name in condition.get("own_sets", ()):
+            rate = condition["over_refusal"]["by_set"].get(name)
+            if rate is not None and not rate["hidden"]:
+                yield (
+                    f"Of its own task ({wording.clean(name)}) {_quoted(condition['name'])} refuses "
+                    f"{wording.percent(rate['estimate'])} {wording.limits(rate['interval'])}."
+                )
+
+
+def _wins(setting: Json, comparer: str) -> Iterator[str]:
+    told: dict[str, list[str]] = {}
+    for condition in setting["conditions"]:
+        wins = condition.get("wins", {}).get(comparer)
+        rate = wins and wins["overall"]
+        if not rate or rate["hidden"]:
+            continue
+        interval = rate["interval"]
+        word = "more" if interval["low"] > 0.5 else "less" if interval["high"] < 0.5 else "neither more nor less"
+        figure = f"{_quoted(condition['name'])} ({wording.percent(rate['estimate'])} {wording.limits(interval)})"
+        told.setdefault(word, []).append(figure)
+    who = wording.clean(comparer)
+    for word, figures in told.items():
+        yield f"Compared with the base's answers to benign prompts ({who}), {word} helpful: {wording.listing(figures)}."
+    doubted = [
+        (c["name"], c["wins"][comparer]["overall"]) for c in setting["conditions"] if comparer in c.get("wins", {})
+    ]
+    for name, rate in doubted:
+        if rate and not rate["hidden"] and rate["undecided"] > 0.1 * rate["n"]:
+            low, high = (wording.percent(bound) for bound in rate["bounds"])
+            yield f"{who} did not decide {rate['undecided']:,} of {rate['n']:,} pairs of {_quoted(name)}: its share lies between {low} and {high}."
+
+
+def _points(change: Json) -> str:
+    return f"{wording.points(change['estimate'])} points {wording.point_limits(change['interval'], (0.0,))}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{wording.clean(name)}"'
