@@ -115,15 +115,16 @@ def test_kappa_against_statsmodels():
     assert kappa(table) == pytest.approx(statsmodels.cohens_kappa(table).kappa, abs=1e-12)
 
 
-def test_alpha_against_krippendorff():
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval", "ratio"])
+def test_alpha_against_krippendorff(level):
     krippendorff = pytest.importorskip("krippendorff", reason="needs krippendorff (the dev extra)")
     rng = np.random.default_rng(9)
     for _ in range(20):
-        ratings = rng.integers(0, 3, (4, 30)).astype(float)
+        ratings = rng.integers(1, 4, (4, 30)).astype(float)
         ratings[rng.random(ratings.shape) < 0.3] = np.nan
-        counts = np.stack([(ratings == value).sum(axis=0) for value in range(3)], axis=1)
-        theirs = krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal")
-        assert alpha(counts) == pytest.approx(theirs, abs=1e-12)
+        counts = np.stack([(ratings == value).sum(axis=0) for value in (1, 2, 3)], axis=1)
+        theirs = krippendorff.alpha(reliability_data=ratings, level_of_measurement=level)
+        assert alpha(counts, level) == pytest.approx(theirs, abs=1e-12)
 
 
 def test_where_all_say_one_thing_kappa_is_not_defined():

@@ -72,21 +72,30 @@ def test_labels_needed(p, se, sp, half, labels):
     assert labels_needed(p, se, sp, half) == pytest.approx(labels, abs=1)
 
 
-# Krippendorff (2011), the 4 x 12 example with missing ratings (nominal), and the binary 2 x 10 one.
-def test_krippendorff():
-    nan = 0
-    raters = np.array([
-        [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
-        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
-        [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
-        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
-    ])  # fmt: skip
-    assert alpha(np.stack([(raters == value).sum(axis=0) for value in range(1, 6)], axis=1)) == pytest.approx(
-        0.743, abs=6e-4
-    )
+nan = 0
+RATERS = np.array([
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+    [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+])  # fmt: skip
+RATINGS = np.stack([(value == RATERS).sum(axis=0) for value in range(1, 6)], axis=1)
+
+
+# Krippendorff (2011), the 4 x 12 example with missing ratings at all four levels, and the binary 2 x 10 one.
+@pytest.mark.parametrize(
+    ("level", "expected"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
+)
+def test_krippendorff(level, expected):
+    assert alpha(RATINGS, level) == pytest.approx(expected, abs=6e-4)
+
+
+def test_krippendorff_of_two_values():
     one, other = ([int(digit) for digit in text] for text in ("0100000010", "1110010000"))
     pairs = np.array([one, other])
-    assert alpha(np.stack([(pairs == value).sum(axis=0) for value in (0, 1)], axis=1)) == pytest.approx(0.095, abs=6e-4)
+    binary = np.stack([(pairs == value).sum(axis=0) for value in (0, 1)], axis=1)
+    assert alpha(binary) == pytest.approx(0.095, abs=6e-4)
+    assert alpha(binary, "interval") == pytest.approx(alpha(binary)), "two values have one distance"
 
 
 # Cohen's kappa: worked examples of the literature. AC1: Gwet (2008); the first table's is from a second program.

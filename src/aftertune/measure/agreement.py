@@ -4,11 +4,16 @@ None of them says how far a rate is off: for that see `ppi`. Kappa falls towards
 the raters agree; read it with AC1 and the raw counts.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 Table = NDArray[np.float64]
 Values = NDArray[np.float64]
+Level = Literal["nominal", "ordinal", "interval", "ratio"]
+"""What may be said of two values: that they differ; which is more; by how much; by what share."""
 
 
 def kappa(table: Table) -> Values:
@@ -31,16 +36,38 @@ def ac1(table: Table) -> Values:
     return _beyond(agree, (mean * (1 - mean)).sum(axis=-1) / (table.shape[-1] - 1))
 
 
-def alpha(ratings: NDArray[np.int64]) -> float:
-    """Return Krippendorff's alpha of nominal ratings.
+def alpha(ratings: NDArray[np.int64], level: Level = "nominal", values: Sequence[float] | None = None) -> float:
+    """Return Krippendorff's alpha: of verdicts and labels (nominal), or of scores on a scale.
 
     Args:
         ratings: units x values: how many raters gave this value; units with fewer than two ratings say nothing.
+        level: how far apart two values are; nominal values are all equally far.
+        values: what the columns stand for, in ascending order (interval and ratio scales); None for 1, 2, 3, ...
 
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
     """
-    observed, values = alpha_parts(ratings)
-    return float(alpha_of(observed.sum(), values.sum(axis=0)))
+    observed, counts = alpha_parts(ratings)
+    if level == "nominal":
+        return float(alpha_of(observed.sum(), counts.sum(axis=0)))
+    totals, size = counts.sum(axis=0), counts.sum(axis=1)
+    apart = _apart(totals, level, np.arange(1.0, len(totals) + 1) if values is None else np.asarray(values, float))
+    within = np.einsum("uc,ck,uk->u", counts, apart, counts) / np.maximum(size - 1, 1)
+    between = totals @ apart @ totals / max(totals.sum() - 1, 1)
+    return float(1 - within.sum() / between) if between > 0 else float("nan")
+
+
+def _apart(totals: Values, level: Level, values: Values) -> Table:
+    """Return the squared differences of all pairs of values (Krippendorff 2011, section E)."""
+    if level == "ordinal":
+        middle = np.cumsum(totals) - totals / 2
+        between: Table = np.subtract.outer(middle, middle) ** 2
+        return between
+    difference = np.subtract.outer(values, values)
+    if level == "ratio":
+        sums = np.add.outer(values, values)
+        difference = np.divide(difference, sums, out=np.zeros_like(difference), where=sums != 0)
+    squared: Table = difference**2
+    return squared
 
 
 def alpha_parts(ratings: NDArray[np.int64]) -> tuple[Values, Values]:
