@@ -18,6 +18,7 @@ from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob,
 from aftertune.engine.endpoint.model import EndpointModel
 from aftertune.engine.labels import log_sum
 from aftertune.engine.local import LocalEngine
+from aftertune.engine.vllm import VllmModel
 from aftertune.errors import EngineError, ModelError
 
 LIKELY = 0.5
@@ -96,9 +97,10 @@ def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> 
     Raises:
         ModelError: the rendered question has not what every such template writes: this is another kind of model.
     """
-    if not isinstance(engine, LocalEngine) or not mentions:
+    local = engine.local if isinstance(engine, VllmModel) else engine
+    if not isinstance(local, LocalEngine) or not mentions:
         return
-    if mentions.casefold() not in engine.question_text(probe).casefold():
+    if mentions.casefold() not in local.question_text(probe).casefold():
         raise ModelError(
             f"{who}: the chat template of {engine.name!r} does not ask its question ({mentions[:40]!r} is not in it); "
             "name a checkpoint of this kind"
@@ -141,7 +143,7 @@ def _pair(found: object) -> tuple[float, float] | None:
 
 def _job(engine: Engine, key: Key, question: Question, decoding: Decoding, sample: int) -> GenerateJob:
     """Return a job that asks a question; an engine that knows messages only gets them with broken markers."""
-    if isinstance(engine, LocalEngine | EndpointModel):
+    if isinstance(engine, LocalEngine | EndpointModel | VllmModel):
         return GenerateJob(key=key, messages=(), decoding=decoding, sample=sample, question=question)
     if question.pattern or question.settings:
         raise EngineError(

@@ -167,17 +167,18 @@ class VllmModel:
     Attributes:
         name: for messages and tables.
         identity: hashes of weights, adapter and tokenizer as of a local model, with ``"engine": "vllm"``.
+        local: the same model in this process, which renders and keys; its weights are not loaded.
     """
 
     def __init__(self, local: LocalEngine, endpoint: EndpointModel, server: VllmServer, base: Path) -> None:
         self.name = local.name
         self.identity = local.identity
         self.endpoint = endpoint
-        self._local, self._server, self._base = local, server, base
+        self.local, self._server, self._base = local, server, base
 
     def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
         """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
-        return self._local.keys(conversations, decoding, sample)
+        return self.local.keys(conversations, decoding, sample)
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Answer each job, in any order; starts the server if it has to.
@@ -193,7 +194,7 @@ class VllmModel:
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Return the share of ``<unk>`` tokens in ``texts``."""
-        return self._local.unknown_share(texts)
+        return self.local.unknown_share(texts)
 
     def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
         """Raise: a server gives no likelihood of a given answer."""
