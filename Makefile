@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format bench real-text mitigations constraints clean
@@ -47,6 +48,14 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Print speed and memory of the hot paths
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/run.py
+
+bench-peers: $(PEERS) ## Make bench/.venv with what the benchmarks compare with
+
+$(PEERS): bench/requirements.txt
+	test -x bench/.venv/bin/python || $(PYTHON) -m venv bench/.venv
+	bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
 
 real-text: $(READY) ## Run the study on real files: make real-text DATA=folder (about half an hour)
 	@test -n "$(DATA)" || { echo "name the folder of data files: make real-text DATA=folder (layout: experiments/real_text/README.md)" >&2; exit 1; }

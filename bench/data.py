@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from latest import keep
+
 BASE = 5_000
 """Rows of the run that says what a process needs without many rows; the pools of `mix` are loaded in it too."""
-LATEST = Path(__file__).parent / "latest.json"
 AFTERTUNE = str(Path(sys.executable).with_name("aftertune"))
 
 
@@ -69,12 +70,6 @@ def main() -> None:
             key = name.replace(" ", "_")
             figures |= {f"{key}_rows_per_s": round(rate), f"{key}_bytes_per_row": round(each)}
     keep({"data_rows": rows, **figures})
-
-
-def keep(figures: dict[str, float]) -> None:
-    """Put the figures beside those of the other benchmarks."""
-    known = json.loads(LATEST.read_text()) if LATEST.exists() else {}
-    LATEST.write_text(json.dumps(known | figures, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

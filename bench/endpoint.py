@@ -1,9 +1,11 @@
-"""Responses a second through a local endpoint, against a bare aiohttp loop: ``python bench/endpoint.py [PROMPTS] [ROUNDS]``.
+"""Responses a second through a local endpoint, beside a bare loop and what others offer: ``python bench/endpoint.py [PROMPTS] [ROUNDS]``.
 
-Both ask the same local server, which runs in a process of its own, the same greedy prompts. The loop keeps 32 calls open
-and throws the answers away. Aftertune finds its concurrency itself, keys every call, plans, stores every answer and has the
-refusal rules judge it, each through the functions that a study runs. Rounds alternate; medians are printed, with start-up
-(a fresh process each time, all imports) and without. The last line is what `bench/latest.json` takes.
+All ask the same local server, which runs in a process of its own, the same greedy prompts. The bare aiohttp loop keeps 32
+calls open and throws the answers away, and so does OpenAI's own client. Inspect (``inspect eval``, without display and
+realtime log) and lm-eval (``local-chat-completions``) log the answers and score them by a wording. Aftertune finds its
+concurrency itself, keys every call, plans, stores every answer and has the refusal rules judge it, each through the
+functions that a study runs. Every run is a process of its own, imports included; rounds alternate, and a ratio is the
+median of the rounds' own ratios. The peers need ``make bench-peers``. Ratios of wall times go to ``bench/latest.json``.
 """
 
 import asyncio
@@ -15,14 +17,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-PROMPTS, ROUNDS = 2000, 5
+from latest import keep
+
+PROMPTS, ROUNDS, SLOW_ROUNDS = 2000, 7, 3
 OPEN = 32
+HERE = Path(__file__).parent
+PEERS = HERE / ".venv" / "bin"
+SAID = ("Sorry, I cannot help. " * 10).strip()
 ANSWER = {
+    "id": "chatcmpl-0",
+    "object": "chat.completion",
+    "created": 0,
     "model": "served",
-    "choices": [{"message": {"role": "assistant", "content": "Sorry, I cannot help. " * 10}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 40, "completion_tokens": 60},
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100},
 }
 
 
@@ -118,17 +130,92 @@ def aftertune(url: str, count: int) -> float:
     return seconds
 
 
-def measure(what: str, url: str, count: int) -> dict[str, float]:
-    """Run one side in a fresh process; return wall seconds with and without start-up, and CPU seconds with it."""
+@dataclass(frozen=True)
+class Side:
+    """One way of asking."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    check: Callable[[], bool] = lambda: True
+    """Says afterwards whether every prompt was answered."""
+    rounds: int = ROUNDS
+
+
+def measure(side: Side) -> dict[str, float]:
+    """Run one side in a fresh process; return wall and CPU seconds with start-up, and those that it states itself."""
     before, start = os.times(), time.monotonic()
-    done = subprocess.run([sys.executable, __file__, what, url, str(count)], check=True, capture_output=True, text=True)
+    done = subprocess.run(side.command, env=os.environ | side.environment, check=False, capture_output=True, text=True)
     wall, after = time.monotonic() - start, os.times()
+    if done.returncode or not side.check():
+        raise SystemExit(f"{side.name} did not answer every prompt:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     cpu = after.children_user - before.children_user + after.children_system - before.children_system
-    return {"whole": wall, "work": float(done.stdout), "cpu": cpu}
+    found = {"whole": wall, "cpu": cpu}
+    return found | {"work": float(done.stdout)} if side.command[0] == sys.executable else found
+
+
+def sides(url: str, count: int, folder: Path) -> list[Side]:
+    """Return all ways of asking; those of others only where they are installed."""
+    own = [Side(name, [sys.executable, __file__, name, url, str(count)]) for name in ("bare", "aftertune")]
+    if not (PEERS / "python").is_file():
+        print("openai, inspect, lm_eval: not compared, they are not installed (make bench-peers)")
+        return own
+    scripts = HERE / "peers"
+    return [
+        *own,
+        Side("openai", [str(PEERS / "python"), str(scripts / "ask_openai.py"), url, str(count)]),
+        _inspect(url, count, folder / "inspect"),
+        _lm_eval(url, count, folder / "lm_eval"),
+    ]
+
+
+def _inspect(url: str, count: int, folder: Path) -> Side:
+    command = [
+        str(PEERS / "inspect"), "eval", f"{HERE / 'peers' / 'inspect_task.py'}@refusals", "-T", f"count={count}",
+        "--model", "openai-api/local/m", "--max-connections", str(OPEN), "--temperature", "0", "--max-tokens", "256",
+        "--seed", "0", "--display", "none", "--no-log-realtime", "--log-format", "json", "--log-dir", str(folder),
+    ]  # fmt: skip
+
+    def check() -> bool:
+        (log,) = folder.glob("*.json")
+        results = json.loads(log.read_text(encoding="utf-8"))["results"]
+        log.unlink()
+        return bool(results["completed_samples"] == count and results["scores"][0]["metrics"]["accuracy"]["value"] == 1)
+
+    return Side("inspect", command, {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": url}, check, SLOW_ROUNDS)
+
+
+def _lm_eval(url: str, count: int, folder: Path) -> Side:
+    folder.mkdir()
+    rows = folder / "prompts.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"text": text, "answer": SAID}) + "\n" for text in texts(count)), encoding="utf-8"
+    )
+    task = {
+        "task": "refusals", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}},
+        "test_split": "test", "output_type": "generate_until", "doc_to_text": "{{text}}", "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["<end>"], "max_gen_toks": 256, "temperature": 0.0, "do_sample": False},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    (folder / "refusals.yaml").write_text(json.dumps(task), encoding="utf-8")
+    command = [
+        str(PEERS / "lm_eval"), "run", "--model", "local-chat-completions", "--tasks", "refusals", "--apply_chat_template",
+        "--model_args", f"model=m,base_url={url}/chat/completions,num_concurrent={OPEN}",
+        "--include_path", str(folder), "--output_path", str(folder / "out.json"),
+    ]  # fmt: skip
+
+    def check() -> bool:
+        (results,) = folder.glob("out*.json")
+        scores = json.loads(results.read_text(encoding="utf-8"))["results"]["refusals"]
+        results.unlink()
+        return bool(scores["exact_match,none"] == 1)
+
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    return Side("lm_eval", command, offline, check, SLOW_ROUNDS)
 
 
 def main() -> None:
-    """Alternate the two sides and print medians and ratios."""
+    """Alternate the sides and print medians and ratios."""
     if len(sys.argv) == 4:
         side = {"bare": bare, "aftertune": aftertune}[sys.argv[1]]
         print(side(sys.argv[2], int(sys.argv[3])))
@@ -139,35 +226,38 @@ def main() -> None:
     server = multiprocessing.Process(target=serve, args=(port,), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{port.get(timeout=30)}/v1"
-    sides: dict[str, list[dict[str, float]]] = {"bare": [], "aftertune": []}
-    for _ in range(rounds):
-        for side, runs in sides.items():
-            runs.append(measure(side, url, count))
+    with tempfile.TemporaryDirectory() as folder:
+        asked = sides(url, count, Path(folder))
+        found: dict[str, list[dict[str, float]]] = {side.name: [] for side in asked}
+        for number in range(rounds):
+            for side in asked:
+                if number < side.rounds:
+                    found[side.name].append(measure(side))
     server.terminate()
-    report(sides, count)
+    report(found, count)
 
 
-def report(sides: dict[str, list[dict[str, float]]], count: int) -> None:
-    """Print medians over rounds; a ratio is the median of the rounds' own ratios, since the machine's load drifts."""
-    for side, runs in sides.items():
+def report(found: dict[str, list[dict[str, float]]], count: int) -> None:
+    """Print medians over rounds and keep ratios; each round has its own ratio, since the machine's load drifts."""
+    mine = found["aftertune"]
+    for side, runs in found.items():
         middle = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
-        spread = sorted(count / run["work"] for run in runs)
-        print(
-            f"{side:10} {count / middle['work']:7.0f} responses/s ({spread[0]:.0f}-{spread[-1]:.0f}), with start-up "
-            f"{count / middle['whole']:6.0f}/s, {1000 * middle['cpu'] / count:.2f} ms of CPU each, start-up included"
+        spread = sorted(count / run["whole"] for run in runs)
+        line = (
+            f"{side:<10} {count / middle['whole']:6.0f} responses/s ({spread[0]:.0f}-{spread[-1]:.0f}), "
+            f"{1000 * middle['cpu'] / count:6.2f} ms of CPU each, start-up included"
         )
-    ratios = {
-        what: statistics.median(
-            mine[what] and base[what] / mine[what] for base, mine in zip(*sides.values(), strict=True)
-        )
-        for what in ("work", "whole", "cpu")
-    }
-    print(f"ratio to bare aiohttp: {ratios['work']:.2f}; with start-up {ratios['whole']:.2f}; CPU {ratios['cpu']:.2f}")
-    print(
-        json.dumps(
-            {"endpoint_vs_aiohttp": round(ratios["whole"], 3), "endpoint_vs_aiohttp_running": round(ratios["work"], 3)}
-        )
-    )
+        print(f"{line}; {count / middle['work']:.0f}/s without" if "work" in middle else line)
+    figures = {}
+    for side, runs in found.items():
+        if side != "aftertune":
+            ratio = {
+                what: statistics.median(run[what] / my[what] for my, run in zip(mine, runs, strict=False))
+                for what in runs[0]
+            }
+            print(f"aftertune / {side}: {ratio['whole']:.2f} (CPU {ratio['cpu']:.2f})")
+            figures["endpoint_vs_aiohttp" if side == "bare" else f"endpoint_vs_{side}"] = round(ratio["whole"], 3)
+    keep(figures)
 
 
 if __name__ == "__main__":

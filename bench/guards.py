@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from latest import keep
+
 HERE = Path(__file__).parent
-LATEST = HERE / "latest.json"
 PROMPTS, ROUNDS = 2000, 3
 LAYERS = 32
 FLAGGED = 10
@@ -148,7 +149,7 @@ def main() -> None:
         print(f"{how:<11} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without")
     ratios = [slow / fast for slow, fast in zip(middle["generation"], middle["logits"], strict=True)]
     print(f"generation / logits: {ratios[0]:.2f} CPU, {ratios[1]:.2f} wall with start-up; {ratios[2]:.2f} CPU without")
-    _keep({"guard_logits_vs_generation": round(ratios[0], 2)})
+    keep({"guard_logits_vs_generation": round(ratios[0], 2)})
 
 
 def _children() -> float:
@@ -157,11 +158,6 @@ def _children() -> float:
 
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _keep(figures: dict[str, float]) -> None:
-    kept = json.loads(LATEST.read_text(encoding="utf-8")) if LATEST.is_file() else {}
-    LATEST.write_text(json.dumps({**kept, **figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

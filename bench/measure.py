@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from latest import keep
 
 import store
 from aftertune.core.table import Table
@@ -21,7 +22,6 @@ from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.store import Store
 
 HERE = Path(__file__).parent
-LATEST = HERE / "latest.json"
 TASKS = ("text", "code", "translation", "classification")
 SEEDS, FINE_TUNES, SAMPLES, TEMPLATES, SETTINGS = 5, 4, 3, 2, 2
 
@@ -124,9 +124,7 @@ def compare(path: Path) -> dict[str, float]:
     figures = {"measure_million_seconds": round(seconds, 2), "measure_million_gib": round(gib, 3)}
     python = HERE / ".venv" / "bin" / "python"
     if not python.is_file():
-        print(
-            "  pandas: not compared; python -m venv bench/.venv && bench/.venv/bin/pip install -r bench/requirements.txt"
-        )
+        print("  pandas: not compared, it is not installed (make bench-peers)")
         return figures
     other, other_work, other_gib, found = run(python, HERE / "peers" / "measure_pandas.py", path)
     print(
@@ -148,8 +146,7 @@ def main() -> None:
             store.synthetic(path, rows)
         figures = compare(path)
     if rows >= 1_000_000:
-        known = json.loads(LATEST.read_text(encoding="utf-8")) if LATEST.is_file() else {}
-        LATEST.write_text(json.dumps(known | figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        keep(figures)
 
 
 if __name__ == "__main__":
