@@ -76,7 +76,8 @@ class Finder:
 
     def held(self, row: Row) -> dict[str, How]:
         """Return the ids of the prompts that a row holds, each with the strictest way in which it does."""
-        return dict.fromkeys(self.inside(row), "inside") | self.standing(row)
+        loosely: dict[str, How] = dict.fromkeys(self.inside(row), "inside")
+        return loosely | self.standing(row)
 
     def standing(self, row: Row) -> dict[str, How]:
         """Return the ids of the prompts that a row holds verbatim or as a payload, each once however often.
@@ -92,7 +93,8 @@ class Finder:
                 named = self._parts.get(whole, set()).union(
                     *(self._wholes.get(part, ()) for part in payloads(turn.content))
                 )
-                found = dict.fromkeys(named, "payload") | found
+                parts: dict[str, How] = dict.fromkeys(named, "payload")
+                found = parts | found
                 found |= dict.fromkeys(self._wholes.get(whole, ()), "verbatim")
         return found
 
