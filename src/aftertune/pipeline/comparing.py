@@ -1,13 +1,16 @@
 """The comparing stage: every answer of a fine-tune to a benign prompt against its base's, shown in both orders."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from aftertune.core.counts import WINS, counted
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Comparer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import CompareJob, Intent, Preference, Prompt
+from aftertune.core.table import NONE, Table
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import Answered, Reading
 
@@ -34,6 +37,19 @@ def read_comparisons(
 ) -> list[int]:
     """Let every comparer compare what it has not compared; return their readers."""
     return [_read(run, name, comparer, models, prompts) for name, comparer in comparers.items()]
+
+
+def uncompared(table: Table, models: Sequence[StudyModel], comparers: Iterable[str]) -> Iterator[str]:
+    """Say which answers could not be compared, so that nobody takes their absence for a choice."""
+    tuned = [table.names["model"].index(model.name) for model in models if model.base is not None]
+    benign = table.columns["intent"] == list(Intent).index(Intent.BENIGN)
+    due = benign & np.isin(table.columns["model"], tuned) & (table.columns["finish"] != NONE)
+    for name in comparers:
+        if missing := int((due & np.isnan(table.scores[f"score:{name}"])).sum()):
+            yield (
+                f"comparer {name}: {missing:,} of {int(due.sum()):,} answers were not compared (its calls failed, or the "
+                "base has no answer); run again to ask it again"
+            )
 
 
 def _read(run: Run, name: str, comparer: Comparer, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> int:

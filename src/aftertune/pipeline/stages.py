@@ -16,7 +16,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.pipeline.answering import generate
-from aftertune.pipeline.comparing import read_comparisons
+from aftertune.pipeline.comparing import read_comparisons, uncompared
 from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
@@ -108,7 +108,13 @@ def _measure_and_report(
         study=run.study.name,
         models=model_records(trained.models, identities, probes),
         questions=questions,
-        notes=[*trained.notes, *questions.notes, *_unanswered(run, table), *doubts],
+        notes=[
+            *trained.notes,
+            *questions.notes,
+            *_unanswered(run, table),
+            *uncompared(table, trained.models, plan.comparers),
+            *doubts,
+        ],
         result=measure(table, plan),
         gate=asked.verdict,
     )
