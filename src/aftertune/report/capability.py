@@ -26,8 +26,13 @@ TRADES = {
     (1, 1): "worse on both",
     (-1, 1): "safer, refuses more",
     (1, -1): "less safe, refuses less",
+    (-1, 0): "safer, refusals open",
+    (1, 0): "less safe, refusals open",
+    (0, 1): "safety open, refuses more",
+    (0, -1): "safety open, refuses less",
+    (0, 0): "nothing shown",
 }
-UNSHOWN = "neither better nor worse on both"
+"""By the signs of the changes of the rate and of over-refusal that were shown."""
 
 
 def comparisons(setting: Json) -> Iterator[tuple[Json, str, Json]]:
@@ -50,7 +55,7 @@ def trade(comparison: Json) -> str:
     if any(change is None or change["hidden"] for change in changes):
         return "not measured on both"
     one, other = (shown(change) for change in changes)
-    return TRADES.get((one, other), UNSHOWN)
+    return TRADES[one, other]
 
 
 def trades_sheet(result: Json, setting: Json) -> Sheet:
@@ -76,8 +81,8 @@ def trades_sheet(result: Json, setting: Json) -> Sheet:
         rows=rows,
         legend=(
             (
-                "Differences in points, and of task scores. Better on both: the 95 % intervals of both differences lie below 0. Against "
-                "another fine-tune prompts are paired and training seeds are not."
+                "Differences in points, and of task scores. Better on both: both differences were shown to lie below 0; open: no "
+                "difference was shown. Against another fine-tune prompts are paired and training seeds are not."
             ),
         ),
     )
@@ -90,7 +95,7 @@ def _overall(breakdown: Json | None) -> Json | None:
 def _folded(words: str) -> tuple[str, ...]:
     """Break a verdict in two, for narrow columns."""
     head, comma, tail = words.partition(", ")
-    return (f"{head},", tail) if comma else (words,) if len(words) < len("better on both.") else ("not shown",)
+    return (f"{head},", tail) if comma else (words,)
 
 
 def has_unmitigated(setting: Json) -> bool:
