@@ -21,6 +21,7 @@ from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.label_results import ConditionLabels
 from aftertune.measure.matched import Matched, matched
 from aftertune.measure.multiplicity import holm
+from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate
 from aftertune.measure.rates import (
@@ -165,13 +166,14 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
     seeds = len(condition.models)
     dimensions = _EVERY if "hazard" in plan.families else _EVERY[:-1]
     asr_change = rate_changes(both, ASR, plan, harmful=True, dimensions=dimensions)
+    asr = rates(own, ASR, plan, harmful=True, dimensions=_EVERY)
     agreement, by_task = judge_agreement(own, plan.judges)
     return ConditionResult(
         name=condition.name,
         base=condition.base,
         seeds=seeds,
         training_seeds=condition.training_seeds,
-        asr=rates(own, ASR, plan, harmful=True, dimensions=_EVERY),
+        asr=asr,
         over_refusal=rates(own, OVER_REFUSAL, plan, harmful=False),
         capability=capability(own, plan),
         asr_change=asr_change,
@@ -192,6 +194,7 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
         wins={} if both is None else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
         own_sets=condition.own_sets,
         by_seed=seed_rates(own, ASR, OVER_REFUSAL),
+        if_seeds_vary=if_seeds_vary(asr.overall, None if asr_change is None else asr_change.overall),
     )
 
 

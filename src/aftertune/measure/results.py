@@ -13,6 +13,7 @@ from aftertune.measure.differences import Comparison
 from aftertune.measure.frontier import SeedRates
 from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
 from aftertune.measure.matched import Matched
+from aftertune.measure.one_seed import IfSeedsVary
 from aftertune.measure.quantities import Breakdown, Change, Jsonable, Rate, Score
 from aftertune.measure.wins import WinRate
 
@@ -81,6 +82,8 @@ class ConditionResult(Jsonable):
     """Prompt sets of its own task, as declared."""
     by_seed: Mapping[str, tuple[SeedRates, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """``overall`` and tasks -> the rates of each training seed."""
+    if_seeds_vary: tuple[IfSeedsVary, ...] = ()
+    """What one training seed would say of its recipe, under suppositions; empty for several seeds, and for a base."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
