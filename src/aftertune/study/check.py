@@ -123,7 +123,8 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
             f"the preset {keys.preset} needs a file" if keys.preset else "is missing; add it, or preset:",
         )
     if bool(settled.replay) != (settled.replay_share > 0):
-        yield where, "replay and replay_share need each other; give both or neither"
+        named = f"; {keys.preset} replays the bundled rows only beside the bundled safety rows" if keys.preset else ""
+        yield where, f"replay and replay_share need each other; give both or neither{named}"
     for share in keys.sweep or (settled.share,):
         replayed = Settled(keys.model_copy(update={"share": share})).replay_share
         if share + replayed >= 1:
