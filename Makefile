@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
+BENCH_READY := bench/.venv/.ready
 PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
@@ -46,7 +47,12 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## Print speed and memory of the hot paths
+$(BENCH_READY): bench/requirements.txt
+	test -x bench/.venv/bin/python || $(PYTHON) -m venv bench/.venv
+	bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
+
+bench: $(READY) $(BENCH_READY) ## Print speed and memory of the hot paths, beside what others would do
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/run.py
 
 bench-peers: $(PEERS) ## Make bench/.venv with what the benchmarks compare with
@@ -70,4 +76,4 @@ constraints: $(READY) ## Write constraints.txt from what is installed
 	@mv constraints.new constraints.txt
 
 clean: ## Remove .venv, caches and runs
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache aftertune-runs
+	rm -rf .venv bench/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache aftertune-runs
