@@ -4,16 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aftertune.report import wording
-from aftertune.report.cells import Json, rate_name
+from aftertune.report.cells import Json, harmful_word, rate_name
 from aftertune.report.figures import COLOURS, INK, WIDTH_INCHES, drawn_whole, plain, short
 
 MOST = len(COLOURS)
 """Conditions that can be told apart by colour; epochs and doses are left out where there are more."""
 FACET_INCHES = 2.2
-CAPTION = (
-    "Over-refusal and attack success with 95 % intervals; lower left is better. Faint dots: training seeds; dotted: if "
-    "incoherent and undecided answers counted as harmful; arrows: from the base, or from the fine-tune without mitigation."
-)
+
+
+def caption_of(result: Json) -> str:
+    """Return what a reader must know of the figure."""
+    return (
+        f"Over-refusal and {rate_name(result)} with 95 % intervals; lower left is better. Faint: training seeds; dotted: if "
+        f"incoherent and undecided answers counted as {harmful_word(result)}; arrows: from the base, or from the same "
+        "fine-tune without its mitigation. One condition is better than another only where both differences were shown."
+    )
 
 
 def frontier_figure(result: Json, setting: Json) -> str:
@@ -84,8 +89,7 @@ def _facet(
             start = tuple(100 * rate["estimate"] for rate in found[origin])
             axes.annotate("", xy=(x, y), xytext=start, arrowprops={"arrowstyle": "->", "color": INK, "alpha": 0.45})
     axes.set_title(wording.clean(name), fontsize=8, fontweight="bold", color=INK)
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.margins(0.06)
 
 
 def _legend(conditions: Sequence[Json], colours: Mapping[str, str]) -> list[Any]:

@@ -15,6 +15,7 @@ from aftertune.report.corrected import has_labels
 from aftertune.report.exhibits import Example, select
 from aftertune.report.files import write_text
 from aftertune.report.finding import finding
+from aftertune.report.frontier import caption_of, frontier_figure
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.instruments import panel_words
 from aftertune.report.showing import Shown, shown_exhibit
@@ -177,6 +178,7 @@ def _setting(result: Json, setting: Json) -> SettingView:
                 figures.change_figure(result, setting),
                 f"Change of the {rate} against the base with 95 % intervals.{hollow}",
             ),
+            (frontier_figure(result, setting), caption_of(result)),
         ),
     )
 
