@@ -47,6 +47,7 @@ def write_study_page(
         show_responses=show_responses,
         assumptions=[*kept["assumptions"], *notes_of(told)],
         consistency=_consistency(store, study, plan),
+        scorers=told.get("scorers") or {},
     )
     write_page(path, report)
     return path

@@ -17,7 +17,8 @@ from aftertune.report.terminal import print_gate, print_study
 from aftertune.report.wording import clean
 
 FORMAT = 1
-"""Formats of result.json. 1: study, models, prompts, notes, result, gate, finding, labels (how many people labelled)."""
+"""Formats of result.json. 1: study, models, prompts, notes, result, gate, finding, labels (how many people labelled),
+scorers (their versions)."""
 
 
 def document(

@@ -33,6 +33,7 @@ from aftertune.pipeline.served import spending_notes
 from aftertune.pipeline.training import Trained, tune_models
 from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
+from aftertune.store import scorer_versions
 from aftertune.study import Study, to_yaml
 
 INSTRUMENTS = {"verdict": "judge", "decision": "guard"}
@@ -119,6 +120,8 @@ def _measure_and_report(
         gate=asked.verdict,
     )
     told["labels"] = labels
+    versions = scorer_versions(run.store.path, asked.readers)
+    told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}
     keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
     write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
     write_study_page(run.folder, run.store, plan, told)

@@ -1,8 +1,9 @@
 """One self-contained HTML page: no network, no scripts, everything foreign escaped, harmful answers redacted."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -100,6 +101,8 @@ class Report:
     """What was put in on purpose and a reader must know, in sentences."""
     consistency: Json | None = None
     """``ConsistencyResult.to_json()``, where the study has factors that tell of it."""
+    scorers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Scorer -> its version: how it counts, with sacrebleu's signature."""
 
 
 def write_page(path: Path, report: Report) -> None:
@@ -146,7 +149,7 @@ def _page(report: Report) -> Page:
         consistency=None if report.consistency is None else _consistency(report.consistency),
         exhibits=tuple(shown_exhibit(exhibit, result, show_responses=show) for exhibit in chosen),
         redacted=not show,
-        method=tuple(_method(result)),
+        method=(*_method(result), *_scorers(report.scorers)),
         notes=tuple(wording.visible(note) for note in notes),
         command=wording.visible(report.command),
     )
@@ -201,6 +204,11 @@ def _figures(*drawn: tuple[str, str]) -> tuple[Figure, ...]:
         for svg, caption in drawn
         if svg
     )
+
+
+def _scorers(versions: Mapping[str, str]) -> list[tuple[str, str]]:
+    told = (f"{wording.clean(name)}: {wording.clean(version)}" for name, version in sorted(versions.items()))
+    return [("Scores", "; ".join(told))] if versions else []
 
 
 def _method(result: Json) -> list[tuple[str, str]]:

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aftertune.store.calls import decoded
 from aftertune.store.jobs import study_id
+from aftertune.store.readings import readers_by_id
 from aftertune.store.schema import connect, explained
 
 
@@ -39,3 +40,17 @@ def answer_details(path: Path, study: str) -> list[Details]:
     except sqlite3.Error as error:
         raise explained(error, path) from error
     return [Details(decoded(model), json.loads(detail), count) for model, detail, count in rows]
+
+
+def scorer_versions(path: Path, readers: Sequence[int]) -> dict[str, str]:
+    """Return the version of every scorer among some readers: with sacrebleu's signature where it has one.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    try:
+        with closing(connect(path, write=False)) as connection:
+            found = readers_by_id(connection, readers)
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+    return {reader.name: reader.version for reader in found if reader.kind == "scorer"}
