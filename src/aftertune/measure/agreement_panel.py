@@ -61,12 +61,7 @@ def from_counts(counts: Counts, pairs: Sequence[str], votes: NDArray[np.int64]) 
         pairs: the names of the pairs.
         votes: votes x 2: how many raters say yes and no.
     """
-    distinct, times = np.unique(
-        counts, axis=0, return_counts=True
-    )  # alike behaviors are drawn together: far fewer draws
-    n = int(times.sum())
-    drawn = np.random.default_rng(0).multinomial(n, times / n, RESAMPLES).astype(np.float64)
-    whole, again = counts.sum(axis=0), drawn @ distinct
+    whole, again = counts.sum(axis=0), _resampled(counts)
     observed, values = alpha_parts(votes)
     units, units_again = whole[4 * len(pairs) :], again[:, 4 * len(pairs) :]
     return JudgeAgreement(
@@ -77,6 +72,18 @@ def from_counts(counts: Counts, pairs: Sequence[str], votes: NDArray[np.int64]) 
         alpha=_finite(alpha_of(units @ observed, units @ values)),
         alpha_interval=_limits(alpha_of(units_again @ observed, units_again @ values)),
     )
+
+
+def _resampled(counts: Counts) -> Counts:
+    """Return the sums over behaviors that are drawn anew, one row a resample."""
+    distinct, times = np.unique(counts, axis=0, return_counts=True)
+    rng, n, k = np.random.default_rng(0), len(counts), len(distinct)
+    if k < n / 4:  # alike behaviors are drawn together: far fewer draws
+        drawn = rng.multinomial(n, times / n, RESAMPLES)
+        return np.asarray(drawn @ distinct)
+    picked = rng.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    drawn = np.bincount(picked.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
+    return np.asarray(drawn @ counts)
 
 
 def _pair(table: Counts, again: Counts) -> PairAgreement:

@@ -120,8 +120,7 @@ def fold(plan: Layout, sums: Matrix, counts: Matrix) -> Average:
         matrix = np.einsum("bts,t->bs", cube, plan.weights)
     else:
         matrix = _contributions(plan, means)
-    per_behavior = np.zeros((plan.behaviors, size.shape[1]))
-    np.add.at(per_behavior, plan.behavior, size)
+    per_behavior = np.add.reduceat(size, np.flatnonzero(np.diff(plan.behavior, prepend=-1)), axis=0)
     unequal = bool(not plan.complete or np.ptp(size) > 0 or np.ptp(plan.weights) > 1e-12)
     n = int(size.sum())
     return Average(

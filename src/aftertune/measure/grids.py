@@ -29,6 +29,8 @@ class Grid:
     """Of the tasks, by code."""
     layouts: dict[tuple[str, int, bytes], Layout | None] = field(default_factory=dict)
     """Foldings already worked out; shared by the arms of a comparison."""
+    tallied: dict[Tally, Matrix] = field(default_factory=dict, init=False, repr=False)
+    """Tallies already looked up."""
 
     @property
     def seeds(self) -> int:
@@ -37,8 +39,12 @@ class Grid:
 
     def counts(self, tally: Tally) -> Matrix:
         """Return a tally as prompts x models; zeros where nothing of the kind was counted."""
-        column = self.cells.tallies.get(tally)
-        return np.zeros(self.rows.shape) if column is None else column[self.rows].astype(np.float64)
+        if tally not in self.tallied:
+            column = self.cells.tallies.get(tally)
+            found = np.zeros(self.rows.shape) if column is None else column[self.rows].astype(np.float64)
+            found.setflags(write=False)
+            self.tallied[tally] = found
+        return self.tallied[tally]
 
     def attribute(self, dimension: str) -> NDArray[np.int32]:
         """Return the code of a dimension for each prompt."""
