@@ -86,6 +86,16 @@ def test_an_allocation_spends_all_that_can_be_spent(budget, sizes):
     assert all(count >= min(size, least) for count, size in zip(given_, sizes, strict=True))
 
 
+@given(st.integers(1, 400), st.integers(1, 60), st.lists(st.integers(0, 300), min_size=6, max_size=6).filter(any))
+def test_a_greater_budget_takes_no_label_away(budget, more, sizes):
+    assert all(np.array(allocate(budget + more, sizes)) >= allocate(budget, sizes))
+
+
+def test_rounding_takes_no_label_away():
+    sizes = [30, 0, 37, 13, 38, 17]
+    assert all(np.diff([allocate(budget, sizes) for budget in range(1, 140)], axis=0).min(axis=0) >= 0)
+
+
 def planted(seeds=3, n=60, **more):
     rng = np.random.default_rng(3)
     return study(rng, rates=(0.1, 0.3), judge=DIFFERENTIAL, n=n, seeds=seeds, **more)

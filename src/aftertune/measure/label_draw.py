@@ -4,6 +4,7 @@ Strata that are rare or where judges tend to err are drawn more often than their
 kept, and `ppi.correct` weighs by it. The draw of a greater number with the same seed holds that of a smaller one.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -65,22 +66,32 @@ def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
 def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
     """Return how many labels each stratum gets: `FLOOR` where there is room, the rest by size x `OFTEN`.
 
+    One label at a time, so that a greater budget takes none away from any stratum: what people labelled stays drawn.
+    Source of the rest's rule: d'Hondt's highest averages (Balinski and Young, 1982, Fair Representation).
+
     Args:
         budget: labels for all of them.
         sizes: responses in each stratum, in the order of `STRATA`.
     """
-    size = np.array(sizes, float)
-    present = int((size > 0).sum())
-    given = np.minimum(size, min(FLOOR, budget // max(present, 1)))
-    pull = size * OFTEN[: len(size)]
-    while (left := min(budget, int(size.sum())) - int(given.sum())) > 0:
-        room = size - given
-        wanted = np.where(room > 0, pull, 0.0)
-        step = np.minimum(room, np.floor(left * wanted / wanted.sum()))
-        if not step.any():
-            step[int(np.argmax(wanted * (room > 0)))] = 1
-        given += step
-    return [int(count) for count in given]
+    given = [0] * len(sizes)
+    floors = [min(FLOOR, size) for size in sizes]
+
+    def wait(stratum: int) -> tuple[int, float]:
+        """Return how long a stratum waits for its next label; those under their floor come first."""
+        below = floors[stratum] - given[stratum]
+        beyond = 1 - below
+        return (0, given[stratum]) if below > 0 else (1, beyond / (sizes[stratum] * OFTEN[stratum]))
+
+    queue = [(*wait(stratum), stratum) for stratum, size in enumerate(sizes) if size]
+    heapq.heapify(queue)
+    for _ in range(min(budget, sum(sizes))):
+        stratum = queue[0][-1]
+        given[stratum] += 1
+        if given[stratum] < sizes[stratum]:
+            heapq.heapreplace(queue, (*wait(stratum), stratum))
+        else:
+            heapq.heappop(queue)
+    return given
 
 
 def _conditions(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
     """Draw ``n`` responses of a finished run and write them to ``out`` for people to label, blind.
 
     Raises:
-        InputError: the run is not finished, or labels of another draw are there.
+        InputError: the run is not finished, or there are labels that the draw does not hold.
         AftertuneError: ``out`` cannot be written.
     """
     told = read_document(folder)
@@ -66,7 +66,10 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
             }
             for item, answer in items
         ]
-        keep_sample(store, study, Sample(seed=seed, n=n, population=here, items=tuple(item for item, _ in items)))
+        chosen = Sample(seed=seed, n=n, population=here, items=tuple(item for item, _ in items))
+        if labelled is not None:
+            _check_kept(folder, store, study, chosen)
+        keep_sample(store, study, chosen)
         write_rows(out, rows, people or ("",))
     _say(f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order.")
     for name, size, count in draw.groups:
@@ -77,6 +80,22 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
         )
         _say(f"  {clean(name)}: {count:,} of {size:,}{few}")
     _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
+
+
+def _check_kept(folder: Path, store: Store, study: str, chosen: Sample) -> None:
+    """See that a draw holds every response that people labelled: what it left out would count no more.
+
+    Raises:
+        InputError: it does not: fewer are drawn, or judges were added since and the draw is another one.
+    """
+    before = read_sample(store, study)
+    kept = {item.id for item in chosen.items}
+    lost = {number for given in kept_labels(store, study, before).values() for number in given} - kept
+    if lost:
+        raise InputError(
+            f"{folder}: the draw leaves out {plural(len(lost), 'response')} that people labelled; ask for more with --n "
+            f"(the last draw had {before.n}, by the judges of that time)"
+        )
 
 
 def import_labels(folder: Path, path: Path, person: str) -> None:
