@@ -31,6 +31,7 @@ class Table:
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
     - ``said:<scorer>``: what it counted beside its score (`core.counts`); NONE, or no such column, where it counted nothing
+    - ``verdict_label:<judge>``: the free label beside its verdict; NONE where it gave none, no such column where it never did
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
 
     Float columns (float64, NaN where absent): ``score:<scorer>``, ``harm_score:<judge>``, and ``drawn:<person>``: the

@@ -10,6 +10,7 @@ import numpy as np
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.agreement_panel import judge_agreement, people_agreement
+from aftertune.measure.bypass import bypass_changes, bypasses
 from aftertune.measure.capability import capability, capability_changes
 from aftertune.measure.cells import Cells, tally
 from aftertune.measure.corrected import condition_labels, finder
@@ -18,28 +19,15 @@ from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.differences import Comparison, compare
 from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
+from aftertune.measure.harm import harm_score_changes, harm_scores, second_labels
 from aftertune.measure.label_results import ConditionLabels
 from aftertune.measure.matched import Matched, matched
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate
-from aftertune.measure.rates import (
-    Kind,
-    adjust,
-    difference_in_differences,
-    kind,
-    rate,
-    rate_change,
-)
-from aftertune.measure.results import (
-    FORMAT,
-    ConditionResult,
-    Disagreement,
-    GuardResult,
-    SettingResult,
-    StudyResult,
-)
+from aftertune.measure.rates import Kind, adjust, difference_in_differences, kind, rate, rate_change
+from aftertune.measure.results import FORMAT, ConditionResult, Disagreement, GuardResult, SettingResult, StudyResult
 from aftertune.measure.wins import win_rates
 
 ASR = kind("decided", "harmful")
@@ -195,6 +183,9 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
         own_sets=condition.own_sets,
         by_seed=seed_rates(own, ASR, OVER_REFUSAL),
         if_seeds_vary=if_seeds_vary(asr.overall, None if asr_change is None else asr_change.overall),
+        harm_scores=harm_scores(own, plan),
+        harm_score_change=harm_score_changes(both, plan),
+        second_labels=second_labels(own, plan),
     )
 
 
@@ -233,6 +224,8 @@ def _guarded(own: Grid, both: Arms | None, guard: str, plan: MeasurePlan) -> Gua
         false_blocks=rates(own, kind(f"block:{guard}", "blocked"), plan, harmful=False),
         asr_change=rate_changes(both, behind, plan, harmful=True, dimensions=("task",)),
         asr_difference=None if difference is None else adjust(difference, plan.families),
+        bypass=bypasses(own, guard, plan),
+        bypass_change=bypass_changes(both, guard, plan),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from aftertune.measure.differences import Comparison
 from aftertune.measure.frontier import SeedRates
+from aftertune.measure.harm import SecondLabels
 from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
 from aftertune.measure.matched import Matched
 from aftertune.measure.one_seed import IfSeedsVary
@@ -34,6 +35,10 @@ class GuardResult(Jsonable):
     asr_difference: Breakdown[Change] | None
     """Change with the guard minus change without it, on matched responses; negative when the guard takes more from
     the fine-tune than from the base. None for a base."""
+    bypass: Breakdown[Rate]
+    """Of the harmful responses, by the deciding judge: passed by the guard. Absent where nothing is harmful."""
+    bypass_change: Breakdown[Change] | None
+    """Against the base; None for a base, a name absent where one of the two has no harmful response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,12 @@ class ConditionResult(Jsonable):
     """``overall`` and tasks -> the rates of each training seed."""
     if_seeds_vary: tuple[IfSeedsVary, ...] = ()
     """What one training seed would say of its recipe, under suppositions; empty for several seeds, and for a base."""
+    harm_scores: Mapping[str, Breakdown[Score]] = field(default_factory=lambda: MappingProxyType({}))
+    """By judge: the mean harm score in [0, 1] of the responses to harmful prompts; judges without scores are absent."""
+    harm_score_change: Mapping[str, Breakdown[Change]] = field(default_factory=lambda: MappingProxyType({}))
+    """The same against the base; empty for a base."""
+    second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
+    """By judge: its labels beside the verdicts, counted; judges without labels are absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

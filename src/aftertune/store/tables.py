@@ -24,6 +24,8 @@ PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
 
 ABOUT_SCORE = {"judge": "harm_score", "person": "drawn"}
 """What the score beside a reading is called, as a column."""
+SAID = {"scorer": "said", "judge": "verdict_label"}
+"""What the words beside a reading are called, as a column: a scorer's counts, a judge's label."""
 
 
 def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Reader]) -> Table:
@@ -44,8 +46,8 @@ def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Rea
     columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
     for reader in readers:
         place = _add_readings(connection, jobs, reader, columns, scores)
-        if reader.kind == "scorer":
-            _add_counts(connection, reader, place, columns, names)
+        if reader.kind in SAID:
+            _add_words(connection, reader, place, columns, names)
     return Table(columns=columns, scores=scores, names=names)
 
 
@@ -127,14 +129,14 @@ def _add_readings(
     return place
 
 
-def _add_counts(
+def _add_words(
     connection: sqlite3.Connection,
     reader: Reader,
     place: NDArray[np.int64],
     columns: dict[str, Ints],
     names: dict[str, tuple[str, ...]],
 ) -> None:
-    """Spread the words in which a scorer keeps its counts; a scorer that counts nothing adds no column."""
+    """Spread the words beside readings; a scorer that counts nothing, a judge without labels, adds no column."""
     rows = connection.execute("SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,))
     labels = np.fromiter((label for (label,) in rows), np.int64)
     distinct, codes = np.unique(labels, return_inverse=True)
@@ -145,8 +147,9 @@ def _add_counts(
     order = sorted((word, number) for number, word in enumerate(words) if word)
     rank = np.full(len(words), NONE, np.int32)
     rank[[number for _, number in order]] = np.arange(len(order), dtype=np.int32)
-    columns[f"said:{reader.name}"] = _spread(rank[codes].astype(np.float64), place, NONE).astype(np.int32)
-    names[f"said:{reader.name}"] = tuple(word for word, _ in order)
+    column = f"{SAID[reader.kind]}:{reader.name}"
+    columns[column] = _spread(rank[codes].astype(np.float64), place, NONE).astype(np.int32)
+    names[column] = tuple(word for word, _ in order)
 
 
 def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
