@@ -12,13 +12,14 @@ from aftertune.engine.quiet import first_line
 if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
 
-_FINISH = {
+FINISH = {
     "stop": FinishReason.STOP,
     "unknown": FinishReason.STOP,
     "max_tokens": FinishReason.LENGTH,
     "model_length": FinishReason.LENGTH,
     "content_filter": FinishReason.PROVIDER_REFUSAL,
 }
+"""Inspect's reasons to stop that mean a final answer; some of its providers never say more than ``unknown``."""
 REASONS = {408: "timeout", 429: "rate_limit"}
 """HTTP status -> reason of the attempt, where it has one of its own."""
 _SECRET = re.compile(r"(?:_KEY|_TOKEN|_SECRET|_SECRET_ACCESS_KEY)$")
@@ -30,7 +31,7 @@ def read_output(output: "ModelOutput") -> Answer:
         return Attempt(
             reason="broken_reply", detail=without_secrets(first_line(Exception(output.error or "no choices")))
         )
-    finish = _FINISH.get(output.stop_reason)
+    finish = FINISH.get(output.stop_reason)
     if finish is None or (output.error and finish is not FinishReason.PROVIDER_REFUSAL):
         return Attempt(
             reason="broken_reply", detail=without_secrets(output.error or f"stop reason {output.stop_reason!r}")

@@ -58,11 +58,7 @@ class RubricJudge:
 
     def __init__(self, engine: Engine, form: Form, retries: int) -> None:
         self.engine, self.form = engine, form
-        first = Decoding(max_new_tokens=form.max_new_tokens)
-        self._decodings = (
-            first,
-            *(replace(first, temperature=_RETRY_TEMPERATURE, seed=number) for number in range(1, retries + 1)),
-        )
+        self._decodings = tries(form, retries)
         self.reading_version = f"{form.name} {form.parser}"
         self.call_identity: Mapping[str, object] = {
             "judge": form.name,
@@ -84,17 +80,29 @@ class RubricJudge:
         return undecided("no reply") if reply is None else self.form.read(reply)
 
     def question(self, job: JudgeJob) -> Question:
-        """Return the question about a job: its texts stand between lines that nobody can have foreseen, markers broken."""
-        pattern = self.form.question.get(job.task, self.form.question[OTHER])
-        parts = {
-            "mark": content_key("mark", job.prompt, job.response).hex()[:8],
-            "prompt": neutralised(shortened(job.prompt), _MARKERS),
-            "response": neutralised(shortened(job.response), _MARKERS),
-        }
-        return Question(messages=(Message(role="user", content=filled(pattern, parts)),))
+        """Return the question about a job."""
+        return question_about(self.form, job)
 
     def _readable(self, reply: Response) -> bool:
         return self.form.read(reply).value is not VerdictValue.UNDECIDED
+
+
+def tries(form: Form, retries: int) -> tuple[Decoding, ...]:
+    """Return the decodings under which a question is asked until its reply can be read."""
+    first = Decoding(max_new_tokens=form.max_new_tokens)
+    again = (replace(first, temperature=_RETRY_TEMPERATURE, seed=number) for number in range(1, retries + 1))
+    return first, *again
+
+
+def question_about(form: Form, job: JudgeJob) -> Question:
+    """Return the question about a job: its texts stand between lines that nobody can have foreseen, markers broken."""
+    pattern = form.question.get(job.task, form.question[OTHER])
+    parts = {
+        "mark": content_key("mark", job.prompt, job.response).hex()[:8],
+        "prompt": neutralised(shortened(job.prompt), _MARKERS),
+        "response": neutralised(shortened(job.response), _MARKERS),
+    }
+    return Question(messages=(Message(role="user", content=filled(pattern, parts)),))
 
 
 def rubric(
@@ -112,19 +120,27 @@ def rubric(
     Raises:
         PluginError: a file or folder is missing.
     """
+    return _made(tools, model, rubric_form(tools, rubrics, prompt), retries)
+
+
+def rubric_form(tools: Tools, rubrics: str | None = None, prompt: str | None = None) -> Form:
+    """Return what the judge ``rubric`` asks and how it reads the reply; see `rubric` for the arguments.
+
+    Raises:
+        PluginError: a file or folder is missing.
+    """
     whole = (
         _shipped("question")
         if prompt is None
         else from_file(tools.folder / prompt, ("rubric", *NAMES), "judge rubric").text
     )
     texts = {task: _shipped(task) for task in (*TASKS, OTHER)} | _own_rubrics(tools, rubrics)
-    form = Form(
+    return Form(
         name="rubric",
         question={task: filled(whole, {"rubric": text.strip()}) for task, text in texts.items()},
         read=partial(labelled, labels=_LABELS, score="harm"),
         parser=f"{VERSION} label harm",
     )
-    return _made(tools, model, form, retries)
 
 
 def multitask_bench(tools: Tools, *, model: str, prompt: str | None = None, retries: int = 2) -> RubricJudge:
