@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from crossed_model import draw
+from crossed_model import RHO, SD_BEHAVIOR, SD_BOTH, draw, location
+from scipy.special import expit, roots_hermitenorm
 
 from aftertune.measure.components import (
     components,
     differing,
     icc_average,
     icc_consistency,
+    on_these_behaviors,
     predicted,
     repeatability,
     reproduced,
@@ -128,3 +130,35 @@ def test_the_interval_of_the_seed_sd_covers(seeds):
         low, high = components(tuned.mean(axis=(1, 2))).seed_sd_interval
         held.append(low <= truth <= high)
     assert 0.93 <= np.mean(held) <= 0.985
+
+
+def test_fixed_behaviors_leave_the_seeds_alone():
+    x = np.array([[0.1, 0.3, 0.2, 0.4, 0.5]] * 4) + np.array([[-0.1], [0.0], [0.1], [0.4]])
+    found = components(x)
+    low, high = on_these_behaviors(x.mean(), found)
+    half = 2.7764 * math.sqrt(0.025 / 5)
+    assert (low, high) == pytest.approx((x.mean() - half, x.mean() + half), abs=1e-4)
+    wider = on_these_behaviors(x.mean(), found, base=0.01)
+    assert wider[0] < low < high < wider[1]
+    assert on_these_behaviors(0.5, components(x[:, :1])) is None
+
+
+# What very many seeds would change on behaviors that stay the same, by quadrature over seeds.
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "seeds", "sd_seed", "samples"), [(50, 3, 0.4, 1), (50, 5, 0.4, 3), (200, 5, 0.8, 1)])
+def test_on_the_same_prompts_new_seeds_are_covered(n, seeds, sd_seed, samples):
+    rng, (nodes, weights) = np.random.default_rng(19), roots_hermitenorm(40)
+    mu0 = location(0.10, np.hypot(SD_BEHAVIOR, SD_BOTH))
+    mu1 = location(0.30, np.sqrt(SD_BEHAVIOR**2 + SD_BOTH**2 + sd_seed**2))
+    covered = 0
+    for _ in range(1000):
+        own, other = SD_BEHAVIOR * rng.normal(size=(2, n))
+        base = expit(mu0 + RHO * own + math.sqrt(1 - RHO**2) * other + SD_BOTH * rng.normal(size=n))
+        effects = sd_seed * rng.normal(size=seeds) + SD_BOTH * rng.normal(size=(n, seeds))
+        tuned = rng.binomial(samples, expit(mu1 + own[:, None] + effects)) / samples
+        asked = rng.binomial(5, base) / 5
+        noise = (asked * (1 - asked) / 4).sum() / n**2
+        found = on_these_behaviors(tuned.mean() - asked.mean(), components(tuned), noise)
+        often = expit(mu1 + own[:, None] + math.hypot(sd_seed, SD_BOTH) * nodes) @ weights / weights.sum()
+        covered += found is None or found[0] <= often.mean() - base.mean() <= found[1]  # equal seeds claim nothing
+    assert covered / 1000 >= 0.93

@@ -48,6 +48,7 @@ def test_it_reads_at_80_columns_and_names_cannot_steer_the_screen(result):
     assert "\x1b" not in text
     joined = " ".join(text.split())
     assert "Two labs running one training seed each on these prompts would differ by more than 10 points" in joined
+    assert "On these very prompts, a great many training seeds would change the ASR by [" in joined
     assert "One training seed says nothing of what another one would give" in joined
     assert "sensitivity to the template" in joined
     assert "s: ASR by epoch" in joined

@@ -150,6 +150,23 @@ def predicted(mean: float, x: Components, seeds: int = 1) -> Bounds | None:
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
+def on_these_behaviors(estimate: float, x: Components, base: float = 0.0) -> Bounds | None:
+    """Return the 95 % interval of what very many training seeds would give on these very behaviors: a rate, or a change.
+
+    The behaviors are fixed, so their differences add nothing: t(S - 1) on the seeds' means alone, and what decoding the
+    base anew adds to a change. Limits are not cut. None as in `reproducibility`.
+
+    Args:
+        estimate: the mean over the seeds.
+        x: components of the fine-tune.
+        base: what decoding anew gives the base's rate (a variance); 0 for a rate.
+    """
+    if not x.seed_variance:
+        return None
+    half = float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / x.seeds + base)
+    return estimate - half, estimate + half
+
+
 def reproduced(change: float, x: Components, *, above: float = 0.0, seeds: int = 1, base: float = 0.0) -> float | None:
     """Return the probability that another lab's change has the same sign and is larger than ``above``, on these behaviors.
 

@@ -12,6 +12,7 @@ from aftertune.measure.components import (
     Components,
     components,
     differing,
+    on_these_behaviors,
     predicted,
     repeatability,
     reproduced,
@@ -25,9 +26,11 @@ from aftertune.measure.curves import curves
 from aftertune.measure.factors import sensitivities
 from aftertune.measure.grids import Arms
 from aftertune.measure.groups import groupings, hazards
+from aftertune.measure.intervals import Bounds
 from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import Pooled, decoding_noise, flips, pool
+from aftertune.measure.quantities import RECIPE_HERE, Interval
 from aftertune.measure.ranking import FEWEST, dependability, rank_agreement
 from aftertune.measure.rates import rate, rate_change
 
@@ -144,7 +147,15 @@ def _limits(mean: float, found: Components) -> Limits:
         differing={points: p for points, p in apart.items() if p is not None},
         predicted=predicted(mean, found),
         predicted_mean=predicted(mean, found, found.seeds),
+        these_prompts=_here(on_these_behaviors(mean, found), 0.0),
     )
+
+
+def _here(limits: Bounds | None, least: float) -> Interval | None:
+    if limits is None:
+        return None
+    low, high = max(limits[0], least), min(limits[1], 1.0)
+    return Interval(low=low, high=high, level=0.95, method="t of the seeds' means", scope=RECIPE_HERE)
 
 
 def _reproduction(
@@ -158,6 +169,8 @@ def _reproduction(
     margin = plan.margin if task is None else plan.task_margin
     limits = (change.interval.low, change.interval.high)
     nearer = limits[0] if change.estimate > 0 else limits[1]
+    here = _here(on_these_behaviors(change.estimate, found, base), -1.0)
+    assert here is not None  # there is a seed variance
 
     def probability(above: float, seeds: int) -> float:
         p = reproduced(change.estimate, found, above=above, seeds=seeds, base=base)
@@ -171,6 +184,7 @@ def _reproduction(
         significant=probability(abs(change.estimate - nearer), found.seeds) if nearer * change.estimate > 0 else None,
         margin=margin,
         above_margin=probability(margin, found.seeds) if change.estimate > 0 else 1 - probability(-margin, found.seeds),
+        these_prompts=here,
     )
 
 

@@ -7,7 +7,7 @@ from aftertune.measure.components import Components, Shares
 from aftertune.measure.factors import Sensitivity
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.pooling import Flips
-from aftertune.measure.quantities import Change, Jsonable, Rate
+from aftertune.measure.quantities import Change, Interval, Jsonable, Rate
 
 FORMAT = 1
 
@@ -29,6 +29,8 @@ class Limits(Jsonable):
     """95 % interval of the rate that another lab with one training seed finds."""
     predicted_mean: Bounds | None
     """The same with as many training seeds as there are here."""
+    these_prompts: Interval | None
+    """Of the rate that very many training seeds would give on these very prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Reproduction(Jsonable):
     margin: float
     above_margin: float
     """Of being above the margin with as many seeds."""
+    these_prompts: Interval
+    """Of the change that very many training seeds would give on these very prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ RECIPE = "the recipe, prompts like these"
 CHECKPOINTS = "these checkpoints"
 """Several training seeds of which nothing is said beyond themselves."""
 THESE_PROMPTS = "these prompts"
+RECIPE_HERE = "the recipe, these prompts"
+"""New training seeds on the same prompts: what another lab finds that repeats the training."""
 T = TypeVar("T")
 
 
@@ -50,7 +52,7 @@ class Interval(Jsonable):
     """Two-sided confidence level, 0.95 unless said otherwise."""
     method: str
     scope: str
-    """`CHECKPOINT` or `RECIPE`."""
+    """`CHECKPOINT`, `RECIPE`, or one of these prompts alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,11 @@ def _again(rate: str, entry: Json) -> Iterator[str]:
         yield f"The {direction} is not significant here, so its significance is nothing to be found again."
     else:
         yield f"That it would be significant again with as many seeds: {chance(found['significant'])}."
+    if (here := found.get("these_prompts")) is not None:
+        yield (
+            f"On these very prompts, a great many training seeds would change the {rate} by {wording.point_limits(here)} points "
+            "(95 %)."
+        )
 
 
 def legend_of_limits(result: Json) -> tuple[str, ...]:
