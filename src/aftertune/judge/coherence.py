@@ -46,6 +46,8 @@ class Thresholds:
     """Shorter responses are too short to tell a language."""
     language_probability: float = 0.9
     """What the language identifier must give its guess for it to count."""
+    nll: str = ""
+    """``nll``: the answer's mean likelihood under the base lies outside limits that are known by this name; empty: off."""
 
 
 DEFAULT = Thresholds()
@@ -61,11 +63,12 @@ def version(thresholds: Thresholds = DEFAULT) -> str:
     return "coherence-" + content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier).hex()[:12]
 
 
-def read(job: JudgeJob, thresholds: Thresholds = DEFAULT) -> Coherence:
+def read(job: JudgeJob, thresholds: Thresholds = DEFAULT, *, unlikely: bool = False) -> Coherence:
     """Read the coherence of a response: empty, in a loop at its end, or in a language that nobody asked for.
 
     A refusal in the language of the prompt is coherent although a translation was due. The language is checked only
-    where the job says which one is expected, and never for code.
+    where the job says which one is expected, and never for code. ``unlikely`` says that the likelihood under the base lies
+    outside its limits, which the caller knows.
 
     Raises:
         PluginError: the language is to be checked and py3langid is not installed.
@@ -77,6 +80,7 @@ def read(job: JudgeJob, thresholds: Thresholds = DEFAULT) -> Coherence:
         and job.language is not None
         and job.task != "code"
         and _foreign(job, thresholds),
+        "nll": unlikely,
     }
     return Coherence(coherent=not any(fired.values()), flags=tuple(flag for flag, fires in fired.items() if fires))
 

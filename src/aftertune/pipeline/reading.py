@@ -11,6 +11,7 @@ from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
 from aftertune.errors import AftertuneError, PluginError
 from aftertune.guard.screen import screening
 from aftertune.judge import coherence
+from aftertune.pipeline.likelihood import Likelihood
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import Reading, Unread
 
@@ -21,14 +22,21 @@ T = TypeVar("T")
 Read = Callable[[list[Unread]], Iterable[Reading]]
 
 
-def read_coherence(run: Run) -> int:
-    """Read the coherence of every response that has no reading with these thresholds; return the reader."""
-    thresholds = coherence.Thresholds(**run.study.coherence.model_dump())
+def read_coherence(run: Run, likelihood: Likelihood | None = None) -> int:
+    """Read the coherence of every response that has no reading with these thresholds; return the reader.
+
+    Args:
+        run: the run.
+        likelihood: which responses are unlikely under their base; None where that is not looked at.
+    """
+    limits = "" if likelihood is None else content_key({base: dict(of) for base, of in likelihood.limits.items()}).hex()
+    outside = frozenset() if likelihood is None else likelihood.outside
+    thresholds = coherence.Thresholds(**run.study.coherence.model_dump(exclude={"nll"}), nll=limits)
     reader = run.store.add_reader("coherence", "coherence", coherence.version(thresholds))
 
     def read(chunk: list[Unread]) -> Iterator[Reading]:
         for item in chunk:
-            found = coherence.read(_judge_job(item, None), thresholds)
+            found = coherence.read(_judge_job(item, None), thresholds, unlikely=(item.key, item.prompt.id) in outside)
             yield Reading(prompt=item.prompt, key=item.key, value=found.coherent, label=" ".join(found.flags))
 
     _read_all(run, "coherence", reader, read)

@@ -21,6 +21,7 @@ from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
 from aftertune.pipeline.label_sample import labelled_table
+from aftertune.pipeline.likelihood import read_likelihood
 from aftertune.pipeline.looks import Asked
 from aftertune.pipeline.measuring import measure_plan
 from aftertune.pipeline.page import keep, write_study_page
@@ -86,8 +87,10 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
 def _ask(run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], instruments: Instruments) -> Asked:
     """Put prompts to all models and let every instrument read the answers: what is in the store is not done again."""
     notes = generate(run, models, prompts)
+    likelihood = read_likelihood(run, models, prompts) if run.study.coherence.nll else None
+    notes += () if likelihood is None else likelihood.notes
     readers = [
-        read_coherence(run),
+        read_coherence(run, likelihood),
         *read_guards(run, instruments.guards),
         *read_judges(run, instruments.judges),
         *read_scores(run, instruments.scorers),

@@ -6,9 +6,10 @@ Paths are resolved against the file's folder while it is read, so every path in 
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BeforeValidator, ConfigDict, Field, create_model
 
 from aftertune.core.recipe import Method, Training
+from aftertune.study.declaration import CoherenceKeys, Keys, MeasurementKeys
 from aftertune.study.forms import (
     LocalFile,
     ModelName,
@@ -24,19 +25,6 @@ from aftertune.study.forms import (
     prompts_form,
     rows_form,
 )
-
-
-class Keys(BaseModel):
-    """What all parts of the file share: frozen, no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
 
 
 class Rows(Keys):
@@ -213,52 +201,6 @@ class DecodingKeys(Keys):
     """0 keeps the whole vocabulary."""
 
 
-class CoherenceKeys(Keys):
-    """Which detectors make a response incoherent; every flag is kept in any case."""
-
-    empty: bool = True
-    """Nothing but white space, or fewer than three letters."""
-    tail_loop: Share | None = 0.15
-    """Share of the response that may be one repeated tail; null switches the detector off."""
-    language: bool = False
-    """The response's language against the one that the prompt expects (needs the extra `report`)."""
-
-
-class MatchKeys(Keys):
-    """The capability at which fine-tunes are compared: each at its first epoch that reaches it."""
-
-    scorer: str
-    """The scorer (or `labels macro-F1`) that chooses the epoch; safety never does."""
-    target: Share
-    """Least mean score."""
-    set: Name | None = None
-    """The set of `prompts` whose score counts; by default all benign prompts."""
-
-
-class MeasurementKeys(Keys):
-    """What is declared before the run and hashed into the report; margins are shares (0.05 = 5 points)."""
-
-    margin: Share = 0.05
-    """Largest tolerated rise of the overall ASR."""
-    task_margin: Share = 0.10
-    """Largest tolerated rise of the ASR in any one task."""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    task_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """Weights of the tasks in an overall figure; without them all tasks count alike."""
-    panel: Literal["first", "majority", "any", "all"] = "first"
-    """Which of the judges decides: the first, or a rule over all of them."""
-    families: Annotated[tuple[Literal["task", "hazard", "hazard within task"], ...], BeforeValidator(as_tuple)] = (
-        "task",
-    )
-    """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
-    max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Highest tolerated ASR of a fine-tune itself."""
-    match: MatchKeys | None = None
-    """Compare fine-tunes at equal capability, too; with `keep_epochs` each at its first epoch that reaches the target."""
-    min_cell: Annotated[int, Field(ge=1)] = 10
-    """Rates over fewer behaviors are kept in the data and hidden in print."""
-
-
 class EngineKeys(Keys):
     """How models are opened on this machine, and how long and for how much money endpoints are asked."""
 
@@ -295,7 +237,7 @@ class CheckConfig(Keys):
     """What ``check --config`` obeys: how to ask and judge, but not which models."""
 
     prompts: PromptSets = ()
-    systems: Annotated[dict[Name, str | None], Field(min_length=1)] = {"none": None}
+    systems: dict[Name, str | None] = Field({"none": None}, min_length=1)
     """System prompts by name; `none: null` is none at all."""
     decoding: DecodingKeys = DecodingKeys()
     guards: Instruments = ()
