@@ -410,6 +410,18 @@ def report(
     command(folder, html, json, show_responses=show_responses)
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder for the logs.")],
+    to: Annotated[Literal["inspect"], typer.Option(help="The format: logs of Inspect, with answers and scores.")],
+) -> None:
+    """Write a finished run, every answer in full, as logs that another tool opens."""
+    from aftertune.pipeline.export import export_inspect
+
+    {"inspect": export_inspect}[to](run, out)
+
+
 label = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -524,7 +536,7 @@ def _confirmed(question: str) -> bool:
 
 def _progress(quiet: bool) -> "Progress":
     from aftertune.report.progress import Quiet as Silent
-    from aftertune.report.progress import Screen
+    from aftertune.report.screen import Screen
 
     return Silent() if quiet else Screen()
 
