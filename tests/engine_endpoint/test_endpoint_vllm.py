@@ -76,6 +76,29 @@ def test_a_study_starts_one_server_for_a_base_and_all_its_adapters(study):
     assert len(life(study)) == 2, "nothing is asked again, so nothing is started"
 
 
+def test_an_answer_is_keyed_by_the_arguments_that_decide_it(study):
+    def again(*arguments):
+        keys = yaml.safe_load(study.read_text())
+        keys["engine"]["vllm_arguments"] = ["--max-model-len", "512", *arguments]
+        study.write_text(yaml.safe_dump(keys))
+        done = run(study)
+        assert done.returncode == 0, done.stderr
+        return len(life(study))
+
+    first = again()
+    assert again("--gpu-memory-utilization", "0.5") == first, "speed and memory are no other answers"
+    assert again("--gpu-memory-utilization=0.5", "--quantization", "fp8") == 2 * first
+    assert again("--quantization", "fp8") == 2 * first
+
+
+def test_the_server_computes_and_draws_as_the_key_says(models, tmp_path):
+    server = VllmServer((), tmp_path / "log")
+    server.add(models / "base", None, IDENTITY)
+    command = server.command(server._bases[models / "base"])
+    assert command[command.index("--dtype") + 1] == "bfloat16"
+    assert json.loads(command[command.index("--override-generation-config") + 1]) == {"top_k": -1, "min_p": 0.0}
+
+
 def test_a_server_that_dies_is_one_line_with_what_it_said(study):
     done = run(study, VLLM_FAULT="dies")
     assert done.returncode == 1
@@ -111,7 +134,7 @@ def here(monkeypatch, tmp_path):
     monkeypatch.setenv("VLLM_LIFE", str(tmp_path / "life"))
 
 
-IDENTITY = {"weights": "w" * 64, "adapter": "a" * 64}
+IDENTITY = {"weights": "w" * 64, "adapter": "a" * 64, "dtype": "bfloat16"}
 
 
 def test_a_server_that_never_gets_healthy_is_given_up(here, monkeypatch, models, tmp_path):

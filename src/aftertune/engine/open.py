@@ -91,7 +91,10 @@ class Engines:
             ModelError: the reference cannot be used.
         """
         identity = dict(self.open(base).identity)
-        return identity | {"engine": LOCAL} if identity["engine"] == VLLM else identity
+        if identity["engine"] != VLLM:
+            return identity
+        identity.pop("arguments", None)
+        return identity | {"engine": LOCAL}
 
     def tokenizer_sha256(self, base: str) -> str:
         """Return the hash of the tokenizer, chat template included, that renders the training rows of ``base``.
@@ -159,7 +162,7 @@ class Engines:
         renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code)
         loader = self._shared_loader()
         identity: dict[str, object] = {
-            "engine": LOCAL if self._vllm is None else VLLM,
+            "engine": LOCAL,
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
             "tokenizer": renderer.tokenizer_sha256,
@@ -168,6 +171,8 @@ class Engines:
         }
         if self.trust_remote_code:
             identity |= _code(checkpoint, adapter)
+        if self._vllm is not None:
+            identity |= self._vllm.identity
         weights = Weights(name, checkpoint.folder, adapter.folder if adapter is not None else None, loader)
         local = LocalEngine(name, identity, weights, renderer)
         return local if self._vllm is None else self._behind(self._vllm, local, checkpoint, adapter)

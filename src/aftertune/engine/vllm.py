@@ -35,6 +35,16 @@ _LINUX_LAUNCH = (
 )
 """Starts a program that ends when we are killed (``PR_SET_PDEATHSIG`` of prctl(2)): it would hold the GPU for ever."""
 _LAST_LINES = 3
+DECLARED = '{"top_k": -1, "min_p": 0.0}'
+"""What a request leaves out is not drawn by: vLLM would take the checkpoint's ``generation_config`` for it."""
+OF_SPEED = frozenset(
+    f"--{name}"
+    for name in (
+        "cpu-offload-gb", "disable-log-requests", "disable-log-stats", "enforce-eager", "gpu-memory-utilization",
+        "max-num-batched-tokens", "max-num-seqs", "pipeline-parallel-size", "swap-space", "tensor-parallel-size",
+    )
+)  # fmt: skip
+"""Arguments that decide speed and memory alone."""
 
 
 @dataclass(slots=True)
@@ -43,6 +53,7 @@ class Served:
 
     base: Path
     name: str
+    dtype: str
     adapters: dict[str, Path] = field(default_factory=dict)
 
 
@@ -64,13 +75,26 @@ class VllmServer:
         atexit.register(self.stop)
 
     @property
+    def identity(self) -> dict[str, object]:
+        """What of this engine decides an answer: its name, and the arguments that are not of speed alone."""
+        deciding: list[str] = []
+        kept = True
+        for argument in self._arguments:
+            if argument.startswith("--"):
+                kept = argument.partition("=")[0] not in OF_SPEED
+            deciding += [argument] * kept
+        return {"engine": ENGINE} | ({"arguments": deciding} if deciding else {})
+
+    @property
     def url(self) -> str:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def add(self, base: Path, adapter: Path | None, identity: Mapping[str, object]) -> str:
         """Take a model among those that are served; return the name that it is asked by."""
-        served = self._bases.setdefault(base, Served(base, f"base-{str(identity['weights'])[:12]}"))
+        served = self._bases.setdefault(
+            base, Served(base, f"base-{str(identity['weights'])[:12]}", str(identity["dtype"]))
+        )
         if adapter is None:
             return served.name
         name = f"adapter-{str(identity['adapter'])[:12]}"
@@ -107,7 +131,8 @@ class VllmServer:
     def command(self, served: Served) -> list[str]:
         """Return the arguments of ``vllm`` for a base and its adapters."""
         command = ["serve", str(served.base), "--served-model-name", served.name]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--dtype", served.dtype]
+        command += ["--override-generation-config", DECLARED]
         if served.adapters:
             needed = max(rank(folder) for folder in served.adapters.values())
             fits = next((allowed for allowed in RANKS if allowed >= needed), needed)
@@ -166,7 +191,7 @@ class VllmModel:
 
     Attributes:
         name: for messages and tables.
-        identity: hashes of weights, adapter and tokenizer as of a local model, with ``"engine": "vllm"``.
+        identity: hashes of weights, adapter and tokenizer as of a local model, with `VllmServer.identity`.
         local: the same model in this process, which renders and keys; its weights are not loaded.
     """
 
