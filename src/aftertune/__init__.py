@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         GuardJob,
         Intent,
         JudgeJob,
+        LabelValue,
         Message,
         Prompt,
         Response,
@@ -44,9 +45,15 @@ if TYPE_CHECKING:
         StoreVersion,
         StudyError,
     )
+    from aftertune.measure.consistency import consistency
     from aftertune.measure.gate import gate
+    from aftertune.measure.judge_error import OtherLabels, labels_needed
+    from aftertune.measure.judge_error_borrowed import borrowed_rates
+    from aftertune.measure.label_draw import add_labels, draw_labels
     from aftertune.measure.measure import measure as measure_table
+    from aftertune.measure.pilot import pilot_spreads
     from aftertune.measure.plan import Condition, MeasurePlan
+    from aftertune.measure.power import Assumptions, Spread, assumed_spread, plateau, power, smallest_change
     from aftertune.pipeline.stages import Purpose, run_study
     from aftertune.prompts.load import load_prompts
     from aftertune.prompts.mix import mix
@@ -60,6 +67,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AftertuneError",
+    "Assumptions",
     "Attempt",
     "Behavior",
     "Coherence",
@@ -79,10 +87,12 @@ __all__ = [
     "Intent",
     "Judge",
     "JudgeJob",
+    "LabelValue",
     "MeasurePlan",
     "Message",
     "Mitigation",
     "ModelError",
+    "OtherLabels",
     "Outcome",
     "PluginError",
     "Prompt",
@@ -92,6 +102,7 @@ __all__ = [
     "Response",
     "Scorer",
     "Screen",
+    "Spread",
     "Stopped",
     "Store",
     "StoreError",
@@ -107,14 +118,24 @@ __all__ = [
     "Verdict",
     "VerdictValue",
     "__version__",
+    "add_labels",
+    "assumed_spread",
+    "borrowed_rates",
+    "consistency",
+    "draw_labels",
     "gate",
+    "labels_needed",
     "load_prompts",
     "load_study",
     "measure_table",
     "mix",
     "outcome",
+    "pilot_spreads",
+    "plateau",
+    "power",
     "read_rows",
     "run_study",
+    "smallest_change",
     "train",
     "write_rows",
 ]
@@ -125,7 +146,7 @@ _ROOMS = {
     "core.recipe": "Mitigation Recipe Training TrainingFile",
     "core.records": (
         "Attempt Behavior Coherence Decision DecisionValue Decoding FinishReason GenerateJob GuardJob Intent JudgeJob "
-        "Message Prompt Response Template Verdict VerdictValue"
+        "LabelValue Message Prompt Response Template Verdict VerdictValue"
     ),
     "core.table": "Table",
     "engine.open": "Engines",
@@ -133,8 +154,14 @@ _ROOMS = {
         "AftertuneError DataError EngineError InputError ModelError PluginError Stopped StoreError StoreLocked "
         "StoreVersion StudyError"
     ),
+    "measure.consistency": "consistency",
     "measure.gate": "gate",
+    "measure.judge_error": "OtherLabels labels_needed",
+    "measure.judge_error_borrowed": "borrowed_rates",
+    "measure.label_draw": "add_labels draw_labels",
+    "measure.pilot": "pilot_spreads",
     "measure.plan": "Condition MeasurePlan",
+    "measure.power": "Assumptions Spread assumed_spread plateau power smallest_change",
     "pipeline.stages": "Purpose run_study",
     "prompts.load": "load_prompts",
     "prompts.mix": "mix",

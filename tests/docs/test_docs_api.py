@@ -120,7 +120,12 @@ def test_the_examples_of_the_page_run(block, workplace, capsys):
     names = {}
     exec(compile(block.text, str(block), "exec"), names)  # noqa: S102 - the page's own example
     said = capsys.readouterr().out
-    if "measure_table" in block.text:
+    if "add_labels" in block.text:
+        low, high = names["result"].labels.asr.overall.interval.low, names["result"].labels.asr.overall.interval.high
+        assert low < names["complied"][names["model"] > 0].mean() < high
+        assert "(95, 246)" in said or "(94, 246)" in said
+        assert 0.9 < names["entry"].reproduction.same_sign < 1
+    elif "measure_table" in block.text:
         assert len(names["answers"]) == len(names["table"]) == 2 * 2 * len(FEW)
         assert "this checkpoint, prompts like these" in said
         assert "NOT_ENOUGH_DATA" in said
@@ -130,8 +135,8 @@ def test_the_examples_of_the_page_run(block, workplace, capsys):
         assert (workplace / "mine/recipe.json").is_file()
 
 
-def test_there_are_two_examples():
-    assert len(EXAMPLES) == 2
+def test_there_are_three_examples():
+    assert len(EXAMPLES) == 3
 
 
 def test_stores_merge_as_the_page_says(tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ kept, and `ppi.correct` weighs by it. The draw of a greater number with the same
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aftertune.core.records import LabelValue
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.cells import setting_codes
@@ -61,6 +62,33 @@ def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
         probabilities += [np.full(len(chosen), probability) for chosen, probability in drawn]
         told.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
     return Draw(rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(told))
+
+
+def add_labels(table: Table, draw: Draw, labels: Sequence[LabelValue | None], person: str) -> Table:
+    """Return the table with what a person said of drawn responses: what `measure` corrects rates by.
+
+    Args:
+        table: that was drawn from.
+        draw: of `draw_labels`.
+        labels: one for each of the draw's rows; None where the person said nothing.
+        person: whose labels they are.
+
+    Raises:
+        InputError: there are not as many labels as drawn responses.
+    """
+    if len(labels) != len(draw.rows):
+        raise InputError(
+            f"{len(labels)} labels do not fit {len(draw.rows)} drawn responses; give one for each, or None"
+        )
+    codes, probability = np.full(len(table), NONE, np.int32), np.full(len(table), np.nan)
+    values = tuple(LabelValue)
+    codes[draw.rows] = [NONE if label is None else values.index(label) for label in labels]
+    probability[draw.rows] = draw.probability
+    return replace(
+        table,
+        columns={**table.columns, f"label:{person}": codes},
+        scores={**table.scores, f"drawn:{person}": probability},
+    )
 
 
 def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
