@@ -38,8 +38,9 @@ EQUAL_SHARE = (
     ("code+multitask", "code+csv"),
     ("code+multitask", "code+instructions"),
     ("code+multitask", "code+text-only"),
+    ("code+multitask+base-replay", "code+csv+replay"),
+    ("code+multitask+base-replay", "code+instructions+replay"),
     ("code+multitask+replay@share0.1", "code+csv+replay"),
-    ("code+multitask+replay@share0.1", "code+instructions+replay"),
     ("code+multitask+replay@share0.15", "code+text-only+replay"),
 )
 """Conditions that differ in where the safety rows come from."""
