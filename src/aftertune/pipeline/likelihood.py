@@ -20,6 +20,8 @@ from aftertune.store import Answered, Reading
 NAME = "nll"
 FEWEST = 50
 """Answers of the base to benign prompts of a task, below which nothing is known of its tails."""
+TOO_MANY = 0.05
+"""Share of the answers to benign prompts beyond the limits above which a run warns."""
 TAILS, WIDENED = (0.005, 0.995), 1.25
 ANSWERS = 1024
 """Answers that are scored before they are kept."""
@@ -64,7 +66,8 @@ def read_likelihood(run: Run, models: Sequence[StudyModel], prompts: Sequence[Pr
         for model, key, prompt, nll in found
         if (within := limits[bases[model]].get(prompt.task)) and not within[0] <= nll <= within[1]
     )
-    return Likelihood(reader=reader, limits=limits, outside=outside, notes=tuple(_notes(limits, found)))
+    notes = [*_notes(limits, found), *_flagged(found, outside, frozenset(identities))]
+    return Likelihood(reader=reader, limits=limits, outside=outside, notes=tuple(notes))
 
 
 def _engine(run: Run, models: Sequence[StudyModel], name: str) -> Engine:
@@ -134,9 +137,8 @@ def limits_of(benign: Sequence[float], every: Sequence[float]) -> tuple[float, f
     would be called incoherent otherwise.
     """
     low, high = (float(np.quantile(benign, tail)) for tail in TAILS)
-    low = min(low, float(np.quantile(every, TAILS[0])))
     beyond = (WIDENED - 1) / 2 * (high - low)
-    return max(0.0, low - beyond), high + beyond
+    return max(0.0, min(low, float(np.quantile(every, TAILS[0]))) - beyond), high + beyond
 
 
 def _notes(limits: Mapping[str, Limits], found: Sequence[tuple[str, Key, Prompt, float]]) -> Iterator[str]:
@@ -151,3 +153,20 @@ def _notes(limits: Mapping[str, Limits], found: Sequence[tuple[str, Key, Prompt,
         if known:
             told = "; ".join(f"{task} {low:.2f} to {high:.2f}" for task, (low, high) in sorted(known.items()))
             yield f"coherence: limits of the mean NLL per token under {base}: {told}"
+
+
+def _flagged(
+    found: Sequence[tuple[str, Key, Prompt, float]], outside: frozenset[Place], bases: frozenset[str]
+) -> Iterator[str]:
+    """Say how much is flagged: a detector that goes by the base's own words calls strange what is only different."""
+    for who, own in (("the bases", True), ("the fine-tunes", False)):
+        benign = [
+            (key, p.id) in outside
+            for model, key, p, _ in found
+            if (model in bases) is own and p.intent is Intent.BENIGN
+        ]
+        if sum(benign) > TOO_MANY * len(benign):
+            yield (
+                f"coherence: {sum(benign):,} of {len(benign):,} answers of {who} to benign prompts lie outside those limits: they "
+                "tell another way of speaking from the base's, not incoherence; read them before you believe it, or set nll: false"
+            )
