@@ -242,7 +242,7 @@ def _opened(found: InspectName, name: str) -> "Model":
 
 def _settings(decoding: Decoding, sample: int) -> dict[str, Any]:
     """Return what Inspect is told of a decoding; at temperature 0 nothing is drawn, so top-p and top-k are left out."""
-    drawn = {"top_p": float(decoding.top_p)} if decoding.temperature > 0 and decoding.top_p != 1 else {}
+    drawn = {"top_p": float(decoding.top_p)} if decoding.temperature > 0 else {}
     cut = {"top_k": decoding.top_k} if decoding.temperature > 0 and decoding.top_k else {}
     return {
         "temperature": float(decoding.temperature),
