@@ -97,11 +97,11 @@ def aftertune(url: str, count: int) -> float:
     import aiohttp  # noqa: F401 - imported before the clock starts, as on the other side
 
     from aftertune.pipeline.answering import generate
+    from aftertune.pipeline.expanding import expand_study
     from aftertune.pipeline.instruments import make_instruments
     from aftertune.pipeline.prompting import load_sets
     from aftertune.pipeline.reading import read_judges
     from aftertune.pipeline.run_folder import open_run
-    from aftertune.pipeline.training import expand_study
     from aftertune.report.progress import Quiet
     from aftertune.study import study_from_mapping
 

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from aftertune.prompts.load import load_prompts
     from aftertune.prompts.mix import mix
     from aftertune.prompts.rows import read_rows, write_rows
-    from aftertune.report.progress import Quiet, Screen
+    from aftertune.report.progress import Quiet
+    from aftertune.report.screen import Screen
     from aftertune.store import Store
     from aftertune.study import Study, load_study
     from aftertune.tune.train import train
@@ -166,7 +167,8 @@ _ROOMS = {
     "prompts.load": "load_prompts",
     "prompts.mix": "mix",
     "prompts.rows": "read_rows write_rows",
-    "report.progress": "Quiet Screen",
+    "report.progress": "Quiet",
+    "report.screen": "Screen",
     "store": "Store",
     "study": "Study load_study",
     "tune.train": "train",

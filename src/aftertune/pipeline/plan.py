@@ -13,11 +13,11 @@ from aftertune.errors import InputError
 from aftertune.measure.pilot import mean_tokens, pilot_spreads
 from aftertune.measure.power import Assumptions, Spread, assumed_spread, plateau, power, smallest_change
 from aftertune.pipeline.costing import cost_lines, cost_of
+from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.measuring import conditions, measure_plan, study_model
 from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE, STUDY, open_run
-from aftertune.pipeline.training import expand_study
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural

@@ -6,13 +6,13 @@ from pathlib import Path
 from rich.console import Console
 
 from aftertune.pipeline.answering import plan_model
+from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_page
 from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.run_folder import PAGE, open_run
 from aftertune.pipeline.served import most_cost, warnings
 from aftertune.pipeline.stages import Purpose, run_study
-from aftertune.pipeline.training import expand_study
 from aftertune.report.progress import Progress, Quiet
 from aftertune.study import Study, load_study
 from aftertune.tune.record import finished

@@ -8,12 +8,12 @@ from aftertune.core.ids import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError
+from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.run_folder import Run
-from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_pools, safety_sha256
+from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_pools
 from aftertune.prompts.mix import mix
 from aftertune.prompts.repose import PromptFormat, find_format, repose
 from aftertune.prompts.rows import Row, read_pools, read_rows
-from aftertune.study import expand_models
 from aftertune.tune.train import adopt, train, trained
 
 
@@ -111,17 +111,6 @@ def _epochs(recipes: Iterable[tuple[StudyModel, Recipe]]) -> dict[Key, dict[int,
         if recipe.epoch is not None:
             found.setdefault(replace(recipe, epoch=None).key, {})[recipe.epoch] = Path(model.reference)
     return found
-
-
-def expand_study(run: Run) -> tuple[StudyModel, ...]:
-    """Return the study's models; identities come from the engines, which load no weights for it."""
-    return expand_models(
-        run.study,
-        run.engines.training_identity,
-        folder=run.models_folder,
-        template_sha256=run.engines.tokenizer_sha256,
-        bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
-    )
 
 
 def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]:

@@ -49,7 +49,7 @@ def load_prompts(
     else:
         made = _call(loader, {"file": file} if file is not None else {}, options, tools)
     found = made if isinstance(made, PromptSet) else PromptSet(prompts=tuple(made))
-    cleaned = gather(replace(prompt, set=name) for prompt in found.prompts)
+    cleaned = gather(prompt if prompt.set == name else replace(prompt, set=name) for prompt in found.prompts)
     dropped = Counter(found.dropped) + Counter(cleaned.dropped)
     if not cleaned.prompts:
         raise DataError(f"prompt set {name}: no prompts in it (left out: {dict(dropped) or 'nothing'})")

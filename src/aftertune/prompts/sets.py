@@ -18,6 +18,7 @@ from aftertune.prompts.files import Record, read_records
 from aftertune.prompts.rows import write_lines
 
 FIELDS = tuple(f.name for f in fields(Prompt))
+_KNOWN = frozenset(FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +41,10 @@ def gather(prompts: Iterable[Prompt], notes: Iterable[str] = ()) -> PromptSet:
             dropped["empty"] += 1
         elif prompt.hazard == "cse" or names_child_exploitation(prompt.text):
             dropped["child exploitation"] += 1
-        elif prompt.id in kept:
+        elif (number := prompt.id) in kept:
             dropped["duplicate"] += 1
         else:
-            kept[prompt.id] = prompt
+            kept[number] = prompt
     return PromptSet(prompts=tuple(kept.values()), dropped=dict(dropped), notes=tuple(notes))
 
 
@@ -67,13 +68,15 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _prompt(record: Record, name: str, where: str) -> Prompt:
-    if unknown := record.keys() - set(FIELDS):
+    if unknown := record.keys() - _KNOWN:
         raise DataError(f"{where}: unknown field {min(unknown)!r}; known: {', '.join(FIELDS)}")
     for key in ("text", "intent"):
         if key not in record:
             raise DataError(f"{where}: no {key!r}; a prompt needs 'text' and 'intent' (harmful or benign)")
-    given = {key: value for key, value in record.items() if value not in (None, "")}
-    default = {"behavior": short_id("b", record["text"]), "template": "plain", "task": "text", "text": "", "set": name}
+    given = {key: value for key, value in record.items() if value is not None and value != ""}
+    if "behavior" not in given:
+        given["behavior"] = short_id("b", record["text"])
+    default = {"template": "plain", "task": "text", "text": "", "set": name}
     values: dict[str, Any] = {key: _field(key, value, where) for key, value in (default | given).items()}
     return Prompt(**values)
 

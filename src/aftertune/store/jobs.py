@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from aftertune.store.calls import chunks, decoded, encoded, marks
 
 STAGED = 10_000
 """Jobs handed to the writer at once."""
+_REMEMBERED = 1 << 15
+"""Prompts that need not be decoded again: every reader of a study and its table want the same ones."""
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,9 +224,10 @@ def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int,
 
 
 def _record(prompt: Prompt) -> str:
-    return json.dumps({name: getattr(prompt, name) for name in Prompt.__slots__}, sort_keys=True)
+    return _encode({name: getattr(prompt, name) for name in Prompt.__slots__})
 
 
+@lru_cache(_REMEMBERED)
 def _prompt(record: str) -> Prompt:
     values = json.loads(record)
     return Prompt(**{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])})

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import numpy as np
-
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.recipe import StudyModel
@@ -222,7 +220,7 @@ class Store:
         with self._snapshot() as connection:
             (known,) = readers_by_id(connection, [reader])
             calls, numbers = unread_places(connection, study, known)
-            prompts = prompts_by_id(connection, np.unique(numbers).tolist())
+            prompts = prompts_by_id(connection, sorted(set(numbers.tolist())))
         self._prompts |= {prompt: number for number, prompt in prompts.items()}
 
         def fetch() -> Iterator[Unread]:

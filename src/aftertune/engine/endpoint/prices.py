@@ -13,6 +13,7 @@ from aftertune.errors import InputError
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 _PER = 1_000_000
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def read_prices(path: Path | None = None) -> Prices:
     """
     path = path or SHIPPED
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)  # noqa: S506 - safe, and in C where PyYAML was built so
     except OSError as error:
         raise InputError(f"{path}: the price file cannot be read ({error.strerror}); check engine.prices") from error
     except (yaml.YAMLError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from aftertune.core.foreign import safe_messages, safe_prompt
@@ -81,6 +82,7 @@ def key_of(address: Address, fields: dict[str, Any], decoding: Decoding, sample:
     return content_key("endpoint call", 1, address.url, address.model, fields, decoding.seed, sample)
 
 
+@cache
 def request_seed(seed: int, sample: int) -> int:
     """Return the seed in the request, in [0, 2^31): another one for every pair of decoding seed and sample number."""
     return int.from_bytes(content_key("request seed", seed, sample)[:4], "big") % _SEEDS
