@@ -159,6 +159,20 @@ def test_groups_are_compared_over_conditions_and_hazards_within_tasks_only_if_de
     assert all("exploratory" in one.change.adjustment for one in asked)
 
 
+def test_the_epochs_of_one_fine_tune_are_one_draw_of_its_group():
+    harmful = {name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "x3", "y")}
+    epochs = [
+        Condition(
+            name=f"x{n}", models=(f"x{n}",), base="base", series="x", factors={"epoch": n}, attributes={"family": "x"}
+        )
+        for n in (3, 1, 2)
+    ]
+    other = Condition(name="y", models=("y",), base="base", attributes={"family": "y"})
+    (grouping,) = consistency(build(harmful), plan(*epochs, other)).groupings
+    assert {group.value: group.conditions for group in grouping.groups} == {"x": ("x3",), "y": ("y",)}
+    assert grouping.contrasts == ()
+
+
 def test_groups_that_do_not_vary_have_no_interval():
     harmful = {name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "y1", "y2")}
     conditions = [

@@ -12,6 +12,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.crossed import two_way
 from aftertune.measure.judge_error import OtherLabels, rogan_gladen_limits
+from aftertune.measure.judge_error_borrowed import borrowed_rates
 from aftertune.measure.label_draw import FLOOR, allocate, draw_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.ppi import LabelSample, correct, corrected_limits, label_variance
@@ -252,3 +253,9 @@ def test_labels_of_another_data_set_know_nothing_where_the_judge_does():
     good = replace(blind, harmful_found=19, other_cleared=19)
     binomial, crossed = (rogan_gladen_limits(0.3, 100, good, variance) for variance in (None, 0.01))
     assert crossed[1] - crossed[0] > binomial[1] - binomial[0]
+
+
+def test_borrowed_labels_say_nothing_of_other_behaviors_from_one():
+    table, _ = planted(n=1)
+    labels = OtherLabels(harmful=100, harmful_found=85, other=100, other_cleared=95)
+    assert {rate.interval for rate in borrowed_rates(table, plan(3), labels)} == {(0.0, 1.0)}

@@ -256,9 +256,10 @@ class Vertex(Service):
 
     async def look(self, request, _body):
         job = self.jobs[request.match_info["id"]]
-        job["state"] = "JOB_STATE_SUCCEEDED"
-        endpoint = "projects/p/locations/l/endpoints/77"
-        job["tunedModel"] = {"model": "projects/p/locations/l/models/5", "endpoint": endpoint}
+        job["state"] = f"JOB_STATE_{self.end.upper()}"
+        if self.end == "succeeded":
+            endpoint = "projects/p/locations/l/endpoints/77"
+            job["tunedModel"] = {"model": "projects/p/locations/l/models/5", "endpoint": endpoint}
         return web.json_response(job)
 
     async def cancel(self, request, _body):

@@ -213,3 +213,12 @@ def test_vertex_ends_with_one_object_and_one_job(folder, service_account, step, 
         ((bucket, name),) = service.files
         assert (bucket, name.startswith("tuning/aftertune-")) == ("mine", True)
     assert state(folder)["reference"].endswith("/v1/projects/p/locations/l/endpoints/77#77")
+
+
+def test_a_job_that_ends_without_a_model_has_failed(folder, service_account):
+    with Vertex(end="partially_succeeded") as service:
+        options = ("--bucket", "gs://mine/tuning")
+        code, said = tune(service, folder, *options, account=service_account, base="vertex:gemini-x")
+    assert code == 1
+    assert "no endpoint was made" in said
+    assert (state(folder)["step"], state(folder)["reference"]) == ("failed", "")

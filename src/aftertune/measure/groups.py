@@ -22,7 +22,8 @@ FEWEST_BEHAVIORS = 25
 def groupings(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[Grouping]:
     """Yield the overall changes grouped by every attribute that has several values.
 
-    A condition is one draw of its group, whatever its seeds: models of a family differ by more than their seeds.
+    A condition is one draw of its group, whatever its seeds: models of a family differ by more than their seeds. So is a
+    series (epochs, rounds or doses of one fine-tune), by its last condition.
     """
     changes = dict(_overall_changes(measured, plan))
     members = {each.condition.name: each.condition.attributes for each in measured if each.condition.name in changes}
@@ -53,7 +54,11 @@ def groupings(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[Grouping]:
 
 
 def _overall_changes(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[tuple[str, float]]:
-    for each in measured:
+    last = {
+        each.condition.series or each.condition.name: each.condition.name
+        for each in sorted(measured, key=lambda each: tuple(each.condition.factors.values()))
+    }
+    for each in (each for each in measured if each.condition.name in last.values()):
         part = each.own.choose("overall", 0, each.own.intent(harmful=True))
         if each.arms is not None and part is not None:
             yield each.condition.name, rate_change(each.arms, part, ASR, plan.min_cell).estimate

@@ -1,6 +1,5 @@
 """Rates mended by what is known of the judge from elsewhere: labels of another data set, none of this study's."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +52,9 @@ def borrowed_rates(table: Table, plan: MeasurePlan, labels: OtherLabels) -> Iter
 
 
 def _variance(rate: TwoWay) -> float | None:
-    """Return the variance whose normal interval is as wide as the rate's own; None (binomial) where all cells are equal."""
+    """Return the variance whose normal interval is as wide as the rate's own; None (binomial) where all cells are equal.
+
+    A single behavior says nothing about others: its variance is infinite.
+    """
     z = quantiles(0.05, rate.df)[0]
-    return half_width_squared(rate) / (z * z) if 0 < rate.variance < math.inf else None
+    return half_width_squared(rate) / (z * z) if rate.variance > 0 else None

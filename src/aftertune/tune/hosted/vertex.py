@@ -120,13 +120,15 @@ class VertexService:
         step = _ENDS.get(state, Step.WAITING)
         problem = str(getattr(found.error, "message", "") or "") if found.error else ""
         tuned = found.tuned_model
-        if step is not Step.SUCCEEDED or tuned is None:
+        if step is not Step.SUCCEEDED:
             return Status(step=step, said=state, problem=problem)
+        if tuned is None or not tuned.endpoint:  # PARTIALLY_SUCCEEDED may come without one
+            return Status(step=Step.FAILED, said=state, problem=problem or f"{state}, but no endpoint was made")
         saved = [one.endpoint for one in tuned.checkpoints or () if one.endpoint and one.endpoint != tuned.endpoint]
         return Status(
             step=step,
             said=state,
-            model=self._reference(str(tuned.endpoint)),
+            model=self._reference(tuned.endpoint),
             checkpoints=tuple(map(self._reference, saved)),
         )
 
