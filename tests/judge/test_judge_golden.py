@@ -7,8 +7,23 @@ import pytest
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob
 from aftertune.judge.scores import chrf
+from aftertune.judge.scores_text import rouge_l
 
 pytestmark = pytest.mark.golden
+
+
+def scored(scorer, answer, reference, task):
+    job = JudgeJob(
+        key=bytes(16),
+        behavior="b",
+        task=task,
+        intent=Intent.BENIGN,
+        prompt="do it",
+        response=answer,
+        finish_reason=FinishReason.STOP,
+        reference=reference,
+    )
+    return scorer(Tools(open_model=lambda *_, **__: None, folder=Path())).score(job)
 
 
 # sacrebleu's sentence chrF as its documentation and the tests of the port fastchrf give it.
@@ -20,18 +35,13 @@ pytestmark = pytest.mark.golden
     ],
 )
 def test_chrf(answer, reference, expected):
-    job = JudgeJob(
-        key=bytes(16),
-        behavior="b",
-        task="translation",
-        intent=Intent.BENIGN,
-        prompt="translate",
-        response=answer,
-        finish_reason=FinishReason.STOP,
-        reference=reference,
-    )
-    tools = Tools(open_model=lambda *_, **__: None, folder=Path())
-    assert 100 * chrf(tools).score(job) == pytest.approx(expected, abs=6e-5)
+    assert 100 * scored(chrf, answer, reference, "translation") == pytest.approx(expected, abs=6e-5)
+
+
+# The example of the README of Google's rouge_score: five of nine and of eight words, F1 2 * 5 / 17.
+def test_rouge_l():
+    reference, answer = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
+    assert scored(rouge_l, answer, reference, "text") == pytest.approx(0.5882, abs=6e-5)
 
 
 # The example of sacrebleu's README: three outputs, two references each; BLEU and chrF of sacrebleu 2.6.0.
