@@ -4,7 +4,8 @@ Usage: python experiments/consistency/run.py OUT=consistency_out [STUDIES=30]
 
 Every study has 5 training seeds x 3 samples x 2 temperatures x 3 templates x 2 judges x 4 tasks on one organism base.
 They run as one study of all their seeds and are measured apart; each of them then predicts all the others. Run again
-after any interruption, it goes on where it was.
+after any interruption, it goes on where it was, and only measures where all is done (``labs.svg`` shows the first two
+studies as two labs).
 """
 
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -24,6 +26,7 @@ from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.pipeline.label_measuring import finished_plan
 from aftertune.pipeline.page import kept_readers
 from aftertune.pipeline.report import read_document
+from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain
 from aftertune.store import Store
 
 SEEDS, POINTS = 5, 10
@@ -36,12 +39,23 @@ def main(given: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     (out / "study.yaml").write_text(yaml.safe_dump(study(studies * SEEDS), sort_keys=False))
     aftertune = Path(sys.executable).with_name("aftertune")
-    for words in (["organism", out / "organism"], ["run", out / "study.yaml", "--out", out / "run"]):
+    todo = (["organism", out / "organism"], ["run", out / "study.yaml", "--out", out / "run"])
+    for words in () if finished(out / "run", studies * SEEDS) else todo:
         status = subprocess.run([aftertune, *words, "-q"], check=False, stdout=subprocess.DEVNULL).returncode
         if status:
             return status
-    print("\n".join(lines(measured(out / "run", studies))))
+    found = measured(out / "run", studies)
+    print("\n".join(lines(found)))
+    (out / "labs.svg").write_text(two_labs(found[0], found[1]) if len(found) > 1 else "")
     return 0
+
+
+def finished(folder: Path, seeds: int) -> bool:
+    """Whether a run of so many training seeds and its base has an answer to everything."""
+    if not (folder / "result.json").is_file():
+        return False
+    told = read_document(folder)
+    return len(told["models"]) == seeds + 1 and told["result"]["answered"] == told["result"]["jobs"]
 
 
 def study(seeds: int) -> dict[str, object]:
@@ -129,6 +143,28 @@ def counted(entries: Sequence[Consistency]) -> Iterator[str]:
     again = [shown[other] is not None for one, other in pairs if shown[one] is not None]
     of = [p for p in shown if p is not None]
     yield f"{100 * np.mean(of):.1f} % / {100 * np.mean(again):.1f} %" if of else "none significant"
+
+
+def two_labs(one: Sequence[Consistency], other: Sequence[Consistency]) -> str:
+    """Return a figure of both labs' seeds and means, and of where the first says that the second one's mean will lie."""
+    rows = list(enumerate(zip(one, other, strict=True)))
+
+    def draw(axes: Any) -> None:
+        for place, (here, there) in rows:
+            low, high = (100 * end for end in here.limits.predicted_mean)
+            axes.barh(place, high - low, left=low, height=0.8, color=COLOURS[0], alpha=0.18)
+            for entry, colour, shift in ((here, COLOURS[0], -0.15), (there, COLOURS[1], 0.15)):
+                rates = [100 * rate for rate in entry.seed_rates]
+                axes.plot(rates, [place + shift] * len(rates), "o", markersize=2.5, color=colour, alpha=0.6)
+                axes.plot([sum(rates) / len(rates)], [place + shift], "|", markersize=9, color=colour)
+            apart = 100 * abs(np.mean(here.seed_rates) - np.mean(there.seed_rates))
+            told = f"{apart:.1f} apart, limit {100 * here.limits.of_means:.1f}"
+            axes.annotate(told, (high, place), (4, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
+        axes.set_yticks([place for place, _ in rows], [entry.task or "overall" for entry in one])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        plain(axes, "ASR, percent; dots: training seeds of two labs; band: where the first expects the other's mean")
+
+    return drawn("two-labs", ROW_INCHES * (len(rows) + 3), draw)
 
 
 def inside(value: float, limits: tuple[float, float]) -> bool:
