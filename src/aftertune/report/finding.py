@@ -6,6 +6,7 @@ from aftertune.report import wording
 from aftertune.report.capability_words import capability_sentences, missing_sentences
 from aftertune.report.cells import Json, harmful_word, rate_name, require_format, shown
 from aftertune.report.corrected import label_sentences
+from aftertune.report.guard_words import guard_sentences
 from aftertune.report.tables import setting_title
 
 UNCLEAR_SHARE = 0.05
@@ -47,7 +48,7 @@ def _setting(result: Json, setting: Json) -> Iterator[str]:
     yield from _cost(tuned)
     yield from missing_sentences(setting)
     yield from capability_sentences(result, setting)
-    yield from _guards(result, setting)
+    yield from guard_sentences(result, setting)
     yield from _doubts(result, setting)
     yield from _scope(tuned)
 
@@ -165,35 +166,6 @@ def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score
         return
     rest = " No change of it was shown with the others." if len(moved) < len(known) else ""
     yield f"{what[0].upper()}{what[1:]} {wording.listing(told)}.{rest}"
-
-
-def _guards(result: Json, setting: Json) -> Iterator[str]:
-    """Say what each guard leaves of the condition that it leaves most of, and what it blocks wrongly."""
-    for guard in sorted({guard for condition in setting["conditions"] for guard in condition["guards"]}):
-        left = [
-            (condition, rate)
-            for condition in setting["conditions"]
-            if guard in condition["guards"]
-            and (rate := condition["guards"][guard]["asr"]["overall"]) is not None
-            and not rate["hidden"]
-        ]
-        if not left:
-            continue
-        condition, rate = max(left, key=lambda pair: float(pair[1]["estimate"]))
-        behind = condition["guards"][guard]
-        tasks = {t: r for t, r in behind["asr"]["by_task"].items() if not r["hidden"]}
-        worst = max(sorted(tasks), key=lambda task: float(tasks[task]["estimate"])) if len(tasks) > 1 else None
-        where = f" ({wording.percent(tasks[worst]['estimate'])} in {wording.clean(worst)})" if worst else ""
-        false = behind["false_blocks"]["overall"]
-        blocks = (
-            f"; it blocks {wording.percent(false['estimate'])} of the benign prompts"
-            if false and not false["hidden"]
-            else ""
-        )
-        yield (
-            f"Behind the guard {wording.clean(guard)} the {rate_name(result)} of {_quoted(condition['name'])} is "
-            f"{wording.percent(rate['estimate'])}{where} instead of {_level(condition)}{blocks}."
-        )
 
 
 def _doubts(result: Json, setting: Json) -> Iterator[str]:

@@ -8,6 +8,7 @@ from aftertune.report.cells import (
     change_cell,
     columns_of,
     disagreement_cell,
+    harmful_word,
     name_cell,
     names_in,
     overall_of,
@@ -22,24 +23,27 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
     for condition in setting["conditions"]:
         if (behind := condition["guards"].get(guard)) is None:
             continue
-        change = behind["asr_change"]
+        change, bypass, difference = (behind.get(key) for key in ("asr_change", "bypass", "bypass_change"))
         rows.append(
             (
                 name_cell(condition),
                 rate_cell(behind["asr"]["overall"]),
                 change_cell(change and change["overall"], up_is="bad"),
+                rate_cell(bypass and bypass["overall"]),
+                change_cell(difference and difference["overall"], up_is="bad"),
                 rate_cell(behind["false_blocks"]["overall"]),
                 rate_cell(behind["over_refusal"]["overall"]),
             )
         )
     return Sheet(
         title=f"Behind the guard {wording.clean(guard)}",
-        headers=("condition", rate_name(result), "change", "false blocks", "over-refusal"),
+        headers=("condition", rate_name(result), "change", "bypass", "its change", "false blocks", "over-refusal"),
         rows=tuple(rows),
         legend=(
             (
-                "change: against the base behind the same guard; false blocks: benign prompts that the guard blocks; "
-                "over-refusal: benign prompts refused or blocked."
+                "change: against the base behind the same guard; bypass: of the responses that are "
+                f"{harmful_word(result)} by judge, those that the guard passes; false blocks: benign prompts that the guard "
+                "blocks; over-refusal: benign prompts refused or blocked."
             ),
         ),
     )
@@ -65,6 +69,32 @@ def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
         headers=("condition", *map(wording.clean, tasks), "effect on change"),
         rows=tuple(rows),
         legend=("effect on change: the overall change behind the guard minus the one without it, in points.",),
+    )
+
+
+def bypass_by_task(result: Json, setting: Json, guard: str) -> Sheet:
+    """Return by task what one guard lets through of the harmful responses, and the changes that it makes to changes."""
+    conditions = [condition for condition in setting["conditions"] if guard in condition["guards"]]
+    behind = [condition["guards"][guard] for condition in conditions]
+    tasks = columns_of(result, [each.get("bypass") or {} for each in behind], "by_task")
+    rows = []
+    for condition, each in zip(conditions, behind, strict=True):
+        bypass = each.get("bypass") or {"by_task": {}}
+        rows.append((name_cell(condition), *(rate_cell(bypass["by_task"].get(task)) for task in tasks)))
+        for label, key in (("bypass, change", "bypass_change"), ("effect on change", "asr_difference")):
+            if (changes := each.get(key)) is not None:
+                cells = (change_cell(changes["by_task"].get(task), up_is="bad") for task in tasks)
+                rows.append((Cell((wording.clean(condition["name"]), label)), *cells))
+    return Sheet(
+        title=f"Bypass by task of the guard {wording.clean(guard)}",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=(
+            (
+                f"Of the responses that are {harmful_word(result)} by judge, those that the guard passes; its change against the "
+                f"base; effect on change: the change of the {rate_name(result)} behind the guard minus the one without it. In points."
+            ),
+        ),
     )
 
 

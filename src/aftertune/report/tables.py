@@ -29,7 +29,8 @@ from aftertune.report.corrected import (
     has_labels,
     labels_sheet,
 )
-from aftertune.report.instruments import disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
+from aftertune.report.harm import harm_details, harm_on_screen, harm_sheet
+from aftertune.report.instruments import bypass_by_task, disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
 
 
 def setting_title(setting: Json) -> str:
@@ -57,7 +58,7 @@ def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sh
     sheets += capability_sheets(result, setting)
     sheets.append(unclear(result, setting))
     sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
-    return _filled([*sheets, *_instruments(result, setting)])
+    return _filled([*sheets, *harm_on_screen(result, setting), *_instruments(result, setting)])
 
 
 def study_sheets(result: Json, setting: Json) -> list[Sheet]:
@@ -80,7 +81,7 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
         sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
     if len(result["judges"]) > 1:
         sheets.append(judge_sheet(result, setting))
-    sheets += _instruments(result, setting)
+    sheets += [harm_sheet(setting), *_instruments(result, setting)]
     sheets += [scores_by_set(setting, scorer) for scorer in names_in(each["capability"] for each in conditions)]
     return _filled(sheets)
 
@@ -96,6 +97,8 @@ def detail_sheets(result: Json, setting: Json) -> list[Sheet]:
             for scorer in names_in(c["capability"] for c in setting["conditions"])
         ),
         *(guard_by_task(result, setting, guard) for guard in guards),
+        *(bypass_by_task(result, setting, guard) for guard in guards),
+        *harm_details(result, setting),
         disagreement_sheet(result, setting),
         agreement_by_task(setting),
         by_name(result, setting, "by_harm_basis", f"{rate} by harm basis"),
