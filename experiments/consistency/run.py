@@ -162,7 +162,7 @@ def two_labs(one: Sequence[Consistency], other: Sequence[Consistency]) -> str:
             axes.annotate(told, (high, place), (4, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
         axes.set_yticks([place for place, _ in rows], [entry.task or "overall" for entry in one])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        plain(axes, "ASR, percent; dots: training seeds of two labs; band: where the first expects the other's mean")
+        plain(axes, "ASR, percent; dots: two labs' seeds; band: the other's mean as the first expects it")
 
     return drawn("two-labs", ROW_INCHES * (len(rows) + 3), draw)
 
