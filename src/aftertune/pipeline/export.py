@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from rich.console import Console
@@ -81,7 +81,7 @@ def _shards(folder: Path, store: Store, study: str, plan: MeasurePlan) -> Iterat
         _rows(store, study, plan), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
     ):
         model, system, decoding = key
-        while some := [row for row, _ in zip(rows, range(SHARD), strict=False)]:
+        while some := list(islice(rows, SHARD)):
             counts[key] = counts.get(key, 0) + 1
             yield (
                 Cell(
