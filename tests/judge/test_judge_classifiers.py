@@ -174,5 +174,5 @@ def test_a_guard_that_is_the_judge_too_is_an_error(tools):
         find("judge", "rubric")(tools, model="rubric"),
     )
     with pytest.raises(PluginError, match="guard g and judge j are the same model"):
-        _check_apart(Instruments(judges={"j": same}, guards={"g": guard}, scorers={}))
-    _check_apart(Instruments(judges={"j": other}, guards={"g": guard}, scorers={}))
+        _check_apart(Instruments(judges={"j": same}, guards={"g": guard}, scorers={}, comparers={}))
+    _check_apart(Instruments(judges={"j": other}, guards={"g": guard}, scorers={}, comparers={}))

@@ -147,13 +147,17 @@ def test_a_prompt_is_found_in_itself(text):
     assert bool(overlapping([asked], {"a": [row(text)]})) == bool(normalise(text))
 
 
-def test_fifty_thousand_rows_take_seconds():
+PATIENCE = 60.0
+"""Seconds, on a machine that others use too: comparing every row with every prompt would take many times as long."""
+
+
+def test_twenty_thousand_rows_are_not_compared_with_a_thousand_prompts_one_by_one():
     start = time.perf_counter()
     assert not overlapping(
         [prompt(f"prompt number {n} of many") for n in range(1000)],
         {"a": [row(f"row {n}\nof the file") for n in range(20_000)]},
     )
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < PATIENCE
 
 
 def test_looking_inside_twenty_thousand_rows_takes_seconds():
@@ -166,7 +170,7 @@ def test_looking_inside_twenty_thousand_rows_takes_seconds():
         row(f"tell me how the house called {n + 1000} is built, please, and what it has cost") for n in range(20_000)
     ]
     assert not find_overlap(asked, {"a": rows}).prompts
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < PATIENCE
 
 
 def test_a_finder_says_in_the_strictest_way_how_a_row_holds_a_prompt():

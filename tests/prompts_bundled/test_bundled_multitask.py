@@ -122,7 +122,7 @@ def test_a_reference_scores_as_right_and_another_label_as_wrong(prompts):
             key=b"", behavior=prompt.behavior, task=prompt.task, intent=prompt.intent, prompt=prompt.text,
             response=response, finish_reason=FinishReason.STOP, reference=prompt.reference, labels=prompt.labels,
         )  # fmt: skip
-        return scorer.score(job)
+        return scorer.score(job).value
 
     assert {score(p, p.reference) for p in asked} == {1.0}
     assert {score(p, next(label for label in p.labels if label != p.reference)) for p in asked} == {0.0}
