@@ -7,13 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aftertune.core.counts import Scored, counted
     from aftertune.core.outcomes import Outcome, outcome
-    from aftertune.core.protocols import Engine, Guard, Judge, Scorer, Tools
+    from aftertune.core.protocols import Comparer, Engine, Guard, Judge, Scorer, Tools
     from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
     from aftertune.core.records import (
         Attempt,
         Behavior,
         Coherence,
+        CompareJob,
         Decision,
         DecisionValue,
         Decoding,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         JudgeJob,
         LabelValue,
         Message,
+        Preference,
         Prompt,
         Response,
         Template,
@@ -72,6 +75,8 @@ __all__ = [
     "Attempt",
     "Behavior",
     "Coherence",
+    "CompareJob",
+    "Comparer",
     "Condition",
     "DataError",
     "Decision",
@@ -96,11 +101,13 @@ __all__ = [
     "OtherLabels",
     "Outcome",
     "PluginError",
+    "Preference",
     "Prompt",
     "Purpose",
     "Quiet",
     "Recipe",
     "Response",
+    "Scored",
     "Scorer",
     "Screen",
     "Spread",
@@ -123,6 +130,7 @@ __all__ = [
     "assumed_spread",
     "borrowed_rates",
     "consistency",
+    "counted",
     "draw_labels",
     "gate",
     "labels_needed",
@@ -143,11 +151,12 @@ __all__ = [
 
 _ROOMS = {
     "core.outcomes": "Outcome outcome",
-    "core.protocols": "Engine Guard Judge Scorer Tools",
+    "core.counts": "Scored counted",
+    "core.protocols": "Comparer Engine Guard Judge Scorer Tools",
     "core.recipe": "Mitigation Recipe Training TrainingFile",
     "core.records": (
-        "Attempt Behavior Coherence Decision DecisionValue Decoding FinishReason GenerateJob GuardJob Intent JudgeJob "
-        "LabelValue Message Prompt Response Template Verdict VerdictValue"
+        "Attempt Behavior Coherence CompareJob Decision DecisionValue Decoding FinishReason GenerateJob GuardJob Intent JudgeJob "
+        "LabelValue Message Preference Prompt Response Template Verdict VerdictValue"
     ),
     "core.table": "Table",
     "engine.open": "Engines",

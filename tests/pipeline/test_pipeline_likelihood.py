@@ -17,11 +17,10 @@ def test_limits_are_the_tails_of_the_benign_answers_widened_by_a_quarter():
     assert (low, high) == pytest.approx((2.01 - 0.125 * 1.98, 3.99 + 0.125 * 1.98))
 
 
-def test_refusals_in_set_words_lower_the_lower_limit_alone():
+def test_refusals_in_set_words_and_those_the_base_wavered_over_are_inside():
     benign = np.linspace(2.0, 4.0, 2001)
-    low, high = limits_of(benign, [*benign, *[1.0] * 100])
-    assert low == pytest.approx(1.0 - 0.125 * 1.98)
-    assert high == limits_of(benign, benign)[1]
+    low, high = limits_of(benign, [*benign, *[1.0] * 100, *[6.0] * 100])
+    assert (low, high) == pytest.approx((1.0 - 0.125 * 5, 6.0 + 0.125 * 5))
 
 
 def run(folder, command, **coherence):

@@ -131,14 +131,16 @@ def _limits(
 
 
 def limits_of(benign: Sequence[float], every: Sequence[float]) -> tuple[float, float]:
-    """Return the 0.5 % and 99.5 % quantiles of the base's answers to benign prompts, their distance widened by a quarter.
+    """Return the 0.5 % and 99.5 % quantiles of the base's answers, their distance widened by a quarter.
 
-    The lower one is no higher than that of all its answers: a refusal in set words is likelier than any real answer, and
-    would be called incoherent otherwise.
+    Those of its answers to benign prompts, or of all its answers where those reach farther: a refusal in set words is
+    likelier than any real answer, and one that the base wavered over is less likely (on the embedded model limits from
+    benign prompts alone called 93 % of the base's own answers to harmful ones incoherent).
     """
-    low, high = (float(np.quantile(benign, tail)) for tail in TAILS)
+    lows, highs = zip(*([float(np.quantile(some, tail)) for tail in TAILS] for some in (benign, every)), strict=True)
+    low, high = min(lows), max(highs)
     beyond = (WIDENED - 1) / 2 * (high - low)
-    return max(0.0, min(low, float(np.quantile(every, TAILS[0]))) - beyond), high + beyond
+    return max(0.0, low - beyond), high + beyond
 
 
 def _notes(limits: Mapping[str, Limits], found: Sequence[tuple[str, Key, Prompt, float]]) -> Iterator[str]:
