@@ -22,6 +22,6 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def endpoints():
-    opened = Endpoints(patience=Patience(call=0.5, retry=20.0))
+    opened = Endpoints(patience=Patience(call=2.0, retry=20.0))
     yield opened
     opened.close()

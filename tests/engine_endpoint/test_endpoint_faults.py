@@ -121,7 +121,7 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
     ],
 )
 def test_one_hopeless_prompt_is_an_attempt_with_its_reason_and_the_others_are_answered(reply, reason):
-    endpoints = Endpoints(patience=Patience(call=0.5, retry=1.0))
+    endpoints = Endpoints(patience=Patience(call=2.0, retry=2.5))
     with Server(reply=on("bad", reply), seconds=0.02) as server:
         bad, *good = ask(open_at(endpoints, server), ["bad", *(f"q{i}" for i in range(300))])
         endpoints.close()

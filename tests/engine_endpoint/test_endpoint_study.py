@@ -40,7 +40,7 @@ def write_study(folder, server, count, **more):
         ],
         "prompts": ["./prompts.jsonl"],
         "judges": ["rules"],
-        "engine": {"call_seconds": 1.0},
+        "engine": {"call_seconds": 3.0},
     } | more
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     return folder / "study.yaml"
