@@ -102,7 +102,7 @@ class InspectModel:
 
     def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
         """Return the key of each call: identity, messages, the configuration that Inspect is given, seed and sample."""
-        config = _settings(decoding, sample)
+        config = settings(decoding, sample)
         return [
             content_key(
                 "inspect call",
@@ -170,7 +170,7 @@ class InspectModel:
         from inspect_ai.model import GenerateConfig
 
         config = GenerateConfig(
-            **_settings(job.decoding, job.sample),
+            **settings(job.decoding, job.sample),
             timeout=round(self._patience.retry),
             attempt_timeout=round(self._patience.call),
         )
@@ -240,7 +240,7 @@ def _opened(found: InspectName, name: str) -> "Model":
         ) from error
 
 
-def _settings(decoding: Decoding, sample: int) -> dict[str, Any]:
+def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
     """Return what Inspect is told of a decoding; at temperature 0 nothing is drawn, so top-p and top-k are left out."""
     drawn = {"top_p": float(decoding.top_p)} if decoding.temperature > 0 else {}
     cut = {"top_k": decoding.top_k} if decoding.temperature > 0 and decoding.top_k else {}

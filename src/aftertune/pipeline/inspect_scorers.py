@@ -14,6 +14,7 @@ from aftertune.core.foreign import safe_messages
 from aftertune.core.outcomes import Outcome, outcome
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import FinishReason, JudgeJob, Response, Verdict, VerdictValue
+from aftertune.engine.bridge import settings
 from aftertune.engine.bridge_replies import read_output
 from aftertune.errors import PluginError
 from aftertune.judge import coherence
@@ -104,9 +105,7 @@ def graded(rubrics: str | None = None) -> Scorer:
         verdict = Verdict(value=VerdictValue.UNDECIDED, label="no reply")
         asked = safe_messages(question_about(form, read))
         for decoding in tries(form, RETRIES):
-            config = GenerateConfig(
-                temperature=decoding.temperature, max_tokens=decoding.max_new_tokens, seed=decoding.seed
-            )
+            config = GenerateConfig(**settings(decoding, 0))
             reply = read_output(
                 await grader.generate([ChatMessageUser(content=one.content) for one in asked], config=config)
             )
