@@ -7,7 +7,7 @@ asked how likely its first words were.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -58,15 +58,8 @@ def classify(engine: Engine, jobs: Iterable[Asked], how: Classifier) -> Iterator
     jobs = iter(jobs)
     while window := list(islice(jobs, _WINDOW)):
         scores = _scores(engine, window, how)
-        left = [
-            replace(
-                job, questions=tuple(q for q, s in zip(job.questions, scores[job.key], strict=True) if _open(s, how))
-            )
-            for job in window
-        ]
-        replies = _generated(engine, left, Decoding(max_new_tokens=how.max_new_tokens))
-        for job in window:
-            yield job.key, _combined(scores[job.key], iter(replies[job.key]), how)
+        for key, replies in _replied(engine, window, scores, how):
+            yield key, _combined(scores[key], replies, how)
 
 
 def ask(
@@ -173,13 +166,26 @@ def _open(score: Score, how: Classifier) -> bool:
     return how.explains and score[1] >= score[0]
 
 
-def _generated(engine: Engine, jobs: Sequence[Asked], decoding: Decoding) -> dict[Key, list[Answer]]:
-    """Generate the replies to all questions; a job without questions has none."""
-    places = {content_key(job.key.hex(), i): (job.key, i) for job in jobs for i in range(len(job.questions))}
-    questions = {(job.key, i): question for job in jobs for i, question in enumerate(job.questions)}
-    asked = [_job(engine, key, questions[place], decoding, 0) for key, place in places.items()]
-    found = {places[key]: answer for key, answer in engine.generate(asked)} if asked else {}
-    return {job.key: [found[job.key, i] for i in range(len(job.questions))] for job in jobs}
+def _replied(
+    engine: Engine, jobs: Sequence[Asked], scores: Mapping[Key, Sequence[Score]], how: Classifier
+) -> Iterator[tuple[Key, Iterator[Answer]]]:
+    """Yield each job with the generated replies to its open questions as soon as it has them all: they may be paid for."""
+    decoding, asked = Decoding(max_new_tokens=how.max_new_tokens), []
+    waiting: dict[Key, dict[int, Answer | None]] = {}
+    places: dict[Key, tuple[Key, int]] = {}
+    for job in jobs:
+        waiting[job.key] = {i: None for i, score in enumerate(scores[job.key]) if _open(score, how)}
+        for i in waiting[job.key]:
+            key = content_key(job.key.hex(), i)
+            places[key] = job.key, i
+            asked.append(_job(engine, key, job.questions[i], decoding, 0))
+    yield from ((key, iter(())) for key, open_ in waiting.items() if not open_)
+    for key, answer in engine.generate(asked) if asked else ():
+        job_key, i = places[key]
+        waiting[job_key][i] = answer
+        replies = [reply for reply in waiting[job_key].values() if reply is not None]
+        if len(replies) == len(waiting[job_key]):
+            yield job_key, iter(replies)
 
 
 def _combined(scores: Sequence[Score], replies: Iterator[Answer], how: Classifier) -> Answer:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.ids import content_key
 from aftertune.errors import PluginError
 
 
@@ -20,11 +19,6 @@ class Wording:
     text: str
     source: str
     """For people: a file's name, or the package's."""
-
-    @property
-    def sha(self) -> str:
-        """The hash that goes into the identity of every call."""
-        return content_key("wording", self.text).hex()
 
 
 def from_file(path: Path, names: tuple[str, ...], who: str) -> Wording:
