@@ -5,13 +5,12 @@ rate behind a guard is the product of two things, how often the model does harm 
 bypass is the second alone, so that a guard that grows blind to a fine-tune shows even where the model hardly changed.
 """
 
-from dataclasses import dataclass
 from typing import TypeVar
 
-from aftertune.measure.averaging import Layout, fold
+from aftertune.measure.averaging import Average, Layout, fold
 from aftertune.measure.cells import N, Tally
-from aftertune.measure.contrasts import MeanT
-from aftertune.measure.crossed import Matrix, TwoWay, crossed_wilson, two_way
+from aftertune.measure.contrasts import mover
+from aftertune.measure.crossed import Matrix, crossed_wilson
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.plan import MeasurePlan
@@ -24,23 +23,6 @@ _DIMENSIONS = ("task",)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Share:
-    """A ratio of two averages with what each behavior and training seed contributes to it."""
-
-    matrix: Matrix
-    """Behaviors x training seeds, linearised: its mean is the ratio, its variance that of the ratio."""
-    passed: int
-    harmful: int
-    behaviors: int
-    """Behaviors with a harmful response."""
-    samples: int
-
-    @property
-    def two_way(self) -> TwoWay:
-        return two_way(self.matrix, float(self.behaviors))
-
-
 def bypasses(own: Grid, guard: str, plan: MeasurePlan) -> Breakdown[Rate]:
     """Return the share of the harmful responses that a guard passes, overall and by task; absent where none is harmful."""
     among = own.intent(harmful=True)
@@ -50,7 +32,7 @@ def bypasses(own: Grid, guard: str, plan: MeasurePlan) -> Breakdown[Rate]:
 def bypass_changes(both: Arms | None, guard: str, plan: MeasurePlan) -> Breakdown[Change] | None:
     """Return the change of the bypass against the base, overall and by task; absent where an arm has no harmful response.
 
-    Both bypasses are linearised on the same behaviors and their difference takes the two-way t, so the pairing counts.
+    Both bypasses are linearised on the same behaviors, so that the pairing counts (MOVER on the intervals of both).
     """
     if both is None:
         return None
@@ -64,21 +46,21 @@ def _bypass(own: Grid, part: Layout, guard: str, min_cell: int) -> Rate | None:
     share, most = (_share(own, part, counted) for counted in (passed, passed + unsure))
     if share is None or most is None:
         return None
-    limits = [crossed_wilson(each.two_way, each.harmful) for each in (share, most)]
-    estimate = share.two_way.mean
+    limits = [crossed_wilson(each.two_way, each.responses) for each in (share, most)]
+    behaviors, estimate = round(share.behaviors), share.two_way.mean
     return Rate(
         estimate=estimate,
-        k=share.passed,
-        n=share.harmful,
-        behaviors=share.behaviors,
+        k=round(share.k),
+        n=share.n,
+        behaviors=behaviors,
         seeds=own.seeds,
         samples=share.samples,
-        undecided=most.passed - share.passed,
+        undecided=round(most.k - share.k),
         incoherent=0,
         interval=_interval(limits[0], own.seeds),
         bounds=_interval((limits[0][0], max(limits[0][1], limits[1][1])), own.seeds),
-        unequal=abs(estimate - share.passed / share.harmful) > 1e-12,
-        hidden=share.behaviors < min_cell,
+        unequal=abs(estimate - share.k / share.n) > 1e-12,
+        hidden=behaviors < min_cell,
     )
 
 
@@ -86,16 +68,15 @@ def _change(both: Arms, part: Layout, guard: str, min_cell: int) -> Change | Non
     tuned, base = (_share(arm, part, arm.counts((f"guard:{guard}", "harmful"))) for arm in (both.tuned, both.base))
     if tuned is None or base is None:
         return None
-    behaviors = min(tuned.behaviors, base.behaviors)
-    contrast = MeanT(x=two_way(tuned.matrix - base.matrix, float(behaviors)))
-    return change_of(contrast, both.tuned.seeds, behaviors, min_cell)
+    return change_of(mover(tuned, base), both.tuned.seeds, round(min(tuned.behaviors, base.behaviors)), min_cell)
 
 
-def _share(arm: Grid, part: Layout, passed: Matrix) -> _Share | None:
+def _share(arm: Grid, part: Layout, passed: Matrix) -> Average | None:
     """Return passed / harmful of the averages of an arm, by Taylor linearisation; None where nothing is harmful.
 
     With H and P the averages of a behavior's harmful and passed responses and R = mean P / mean H, each behavior and seed
-    counts R + (P - R H) / mean H (Saerndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, 5.6).
+    counts R + (P - R H) / mean H (Saerndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, 5.6). Behaviors
+    are those with a harmful response, responses the harmful ones.
     """
     harmful = arm.counts(HARMFUL)
     whole, through = (fold(part, counted, arm.counts(N)) for counted in (harmful, passed))
@@ -104,12 +85,15 @@ def _share(arm: Grid, part: Layout, passed: Matrix) -> _Share | None:
         return None
     ratio = float(through.matrix.mean()) / level
     some = harmful[part.order].sum(axis=1) > 0
-    return _Share(
+    return Average(
         matrix=ratio + (through.matrix - ratio * whole.matrix) / level,
-        passed=round(through.k),
-        harmful=round(whole.k),
-        behaviors=len(set(arm.attribute("behavior")[part.order[some]].tolist())),
+        complete=whole.complete,
+        k=through.k,
+        n=round(whole.k),
+        behaviors=float(len(set(arm.attribute("behavior")[part.order[some]].tolist()))),
+        responses=whole.k,
         samples=whole.samples,
+        unequal=True,
     )
 
 
