@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -190,28 +190,43 @@ class Jobs:
 def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
     """Read a study's jobs."""
     number = study_id(connection, study)
-    count = connection.execute("SELECT count(*) FROM job WHERE study = ?", (number,)).fetchone()[0]
-    rows = connection.execute(
-        "SELECT model, prompt, system, decoding, sample, call FROM job WHERE study = ? ORDER BY position", (number,)
+    block = read_integers(
+        connection,
+        ("model", "prompt", "system", "decoding", "sample", "call"),
+        "SELECT * FROM job WHERE study = ? ORDER BY position",
+        number,
     )
-    block = read_block(rows, 6, count)
     model, prompt, system, decoding, sample = block[:5].astype(np.int32)
-    return Jobs(
-        model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5].astype(np.int64)
-    )
+    return Jobs(model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5])
 
 
-def read_block(rows: sqlite3.Cursor, width: int, count: int) -> NDArray[np.float64]:
-    """Read ``count`` rows of numbers into an array of shape (width, count); NULL becomes NaN.
+def read_integers(
+    connection: sqlite3.Connection, columns: Sequence[str], source: str, *parameters: int
+) -> NDArray[np.int64]:
+    """Read columns of integers, none of them NULL, into an array of shape (columns, rows).
 
-    Integers are exact up to 2^53, far beyond any row number.
+    SQLite puts each column into one text, which numpy reads at once: a third of the time that an object for every
+    number takes.
+
+    Args:
+        connection: to the store.
+        columns: their names.
+        source: the SELECT that gives them, in its order.
+        parameters: of the SELECT.
     """
-    block = np.empty((width, count))
+    texts = ", ".join(f"group_concat({column})" for column in columns)
+    found = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()  # noqa: S608  # names of columns only
+    return np.stack([np.fromstring(text or "", np.int64, sep=",") for text in found])
+
+
+def read_scores(rows: sqlite3.Cursor, count: int) -> NDArray[np.float64]:
+    """Read ``count`` rows of one exact number; NULL becomes NaN."""
+    found = np.empty(count)
     start = 0
     while chunk := rows.fetchmany(20_000):
-        block[:, start : start + len(chunk)] = np.array(chunk, np.float64).T
+        found[start : start + len(chunk)] = np.array(chunk, np.float64)[:, 0]
         start += len(chunk)
-    return block
+    return found
 
 
 def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:

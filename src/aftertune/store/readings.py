@@ -13,7 +13,7 @@ from aftertune.core.records import DecisionValue, LabelValue, Prompt, Response, 
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
 from aftertune.store.calls import marks
-from aftertune.store.jobs import prompt_ids, read_block, read_jobs, word_ids
+from aftertune.store.jobs import prompt_ids, read_integers, read_jobs, word_ids
 
 ReaderKind = Literal["judge", "guard", "coherence", "scorer", "person"]
 Value = VerdictValue | DecisionValue | LabelValue | bool | None
@@ -154,11 +154,12 @@ def pair_codes(calls: NDArray[np.int64], prompts: NDArray[np.integer[Any]]) -> N
 
 
 def _read_places(connection: sqlite3.Connection, reader: Reader) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    count = connection.execute("SELECT count(*) FROM reading WHERE reader = ?", (reader.id,)).fetchone()[0]
-    rows = connection.execute("SELECT call, prompt FROM reading WHERE reader = ?", (reader.id,))
-    calls, prompts = read_block(rows, 2, count).astype(np.int64)
+    calls, prompts = read_integers(
+        connection, ("call", "prompt"), "SELECT call, prompt FROM reading WHERE reader = ?", reader.id
+    )
     return calls, prompts
 
 
 def _answered(connection: sqlite3.Connection) -> NDArray[np.int64]:
-    return np.fromiter((call for (call,) in connection.execute("SELECT call FROM answer")), np.int64)
+    (calls,) = read_integers(connection, ("call",), "SELECT call FROM answer")
+    return calls

@@ -2,16 +2,18 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.table import NONE, Table
-from aftertune.store.jobs import Jobs, prompts_by_id, read_block, read_jobs, words_by_id
+from aftertune.store.jobs import Jobs, prompts_by_id, read_integers, read_jobs, read_scores, words_by_id
 from aftertune.store.readings import PROMPT_ONLY, Reader, pair_codes
 
 Ints = NDArray[np.int32]
+T = TypeVar("T", np.int32, np.float64)
 PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
     "behavior": lambda prompt: prompt.behavior,
     "pair": lambda prompt: prompt.pair,
@@ -92,15 +94,12 @@ def _coded(words: Iterable[str | None]) -> tuple[Ints, tuple[str, ...]]:
 def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints]) -> None:
     """Spread the answers over the jobs; a job without one has NONE everywhere."""
     names = ("finish", "prompt_tokens", "completion_tokens")
-    size = int(connection.execute("SELECT coalesce(max(call), 0) FROM answer").fetchone()[0]) + 1
-    by_call = {name: np.full(max(size, int(jobs.call.max(initial=0)) + 1), NONE, np.int32) for name in names}
-    rows = connection.execute("SELECT call, finish, prompt_tokens, completion_tokens FROM answer")
-    while chunk := rows.fetchmany(20_000):
-        block = np.array(chunk, np.int64)
-        for position, name in enumerate(names, start=1):
-            by_call[name][block[:, 0]] = block[:, position]
-    for name in names:
-        columns[name] = by_call[name][jobs.call]
+    calls, *values = read_integers(connection, ("call", *names), "SELECT * FROM answer")
+    size = max(int(calls.max(initial=0)), int(jobs.call.max(initial=0))) + 1
+    for name, found in zip(names, values, strict=True):
+        by_call = np.full(size, NONE, np.int32)
+        by_call[calls] = found
+        columns[name] = by_call[jobs.call]
 
 
 def _add_readings(
@@ -111,21 +110,22 @@ def _add_readings(
     scores: dict[str, NDArray[np.float64]],
 ) -> NDArray[np.int64]:
     """Spread a reader's readings over the jobs that have the call and prompt that was read; return which went where."""
-    count = connection.execute("SELECT count(*) FROM reading WHERE reader = ?", (reader.id,)).fetchone()[0]
-    rows = connection.execute(
-        "SELECT call, prompt, value, score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,)
+    read_calls, read_prompts, values = read_integers(
+        connection,
+        ("call", "prompt", "value"),
+        "SELECT call, prompt, value FROM reading WHERE reader = ? ORDER BY call, prompt",
+        reader.id,
     )
-    read_calls, read_prompts, values, read_scores = read_block(rows, 4, count)
     calls = jobs.call if reader.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
-    place = _places(
-        pair_codes(read_calls.astype(np.int64), read_prompts.astype(np.int64)), pair_codes(calls, jobs.prompt)
-    )
+    place = _places(pair_codes(read_calls, read_prompts), pair_codes(calls, jobs.prompt))
     if reader.kind != "scorer":
-        columns[column_of(reader)] = _spread(values, place, NONE).astype(np.int32)
-    if reader.kind == "scorer":
-        scores[column_of(reader)] = _spread(read_scores, place, np.nan)
-    elif reader.kind in ABOUT_SCORE:
-        scores[f"{ABOUT_SCORE[reader.kind]}:{reader.name}"] = _spread(read_scores, place, np.nan)
+        columns[column_of(reader)] = _spread(values.astype(np.int32), place, np.int32(NONE))
+    scored = column_of(reader) if reader.kind == "scorer" else None
+    if reader.kind in ABOUT_SCORE:
+        scored = f"{ABOUT_SCORE[reader.kind]}:{reader.name}"
+    if scored is not None:
+        rows = connection.execute("SELECT score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,))
+        scores[scored] = _spread(read_scores(rows, len(values)), place, np.float64(np.nan))
     return place
 
 
@@ -137,8 +137,9 @@ def _add_words(
     names: dict[str, tuple[str, ...]],
 ) -> None:
     """Spread the words beside readings; a scorer that counts nothing, a judge without labels, adds no column."""
-    rows = connection.execute("SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,))
-    labels = np.fromiter((label for (label,) in rows), np.int64)
+    (labels,) = read_integers(
+        connection, ("label",), "SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt", reader.id
+    )
     distinct, codes = np.unique(labels, return_inverse=True)
     found = words_by_id(connection, distinct.tolist())
     words = [found[number] for number in distinct.tolist()]
@@ -148,7 +149,7 @@ def _add_words(
     rank = np.full(len(words), NONE, np.int32)
     rank[[number for _, number in order]] = np.arange(len(order), dtype=np.int32)
     column = f"{SAID[reader.kind]}:{reader.name}"
-    columns[column] = _spread(rank[codes].astype(np.float64), place, NONE).astype(np.int32)
+    columns[column] = _spread(rank[codes], place, np.int32(NONE))
     names[column] = tuple(word for word, _ in order)
 
 
@@ -161,7 +162,7 @@ def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.i
     return np.where(found, place, NONE)
 
 
-def _spread(values: NDArray[np.float64], place: NDArray[np.int64], absent: float) -> NDArray[np.float64]:
-    column = np.full(len(place), absent)
+def _spread(values: NDArray[T], place: NDArray[np.int64], absent: T) -> NDArray[T]:
+    column: NDArray[T] = np.full(len(place), absent)
     column[place != NONE] = values[place[place != NONE]]
     return column
