@@ -157,9 +157,11 @@ def check_study(request: CheckRequest) -> Study:
 
 def _keys(request: CheckRequest) -> dict[str, Any]:
     keys: dict[str, Any] = {}
-    for key, names in (("prompts", request.prompts), ("judges", request.judges), ("guards", request.guards)):
-        if names:
-            keys[key] = list(names)
+    for key, named in (("judges", request.judges), ("guards", request.guards)):
+        if named:
+            keys[key] = [_instrument(each) for each in named]
+    if request.prompts:
+        keys["prompts"] = list(request.prompts)
     margins = {"margin": request.margin, "task_margin": request.task_margin, "max_asr": request.max_asr}
     if given := {key: value for key, value in margins.items() if value is not None}:
         keys["measurement"] = given
@@ -168,6 +170,18 @@ def _keys(request: CheckRequest) -> dict[str, Any]:
             hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""
             raise InputError(f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}")
     return keys
+
+
+def _instrument(named: str) -> str | dict[str, Any]:
+    """Return ``NAME=MODEL`` as a study's keys; a model's folder is found from here, wherever the configuration lies."""
+    use, asks, model = named.partition("=")
+    if not asks:
+        return named
+    if not use or not model:
+        raise InputError(f"{named!r} names no {'model' if use else 'judge or guard'}; write NAME=MODEL")
+    folder = Path(model).expanduser()
+    reference = str(folder.absolute()) if folder.is_dir() else model
+    return {"name": use.rpartition(":")[2], "use": use, "options": {"model": reference}}
 
 
 def _plain(config: CheckConfig) -> dict[str, Any]:

@@ -64,13 +64,19 @@ def _model_of(identity: Mapping[str, object] | None) -> tuple[object, ...] | Non
     return tuple(model.get(key) for key in deciding)
 
 
+def _remedy(kind: Kind, keys: Instrument, wrong: str) -> str:
+    if wrong == "missing a required argument: 'model'" and kind in ("judge", "guard"):
+        return f"name one: options: {{model: MODEL}} in the file, or --{kind} {keys.use}=MODEL of check"
+    return "check its options"
+
+
 def _made(tools: Tools, kind: Kind, keys: Instrument) -> Any:
     try:
         factory = find(kind, keys.use)
         try:
             inspect.signature(factory).bind(tools, **keys.options)
         except TypeError as error:
-            raise PluginError(f"{kind} {keys.name}: {error}; check its options") from error
+            raise PluginError(f"{kind} {keys.name}: {error}; {_remedy(kind, keys, str(error))}") from error
         return factory(tools, **keys.options)
     except AftertuneError:
         raise
