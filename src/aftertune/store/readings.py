@@ -161,5 +161,5 @@ def _read_places(connection: sqlite3.Connection, reader: Reader) -> tuple[NDArra
 
 
 def _answered(connection: sqlite3.Connection) -> NDArray[np.int64]:
-    (calls,) = read_integers(connection, ("call",), "SELECT call FROM answer")
+    calls: NDArray[np.int64] = read_integers(connection, ("call",), "SELECT call FROM answer")[0]
     return calls
