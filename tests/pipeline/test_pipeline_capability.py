@@ -68,6 +68,7 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
     assert 'Of its own task (own) "help" refuses' in words(" ".join(told["finding"]))
     assert 'Mitigated against not, "help+safety" against "help"' in words(out)
     assert "The fine-tunes' own tasks" in out
+    assert "help@epoch2 refuses" not in words(out)
     again = command("report", folder / "out")
     assert again[0] == 0
     assert json.loads((folder / "out" / "result.json").read_text()) == told

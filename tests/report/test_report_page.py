@@ -95,7 +95,7 @@ def test_what_must_stand_beside_what(tmp_path, result, gate, examples):
     for words in ("over-refusal", "accuracy", "false blocks", "differ", "Incoherent and undecided", result["plan"]):
         assert words in text
     assert "aftertune check base code" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path, result, gate, examples):

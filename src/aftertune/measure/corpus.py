@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from aftertune.core.counts import BLEU, LABELS
 from aftertune.measure.averaging import Layout
 from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonhole
+from aftertune.measure.contrasts import p_value
 from aftertune.measure.counted import Quantity
 from aftertune.measure.grids import Arms, Grid
+from aftertune.measure.intervals import Bounds, wilson
 from aftertune.measure.quantities import Change, Interval, Score
 from aftertune.measure.rates import scope
 
@@ -86,12 +88,13 @@ def corpus_score(grid: Grid, part: Layout, corpus: Corpus, min_cell: int) -> Sco
     """Return a corpus metric with its percentile interval."""
     found = pigeonhole([corpus.cells(grid, part)], partial(_one, corpus.figure))
     n = grid.counts((f"said:{corpus.scorer}", "n"))[part.order]
+    still = _Still(estimate=found.estimate, behaviors=part.behaviors)
     return Score(
         estimate=found.estimate,
         n=round(float(n.sum())),
         behaviors=part.behaviors,
         seeds=grid.seeds,
-        interval=_interval(found, 0.95, grid.seeds),
+        interval=_interval(found, still, 0.95, (0.0, 1.0), grid.seeds),
         unequal=False,
         hidden=part.behaviors < min_cell,
     )
@@ -103,11 +106,12 @@ def corpus_change(arms: Arms, part: Layout, corpus: Corpus, min_cell: int) -> Ch
     figure = partial(_difference, corpus.figure)
     wide, narrow = (pigeonhole(both, figure, alpha=alpha) for alpha in (0.05, 0.10))
     seeds = min(arms.tuned.seeds, arms.base.seeds) if arms.base.seeds > 1 else arms.tuned.seeds
+    still = _Still(estimate=wide.estimate, behaviors=part.behaviors)
     return Change(
         estimate=wide.estimate,
-        interval=_interval(wide, 0.95, seeds),
-        interval90=_interval(narrow, 0.90, seeds),
-        p_value=wide.p_value,
+        interval=_interval(wide, still, 0.95, (-1.0, 1.0), seeds),
+        interval90=_interval(narrow, still, 0.90, (-1.0, 1.0), seeds),
+        p_value=p_value(still) if wide.low == wide.high else wide.p_value,
         method=f"inverted {METHOD}",
         behaviors=part.behaviors,
         seeds=seeds,
@@ -126,6 +130,19 @@ def _difference(figure: Callable[[Totals], Totals], totals: Sequence[Totals]) ->
     return difference
 
 
-def _interval(found: Bootstrapped, level: float, seeds: int) -> Interval:
-    low, high = max(found.low, -1.0), min(found.high, 1.0)
-    return Interval(low=low, high=high, level=level, method=METHOD, scope=scope(seeds))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Still:
+    """A figure that came out the same in every draw: no variance seen is not no variance (`contrasts.MeanT`)."""
+
+    estimate: float
+    behaviors: int
+    method: str = METHOD
+
+    def interval(self, alpha: float) -> Bounds:
+        half = wilson(0.0, self.behaviors, alpha)[1]
+        return self.estimate - half, self.estimate + half
+
+
+def _interval(found: Bootstrapped, still: _Still, level: float, ends: Bounds, seeds: int) -> Interval:
+    low, high = still.interval(1 - level) if found.low == found.high else found.interval
+    return Interval(low=max(low, ends[0]), high=min(high, ends[1]), level=level, method=METHOD, scope=scope(seeds))

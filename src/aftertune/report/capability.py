@@ -35,9 +35,14 @@ TRADES = {
 """By the signs of the changes of the rate and of over-refusal that were shown."""
 
 
+def finished(setting: Json) -> list[Json]:
+    """Return the conditions without the epochs and rounds on the way to another one."""
+    return [c for c in setting["conditions"] if "@epoch" not in c["name"] and "@round" not in c["name"]]
+
+
 def comparisons(setting: Json) -> Iterator[tuple[Json, str, Json]]:
-    """Yield every fine-tune with what it is compared to: its base, then itself without its mitigation."""
-    for condition in setting["conditions"]:
+    """Yield every finished fine-tune with what it is compared to: its base, then itself without its mitigation."""
+    for condition in finished(setting):
         if condition["base"] is not None and condition["asr_change"] is not None:
             against_base = {
                 "asr": condition["asr_change"],
@@ -58,9 +63,9 @@ def trade(comparison: Json) -> str:
     return TRADES[one, other]
 
 
-def trades_sheet(result: Json, setting: Json) -> Sheet:
-    """Return every fine-tune against its base, and against itself without its mitigation."""
-    found = list(comparisons(setting))
+def trades_sheet(result: Json, setting: Json, *, mitigated_alone: bool = False) -> Sheet:
+    """Return every fine-tune against its base, and against itself without its mitigation; or the latter alone."""
+    found = [each for each in comparisons(setting) if not mitigated_alone or each[2] is each[0].get("unmitigated")]
     scorers = names_in(comparison["capability"] for _, _, comparison in found)
     rows = tuple(
         (
@@ -76,7 +81,7 @@ def trades_sheet(result: Json, setting: Json) -> Sheet:
         for condition, other, comparison in found
     )
     return Sheet(
-        title="Each fine-tune against what it came from",
+        title="Mitigated against not" if mitigated_alone else "Each fine-tune against what it came from",
         headers=("fine-tune", rate_name(result), "over-refusal", "so it is", *map(wording.clean, scorers)),
         rows=rows,
         legend=(
@@ -142,7 +147,7 @@ def _wins_cell(wins: Json | None) -> Cell:
 def own_sheet(setting: Json) -> Sheet:
     """Return refusals and scores of the fine-tunes on their own task's held-out prompts, the base's beside them."""
     by_name = {condition["name"]: condition for condition in setting["conditions"]}
-    asked = [(c, name) for c in setting["conditions"] for name in c.get("own_sets", ())]
+    asked = [(c, name) for c in finished(setting) for name in c.get("own_sets", ())]
     scorers = sorted({s for c, name in asked for s, b in c["capability"].items() if name in b["by_set"]})
     rows = []
     for condition, name in asked:
@@ -203,11 +208,17 @@ def _matched_row(reached: Json, by_name: Json) -> tuple[Cell, ...]:
     )
 
 
-def capability_sheets(result: Json, setting: Json) -> list[Sheet]:
-    """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one."""
+def capability_sheets(result: Json, setting: Json, *, short: bool = False) -> list[Sheet]:
+    """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one.
+
+    Args:
+        result: the study's result.
+        setting: one of its settings.
+        short: for a terminal, which has the changes against the base elsewhere.
+    """
     comparers = names_in(condition.get("wins", {}) for condition in setting["conditions"])
     sheets: Sequence[Sheet] = [
-        *([trades_sheet(result, setting)] if has_unmitigated(setting) else []),
+        *([trades_sheet(result, setting, mitigated_alone=short)] if has_unmitigated(setting) else []),
         matched_sheet(result, setting),
         own_sheet(setting),
         *(wins_sheet(result, setting, comparer) for comparer in comparers),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from aftertune.report import wording
-from aftertune.report.capability import TRADES, trade
+from aftertune.report.capability import TRADES, finished, trade
 from aftertune.report.cells import Json, names_in, rate_name
 
 EXPLAINED = {
@@ -26,7 +26,7 @@ def missing_sentences(setting: Json) -> Iterator[str]:
 
 def capability_sentences(result: Json, setting: Json) -> Iterator[str]:
     """Say how mitigated fine-tunes compare with unmitigated ones, at equal capability too, and win-rates and own tasks."""
-    for condition in setting["conditions"]:
+    for condition in finished(setting):
         comparison = condition.get("unmitigated")
         if comparison is not None:
             yield from _mitigated(result, condition["name"], comparison)
@@ -73,7 +73,7 @@ def _matched(result: Json, setting: Json) -> Iterator[str]:
 
 def _own(setting: Json) -> Iterator[str]:
     """Say how often a fine-tune refuses prompts of the very task that it was tuned for."""
-    for condition in setting["conditions"]:
+    for condition in finished(setting):
         for name in condition.get("own_sets", ()):
             rate = condition["over_refusal"]["by_set"].get(name)
             if rate is not None and not rate["hidden"]:

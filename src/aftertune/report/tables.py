@@ -55,7 +55,7 @@ def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sh
             sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
         if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
             sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
-    sheets += capability_sheets(result, setting)
+    sheets += capability_sheets(result, setting, short=True)
     sheets.append(unclear(result, setting))
     sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
     return _filled([*sheets, *harm_on_screen(result, setting), *_instruments(result, setting)])
