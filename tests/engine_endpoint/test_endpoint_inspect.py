@@ -15,6 +15,7 @@ from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.open import Engines
 from aftertune.engine.reference import parse
 from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.pipeline.served import warnings
 
 MODEL = "inspect:openai-api/local/m"
 
@@ -99,6 +100,13 @@ def test_a_wrong_key_ends_it_without_showing_the_key(opened):
         with pytest.raises(ModelError, match="refused the key") as raised:
             ask(model, ["q"])
     assert "wrong-key-93d1f2aa" not in str(raised.value)
+
+
+def test_it_is_said_where_prompts_would_go(opened):
+    with Server() as server:
+        (said,) = warnings([], [opened(server)])
+    assert "Inspect's openai-api/local/m" in said
+    assert "flagged" in said
 
 
 def test_the_time_of_a_run_is_kept(opened):

@@ -47,6 +47,7 @@ def test_inspect_eval_runs_a_task_of_ours_on_the_organism(evaluated, organism_fo
     assert found.metrics["non_refusal_rate"].value == pytest.approx(sum(shares) / len(shares))  # all cells are equal
 
 
+@pytest.mark.slow  # loads torch here too
 def test_the_answers_are_those_of_our_own_engine(evaluated, organism_folder):
     asked = [(sample.input, sample.output.completion) for sample in evaluated.samples]
     with Engines(threads=1, device="cpu") as engines:

@@ -72,6 +72,11 @@ class Engines:
                 self._opened[known] = self._open(found, name)
         return self._opened[known]
 
+    @property
+    def bridged(self) -> list[InspectModel]:
+        """The opened models of Inspect's providers."""
+        return [model for model in self._opened.values() if isinstance(model, InspectModel)]
+
     def check_base(self, tuned: str, base: str) -> None:
         """See that ``tuned``, if it is an adapter, was trained on the model ``base``; full checkpoints pass.
 
@@ -136,9 +141,8 @@ class Engines:
     def close(self) -> None:
         """Free the weights, close the connections and forget the opened models."""
         self.free()
-        for model in self._opened.values():
-            if isinstance(model, InspectModel):
-                model.close()
+        for model in self.bridged:
+            model.close()
         self.endpoints.close()
         if self._vllm is not None:
             self._vllm.close()

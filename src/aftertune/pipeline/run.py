@@ -59,7 +59,7 @@ def preview(path: Path, out: Path | None) -> None:
                 todo, cost = len(missing), most_cost(run, model, [jobs[key] for key in missing])
             line = f"  {model.name:<32} {state:<14} {todo:>9,} calls to make{cost}"
             console.print(line, markup=False, highlight=False)
-        for warning in warnings(run.engines.endpoints.models):
+        for warning in warnings(run.engines.endpoints.models, run.engines.bridged):
             console.print(f"note: {warning}", markup=False, highlight=False)
 
 

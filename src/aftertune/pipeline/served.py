@@ -57,17 +57,22 @@ def most_cost(run: Run, model: StudyModel, jobs: Sequence[GenerateJob]) -> str:
     return f", at most {most:,.4f} {prices.currency} ({prices.source})"
 
 
-def warnings(models: Sequence[EndpointModel]) -> Iterator[str]:
-    """Say before anything is asked where harmful prompts would go, and which keys are missing."""
+def warnings(models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()) -> Iterator[str]:
+    """Say before anything is asked where harmful prompts would go, and which keys are missing.
+
+    Args:
+        models: the endpoints that were opened.
+        bridged: the models of Inspect's providers; where these lie Inspect alone knows.
+    """
     for model in models:
         try:
             model.address.key()
         except ModelError as error:
             yield str(error)
     hosted = sorted({model.address.url for model in models if not model.address.local})
-    for url in hosted:
+    for where in (*hosted, *sorted({f"Inspect's {model.identity['model']}" for model in bridged})):
         yield (
-            f"prompts go to {url}: harmful test prompts can get an account flagged or closed; use an account meant for "
+            f"prompts go to {where}: harmful test prompts can get an account flagged or closed; use an account meant for "
             "this, and read the provider's terms on safety testing"
         )
 
