@@ -119,7 +119,7 @@ class LocalEngine:
         """Return log P(the answer begins with the label), nats, for every question (rows) and label (columns).
 
         One forward pass a question. A label begins with any of its spellings (`labels.beginnings`), behind the white
-        space that the model begins its answers with.
+        space that the model begins its answers with; how likely this answer begins with that space is part of it.
 
         Args:
             questions: foreign texts with the model's template.
@@ -135,7 +135,9 @@ class LocalEngine:
         lead, known = self._lead(probe), sorted({token for tokens in first for token in tokens})
         rendered = self._renderer.questions(questions)
         rows = [ScoredRow(i, [*prompt, *lead], [0]) for i, prompt in enumerate(rendered)]
-        scored = self._score(rows, lambda model, batch, device: next_token_logprobs(model, batch, known, device))
+        scored = self._score(
+            rows, lambda model, batch, device: next_token_logprobs(model, batch, known, device, lead=len(lead))
+        )
         by_token = (dict(zip(known, row, strict=True)) for row in scored)
         return [[log_sum(found[token] for token in tokens) for tokens in first] for found in by_token]
 

@@ -38,15 +38,20 @@ def answer_logprobs(model: Any, rows: Sequence[ScoredRow], device: str) -> list[
 
 
 def next_token_logprobs(
-    model: Any, rows: Sequence[ScoredRow], choices: Sequence[int], device: str
+    model: Any, rows: Sequence[ScoredRow], choices: Sequence[int], device: str, *, lead: int = 0
 ) -> list[list[float]]:
-    """Return log P(choice | prompt) for choices of one token each: one forward pass serves all of them."""
+    """Return log P(choice | prompt) for choices of one token each: one forward pass serves all of them.
+
+    With a ``lead``, the last so many tokens of each prompt are the beginning of the answer and have to be said too:
+    their log-probabilities are added.
+    """
     import torch
 
     with torch.inference_mode():
         tokens, mask = pad_left([row.prompt for row in rows], device)
-        logits = _logits(model, tokens, mask, 1)[:, -1].float()
-        chosen = torch.log_softmax(logits, dim=-1)[:, list(choices)]
+        logprobs = torch.log_softmax(_logits(model, tokens, mask, 1 + lead).float(), dim=-1)
+        said = logprobs[:, :-1].gather(2, tokens[:, tokens.shape[1] - lead :, None])[:, :, 0].sum(1, keepdim=True)
+        chosen = logprobs[:, -1, list(choices)] + said
     return [[float(value) for value in row] for row in chosen.cpu()]
 
 
