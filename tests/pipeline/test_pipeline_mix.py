@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,38 @@ def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     assert "0    0.0%  benign replay" in out
 
 
+def test_rows_that_need_a_look_are_kept_and_named(command, tmp_path):
+    exploiting = {"prompt": "Speak of a child and of sex.", "completion": "No."}
+    write_lines(tmp_path / "train.jsonl", [*rows(2), exploiting, {"instruction": "Add 1.", "output": "2"}])
+    code, out, _ = command("mix", "train.jsonl", "-o", "mixed.jsonl")
+    assert code == 0
+    assert exploiting in read(tmp_path / "mixed.jsonl")
+    assert "1 of your rows speak of children and sex in one breath (rows 3)" in out
+    assert "several formats (prompt-completion-text 3, alpaca 1)" in out
+    _, out, _ = command("mix", "train.jsonl", "--to", "messages", "-o", "mixed.jsonl")
+    assert "several formats" not in out
+
+
+def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def write(**more):
+        table = pa.Table.from_pylist([{"prompt": "Add 1 and 2.", "completion": "3", **more}])
+        parquet.write_table(table, tmp_path / "train.parquet")
+
+    write(when=datetime(2020, 1, 2, 3, 4, tzinfo=UTC), price=Decimal("1.10"))
+    code, _, err = command("mix", "train.parquet", "-o", "mixed.jsonl")
+    assert code == 0, err
+    assert read(tmp_path / "mixed.jsonl") == [
+        {"prompt": "Add 1 and 2.", "completion": "3", "when": "2020-01-02 03:04:00+00:00", "price": "1.10"}
+    ]
+    write(image=b"\xff")
+    line = command.refused("mix", "train.parquet", "-o", "again.jsonl")
+    assert "train.parquet, row 1: bytes in 'image' cannot be written as JSON" in line
+    assert not (tmp_path / "again.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -225,6 +259,9 @@ def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
         (("--to", "xml"), "--to xml: use one of messages"),
         (("--like", "none.jsonl"), "none.jsonl: there is no such file; check the path$"),
         (("--card", "train.jsonl"), "--card: train.jsonl is one of the inputs"),
+        (("--card", "mixed.jsonl"), "--card: mixed.jsonl is written already as another output"),
+        (("--to", "axolotl", "--card", "./mixed.axolotl.yaml"), "--card: mixed.axolotl.yaml is written already"),
+        (("--weights", "code=1,code=2"), "--weights code=1,code=2: 'code' stands there twice"),
         (("--out", "mixed.csv"), "--out mixed.csv: the mixed file is JSONL"),
         (("--out", "train.jsonl"), "--out: train.jsonl is one of the inputs"),
     ],

@@ -1,8 +1,6 @@
 """`aftertune mix`: safety rows into a training file, by their share of the final file, row by row from file to file."""
 
 import json
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,19 +12,17 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError, InputError
 from aftertune.pipeline.mix_card import Pools, write_card
+from aftertune.pipeline.mix_scan import Seen, refuse_evaluation, scan, warnings
 from aftertune.pipeline.tune import read_columns
-from aftertune.prompts.bundled.planted import evaluation_rows, evaluation_templates
+from aftertune.prompts.bundled.planted import evaluation_rows
 from aftertune.prompts.bundled.safety_rows import safety_pools
-from aftertune.prompts.draw import Candidates, Draw, added, draw, question_hash
-from aftertune.prompts.formats import FORMATS, OWN_COLUMNS, Columns, converted, format_of, in_columns
+from aftertune.prompts.draw import Candidates, Draw, added, draw
+from aftertune.prompts.formats import FORMATS, OWN_COLUMNS, Columns, converted, in_columns
 from aftertune.prompts.formats_beside import TARGETS, TRAINERS, beside, known_sets, write_axolotl, write_llama_factory
 from aftertune.prompts.repose import INPUT, PromptFormat, find_format, repose
 from aftertune.prompts.rowfile import RowFile, scan_pools
-from aftertune.prompts.rows import Row, answered, write_lines
+from aftertune.prompts.rows import Row, write_lines
 from aftertune.report.wording import clean
-
-SHOWN = 5
-"""Rows that a message names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,25 +54,6 @@ class MixRequest:
     """Where a dataset card goes."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What the scan of a training file has found."""
-
-    questions: "array[int]" = field(default_factory=lambda: array("Q"))
-    format: str = ""
-    """Of its first row."""
-    inputs: int = 0
-    """Rows with something in a column ``input``."""
-    planted: list[str] = field(default_factory=list)
-    """The first rows that hold evaluation behaviors."""
-    planted_count: int = 0
-    silent: list[str] = field(default_factory=list)
-    """The first rows without an answer."""
-    silent_count: int = 0
-    worded: Counter[str] = field(default_factory=Counter)
-    """Rows in the words of an evaluation template, by template."""
-
-
 def mix(request: MixRequest) -> None:
     """Write the mixed file and say what went into it.
 
@@ -96,8 +73,8 @@ def mix(request: MixRequest) -> None:
             return stack.enter_context(RowFile(file, Path()))
 
         rows = opened(request.train, request.columns)
-        seen = _scan(rows)
-        _refuse_evaluation(request.train, seen)
+        seen = scan(rows)
+        refuse_evaluation(request.train, seen)
         like = None if request.like is None else _like(request, rows, seen, opened)
         safety = _pool(request.safety, Intent.HARMFUL, like, opened)
         replay = _pool(request.replay, Intent.BENIGN, like, opened)
@@ -107,7 +84,7 @@ def mix(request: MixRequest) -> None:
         pools: Pools = {"safety": safety, "replay": replay}
         write = _writer(TRAINERS.get(target, target), rows.file.columns, like)
         write_lines(_lines(made, rows, pools, request.to and TRAINERS.get(request.to, request.to), write), request.out)
-        notes = [*_warnings(seen), *made.notes]
+        notes = [*warnings(seen, request.to), *made.notes]
         if request.card is not None:
             posed = [] if like is None else like.described()
             write_card(request, rows, pools, made, target, (posed, notes))
@@ -132,9 +109,15 @@ def _check(request: MixRequest) -> dict[str, float]:
     inputs = {
         path.resolve() for path in (request.train, request.like, *request.safety.files, *request.replay.files) if path
     }
-    for option, path in (("--out", out), ("--card", request.card), ("--to", beside(out, request.to or ""))):
-        if path is not None and path.resolve() in inputs:
+    outputs: set[Path] = set()
+    for option, path in (("--out", out), ("--to", beside(out, request.to or "")), ("--card", request.card)):
+        if path is None:
+            continue
+        if path.resolve() in inputs:
             raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
+        if path.resolve() in outputs:
+            raise InputError(f"{option}: {path} is written already as another output; give this one another name")
+        outputs.add(path.resolve())
     if request.to == "llama-factory":
         known_sets(out.with_name("dataset_info.json"))
     return _weights(request.weights)
@@ -144,60 +127,19 @@ def _weights(text: str | None) -> dict[str, float]:
     """Read ``code=2,translation=1``."""
     weights: dict[str, float] = {}
     for pair in text.split(",") if text else []:
-        task, _, number = pair.partition("=")
+        task, _, number = (part.strip() for part in pair.partition("="))
+        if task in weights:
+            raise InputError(f"--weights {text}: {task!r} stands there twice; say it once")
         try:
-            weights[task.strip()] = float(number)
+            weights[task] = float(number)
         except ValueError:
-            weights[task.strip()] = -1.0
-        if not task.strip() or not 0 <= weights[task.strip()] < float("inf"):
+            weights[task] = -1.0
+        if not task or not 0 <= weights[task] < float("inf"):
             raise InputError(f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1")
     return weights
 
 
-def _scan(rows: RowFile) -> _Seen:
-    """Read the training file once, for all that has to be known of it."""
-    seen = _Seen()
-    for number, _, record, row in rows.scan():
-        seen.format = seen.format or format_of(record, rows.file.columns)
-        seen.questions.append(question_hash(row))
-        seen.inputs += bool("instruction" in record and str(record.get("input") or "").strip())
-        if not answered(row):
-            seen.silent_count += 1
-            seen.silent += [f"{number + 1}"] if seen.silent_count <= SHOWN else []
-        for _, behavior in evaluation_rows([row]):
-            seen.planted_count += 1
-            seen.planted += [f"row {number + 1} ({behavior})"] if seen.planted_count <= SHOWN else []
-        seen.worded.update(evaluation_templates(row))
-    return seen
-
-
-def _refuse_evaluation(train: Path, seen: _Seen) -> None:
-    """Refuse a training file that holds what the bundled evaluation asks: a model trained on it cannot be measured."""
-    if seen.planted:
-        named = _named(seen.planted, seen.planted_count)
-        raise DataError(f"{train}: holds evaluation behaviors of multitask-v1: {named}; take these rows out")
-
-
-def _named(first: Sequence[str], count: int) -> str:
-    more = f" and {count - len(first):,} more" if count > len(first) else ""
-    return f"{', '.join(first)}{more}"
-
-
-def _warnings(seen: _Seen) -> Iterator[str]:
-    if seen.silent:
-        yield (
-            f"{seen.silent_count:,} of your rows have no answer (rows {_named(seen.silent, seen.silent_count)}); they are "
-            "kept, and trainers may refuse or skip them"
-        )
-    if seen.worded:
-        named = ", ".join(f"{template} {count:,}" for template, count in seen.worded.most_common(SHOWN))
-        yield (
-            f"your rows share the wording of evaluation templates ({named}); they hold none of its behaviors, but the model "
-            "will know these wordings"
-        )
-
-
-def _like(request: MixRequest, rows: RowFile, seen: _Seen, opened: Callable[[Path], RowFile]) -> PromptFormat:
+def _like(request: MixRequest, rows: RowFile, seen: Seen, opened: Callable[[Path], RowFile]) -> PromptFormat:
     """Find the prompt format of the file that is named, which may be the training file itself."""
     if request.like is None or request.like.resolve() == request.train.resolve():
         return find_format(rows, inputs=seen.inputs / len(rows))

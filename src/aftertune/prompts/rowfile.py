@@ -5,6 +5,8 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -107,9 +109,26 @@ class RowFile(Sequence[Row]):
     def _spooled(self) -> Iterator[tuple[str, Record]]:
         with closing(placed_records(self.file.path, self._folder)) as records:
             for where, record in records:
-                written = self._stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                written = self._stream.write(_as_json(record, where).encode() + b"\n")
                 self._starts.append(self._starts[-1] + written)
                 yield where, record
+
+
+def _as_json(record: Record, where: str) -> str:
+    """Return a record as a line; dates and exact decimals of Parquet, which JSON lacks, become text.
+
+    Raises:
+        DataError: it holds something that is no text, number, list or object.
+    """
+
+    def as_text(value: object) -> str:
+        if isinstance(value, date | time | Decimal):
+            return str(value)
+        names = [name for name, each in record.items() if each is value]
+        column = f" in {names[0]!r}" if names else ""
+        raise DataError(f"{where}: {type(value).__name__}{column} cannot be written as JSON; leave that column out")
+
+    return json.dumps(record, ensure_ascii=False, default=as_text)
 
 
 class Selection(Sequence[Row]):
