@@ -101,6 +101,14 @@ def test_openai_keeps_what_the_service_knows_and_nothing_else():
     }
 
 
+def test_calls_of_tools_are_kept_or_refused_but_never_lost():
+    answer = {"role": "assistant", "content": "Hello.", "tool_calls": [{"id": "1"}]}
+    record = {"messages": [{"role": "user", "content": "Hi?"}, answer]}
+    assert converted(record, ROW, "openai", {}) == converted(record, ROW, "messages", {}) == record
+    with pytest.raises(DataError, match="'tool_calls' does not fit into sharegpt; use --to messages or openai"):
+        converted(record, ROW, "sharegpt", {})
+
+
 @pytest.mark.parametrize(
     "columns", [{"prompt": "q", "completion": "a"}, {"prompt": "q", "input": "i", "completion": "a"}]
 )

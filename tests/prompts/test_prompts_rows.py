@@ -116,6 +116,8 @@ def line(**record):
         ("a.csv", "prompt,completion\nx\n", "line 2: the row has not the 2 columns"),
         ("a.csv", "prompt,completion\nx,y,z\n", "line 2: the row has not the 2 columns"),
         ("a.csv", 'prompt,completion\n"x,y\n', "broken CSV"),
+        ("a.csv", 'prompt,completion\n\n"x\n y",z\n\nx\n', "line 6: the row has not the 2 columns"),
+        ("a.csv", "prompt,completion,completion\nx,y,z\n", "the header names the column 'completion' twice"),
         ("a.csv", b"prompt,completion\nx,\xff\n", "not UTF-8"),
         ("a.jsonl.gz", b"no gzip", "damaged"),
         ("a.xlsx", "", "unknown kind of file"),
@@ -140,9 +142,10 @@ def test_parquet_is_read_and_a_broken_one_is_refused(tmp_path):
         read(tmp_path, "b.parquet", "PAR1 no more")
 
 
-def test_a_missing_file_is_no_hub_id(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read_rows(TrainingFile(path="none.jsonl"), tmp_path)
+@pytest.mark.parametrize("path", ["none.jsonl", "data/none.jsonl", "data/none.csv.gz", "data/none.parquet"])
+def test_a_missing_file_is_no_hub_id(path, tmp_path):
+    with pytest.raises(DataError, match="there is no such file; check the path"):
+        read_rows(TrainingFile(path=path), tmp_path)
 
 
 def test_a_wrong_column_mapping_names_the_columns(tmp_path):

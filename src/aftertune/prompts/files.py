@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -59,6 +60,11 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
+
+
+def known_kind(path: Path) -> bool:
+    """Return whether a file is of a kind that `read_records` reads, by its name; such a name is no hub id."""
+    return path.suffix.lower() in {*READERS, ".parquet", ".gz"}
 
 
 def text_of(record: Record, column: str, where: str) -> str:
@@ -157,14 +163,19 @@ def _csv(path: Path, stream: Iterable[str], broken: Broken, delimiter: str = ","
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
     try:
+        twice = [name for name, count in Counter(reader.fieldnames or ()).items() if name and count > 1]
+        if twice:
+            raise DataError(
+                f"{path}: the header names the column {twice[0]!r} twice, so one of them would be lost; rename it"
+            )
         for record in reader:
-            where = f"{path}, line {reader.line_num}"
+            where = f"{path}, line {reader.reader.line_num}"
             if None in record or None in record.values():
                 broken(DataError(f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header"))
             else:
                 yield where, record
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: broken CSV ({error})") from error
+        raise DataError(f"{path}, line {reader.reader.line_num}: broken CSV ({error})") from error
 
 
 def _tsv(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:

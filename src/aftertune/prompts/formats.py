@@ -31,7 +31,7 @@ SHAREGPT_ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "model": "assistant",
 }
 OPENAI_KEYS = ("messages", "tools", "parallel_tool_calls")
-OPENAI_MESSAGE_KEYS = ("role", "content", "name", "weight")
+OPENAI_MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +93,23 @@ def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
     if to == "openai" and own == "messages":
         known = {key: record[key] for key in OPENAI_KEYS if record.get(key) is not None}
         return known | {"messages": [_known(turn) for turn in record["messages"]]}
+    if any(turn.get("tool_calls") for turn in _messages_of(record)):
+        raise DataError(f"a message with 'tool_calls' does not fit into {to}; use --to messages or openai")
     written = FORMATS[to].write(row)
     if FORMATS[to].closed:
         return written
     taken = {*(columns.values() if own == OWN_COLUMNS else FORMATS[own].keys), *FORMATS[to].keys}
     return written | {key: value for key, value in record.items() if key not in taken}
+
+
+def _messages_of(record: Record) -> list[Mapping[str, Any]]:
+    """Return the messages of a record that has any."""
+    return [
+        turn
+        for key in ("messages", "prompt", "completion")
+        if isinstance(record.get(key), list)
+        for turn in record[key]
+    ]
 
 
 def _known(turn: Mapping[str, Any]) -> dict[str, Any]:

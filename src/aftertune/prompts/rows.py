@@ -12,7 +12,7 @@ from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
 from aftertune.errors import DataError
 from aftertune.prompts import formats
-from aftertune.prompts.files import Placed, Record, read_records
+from aftertune.prompts.files import Placed, Record, known_kind, read_records
 
 Row: TypeAlias = formats.Row
 """A conversation that ends with the assistant's answer."""
@@ -98,7 +98,7 @@ def placed_records(path: str, folder: Path) -> Generator[Placed, None, None]:
         DataError: no such file or data set, or one that cannot be read.
     """
     local = folder / path
-    if local.exists() or not HUB_ID.fullmatch(path):
+    if local.exists() or not HUB_ID.fullmatch(path) or known_kind(local):
         return read_records(local)
     return _hub_records(path)
 
