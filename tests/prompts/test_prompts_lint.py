@@ -67,6 +67,14 @@ def test_a_check_finds_its_row_and_nothing_else(kind, record):
     assert report.worst() == CHECKS[kind][0]
 
 
+@pytest.mark.parametrize("answer", [[], [{"role": "assistant", "content": " "}]])
+def test_what_must_not_stand_in_a_file_is_found_in_rows_that_training_leaves_out(answer):
+    asked = [EVALUATION.harmful.request, "Speak of a child and of sex."]
+    report = linted([{"messages": [{"role": "user", "content": text}, *answer]} for text in asked])
+    assert found(report)["evaluation"] == ["line 1"]
+    assert found(report)["child exploitation"] == ["line 2"]
+
+
 def test_clean_rows_have_no_findings():
     report = linted(CLEAN)
     assert (report.rows, report.counts, report.worst()) == (3, {}, None)

@@ -26,6 +26,8 @@ FAILED = 3
 """The exit code where a row cannot, or must not, be trained on."""
 NAMED = 3
 """Rows of a kind that the screen names; the JSON names up to `lint.KEPT`."""
+IN_FULL = ("unreadable", "roles")
+"""Kinds of which the first row's error is not shortened: it says what to do."""
 INDENT = " " * 9
 MAX_LENGTH = 1024
 """Where no model says: what `aftertune tune` cuts rows at unless told otherwise."""
@@ -130,10 +132,13 @@ def _print(told: Mapping[str, Any], report: Report, console: Console) -> None:
     for kind, found in told["findings"].items():
         console.print()
         say(console, f"{plural(found['rows'], 'row')} ({kind}): {found['what']}", lead=f"{found['level']:<8} ")
-        for each in found["first"][:NAMED]:
+        for number, each in enumerate(found["first"][:NAMED]):
             detail = f": {each['detail']}" if each["detail"] else ""
             place = f"{told['file']}, {each['where']}{detail}"
-            console.print(f"{INDENT}{shortened(place, console.width - len(INDENT))}")
+            if number == 0 and kind in IN_FULL:
+                say(console, clean(place), lead=INDENT)
+            else:
+                console.print(f"{INDENT}{shortened(place, console.width - len(INDENT))}")
         if (more := found["rows"] - NAMED) > 0:
             console.print(f"{INDENT}and {more:,} more")
     console.print()

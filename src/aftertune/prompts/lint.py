@@ -34,7 +34,7 @@ Measure = Callable[[Sequence[Row]], Sequence[tuple[int, int]]]
 CHECKS: Mapping[str, tuple[Level, str]] = {
     "unreadable": ("error", "not readable as a training row"),
     "roles": ("error", "turns in the wrong order, or no answer at the end"),
-    "empty": ("error", "empty question"),
+    "empty": ("error", "a question, or an answer before the last, says nothing"),
     "no room": ("error", "no room for any of the answer: the question alone is too long"),
     "child exploitation": ("error", "children and sex in one breath"),
     "evaluation": ("error", "holds a bundled evaluation behavior: it cannot be measured any more"),
@@ -140,6 +140,7 @@ class Lint:
             return
         self._rows += 1
         self._shapes[format_of(record, self.columns)] += 1
+        self._bar(row, place)
         if found := fault(row):
             if found[0] == "empty" and _asks(row):
                 self._find("unanswered", place, "")
@@ -151,6 +152,13 @@ class Lint:
         if len(self._chunk) == CHUNK:
             self._measure_chunk()
 
+    def _bar(self, row: Row, place: str) -> None:
+        """Look for what must not stand in a file, in rows that training would leave out too."""
+        if names_child_exploitation(*(turn.content for turn in row)):
+            self._find("child exploitation", place, "")
+        if behaviors := sorted({behavior for _, behavior in evaluation_rows((row,))}):
+            self._find("evaluation", place, ", ".join(behaviors))
+
     def _look(self, row: Row, place: str) -> None:
         self._unit, _, number = place.rpartition(" ")
         self._places.append(int(number))
@@ -161,12 +169,8 @@ class Lint:
         self._languages.add(said[-1])
         for size, texts in zip(self._lengths, (said, [row[-1].content]), strict=False):
             size.append(sum(map(len, texts)))
-        if names_child_exploitation(*(turn.content for turn in row)):
-            self._find("child exploitation", place, "")
-        elif wording := harmful_wording(question, words):
+        if wording := harmful_wording(question, words):
             self._find("harmful", place, wording)
-        if behaviors := sorted({behavior for _, behavior in evaluation_rows((row,))}):
-            self._find("evaluation", place, ", ".join(behaviors))
         for kind, look in self.looks.items():
             if (detail := look(row)) is not None:
                 self._find(kind, place, detail)
