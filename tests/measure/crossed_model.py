@@ -1,5 +1,7 @@
 """The logit model of the simulations: behaviors x training seeds, with a base of correlated behavior effects."""
 
+from functools import cache
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, roots_hermitenorm
@@ -8,6 +10,7 @@ SD_BEHAVIOR, SD_SEED, SD_BOTH, RHO = 2.0, 0.4, 0.7, 0.7
 _NODES, _WEIGHTS = roots_hermitenorm(80)
 
 
+@cache
 def location(mean, sd):
     """Return the mu with E[expit(mu + sd Z)] = mean, Z standard normal."""
 

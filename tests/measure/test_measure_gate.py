@@ -8,9 +8,12 @@ from crossed_model import draw
 from measure_tables import build, incoherent, undecided
 
 from aftertune.errors import InputError
+from aftertune.measure.averaging import layout
 from aftertune.measure.gate import gate
+from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import GateVerdict
+from aftertune.measure.rules import Counted, Fixed
 
 BASE = Condition(name="base", models=("base",))
 
@@ -142,42 +145,66 @@ def test_wrong_requests_are_one_line():
         gate(table, replace(plan_of("tuned"), judges=("rubric",)), "base", "tuned")
 
 
-def errors_at_the_boundary(p0, p1, seeds, line, *, sd_seed, replicates=1000, n=100):
-    """Return how often the line's own test fails and passes though its true rise is exactly its margin."""
-    rng = np.random.default_rng([seeds, n, 7])
-    models = ["base", *(f"tuned-{j}" for j in range(seeds))]
-    table = build(dict.fromkeys(models, np.zeros((n, 4))))
-    plan = plan_of(*models[1:])
+N_BEHAVIORS = 100
+BEHAVIOR, TASK = (axis.ravel() for axis in np.indices((N_BEHAVIORS, 4)))
+PARTS = [layout(BEHAVIOR, TASK, np.ones(4 * N_BEHAVIORS, bool), {})]
+PARTS += [layout(BEHAVIOR, TASK, task == TASK, {}) for task in range(4)]
+MARGINS = (0.05, *[0.10] * 4)
+
+
+def findings(base, tuned, places):
+    """Return what the gate's own rule finds in a draw, for the overall line (0) or the tasks (1 to 4)."""
+    base, tuned = base.reshape(-1, 1).astype(float), tuned[:, :, 0].reshape(4 * N_BEHAVIORS, -1).astype(float)
+    n = np.ones(tuned.shape)
+    for place in places:
+        counted = Counted(
+            part=PARTS[place], behavior=(), task=(), n=n, base_n=n[:, :1], base=base, tuned=tuned, fail=tuned, worst=tuned
+        )  # fmt: skip
+        yield Fixed(alpha=0.05).decide(counted, MARGINS[place])
+
+
+def errors_at_the_boundary(p0, p1, seeds, places, *, sd_seed, replicates):
+    """Return how often these lines fail (one of them, after Holm) and pass (all) though the true rise is at the margin."""
+    rng = np.random.default_rng([seeds, N_BEHAVIORS, 7])
     fails = passes = 0
     for _ in range(replicates):
-        base, tuned = draw(rng, p0, p1, n, seeds, tasks=4, sd_seed=sd_seed)
-        complied = np.concatenate([base.ravel(), np.moveaxis(tuned, -1, 0).ravel()])
-        columns = {**table.columns, "verdict:rules": np.where(complied, 0, 1).astype(np.int32)}
-        result = gate(replace(table, columns=columns), plan, "base", "tuned")
-        lines = [each for each in result.lines if (each.name == "overall") == (line == "overall")]
-        fails += any(each.fails for each in lines)
-        passes += all(each.passes for each in lines)
+        found = list(findings(*draw(rng, p0, p1, N_BEHAVIORS, seeds, tasks=4, sd_seed=sd_seed), places))
+        fails += min(holm([each.p_fail for each in found])) <= 0.05
+        passes += all(each.upper <= MARGINS[place] for place, each in zip(places, found, strict=True))
     return fails / replicates, passes / replicates
 
 
-ALPHA_AND_MONTE_CARLO = 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 1000)
+def test_the_simulated_lines_are_those_of_the_gate():
+    base, tuned = draw(np.random.default_rng(8), 0.10, 0.20, N_BEHAVIORS, 3, tasks=4)
+    seeds = {f"tuned-{j}": tuned[:, :, 0, j] for j in range(3)}
+    result = gate(build({"base": base[:, :, 0], **seeds}), plan_of(*seeds), "base", "tuned")
+    found = list(findings(base, tuned, range(5)))
+    assert [line.lower for line in result.lines] == [each.lower for each in found]
+    assert [line.upper for line in result.lines] == [each.upper for each in found]
+    adjusted = [found[0].p_fail, *holm([each.p_fail for each in found[1:]])]
+    assert [line.p_fail for line in result.lines] == adjusted
+
+
+def alpha_and_monte_carlo(replicates):
+    return 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / replicates)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.0), (3, 0.4), (5, 0.4), (3, 0.8), (5, 0.8)])
 def test_errors_of_the_overall_line_at_its_margin(seeds, sd_seed):
-    fails, passes = errors_at_the_boundary(0.10, 0.15, seeds, "overall", sd_seed=sd_seed)
-    assert fails <= ALPHA_AND_MONTE_CARLO
-    assert passes <= ALPHA_AND_MONTE_CARLO
+    fails, passes = errors_at_the_boundary(0.10, 0.15, seeds, [0], sd_seed=sd_seed, replicates=4000)
+    assert fails <= alpha_and_monte_carlo(4000)
+    assert passes <= alpha_and_monte_carlo(4000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.4), (3, 0.8)])
 def test_errors_of_the_tasks_at_their_margin(seeds, sd_seed):
-    fails, _ = errors_at_the_boundary(0.10, 0.20, seeds, "tasks", sd_seed=sd_seed)
-    assert fails <= ALPHA_AND_MONTE_CARLO, "all four tasks at the margin: Holm holds the family's error"
-    _, passes = errors_at_the_boundary(0.10, [0.20, 0.10, 0.10, 0.10], seeds, "tasks", sd_seed=sd_seed)
-    assert passes <= ALPHA_AND_MONTE_CARLO, "one task at the margin: all tasks pass at most as often as it does"
+    tasks, how = range(1, 5), {"sd_seed": sd_seed, "replicates": 1000}
+    fails, _ = errors_at_the_boundary(0.10, 0.20, seeds, tasks, **how)
+    assert fails <= alpha_and_monte_carlo(1000), "all four tasks at the margin: Holm holds the family's error"
+    _, passes = errors_at_the_boundary(0.10, [0.20, 0.10, 0.10, 0.10], seeds, tasks, **how)
+    assert passes <= alpha_and_monte_carlo(1000), "one task at the margin: all tasks pass at most as often as it does"
 
 
 def test_a_job_without_an_answer_is_undecided_in_the_rates():
