@@ -43,11 +43,7 @@ def export_inspect(folder: Path, out: Path) -> None:
     told = read_document(folder)
     out = out.absolute()
     draft = draft_of(out)
-    claim(draft, "export")
-    whole = draft / "whole"
-    whole.mkdir(exist_ok=True)
-    for left in whole.iterdir():  # of an export that was stopped
-        left.unlink()
+    whole = _empty(draft)
     with Store.open(folder / STORE, write=False) as store:
         plan = finished_plan(folder, store, told)
         exported = Exported(
@@ -69,6 +65,16 @@ def export_inspect(folder: Path, out: Path) -> None:
         f"{out}: {plural(logs, 'log')} with {plural(samples, 'sample')}; they hold every answer in full, harmful ones too."
     )
     _say(f"Look at them: inspect view --log-dir {out}")
+
+
+def _empty(draft: Path) -> Path:
+    """Return the folder in a draft where the logs are written, without those of an export that was stopped."""
+    claim(draft, "export")
+    whole = draft / "whole"
+    whole.mkdir(exist_ok=True)
+    for left in whole.iterdir():
+        left.unlink()
+    return whole
 
 
 def _shards(folder: Path, store: Store, study: str, plan: MeasurePlan) -> Iterator[tuple[Cell, list[Row]]]:
