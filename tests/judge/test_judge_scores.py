@@ -73,7 +73,9 @@ def test_single_letter_labels_are_no_articles():
 
 
 def test_label_accuracy_counts_an_invalid_label_as_wrong():
-    found = {said: score("labels", said, reference="bullish", labels=TONE) for said in ("bullish", "bearish", "no idea")}
+    found = {
+        said: score("labels", said, reference="bullish", labels=TONE) for said in ("bullish", "bearish", "no idea")
+    }
     assert [scored.value for scored in found.values()] == [1, 0, 0]
     assert [read_counts(scored.counts) for scored in found.values()] == [
         ("labels", ["bullish", "bullish"]), ("labels", ["bullish", "bearish"]), ("labels", ["bullish", None]),
