@@ -69,6 +69,14 @@ def test_mitigated_against_unmitigated_stands_in_table_and_finding(result):
     assert [cell.lines[0] for cell in rows[0][1:4]] == ["-15.0", "+15.0", "safer,"]
 
 
+def test_what_is_undone_of_a_rise_is_told(result):
+    setting, name = mitigated(result, against(DOWN, UP))
+    condition = next(c for c in setting["conditions"] if c["name"] == name)
+    condition["undone"] = {"estimate": 1.43, "low": 1.1, "high": None, "behaviors": 30}
+    told = list(capability_sentences(result, setting))[1]
+    assert told == f'"{name}" undoes 143 % [110, open] of the rise of the ASR that "a" brought.'
+
+
 def wins(estimate, low, high, undecided=0):
     interval = change(low, high)["interval"]
     return {"estimate": estimate, "n": 40, "undecided": undecided, "behaviors": 40, "seeds": 2, "interval": interval,

@@ -28,6 +28,7 @@ from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate
 from aftertune.measure.rates import Kind, adjust, difference_in_differences, kind, rate, rate_change
 from aftertune.measure.results import FORMAT, ConditionResult, Disagreement, GuardResult, SettingResult, StudyResult
+from aftertune.measure.undone import undone
 from aftertune.measure.wins import win_rates
 
 ASR = kind("decided", "harmful")
@@ -102,10 +103,14 @@ def _measure_setting(
         found = _measure_condition(plan, condition, own, both)
         if labelled is not None:
             found = replace(found, labels=_labels(labelled, plan, setting, (own, both), (models, base)))
-        unmitigated = None
         if condition.unmitigated is not None:
-            unmitigated = _against(cells, plan, setting, weights, condition.name, condition.unmitigated)
-        measured.append(replace(found, unmitigated=unmitigated))
+            other = model_codes(cells, plan.condition(condition.unmitigated))
+            found = replace(
+                found,
+                unmitigated=_against(cells, plan, setting, weights, condition.name, condition.unmitigated),
+                undone=undone(cells, setting, (base, other, models), weights, ASR.hit) if base else None,
+            )
+        measured.append(found)
     system, decoding = cells.settings[setting]
     return SettingResult(
         system=system,

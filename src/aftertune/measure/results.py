@@ -16,6 +16,7 @@ from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
 from aftertune.measure.matched import Matched
 from aftertune.measure.one_seed import IfSeedsVary
 from aftertune.measure.quantities import Breakdown, Change, Jsonable, Rate, Score
+from aftertune.measure.undone import Undone
 from aftertune.measure.wins import WinRate
 
 FORMAT = 1
@@ -83,6 +84,8 @@ class ConditionResult(Jsonable):
     """By comparer; answers to benign prompts against the base's. Empty for a base."""
     unmitigated: Comparison | None = None
     """Against the same fine-tune without its mitigation; None for a condition without one."""
+    undone: Undone | None = None
+    """The share of that fine-tune's rise that the mitigation undoes; None where it has none, or there was no rise."""
     own_sets: tuple[str, ...] = ()
     """Prompt sets of its own task, as declared."""
     by_seed: Mapping[str, tuple[SeedRates, ...]] = field(default_factory=lambda: MappingProxyType({}))

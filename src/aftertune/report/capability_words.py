@@ -30,6 +30,7 @@ def capability_sentences(result: Json, setting: Json) -> Iterator[str]:
         comparison = condition.get("unmitigated")
         if comparison is not None:
             yield from _mitigated(result, condition["name"], comparison)
+            yield from _undone(result, condition, comparison)
     yield from _matched(result, setting)
     yield from _own(setting)
     for comparer in names_in(condition.get("wins", {}) for condition in setting["conditions"]):
@@ -47,6 +48,17 @@ def _mitigated(result: Json, name: str, comparison: Json) -> Iterator[str]:
         verdict = EXPLAINED.get(trade(comparison))
         end = f"; {verdict}" if verdict else ""
         yield f"Mitigated against not, {_quoted(name)} against {_quoted(comparison['other'])}: {', '.join(told)}{end}."
+
+
+def _undone(result: Json, condition: Json, comparison: Json) -> Iterator[str]:
+    """Say which share of the rise is undone; above 100 % the rate lies below the base's."""
+    found, change = condition.get("undone"), comparison["asr"]["overall"]
+    if found and change is not None and not change["hidden"]:
+        low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (found["low"], found["high"]))
+        yield (
+            f"{_quoted(condition['name'])} undoes {100 * found['estimate']:.0f} % [{low}, {high}] of the rise of the "
+            f"{rate_name(result)} that {_quoted(comparison['other'])} brought."
+        )
 
 
 def _matched(result: Json, setting: Json) -> Iterator[str]:
