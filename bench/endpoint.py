@@ -9,6 +9,8 @@ median of the rounds' own ratios. The peers need ``make bench-peers``. Ratios of
 """
 
 import asyncio
+import compileall
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -220,6 +222,9 @@ def main() -> None:
         side = {"bare": bare, "aftertune": aftertune}[sys.argv[1]]
         print(side(sys.argv[2], int(sys.argv[3])))
         return
+    package = importlib.util.find_spec("aftertune")
+    assert package is not None
+    compileall.compile_dir(Path(str(package.origin)).parent, quiet=1)  # as pip leaves what it installs
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PROMPTS
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     port: multiprocessing.Queue[int] = multiprocessing.Queue()
