@@ -157,7 +157,7 @@ def _from_hub(known: PublicSet, repository: str, *, strict: bool) -> Source:
 
 
 def _remedy(known: PublicSet) -> str:
-    return f"fetch it from {known.home} and name the file with file:"
+    return f"fetch it from {known.home} into that folder, or name the file (file: in a study, --file in data show)"
 
 
 def _snapshot(known: PublicSet, repository: str) -> Path:
@@ -175,12 +175,12 @@ def _snapshot(known: PublicSet, repository: str) -> Path:
         how = "wait for the authors to approve" if known.gated == "manual" else "accept its licence"
         raise DataError(
             f"{known.name}: {repository} is gated; {how} at https://huggingface.co/datasets/{repository} and set "
-            "HF_TOKEN, or name a file of yours with file:"
+            "HF_TOKEN, or name a file of yours (file: in a study, --file in data show)"
         ) from error
     except Exception as error:
         gated = f" (it is gated: accept the licence at {known.page} and set HF_TOKEN)" if known.gated else ""
         raise DataError(
-            f"{known.name}: {repository} is not to be had from the hub: {_first_line(error)}{gated}; {_remedy(known)}"
+            f"{known.name}: {repository} is not to be had from the hub: {_first_line(error).rstrip('.')}{gated}; {_remedy(known)}"
         ) from error
 
 
