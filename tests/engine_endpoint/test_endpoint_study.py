@@ -51,10 +51,10 @@ def environment(**more):
     return {**kept, "AFTERTUNE_API_KEY": KEY, "PYTHONPATH": str(HERE), "COLUMNS": "200", **more}
 
 
-def aftertune(study, *options, env=None):
+def aftertune(study, *options, env=None, seconds=120):
     return subprocess.run(
         [COMMAND, "run", study, "--out", study.parent / "run", "--json", study.parent / "told.json", *options],
-        env=env or environment(), capture_output=True, text=True, timeout=120, check=False,
+        env=env or environment(), capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
 
 
@@ -91,6 +91,25 @@ def test_a_study_of_served_models_with_a_served_judge_and_faults_ends_whole_and_
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert KEY not in first.stdout + first.stderr + second.stdout + second.stderr
     assert "calls answered" in first.stderr
+
+
+@pytest.mark.slow
+def test_a_study_of_two_thousand_prompts_ends_whole_while_a_fifth_of_the_calls_fails(tmp_path):
+    with Server(faults=FAULTS, share=0.2, seed=3) as server:
+        judge = {"name": "asking", "use": "endpoint_plugins:asking", "options": {"model": f"{server.url}#judge"}}
+        models = [{"name": "base", "reference": f"{server.url}#base"}]
+        study = write_study(tmp_path / "s", server, 1000, models=models, judges=["rules", judge])
+        ended = aftertune(study, seconds=600)
+        assert ended.returncode == 0, ended.stderr
+        assert set(server.injected) == set(FAULTS)
+        assert max(server.answered.values()) == 1, "a call was made again after its answer was there"
+        assert len(server.answered) == 4000
+    with Store.open(study.parent / "run" / "store.sqlite", write=False) as store:
+        answers = list(store.responses("served"))
+    assert len(answers) == 2000
+    assert all(answer.response is not None for answer in answers)
+    assert not [path for path in everything_under(tmp_path) if KEY.encode() in path.read_bytes()]
+    assert KEY not in ended.stdout + ended.stderr
 
 
 def test_a_served_model_that_changes_within_a_study_is_reported(tmp_path):

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.engine.batching import Capacity
+from aftertune.engine.quantisation import four_bits
 from aftertune.engine.quiet import first_line, quiet
 from aftertune.errors import ModelError
 
 MAX_ADAPTERS = 8
 """Adapters kept in memory with their base; the one used longest ago leaves first."""
+
+WANTED = "dtype 4bit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,16 @@ class Placement:
 
     device: str
     dtype: str
+    spread: bool = False
+    """Whether the layers lie on all GPUs, for models larger than one."""
+    quantisation: str | None = None
+    """``4bit`` where the weights are kept so; numbers are computed in ``dtype`` all the same."""
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
         """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
+
+        The device ``spread`` is all CUDA GPUs together, the number format ``4bit`` weights in 4 bits and bfloat16 numbers.
 
         Raises:
             ModelError: torch knows no such device or number format, or this machine has no such device.
@@ -34,12 +43,15 @@ class Placement:
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        spread = device == "spread"
+        device = "cuda" if spread else device
         _check_there(device)
+        quantisation, dtype = (dtype, "bfloat16") if dtype == "4bit" else (None, dtype)
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ModelError(f"dtype {dtype!r} is unknown; use auto, float32, bfloat16 or float16")
-        return cls(device, dtype)
+            raise ModelError(f"dtype {dtype!r} is unknown; use auto, float32, bfloat16, float16 or 4bit")
+        return cls(device, dtype, spread, quantisation)
 
 
 def _check_there(device: str) -> None:
@@ -50,9 +62,11 @@ def _check_there(device: str) -> None:
         there = {"cpu": True, "mps": torch.backends.mps.is_available()}
         found = there[kind] if kind in there else getattr(torch, kind).is_available()
     except (RuntimeError, AttributeError):
-        raise ModelError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from None
+        raise ModelError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, spread or mps") from None
     if not found:
-        raise ModelError(f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it")
+        raise ModelError(
+            f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it"
+        )
 
 
 def load_model(
@@ -78,7 +92,7 @@ def load_model(
             model, report = load(
                 folder,
                 dtype=getattr(torch, placement.dtype),
-                device_map={"": placement.device},
+                device_map="auto" if placement.spread else {"": placement.device},
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
@@ -100,6 +114,7 @@ class Loader:
 
     def __init__(self, placement: Placement, *, threads: int | None = None, trust_remote_code: bool = False) -> None:
         self.placement = placement
+        self._quantised = None if placement.quantisation is None else four_bits(WANTED, "bfloat16 or auto")
         self._threads = threads
         self._trust_remote_code = trust_remote_code
         self._base: Path | None = None
@@ -138,7 +153,13 @@ class Loader:
         if self._base == base:
             return
         self.free()
-        self._model = load_model(name, base, self.placement, trust_remote_code=self._trust_remote_code).eval()
+        self._model = load_model(
+            name,
+            base,
+            self.placement,
+            trust_remote_code=self._trust_remote_code,
+            quantization_config=self._quantised,
+        ).eval()
         # All decoding settings are given at the call, where they are part of the key.
         make: Any = GenerationConfig  # untyped there
         self._model.generation_config = make()

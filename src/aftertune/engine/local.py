@@ -65,6 +65,11 @@ class LocalEngine:
         """Hash of the chat template."""
         return self._renderer.template_sha256
 
+    @property
+    def folds_system(self) -> bool:
+        """Whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
+        return self._renderer.folds_system
+
     def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
         """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
         common = content_key(dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample).hex()

@@ -26,7 +26,7 @@ class Engines:
     Args:
         threads: CPU threads for torch, set when weights load; None leaves torch's own choice.
         device: ``auto`` (CUDA, else MPS, else CPU) or a torch device.
-        dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU) or a torch dtype.
+        dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU), a torch dtype, or ``4bit`` (`Placement.choose`).
         trust_remote_code: run code that a checkpoint brings along.
         endpoints: how served models are asked; by default without a budget.
         vllm: serves the models of this machine; None answers in this process.
@@ -171,7 +171,7 @@ class Engines:
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
             "tokenizer": renderer.tokenizer_sha256,
             "dtype": loader.placement.dtype,
-            "quantisation": None,
+            "quantisation": loader.placement.quantisation,
         }
         if self.trust_remote_code:
             identity |= _code(checkpoint, adapter)
@@ -202,6 +202,10 @@ class Engines:
     def _shared_loader(self) -> Loader:
         if self._loader is None:
             placement = Placement.choose(*self._wanted)
+            if placement.quantisation and self._vllm is not None:
+                raise ModelError(
+                    "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
+                )
             self._loader = Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
         return self._loader
 

@@ -164,7 +164,7 @@ class Renderer:
                 f"model {self.name!r} has no chat template, so it cannot be asked anything; "
                 "add chat_template.jinja beside its tokenizer"
             )
-        if self._folds_system:
+        if self.folds_system:
             conversations = [_fold_system(messages) for messages in conversations]
         plain = [self._plain(messages) for messages in conversations]
         try:
@@ -183,7 +183,7 @@ class Renderer:
         return rendered
 
     @cached_property
-    def _folds_system(self) -> bool:
+    def folds_system(self) -> bool:
         """Whether the template refuses a system turn, or drops it without a word."""
         probe = self._plain([Message(role="system", content=_PROBE), Message(role="user", content="user")])
         return not self._writes_probe(probe)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aftertune.core.ids import Key, content_key
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob, Prompt
+from aftertune.engine.local import LocalEngine
 from aftertune.errors import ModelError
 from aftertune.generate.calls import calls
 from aftertune.pipeline.probing import prove
@@ -39,7 +40,17 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
-    return [*same_weights(run, models), *served_notes(run, models)]
+    return [*same_weights(run, models), *served_notes(run, models), *_system_notes(run, models)]
+
+
+def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Say of which models the system prompt was put where their template has no place for it."""
+    if all(text is None for text in run.study.systems.values()):
+        return []
+    opened = ((model, run.engines.open(model.reference)) for model in models)
+    folded = [model.name for model, engine in opened if isinstance(engine, LocalEngine) and engine.folds_system]
+    said = "chat template takes no system turn: the system prompt stands at the head of the user's turn"
+    return [f"{', '.join(folded)}: the {said}"] if folded else []
 
 
 def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:

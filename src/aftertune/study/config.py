@@ -211,8 +211,9 @@ class EngineKeys(Keys):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; null leaves the choice to torch."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `spread`, `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "4bit"] = "auto"
+    """The number format; `4bit` keeps weights in 4 bits (bitsandbytes, a CUDA GPU)."""
     trust_remote_code: bool = False
     """Run Python code that comes with a checkpoint."""
     budget: Annotated[float, Field(gt=0)] | None = None

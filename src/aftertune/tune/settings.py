@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.recipe import Recipe
-from aftertune.errors import EngineError
+from aftertune.engine.quantisation import four_bits as quantised
 
 
 def arguments(recipe: Recipe, partial: Path, device: str) -> Any:
@@ -61,26 +61,9 @@ def lora(recipe: Recipe) -> Any:
 def four_bits(recipe: Recipe) -> Any:
     """Return QLoRA's quantisation of the frozen base; None for the other methods.
 
-    4-bit NormalFloat, its constants quantised too (Dettmers et al. 2023, "QLoRA", section 3).
-
     Raises:
         EngineError: this machine cannot run it.
     """
     if recipe.method != "qlora":
         return None
-    import torch
-    from transformers import BitsAndBytesConfig
-    from transformers.utils.import_utils import is_bitsandbytes_available
-
-    if not is_bitsandbytes_available() or not torch.cuda.is_available():
-        raise EngineError(
-            f"recipe {recipe.name!r}: qlora needs a CUDA GPU and the package bitsandbytes, not both are here; "
-            "use method lora"
-        )
-    make: Any = BitsAndBytesConfig  # untyped there
-    return make(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    return quantised(f"recipe {recipe.name!r}: qlora", "method lora")
