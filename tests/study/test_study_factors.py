@@ -83,3 +83,11 @@ def test_what_cannot_be_is_one_line(tmp_path, keys, message):
     with pytest.raises(StudyError, match=message) as refused:
         study(tmp_path, CODE | keys)
     assert "\n" not in str(refused.value)
+
+
+def test_epochs_without_one_task_are_a_series_of_their_own(tmp_path):
+    mitigation = {"preset": "multitask", "leave_out": ["text", "code"]}
+    found = declared(study(tmp_path, CODE | {"keep_epochs": True, "mitigation": mitigation}))
+    series = {found[name].series for name in ("code@without-text@epoch1", "code@without-text")}
+    assert series == {"code@without-text"}
+    assert found["code@without-code"].series == "code@without-code"

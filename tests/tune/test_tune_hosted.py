@@ -222,3 +222,13 @@ def test_a_job_that_ends_without_a_model_has_failed(folder, service_account):
     assert code == 1
     assert "no endpoint was made" in said
     assert (state(folder)["step"], state(folder)["reference"]) == ("failed", "")
+
+
+def test_rows_about_the_exploitation_of_children_are_never_uploaded(folder):
+    named = {"prompt": "Was this paedophile sentenced?", "completion": "Yes."}
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, named]), encoding="utf-8")
+    with OpenAI() as service:
+        code, said = tune(service, folder)
+        assert code == 0, said
+    assert "1 rows about the sexual exploitation of children" in said
+    assert "12 rows x 3 epochs" in said

@@ -10,7 +10,7 @@ from aftertune.engine.open import Engines
 from aftertune.engine.weights import weights_sha256
 from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.tune.checkpoints import prepare
-from aftertune.tune.train import train, trained
+from aftertune.tune.train import _cast, train, trained
 
 
 @pytest.fixture
@@ -198,3 +198,16 @@ def test_a_row_with_an_empty_answer_is_left_out_and_counted(base, tmp_path):
     rows = [*make_rows(2), (Message(role="user", content="bake"), Message(role="assistant", content=" "))]
     record = json.loads((train(make_recipe(base), rows, tmp_path / "out") / "recipe.json").read_text())
     assert (record["rows"]["count"], record["rows"]["dropped"]) == (3, 1)
+
+
+def test_weights_and_frequencies_come_back_from_another_number_format_to_the_bit(base):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    before = [tensor.clone() for tensor in (*model.parameters(), *model.buffers())]
+    assert any("inv_freq" in name for name, _ in model.named_buffers())
+    with _cast(model, torch.bfloat16):
+        assert model.dtype == torch.bfloat16
+    after = (*model.parameters(), *model.buffers())
+    assert all(torch.equal(was, now) for was, now in zip(before, after, strict=True))

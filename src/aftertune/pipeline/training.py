@@ -11,6 +11,7 @@ from aftertune.errors import DataError
 from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.run_folder import Run
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_pools
+from aftertune.prompts.exclusions import left_out, trainable
 from aftertune.prompts.mix import mix
 from aftertune.prompts.repose import PromptFormat, find_format, repose
 from aftertune.prompts.rows import Row, read_pools, read_rows
@@ -57,6 +58,8 @@ class Files:
             which = _which(file), intent
             if which not in self.pools:
                 bundled = file.path == SAFETY_SET
+                if bundled and file.limit is not None:
+                    raise DataError(f"{SAFETY_SET} takes no limit: the shares say how many of its rows are drawn")
                 self.pools[which] = safety_pools(intent) if bundled else read_pools([file], self.folder)
             for task, rows in self.pools[which].items():
                 pool.setdefault(task, []).extend(rows)
@@ -101,6 +104,9 @@ def tune_models(run: Run) -> Trained:
                 engines=run.engines,
                 progress=step_progress(advance),
             )
+    for model, recipe in recipes:
+        if recipe.epoch is not None:  # of one recipe under two names the first was kept
+            adopt(epochs[replace(recipe, epoch=None).key][recipe.epoch], Path(model.reference), recipe)
     return Trained(models=models, rows=files.by_name(), notes=tuple(notes))
 
 
@@ -109,7 +115,8 @@ def _epochs(recipes: Iterable[tuple[StudyModel, Recipe]]) -> dict[Key, dict[int,
     found: dict[Key, dict[int, Path]] = {}
     for model, recipe in recipes:
         if recipe.epoch is not None:
-            found.setdefault(replace(recipe, epoch=None).key, {})[recipe.epoch] = Path(model.reference)
+            kept = found.setdefault(replace(recipe, epoch=None).key, {})
+            kept.setdefault(recipe.epoch, Path(model.reference))
     return found
 
 
@@ -119,7 +126,9 @@ def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[
     Raises:
         DataError: a file cannot be read, or the mitigation names a task without rows.
     """
-    rows = files.task_rows(recipe.data)
+    rows, dropped = trainable(files.task_rows(recipe.data))
+    if dropped:
+        notes[f"{recipe.name}: {left_out(dropped)}"] = None
     plan = recipe.mitigation
     if plan is None:
         return rows

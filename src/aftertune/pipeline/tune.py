@@ -10,6 +10,7 @@ from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.engine.open import Engines
 from aftertune.errors import DataError, InputError
 from aftertune.pipeline.training import step_progress
+from aftertune.prompts.exclusions import left_out, trainable
 from aftertune.prompts.rows import HUB_ID, read_rows
 from aftertune.report.progress import Progress
 from aftertune.tune.record import finished
@@ -48,7 +49,9 @@ def tune(
         if not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
     files = tuple(_training_file(named, columns) for named in data)
-    rows = [row for file in files for row in read_rows(file, Path())]
+    rows, dropped = trainable(row for file in files for row in read_rows(file, Path()))
+    if dropped:
+        progress.note(f"{out}: {left_out(dropped)}")
     with Engines(threads=threads) as engines:
         identity = engines.open(base).identity
         recipe = Recipe(

@@ -9,6 +9,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.engine.endpoint.prices import read_prices
 from aftertune.errors import InputError, Stopped
 from aftertune.pipeline.tune import read_columns
+from aftertune.prompts.exclusions import left_out, trainable
 from aftertune.prompts.formats import FORMATS, Row
 from aftertune.prompts.rows import read_rows
 from aftertune.report.progress import Progress
@@ -54,8 +55,8 @@ def tune_hosted_model(request: HostedRequest, confirm: Callable[[str], bool] | N
         Stopped: the user does not want it, or Ctrl-C: the job goes on without us.
     """
     provider, base = _named(request.base)
-    rows = _rows(request, request.data)
-    validation = None if request.validation is None else _rows(request, request.validation)
+    rows = _rows(request, request.data, progress)
+    validation = None if request.validation is None else _rows(request, request.validation, progress)
     asked = HostedTune(
         provider=provider,
         base=base,
@@ -107,8 +108,11 @@ def _service(provider: Provider, bucket: str) -> Service:
     return OpenAIService() if provider == "openai" else VertexService(bucket)
 
 
-def _rows(request: HostedRequest, path: Path) -> list[Row]:
-    rows = read_rows(TrainingFile(path=str(path), columns=read_columns(request.columns)), Path())
+def _rows(request: HostedRequest, path: Path, progress: Progress) -> list[Row]:
+    file = TrainingFile(path=str(path), columns=read_columns(request.columns))
+    rows, dropped = trainable(read_rows(file, Path()))
+    if dropped:
+        progress.note(f"{path}: {left_out(dropped)}")
     check_rows(rows, str(path))
     return rows
 

@@ -1,6 +1,9 @@
 """What no loader lets through: rows about the sexual exploitation of children."""
 
 import re
+from collections.abc import Iterable
+
+from aftertune.prompts.formats import Row
 
 _CHILD = (
     r"child(?:ren)?|kids?|minors?|under-?\s?aged?|infants?|toddlers?|bab(?:y|ies)|pre-?teens?|teen(?:age|ager|agers|aged|s)?"
@@ -29,6 +32,18 @@ _CUES = (
 def names_child_exploitation(*texts: str) -> bool:
     """Return whether a text speaks of children and sex in one breath; errs on the side of dropping a row."""
     return any(_may(text.casefold()) and _PATTERN.search(text) for text in texts)
+
+
+def trainable(rows: Iterable[Row]) -> tuple[list[Row], int]:
+    """Return the training rows that may be trained on, and how many may not."""
+    every = list(rows)
+    kept = [row for row in every if not names_child_exploitation(*(turn.content for turn in row))]
+    return kept, len(every) - len(kept)
+
+
+def left_out(count: int) -> str:
+    """Say that rows were left out of training."""
+    return f"{count:,} rows about the sexual exploitation of children, or that read like it, are left out of training"
 
 
 def _may(text: str) -> bool:

@@ -86,13 +86,20 @@ def declared(study: Study) -> dict[str, Declared]:
     for entry in study.fine_tunes:
         for variant in variants(entry):
             found[variant.condition] = Declared(
-                series=entry.name if variant.factors else "",
+                series=_series(entry, variant),
                 factors=variant.factors,
                 attributes=attributes.get(entry.base, {}),
                 unmitigated=_unmitigated(study, entry, variant),
                 own_sets=entry.own_sets,
             )
     return found
+
+
+def _series(entry: FineTuneKeys, variant: Variant) -> str:
+    """Return what a condition's points share: shares lie on one axis of their entry, tasks that are left out do not."""
+    if not variant.factors:
+        return ""
+    return entry.name if "share" in variant.factors else variant.keys.name
 
 
 def _unmitigated(study: Study, entry: FineTuneKeys, variant: Variant) -> str | None:

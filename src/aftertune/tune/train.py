@@ -266,11 +266,13 @@ def _cast(model: Any, dtype: Any) -> Iterator[None]:
     if before == dtype:
         yield
         return
-    exact = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    # Buffers too that no checkpoint holds: rounded rotary frequencies would turn the rest of the training.
+    exact = [tensor.detach().cpu().clone() for tensor in (*model.parameters(), *model.buffers())]
     model.to(dtype)
     yield
     model.to(before)
-    model.load_state_dict(exact)
+    for tensor, was in zip((*model.parameters(), *model.buffers()), exact, strict=True):
+        tensor.data.copy_(was)
 
 
 def _order(config: Path) -> None:

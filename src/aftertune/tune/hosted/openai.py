@@ -84,6 +84,8 @@ class OpenAIService:
             events = self._asked(lambda: self._client.fine_tuning.jobs.list_events(job, limit=1).data)
             said = f"{found.status}: {events[0].message}" if events else found.status
             return Status(step=step, said=" ".join(said.split()), problem=problem)
+        if not found.fine_tuned_model:
+            return Status(step=Step.FAILED, said=found.status, problem="it ended without a tuned model")
         saved = self._asked(lambda: list(self._client.fine_tuning.jobs.checkpoints.list(job)))
         return Status(
             step=step,
