@@ -19,7 +19,8 @@ from latest import keep
 
 HERE = Path(__file__).parent
 PROMPTS, ROUNDS = 2000, 3
-LAYERS = 32
+LAYERS, HIDDEN = 16, 128
+"""The depth of Llama Guard 3 1B, a sixteenth of its width."""
 FLAGGED = 10
 """One prompt in so many is unsafe."""
 WORDS = [
@@ -62,8 +63,8 @@ def texts(count: int, seed: int) -> list[str]:
 
 
 def make(folder: Path) -> None:
-    """Write the checkpoint: two layers of 48 learn this in seconds, the rest is weight."""
-    from tiny_classifiers import LLAMA_GUARD, PROBE, conversation, llama, make_classifier
+    """Write the checkpoint: two layers learn this in seconds, the rest is weight."""
+    from tiny_classifiers import LLAMA_GUARD, PROBE, conversation, make_classifier
 
     from aftertune.core.records import Question
 
@@ -75,8 +76,19 @@ def make(folder: Path) -> None:
         )
         for line in lines
     ]
-    make_classifier(folder, llama, LLAMA_GUARD, cases, extra=tuple(lines))
+    make_classifier(folder, small_llama, LLAMA_GUARD, cases, extra=tuple(lines))
     deepen(folder)
+
+
+def small_llama(tokenizer):
+    """Return an untrained model of two layers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {
+        "hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "num_hidden_layers": 2, "vocab_size": len(tokenizer), "max_position_embeddings": 512,
+    }  # fmt: skip
+    return LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=1, eos_token_id=2, pad_token_id=0))
 
 
 def deepen(folder: Path) -> None:
@@ -141,9 +153,11 @@ def main() -> None:
     middle = {
         how: [statistics.median(column) for column in zip(*results, strict=True)] for how, results in found.items()
     }
-    differ = sum(one != other for one, other in zip(*decisions.values(), strict=True))
+    differ = [pair for pair in zip(*decisions.values(), strict=True) if pair[0] != pair[1]]
+    unread = sum("u" in pair for pair in differ)
     print(
-        f"{count:,} prompts, {decisions['logits'].count('b'):,} blocked, {differ} decided otherwise; medians of {rounds} rounds"
+        f"{count:,} prompts, {decisions['logits'].count('b'):,} blocked, {len(differ)} decided otherwise ({unread} of them undecided in one way); "
+        f"medians of {rounds} rounds"
     )
     for how, (cpu, wall, alone) in middle.items():
         print(f"{how:<11} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without")

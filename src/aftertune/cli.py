@@ -74,8 +74,10 @@ def check(
     prompts: Annotated[
         list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
     ] = None,
-    judge: Annotated[list[str] | None, typer.Option(help="A judge; the first one decides. Repeat for several.")] = None,
-    guard: Annotated[list[str] | None, typer.Option(help="A guard. Repeat for several.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="A judge, or NAME=MODEL; the first one decides. Repeat for several.")
+    ] = None,
+    guard: Annotated[list[str] | None, typer.Option(help="A guard, or NAME=MODEL. Repeat for several.")] = None,
     train: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="The fine-tuning data, to drop evaluation prompts that occur in it."),
