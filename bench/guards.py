@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from latest import keep
 
@@ -80,7 +81,7 @@ def make(folder: Path) -> None:
     deepen(folder)
 
 
-def small_llama(tokenizer):
+def small_llama(tokenizer: Any) -> Any:
     """Return an untrained model of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
