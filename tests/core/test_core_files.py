@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -53,3 +55,14 @@ def test_what_stands_in_the_way_is_one_line(tmp_path):
 
 def test_a_read_only_file_system_reads_like_missing_permission(tmp_path):
     assert "no permission" in str(explained(tmp_path / "a", OSError(errno.EROFS, "Read-only file system")))
+
+
+def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stale, alive = tmp_path / f".a.txt.{dead.pid}.tmp", tmp_path / f".a.txt.{os.getppid()}.tmp"
+    other = tmp_path / f".b.txt.{dead.pid}.tmp"
+    for left in (stale, alive, other):
+        left.write_text("half")
+    write_whole(tmp_path / "a.txt", ["whole"])
+    assert [left.exists() for left in (stale, alive, other)] == [False, True, True]

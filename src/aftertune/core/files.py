@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, with one clear line when they cannot be written."""
 
 import errno
+import glob
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,6 +33,7 @@ def write_whole(path: Path, pieces: Iterable[str], *, encoding_errors: str = "st
 
 
 def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
@@ -42,6 +44,25 @@ def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what writers of this file left that were killed; those that live keep theirs."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if number.isdecimal() and not _lives(int(number)):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def explained(path: Path, error: OSError) -> AftertuneError:

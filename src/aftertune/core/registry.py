@@ -5,6 +5,7 @@ group ``aftertune.plugins``. The entry point's value is a mapping ``{kind: {name
 looking a name up imports nothing heavy. A factory is called with `Tools` and the user's options as keywords.
 """
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
@@ -128,6 +129,10 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
 }
 
 
+_MOST_NAMED, _NEAREST = 20, 3
+"""Names that an error lists whole; nearest ones that it lists otherwise."""
+
+
 def known(kind: Kind) -> dict[str, str]:
     """Return every name of a kind with the factory that it stands for; built-in names cannot be replaced.
 
@@ -154,8 +159,7 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     """
     target = name if ":" in name else known(kind).get(name)
     if target is None:
-        offered = ", ".join(sorted(known(kind))) or "none"
-        raise PluginError(f"no {kind} is called {name!r}; known: {offered}; or give package.module:factory")
+        raise PluginError(f"no {kind} is called {name!r}; {_offered(name, kind)}; or give package.module:factory")
     module, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
@@ -165,3 +169,17 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
         raise PluginError(f"{kind} {name!r} is not a factory: {target} cannot be called")
     made: Callable[..., Any] = factory
     return made
+
+
+def _offered(name: str, kind: Kind) -> str:
+    """Say which names there are: the nearest ones of many, else all."""
+    names = sorted(known(kind))
+    if len(names) <= _MOST_NAMED:
+        return f"known: {', '.join(names) or 'none'}"
+    near = difflib.get_close_matches(name, names, n=_NEAREST) or [one for one in names if name in one][:_NEAREST]
+    asked = f"did you mean {', '.join(near)}? " if near else ""
+    return (
+        f"{asked}{len(names)} are known (aftertune data list)"
+        if kind == "prompts"
+        else f"{asked}{len(names)} are known"
+    )

@@ -154,8 +154,8 @@ def _plainest(errors: list[ErrorDetails], placed: Placed) -> ErrorDetails:
 def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str]:
     """Put pydantic's finding into words: where it is, what is wrong, what to do."""
     where, kind, found = error["loc"], error["type"], _shown(error["input"])
-    if where[-1:] == ("[key]",):  # a mapping's key, of which pydantic speaks as of a value behind it
-        where = where[:-1]
+    # pydantic's own steps, ``[key]`` of a mapping and ``function-before[…]`` of our short forms, stand in no file
+    where = tuple(step for step in where if not (isinstance(step, str) and "[" in step))
     if kind == "extra_forbidden" and len(where) == 1 and where[0] in Study.model_fields:
         return where, f"{where[0]} belongs in a study (aftertune run); this file says how to ask and judge, for check"
     if kind == "extra_forbidden":
