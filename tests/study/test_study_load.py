@@ -155,7 +155,7 @@ def test_a_parent_may_stand_after_its_child(folder):
         ("samples: 2", "samples: 1.5", ":20: decoding.samples: expected a whole number, found 1.5"),
         ("[0, 0.7]", "[0, 0]", ":20: decoding.temperatures: a value stands here twice"),
         ("decoding:", "decodings:", ":20: decodings: unknown key; did you mean 'decoding'?"),
-        ("[rules,", "[ruls,", ":21: judges[0]: did you mean 'rules'? no judge is called 'ruls'"),
+        ("[rules,", "[ruls,", ":21: judges[0]: no judge is called 'ruls'; did you mean 'rules'? known: "),
         ("name: mine", "name: rules", ":21: judges[1]: name 'rules' stands here twice"),
         ("threshold: 0.5", "api_key: s3cret", ":21: judges[1].options.api_key: secrets do not belong in this file; remove"),
         ("threshold: 0.5", "x: sk-0123456789abcdefghij", ":21: judges[1].options.x: this looks like a secret"),

@@ -159,7 +159,7 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     """
     target = name if ":" in name else known(kind).get(name)
     if target is None:
-        raise PluginError(f"no {kind} is called {name!r}; {_offered(name, kind)}; or give package.module:factory")
+        raise PluginError(f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory")
     module, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
@@ -171,15 +171,11 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     return made
 
 
-def _offered(name: str, kind: Kind) -> str:
-    """Say which names there are: the nearest ones of many, else all."""
+def names_offered(name: str, kind: Kind) -> str:
+    """Say which names there are: the nearest ones, and all unless they are many."""
     names = sorted(known(kind))
-    if len(names) <= _MOST_NAMED:
-        return f"known: {', '.join(names) or 'none'}"
     near = difflib.get_close_matches(name, names, n=_NEAREST) or [one for one in names if name in one][:_NEAREST]
-    asked = f"did you mean {', '.join(near)}? " if near else ""
-    return (
-        f"{asked}{len(names)} are known (aftertune data list)"
-        if kind == "prompts"
-        else f"{asked}{len(names)} are known"
-    )
+    asked = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    if len(names) <= _MOST_NAMED:
+        return f"{asked}known: {', '.join(names) or 'none'}"
+    return f"{asked}{len(names)} are known" + (" (aftertune data list)" if kind == "prompts" else "")

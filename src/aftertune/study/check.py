@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from aftertune.core.registry import BUILT_IN, Kind, known
+from aftertune.core.registry import BUILT_IN, Kind, known, names_offered
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
 from aftertune.study.mitigations import Settled
 from aftertune.study.place import Where, nearest
@@ -166,12 +166,8 @@ def _no_base(bases: set[str], name: str, where: Where) -> Iterator[Problem]:
 def _unknown(kind: Kind, name: str, where: Where) -> Iterator[Problem]:
     if ":" in name or name in BUILT_IN[kind]:
         return  # reading the installed plug-ins takes a while
-    if name not in (names := known(kind)):
-        listed = ", ".join(sorted(names)) or "none"
-        yield (
-            where,
-            f"{nearest(name, names)}no {kind} is called {name!r} (known: {listed}); or give package.module:factory",
-        )
+    if name not in known(kind):
+        yield where, f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
 
 
 def _twice(key: str, names: list[str], what: str) -> Iterator[Problem]:
