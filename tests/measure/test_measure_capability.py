@@ -9,7 +9,7 @@ from measure_tables import build
 from aftertune.core.counts import BLEU, LABELS, WINS, counted
 from aftertune.core.table import NONE
 from aftertune.measure.averaging import fold, layout
-from aftertune.measure.corpus import corpus_bleu
+from aftertune.measure.corpus import _occurring, corpora, corpus_bleu
 from aftertune.measure.crossed import two_way
 from aftertune.measure.differences import Unshared, unshared
 from aftertune.measure.measure import measure
@@ -85,6 +85,16 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
     assert change.estimate == pytest.approx(f1.estimate - before.estimate)
     assert change.interval.low < 0 < change.interval.high
     assert change.p_value > 0.05
+
+
+def test_macro_f1_of_a_part_knows_nothing_of_the_labels_of_other_parts():
+    (corpus,) = corpora(
+        dict.fromkeys(("said:labels", f"hit {label}") for label in ("good", "bad", "law")), {"labels": LABELS}
+    )
+    cells = np.zeros((2, 1, 9))
+    cells[0, 0, :3], cells[1, 0, 3:6] = (5, 0, 1), (3, 1, 0)  # hit, false and missed; nobody asked for "law"
+    (kept,) = _occurring(corpus, [cells])
+    assert corpus.figure(kept.sum(axis=(0, 1))[None, :])[0] == pytest.approx((10 / 11 + 6 / 7) / 2)
 
 
 def test_a_study_has_corpus_bleu_and_no_mean_of_it():

@@ -1,6 +1,6 @@
 import pytest
 
-from aftertune.report.finding import finding
+from aftertune.report.finding import _extended, finding
 
 
 def told(result, name):
@@ -109,3 +109,13 @@ def test_refusal_rules_alone_never_give_an_asr(rules_result):
 def test_a_name_that_merely_begins_alike_is_no_extension(result, name):
     conditions(result)["code+text"]["name"] = name
     assert "brought" not in told(result, name)
+
+
+def test_a_mitigated_fine_tune_is_told_beside_itself_without_mitigation():
+    code, mixed = {"name": "code", "base": "base"}, {"name": "code+multitask", "base": "base"}
+    swept = {"name": "code+multitask+replay@share0.3", "base": "base", "unmitigated": {"other": "code"}}
+    setting = {"conditions": [code, mixed, swept]}
+    assert _extended(setting, swept) is code
+    assert _extended(setting, mixed) is code
+    assert _extended(setting, code) is None
+    assert _extended(setting, {"name": "codes", "base": "base"}) is None

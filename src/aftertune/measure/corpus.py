@@ -62,7 +62,7 @@ def corpora(tallies: Mapping[Quantity, object], metrics: Mapping[str, str]) -> t
 
 
 def _macro_f1(totals: Totals) -> Totals:
-    """Average F1 over the labels that are right somewhere in the whole corpus; one that a draw misses counts as 0 there."""
+    """Average F1 over the labels that are right somewhere in what is measured; one that a draw misses counts as 0 there."""
     return macro_f1([totals])
 
 
@@ -86,7 +86,7 @@ def corpus_bleu(totals: Totals) -> Totals:
 
 def corpus_score(grid: Grid, part: Layout, corpus: Corpus, min_cell: int) -> Score:
     """Return a corpus metric with its percentile interval."""
-    found = pigeonhole([corpus.cells(grid, part)], partial(_one, corpus.figure))
+    found = pigeonhole(_occurring(corpus, [corpus.cells(grid, part)]), partial(_one, corpus.figure))
     n = grid.counts((f"said:{corpus.scorer}", "n"))[part.order]
     still = _Still(estimate=found.estimate, behaviors=part.behaviors)
     return Score(
@@ -102,7 +102,7 @@ def corpus_score(grid: Grid, part: Layout, corpus: Corpus, min_cell: int) -> Sco
 
 def corpus_change(arms: Arms, part: Layout, corpus: Corpus, min_cell: int) -> Change:
     """Return the change of a corpus metric: behaviors are drawn together for both arms, seeds for each apart."""
-    both = [corpus.cells(arm, part) for arm in (arms.tuned, arms.base)]
+    both = _occurring(corpus, [corpus.cells(arm, part) for arm in (arms.tuned, arms.base)])
     figure = partial(_difference, corpus.figure)
     wide, narrow = (pigeonhole(both, figure, alpha=alpha) for alpha in (0.05, 0.10))
     seeds = min(arms.tuned.seeds, arms.base.seeds) if arms.base.seeds > 1 else arms.tuned.seeds
@@ -119,6 +119,14 @@ def corpus_change(arms: Arms, part: Layout, corpus: Corpus, min_cell: int) -> Ch
         bounds=None,
         hidden=part.behaviors < min_cell,
     )
+
+
+def _occurring(corpus: Corpus, arms: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Leave out labels that are nowhere the right one in what is measured: those of other prompt sets."""
+    if corpus.figure is not _macro_f1:
+        return list(arms)
+    seen = np.sum([arm.sum(axis=(0, 1)) for arm in arms], axis=0).reshape(-1, 3)[:, [0, 2]].sum(axis=1) > 0
+    return [arm[:, :, np.repeat(seen, 3)] for arm in arms] if seen.any() else list(arms)
 
 
 def _one(figure: Callable[[Totals], Totals], totals: Sequence[Totals]) -> Totals:

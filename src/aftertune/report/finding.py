@@ -228,14 +228,16 @@ def _if_seeds_vary(tuned: Sequence[Json]) -> Iterator[str]:
 
 
 def _extended(setting: Json, condition: Json) -> Json | None:
-    """Return the fine-tune of the same base whose name this one's extends, the longest if there are several."""
+    """Return the fine-tune that this one adds to: itself without mitigation, else one of the same base by its name.
+
+    The name says it with ``+``, and the longest counts if there are several.
+    """
+    if condition.get("unmitigated") is not None:
+        return _find(setting, condition["unmitigated"]["other"])
     shorter = [
         other
         for other in setting["conditions"]
-        if other["base"] == condition["base"]
-        and len(other["name"]) < len(condition["name"])
-        and condition["name"].startswith(other["name"])
-        and not condition["name"][len(other["name"])].isalnum()
+        if other["base"] == condition["base"] and condition["name"].startswith(f"{other['name']}+")
     ]
     return max(shorter, key=lambda other: len(other["name"]), default=None)
 
