@@ -56,6 +56,14 @@ def test_a_training_row_without_answer(refused, tiny_folder):
     assert "the last turn must be the assistant's answer" in refused()
 
 
+def test_rows_that_a_mitigation_cannot_draw_are_said_by_a_dry_run(command, tiny_folder, monkeypatch):
+    monkeypatch.chdir(tiny_folder)
+    mitigation = {"preset": "multitask", "share": 0.2, "tasks": ["cooking"]}
+    tune = {"name": "help", "base": "base", "data": "./help.jsonl", "method": "full", "mitigation": mitigation}
+    write_study(tiny_folder, fine_tunes=[tune])
+    assert "no safety rows of the task 'cooking'" in command.refused("run", "study.yaml", "--dry-run")
+
+
 def test_an_empty_prompts_file(refused, tiny_folder):
     (tiny_folder / "questions.jsonl").write_text("\n")
     assert "no prompts in it" in refused()

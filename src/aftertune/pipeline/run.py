@@ -13,6 +13,7 @@ from aftertune.pipeline.prompting import load_sets
 from aftertune.pipeline.run_folder import PAGE, open_run
 from aftertune.pipeline.served import most_cost, warnings
 from aftertune.pipeline.stages import Purpose, run_study
+from aftertune.pipeline.training import Files, training_rows
 from aftertune.report.progress import Progress, Quiet
 from aftertune.study import Study, load_study
 from aftertune.tune.record import finished
@@ -45,6 +46,11 @@ def preview(path: Path, out: Path | None) -> None:
         make_instruments(run)
         questions = load_sets(run)
         models = expand_study(run)
+        files = Files(folder=run.tools.folder)
+        for model in models:
+            if model.recipe is not None:
+                training_rows(model.recipe, files, {})  # rows, shares and tasks that do not fit are known beforehand
+        widest = max(len(model.name) for model in models)
         _say(console, study, f"{len(questions.prompts):,} prompts before overlap with training data is removed")
         each = (
             len(study.systems) * study.decoding.samples * len(study.decoding.temperatures) * len(study.decoding.seeds)
@@ -57,7 +63,7 @@ def preview(path: Path, out: Path | None) -> None:
                 jobs = {job.key: job for job in plan_model(run, model, questions.prompts)[1]}
                 missing = run.store.missing(jobs)
                 todo, cost = len(missing), most_cost(run, model, [jobs[key] for key in missing])
-            line = f"  {model.name:<32} {state:<14} {todo:>9,} calls to make{cost}"
+            line = f"  {model.name:<{max(32, widest)}} {state:<14} {todo:>9,} calls to make{cost}"
             console.print(line, markup=False, highlight=False)
         for warning in warnings(run.engines.endpoints.models, run.engines.bridged):
             console.print(f"note: {warning}", markup=False, highlight=False)
