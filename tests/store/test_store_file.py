@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from synthetic_study import job, key, prompt, response
 
 from aftertune.errors import StoreError, StoreLocked, StoreVersion
 from aftertune.store import Store
-from aftertune.store.lock import refuse_network
+from aftertune.store.lock import WriteLock, _held, refuse_network
 from aftertune.store.schema import SCHEMA
 
 WRITER = """
@@ -92,20 +93,42 @@ def test_one_process_cannot_write_twice_either(store):
     store.append("generate", [(key(1), response("still works"))])
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # forking is what is tested
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
-    path = tmp_path / "store.db"
-    store = Store.open(path)
+@contextmanager
+def forked():
+    """A child that has run what is registered for a fork, and sleeps."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writing, b"!")
         time.sleep(20)
         os._exit(0)
     try:
-        store.close()
-        Store.open(path).close()
+        assert os.read(reading, 1) == b"!"
+        yield
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # forking is what is tested
+def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_dies(tmp_path):
+    lock = WriteLock(tmp_path / "store.db")
+    with forked():
+        os.close(lock._descriptor)  # what the system does with a process that is killed: no release
+        _held.discard(lock._descriptor)
+        WriteLock(tmp_path / "store.db").release()
+
+
+def test_a_copy_of_the_lock_in_another_process_does_not_outlive_its_release(tmp_path):
+    lock = WriteLock(tmp_path / "store.db")
+    copy = os.dup(lock._descriptor)  # what a fork makes, in the moment before the child closes it
+    try:
+        lock.release()
+        WriteLock(tmp_path / "store.db").release()
+    finally:
+        os.close(copy)
 
 
 def test_a_reader_sees_each_commit_of_a_writer(store):

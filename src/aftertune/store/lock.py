@@ -41,8 +41,9 @@ class WriteLock:
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let others write."""
+        """Let others write: at once, even while a child forked a moment ago has not yet closed its copy."""
         _held.discard(self._descriptor)
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
 
