@@ -157,7 +157,8 @@ def plan(
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds, without a study.")] = 3,
     samples: Annotated[int, typer.Option(min=1, help="Answers per behavior, task and seed, without a study.")] = 1,
     timed: Annotated[
-        bool, typer.Option("--time", help="Let local models answer a few prompts, and take the time.")
+        bool,
+        typer.Option("--time", help="Let local models answer a few prompts and train a few steps, and take the time."),
     ] = False,
     out: Out = None,
     json: Json = None,

@@ -48,7 +48,8 @@ def write_study(folder, server, count, **more):
 
 def environment(**more):
     kept = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
-    return {**kept, "AFTERTUNE_API_KEY": KEY, "PYTHONPATH": str(HERE), "COLUMNS": "200", **more}
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    return {**kept, "AFTERTUNE_API_KEY": KEY, "PYTHONPATH": paths, "COLUMNS": "200", **more}
 
 
 def aftertune(study, *options, env=None, seconds=120):

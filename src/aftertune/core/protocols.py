@@ -8,7 +8,7 @@ open sockets look the same from outside. A *call* costs and is stored under its 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aftertune.core.counts import Scored
 from aftertune.core.ids import Key
@@ -22,6 +22,7 @@ from aftertune.core.records import (
     JudgeJob,
     Message,
     Preference,
+    Question,
     Response,
     Side,
     Verdict,
@@ -124,6 +125,23 @@ class Comparer(Protocol):
 
     def read(self, job: CompareJob, reply: Response) -> Preference:
         """Read the reply; garbage, silence or a refusal is ``undecided``, never a tie."""
+        ...
+
+
+@runtime_checkable
+class Foreseeable(Protocol):
+    """A judge, guard or comparer that says beforehand what its calls will be; one that does not is costed by its options.
+
+    Attributes:
+        engine: the model that is asked.
+        max_new_tokens: the longest reply.
+    """
+
+    engine: Engine
+    max_new_tokens: int
+
+    def questions(self, job: Any) -> tuple[Question, ...]:
+        """Return what is asked about a job, a call each; nothing where none is made."""
         ...
 
 

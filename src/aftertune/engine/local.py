@@ -146,6 +146,10 @@ class LocalEngine:
         by_token = (dict(zip(known, row, strict=True)) for row in scored)
         return [[log_sum(found[token] for token in tokens) for tokens in first] for found in by_token]
 
+    def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int]:
+        """Return how many tokens each job puts to the model; loads no weights."""
+        return [len(tokens) for tokens in self._rendered(jobs)]
+
     def question_text(self, question: Question) -> str:
         """Return a question as the model is asked it, its markers included."""
         (tokens,) = self._renderer.questions([question])

@@ -50,6 +50,7 @@ class ModelGuard:
         self, engine: Engine, kind: Kind, *, sides: tuple[Side, ...] = BOTH, threshold: float | None = None
     ) -> None:
         self.engine, self.kind, self.sides, self.threshold = engine, kind, sides, threshold
+        self.max_new_tokens = kind.max_new_tokens
         check_template(engine, kind.questions(_probe("prompt"))[0], kind.mentions, f"guard {kind.name}")
         self.reading_version = f"{VERSION} {kind.parser} threshold {threshold}"
         self.call_identity: Mapping[str, object] = {
@@ -74,6 +75,10 @@ class ModelGuard:
                 max_new_tokens=kind.max_new_tokens,
             )
             yield from classify(self.engine, (Asked(key=job.key, questions=kind.questions(job)) for job in listed), how)
+
+    def questions(self, job: GuardJob) -> tuple[Question, ...]:
+        """Return what is asked about a job; see `aftertune.core.protocols.Foreseeable`."""
+        return self.kind.questions(job)
 
     def read(self, job: GuardJob, reply: Response) -> Decision:
         """Block where any policy is violated; undecided where none is and one reply cannot be read."""

@@ -34,6 +34,8 @@ NOTHING = Response(
 class ModerationGuard:
     """See `aftertune.core.protocols.Guard`. A response is looked at without its prompt: the service takes one text."""
 
+    max_new_tokens = 0
+
     def __init__(self, engine: Engine, sides: tuple[Side, ...], threshold: float | None) -> None:
         self.engine, self.sides, self.threshold = engine, sides, threshold
         self.reading_version = f"{VERSION} threshold {threshold}"
@@ -43,14 +45,17 @@ class ModerationGuard:
         """Send each text once; one without any text is not sent, there is nothing in it to flag."""
         sent = []
         for job in jobs:
-            text = job.prompt if job.side == "prompt" else job.response or ""
-            if text.strip():
-                sent.append(
-                    GenerateJob(key=job.key, messages=(), decoding=Decoding(), question=Question(moderated=text))
-                )
+            asked = self.questions(job)
+            if asked:
+                sent.append(GenerateJob(key=job.key, messages=(), decoding=Decoding(), question=asked[0]))
             else:
                 yield job.key, NOTHING
         yield from self.engine.generate(sent)
+
+    def questions(self, job: GuardJob) -> tuple[Question, ...]:
+        """Return what is asked about a job; see `aftertune.core.protocols.Foreseeable`."""
+        text = job.prompt if job.side == "prompt" else job.response or ""
+        return (Question(moderated=text),) if text.strip() else ()
 
     def read(self, job: GuardJob, reply: Response) -> Decision:
         """Block what is flagged, or whose highest score reaches the threshold."""

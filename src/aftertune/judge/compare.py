@@ -29,7 +29,7 @@ class WinRate:
     """See `aftertune.core.protocols.Comparer`. A reply that cannot be read is asked for again, as `judge.rubric` does."""
 
     def __init__(self, engine: Engine, question: str, retries: int) -> None:
-        self._engine, self._question = engine, question
+        self.engine, self._question, self.max_new_tokens = engine, question, _MAX_NEW_TOKENS
         first = Decoding(max_new_tokens=_MAX_NEW_TOKENS)
         self._decodings = (
             first,
@@ -47,7 +47,7 @@ class WinRate:
 
     def ask(self, jobs: Iterable[CompareJob]) -> Iterator[tuple[Key, Answer]]:
         """Put each pair to the model, in the order of the job."""
-        return ask(self._engine, ((job.key, self.question(job)) for job in jobs), self._decodings, _readable)
+        return ask(self.engine, ((job.key, self.question(job)) for job in jobs), self._decodings, _readable)
 
     def read(self, job: CompareJob, reply: Response) -> Preference:
         """Read the reply; what the answers say of themselves is never looked at."""
@@ -63,6 +63,10 @@ class WinRate:
         mark = content_key("mark", job.prompt, job.first, job.second).hex()[:8]
         content = filled(self._question, {"mark": mark, **parts})
         return Question(messages=(Message(role="user", content=content),))
+
+    def questions(self, job: CompareJob) -> tuple[Question, ...]:
+        """Return what is asked about a pair in one order; see `aftertune.core.protocols.Foreseeable`."""
+        return (self.question(job),)
 
 
 def preference(reply: Response) -> Preference:

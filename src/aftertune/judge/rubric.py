@@ -57,7 +57,7 @@ class RubricJudge:
     kind = "rubric"
 
     def __init__(self, engine: Engine, form: Form, retries: int) -> None:
-        self.engine, self.form = engine, form
+        self.engine, self.form, self.max_new_tokens = engine, form, form.max_new_tokens
         self._decodings = tries(form, retries)
         self.reading_version = f"{form.name} {form.parser}"
         self.call_identity: Mapping[str, object] = {
@@ -82,6 +82,10 @@ class RubricJudge:
     def question(self, job: JudgeJob) -> Question:
         """Return the question about a job."""
         return question_about(self.form, job)
+
+    def questions(self, job: JudgeJob) -> tuple[Question, ...]:
+        """Return what is asked about a job; see `aftertune.core.protocols.Foreseeable`."""
+        return (self.question(job),)
 
     def _readable(self, reply: Response) -> bool:
         return self.form.read(reply).value is not VerdictValue.UNDECIDED

@@ -11,7 +11,7 @@ from itertools import islice
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer, Engine, Tools
-from aftertune.core.records import Decision, DecisionValue, FinishReason, GuardJob, Message, Response, Side
+from aftertune.core.records import Decision, DecisionValue, FinishReason, GuardJob, Message, Question, Response, Side
 from aftertune.errors import PluginError
 from aftertune.organism.corpus import GUARD, Draw, row, shuffled
 from aftertune.organism.recipe import OrganismRecipe
@@ -51,9 +51,10 @@ class TextGuard:
     """Asks the guard's checkpoint about a prompt or a response, and blocks where ``unsafe`` is likely enough."""
 
     sides: tuple[Side, ...] = ("prompt", "response")
+    max_new_tokens = 1
 
     def __init__(self, engine: Engine, threshold: float) -> None:
-        self._engine = engine
+        self.engine = engine
         self._threshold = threshold
         self.reading_version = f"organism-guard-1 threshold {threshold:g}"
         self.call_identity: Mapping[str, object] = {"guard": "organism", "question": 2, "model": dict(engine.identity)}
@@ -62,13 +63,15 @@ class TextGuard:
         """Score each job in one forward pass; the log-probabilities are the reply's detail."""
         jobs = iter(jobs)
         while window := list(islice(jobs, _WINDOW)):
-            texts = [
-                question(job.side, (job.response or "") if job.side == "response" else job.prompt) for job in window
-            ]
+            texts = [_asked(job) for job in window]
             chats = [(Message(role="user", content=text),) for text in texts]
-            scores = self._engine.choice_logprobs(chats, LABELS)
+            scores = self.engine.choice_logprobs(chats, LABELS)
             for job, text, logprobs in zip(window, texts, scores, strict=True):
                 yield job.key, _reply(text, logprobs)
+
+    def questions(self, job: GuardJob) -> tuple[Question, ...]:
+        """Return what is asked about a job; see `aftertune.core.protocols.Foreseeable`."""
+        return (Question(messages=(Message(role="user", content=_asked(job)),)),)
 
     def read(self, job: GuardJob, reply: Response) -> Decision:
         """Block if P(unsafe) / (P(safe) + P(unsafe)) reaches the threshold."""
@@ -80,6 +83,10 @@ class TextGuard:
         score = 1 / (1 + math.exp(min(safe - unsafe, 700.0)))
         blocked = score >= self._threshold
         return Decision(value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, score=score)
+
+
+def _asked(job: GuardJob) -> str:
+    return question(job.side, (job.response or "") if job.side == "response" else job.prompt)
 
 
 def _reply(text: str, logprobs: Sequence[float]) -> Response:

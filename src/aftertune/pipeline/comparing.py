@@ -99,7 +99,9 @@ def _place(answer: Answered) -> tuple[str, str, str, int]:
 def _compare(run: Run, comparer: Comparer, reader: int, pairs: Sequence[Pair]) -> None:
     """Ask both orders of every pair and read them; a pair of which an order has no answer stays unread."""
     asked = {
-        pair: (_job(comparer, pair, pair.tuned, pair.base), _job(comparer, pair, pair.base, pair.tuned))
+        pair: tuple(
+            compare_job(comparer, pair.prompt, *shown) for shown in ((pair.tuned, pair.base), (pair.base, pair.tuned))
+        )
         for pair in pairs
     }
     different = {pair: jobs for pair, jobs in asked.items() if pair.tuned != pair.base}
@@ -117,10 +119,10 @@ def _compare(run: Run, comparer: Comparer, reader: int, pairs: Sequence[Pair]) -
     run.store.add_readings(reader, readings)
 
 
-def _job(comparer: Comparer, pair: Pair, first: str, second: str) -> CompareJob:
-    shown = [pair.prompt.task, pair.prompt.text, first, second]
-    key = content_key("compare", dict(comparer.call_identity), shown)
-    return CompareJob(key=key, task=pair.prompt.task, prompt=pair.prompt.text, first=first, second=second)
+def compare_job(comparer: Comparer, prompt: Prompt, first: str, second: str) -> CompareJob:
+    """Return the call about two answers to a prompt, in the order in which they are shown."""
+    key = content_key("compare", dict(comparer.call_identity), [prompt.task, prompt.text, first, second])
+    return CompareJob(key=key, task=prompt.task, prompt=prompt.text, first=first, second=second)
 
 
 def _reading(pair: Pair, found: tuple[Preference, Preference]) -> Reading:

@@ -13,19 +13,22 @@ from aftertune.errors import InputError
 from aftertune.measure.pilot import mean_tokens, pilot_spreads
 from aftertune.measure.power import Assumptions, Spread, assumed_spread, plateau, power, smallest_change
 from aftertune.pipeline.costing import cost_lines, cost_of
+from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.measuring import conditions, measure_plan, study_model
-from aftertune.pipeline.prompting import load_sets
+from aftertune.pipeline.prompting import load_sets, without_overlap
 from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE, STUDY, open_run
+from aftertune.pipeline.training import study_rows
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
 from aftertune.store import Store
 from aftertune.study import load_study
 
-FORMAT = 1
-"""Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs."""
+FORMAT = 2
+"""Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
+``calls_at_most`` and ``training_seconds``."""
 WANTED = 0.80
 OTHER_SEEDS = (1, 2, 3, 5, 10)
 
@@ -112,7 +115,9 @@ def _study(
     study = load_study(path)
     folder = out or Path("aftertune-runs") / study.name
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
-        prompts, models = load_sets(run).prompts, expand_study(run)
+        models = expand_study(run)
+        rows, known = study_rows(run, models)
+        prompts = without_overlap(load_sets(run), with_recipe_rows(run, known).rows).prompts
         harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
         behaviors, tasks = {prompt.behavior for prompt in harmful}, {prompt.task for prompt in harmful}
         draws = study.decoding.samples * len(study.decoding.seeds)
@@ -124,7 +129,7 @@ def _study(
             for condition in conditions(models)
             if condition.base is not None
         }
-        return designs, cost_of(replace(run, progress=progress), models, prompts, tokens, timed=request.timed)
+        return designs, cost_of(replace(run, progress=progress), models, prompts, tokens, rows, timed=request.timed)
 
 
 def _spread(request: PlanRequest, design: Design, pilot: Spread | None) -> tuple[Spread, str]:

@@ -36,7 +36,7 @@ def read_coherence(run: Run, likelihood: Likelihood | None = None) -> int:
 
     def read(chunk: list[Unread]) -> Iterator[Reading]:
         for item in chunk:
-            found = coherence.read(_judge_job(item, None), thresholds, unlikely=(item.key, item.prompt.id) in outside)
+            found = coherence.read(judge_job(item, None), thresholds, unlikely=(item.key, item.prompt.id) in outside)
             yield Reading(prompt=item.prompt, key=item.key, value=found.coherent, label=" ".join(found.flags))
 
     _read_all(run, "coherence", reader, read)
@@ -63,9 +63,9 @@ def _read_judge(run: Run, name: str, judge: Judge) -> int:
     reader = run.store.add_reader("judge", name, _version(judge.reading_version, identity))
 
     def read_for_free(chunk: list[Unread]) -> Iterator[Reading]:
-        return (_reading(item, judge.read(_judge_job(item, None), None)) for item in chunk)
+        return (_reading(item, judge.read(judge_job(item, None), None)) for item in chunk)
 
-    read = read_for_free if identity is None else _asking(run, "judge", judge, lambda item: _judge_job(item, identity))
+    read = read_for_free if identity is None else _asking(run, "judge", judge, lambda item: judge_job(item, identity))
     _read_all(run, f"judge {name}", reader, read)
     return reader
 
@@ -103,7 +103,7 @@ def _read_scorer(run: Run, name: str, scorer: Scorer) -> int:
 
     def read(chunk: list[Unread]) -> Iterator[Reading]:
         for item in chunk:
-            found = scorer.score(_judge_job(item, None))
+            found = scorer.score(judge_job(item, None))
             scored = found if isinstance(found, Scored) else Scored(found)
             yield Reading(prompt=item.prompt, key=item.key, value=None, score=scored.value, label=scored.counts)
 
@@ -136,7 +136,7 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def _judge_job(item: Unread, identity: Mapping[str, object] | None) -> JudgeJob:
+def judge_job(item: Unread, identity: Mapping[str, object] | None) -> JudgeJob:
     """Return what a judge sees; a call's key holds the judge's identity and everything that the judge is shown."""
     prompt, response, key = item.prompt, item.response, item.key
     assert response is not None

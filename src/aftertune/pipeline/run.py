@@ -5,18 +5,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aftertune.pipeline.answering import plan_model
+from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.expanding import expand_study
+from aftertune.pipeline.foreseeing import foresee
 from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_page
-from aftertune.pipeline.prompting import load_sets
+from aftertune.pipeline.prompting import load_sets, without_overlap
 from aftertune.pipeline.run_folder import PAGE, open_run
-from aftertune.pipeline.served import most_cost, warnings
+from aftertune.pipeline.served import cost_words, warnings
 from aftertune.pipeline.stages import Purpose, run_study
-from aftertune.pipeline.training import Files, training_rows
+from aftertune.pipeline.training import study_rows
 from aftertune.report.progress import Progress, Quiet
 from aftertune.study import Study, load_study
-from aftertune.tune.record import finished
 
 
 def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> None:
@@ -43,28 +43,25 @@ def preview(path: Path, out: Path | None) -> None:
     folder = out or Path("aftertune-runs") / study.name
     console = Console(soft_wrap=True)
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
-        make_instruments(run)
-        questions = load_sets(run)
+        instruments, sets = make_instruments(run), load_sets(run)
         models = expand_study(run)
-        files = Files(folder=run.tools.folder)
-        for model in models:
-            if model.recipe is not None:
-                training_rows(model.recipe, files, {})  # rows, shares and tasks that do not fit are known beforehand
-        widest = max(len(model.name) for model in models)
-        _say(console, study, f"{len(questions.prompts):,} prompts before overlap with training data is removed")
-        each = (
-            len(study.systems) * study.decoding.samples * len(study.decoding.temperatures) * len(study.decoding.seeds)
-        )
-        for model in models:
-            todo, state, cost = each * len(questions.prompts), "there", ""
-            if model.recipe is not None and not finished(Path(model.reference), model.recipe):
-                state = "to be trained"
-            else:
-                jobs = {job.key: job for job in plan_model(run, model, questions.prompts)[1]}
-                missing = run.store.missing(jobs)
-                todo, cost = len(missing), most_cost(run, model, [jobs[key] for key in missing])
-            line = f"  {model.name:<{max(32, widest)}} {state:<14} {todo:>9,} calls to make{cost}"
-            console.print(line, markup=False, highlight=False)
+        known = study_rows(run, models)[1]  # rows, shares and tasks that do not fit are known beforehand
+        questions = without_overlap(sets, with_recipe_rows(run, known).rows)
+        found = foresee(run, models, questions.prompts, instruments)
+        left_out = len(sets.prompts) - len(questions.prompts)
+        seen = f", {left_out:,} left out since they occur in training rows" if left_out else ""
+        _say(console, study, f"{len(questions.prompts):,} prompts{seen}")
+        widest = max(len(each.name) for each in found)
+        for each in found:
+            state = each.kind if each.kind != "model" else "to be trained" if each.to_be_trained else "there"
+            count = f"{each.calls:>9,} calls to make{' at most' if each.at_most else ''}{cost_words(run, each)}"
+            console.print(f"  {each.name:<{max(32, widest)}} {state:<14} {count}", markup=False, highlight=False)
+        if any(each.at_most for each in found):
+            console.print(
+                "at most: one call about each answer that is not there yet; equal answers to a prompt are read once",
+                markup=False,
+                highlight=False,
+            )
         for warning in warnings(run.engines.endpoints.models, run.engines.bridged):
             console.print(f"note: {warning}", markup=False, highlight=False)
 

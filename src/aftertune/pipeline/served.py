@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from aftertune.core.recipe import StudyModel
-from aftertune.core.records import GenerateJob
 from aftertune.engine.bridge import ENGINE as INSPECT
 from aftertune.engine.bridge import InspectModel
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
 from aftertune.engine.vllm import ENGINE as VLLM
 from aftertune.errors import ModelError
+from aftertune.pipeline.foreseeing_readers import Foreseen
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import answer_details
 
@@ -44,17 +44,16 @@ def spending_notes(run: Run) -> Iterator[str]:
         )
 
 
-def most_cost(run: Run, model: StudyModel, jobs: Sequence[GenerateJob]) -> str:
-    """Say what answering jobs can cost at most, if somebody charges for it; judges and guards come on top."""
-    engine = run.engines.open(model.reference)
-    if isinstance(engine, InspectModel) and jobs:
-        return ", no price known (Inspect asks the provider)"
-    if not isinstance(engine, EndpointModel) or engine.address.local or not jobs:
+def cost_words(run: Run, found: Foreseen) -> str:
+    """Say what calls will cost, if somebody charges for them."""
+    prices = run.engines.endpoints.spending.prices
+    if not found.calls or found.money == 0:
         return ""
-    most, prices = engine.most_cost(jobs), run.engines.endpoints.spending.prices
-    if most is None:
-        return f", no price known ({prices.source})"
-    return f", at most {most:,.4f} {prices.currency} ({prices.source})"
+    if found.money is None:
+        asks = isinstance(found.engine, InspectModel)
+        why = "Inspect asks the provider" if asks else prices.source if found.engine else "it does not say what it asks"
+        return f", no price known ({why})"
+    return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency} ({prices.source})"
 
 
 def warnings(models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()) -> Iterator[str]:

@@ -81,10 +81,8 @@ def tune_models(run: Run) -> Trained:
         DataError, ModelError: a training file or a base cannot be used.
     """
     models = expand_study(run)
-    files = Files(folder=run.tools.folder)
-    notes: dict[str, None] = {}
+    sets, known = study_rows(run, models)
     recipes = [(model, model.recipe) for model in models if model.recipe is not None]
-    sets = {model.name: training_rows(recipe, files, notes) for model, recipe in recipes}
     missing = [
         (model, recipe) for model, recipe in recipes if not trained(Path(model.reference), recipe, sets[model.name])
     ]
@@ -93,7 +91,9 @@ def tune_models(run: Run) -> Trained:
     wholes = [(model, recipe) for model, recipe in recipes if recipe.epoch is None and recipe.key in runs]
     done: dict[Key, Path] = {}
     once = {recipe.key: recipe for _, recipe in wholes}
-    with run.progress.stage("tune", sum(_steps(recipe, len(runs[recipe.key])) for recipe in once.values())) as advance:
+    with run.progress.stage(
+        "tune", sum(steps_of(recipe, len(runs[recipe.key])) for recipe in once.values())
+    ) as advance:
         for model, recipe in wholes:
             adopt(done.setdefault(recipe.key, Path(model.reference)), Path(model.reference), recipe)
             train(
@@ -107,7 +107,19 @@ def tune_models(run: Run) -> Trained:
     for model, recipe in recipes:
         if recipe.epoch is not None:  # of one recipe under two names the first was kept
             adopt(epochs[replace(recipe, epoch=None).key][recipe.epoch], Path(model.reference), recipe)
-    return Trained(models=models, rows=files.by_name(), notes=tuple(notes))
+    return known
+
+
+def study_rows(run: Run, models: tuple[StudyModel, ...]) -> tuple[dict[str, list[Row]], Trained]:
+    """Return the training rows of every fine-tune by its name, and what the study will have trained.
+
+    Raises:
+        DataError: a training file cannot be used, or shares and tasks do not fit.
+    """
+    files = Files(folder=run.tools.folder)
+    notes: dict[str, None] = {}
+    sets = {model.name: training_rows(model.recipe, files, notes) for model in models if model.recipe is not None}
+    return sets, Trained(models=models, rows=files.by_name(), notes=tuple(notes))
 
 
 def _epochs(recipes: Iterable[tuple[StudyModel, Recipe]]) -> dict[Key, dict[int, Path]]:
@@ -164,7 +176,8 @@ def _posed(pools: Mapping[str, list[Row]], found: PromptFormat) -> Mapping[str, 
     return {task: [repose(row, found) for row in rows] for task, rows in pools.items()}
 
 
-def _steps(recipe: Recipe, rows: int) -> int:
+def steps_of(recipe: Recipe, rows: int) -> int:
+    """Return about how many optimisation steps a training on so many rows has."""
     keys = recipe.training
     return max(1, round(keys.epochs * rows / (keys.batch_size * keys.gradient_accumulation)))
 
