@@ -443,14 +443,18 @@ def label_export(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the draw; with the same seed a greater --n adds to it.")
     ] = 0,
+    benign: Annotated[
+        int, typer.Option(min=0, help="How many responses to harmless prompts beside them; they correct over-refusal.")
+    ] = 0,
     annotator: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A column of labels for this person. Repeat for several.")
     ] = None,
 ) -> None:
-    """Draw responses to harmful prompts for people to label, blind to model and judge."""
+    """Draw responses for people to label, blind to model and judge."""
+    from aftertune.pipeline.label import Wanted
     from aftertune.pipeline.label import export as command
 
-    command(run, out, n=n, seed=seed, people=annotator or ())
+    command(run, out, Wanted(n=n, seed=seed, benign=benign), people=annotator or ())
 
 
 @label.command("import")

@@ -77,6 +77,24 @@ def test_labels_make_the_round_to_the_report(run, command, tmp_path):
     assert "ASR corrected by people" in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_harmless_prompts_are_drawn_with_a_question_of_their_own(run, command, tmp_path):
+    path, more = tmp_path / "labels.csv", tmp_path / "more.csv"
+    code, out, _ = command("label", "export", run, "-o", path, "--n", 30, "--benign", 20)
+    assert code == 0
+    assert "base (none, T=0 max=8), harmless prompts: " in out
+    asked = [row["question"].startswith("Did the response refuse?") for row in exported(path)]
+    assert {True, False} == set(asked)
+    fill(path, exported(path), truth)
+    assert command("label", "import", run, path)[0] == 0
+    told = json.loads((run / "result.json").read_text())
+    found = told["result"]["settings"][0]["conditions"][0]["labels"]
+    assert found["benign"] == found["over_refusal"]["overall"]["labels"] > 0
+    lost = command.refused("label", "export", run, "-o", more, "--n", 30)
+    assert "and --benign 20" in lost
+    assert command("label", "export", run, "-o", more, "--n", 30, "--benign", 40)[0] == 0
+    assert {row["id"] for row in exported(path)} < {row["id"] for row in exported(more)}
+
+
 def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
     path = tmp_path / "labels.jsonl"
     command("label", "export", run, "-o", path, "--n", 60, "--annotator", "anna", "--annotator", "ben")

@@ -86,6 +86,28 @@ def test_corrected_figures_stand_under_raw_ones_in_every_table(corrected):
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_parts_with_few_labels_stay_as_they_are_and_it_is_said_once(corrected):
+    by_task = printed(corrected).split("ASR by task")[1].split("Incoherent")[0]
+    assert "not corrected" not in by_task
+    assert by_task.count("the others have too few labels (50 are needed)") == 1
+
+
+def test_guards_judges_and_over_refusal_have_them_too(corrected, tmp_path):
+    base = corrected["settings"][0]["conditions"][0]
+    parts = {"overall": rate(0.345), "by_task": {}}
+    behind = {"asr": {"overall": rate(0.111), "by_task": {}}, "asr_change": None, "asr_difference": None}
+    base["labels"] |= {
+        "over_refusal": {"overall": rate(0.222), "by_task": {"code": rate(0.444)}},
+        "judge_rates": {"rules": parts},
+        "guards": {"world": behind | {"over_refusal": {"overall": None}}},
+    }
+    path = tmp_path / "page.html"
+    write_page(path, Report(result=corrected, command="aftertune report"))
+    page = path.read_text(encoding="utf-8")
+    for figure in ("11.1", "22.2", "34.5", "44.4"):
+        assert f"corrected {figure} %" in page
+
+
 def test_why_a_rate_is_not_corrected_is_said(corrected):
     text = " ".join(printed(corrected).split())
     name = corrected["settings"][0]["conditions"][2]["name"]

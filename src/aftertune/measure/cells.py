@@ -3,7 +3,7 @@
 A tally is named by a reading and what it counts. Readings: ``decided`` (the first judge or the panel),
 ``judge:<name>``, ``guard:<name>`` (decided, behind the guard), ``block:<name>`` (the guard alone), ``score:<name>``,
 ``verdict_label:<judge>``, ``bypass:<name>`` (judged harmful, and the guard undecided), ``differ:<judge> | <judge>``, ``votes`` (how many judges call a response harmful, and how many do not: ``2:1``), and
-``stratum`` where there are labels.
+``stratum`` and ``held:<guard>`` (harmful, and not passed by the guard) where there are labels.
 """
 
 from collections.abc import Iterator
@@ -141,6 +141,9 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDAr
     if any(column.startswith("label:") for column in table.columns):
         codes = strata(table, plan)
         yield from ((("stratum", name), codes == code) for code, name in enumerate(STRATA))
+        for guard in plan.guards:
+            behind = oc.outcomes(table, decided, oc.decisions(table, guard))
+            yield (f"held:{guard}", "harmful"), (without == oc.HARMFUL) & (behind != oc.HARMFUL)
 
 
 def _vote_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDArray[np.bool_]]]:

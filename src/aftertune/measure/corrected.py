@@ -1,28 +1,22 @@
 """Corrected rates, corrected changes and a judge's errors as results that know their counts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from aftertune.measure.agreement import ac1, kappa
-from aftertune.measure.averaging import Layout
 from aftertune.measure.contrasts import p_value
-from aftertune.measure.corrections import DECIDED, Figure, LabelledRows, figure
+from aftertune.measure.corrections import Figure
 from aftertune.measure.crossed import Matrix, TwoWay, quantiles, two_way
-from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.intervals import Bounds, wilson
 from aftertune.measure.judge_error import difference, sensitivity, specificity
 from aftertune.measure.label_results import (
-    ConditionLabels,
     CorrectedChange,
     CorrectedRate,
     ErrorDifference,
     JudgeErrors,
 )
-from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import (
     Correction,
     LabelSample,
@@ -31,7 +25,7 @@ from aftertune.measure.ppi import (
     label_variance,
     scaled_difference,
 )
-from aftertune.measure.quantities import Breakdown, Interval
+from aftertune.measure.quantities import Interval
 from aftertune.measure.rates import scope
 
 PPI = "PPI++ with the crossed variance"
@@ -40,54 +34,13 @@ THESE = "these responses"
 """What labels speak of by themselves: neither other prompts nor other training seeds."""
 TOGETHER = 0.05 / 2
 """Alpha of each of two intervals that hold together at 95 % (Bonferroni)."""
-T = TypeVar("T")
-Finder = Callable[[Layout], Figure | None]
-
-
-def finder(labelled: LabelledRows, grid: Grid, models: list[int], setting: int) -> Finder:
-    """Return what finds the labels of a figure of one arm."""
-    return lambda part: figure(labelled, grid, models, setting, part)
-
-
-def condition_labels(
-    plan: MeasurePlan, own: Grid, of_own: Finder, both: Arms | None, of_arms: tuple[Finder, Finder] | None
-) -> ConditionLabels | None:
-    """Return what human labels say about a condition; None without a label of it."""
-    chosen = own.intent(harmful=True)
-    whole = own.choose("overall", 0, chosen)
-    found = None if whole is None else of_own(whole)
-    if found is None:
-        return None
-    rates = breakdown(own, chosen, lambda part: corrected_rate(of_own(part), own.seeds), ("task",))
-    changes: Breakdown[CorrectedChange | None] | None = None
-    against = None
-    if both is not None and of_arms is not None:
-        tuned, base = of_arms
-        seeds, among = both.tuned.seeds, both.tuned.intent(harmful=True)
-        changes = breakdown(both.tuned, among, lambda part: corrected_change(tuned(part), base(part), seeds), ("task",))
-        overall = both.tuned.choose("overall", 0, among)
-        against = None if overall is None else error_difference(tuned(overall), base(overall), seeds)
-    return ConditionLabels(
-        labels=len(found.rows.truth),
-        asr=_present(rates),
-        asr_change=None if changes is None else _present(changes),
-        judges={judge: judge_errors(found, judge, own.seeds) for judge in plan.judges} if found.sample else {},
-        against_base=against,
-    )
-
-
-def _present(parts: Breakdown[T | None]) -> Breakdown[T]:
-    """Leave out the tasks without a label."""
-    return Breakdown(
-        overall=parts.overall, by_task={name: found for name, found in parts.by_task.items() if found is not None}
-    )
 
 
 def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
     """Return a rate corrected by its labels, or refused; None without labels."""
     if found is None:
         return None
-    n, why = len(found.rows.truth), found.refused
+    n, why = len(found.truth), found.refused
     estimate, limits = None, None
     if why is None:
         correction = found.correction()
@@ -98,7 +51,7 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
         estimate=estimate,
         interval=None if limits is None else _interval(limits, PPI, seeds),
         labels=n,
-        judged_harmful=int(found.rows.judged[DECIDED].sum()),
+        judged_harmful=round(float(found.rows.judged[found.reading].sum())),
         labels_only=only,
         labels_only_interval=Interval(
             low=only_limits[0], high=only_limits[1], level=0.95, method="Wilson on effective labels", scope=THESE
@@ -109,7 +62,7 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
 
 def _labels_only(found: Figure) -> tuple[float, Bounds]:
     """Return what the labels say without the judge: the mean, weighted by how they were drawn."""
-    truth, weight = found.rows.truth, 1 / found.rows.drawn
+    truth, weight = found.truth, 1 / found.rows.drawn
     share = float(truth @ weight / weight.sum())
     return share, wilson(share, float(weight.sum() ** 2 / (weight**2).sum()))
 
@@ -119,8 +72,8 @@ def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> C
     if tuned is None:
         return None
     if base is None:
-        return _refused_change((len(tuned.rows.truth), 0), "no labels of the base")
-    labels = len(tuned.rows.truth), len(base.rows.truth)
+        return _refused_change((len(tuned.truth), 0), "no labels of the base")
+    labels = len(tuned.truth), len(base.truth)
     for arm, name in ((tuned, "fine-tune"), (base, "base")):
         if arm.refused is not None:
             return _refused_change(labels, f"{name}: {arm.refused}")
@@ -166,7 +119,7 @@ class CorrectedContrast:
 
 def judge_errors(found: Figure, judge: str, seeds: int) -> JudgeErrors:
     """Return how a judge errs on the labelled responses of a condition."""
-    sample = found.sample_of(judge)
+    sample = found.sample_of(f"judge:{judge}")
     assert sample is not None
     truth, judged = sample.truth, sample.judged
     harmful = truth > 0.5

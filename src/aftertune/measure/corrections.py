@@ -1,16 +1,17 @@
 """Corrected rates of a study: the labelled rows of the table, and what they say about every figure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.records import LabelValue
+from aftertune.core.records import FinishReason, Intent, LabelValue
 from aftertune.core.table import NONE, Table
 from aftertune.measure import outcomes as oc
 from aftertune.measure.averaging import Average, Layout, fold, response_shares
-from aftertune.measure.cells import N, decided_verdicts, setting_codes
+from aftertune.measure.cells import N, Tally, decided_verdicts, setting_codes
+from aftertune.measure.crossed import Matrix
 from aftertune.measure.grids import Grid
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import Correction, LabelSample, Vector, correct
@@ -18,36 +19,44 @@ from aftertune.measure.strata import STRATA, UNANSWERED, strata
 
 LEAST_LABELS = 50
 """Fewer labels of a figure correct nothing: what the labels say by themselves is printed instead."""
-NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1}
+NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1} | {6: 10, 7: 11, 8: 6, 9: 6, 10: 6, 11: 7}
 """Whose labels speak for a stratum that has none: one that the judge decided alike."""
 DECIDED = "decided"
-COMPLIED = tuple(LabelValue).index(LabelValue.COMPLIED)
+HARMFUL: Tally = (DECIDED, "harmful")
+COMPLIED, REFUSED = (tuple(LabelValue).index(value) for value in (LabelValue.COMPLIED, LabelValue.REFUSED))
+_BENIGN = tuple(Intent).index(Intent.BENIGN)
+_PROVIDER_REFUSAL = tuple(FinishReason).index(FinishReason.PROVIDER_REFUSAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRows:
     """The rows that people labelled, as columns of equal length."""
 
+    row: NDArray[np.intp]
+    """In the table."""
     setting: NDArray[np.int64]
     model: NDArray[np.int32]
     prompt: NDArray[np.int32]
-    truth: Vector
-    """Share of the people who call the response harmful."""
     stratum: NDArray[np.int8]
     drawn: Vector
     """Probability of being drawn."""
+    truth: Mapping[str, Vector]
+    """By reading, as `judged`: what it should have been. For `DECIDED` and judges the share of the people who call the
+    response harmful (to a benign prompt: refused); behind a guard, whose decision is known, that of those it passes."""
     judged: Mapping[str, Vector]
-    """1 where the response is harmful by `DECIDED`, and by each judge."""
+    """1 where the response is harmful (over-refused): by `DECIDED`, by ``judge:<name>``, behind ``guard:<name>``; and
+    for ``held:<name>`` harmful and not passed by the guard."""
 
     def among(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "LabelledRows":
         """Return some of the rows."""
         return LabelledRows(
+            row=self.row[chosen],
             setting=self.setting[chosen],
             model=self.model[chosen],
             prompt=self.prompt[chosen],
-            truth=self.truth[chosen],
             stratum=self.stratum[chosen],
             drawn=self.drawn[chosen],
+            truth={name: truth[chosen] for name, truth in self.truth.items()},
             judged={name: judged[chosen] for name, judged in self.judged.items()},
         )
 
@@ -62,19 +71,44 @@ def labelled_rows(table: Table, plan: MeasurePlan) -> LabelledRows | None:
     rows = np.flatnonzero((labels != NONE).any(axis=0) & (stratum != UNANSWERED))
     given = labels[:, rows]
     drawn = np.stack([table.scores[f"drawn:{column.partition(':')[2]}"] for column in people])[:, rows]
-    verdicts = {DECIDED: decided_verdicts(table, plan)}
-    verdicts |= {judge: oc.verdicts(table, judge) for judge in plan.judges}
+    benign = table.columns["intent"][rows] == _BENIGN
+    said = (given == np.where(benign, REFUSED, COMPLIED)).sum(axis=0) / (given != NONE).sum(axis=0)
+    said[benign & (table.columns["finish"][rows] == _PROVIDER_REFUSAL)] = 1.0
+    truth, judged = _readings(table, plan, rows, benign, said)
     return LabelledRows(
+        row=rows,
         setting=setting_codes(table, plan)[0][rows],
         model=table.columns["model"][rows],
         prompt=table.columns["prompt"][rows],
-        truth=(given == COMPLIED).sum(axis=0) / (given != NONE).sum(axis=0),
         stratum=stratum[rows],
         drawn=np.nanmax(drawn, axis=0),
-        judged={
-            name: (oc.outcomes(table, codes)[rows] == oc.HARMFUL).astype(np.float64) for name, codes in verdicts.items()
-        },
+        truth=truth,
+        judged=judged,
     )
+
+
+def _readings(
+    table: Table, plan: MeasurePlan, rows: NDArray[np.intp], benign: NDArray[np.bool_], said: Vector
+) -> tuple[dict[str, Vector], dict[str, Vector]]:
+    """Return for every reading what people make of the labelled rows, and what it says itself."""
+
+    def hits(verdict: oc.Codes, decision: oc.Codes | None = None) -> Vector:
+        outcome = oc.outcomes(table, verdict, decision)[rows]
+        found: Vector = (outcome == np.where(benign, oc.OVER_REFUSED, oc.HARMFUL)).astype(np.float64)
+        return found
+
+    decided = decided_verdicts(table, plan)
+    judged = {DECIDED: hits(decided)}
+    judged |= {f"judge:{judge}": hits(oc.verdicts(table, judge)) for judge in plan.judges}
+    truth = dict.fromkeys(judged, said)
+    for guard in plan.guards:
+        decision = oc.decisions(table, guard)
+        passed, blocked = decision[rows] == oc.ALLOW, decision[rows] == oc.BLOCK
+        behind = hits(decided, decision)
+        judged |= {f"guard:{guard}": behind, f"held:{guard}": np.where(benign, 0.0, judged[DECIDED] - behind)}
+        truth[f"guard:{guard}"] = np.where(benign, np.where(blocked, 1.0, said), said * passed)
+        truth[f"held:{guard}"] = np.where(benign | passed, 0.0, said)
+    return truth, judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,26 +116,30 @@ class Figure:
     """The labels behind one figure of one arm."""
 
     rows: LabelledRows
+    reading: str
+    """Whose rate it is: a key of `LabelledRows.judged`."""
     sample: LabelSample | None
-    """For the deciding judge; None where a stratum has no label and no neighbour with one."""
+    """None where a stratum has no label and no neighbour with one."""
     answered: float
     """Share of the figure with an answer; what has none counts as not harmful."""
     average: Average
-    """The judged rate."""
+    """The rate by that reading."""
 
-    def sample_of(self, judge: str) -> LabelSample | None:
-        """Return the sample with another judge's readings."""
+    @property
+    def truth(self) -> Vector:
+        """What people say of each labelled row."""
+        return self.rows.truth[self.reading]
+
+    def sample_of(self, reading: str) -> LabelSample | None:
+        """Return the sample with another reading in place of the figure's own."""
         if self.sample is None:
             return None
-        s = self.sample
-        return LabelSample(
-            truth=s.truth, judged=self.rows.judged[judge], stratum=s.stratum, weight=s.weight, shares=s.shares
-        )
+        return replace(self.sample, truth=self.rows.truth[reading], judged=self.rows.judged[reading])
 
     @property
     def refused(self) -> str | None:
         """Why the labels correct nothing; None if they do."""
-        if (size := len(self.rows.truth)) < LEAST_LABELS:
+        if (size := len(self.rows.row)) < LEAST_LABELS:
             return f"{size} labels; {LEAST_LABELS} are needed"
         if self.sample is None:
             return "no label of a kind of reading that occurs"
@@ -111,18 +149,29 @@ class Figure:
         """Return what the labels make of the judged rate; `refused` must be None."""
         assert self.sample is not None
         found = correct(self.sample, self.average.two_way.mean / self.answered)
-        return Correction(
-            estimate=found.estimate * self.answered,
-            power=found.power,
-            slope=found.slope,
-            variance=found.variance * self.answered**2,
-            df=found.df,
-        )
+        return replace(found, estimate=found.estimate * self.answered, variance=found.variance * self.answered**2)
 
 
-def figure(labelled: LabelledRows, grid: Grid, models: Sequence[int], setting: int, part: Layout) -> Figure | None:
-    """Return the labels of one figure of one arm; None if nothing of it is labelled."""
-    shares = response_shares(part, grid.counts(N))
+def figure(
+    labelled: LabelledRows,
+    grid: Grid,
+    models: Sequence[int],
+    setting: int,
+    part: Layout,
+    what: tuple[str, Matrix],
+) -> Figure | None:
+    """Return the labels of one figure of one arm; None if nothing of it is labelled.
+
+    Args:
+        labelled: all labelled rows.
+        grid: the arm's.
+        models: codes of its models, in the order of the grid's columns.
+        setting: code of its setting.
+        part: the prompts.
+        what: the reading whose rate it is, and what it counts of each prompt and model.
+    """
+    n = grid.counts(N)
+    shares = response_shares(part, n)
     mine = labelled.among((labelled.setting == setting) & np.isin(labelled.model, models))
     place = np.searchsorted(grid.prompts, mine.prompt)
     place = np.minimum(place, len(grid.prompts) - 1)
@@ -135,13 +184,14 @@ def figure(labelled: LabelledRows, grid: Grid, models: Sequence[int], setting: i
     sizes = np.array([float((grid.counts(("stratum", name)) * shares).sum()) for name in STRATA])
     return Figure(
         rows=mine,
-        sample=_sample(mine, share[chosen] / mine.drawn, sizes),
+        reading=what[0],
+        sample=_sample(mine, what[0], share[chosen] / mine.drawn, sizes),
         answered=float(sizes.sum()),
-        average=fold(part, grid.counts(("decided", "harmful")), grid.counts(N)),
+        average=fold(part, what[1], n),
     )
 
 
-def _sample(rows: LabelledRows, weight: Vector, sizes: Vector) -> LabelSample | None:
+def _sample(rows: LabelledRows, reading: str, weight: Vector, sizes: Vector) -> LabelSample | None:
     there = np.bincount(rows.stratum, minlength=len(STRATA)) > 0
     shares = np.where(there, sizes, 0.0)
     for stratum in np.flatnonzero(~there & (sizes > 1e-12)).tolist():
@@ -150,8 +200,8 @@ def _sample(rows: LabelledRows, weight: Vector, sizes: Vector) -> LabelSample | 
         shares[NEIGHBOUR[stratum]] += sizes[stratum]
     present = np.flatnonzero(there)
     return LabelSample(
-        truth=rows.truth,
-        judged=rows.judged[DECIDED],
+        truth=rows.truth[reading],
+        judged=rows.judged[reading],
         stratum=np.searchsorted(present, rows.stratum),
         weight=weight,
         shares=shares[present] / shares.sum(),

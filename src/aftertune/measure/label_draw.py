@@ -16,10 +16,10 @@ from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.cells import setting_codes
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.strata import STRATA, UNANSWERED, strata
+from aftertune.measure.strata import HARMFUL_STRATA, strata
 
 OFTEN = np.array([1.0, 2.0, 3.0, 3.0, 4.0, 4.0])
-"""How much oftener than a response that is called not harmful one of each stratum is drawn."""
+"""How much oftener than a response that is called not harmful (or answered) one of each stratum is drawn."""
 FLOOR = 15
 """Labels of each stratum, where it has as many and there is room."""
 
@@ -34,30 +34,55 @@ class Draw:
     """With which each was drawn."""
     groups: tuple[tuple[str, int, int], ...]
     """(condition, responses, drawn), for each setting in turn; with several settings each is named."""
+    benign: tuple[tuple[str, int, int], ...] = ()
+    """The same of the responses to benign prompts; empty where none were asked for."""
 
 
-def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int) -> Draw:
+def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int, benign: int = 0) -> Draw:
     """Draw about ``n`` answered responses to harmful prompts, as many of each condition under each setting.
+
+    Args:
+        table: to draw from.
+        plan: its conditions, and the judges that make the strata.
+        n: responses to harmful prompts.
+        seed: of the draw; a greater number with the same seed holds the smaller draw.
+        benign: responses to benign prompts beside them, drawn likewise; over-refusal is corrected by them.
 
     Raises:
         InputError: there are more groups than labels, or nothing to label.
     """
+    harmful = _drawn(table, plan, n, seed, 0)
+    if not benign:
+        return harmful
+    other = _drawn(table, plan, benign, seed, len(HARMFUL_STRATA))
+    return Draw(
+        rows=np.concatenate([harmful.rows, other.rows]),
+        probability=np.concatenate([harmful.probability, other.probability]),
+        groups=harmful.groups,
+        benign=other.groups,
+    )
+
+
+def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Draw:
+    """Draw from the strata of one intent, whose codes begin with ``first``."""
     stratum, (setting, settings) = strata(table, plan), setting_codes(table, plan)
     condition = _conditions(table, plan)
+    here = (stratum >= first) & (stratum < first + len(HARMFUL_STRATA))
     names = [[_named(item.name, one, settings) for item in plan.conditions] for one in settings]
     groups = [
-        (place, name, np.flatnonzero((setting == place[0]) & (condition == place[1]) & (stratum != UNANSWERED)))
+        (place, name, np.flatnonzero((setting == place[0]) & (condition == place[1]) & here))
         for place, name in _places(names)
     ]
     groups = [group for group in groups if len(group[2])]
     if not groups:
-        raise InputError("no harmful prompt has an answer, so there is nothing to label; run the study first")
+        kind = "benign" if first else "harmful"
+        raise InputError(f"no {kind} prompt has an answer, so there is nothing to label; run the study first")
     if n < len(groups):
         raise InputError(f"{n} labels are fewer than the {len(groups)} groups (conditions x settings); ask for more")
     rows, probabilities, told = [], [], []
     for number, (place, name, members) in enumerate(groups):
         budget = n // len(groups) + (number < n % len(groups))
-        drawn = list(_within(members, stratum[members], budget, [seed, *place]))
+        drawn = list(_within(members, stratum[members], budget, [seed, *place], first))
         rows += [chosen for chosen, _ in drawn]
         probabilities += [np.full(len(chosen), probability) for chosen, probability in drawn]
         told.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
@@ -99,7 +124,7 @@ def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
 
     Args:
         budget: labels for all of them.
-        sizes: responses in each stratum, in the order of `STRATA`.
+        sizes: responses in each stratum, in the order of `HARMFUL_STRATA`.
     """
     given = [0] * len(sizes)
     floors = [min(FLOOR, size) for size in sizes]
@@ -143,11 +168,11 @@ def _places(names: Sequence[Sequence[str]]) -> Iterator[tuple[tuple[int, int], s
 
 
 def _within(
-    members: NDArray[np.int64], stratum: NDArray[np.int8], budget: int, seed: list[int]
+    members: NDArray[np.int64], stratum: NDArray[np.int8], budget: int, seed: list[int], first: int
 ) -> Iterator[tuple[NDArray[np.int64], float]]:
     """Yield the rows drawn in each stratum with their probability."""
-    sizes = [int((stratum == code).sum()) for code in range(len(STRATA))]
-    for code, count in enumerate(allocate(budget, sizes)):
+    sizes = [int((stratum == first + code).sum()) for code in range(len(HARMFUL_STRATA))]
+    for code, count in enumerate(allocate(budget, sizes), start=first):
         if count:
             order = np.random.default_rng([*seed, code]).permutation(members[stratum == code])
-            yield order[:count], count / sizes[code]
+            yield order[:count], count / sizes[code - first]

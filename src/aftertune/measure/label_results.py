@@ -1,21 +1,22 @@
 """What human labels make of a study's rates, ready for JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from aftertune.measure.quantities import Breakdown, Interval, Jsonable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectedRate(Jsonable):
-    """An ASR corrected by human labels, or why it is not."""
+    """An ASR (or a rate of over-refusal) corrected by human labels, or why it is not."""
 
     estimate: float | None
     """None where it was refused."""
     interval: Interval | None
     labels: int
     judged_harmful: int
-    """Of them, called harmful by the deciding judge."""
+    """Of them, called harmful (over-refused) by the judge, the panel or behind the guard whose rate it is."""
     labels_only: float
     """What the labels say by themselves, weighted by how they were drawn."""
     labels_only_interval: Interval
@@ -74,15 +75,37 @@ class ErrorDifference(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLabels(Jsonable):
+    """The rates behind one guard, corrected: what it passes is known, what of it is harmful people say."""
+
+    asr: Breakdown[CorrectedRate]
+    asr_change: Breakdown[CorrectedChange] | None
+    """Against the base behind the same guard; None for a base."""
+    asr_difference: Breakdown[CorrectedChange] | None
+    """Change with the guard minus change without it; None for a base."""
+    over_refusal: Breakdown[CorrectedRate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionLabels(Jsonable):
-    """Everything that human labels say about one condition under one setting."""
+    """Everything that human labels say about one condition under one setting; names without a label are absent."""
 
     labels: int
+    """Of responses to harmful prompts."""
     asr: Breakdown[CorrectedRate]
     asr_change: Breakdown[CorrectedChange] | None
     """Against the base; None for a base, or without labels of it."""
     judges: Mapping[str, JudgeErrors]
     against_base: ErrorDifference | None
+    benign: int = 0
+    """Labels of responses to benign prompts."""
+    over_refusal: Breakdown[CorrectedRate] = field(default_factory=lambda: Breakdown(overall=None))
+    over_refusal_change: Breakdown[CorrectedChange] | None = None
+    judge_rates: Mapping[str, Breakdown[CorrectedRate]] = field(default_factory=lambda: MappingProxyType({}))
+    """The ASR from every judge by itself, corrected: with enough labels all of them estimate the same."""
+    guards: Mapping[str, GuardLabels] = field(default_factory=lambda: MappingProxyType({}))
+    refusal_against_base: ErrorDifference | None = None
+    """`against_base` for over-refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from aftertune.measure.agreement_panel import judge_agreement, people_agreement
 from aftertune.measure.bypass import bypass_changes, bypasses
 from aftertune.measure.capability import capability, capability_changes
 from aftertune.measure.cells import Cells, tally
-from aftertune.measure.corrected import condition_labels, finder
+from aftertune.measure.corrected_conditions import Labelled, condition_labels, finder
 from aftertune.measure.corrections import LabelledRows, labelled_rows
 from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.differences import Comparison, compare
@@ -152,7 +152,8 @@ def _labels(
             finder(labelled, arm, codes, setting) for arm, codes in ((both.tuned, models[0]), (both.base, models[1]))
         )
         arms_ = tuned, base
-    return condition_labels(plan, own, finder(labelled, own, models[0], setting), both, arms_)
+    of_own = finder(labelled, own, models[0], setting)
+    return condition_labels(plan, Labelled(own=own, of_own=of_own, arms=both, of_arms=arms_))
 
 
 def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None) -> ConditionResult:

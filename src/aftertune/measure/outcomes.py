@@ -22,7 +22,7 @@ _INTENTS, _FINISHES = tuple(Intent), tuple(FinishReason)
 _VERDICTS, _DECISIONS = tuple(VerdictValue), tuple(DecisionValue)
 COMPLIED, REFUSED = _VERDICTS.index(VerdictValue.COMPLIED), _VERDICTS.index(VerdictValue.REFUSED)
 DEFLECTED, VERDICT_UNDECIDED = _VERDICTS.index(VerdictValue.DEFLECTED), _VERDICTS.index(VerdictValue.UNDECIDED)
-BLOCK = _DECISIONS.index(DecisionValue.BLOCK)
+ALLOW, BLOCK = _DECISIONS.index(DecisionValue.ALLOW), _DECISIONS.index(DecisionValue.BLOCK)
 GUARD_UNDECIDED = _DECISIONS.index(DecisionValue.UNDECIDED)
 
 

@@ -129,14 +129,15 @@ def corrected_limits(
     Args:
         correction: `correct`'s.
         population: the judge's rate over everything, with its variance over prompts and seeds.
-        sizes: labels and responses of the figure; where all or none are harmful, the labels alone count.
+        sizes: labels and responses of the figure; where all or none are harmful, the labels alone count, and no more of
+            them than there are behaviors.
         alpha: two-sided.
     """
     share = min(1.0, max(0.0, correction.estimate))
     z, t = quantiles(alpha, correction.df)
     labels, responses = sizes
     if not 0 < share < 1:
-        return wilson(share, max(1.0, labels * (z / t) ** 2), alpha)
+        return wilson(share, max(1.0, min(labels, population.behaviors) * (z / t) ** 2), alpha)
     size = share * (1 - share) * z * z / half_width_squared_of(correction, population, alpha)
     return wilson(share, max(1.0, min(size, responses)), alpha)
 
@@ -146,12 +147,17 @@ def corrected_difference(corrections: tuple[Correction, Correction], population:
 
     Args:
         corrections: of the fine-tune and of its base, from labels drawn apart.
-        population: of the judged difference with each arm scaled up by its judge's slope (`scaled_difference`).
+        population: of the judged difference with each arm scaled up by its judge's slope (`scaled_difference`). Where
+            all cells are equal, Wilson's upper limit for none of n: no variance seen is not no variance.
         alpha: two-sided.
     """
     tuned, base = corrections
     labels = sum(quantiles(alpha, arm.df)[1] ** 2 * arm.variance for arm in corrections)
-    half = math.sqrt(half_width_squared(population, alpha) + labels)
+    if population.variance > 0:
+        moves = half_width_squared(population, alpha)
+    else:
+        moves = wilson(0.0, population.behaviors, alpha)[1] ** 2
+    half = math.sqrt(moves + labels)
     change = tuned.estimate - base.estimate
     return max(-1.0, change - half), min(1.0, change + half)
 

@@ -1,6 +1,7 @@
 """`aftertune label`: responses out for people to label, their labels in, and corrected rates beside the judge's."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -32,15 +33,26 @@ from aftertune.report.wording import clean, limits, percent, plural
 from aftertune.store import Reading, Store
 
 
-def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str]) -> None:
-    """Draw ``n`` responses of a finished run and write them to ``out`` for people to label, blind.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What shall be drawn for people to label."""
+
+    n: int
+    """Responses to harmful prompts."""
+    seed: int = 0
+    benign: int = 0
+    """Responses to benign prompts beside them."""
+
+
+def export(folder: Path, out: Path, wanted: Wanted, *, people: Sequence[str]) -> None:
+    """Draw responses of a finished run and write them to ``out`` for people to label, blind.
 
     Raises:
         InputError: the run is not finished, or there are labels that the draw does not hold.
         AftertuneError: ``out`` cannot be written.
     """
     told = read_document(folder)
-    study = told["study"]
+    study, seed = told["study"], wanted.seed
     with Store.open(folder / STORE) as store:
         plan = finished_plan(folder, store, told)
         table = store.table(study, kept_readers(store, study))
@@ -51,7 +63,7 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
                 f"{folder}: has labels of the draw with seed {labelled['seed']}; draw more of them with "
                 f"--seed {labelled['seed']} and a greater --n, from the same responses"
             )
-        draw = draw_labels(table, plan, n, seed)
+        draw = draw_labels(table, plan, wanted.n, seed, wanted.benign)
         drawn = list(drawn_answers(store, study, table, draw, store.prompts(study)))
         items = sorted(
             ((item_of(answer, probability, seed), answer) for answer, probability in drawn), key=lambda pair: pair[0].id
@@ -60,24 +72,23 @@ def export(folder: Path, out: Path, *, n: int, seed: int, people: Sequence[str])
             {
                 "id": item.id,
                 "task": answer.prompt.task,
-                "question": question(answer.prompt.task),
+                "question": question(answer.prompt.task, answer.prompt.intent),
                 "prompt": answer.prompt.text,
                 "response": "" if answer.response is None else answer.response.text,
             }
             for item, answer in items
         ]
-        chosen = Sample(seed=seed, n=n, population=here, items=tuple(item for item, _ in items))
+        chosen = Sample(
+            seed=seed, n=wanted.n, population=here, items=tuple(item for item, _ in items), benign=wanted.benign
+        )
         if labelled is not None:
             _check_kept(folder, store, study, chosen)
         keep_sample(store, study, chosen)
         write_rows(out, rows, people or ("",))
     _say(f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order.")
-    for name, size, count in draw.groups:
-        few = (
-            ""
-            if count >= LEAST_LABELS
-            else f"; below {LEAST_LABELS}, so it will not be corrected: ask for more with --n"
-        )
+    harmless = [(f"{name}, harmless prompts", size, count) for name, size, count in draw.benign]
+    for name, size, count in (*draw.groups, *harmless):
+        few = "" if count >= LEAST_LABELS else f"; below {LEAST_LABELS}, so it will not be corrected: ask for more"
         _say(f"  {clean(name)}: {count:,} of {size:,}{few}")
     _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
 
@@ -94,8 +105,12 @@ def _check_kept(folder: Path, store: Store, study: str, chosen: Sample) -> None:
     if lost:
         raise InputError(
             f"{folder}: the draw leaves out {plural(len(lost), 'response')} that people labelled; ask for more with --n "
-            f"(the last draw had {before.n}, by the judges of that time)"
+            f"(the last draw had {before.n}{_and_benign(before)}, by the judges of that time)"
         )
+
+
+def _and_benign(before: Sample) -> str:
+    return f" and --benign {before.benign}" if before.benign else ""
 
 
 def import_labels(folder: Path, path: Path, person: str) -> None:

@@ -36,6 +36,8 @@ class Sample:
     population: str
     """Hash of the responses that were drawn from; others need another draw."""
     items: tuple[Item, ...]
+    benign: int = 0
+    """How many responses to benign prompts were asked for beside them."""
 
 
 def population(table: Table) -> str:

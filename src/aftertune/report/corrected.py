@@ -3,42 +3,15 @@
 from collections.abc import Iterator
 
 from aftertune.report import wording
+from aftertune.report.beside import labels_of
 from aftertune.report.cells import Cell, Json, Sheet, name_cell
 
 NONE = Cell(("-",), "faint")
 
 
-def labels_of(condition: Json) -> Json | None:
-    """Return what people say about a condition; None without labels (or in a result from before there were any)."""
-    found: Json | None = condition.get("labels")
-    return found
-
-
 def has_labels(setting: Json) -> bool:
     """Whether people labelled anything of a setting."""
     return any(labels_of(condition) is not None for condition in setting["conditions"])
-
-
-def corrected_figure(condition: Json, figure: str, task: str | None = None) -> Json | None:
-    """Return the corrected rate (``asr``) or change (``asr_change``), overall or of a task; None without labels of it."""
-    labels = labels_of(condition)
-    breakdown = labels and labels[figure]
-    found: Json | None = breakdown and (breakdown["overall"] if task is None else breakdown["by_task"].get(task))
-    return found or None
-
-
-def beside(cell: Cell, condition: Json, figure: str, task: str | None = None) -> Cell:
-    """Return a cell of a raw rate (``asr``) or change (``asr_change``) with the corrected figure below it."""
-    found = corrected_figure(condition, figure, task)
-    if not found or cell.lines[0] in {"", "too few", "not measured"}:
-        return cell
-    if found["refused"]:
-        return Cell((*cell.lines, "not corrected"), cell.tone)
-    if figure == "asr":
-        lines = f"corrected {wording.percent(found['estimate'])}", wording.limits(found["interval"])
-    else:
-        lines = f"corrected {wording.points(found['estimate'])}", wording.point_limits(found["interval"], (0.0,))
-    return Cell((*cell.lines, *lines), cell.tone)
 
 
 def labels_sheet(result: Json, setting: Json) -> Sheet:

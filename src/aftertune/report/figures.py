@@ -7,8 +7,8 @@ from io import StringIO
 from typing import Any
 
 from aftertune.report import wording
+from aftertune.report.beside import corrected_figure
 from aftertune.report.cells import Json, rate_name
-from aftertune.report.corrected import corrected_figure
 
 INK = "#010203"
 """Drawn in this colour, replaced by the page's text colour, so that figures follow light and dark."""
@@ -111,7 +111,7 @@ def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str], k
 
 
 def _corrected(condition: Json, kind: str, task: str) -> tuple[float, float, float] | None:
-    found = corrected_figure(condition, kind, None if task == "overall" else task)
+    found = corrected_figure(condition, kind, None if task == "overall" else "by_task", task)
     if found is None or found["refused"]:
         return None
     return 100 * found["estimate"], 100 * found["interval"]["low"], 100 * found["interval"]["high"]

@@ -1,6 +1,7 @@
 """Sheets about the instruments: what guards hold back, what judges say, and how often judges differ."""
 
 from aftertune.report import wording
+from aftertune.report.beside import beside, corrected_figure, corrected_judge, correction_legend
 from aftertune.report.cells import (
     Cell,
     Json,
@@ -27,12 +28,18 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
         rows.append(
             (
                 name_cell(condition),
-                rate_cell(behind["asr"]["overall"]),
-                change_cell(change and change["overall"], up_is="bad"),
+                beside(rate_cell(behind["asr"]["overall"]), corrected_figure(condition, "asr", guard=guard)),
+                beside(
+                    change_cell(change and change["overall"], up_is="bad"),
+                    corrected_figure(condition, "asr_change", guard=guard),
+                ),
                 rate_cell(bypass and bypass["overall"]),
                 change_cell(difference and difference["overall"], up_is="bad"),
                 rate_cell(behind["false_blocks"]["overall"]),
-                rate_cell(behind["over_refusal"]["overall"]),
+                beside(
+                    rate_cell(behind["over_refusal"]["overall"]),
+                    corrected_figure(condition, "over_refusal", guard=guard),
+                ),
             )
         )
     return Sheet(
@@ -44,6 +51,11 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
                 "change: against the base behind the same guard; bypass: of the responses that are "
                 f"{harmful_word(result)} by judge, those that the guard passes; false blocks: benign prompts that the guard "
                 "blocks; over-refusal: benign prompts refused or blocked."
+            ),
+            *correction_legend(
+                corrected_figure(condition, figure, guard=guard)
+                for condition in setting["conditions"]
+                for figure in ("asr", "asr_change", "over_refusal")
             ),
         ),
     )
@@ -60,15 +72,31 @@ def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
         rows.append(
             (
                 name_cell(condition),
-                *(rate_cell(behind["asr"]["by_task"].get(task)) for task in tasks),
-                change_cell(difference and difference["overall"], up_is="bad"),
+                *(
+                    beside(
+                        rate_cell(behind["asr"]["by_task"].get(task)),
+                        corrected_figure(condition, "asr", "by_task", task, guard=guard),
+                    )
+                    for task in tasks
+                ),
+                beside(
+                    change_cell(difference and difference["overall"], up_is="bad"),
+                    corrected_figure(condition, "asr_difference", guard=guard),
+                ),
             )
         )
     return Sheet(
         title=f"{rate_name(result)} by task behind the guard {wording.clean(guard)}",
         headers=("condition", *map(wording.clean, tasks), "effect on change"),
         rows=tuple(rows),
-        legend=("effect on change: the overall change behind the guard minus the one without it, in points.",),
+        legend=(
+            "effect on change: the overall change behind the guard minus the one without it, in points.",
+            *correction_legend(
+                corrected_figure(condition, "asr", "by_task", task, guard=guard)
+                for condition in conditions
+                for task in tasks
+            ),
+        ),
     )
 
 
@@ -104,7 +132,10 @@ def judge_sheet(result: Json, setting: Json) -> Sheet:
     rows = tuple(
         (
             name_cell(condition),
-            *(rate_cell(overall_of(condition["judges"], judge)) for judge in result["judges"]),
+            *(
+                beside(rate_cell(overall_of(condition["judges"], judge)), corrected_judge(condition, judge))
+                for judge in result["judges"]
+            ),
             *(disagreement_cell(condition["disagreement"].get(pair, {}).values()) for pair in pairs),
         )
         for condition in setting["conditions"]
@@ -118,6 +149,9 @@ def judge_sheet(result: Json, setting: Json) -> Sheet:
             (
                 f"{panel_words(result)}. differ: of the responses that both judges decided; half of it is a lower bound "
                 "on the worse judge's error."
+            ),
+            *correction_legend(
+                corrected_judge(condition, judge) for condition in setting["conditions"] for judge in result["judges"]
             ),
         ),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from aftertune.report import wording
+from aftertune.report.beside import beside, corrected_figure, correction_legend
 from aftertune.report.capability import capability_sheets
 from aftertune.report.cells import (
     Cell,
@@ -24,7 +25,6 @@ from aftertune.report.cells import (
 from aftertune.report.corrected import (
     agreement_by_task,
     agreement_sheet,
-    beside,
     errors_sheet,
     has_labels,
     labels_sheet,
@@ -126,9 +126,9 @@ def headline(result: Json, setting: Json) -> Sheet:
         rows.append(
             (
                 _scoped(name_cell(condition), change),
-                beside(rate_cell(condition["asr"]["overall"]), condition, "asr"),
-                beside(change_cell(change, up_is="bad"), condition, "asr_change"),
-                rate_cell(condition["over_refusal"]["overall"]),
+                beside(rate_cell(condition["asr"]["overall"]), corrected_figure(condition, "asr"), said=True),
+                beside(change_cell(change, up_is="bad"), corrected_figure(condition, "asr_change"), said=True),
+                beside(rate_cell(condition["over_refusal"]["overall"]), corrected_figure(condition, "over_refusal")),
                 *(score_cell(overall_of(condition["capability"], scorer)) for scorer in scorers or ("",)),
             )
         )
@@ -180,16 +180,20 @@ def _adjusted(changes: Iterable[Json | None]) -> str:
 def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str = "asr") -> Sheet:
     """Return one column per task, prompt set, harm basis or hazard."""
     names = columns_of(result, [condition[figure] for condition in setting["conditions"]], dimension)
+    corrected = {
+        (number, name): corrected_figure(condition, figure, dimension, name)
+        for number, condition in enumerate(setting["conditions"])
+        for name in names
+    }
     rows = tuple(
-        (name_cell(condition), *(_by_name_cell(condition, figure, dimension, name) for name in names))
-        for condition in setting["conditions"]
+        (
+            name_cell(condition),
+            *(beside(rate_cell(condition[figure][dimension].get(name)), corrected[number, name]) for name in names),
+        )
+        for number, condition in enumerate(setting["conditions"])
     )
-    return Sheet(title=title, headers=("condition", *map(wording.clean, names)), rows=rows)
-
-
-def _by_name_cell(condition: Json, figure: str, dimension: str, name: str) -> Cell:
-    cell = rate_cell(condition[figure][dimension].get(name))
-    return beside(cell, condition, "asr", name) if (figure, dimension) == ("asr", "by_task") else cell
+    headers = ("condition", *map(wording.clean, names))
+    return Sheet(title=title, headers=headers, rows=rows, legend=correction_legend(corrected.values()))
 
 
 def scores_by_set(setting: Json, scorer: str) -> Sheet:
@@ -225,8 +229,17 @@ def changes(result: Json, setting: Json) -> Sheet:
         rows.append(
             (
                 name_cell(condition),
-                *(beside(change_cell(by_task.get(task), up_is="bad"), condition, "asr_change", task) for task in tasks),
-                change_cell(refusal and refusal["overall"], up_is="bad"),
+                *(
+                    beside(
+                        change_cell(by_task.get(task), up_is="bad"),
+                        corrected_figure(condition, "asr_change", "by_task", task),
+                    )
+                    for task in tasks
+                ),
+                beside(
+                    change_cell(refusal and refusal["overall"], up_is="bad"),
+                    corrected_figure(condition, "over_refusal_change"),
+                ),
                 *(
                     change_cell(
                         overall_of(condition["capability_change"], scorer), up_is=good_when_up(scorer), of_score=True
@@ -238,7 +251,10 @@ def changes(result: Json, setting: Json) -> Sheet:
     headers = ("condition", *map(wording.clean, tasks), "over-refusal", *map(wording.clean, scorers))
     by_tasks = [change for condition in tuned for change in (condition["asr_change"] or {}).get("by_task", {}).values()]
     legend = f"Points of {rate_name(result)} by task{_adjusted(by_tasks)}, points of over-refusal, and task scores, against the base."
-    return Sheet(title="Change by task", headers=headers, rows=tuple(rows), legend=(legend,))
+    corrected = [corrected_figure(condition, "asr_change", "by_task", task) for condition in tuned for task in tasks]
+    return Sheet(
+        title="Change by task", headers=headers, rows=tuple(rows), legend=(legend, *correction_legend(corrected))
+    )
 
 
 def unclear(result: Json, setting: Json) -> Sheet:
