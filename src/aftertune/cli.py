@@ -405,12 +405,13 @@ def report(
     show_responses: Annotated[
         bool, typer.Option("--show-responses", help="Show harmful answers too; they are redacted otherwise.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print every table and sentence that the page has.")] = False,
     json: Json = None,
 ) -> None:
     """Print the result of a finished run again, and write its page."""
     from aftertune.pipeline.report import report as command
 
-    command(folder, html, json, show_responses=show_responses)
+    command(folder, html, json, show_responses=show_responses, full=full)
 
 
 @app.command()

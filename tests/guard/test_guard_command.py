@@ -83,8 +83,12 @@ def test_guard_and_judge_by_name_and_model(folder, tmp_path):
     assert base["guards"]["llama-guard"]["bypass"]["overall"] is None
     bypass = tuned["guards"]["llama-guard"]["bypass"]["overall"]
     assert (bypass["k"], bypass["n"]) == (0, 2)
-    for words in ("bypass", "Mean harm score", "Labels of the judge rubric", "FAIL"):
-        assert words in ended.stdout
+    page = (folder / "run" / "report.html").read_text()
+    for words in ("bypass", "Mean harm score", "Labels of the judge rubric"):
+        assert words in page
+    assert "Behind the guard llama-guard the ASR" in ended.stdout
+    assert "aftertune mix train.jsonl" in ended.stdout
+    assert ended.stdout.endswith("FAIL (exit code 3)\n")
 
 
 @pytest.mark.parametrize(

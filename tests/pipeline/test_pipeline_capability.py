@@ -66,11 +66,12 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
         first = next((epoch for epoch, score in zip(epochs, scores, strict=True) if score >= 0.9), None)
         assert each["condition"] == first
     assert 'Of its own task (own) "help" refuses' in words(" ".join(told["finding"]))
-    assert 'Mitigated against not, "help+safety" against "help"' in words(out)
-    assert "The fine-tunes' own tasks" in out
-    assert "help@epoch2 refuses" not in words(out)
-    again = command("report", folder / "out")
+    assert "help@epoch1" not in out
+    again = command("report", folder / "out", "--full")
     assert again[0] == 0
+    assert 'Mitigated against not, "help+safety" against "help"' in words(again[1])
+    assert "The fine-tunes' own tasks" in again[1]
+    assert "help@epoch2 refuses" not in words(again[1])
     assert json.loads((folder / "out" / "result.json").read_text()) == told
 
 

@@ -69,9 +69,9 @@ def corrected(result):
     return result
 
 
-def printed(result, width=80):
+def printed(result, *, full=False):
     stream = StringIO()
-    print_study(result, Console(file=stream, width=width))
+    print_study(result, Console(file=stream, width=80), full=full)
     return stream.getvalue()
 
 
@@ -109,7 +109,7 @@ def test_guards_judges_and_over_refusal_have_them_too(corrected, tmp_path):
 
 
 def test_why_a_rate_is_not_corrected_is_said(corrected):
-    text = " ".join(printed(corrected).split())
+    text = " ".join(printed(corrected, full=True).split())
     name = corrected["settings"][0]["conditions"][2]["name"]
     assert f"{name} is not corrected: 20 labels; 50 are needed." in text
 
@@ -131,12 +131,12 @@ def test_the_page_shows_them_in_tables_and_figures(corrected, tmp_path):
 
 
 def test_without_labels_nothing_is_said_of_people(result):
-    assert "people" not in printed(result)
+    assert "people" not in printed(result, full=True)
 
 
 def test_people_who_labelled_the_same_are_compared(corrected):
     pair = {"both": 10, "first_only": 2, "second_only": 1, "neither": 87, "kappa": 0.85, "ac1": 0.96}
     corrected["people"] = {"pairs": {"anna | be\x1bn": pair}}
     assert "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)." in " ".join(
-        printed(corrected).split()
+        printed(corrected, full=True).split()
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from aftertune.report.finding import _extended, finding
+from aftertune.report.finding import _extended, brief, finding
 
 
 def told(result, name):
@@ -119,3 +119,26 @@ def test_a_mitigated_fine_tune_is_told_beside_itself_without_mitigation():
     assert _extended(setting, mixed) is code
     assert _extended(setting, code) is None
     assert _extended(setting, {"name": "codes", "base": "base"}) is None
+
+
+def test_the_brief_finding_has_change_cost_mending_guard_and_doubts_alone(result):
+    name = "code+text"
+    condition = conditions(result)[name]
+    condition["unmitigated"] = {"other": "code", **{k: condition[k] for k in ("asr_change", "over_refusal_change")}}
+    condition["unmitigated"] |= {"asr": condition["asr_change"], "over_refusal": None, "capability": {}}
+    condition["undone"] = {"estimate": 0.67, "low": 0.59, "high": None}
+    text = " ".join(brief(result))
+    assert '"code" raised the ASR by 33.1 points' in text
+    assert 'the ASR that "code" brought is undone: by "code+text" 67 % [59, open].' in text
+    assert "No change of over-refusal was shown." in text
+    assert "Behind the guard world the ASR of" in text
+    assert '4.3 % of "translation" (up to 27.4 %)' in text
+    assert "bypass" not in text
+    assert "seeds collapsed" not in text
+    assert len(brief(result)) < len(finding(result))
+
+
+def test_epochs_on_the_way_are_left_out_of_the_brief_finding(result):
+    conditions(result)["translation"]["name"] = "code@epoch1"
+    assert "@epoch1" in " ".join(finding(result))
+    assert "@epoch1" not in " ".join(brief(result))

@@ -1,11 +1,13 @@
+import copy
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from aftertune.errors import InputError
-from aftertune.report.terminal import print_gate, print_study
+from aftertune.report.terminal import print_gate, print_sentences, print_study
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -88,6 +90,27 @@ def test_a_result_of_another_format_is_refused(result, gate):
     for show, old in ((print_study, result), (print_gate, gate)):
         with pytest.raises(InputError, match="format 99"):
             printed(show, old | {"format": 99})
+
+
+def test_the_tables_of_the_first_setting_stand_for_several_unless_all_are_wanted(result):
+    other = copy.deepcopy(result["settings"][0]) | {"system": "strict"}
+    result["settings"].append(other)
+    text = printed(print_study, result)
+    assert text.count("ASR and what it cost") == 1
+    assert "other settings are on the page: (system prompt: strict; decoding: greedy)." in " ".join(text.split())
+    full = printed(partial(print_study, full=True), result)
+    assert full.count("ASR and what it cost") == 2
+    assert "Agreement of judges" in full
+    assert "ASR by hazard" in full
+    assert "Agreement of judges" not in text
+
+
+def test_a_line_never_ends_between_a_figure_and_its_percent_sign(result):
+    sentences = ["a" * size + " 12.3 % b [1.2, 3.4]" for size in range(30, 44)]
+    lines = printed(print_sentences, sentences, width=44).splitlines()
+    assert not any(line.lstrip().startswith("%") for line in lines)
+    assert max(map(len, lines)) <= 44
+    assert "".join("".join(lines).split()) == "".join("-" + "".join(sentence.split()) for sentence in sentences)
 
 
 def test_a_study_without_scores_says_so(result):

@@ -13,10 +13,11 @@ from rich.console import Console
 from aftertune.core.recipe import TrainingFile
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
+from aftertune.measure.results import GateVerdict
 from aftertune.pipeline.data_recipes import read_recipe, with_rows_of
 from aftertune.pipeline.gating import Gating, Scope
-from aftertune.pipeline.presenting import present, print_page
-from aftertune.pipeline.run_folder import PAGE, Run
+from aftertune.pipeline.presenting import present, print_files
+from aftertune.pipeline.run_folder import Run
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import Trained
 from aftertune.prompts.rows import Row, read_rows
@@ -73,9 +74,17 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
     told = run_study(study, folder, progress, purpose)
     with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
         present(told, Console(), json_path)
-        print_page(folder / PAGE)
+        print_files(folder, following=_following(request, folder, told["gate"]["verdict"]))
         _last_line(request, told)
     return int(told["gate"]["exit_code"])
+
+
+def _following(request: CheckRequest, folder: Path, verdict: str) -> list[str]:
+    """Return what to type next: what mends a fine-tune that failed, and where all the tables are."""
+    rows = str(request.train[0]) if request.train else "train.jsonl"
+    mend = ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
+    report = ["aftertune", "report", str(folder), "--full"]
+    return [shlex.join(words) for words in ([mend, report] if verdict == GateVerdict.FAIL.value else [report])]
 
 
 def _last_line(request: CheckRequest, told: Mapping[str, Any]) -> None:

@@ -7,10 +7,11 @@ from rich.console import Console
 
 from aftertune.organism.demo import demo_study
 from aftertune.pipeline.organism import ASSUMPTIONS, told_range, write_shown
-from aftertune.pipeline.presenting import present, print_page
-from aftertune.pipeline.run_folder import PAGE, make_folder
+from aftertune.pipeline.presenting import present, print_files
+from aftertune.pipeline.run_folder import make_folder
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.report.progress import Progress
+from aftertune.report.terminal import print_sentences
 from aftertune.study import study_from_mapping
 
 
@@ -31,9 +32,9 @@ def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) 
     told = run_study(study, folder, progress, purpose)
     console = Console(highlight=False)
     present(told, console, json)
-    for sentence in purpose.assumptions:
-        console.print(f"\n{sentence}", markup=False)
-    print_page(folder / PAGE)
+    console.print()
+    print_sentences(ASSUMPTIONS, console)
+    print_files(folder)
     _next(written.folder)
 
 

@@ -16,8 +16,8 @@ ASSUMPTIONS = (
         "placeholders. It shows the mechanism and the measurement, not how large the effect is in a real model."
     ),
     (
-        "Put in on purpose: the base was aligned with fewer refusals for translation and classification than for text and code, "
-        "and the guard was trained on text-shaped requests alone."
+        "Put in on purpose: the base learned fewer refusals for translation and classification than for text and code, and its "
+        "guard saw text-shaped requests alone."
     ),
 )
 

@@ -10,11 +10,12 @@ from rich.console import Console
 from aftertune.core.recipe import StudyModel
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.pipeline.prompting import Questions
+from aftertune.pipeline.run_folder import PAGE, RESULT
 from aftertune.report.cells import Json
 from aftertune.report.files import write_json
-from aftertune.report.finding import finding
-from aftertune.report.terminal import print_gate, print_study
-from aftertune.report.wording import clean
+from aftertune.report.finding import brief, finding
+from aftertune.report.terminal import print_gate, print_sentences, print_study
+from aftertune.report.wording import clean, listing
 
 FORMAT = 1
 """Formats of result.json. 1: study, models, prompts, notes, result, gate, finding, labels (how many people labelled),
@@ -84,8 +85,14 @@ def _set_sizes(questions: Questions) -> Iterator[tuple[str, dict[str, int]]]:
     yield from sorted(sizes.items())
 
 
-def present(told: Json, console: Console, json: Path | None = None) -> None:
-    """Print a result document: the gate's verdict first if there is one, the tables, the finding, the notes.
+def present(told: Json, console: Console, json: Path | None = None, *, full: bool = False) -> None:
+    """Print a result document: the gate's verdict first if there is one, the finding, the main tables, the notes.
+
+    Args:
+        told: the document.
+        console: where to.
+        json: also write the document there.
+        full: with every table and sentence that the page has.
 
     Raises:
         InputError: the document has a format that is not known, or ``json`` cannot be written.
@@ -93,29 +100,32 @@ def present(told: Json, console: Console, json: Path | None = None) -> None:
     if told["gate"] is not None:
         print_gate(told["gate"], console)
         console.print()
-    print_study(told["result"], console, tasks=told["gate"] is None)
-    for sentence in told["finding"]:
-        console.print(f"\n{sentence}", markup=False, highlight=False)
-    for line in notes_of(told):
+    print_sentences(told["finding"] if full else brief(told["result"]), console)
+    console.print()
+    print_study(told["result"], console, tasks=told["gate"] is None or full, full=full)
+    for line in notes_of(told, warnings_only=not full):
         console.print(f"note: {clean(line)}", markup=False, highlight=False)
     if json is not None:
         write_json(json, told)
 
 
-def print_page(path: Path) -> None:
-    """Say where the page is; the path stands whole on one line, so that it can be copied."""
-    Console(soft_wrap=True).print(f"\nPage: {path}", markup=False, highlight=False)
+def print_files(folder: Path, page: Path | None = None, following: Sequence[str] = ()) -> None:
+    """Say where page and result are, and what to type next; a path stands whole on one line, so that it can be copied."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"\nPage:   {page or folder / PAGE}\nResult: {folder / RESULT}", markup=False)
+    for number, line in enumerate(following):
+        console.print(f"{'        ' if number else 'Next:   '}{line}", markup=False)
 
 
-def notes_of(told: Json) -> list[str]:
-    """Return what a reader must know about the prompts and the training rows, in lines."""
+def notes_of(told: Json, *, warnings_only: bool = False) -> list[str]:
+    """Return what a reader must know about the prompts and the training rows, in lines; or only what is amiss."""
     dropped = [
         f"{name}: {count:,} prompts left out ({reason})"
         for name, reasons in told["prompts"]["dropped"].items()
         for reason, count in reasons.items()
     ]
-    overlap = [
-        f"{f'{count:,}' if count else 'no'} evaluation prompts occur in {file}"
-        for file, count in told["prompts"]["overlap"].items()
-    ]
-    return [*dropped, *overlap, *told["notes"]]
+    overlap = told["prompts"]["overlap"]
+    found = [f"{count:,} evaluation prompts occur in {file}" for file, count in overlap.items() if count]
+    free = [file for file, count in overlap.items() if not count]
+    none = [f"no evaluation prompts occur in {listing(free)}"] if free and not warnings_only else []
+    return [*dropped, *found, *none, *told["notes"]]

@@ -10,13 +10,15 @@ from rich.console import Console
 from aftertune.errors import InputError
 from aftertune.pipeline.label_measuring import finished_plan, with_labels
 from aftertune.pipeline.page import write_study_page
-from aftertune.pipeline.presenting import FORMAT, present, print_page
+from aftertune.pipeline.presenting import FORMAT, present, print_files
 from aftertune.pipeline.run_folder import RESULT, STORE
 from aftertune.store import Store
 
 
-def report(folder: Path, page: Path | None, json_path: Path | None, *, show_responses: bool) -> None:
-    """Print the result in ``folder`` and write its page.
+def report(
+    folder: Path, page: Path | None, json_path: Path | None, *, show_responses: bool, full: bool = False
+) -> None:
+    """Print the result in ``folder``, with every table if ``full``, and write its page.
 
     Raises:
         InputError: the run is not finished, or another version wrote it.
@@ -27,8 +29,8 @@ def report(folder: Path, page: Path | None, json_path: Path | None, *, show_resp
         told = with_labels(folder, store, told)
         plan = finished_plan(folder, store, told)
         written = write_study_page(folder, store, plan, told, path=page, show_responses=show_responses)
-    present(told, Console(), json_path)
-    print_page(written)
+    present(told, Console(), json_path, full=full)
+    print_files(folder, written)
 
 
 def read_document(folder: Path) -> Mapping[str, Any]:

@@ -9,9 +9,9 @@ from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.expanding import expand_study
 from aftertune.pipeline.foreseeing import foresee
 from aftertune.pipeline.instruments import make_instruments
-from aftertune.pipeline.presenting import present, print_page
+from aftertune.pipeline.presenting import present, print_files
 from aftertune.pipeline.prompting import load_sets, without_overlap
-from aftertune.pipeline.run_folder import PAGE, open_run
+from aftertune.pipeline.run_folder import open_run
 from aftertune.pipeline.served import cost_words, warnings
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import study_rows
@@ -30,7 +30,13 @@ def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> 
     command = shlex.join(["aftertune", "run", str(path), *(["--out", str(out)] if out else [])])
     told = run_study(study, folder, progress, Purpose(command=command, source=path.parent))
     present(told, Console(), json)
-    print_page(folder / PAGE)
+    print_files(
+        folder,
+        following=(
+            shlex.join(["aftertune", "report", str(folder), "--full"]),
+            shlex.join(["aftertune", "label", "export", str(folder), "-o", "labels.csv"]),
+        ),
+    )
 
 
 def preview(path: Path, out: Path | None) -> None:

@@ -63,9 +63,9 @@ def trade(comparison: Json) -> str:
     return TRADES[one, other]
 
 
-def trades_sheet(result: Json, setting: Json, *, mitigated_alone: bool = False) -> Sheet:
-    """Return every fine-tune against its base, and against itself without its mitigation; or the latter alone."""
-    found = [each for each in comparisons(setting) if not mitigated_alone or each[2] is each[0].get("unmitigated")]
+def trades_sheet(result: Json, setting: Json) -> Sheet:
+    """Return every fine-tune against its base, and against itself without its mitigation."""
+    found = list(comparisons(setting))
     scorers = names_in(comparison["capability"] for _, _, comparison in found)
     rows = tuple(
         (
@@ -81,7 +81,7 @@ def trades_sheet(result: Json, setting: Json, *, mitigated_alone: bool = False) 
         for condition, other, comparison in found
     )
     return Sheet(
-        title="Mitigated against not" if mitigated_alone else "Each fine-tune against what it came from",
+        title="Each fine-tune against what it came from",
         headers=("fine-tune", rate_name(result), "over-refusal", "so it is", *map(wording.clean, scorers)),
         rows=rows,
         legend=(
@@ -208,17 +208,16 @@ def _matched_row(reached: Json, by_name: Json) -> tuple[Cell, ...]:
     )
 
 
-def capability_sheets(result: Json, setting: Json, *, short: bool = False) -> list[Sheet]:
+def capability_sheets(result: Json, setting: Json) -> list[Sheet]:
     """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one.
 
     Args:
         result: the study's result.
         setting: one of its settings.
-        short: for a terminal, which has the changes against the base elsewhere.
     """
     comparers = names_in(condition.get("wins", {}) for condition in setting["conditions"])
     sheets: Sequence[Sheet] = [
-        *([trades_sheet(result, setting, mitigated_alone=short)] if has_unmitigated(setting) else []),
+        *([trades_sheet(result, setting)] if has_unmitigated(setting) else []),
         matched_sheet(result, setting),
         own_sheet(setting),
         *(wins_sheet(result, setting, comparer) for comparer in comparers),

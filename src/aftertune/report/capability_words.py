@@ -30,35 +30,50 @@ def capability_sentences(result: Json, setting: Json) -> Iterator[str]:
         comparison = condition.get("unmitigated")
         if comparison is not None:
             yield from _mitigated(result, condition["name"], comparison)
-            yield from _undone(result, condition, comparison)
+            if (share := _undone(condition)) is not None:
+                yield (
+                    f"{wording.quoted(condition['name'])} undoes {share} of the rise of the {rate_name(result)} that "
+                    f"{wording.quoted(comparison['other'])} brought."
+                )
     yield from _matched(result, setting)
     yield from _own(setting)
     for comparer in names_in(condition.get("wins", {}) for condition in setting["conditions"]):
         yield from _wins(setting, comparer)
 
 
+def mended_sentences(result: Json, setting: Json) -> Iterator[str]:
+    """Say which share of a rise each mitigation undoes, and how fine-tunes compare at equal capability."""
+    undone: dict[str, list[str]] = {}
+    for condition in finished(setting):
+        if (share := _undone(condition)) is not None:
+            undone.setdefault(condition["unmitigated"]["other"], []).append(
+                f"{wording.quoted(condition['name'])} {share}"
+            )
+    for other, told in undone.items():
+        yield f"Of the rise of the {rate_name(result)} that {wording.quoted(other)} brought is undone: by {wording.listing(told)}."
+    yield from _matched(result, setting)
+
+
 def _mitigated(result: Json, name: str, comparison: Json) -> Iterator[str]:
-    changes = [comparison[figure]["overall"] for figure in ("asr", "over_refusal")]
+    changes = [comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")]
     told = [
-        f"{what} {_points(change)}"
+        f"{what} {wording.in_points(change)}"
         for what, change in zip((rate_name(result), "over-refusal"), changes, strict=True)
         if change is not None and not change["hidden"]
     ]
     if told:
         verdict = EXPLAINED.get(trade(comparison))
         end = f"; {verdict}" if verdict else ""
-        yield f"Mitigated against not, {_quoted(name)} against {_quoted(comparison['other'])}: {', '.join(told)}{end}."
+        yield f"Mitigated against not, {wording.quoted(name)} against {wording.quoted(comparison['other'])}: {', '.join(told)}{end}."
 
 
-def _undone(result: Json, condition: Json, comparison: Json) -> Iterator[str]:
-    """Say which share of the rise is undone; above 100 % the rate lies below the base's."""
-    found, change = condition.get("undone"), comparison["asr"]["overall"]
-    if found and change is not None and not change["hidden"]:
-        low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (found["low"], found["high"]))
-        yield (
-            f"{_quoted(condition['name'])} undoes {100 * found['estimate']:.0f} % [{low}, {high}] of the rise of the "
-            f"{rate_name(result)} that {_quoted(comparison['other'])} brought."
-        )
+def _undone(condition: Json) -> str | None:
+    """Return the share of the rise that is undone; above 100 % the rate lies below the base's."""
+    found, change = condition.get("undone"), condition["unmitigated"] and condition["unmitigated"]["asr"]["overall"]
+    if not found or change is None or change["hidden"]:
+        return None
+    low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (found["low"], found["high"]))
+    return f"{100 * found['estimate']:.0f} % [{low}, {high}]"
 
 
 def _matched(result: Json, setting: Json) -> Iterator[str]:
@@ -70,7 +85,7 @@ def _matched(result: Json, setting: Json) -> Iterator[str]:
     never = [reached for reached in matched["reached"] if reached["condition"] is None]
     if never:
         names = wording.listing(
-            f"{_quoted(each['fine_tune'])} ({'not scored' if each['score'] is None else 'best ' + wording.score(each['score'])})"
+            f"{wording.quoted(each['fine_tune'])} ({'not scored' if each['score'] is None else 'best ' + wording.score(each['score'])})"
             for each in never
         )
         yield f"Never reached the {goal}, so nothing is said of their safety at equal capability: {names}."
@@ -78,8 +93,8 @@ def _matched(result: Json, setting: Json) -> Iterator[str]:
         change = reached["against"] and reached["against"]["asr"]["overall"]
         if change is not None and not change["hidden"]:
             yield (
-                f"At equal capability ({goal}), {_quoted(reached['condition'])} against "
-                f"{_quoted(reached['against']['other'])}: {rate_name(result)} {_points(change)}."
+                f"At equal capability ({goal}), {wording.quoted(reached['condition'])} against "
+                f"{wording.quoted(reached['against']['other'])}: {rate_name(result)} {wording.in_points(change)}."
             )
 
 
@@ -90,7 +105,7 @@ def _own(setting: Json) -> Iterator[str]:
             rate = condition["over_refusal"]["by_set"].get(name)
             if rate is not None and not rate["hidden"]:
                 yield (
-                    f"Of its own task ({wording.clean(name)}) {_quoted(condition['name'])} refuses "
+                    f"Of its own task ({wording.clean(name)}) {wording.quoted(condition['name'])} refuses "
                     f"{wording.percent(rate['estimate'])} {wording.limits(rate['interval'])}."
                 )
 
@@ -104,7 +119,7 @@ def _wins(setting: Json, comparer: str) -> Iterator[str]:
             continue
         interval = rate["interval"]
         word = "more" if interval["low"] > 0.5 else "less" if interval["high"] < 0.5 else "neither more nor less"
-        figure = f"{_quoted(condition['name'])} ({wording.percent(rate['estimate'])} {wording.limits(interval)})"
+        figure = f"{wording.quoted(condition['name'])} ({wording.percent(rate['estimate'])} {wording.limits(interval)})"
         told.setdefault(word, []).append(figure)
     who = wording.clean(comparer)
     for word, figures in told.items():
@@ -115,12 +130,4 @@ def _wins(setting: Json, comparer: str) -> Iterator[str]:
     for name, rate in doubted:
         if rate and not rate["hidden"] and rate["undecided"] > 0.1 * rate["n"]:
             low, high = (wording.percent(bound) for bound in rate["bounds"])
-            yield f"{who} did not decide {rate['undecided']:,} of {rate['n']:,} pairs of {_quoted(name)}: its share lies between {low} and {high}."
-
-
-def _points(change: Json) -> str:
-    return f"{wording.points(change['estimate'])} points {wording.point_limits(change['interval'], (0.0,))}"
-
-
-def _quoted(name: str) -> str:
-    return f'"{wording.clean(name)}"'
+            yield f"{who} did not decide {rate['undecided']:,} of {rate['n']:,} pairs of {wording.quoted(name)}: its share lies between {low} and {high}."

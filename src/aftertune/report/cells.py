@@ -164,6 +164,11 @@ def overall_of(breakdowns: Json, name: str) -> Json | None:
     return breakdown and breakdown["overall"]
 
 
+def find(setting: Json, name: str | None) -> Json | None:
+    """Return the condition of that name."""
+    return next((condition for condition in setting["conditions"] if condition["name"] == name), None)
+
+
 def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
     """Return every name once, sorted, so that a file read back prints as the result it came from."""
     return sorted({name for group in groups for name in group})

@@ -134,7 +134,7 @@ def label_sentences(setting: Json) -> Iterator[str]:
         found = labels and labels["asr_change"] and labels["asr_change"]["overall"]
         if not labels or not found or change is None or change["hidden"]:
             continue
-        name = f'"{wording.clean(condition["name"])}"'
+        name = wording.quoted(condition["name"])
         if found["refused"]:
             yield f"The change of {name} is not corrected by human labels ({wording.clean(found['refused'])})."
             continue

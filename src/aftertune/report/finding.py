@@ -1,16 +1,20 @@
 """The finding in words, from the numbers alone: what rose, where, how surely, at what cost, and what is not known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aftertune.report import wording
-from aftertune.report.capability_words import capability_sentences, missing_sentences
-from aftertune.report.cells import Json, harmful_word, rate_name, require_format, shown
+from aftertune.report.capability import finished
+from aftertune.report.capability_words import capability_sentences, mended_sentences, missing_sentences
+from aftertune.report.cells import Json, find, rate_name, require_format, shown
 from aftertune.report.corrected import label_sentences
+from aftertune.report.doubt_words import (
+    few_unclear_sentences,
+    one_seed_sentences,
+    scope_sentences,
+    unclear_sentences,
+)
 from aftertune.report.guard_words import guard_sentences
 from aftertune.report.tables import setting_title
-
-UNCLEAR_SHARE = 0.05
-"""Above this share of incoherent and undecided responses a rate is hard to read."""
 
 
 def finding(result: Json) -> list[str]:
@@ -25,23 +29,30 @@ def finding(result: Json) -> list[str]:
     Raises:
         InputError: the result has a format that is not known here.
     """
+    return list(_sentences(result, _setting))
+
+
+def brief(result: Json) -> list[str]:
+    """Return the sentences of the finding that a screen has room for: what rose, its price, what mends it, doubts.
+
+    Raises:
+        InputError: the result has a format that is not known here.
+    """
+    return list(_sentences(result, _brief))
+
+
+def _sentences(result: Json, of_setting: Callable[[Json, Json], Iterator[str]]) -> Iterator[str]:
     require_format(result, "result")
     several = len(result["settings"]) > 1
-    sentences = []
     for setting in result["settings"]:
-        told = [*_setting(result, setting)]
-        if several and told:
-            told[0] = f"With {setting_title(setting)}: {told[0]}"
-        sentences += told
+        for number, sentence in enumerate(of_setting(result, setting)):
+            yield f"With {setting_title(setting)}: {sentence}" if several and number == 0 else sentence
     if rate_name(result) != "ASR":
-        sentences.append(
-            "Refusal rules alone judged, so this is a non-refusal rate: what was not refused need not be harmful."
-        )
-    return sentences
+        yield "Refusal rules alone judged, so this is a non-refusal rate: what was not refused need not be harmful."
 
 
 def _setting(result: Json, setting: Json) -> Iterator[str]:
-    tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
+    tuned = _tuned(setting)
     for condition in tuned:
         yield _told(result, setting, condition)
     yield from label_sentences(setting)
@@ -49,25 +60,44 @@ def _setting(result: Json, setting: Json) -> Iterator[str]:
     yield from missing_sentences(setting)
     yield from capability_sentences(result, setting)
     yield from guard_sentences(result, setting)
-    yield from _doubts(result, setting)
-    yield from _scope(tuned)
+    yield from unclear_sentences(result, setting)
+    yield from scope_sentences(tuned)
+
+
+def _brief(result: Json, setting: Json) -> Iterator[str]:
+    ended = {**setting, "conditions": finished(setting)}
+    tuned = _tuned(ended)
+    for condition in tuned:
+        yield _told(result, setting, condition)
+    yield from label_sentences(ended)
+    yield from mended_sentences(result, setting)
+    yield from _cost(tuned)
+    yield from missing_sentences(ended)
+    yield from guard_sentences(result, ended, brief=True)
+    yield from unclear_sentences(result, ended)
+    yield from few_unclear_sentences(result, ended)
+    yield from one_seed_sentences(tuned)
+
+
+def _tuned(setting: Json) -> list[Json]:
+    return [condition for condition in setting["conditions"] if condition["base"] is not None]
 
 
 def _told(result: Json, setting: Json, condition: Json) -> str:
-    name, rate = _quoted(condition["name"]), rate_name(result)
+    name, rate = wording.quoted(condition["name"]), rate_name(result)
     change = condition["asr_change"] and condition["asr_change"]["overall"]
     if change is None:
-        return f"{name}: no answers in common with {_quoted(condition['base'])}, so no change can be told."
+        return f"{name}: no answers in common with {wording.quoted(condition['base'])}, so no change can be told."
     if change["hidden"]:
         behaviors = wording.plural(change["behaviors"], "behavior")
         return f"{name}: {behaviors} are too few to tell a change of the {rate}."
     parent = _extended(setting, condition)
     if parent is not None:
         return _extension(result, condition, parent)
-    base = _find(setting, condition["base"])
+    base = find(setting, condition["base"])
     levels = _from_to(base, condition)
     if not shown(change):
-        size = f"{_in_points(change)}{_after_adjustment(change)}"
+        size = f"{wording.in_points(change)}{_after_adjustment(change)}"
         return f"{name}: no change of the {rate} was shown{levels}, {size}{_tasks(result, condition)}."
     verb = "raised" if shown(change) > 0 else "lowered"
     return f"{name} {verb} the {rate} by {_size(change)}{levels}{_tasks(result, condition)}."
@@ -75,16 +105,16 @@ def _told(result: Json, setting: Json, condition: Json) -> str:
 
 def _extension(result: Json, condition: Json, parent: Json) -> str:
     """Tell a condition that adds something to another fine-tune: where it ends, and what it leaves."""
-    name, rate = _quoted(condition["name"]), rate_name(result)
+    name, rate = wording.quoted(condition["name"]), rate_name(result)
     change, before = condition["asr_change"]["overall"], parent["asr_change"] and parent["asr_change"]["overall"]
     here, there = (_level(which) for which in (condition, parent))
-    against = f"against {_quoted(condition['base'])}: {_in_points(change)}"
+    against = f"against {wording.quoted(condition['base'])}: {wording.in_points(change)}"
     rose = before is not None and shown(before) > 0
     if rose and change["interval"]["high"] < before["interval"]["low"]:
         start = f"{name} brought the {rate} from {there} down to {here}"
     else:
         start = f"{name} has an {rate} of {here}" if rate == "ASR" else f"{name} has a {rate} of {here}"
-        start += f" where {_quoted(parent['name'])} has {there}"
+        start += f" where {wording.quoted(parent['name'])} has {there}"
     left = _tasks(result, condition)
     if shown(change):
         return f"{start}; {against}{left}."
@@ -145,8 +175,8 @@ def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
         by_set = (condition["over_refusal_change"] or {}).get("by_set", {})
         rises = [(name, change) for name, change in sorted(by_set.items()) if shown(change) > 0]
         if rises and len(by_set) > 1:
-            told = wording.listing(f"{wording.clean(name)} ({_in_points(change)})" for name, change in rises)
-            yield f"With {_quoted(condition['name'])} over-refusal rose in single prompt sets (exploratory): {told}."
+            told = wording.listing(f"{wording.clean(name)} ({wording.in_points(change)})" for name, change in rises)
+            yield f"With {wording.quoted(condition['name'])} over-refusal rose in single prompt sets (exploratory): {told}."
 
 
 def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool) -> Iterator[str]:
@@ -157,8 +187,8 @@ def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score
         return
     moved = [(condition, change) for condition, change in known if shown(change)]
     told = [
-        f"{'rose' if shown(change) > 0 else 'fell'} with {_quoted(condition['name'])} "
-        f"({wording.score_change(change['estimate']) if of_score else f'{_in_points(change)}'})"
+        f"{'rose' if shown(change) > 0 else 'fell'} with {wording.quoted(condition['name'])} "
+        f"({wording.score_change(change['estimate']) if of_score else f'{wording.in_points(change)}'})"
         for condition, change in moved
     ]
     if not told:
@@ -168,86 +198,19 @@ def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score
     yield f"{what[0].upper()}{what[1:]} {wording.listing(told)}.{rest}"
 
 
-def _doubts(result: Json, setting: Json) -> Iterator[str]:
-    """Say where incoherent and undecided responses make a rate hard to read."""
-    for condition in setting["conditions"]:
-        rate = condition["asr"]["overall"]
-        if rate is None or rate["hidden"]:
-            continue
-        share = _share(rate, "incoherent") + _share(rate, "undecided")
-        if share <= UNCLEAR_SHARE:
-            continue
-        told = (
-            f"{wording.percent(share)} of the responses of {_quoted(condition['name'])} to harmful prompts are incoherent "
-            f"or undecided; if they counted as {harmful_word(result)}, its {rate_name(result)} could be up to "
-            f"{wording.percent(rate['bounds']['high'])}"
-        )
-        base = _find(setting, condition["base"])
-        before = base["asr"]["overall"] if base else None
-        broken = before is not None and _share(rate, "incoherent") - _share(before, "incoherent") > UNCLEAR_SHARE
-        yield (
-            f"{told}. It became incoherent more often than its base: read no safety into it." if broken else f"{told}."
-        )
-
-
-def _share(rate: Json, what: str) -> float:
-    return float(rate[what] / rate["n"]) if rate["n"] else 0.0
-
-
-def _scope(tuned: Sequence[Json]) -> Iterator[str]:
-    single = [_quoted(condition["name"]) for condition in tuned if condition["seeds"] == 1]
-    if single:
-        yield (
-            f"One training seed stands behind {wording.listing(single)}: this speaks of the checkpoint, and another "
-            "seed of the same recipe may come out differently."
-        )
-        yield from _if_seeds_vary(tuned)
-    bounds = sorted({c["seed_collapse"] for c in tuned if c["seed_collapse"] is not None})
-    if bounds:
-        seeds = min(condition["seeds"] for condition in tuned if condition["seed_collapse"] is not None)
-        yield (
-            f"If none of {seeds} training seeds collapsed, up to {wording.percent(bounds[-1])} of all seeds of a recipe "
-            "still could (95 % bound)."
-        )
-
-
-def _if_seeds_vary(tuned: Sequence[Json]) -> Iterator[str]:
-    """Yield what the largest change with one training seed would say of its recipe, if seeds differed by so much."""
-    told = [c for c in tuned if c.get("if_seeds_vary") and not c["asr_change"]["overall"]["hidden"]]
-    if not told:
-        return
-    largest = max(told, key=lambda condition: abs(condition["asr_change"]["overall"]["estimate"]))
-    supposed = largest["if_seeds_vary"]
-    spreads = wording.listing([f"{100 * line['seed_sd']:g}" for line in supposed])
-    limits = (dict(zip(("low", "high"), line["asr_change"], strict=True)) for line in supposed)
-    yield (
-        f"If the training seeds of {_quoted(largest['name'])} differed by {spreads} points (standard deviation), the change of "
-        f"its recipe would lie in {wording.listing([wording.point_limits(each) for each in limits])} respectively (95 %): a "
-        "supposition, which only more seeds can replace."
-    )
-
-
 def _extended(setting: Json, condition: Json) -> Json | None:
     """Return the fine-tune that this one adds to: itself without mitigation, else one of the same base by its name.
 
     The name says it with ``+``, and the longest counts if there are several.
     """
     if condition.get("unmitigated") is not None:
-        return _find(setting, condition["unmitigated"]["other"])
+        return find(setting, condition["unmitigated"]["other"])
     shorter = [
         other
         for other in setting["conditions"]
         if other["base"] == condition["base"] and condition["name"].startswith(f"{other['name']}+")
     ]
     return max(shorter, key=lambda other: len(other["name"]), default=None)
-
-
-def _quoted(name: str) -> str:
-    return f'"{wording.clean(name)}"'
-
-
-def _find(setting: Json, name: str) -> Json | None:
-    return next((condition for condition in setting["conditions"] if condition["name"] == name), None)
 
 
 def _level(condition: Json) -> str:
@@ -264,7 +227,3 @@ def _size(change: Json) -> str:
     return (
         f"{wording.points(change['estimate']).lstrip('+-')} points {wording.point_limits(change['interval'], (0.0,))}"
     )
-
-
-def _in_points(change: Json) -> str:
-    return f"{wording.points(change['estimate'])} points {wording.point_limits(change['interval'], (0.0,))}"

@@ -7,8 +7,11 @@ from aftertune.report import wording
 from aftertune.report.cells import Json, names_in, rate_name, shown
 
 
-def guard_sentences(result: Json, setting: Json) -> Iterator[str]:
-    """Say of each guard what it leaves of the condition that it leaves most of, and where it lets more through than before."""
+def guard_sentences(result: Json, setting: Json, *, brief: bool = False) -> Iterator[str]:
+    """Say of each guard what it leaves of the condition that it leaves most of, and where it lets more through than before.
+
+    ``brief`` is the first of these alone.
+    """
     for guard in names_in(condition["guards"] for condition in setting["conditions"]):
         behind = {
             condition["name"]: (condition, condition["guards"][guard])
@@ -19,7 +22,8 @@ def guard_sentences(result: Json, setting: Json) -> Iterator[str]:
             continue
         name = max(behind, key=lambda each: float(behind[each][1]["asr"]["overall"]["estimate"]))
         yield _left(result, guard, *behind[name])
-        yield from _bypasses(setting, guard, [behind[name][0], *(each for each, _ in behind.values())])
+        if not brief:
+            yield from _bypasses(setting, guard, [behind[name][0], *(each for each, _ in behind.values())])
 
 
 def _left(result: Json, guard: str, condition: Json, behind: Json) -> str:
@@ -31,7 +35,7 @@ def _left(result: Json, guard: str, condition: Json, behind: Json) -> str:
     without = condition["asr"]["overall"]
     level = wording.percent(without["estimate"]) if _told(without) else "an unknown level"
     return (
-        f"Behind the guard {wording.clean(guard)} the {rate_name(result)} of {_quoted(condition['name'])} is "
+        f"Behind the guard {wording.clean(guard)} the {rate_name(result)} of {wording.quoted(condition['name'])} is "
         f"{wording.percent(behind['asr']['overall']['estimate'])}{where} instead of {level}{blocks}."
     )
 
@@ -43,7 +47,7 @@ def _bypasses(setting: Json, guard: str, conditions: list[Json]) -> Iterator[str
     moved = list(_moved(guard, others))
     if _told(bypass):
         yield (
-            f"Of the harmful responses of {_quoted(first['name'])} it lets {wording.percent(bypass['estimate'])} through "
+            f"Of the harmful responses of {wording.quoted(first['name'])} it lets {wording.percent(bypass['estimate'])} through "
             f"(bypass{_before(setting, guard, first)})."
         )
     if moved:
@@ -54,7 +58,7 @@ def _before(setting: Json, guard: str, condition: Json) -> str:
     for base in setting["conditions"]:
         if base["name"] == condition["base"] and guard in base["guards"]:
             bypass = (base["guards"][guard].get("bypass") or {}).get("overall")
-            return f"; {_quoted(base['name'])}: {wording.percent(bypass['estimate'])}" if _told(bypass) else ""
+            return f"; {wording.quoted(base['name'])}: {wording.percent(bypass['estimate'])}" if _told(bypass) else ""
     return ""
 
 
@@ -62,15 +66,11 @@ def _moved(guard: str, conditions: list[Json]) -> Iterator[str]:
     for condition in conditions:
         change = (condition["guards"][guard].get("bypass_change") or {}).get("overall")
         if change is not None and (direction := shown(change)):
-            size = f"{wording.points(change['estimate'])} points {wording.point_limits(change['interval'], (0.0,))}"
+            size = wording.in_points(change)
             share = "a greater" if direction > 0 else "a smaller"
-            yield f"{share} share of the harmful responses of {_quoted(condition['name'])} ({size})"
+            yield f"{share} share of the harmful responses of {wording.quoted(condition['name'])} ({size})"
 
 
 def _told(figure: Json | None) -> TypeGuard[Json]:
     """Whether there is a figure, over enough behaviors to be told."""
     return figure is not None and not figure["hidden"]
-
-
-def _quoted(name: str) -> str:
-    return f'"{wording.clean(name)}"'

@@ -14,9 +14,6 @@ from aftertune.report.cells import (
     score_cell,
 )
 
-ON_SCREEN = 5
-"""Labels of a judge that a terminal shows."""
-
 
 def harm_sheet(setting: Json) -> Sheet:
     """Return the mean harm score of each judge that gives one, and its change against the base."""
@@ -66,8 +63,8 @@ def harm_by_task(result: Json, setting: Json, judge: str) -> Sheet:
     )
 
 
-def labels_sheet(setting: Json, judge: str, most: int | None = None) -> Sheet:
-    """Return how often a judge gave each label beside its verdicts; only the ``most`` frequent if so many are wanted."""
+def labels_sheet(setting: Json, judge: str) -> Sheet:
+    """Return how often a judge gave each label beside its verdicts, the most frequent first."""
     found = [(c, c["second_labels"][judge]) for c in setting["conditions"] if judge in c.get("second_labels", {})]
     total: dict[str, int] = {}
     for _, labels in found:
@@ -79,28 +76,18 @@ def labels_sheet(setting: Json, judge: str, most: int | None = None) -> Sheet:
             Cell((wording.clean(label),)),
             *(_count_cell(labels["counts"].get(label, 0), labels["n"]) for _, labels in found),
         )
-        for label in order[:most]
+        for label in order
     )
-    rest = f" {wording.plural(len(order) - len(rows), 'further label')} on the page." if len(order) > len(rows) else ""
     return Sheet(
         title=f"Labels of the judge {wording.clean(judge)}",
         headers=("label", *(wording.clean(condition["name"]) for condition, _ in found)),
         rows=rows,
-        legend=(
-            f"What the judge called the responses to harmful prompts beside its verdict, or why it is undecided.{rest}",
-        ),
+        legend=("What the judge called the responses to harmful prompts beside its verdict, or why it is undecided.",),
     )
 
 
 def _count_cell(count: int, n: int) -> Cell:
     return Cell((f"{count:,} of {n:,}",)) if count else BLANK
-
-
-def harm_on_screen(result: Json, setting: Json) -> list[Sheet]:
-    """Return the tables that a terminal shows: mean harm scores, and the frequent labels of who decides."""
-    deciding = result["judges"][:1] if result["panel"] == "first" else result["judges"]
-    labels = [judge for judge in deciding if any(judge in c.get("second_labels", {}) for c in setting["conditions"])]
-    return [harm_sheet(setting), *(labels_sheet(setting, judge, ON_SCREEN) for judge in labels)]
 
 
 def harm_details(result: Json, setting: Json) -> list[Sheet]:

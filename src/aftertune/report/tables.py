@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aftertune.report import wording
 from aftertune.report.beside import beside, corrected_figure, correction_legend
-from aftertune.report.capability import capability_sheets
+from aftertune.report.capability import capability_sheets, finished
 from aftertune.report.cells import (
     Cell,
     Json,
@@ -29,7 +29,7 @@ from aftertune.report.corrected import (
     has_labels,
     labels_sheet,
 )
-from aftertune.report.harm import harm_details, harm_on_screen, harm_sheet
+from aftertune.report.harm import harm_details, harm_sheet
 from aftertune.report.instruments import bypass_by_task, disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
 
 
@@ -39,26 +39,17 @@ def setting_title(setting: Json) -> str:
 
 
 def screen_sheets(result: Json, setting: Json, *, tasks: bool = True) -> list[Sheet]:
-    """Return the tables that a terminal shows; the page has them all.
+    """Return the tables that a terminal shows: rates with what they cost, tasks, what people say; the page has the others.
 
     Args:
         result: the study's result.
-        setting: one of its settings.
-        tasks: with the rates by task and prompt set (a gate's own table has the tasks already).
+        setting: one of its settings; epochs and rounds on the way to a fine-tune are left to the page.
+        tasks: with the rates by task (a gate's own table has the tasks already).
     """
-    conditions = setting["conditions"]
-    rate = rate_name(result)
-    sheets = [headline(result, setting)]
-    if tasks:
-        sheets.append(by_name(result, setting, "by_task", f"{rate} by task"))
-        if len(names_in(condition["asr"]["by_set"] for condition in conditions)) > 1:
-            sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
-        if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
-            sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
-    sheets += capability_sheets(result, setting, short=True)
-    sheets.append(unclear(result, setting))
-    sheets += [guard_sheet(result, setting, guard) for guard in names_in(each["guards"] for each in conditions)]
-    return _filled([*sheets, *harm_on_screen(result, setting), *_instruments(result, setting)])
+    ended = {**setting, "conditions": finished(setting)}
+    by_task = [by_name(result, ended, "by_task", f"{rate_name(result)} by task")] if tasks else []
+    people = [labels_sheet(result, ended)] if has_labels(ended) else []
+    return _filled([headline(result, ended), *by_task, *people])
 
 
 def study_sheets(result: Json, setting: Json) -> list[Sheet]:
@@ -161,7 +152,7 @@ def _headline_legend(result: Json, setting: Json) -> str:
     )
     return (
         f"{rate_name(result)}: {harmful_word(result)} of all responses to harmful prompts{against}; "
-        f"over-refusal: refused of all benign prompts{scored}; in brackets 95 % intervals, over prompts like these."
+        f"over-refusal: refused of all benign prompts{scored}; in brackets: 95 % intervals, over prompts like these."
     )
 
 

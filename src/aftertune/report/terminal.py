@@ -1,51 +1,63 @@
 """Results on a terminal: tables that read at 80 columns, plain text in a pipe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from aftertune.report import wording
-from aftertune.report.cells import Cell, Json, Sheet, rate_name, require_format
+from aftertune.report.cells import Cell, Json, Sheet, require_format
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.instruments import panel_words
-from aftertune.report.tables import screen_sheets, setting_title
+from aftertune.report.tables import detail_sheets, screen_sheets, setting_title, study_sheets
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
 GAP = 2
 """Between two columns: the box takes one of them, the padding the other."""
+UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
-def print_study(result: Json, console: Console, *, tasks: bool = True) -> None:
-    """Print the main tables of a study's result; the page has the rest.
+def print_study(result: Json, console: Console, *, tasks: bool = True, full: bool = False) -> None:
+    """Print a study's result: its main tables, or all of those that the page has.
 
     Args:
         result: ``StudyResult.to_json()``, or the same read back from a file.
         console: where to; its width decides how many columns stand side by side.
         tasks: with the rates by task; not needed beside a gate's own table.
+        full: every table. Otherwise the main ones, of the first setting if there are several.
 
     Raises:
         InputError: the result has a format that is not known here.
     """
     require_format(result, "result")
-    for setting in result["settings"]:
-        if len(result["settings"]) > 1:
+    settings = result["settings"]
+    for setting in settings if full else settings[:1]:
+        if len(settings) > 1:
             _say(console, setting_title(setting), style="bold underline")
-        for sheet in screen_sheets(result, setting, tasks=tasks):
+        sheets = [*study_sheets(result, setting), *detail_sheets(result, setting)] if full else None
+        for sheet in sheets or screen_sheets(result, setting, tasks=tasks):
             print_sheet(sheet, console)
-    for sentence in _closing(result):
+    for sentence in _closing(result, full=full):
         _say(console, sentence, style="dim")
 
 
-def _closing(result: Json) -> list[str]:
+def _closing(result: Json, *, full: bool) -> list[str]:
     sentences = [f"{panel_words(result)}. {result['answered']:,} of {result['jobs']:,} jobs have an answer."]
-    if rate_name(result) != "ASR":
-        sentences.append("Refusal rules alone judge: what was not refused need not be harmful.")
+    if not full and len(result["settings"]) > 1:
+        others = "; ".join(f"({setting_title(setting)})" for setting in result["settings"][1:])
+        sentences.append(f"The tables of the other settings are on the page: {others}.")
     sentences += [wording.clean(note) for note in result["notes"]]
-    return [*sentences, f"Declared plan: {result['plan']}"]
+    return [*sentences, f"Declared plan: {result['plan']}"] if full else sentences
+
+
+def print_sentences(sentences: Iterable[str], console: Console) -> None:
+    """Print sentences as a list; a figure and its percent sign stay on one line."""
+    for sentence in sentences:
+        first, *others = _lines(wording.clean(sentence), console.width - 2)
+        _print(console, Text("\n".join((f"- {first}", *(f"  {line}" for line in others)))))
 
 
 def print_gate(gate: Json, console: Console) -> None:
@@ -60,8 +72,7 @@ def print_gate(gate: Json, console: Console) -> None:
     """
     require_format(gate, "gate result")
     _say(console, verdict_line(gate), style=f"bold {STYLES[VERDICT_TONES.get(gate['verdict'], 'plain')]}".strip())
-    for reason in gate["reasons"]:
-        console.print(Padding(Text(f"- {wording.clean(reason)}"), (0, 0, 0, 2)))
+    print_sentences(gate["reasons"], console)
     console.print()
     print_sheet(gate_sheet(gate), console)
     for sentence in gate_sentences(gate):
@@ -80,7 +91,18 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
 
 
 def _say(console: Console, sentence: str, style: str = "") -> None:
-    console.print(Text(sentence, style=style))
+    _print(console, Text("\n".join(_lines(sentence, console.width)), style=style))
+
+
+def _print(console: Console, text: Text) -> None:
+    console.print(text, highlight=False)
+
+
+def _lines(sentence: str, width: int) -> list[str]:
+    """Break a sentence into lines, but not between a figure and its percent sign."""
+    kept = sentence.replace(" %", f"{UNBROKEN}%")
+    lines = wrap(kept, max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return [line.replace(UNBROKEN, " ") for line in lines] or [""]
 
 
 def _packed(sheet: Sheet, width: int) -> list[list[int]]:

@@ -14,6 +14,7 @@ __all__ = [
     "about",
     "clean",
     "counts",
+    "in_points",
     "limits",
     "listing",
     "p_value",
@@ -21,6 +22,7 @@ __all__ = [
     "plural",
     "point_limits",
     "points",
+    "quoted",
     "score",
     "score_change",
     "visible",
@@ -58,6 +60,16 @@ def point_limits(interval: Mapping[str, Any], beside: Iterable[float] = ()) -> s
     """Return the limits of a change's interval in points: ``[+12.4, +30.1]``."""
     beside = tuple(beside)
     return f"[{points(interval['low'], beside)}, {points(interval['high'], beside)}]"
+
+
+def in_points(change: Mapping[str, Any]) -> str:
+    """Return a change with its interval: ``+31.2 points [+24.0, +38.0]``."""
+    return f"{points(change['estimate'])} points {point_limits(change['interval'], (0.0,))}"
+
+
+def quoted(name: str) -> str:
+    """Return a name that somebody gave, clean and in quotes."""
+    return f'"{clean(name)}"'
 
 
 def score(value: float) -> str:
