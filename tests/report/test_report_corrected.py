@@ -87,7 +87,7 @@ def test_corrected_figures_stand_under_raw_ones_in_every_table(corrected):
 
 
 def test_parts_with_few_labels_stay_as_they_are_and_it_is_said_once(corrected):
-    by_task = printed(corrected).split("ASR by task")[1].split("Incoherent")[0]
+    by_task = printed(corrected).split("ASR by task")[1].split("ASR corrected by people")[0]
     assert "not corrected" not in by_task
     assert by_task.count("the others have too few labels (50 are needed)") == 1
 
