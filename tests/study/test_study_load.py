@@ -142,7 +142,7 @@ def test_a_parent_may_stand_after_its_child(folder):
         ("safety: safe", "preset: mtb, safety: safe", ":15: fine_tunes[1].mitigation.preset: found 'mtb'; it should be 'text-only'"),
         ("safety: safe.jsonl", "preset: multitaskbench", ":15: fine_tunes[1].mitigation.safety: the preset multitaskbench needs a file"),
         (", share: 0.15, replay: [code.csv], replay_share: 0.15", "", ":15: fine_tunes[1].mitigation: names no share; give share:"),
-        ("share: 0.15, replay: [code.csv]", "preset: multitask+replay", ":15: fine_tunes[1].mitigation: replay and replay_share need each other; give both or neither; multitask+replay replays"),
+        ("share: 0.15, replay: [code.csv]", "preset: multitask+replay", ":15: fine_tunes[1].mitigation: multitask+replay needs benign rows to replay beside your own safety rows; name"),
         ("share: 0.15, replay: [", "share: 0.15, sweep: [0.1], replay: [", ":15: fine_tunes[1].mitigation.sweep: share and sweep cannot"),
         ("share: 0.15, replay: [", "sweep: [0.1, 0.9], replay: [", ":15: fine_tunes[1].mitigation.share: share 0.9 and replay_share 0.15"),
         ("share: 0.15, replay: [", "sweep: [0.1, 0.1], replay: [", ":15: fine_tunes[1].mitigation.sweep: a value stands here twice"),

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from aftertune.core.recipe import TrainingFile
+from aftertune.errors import InputError
 from aftertune.study import expand_models, study_from_mapping, to_yaml
 from aftertune.study.config import MitigationKeys, PresetName
 from aftertune.study.mitigations import BUNDLED, PRESETS, Settled
@@ -77,9 +78,27 @@ def test_a_preset_of_a_public_file_names_its_columns(plain, tmp_path):
     assert file.columns == {"prompt": "q", "completion": "a"}
 
 
+def test_rows_of_that_file_in_json_lines_need_no_columns(plain, tmp_path):
+    (file,) = mitigation(plain, tmp_path, {"preset": "multitaskbench", "safety": "kept.jsonl"}).safety
+    assert file.columns == {}
+
+
 def test_own_safety_rows_are_never_replayed_against_the_bundled_ones():
     settled = Settled(MitigationKeys.model_construct(preset="multitask+replay", safety=("own",), replay=()))
     assert settled.replay == ()
+
+
+@pytest.mark.parametrize("preset", ["multitaskbench+replay", "safety-tuned-llamas+replay", "multitask+replay"])
+def test_rows_like_those_of_the_base_are_replayed_by_name(plain, tmp_path, preset):
+    found = mitigation(plain, tmp_path, {"preset": preset, "safety": "safe.csv", "replay": "kept.jsonl", "share": 0.1})
+    assert [file.path for file in found.replay] == [str(tmp_path / "kept.jsonl")]
+    assert (found.share, found.replay_share) == (0.1, 0.1)
+    assert found.safety[0].columns == (CSV if preset.startswith("multitaskbench") else {})
+
+
+def test_a_replay_beside_own_safety_rows_needs_its_file(plain, tmp_path):
+    with pytest.raises(InputError, match=r"multitaskbench\+replay needs benign rows to replay .* with replay:"):
+        mitigation(plain, tmp_path, {"preset": "multitaskbench+replay", "safety": "safe.csv"})
 
 
 def test_a_sweep_gives_a_condition_for_each_share_and_the_replay_goes_along(plain, tmp_path):

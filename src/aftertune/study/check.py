@@ -123,8 +123,14 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
             f"the preset {keys.preset} needs a file" if keys.preset else "is missing; add it, or preset:",
         )
     if bool(settled.replay) != (settled.replay_share > 0):
-        named = f"; {keys.preset} replays the bundled rows only beside the bundled safety rows" if keys.preset else ""
-        yield where, f"replay and replay_share need each other; give both or neither{named}"
+        if settled.preset.replays and not settled.replay:
+            told = (
+                f"{keys.preset} needs benign rows to replay beside your own safety rows; name a file with replay: (best rows "
+                "like those that the base was trained on)"
+            )
+        else:
+            told = "replay and replay_share need each other; give both or neither"
+        yield where, told
     for share in keys.sweep or (settled.share,):
         replayed = Settled(keys.model_copy(update={"share": share})).replay_share
         if share + replayed >= 1:

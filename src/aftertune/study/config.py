@@ -46,7 +46,14 @@ Files = Annotated[
 
 
 PresetName = Literal[
-    "text-only", "safety-tuned-llamas", "multitaskbench", "multitask", "multitask+replay", "format-matched"
+    "text-only",
+    "safety-tuned-llamas",
+    "multitaskbench",
+    "safety-tuned-llamas+replay",
+    "multitaskbench+replay",
+    "multitask",
+    "multitask+replay",
+    "format-matched",
 ]
 
 

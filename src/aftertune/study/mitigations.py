@@ -22,17 +22,21 @@ class Preset:
     safety: str | None = BUNDLED
     """Rows where the entry names none; None: the entry must name them."""
     replays: bool = False
-    """Whether benign rows are replayed: the bundled ones where `safety` is, with the share of the safety rows."""
+    """Whether benign rows are replayed: the bundled ones beside the bundled refusals, else those that the entry names, with
+    the share of the safety rows."""
     tasks: tuple[str, ...] = ()
     match_format: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     """How the public file names its columns, where the entry does not say."""
 
 
+_MULTITASKBENCH = {"prompt": "Query", "completion": "Response"}
 PRESETS: Mapping[str, Preset] = {
     "text-only": Preset(tasks=("text",)),
     "safety-tuned-llamas": Preset(safety=None),
-    "multitaskbench": Preset(safety=None, columns={"prompt": "Query", "completion": "Response"}),
+    "multitaskbench": Preset(safety=None, columns=_MULTITASKBENCH),
+    "safety-tuned-llamas+replay": Preset(safety=None, replays=True),
+    "multitaskbench+replay": Preset(safety=None, replays=True, columns=_MULTITASKBENCH),
     "multitask": Preset(),
     "multitask+replay": Preset(replays=True),
     "format-matched": Preset(replays=True, match_format=True),
@@ -68,7 +72,8 @@ class Settled:
         if self.keys.safety:
             named = dict(self.preset.columns)
             return tuple(
-                rows if rows.columns else rows.model_copy(update={"columns": named}) for rows in self.keys.safety
+                rows.model_copy(update={"columns": named}) if _in_columns(rows) and not rows.columns else rows
+                for rows in self.keys.safety
             )
         return (Rows(path=self.preset.safety),) if self.preset.safety else ()
 
@@ -89,6 +94,11 @@ class Settled:
             left_out=self.keys.leave_out[0] if self.keys.leave_out else None,
             match_format=self.preset.match_format if self.keys.match_format is None else self.keys.match_format,
         )
+
+
+def _in_columns(rows: Rows) -> bool:
+    """Whether a file is a table as it was published; one converted to JSON lines is in a known format."""
+    return rows.path.lower().removesuffix(".gz").endswith(".csv")
 
 
 def one_by_one(keys: MitigationKeys) -> Iterator[tuple[str, Mapping[str, float], MitigationKeys]]:
