@@ -128,9 +128,9 @@ def test_connections_are_used_again(endpoints):
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, 0), ({"Retry-After": "7"}, 7), ({"Retry-After": "0.25"}, 0.25), ({"retry-after-ms": "120"}, 0.12), ({"Retry-After": "soon"}, 0),
-        ({"Retry-After": "-3"}, 0), ({"Retry-After": "nan"}, 0), ({"Retry-After": "inf"}, 0), ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
-        ({"retry-after-ms": "50", "Retry-After": "9"}, 0.05),
+        ({}, 0), ({"retry-after": "7"}, 7), ({"retry-after": "0.25"}, 0.25), ({"retry-after-ms": "120"}, 0.12), ({"retry-after": "soon"}, 0),
+        ({"retry-after": "-3"}, 0), ({"retry-after": "nan"}, 0), ({"retry-after": "inf"}, 0), ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after-ms": "50", "retry-after": "9"}, 0.05),
     ],
 )  # fmt: skip
 def test_what_a_failed_reply_asks_for(headers, seconds):

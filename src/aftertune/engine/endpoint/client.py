@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
@@ -13,15 +13,14 @@ from aftertune.engine.endpoint import request
 from aftertune.engine.endpoint.calls import Calls
 from aftertune.engine.endpoint.concurrency import MOST, Gate
 from aftertune.engine.endpoint.failures import Failure, of_exception
+from aftertune.engine.endpoint.nextdoor import NextDoor, is_next_door
 from aftertune.engine.endpoint.providers import Address, Secret
 from aftertune.engine.endpoint.reply import read_reply
+from aftertune.engine.endpoint.session import Session
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Outlet
 from aftertune.engine.endpoint.waiting import asked_to_wait, backoff, until_reset
 from aftertune.errors import AftertuneError, EngineError, ModelError, Stopped
-
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
 
 OUTSTANDING = 4 * MOST
 """Calls that are open or wait for their next try; what is behind them waits unasked."""
@@ -65,7 +64,7 @@ class Client:
         self._spending = spending
         self._price = spending.price(address)
         self._gate = Gate()
-        self._session: ClientSession | None = None
+        self._server: NextDoor | Session | None = None
         self._run_ends = None if patience.run is None else began + patience.run
         self._answers = 0
         self._last_answer = 0.0
@@ -91,9 +90,9 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-        self._session = None
+        if self._server is not None:
+            await self._server.close()
+        self._server = None
 
     async def answer(self, fields: Mapping[str, Any]) -> Response | Failure:
         """Ask one thing once."""
@@ -189,31 +188,22 @@ class Client:
         return wait
 
     async def _post(self, url: str, data: bytes) -> tuple[Response | Failure, Mapping[str, str]]:
-        import aiohttp
-
+        self._server = self._server or self._opened()
         try:
-            session = self._session or self._opened()
-            async with session.post(url, data=data, allow_redirects=False) as reply:
-                body = await reply.read()
-                return read_reply(self._address, reply.status, self._without_key(body)), reply.headers
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            status, headers, body = await self._server.post(url, data)
+        except OSError as error:
             return of_exception(error), {}
+        return read_reply(self._address, status, self._without_key(body)), headers
 
-    def _opened(self) -> "ClientSession":
-        import aiohttp
-
+    def _opened(self) -> NextDoor | Session:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key is not None:
             bearer = self._address.provider.header == "Authorization"
             headers[self._address.provider.header] = f"Bearer {self._key}" if bearer else str(self._key)
-        self._session = aiohttp.ClientSession(
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=self._patience.call, sock_connect=min(30.0, self._patience.call)),
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=not self._address.local,  # proxies of the environment are not for servers next door
-        )
-        return self._session
+        call, connect = self._patience.call, min(30.0, self._patience.call)
+        if is_next_door(self._address):
+            return NextDoor(headers, call, connect)
+        return Session(headers, call, connect, proxies=not self._address.local)
 
     def _without_key(self, body: bytes) -> bytes:
         """Return a reply without our key: servers repeat it in errors, and a model might repeat anything."""

@@ -1,6 +1,5 @@
 """Every way in which a call can fail, and what follows from it."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +21,10 @@ _FILTERS = {
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length", "max_tokens_exceeded"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _RETRIED = {408, 409, 425, 429}
+
+
+class Unreachable(ConnectionError):
+    """Nobody took the connection, so nothing was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +80,12 @@ def of_status(address: Address, status: int, reply: object, text: str) -> Respon
     return Failure(reason="too_long" if too_long else "bad_request", detail=f"{status}: {said}", retried=False)
 
 
-def of_exception(error: Exception) -> Failure:
-    """Return why a call broke on its way; ``error`` is an exception of aiohttp or of the operating system."""
-    import aiohttp
-
-    detail = f"{type(error).__name__}: {error}"[:_SHOWN]
-    if isinstance(error, asyncio.TimeoutError):
+def of_exception(error: OSError) -> Failure:
+    """Return why a call broke on its way."""
+    detail = str(error)[:_SHOWN] or type(error).__name__
+    if isinstance(error, TimeoutError):
         return Failure(reason="timeout", detail="no whole reply in time", overload=True, billed=True)
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, Unreachable):
         return Failure(reason="unreachable", detail=detail)
     return Failure(reason="connection", detail=detail, billed=True)
 

@@ -12,6 +12,7 @@ from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Response
 from aftertune.engine.endpoint import request
 from aftertune.engine.endpoint.client import Client, Patience
+from aftertune.engine.endpoint.nextdoor import is_next_door
 from aftertune.engine.endpoint.prices import read_prices
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
@@ -185,9 +186,9 @@ class Endpoints:
         """Open a served model; asks nobody, and needs no key yet.
 
         Raises:
-            ModelError: aiohttp is not installed.
+            ModelError: aiohttp is not installed, which all servers but those next door need.
         """
-        if importlib.util.find_spec("aiohttp") is None:
+        if not is_next_door(address) and importlib.util.find_spec("aiohttp") is None:
             raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
         model = EndpointModel(name, address, self)
         self.models.append(model)

@@ -19,10 +19,13 @@ def backoff(failures: int) -> float:
 
 
 def asked_to_wait(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a failed reply asks to wait (``retry-after-ms``, ``Retry-After``); 0.0 if it does not."""
+    """Return the seconds that a failed reply asks to wait (``retry-after-ms``, ``Retry-After``); 0.0 if it does not.
+
+    Names of headers are in small letters, here and below.
+    """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
-    value = headers.get("Retry-After")
+    value = headers.get("retry-after")
     if value is None:
         return 0.0
     if (seconds := _number(value)) is not None:
