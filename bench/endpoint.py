@@ -4,7 +4,8 @@ All ask the same local server, which runs in a process of its own, the same gree
 calls open and throws the answers away, and so does OpenAI's own client. Inspect (``inspect eval``, without display and
 realtime log) and lm-eval (``local-chat-completions``) log the answers and score them by a wording. Aftertune finds its
 concurrency itself, keys every call, plans, stores every answer and has the refusal rules judge it, each through the
-functions that a study runs. Every run is a process of its own, imports included; rounds alternate, and a ratio is the
+functions that a study runs. Every run is a process of its own, imports included (Aftertune asks a server next door without aiohttp, and does not
+import it); rounds alternate, and a ratio is the
 median of the rounds' own ratios. The peers need ``make bench-peers``. Ratios of wall times go to ``bench/latest.json``.
 """
 
@@ -96,8 +97,6 @@ def bare(url: str, count: int) -> float:
 
 def aftertune(url: str, count: int) -> float:
     """Ask, store and judge all prompts as a study does; return the seconds that it took."""
-    import aiohttp  # noqa: F401 - imported before the clock starts, as on the other side
-
     from aftertune.pipeline.answering import generate
     from aftertune.pipeline.expanding import expand_study
     from aftertune.pipeline.instruments import make_instruments

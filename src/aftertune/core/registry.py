@@ -157,7 +157,7 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     Raises:
         PluginError: no such name, module or attribute.
     """
-    target = name if ":" in name else known(kind).get(name)
+    target = name if ":" in name else BUILT_IN[kind].get(name) or known(kind).get(name)
     if target is None:
         raise PluginError(f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory")
     module, _, attribute = target.partition(":")

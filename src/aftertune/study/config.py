@@ -242,21 +242,28 @@ PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(as_tuple)]
 
 
 class CheckConfig(Keys):
-    """What ``check --config`` obeys: how to ask and judge, but not which models."""
+    """What ``check --config`` obeys: how to ask and judge, but not which models.
+
+    Defaults are constructed, not validated: that would make a validator for each of them whenever the module is read.
+    """
 
     prompts: PromptSets = ()
     systems: dict[Name, str | None] = Field({"none": None}, min_length=1)
     """System prompts by name; `none: null` is none at all."""
-    decoding: DecodingKeys = DecodingKeys()
+    decoding: DecodingKeys = DecodingKeys.model_construct()
     guards: Instruments = ()
-    judges: Annotated[Instruments, Field(min_length=1)] = (Instrument(name="rules", use="rules", options={}),)
+    judges: Annotated[Instruments, Field(min_length=1)] = (
+        Instrument.model_construct(name="rules", use="rules", options={}),
+    )
     """The first decides, unless `measurement.panel` says otherwise."""
     scorers: Instruments = ()
     comparers: Instruments = ()
     """Who compares the answers to benign prompts with those of the base, for a win-rate."""
-    coherence: CoherenceKeys = CoherenceKeys()
-    measurement: MeasurementKeys = MeasurementKeys()
-    engine: Annotated[EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)] = EngineKeys()
+    coherence: CoherenceKeys = CoherenceKeys.model_construct()
+    measurement: MeasurementKeys = MeasurementKeys.model_construct()
+    engine: Annotated[EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)] = (
+        EngineKeys.model_construct()
+    )
 
 
 class Study(CheckConfig):

@@ -17,6 +17,7 @@ class Keys(Described, BaseModel):
         strict=True,
         allow_inf_nan=False,
         protected_namespaces=(),
+        defer_build=True,  # the whole file's validator holds those of its parts, which are seldom used alone
     )
 
 

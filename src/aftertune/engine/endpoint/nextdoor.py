@@ -73,7 +73,7 @@ class NextDoor:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await loop.create_connection(
-                    Connection, parts.hostname, parts.port or 80, happy_eyeballs_delay=0.25
+                    Connection, parts.hostname or "", parts.port or 80, happy_eyeballs_delay=0.25
                 )
         except TimeoutError:
             raise
