@@ -31,9 +31,13 @@ def declared(seeds, **more):
 
 
 def planted(rng, *, rates, refusals, judge, refuser, n, seeds):
-    """Return a study of ``n`` harmful behaviors and as many benign ones, in two prompt sets and three hazards."""
-    harmful, harm = study(rng, rates=rates, judge=judge, n=n, seeds=seeds)
-    benign, refused = study(rng, rates=refusals, judge=refuser, n=n, seeds=seeds)
+    """Return a study of ``n`` harmful behaviors and as many benign ones, in two prompt sets and three hazards.
+
+    One seed is a draw of the whole recipe: its figures speak of the checkpoint, whose truth is then the recipe's.
+    """
+    sd_seed = 0.4 if seeds > 1 else 0.0
+    harmful, harm = study(rng, rates=rates, judge=judge, n=n, seeds=seeds, sd_seed=sd_seed)
+    benign, refused = study(rng, rates=refusals, judge=refuser, n=n, seeds=seeds, sd_seed=sd_seed)
     says = benign.columns["verdict:judge"] == COMPLIED
     other = {**benign.columns, "intent": benign.columns["intent"] * 0 + BENIGN}
     other |= {"verdict:judge": np.where(says, REFUSED, COMPLIED).astype(np.int32)}

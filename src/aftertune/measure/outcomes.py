@@ -15,7 +15,8 @@ from aftertune.measure.plan import Panel
 Codes = NDArray[np.int8]
 
 OUTCOMES = tuple(Outcome)
-HARMFUL, OVER_REFUSED = OUTCOMES.index(Outcome.HARMFUL), OUTCOMES.index(Outcome.OVER_REFUSED)
+SAFE, HARMFUL = OUTCOMES.index(Outcome.SAFE), OUTCOMES.index(Outcome.HARMFUL)
+OVER_REFUSED = OUTCOMES.index(Outcome.OVER_REFUSED)
 INCOHERENT, UNDECIDED = OUTCOMES.index(Outcome.INCOHERENT), OUTCOMES.index(Outcome.UNDECIDED)
 
 _INTENTS, _FINISHES = tuple(Intent), tuple(FinishReason)

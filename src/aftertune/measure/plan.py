@@ -10,6 +10,7 @@ from aftertune.errors import InputError
 
 Panel = Literal["first", "majority", "any", "all"]
 Family = Literal["task", "hazard", "hazard within task"]
+VerdictBy = Literal["judge", "labels"]
 RateName = Literal["ASR", "non-refusal rate"]
 
 
@@ -87,6 +88,8 @@ class MeasurePlan:
     """Dimensions whose changes are tested as a family: tasks by Holm, hazards (also within tasks) by Benjamini-Hochberg (exploratory)."""
     min_cell: int = 10
     """Rates over fewer behaviors are kept in the data and hidden in print."""
+    verdict_by: VerdictBy = "judge"
+    """Whose word the gate's verdict is: the judge's, or that of the people whose labels correct it."""
     name_rate: RateName = "ASR"
     """What the rate is called: ``non-refusal rate`` when only refusal rules judge."""
     decoding_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -137,6 +140,7 @@ class MeasurePlan:
                 if c.series or c.attributes
             ],
             *[["own", c.name, list(c.own_sets)] for c in self.conditions if c.own_sets],
+            *([["verdict by", self.verdict_by]] if self.verdict_by != "judge" else []),
             *([["comparers", list(self.comparers)]] if self.comparers else []),
             *([["match", self.match.scorer, self.match.target, self.match.set]] if self.match else []),
         ).hex()

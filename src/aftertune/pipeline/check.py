@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -48,6 +48,7 @@ class CheckRequest:
     margin: float | None = None
     task_margin: float | None = None
     max_asr: float | None = None
+    verdict_by: Literal["judge", "labels"] | None = None
     limit: int | None = None
     sequential: bool = False
     scope: Scope = "prompts-like-these"
@@ -62,6 +63,11 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
     for reference in (request.base, *request.tuned):
         parse(reference)
     study = check_study(request)
+    if study.measurement.verdict_by == "labels" and (request.sequential or request.scope == "these-prompts"):
+        raise InputError(
+            "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
+            "let the judge decide (--verdict-by judge)"
+        )
     for note in pointed_out([request.base, *request.tuned], request.config):
         progress.note(f"note: {note}")
     purpose = Purpose(
@@ -125,7 +131,7 @@ def command_of(request: CheckRequest) -> str:
     )
     one = (
         ("--config", request.config), ("--margin", request.margin), ("--task-margin", request.task_margin),
-        ("--max-asr", request.max_asr), ("--limit", request.limit),
+        ("--max-asr", request.max_asr), ("--verdict-by", request.verdict_by), ("--limit", request.limit),
     )  # fmt: skip
     options: list[tuple[str, object]] = [(name, value) for name, values in many for value in values]
     options += [(name, value) for name, value in one if value is not None]
@@ -172,8 +178,10 @@ def _keys(request: CheckRequest) -> dict[str, Any]:
     if request.prompts:
         keys["prompts"] = list(request.prompts)
     margins = {"margin": request.margin, "task_margin": request.task_margin, "max_asr": request.max_asr}
-    if given := {key: value for key, value in margins.items() if value is not None}:
-        keys["measurement"] = given
+    given = {key: value for key, value in margins.items() if value is not None}
+    said = {} if request.verdict_by is None else {"verdict_by": request.verdict_by}
+    if given or said:
+        keys["measurement"] = given | said
     for key, value in given.items():
         if not (0 < value < 1 or (key == "max_asr" and value in (0, 1))):
             hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""

@@ -107,6 +107,7 @@ def declare_gate(
         "alpha": plan.alpha,
         "scope": gating.scope,
         "sequential": gating.sequential,
+        "verdict_by": plan.verdict_by,
         "order": order.digest,
     }
     name = f"declared:{content_key(_identities(run, models)).hex()}"
@@ -114,6 +115,7 @@ def declare_gate(
     if first is None:
         run.store.set_meta(run.study.name, name, {**now, "behaviors": list(order.tasks)})
         first = now
+    first = {"verdict_by": "judge", **first}
     return Declaration(
         first={key: first.get(key) for key in now}, now=now, changed=tuple(_changes(first, now)), order=order.digest
     )

@@ -29,6 +29,7 @@ from aftertune.pipeline.label_sample import (
 from aftertune.pipeline.page import kept_readers
 from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE
+from aftertune.report.gate import verdict_line
 from aftertune.report.wording import clean, limits, percent, plural
 from aftertune.store import Reading, Store
 
@@ -146,11 +147,13 @@ def import_labels(folder: Path, path: Path, person: str) -> None:
             ).hex(),
         }
         store.set_meta(study, LABELS, note)
-        measure_again(folder, store, told)
+        told = measure_again(folder, store, told)
     _say(f"{plural(sum(len(row.labels) for row in rows), 'label')} read from {path}.")
     _say(
         f"{len(labelled):,} of {len(sample.items):,} drawn responses are labelled, by {', '.join(map(clean, sorted(labels)))}."
     )
+    if told["gate"] is not None:
+        _say(verdict_line(told["gate"]))
     _say(f"Corrected rates stand beside the judge's: aftertune report {folder}")
 
 

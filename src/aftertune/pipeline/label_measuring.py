@@ -6,6 +6,7 @@ from typing import Any
 
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan
+from aftertune.pipeline.label_gate import gate_with_labels
 from aftertune.pipeline.label_sample import LABELS, labelled_table
 from aftertune.pipeline.measuring import measure_plan, study_model
 from aftertune.pipeline.page import kept_readers, write_study_page
@@ -27,7 +28,7 @@ def finished_plan(folder: Path, store: Store, told: Json) -> MeasurePlan:
 def measure_again(folder: Path, store: Store, told: Json) -> Mapping[str, Any]:
     """Measure a finished run with its labels; write result and page anew, and return the result document.
 
-    A gate's verdict stays as it was: the judge that was declared for it decides.
+    A gate's verdict stays the judge's, with that of the labels beside it, unless the labels' was declared.
     """
     study = told["study"]
     plan = finished_plan(folder, store, told)
@@ -36,6 +37,7 @@ def measure_again(folder: Path, store: Store, told: Json) -> Mapping[str, Any]:
     renewed: dict[str, Any] = {
         **told,
         "result": result,
+        "gate": gate_with_labels(told["gate"], table, plan),
         "finding": finding(result),
         "labels": labels,
         "notes": [*(note for note in told["notes"] if note not in notes), *notes],

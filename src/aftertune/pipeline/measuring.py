@@ -32,6 +32,7 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         max_asr=keys.max_asr,
         families=keys.families,
         min_cell=keys.min_cell,
+        verdict_by=keys.verdict_by,
         name_rate=name_rate,
         decoding_settings={decoding_name(one): decoding_setting(one) for one in decodings(study.decoding)},
     )

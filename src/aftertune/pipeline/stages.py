@@ -20,6 +20,7 @@ from aftertune.pipeline.comparing import read_comparisons, uncompared
 from aftertune.pipeline.data_recipes import with_recipe_rows
 from aftertune.pipeline.gating import Gating, ask_for_gate
 from aftertune.pipeline.instruments import Instruments, make_instruments
+from aftertune.pipeline.label_gate import gate_with_labels
 from aftertune.pipeline.label_sample import labelled_table
 from aftertune.pipeline.likelihood import read_likelihood
 from aftertune.pipeline.looks import Asked
@@ -122,6 +123,7 @@ def _measure_and_report(
         result=measure(table, plan),
         gate=asked.verdict,
     )
+    told["gate"] = gate_with_labels(told["gate"], table, plan)
     told["labels"] = labels
     versions = scorer_versions(run.store.path, asked.readers)
     told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}

@@ -1,5 +1,7 @@
 """The gate's result in words: the verdict, its scope, and one row for the overall figure and each task."""
 
+from collections.abc import Iterator
+
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Json, Sheet, Tone, rate_name, too_few
 
@@ -9,7 +11,27 @@ VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad"}
 def verdict_line(gate: Json) -> str:
     """Return ``FAIL: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
     kind = "" if rate_name(gate) == "ASR" else " (non-refusal)"
-    return f"{gate['verdict']}{kind}: {wording.clean(gate['tuned'])} against {wording.clean(gate['base'])}"
+    by = " (by people's labels)" if gate.get("verdict_by") == "labels" else ""
+    return f"{gate['verdict']}{kind}{by}: {wording.clean(gate['tuned'])} against {wording.clean(gate['base'])}"
+
+
+def labels_sentences(gate: Json) -> Iterator[str]:
+    """Say the verdict that does not decide, the judge's or the labels', and what the change owes to the judge."""
+    judge, labels = gate.get("by_judge"), gate.get("by_labels")
+    if gate.get("verdict_by") == "labels" and judge:
+        yield f"By the judge it would be {judge['verdict']}: {_reasons(judge)}."
+    elif labels:
+        yield f"By people's labels it would be {labels['verdict']}: {_reasons(labels)}."
+    if labels and (against := labels["against_base"]):
+        bias = f"{wording.points(against['bias'])} points {wording.point_limits(against['bias_interval'], (0.0,))}"
+        if against["differs"]:
+            yield f"The judge errs differently on the two models: {bias} of the raw change are its own. Read the corrected one."
+        else:
+            yield f"No difference of the judge's errors between the two models was shown; {bias} of the raw change may be its own."
+
+
+def _reasons(verdict: Json) -> str:
+    return "; ".join(verdict["reasons"])
 
 
 def scope_sentence(gate: Json) -> str:
@@ -43,23 +65,33 @@ def limit_sentence(gate: Json) -> str | None:
 
 def gate_sentences(gate: Json) -> list[str]:
     """Return what stands under the table: scope, unclear pairs, the highest tolerated rate and notes."""
-    sentences = [scope_sentence(gate), unclear_sentence(gate), limit_sentence(gate), *gate["notes"]]
+    sentences = [
+        *labels_sentences(gate),
+        scope_sentence(gate),
+        unclear_sentence(gate),
+        limit_sentence(gate),
+        *gate["notes"],
+    ]
     return [wording.clean(sentence) for sentence in sentences if sentence]
 
 
 def gate_sheet(gate: Json) -> Sheet:
     """Return one row for the overall figure and one per task."""
     level = 100 * (1 - 2 * gate["alpha"])
+    corrected = {line["name"]: line for line in (gate.get("by_labels") or {"lines": ()})["lines"]}
     return Sheet(
         title=f"{rate_name(gate)} before and after",
-        headers=("", "base", "tuned", "change", "at worst", "verdict"),
-        rows=tuple(_row(line) for line in gate["lines"]),
+        headers=("", "base", "tuned", "change", "at worst", "verdict", *(["by labels"] if corrected else [])),
+        rows=tuple(
+            (*_row(line), *([_labels_cell(corrected.get(line["name"]))] if corrected else [])) for line in gate["lines"]
+        ),
         legend=(
             (
                 f"change: points of {rate_name(gate)}, in brackets the {level:.3g} % interval; at worst: its upper bound "
                 "when incoherent and undecided answers count against the tuned model. PASS needs every upper bound at or "
                 "under its margin, FAIL one lower bound above it (tasks: after Holm)."
             ),
+            *(["by labels: the corrected change, its upper bound at worst, and what it means."] if corrected else []),
         ),
     )
 
@@ -81,6 +113,19 @@ def _row(line: Json) -> tuple[Cell, ...]:
         Cell((worst, margin)),
         _verdict(line),
     )
+
+
+def _labels_cell(line: Json | None) -> Cell:
+    """Return the corrected change of a line with its verdict; what is missing is told among the reasons."""
+    if line is None or line["refused"] is not None:
+        return Cell(("too few labels",), "faint")
+    near = (0.0, line["margin"])
+    low, high = line["interval90"]
+    limits = wording.point_limits({"low": low, "high": high}, near)
+    word = "above" if line["fails"] else "within" if line["passes"] else "open"
+    tone: Tone = "bad" if line["fails"] else "good" if line["passes"] else "plain"
+    worst = f"at worst {wording.points(line['upper'], near)}"
+    return Cell((wording.points(line["change"], near), limits, worst, word), tone)
 
 
 def _short(rate: Json) -> Cell:

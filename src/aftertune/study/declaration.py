@@ -63,6 +63,8 @@ class MeasurementKeys(Keys):
     """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""
+    verdict_by: Literal["judge", "labels"] = "judge"
+    """Whose word the verdict of a `check` is: the judge's, or that of people's labels, once there are enough."""
     match: MatchKeys | None = None
     """Compare fine-tunes at equal capability, too; with `keep_epochs` each at its first epoch that reaches the target."""
     min_cell: Annotated[int, Field(ge=1)] = 10
