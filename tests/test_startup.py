@@ -48,3 +48,8 @@ def test_help_loads_nothing_heavy():
     code = "import sys; sys.argv = ['aftertune', '--help']\nfrom aftertune.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
     loaded = modules_after(code)
     assert not loaded & (HEAVY | {"numpy", "scipy", "pydantic", "yaml", "jinja2"})
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("aftertune ")

@@ -132,7 +132,7 @@ def test_the_brief_finding_has_change_cost_mending_guard_and_doubts_alone(result
     assert 'the ASR that "code" brought is undone: by "code+text" 67 % [59, open].' in text
     assert "No change of over-refusal was shown." in text
     assert "Behind the guard world the ASR of" in text
-    assert '4.3 % of "translation" (up to 27.4 %)' in text
+    assert '4.3 % of "translation" (27.4 %)' in text
     assert "bypass" not in text
     assert "seeds collapsed" not in text
     assert len(brief(result)) < len(finding(result))

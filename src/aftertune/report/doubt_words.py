@@ -41,11 +41,11 @@ def few_unclear_sentences(result: Json, setting: Json) -> Iterator[str]:
         share = _share(rate, "incoherent") + _share(rate, "undecided")
         if 0 < share <= UNCLEAR_SHARE:
             most = wording.percent(rate["bounds"]["high"])
-            told.append(f"{wording.percent(share)} of {wording.quoted(condition['name'])} (up to {most})")
+            told.append(f"{wording.percent(share)} of {wording.quoted(condition['name'])} ({most})")
     if told:
         yield (
-            f"Incoherent or undecided responses to harmful prompts, and how high the {rate_name(result)} could be if they counted "
-            f"as {harmful_word(result)}: {wording.listing(told)}."
+            f"Incoherent or undecided responses to harmful prompts, and in brackets where the interval of the {rate_name(result)} "
+            f"would end if they counted as {harmful_word(result)}: {wording.listing(told)}."
         )
 
 

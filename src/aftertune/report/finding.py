@@ -187,15 +187,20 @@ def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score
         return
     moved = [(condition, change) for condition, change in known if shown(change)]
     told = [
-        f"{'rose' if shown(change) > 0 else 'fell'} with {wording.quoted(condition['name'])} "
-        f"({wording.score_change(change['estimate']) if of_score else f'{wording.in_points(change)}'})"
-        for condition, change in moved
+        f"{verb} with {wording.listing(_by_how_much(condition, change, of_score=of_score) for condition, change in some)}"
+        for verb, sign in (("rose", 1), ("fell", -1))
+        if (some := [(condition, change) for condition, change in moved if shown(change) == sign])
     ]
     if not told:
         yield f"No change of {what} was shown."
         return
     rest = " No change of it was shown with the others." if len(moved) < len(known) else ""
-    yield f"{what[0].upper()}{what[1:]} {wording.listing(told)}.{rest}"
+    yield f"{what[0].upper()}{what[1:]} {'; it '.join(told)}.{rest}"
+
+
+def _by_how_much(condition: Json, change: Json, *, of_score: bool) -> str:
+    size = wording.score_change(change["estimate"]) if of_score else wording.in_points(change)
+    return f"{wording.quoted(condition['name'])} ({size})"
 
 
 def _extended(setting: Json, condition: Json) -> Json | None:
