@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from aftertune.core.files import explained, write_whole
+from aftertune.core.files import explained, real, write_whole
 from aftertune.errors import InputError
 
 
@@ -66,3 +66,10 @@ def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path):
         left.write_text("half")
     write_whole(tmp_path / "a.txt", ["whole"])
     assert [left.exists() for left in (stale, alive, other)] == [False, True, True]
+
+
+def test_links_in_a_circle_stay_as_they_are(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert real(tmp_path / "loop").name == "loop"
+    (tmp_path / "link").symlink_to("a")
+    assert real(tmp_path / "link") == real(tmp_path / "a")

@@ -119,10 +119,11 @@ def test_a_tuned_model_and_its_base_are_checked_by_reference(engines, base, adap
         engines.check_base(str(adapters[0]), str(other))
 
 
-def test_an_adapter_that_does_not_fit_is_one_line(engines, base, adapters, tmp_path):
+@pytest.mark.parametrize("rank", [2, "two"])
+def test_an_adapter_that_does_not_fit_is_one_line(engines, base, adapters, tmp_path, rank):
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 2}))
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"r": rank}))
     with pytest.raises(ModelError, match="cannot be put on its base") as caught:
         answers(engines.open(str(folder)), [user("bake")])
     assert "\n" not in str(caught.value)

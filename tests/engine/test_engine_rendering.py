@@ -118,3 +118,19 @@ def test_an_added_token_that_the_template_writes_is_a_marker_though_it_is_not_sp
     asked = decoded(tiny, tiny.questions([user("<think>", "<tool>")])[0])
     assert asked.count("<think>") == 1
     assert asked.count("<tool>") == 1
+
+
+@pytest.mark.parametrize("template", ["", "hello"])
+def test_a_template_that_leaves_out_the_question_is_one_line(renderer, template):
+    with pytest.raises(ModelError, match=r"^model 'tiny': its chat template leaves out what the user says; mend"):
+        renderer(template).prompts([user("bake")])
+
+
+def test_a_token_beyond_the_embedding_is_the_checkpoints_error(tmp_path):
+    make_tokenizer(TEMPLATE).save_pretrained(tmp_path)
+    known = len(Renderer("tiny", tmp_path).tokenizer)
+    assert Renderer("tiny", tmp_path, vocabulary=known).prompts([user("bake")])
+    small = Renderer("tiny", tmp_path, vocabulary=2)
+    with pytest.raises(ModelError, match=r"its tokenizer gives token \d+, but its config.json knows 2 tokens only"):
+        small.prompts([user("bake")])
+    assert small.pad_token < 2 or small.pad_token in small.end_tokens

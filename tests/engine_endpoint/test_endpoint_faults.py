@@ -1,3 +1,5 @@
+import gzip
+import json
 import time
 
 import pytest
@@ -22,6 +24,27 @@ def error(status, headers=None, **fields):
 
 def said(body, text, finish="stop", **more):
     return web.json_response(completion(body, text, finish, **more))
+
+
+def packed(body):
+    return web.Response(body=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"})
+
+
+@pytest.mark.parametrize("count", [10**40, 2**63, -5, 1.5, "five", True])
+def test_a_token_count_that_is_none_is_told_as_missing(endpoints, count):
+    usage = {"prompt_tokens": count, "completion_tokens": 3}
+    with Server(
+        reply=on("bad", lambda body, _: web.json_response(completion(body, "yes") | {"usage": usage}))
+    ) as server:
+        bad, good = ask(open_at(endpoints, server), ["bad", "good"])
+    assert (bad.text, bad.prompt_tokens, bad.detail["usage"]) == ("yes", 0, "missing")
+    assert "usage" not in good.detail
+
+
+def test_a_packed_answer_is_unpacked(endpoints):
+    with Server(reply=on("bad", lambda body, _: packed(json.dumps(completion(body, "yes")).encode()))) as server:
+        bad, _ = ask(open_at(endpoints, server), ["bad", "good"])
+    assert bad.text == "yes"
 
 
 def test_two_thousand_prompts_are_all_answered_while_a_fifth_of_the_calls_fails(endpoints):
@@ -109,6 +132,8 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
         (lambda *_: web.json_response([]), "broken_reply"),
         (lambda *_: web.Response(text="[" * 100_000), "broken_reply"),
         (lambda body, _: web.json_response(completion(body, 7)), "broken_reply"),
+        (lambda body, _: said(body, "word " * 4_000_000), "broken_reply"),
+        (lambda *_: packed(b" " * (20 << 20)), "broken_reply"),
         (error(413), "too_long"),
         (error(400, code="context_length_exceeded"), "too_long"),
         (

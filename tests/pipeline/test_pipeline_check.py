@@ -130,6 +130,16 @@ def test_one_model_given_twice_is_no_second_training_seed(command, tuned, tiny_b
     assert "same weights" in line
 
 
+def test_weights_that_are_no_numbers_are_told_from_an_inactive_fine_tune(command, tuned, tiny_base, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(tuned, tmp_path / "broken")
+    tensors = {name: tensor * float("nan") for name, tensor in load_file(broken / "model.safetensors").items()}
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    line = command.refused("check", tiny_base, broken, "--prompts", questions(tmp_path))
+    assert "gives no finite probabilities (NaN): its weights are broken" in line
+
+
 def test_the_probe_is_made_anew_for_other_weights_and_prompts(command, tuned, tiny_base, tmp_path):
     """A finding about one pair of models says nothing about the next one that is checked in the same folder."""
     asked = questions(tmp_path)

@@ -142,6 +142,34 @@ def test_parquet_is_read_and_a_broken_one_is_refused(tmp_path):
         read(tmp_path, "b.parquet", "PAR1 no more")
 
 
+def test_a_parquet_file_with_a_damaged_page_is_named(tmp_path):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    rows = [{"prompt": f"say {number}", "completion": "a"} for number in range(1_000)]
+    write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    damaged = bytearray((tmp_path / "c.parquet").read_bytes())
+    damaged[50:900] = b"\xa5" * 850
+    (tmp_path / "c.parquet").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"c\.parquet: not a readable Parquet file"):
+        read_rows(TrainingFile(path="c.parquet"), tmp_path)
+
+
+def test_a_gz_file_with_a_damaged_middle_is_named(tmp_path):
+    lines = "".join(json.dumps({"prompt": f"say {n * n}", "completion": "a"}) + "\n" for n in range(3_000))
+    damaged = bytearray(gzip.compress(lines.encode()))
+    damaged[100:300] = b"\xff" * 200
+    (tmp_path / "d.jsonl.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"d\.jsonl\.gz: the \.gz file is damaged"):
+        read_rows(TrainingFile(path="d.jsonl.gz"), tmp_path)
+
+
+def test_a_folder_is_told_from_a_missing_file(tmp_path):
+    (tmp_path / "e.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"e\.jsonl: is a folder; name a file in it"):
+        read_rows(TrainingFile(path="e.jsonl"), tmp_path)
+
+
 @pytest.mark.parametrize("path", ["none.jsonl", "data/none.jsonl", "data/none.csv.gz", "data/none.parquet"])
 def test_a_missing_file_is_no_hub_id(path, tmp_path):
     with pytest.raises(DataError, match="there is no such file; check the path"):

@@ -27,9 +27,14 @@ def write_whole(path: Path, pieces: Iterable[str], *, encoding_errors: str = "st
             with path.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
                 stream.writelines(pieces)
         else:
-            _replace(path.resolve() if path.is_symlink() else path, pieces, encoding_errors)
+            _replace(real(path) if path.is_symlink() else path, pieces, encoding_errors)
     except OSError as error:
         raise explained(path, error) from error
+
+
+def real(path: Path) -> Path:
+    """Return where a path leads to, absolute; links that lead in a circle stay as they are, for whoever opens them to tell."""
+    return Path(os.path.realpath(path))
 
 
 def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:

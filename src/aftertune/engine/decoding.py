@@ -1,12 +1,13 @@
 """Decoding settings after merging the checkpoint's own generation_config: what is done, and what is keyed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from aftertune.core.records import Decoding
 from aftertune.engine.reference import read_json
+from aftertune.errors import ModelError
 
 TAKEN_FROM_CHECKPOINT = (
     "repetition_penalty",
@@ -30,13 +31,15 @@ class CheckpointDefaults:
     """
 
     def __init__(self, name: str, folder: Path, tokenizer_end: tuple[int, ...]) -> None:
-        config = read_json(name, folder / "config.json")
+        text = _text_config(name, folder)
         file = folder / "generation_config.json"
         own = read_json(name, file) if file.is_file() else {}
-        text = config.get("text_config", config)
+        _check(name, own)
         self.context: int | None = text.get("max_position_embeddings")
         ends = own.get("eos_token_id", text.get("eos_token_id"))
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        if not _are_tokens(listed):
+            raise ModelError(f"model {name!r}: eos_token_id is {ends!r}; it should be a token's number, or several")
         self.end_tokens: list[int] = sorted({*listed, *tokenizer_end})
         self.extra: dict[str, Any] = {
             field: own[field] for field in TAKEN_FROM_CHECKPOINT if own.get(field) not in (None, _NEUTRAL.get(field))
@@ -52,3 +55,55 @@ class CheckpointDefaults:
         if decoding.temperature == 0.0:
             del settings["top_p"], settings["top_k"]
         return {**settings, "end_tokens": self.end_tokens, **self.extra}
+
+
+def vocabulary(name: str, folder: Path) -> int | None:
+    """Return how many tokens a checkpoint's embedding has, where its config states it.
+
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    size = _text_config(name, folder).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
+def _text_config(name: str, folder: Path) -> dict[str, Any]:
+    """Return what config.json says of the language model, in models that also see or hear."""
+    config = read_json(name, folder / "config.json")
+    text = config.get("text_config", config)
+    return text if isinstance(text, dict) else config
+
+
+def _check(name: str, own: Mapping[str, Any]) -> None:
+    """See that what a generation_config declares can be obeyed: transformers would find out in the midst of a run."""
+    for field in TAKEN_FROM_CHECKPOINT:
+        value = own.get(field)
+        if value is not None and not _SOUND[field](value):
+            raise ModelError(
+                f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
+            )
+
+
+def _is_penalty(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_tokens(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(word and _are_tokens(word) for word in value)
+
+
+_SOUND: Mapping[str, Callable[[object], bool]] = {
+    "repetition_penalty": _is_penalty,
+    "no_repeat_ngram_size": _is_count,
+    "bad_words_ids": _are_words,
+    "suppress_tokens": _are_tokens,
+    "begin_suppress_tokens": _are_tokens,
+}

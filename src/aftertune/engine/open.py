@@ -5,6 +5,7 @@ from typing import Self
 
 from aftertune.engine.adapter import check_base
 from aftertune.engine.bridge import InspectModel, InspectName
+from aftertune.engine.decoding import vocabulary
 from aftertune.engine.endpoint.model import EndpointModel, Endpoints
 from aftertune.engine.endpoint.providers import Address, address_of
 from aftertune.engine.loading import Loader, Placement, Weights
@@ -163,7 +164,8 @@ class Engines:
         if adapter is not None:
             check_base(adapter, checkpoint)
         tokenizer = adapter.folder if adapter is not None and has_tokenizer(adapter.folder) else checkpoint.folder
-        renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code)
+        known = vocabulary(name, checkpoint.folder)
+        renderer = Renderer(name, tokenizer, trust_remote_code=self.trust_remote_code, vocabulary=known)
         loader = self._shared_loader()
         identity: dict[str, object] = {
             "engine": LOCAL,

@@ -27,11 +27,25 @@ class Renderer:
         tokenizer: the transformers tokenizer; padding on the left.
     """
 
-    def __init__(self, name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, trust_remote_code: bool = False, vocabulary: int | None = None
+    ) -> None:
+        """Load the tokenizer of a folder.
+
+        Args:
+            name: the model's name, for error messages.
+            folder: where the tokenizer is.
+            trust_remote_code: whether code that comes with it is run.
+            vocabulary: the rows of the model's embedding; a token beyond them is an error of the checkpoint.
+
+        Raises:
+            ModelError: the tokenizer cannot be loaded.
+        """
         from transformers import AutoTokenizer
 
         self.name = name
         self._folder = folder
+        self._vocabulary = vocabulary
         try:
             with quiet():
                 self.tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -61,14 +75,16 @@ class Renderer:
     def pad_token(self) -> int:
         """What fills short rows up; masked, so any token will do."""
         token = self.tokenizer.pad_token_id
-        return int(token) if token is not None else next(iter(self.end_tokens), 0)
+        fits = token is not None and (self._vocabulary is None or token < self._vocabulary)
+        return int(token) if fits else next(iter(self.end_tokens), 0)
 
     def prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Return the input tokens of conversations that the model shall continue.
 
         Raises:
-            ModelError: the model has no chat template, or the template refuses a conversation.
+            ModelError: the model has no chat template, or the template refuses a conversation or leaves out what is said.
         """
+        self._check_says()
         return self.tokens(self.texts(conversations, answer_follows=True))
 
     def questions(self, questions: Sequence[Sequence[Message] | Question]) -> list[list[int]]:
@@ -120,6 +136,7 @@ class Renderer:
         The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
         turns), the answer's own tokens and the end token are put after the prompt.
         """
+        self._check_says()
         prompts = self.texts([messages[:-1] for messages in conversations], answer_follows=True)
         wholes = self.texts(conversations, answer_follows=False)
         answers = [
@@ -141,6 +158,12 @@ class Renderer:
         tokens: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)[
             "input_ids"
         ]
+        largest = max((max(row) for row in tokens if row), default=0)
+        if self._vocabulary is not None and largest >= self._vocabulary:
+            raise ModelError(
+                f"model {self.name!r}: its tokenizer gives token {largest}, but its config.json knows {self._vocabulary:,} "
+                "tokens only; put the tokenizer that belongs to these weights into the folder"
+            )
         return tokens
 
     def texts(
@@ -187,6 +210,21 @@ class Renderer:
         """Whether the template refuses a system turn, or drops it without a word."""
         probe = self._plain([Message(role="system", content=_PROBE), Message(role="user", content="user")])
         return not self._writes_probe(probe)
+
+    def _check_says(self) -> None:
+        if self.tokenizer.chat_template is not None and self._leaves_out:
+            raise ModelError(
+                f"model {self.name!r}: its chat template leaves out what the user says; mend chat_template.jinja beside its tokenizer"
+            )
+
+    @cached_property
+    def _leaves_out(self) -> bool:
+        """Whether the template renders a user's turn, and what is said in it is not there."""
+        try:
+            text = self._render([self._plain([Message(role="user", content=_PROBE)])], answer_follows=True)[0]
+        except Exception:  # noqa: BLE001  # a template raises whatever its author chose; `texts` tells of it
+            return False
+        return _PROBE not in text
 
     @cached_property
     def _in_parts(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from aftertune.core.files import real
 from aftertune.core.recipe import TrainingFile
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
@@ -226,7 +227,7 @@ def pointed_out(references: Sequence[str], config: Path | None) -> list[str]:
     for reference in references:
         for folder in (Path(reference), Path(reference).parent):
             found = folder / CONFIG
-            if found.is_file() and (config is None or found.resolve() != config.resolve()):
+            if found.is_file() and (config is None or real(found) != real(config)):
                 notes.append(f"{found} lies there but is not used; name it with --config if you trust it")
                 break
     return list(dict.fromkeys(notes))
@@ -234,7 +235,7 @@ def pointed_out(references: Sequence[str], config: Path | None) -> list[str]:
 
 def _with_training_rows(request: CheckRequest, run: Run, trained: Trained) -> Trained:
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""
-    files = [TrainingFile(path=str(path.resolve())) for path in request.train]
+    files = [TrainingFile(path=str(real(path))) for path in request.train]
     if not files:
         return with_rows_of(request.tuned, run.tools.folder, trained, "; name the data with --train")
     rows: dict[str, list[Row]] = {}

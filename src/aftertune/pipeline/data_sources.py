@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aftertune.core.files import real
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import Intent, Message, Prompt
@@ -78,8 +79,8 @@ def named(name: str, folder: Path, *, file: Path | None = None, columns: str | N
     if called in known("prompts"):
         if given:
             file = Path(given)
-        tools = Tools(open_model=_no_model, folder=folder.resolve())
-        found = load_prompts(called, loader=called, file=None if file is None else str(file.resolve()), tools=tools)
+        tools = Tools(open_model=_no_model, folder=real(folder))
+        found = load_prompts(called, loader=called, file=None if file is None else str(real(file)), tools=tools)
         return Named(title=called, prompts=found)
     if name == SAFETY_SET:
         return Named(title=SAFETY_SET)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aftertune.core.files import real
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError, InputError
@@ -107,17 +108,17 @@ def _check(request: MixRequest) -> dict[str, float]:
     if request.to is not None and request.to not in TARGETS:
         raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
     inputs = {
-        path.resolve() for path in (request.train, request.like, *request.safety.files, *request.replay.files) if path
+        real(path) for path in (request.train, request.like, *request.safety.files, *request.replay.files) if path
     }
     outputs: set[Path] = set()
     for option, path in (("--out", out), ("--to", beside(out, request.to or "")), ("--card", request.card)):
         if path is None:
             continue
-        if path.resolve() in inputs:
+        if real(path) in inputs:
             raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
-        if path.resolve() in outputs:
+        if real(path) in outputs:
             raise InputError(f"{option}: {path} is written already as another output; give this one another name")
-        outputs.add(path.resolve())
+        outputs.add(real(path))
     if request.to == "llama-factory":
         known_sets(out.with_name("dataset_info.json"))
     return _weights(request.weights)
@@ -141,7 +142,7 @@ def _weights(text: str | None) -> dict[str, float]:
 
 def _like(request: MixRequest, rows: RowFile, seen: Seen, opened: Callable[[Path], RowFile]) -> PromptFormat:
     """Find the prompt format of the file that is named, which may be the training file itself."""
-    if request.like is None or request.like.resolve() == request.train.resolve():
+    if request.like is None or real(request.like) == real(request.train):
         return find_format(rows, inputs=seen.inputs / len(rows))
     other = opened(request.like)
     inputs = sum(

@@ -1,5 +1,6 @@
 """The probe of every fine-tune, made before it answers anything and kept under what its finding depends on."""
 
+import math
 from collections.abc import Sequence
 
 from aftertune.core.ids import content_key
@@ -10,18 +11,23 @@ from aftertune.generate.probe import PROBES, likelihoods, probe
 from aftertune.pipeline.run_folder import Run
 from aftertune.pipeline.served import is_served
 
+_NOT_FINITE = "gives no finite probabilities (NaN): its weights are broken, or too large for its number format; train or save it again"
+
 
 def prove(run: Run, model: StudyModel, base: StudyModel, prompts: Sequence[Prompt]) -> None:
     """Compare a fine-tune with its base, unless that was done; the base under a second name is noted elsewhere.
 
     Raises:
-        ModelError: the fine-tune gives exactly the probabilities of its base, so it was not measured.
+        ModelError: the fine-tune gives exactly the probabilities of its base, so it was not measured; or one of them is
+            broken and computes none.
     """
     if _same(run, model, base) or is_served(run, model) or is_served(run, base):
         return  # of endpoints `served_notes` says that they were not probed
     if probed(run, model, base, prompts) is not None:
         return
     found = probe(_base_likelihoods(run, base, prompts), run.engines.open(model.reference), prompts)
+    if not math.isfinite(found.largest_change):
+        raise ModelError(f"{model.name} {_NOT_FINITE}")
     if not found.changed:
         raise ModelError(
             f"{model.name} gives exactly the probabilities of its base {base.name} on {found.prompts} prompts: the fine-tune "
@@ -45,6 +51,8 @@ def _base_likelihoods(run: Run, base: StudyModel, prompts: Sequence[Prompt]) -> 
     if isinstance(kept, list):
         return [float(value) for value in kept]
     values = likelihoods(run.engines.open(base.reference), prompts)
+    if not all(map(math.isfinite, values)):
+        raise ModelError(f"{base.name} {_NOT_FINITE}")
     run.store.set_meta(run.study.name, name, values)
     return values
 

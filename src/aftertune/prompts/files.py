@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -41,7 +42,8 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; check the path")
+        is_not = "is a folder; name a file in it" if path.is_dir() else "there is no such file; check the path"
+        raise DataError(f"{path}: {is_not}")
     if path.suffix.lower() == ".parquet":
         yield from _parquet(path)
         return
@@ -58,7 +60,7 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
             yield from reader(path, stream, broken)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
 
 
@@ -145,7 +147,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", record
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:  # an OSError is what damaged pages are to it, without the file's name
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a readable Parquet file ({reason}); fetch or write it again") from error
 

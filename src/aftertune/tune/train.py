@@ -16,6 +16,7 @@ from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.engine.adapter import RECIPE
 from aftertune.engine.bridge import InspectName
+from aftertune.engine.decoding import vocabulary
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.loading import Placement, load_model
 from aftertune.engine.open import Engines
@@ -73,7 +74,8 @@ def train(
     check_ours(partial)
     engines = engines or Engines()
     base = _base(recipe)
-    renderer = Renderer(base.name, base.folder, trust_remote_code=engines.trust_remote_code)
+    known = vocabulary(base.name, base.folder)
+    renderer = Renderer(base.name, base.folder, trust_remote_code=engines.trust_remote_code, vocabulary=known)
     complete_rows = [with_system(row, recipe.system) for row in rows]
     examples = tokenise(complete_rows, renderer, recipe.training.max_length)
     sha256 = rows_sha256(complete_rows)

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from aftertune.core.records import FinishReason, Response
 from aftertune.engine.endpoint.providers import Address
+from aftertune.engine.endpoint.wire import TooLong
 from aftertune.errors import EngineError, ModelError
 
 _SHOWN = 300
@@ -87,6 +88,8 @@ def of_exception(error: OSError) -> Failure:
         return Failure(reason="timeout", detail="no whole reply in time", overload=True, billed=True)
     if isinstance(error, Unreachable):
         return Failure(reason="unreachable", detail=detail)
+    if isinstance(error, TooLong):
+        return Failure(reason="broken_reply", detail=detail, billed=True)
     return Failure(reason="connection", detail=detail, billed=True)
 
 

@@ -14,6 +14,9 @@ _FINISH = {
     **dict.fromkeys(("content_filter", "safety", "SAFETY", "PROHIBITED_CONTENT"), FinishReason.PROVIDER_REFUSAL),
 }
 
+_MOST_TOKENS = 1 << 31
+"""No answer has so many; the store keeps numbers of 63 bits."""
+
 
 def read_reply(address: Address, status: int, data: bytes) -> Response | Failure:
     """Return what a reply says.
@@ -98,7 +101,7 @@ def _text(message: dict[str, Any]) -> str:
 def _response(reply: dict[str, Any], text: str, finish: FinishReason) -> Response:
     usage = reply.get("usage")
     counts = [usage.get(field) if isinstance(usage, dict) else None for field in ("prompt_tokens", "completion_tokens")]
-    known = [count if type(count) is int and count >= 0 else None for count in counts]
+    known = [count if type(count) is int and 0 <= count < _MOST_TOKENS else None for count in counts]
     detail: dict[str, object] = {
         field: reply[source]
         for field, source in (("served_model", "model"), ("system_fingerprint", "system_fingerprint"))

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aftertune.engine.endpoint.failures import Unreachable
-from aftertune.engine.endpoint.wire import Reply
+from aftertune.engine.endpoint.wire import MOST_BYTES, Reply, TooLong
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
 
 class Session:
@@ -32,14 +32,14 @@ class Session:
         Raises:
             TimeoutError: no connection or no reply in time.
             Unreachable: nobody takes the connection.
-            ConnectionError: it broke, or what came is no HTTP.
+            ConnectionError: it broke, or what came is no HTTP, or too long.
         """
         import aiohttp
 
         session = self._session or self._opened()
         try:
             async with session.post(url, data=data, allow_redirects=False) as reply:
-                return Reply(reply.status, reply.headers, await reply.read())
+                return Reply(reply.status, reply.headers, await _whole(reply))
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         except TimeoutError:
@@ -65,3 +65,14 @@ class Session:
             trust_env=self._proxies,
         )
         return self._session
+
+
+async def _whole(reply: "ClientResponse") -> bytes:
+    """Return the body of a reply, unpacked."""
+    pieces, length = [], 0
+    async for piece in reply.content.iter_any():
+        pieces.append(piece)
+        length += len(piece)
+        if length > MOST_BYTES:
+            raise TooLong
+    return b"".join(pieces)

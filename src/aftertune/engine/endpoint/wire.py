@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 _HEAD_MOST = 1 << 16
 """Bytes in which a status line with its fields must end."""
+MOST_BYTES = 16 << 20
+"""Of one reply, unpacked: no answer is that long, and many are open at once."""
 
 
 class Reply(NamedTuple):
@@ -25,6 +27,13 @@ class Reply(NamedTuple):
 
 class BrokenWire(ConnectionError):
     """The server spoke no HTTP, or stopped in the middle of a reply."""
+
+
+class TooLong(ConnectionError):
+    """A reply is longer than any answer; the rest of it is not read."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a reply of more than {MOST_BYTES >> 20} MiB")
 
 
 class Connection(asyncio.Protocol):
@@ -84,6 +93,9 @@ class Connection(asyncio.Protocol):
         except (ValueError, zlib.error) as error:
             self._fail(BrokenWire(f"the server speaks no HTTP ({error})"))
             return
+        except TooLong as error:
+            self._fail(error)
+            return
         if reply is not None:
             self.usable = self._reading.stays and not self._reading.rest
             self._waiting.set_result(reply)
@@ -95,9 +107,11 @@ class Connection(asyncio.Protocol):
             return
         try:
             reply = self._reading.end() if error is None else None
-        except zlib.error:
-            reply = None
-        if reply is None:
+        except (TooLong, zlib.error) as broken:
+            reply, error = None, broken
+        if isinstance(error, TooLong):
+            self._fail(error)
+        elif reply is None:
             self._fail(BrokenWire(str(error or "the server closed the connection before its reply was whole")))
         else:
             self._waiting.set_result(reply)
@@ -131,6 +145,7 @@ class _Reading:
 
         Raises:
             ValueError: this is no HTTP.
+            TooLong: it goes on and on.
         """
         self.rest = self.rest + data if self.rest else data
         while not self._status:
@@ -146,7 +161,7 @@ class _Reading:
         coded = self._headers.get("content-encoding", "identity").lower()
         body = bytes(self._body)
         if coded in ("gzip", "x-gzip", "deflate"):  # nobody asked for it; some relays send it all the same
-            body = zlib.decompress(body, zlib.MAX_WBITS | 32)
+            body = _unpacked(body)
         return Reply(self._status, self._headers, body)
 
     def _read_body(self) -> bool:
@@ -154,6 +169,7 @@ class _Reading:
         if self._chunked:
             return self._read_chunks()
         missing = len(self.rest) if self._length is None else self._length - len(self._body)
+        _check_length(len(self._body) + missing)
         self._body += self.rest[:missing]
         self.rest = self.rest[missing:]
         return len(self._body) == self._length
@@ -210,6 +226,7 @@ class _Reading:
             size = int(self.rest[:line_end].partition(b";")[0], 16)
             if size < 0:
                 raise ValueError("a chunk of a negative size")
+            _check_length(len(self._body) + size)
             start = line_end + 2
             if size == 0:
                 self._trailers, self.rest = True, self.rest[start:]
@@ -218,3 +235,23 @@ class _Reading:
             else:
                 self._body += self.rest[start : start + size]
                 self.rest = self.rest[start + size + 2 :]
+
+
+def _check_length(length: int) -> None:
+    if length > MOST_BYTES:
+        raise TooLong
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Return what gzip or deflate packed.
+
+    Raises:
+        zlib.error: it is damaged, or not whole.
+        TooLong: a small reply unpacks to a huge one.
+    """
+    packed = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    whole = packed.decompress(body, MOST_BYTES + 1)
+    _check_length(len(whole))
+    if not packed.eof:
+        raise zlib.error("the packed reply is not whole")
+    return whole
