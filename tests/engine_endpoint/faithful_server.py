@@ -90,7 +90,8 @@ class Server:
 
     async def _serve(self, ready):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application()
+        app = web.Application(client_max_size=2**28)
+        self.add_routes(app.router)
         app.router.add_post("/v1/chat/completions", self._handle)
         app.router.add_post("/v1/completions", self._handle)
         app.router.add_post("/v1/moderations", self._handle)
@@ -104,6 +105,9 @@ class Server:
         ready.set()
         await self._stop.wait()
         await runner.cleanup()
+
+    def add_routes(self, router):
+        """For servers that offer more."""
 
     async def _handle(self, request):
         self.open += 1

@@ -56,7 +56,8 @@ def classify(engine: Engine, jobs: Iterable[Asked], how: Classifier) -> Iterator
     A call that fails gives the attempt of its first question that failed.
     """
     jobs = iter(jobs)
-    while window := list(islice(jobs, _WINDOW)):
+    by_batch = isinstance(engine, EndpointModel) and engine.by_batch
+    while window := list(islice(jobs, None if by_batch else _WINDOW)):
         scores = _scores(engine, window, how)
         for key, replies in _replied(engine, window, scores, how):
             yield key, _combined(scores[key], replies, how)

@@ -190,7 +190,7 @@ class Engines:
         folder = None if adapter is None else adapter.folder.absolute()
         base = checkpoint.folder.absolute()
         served = server.add(base, folder, local.identity)
-        endpoint = self.endpoints.open(address_of(f"{server.url}#{served}"), local.name)
+        endpoint = self.endpoints.open(address_of(f"{server.url}#{served}"), local.name, own=True)
         return VllmModel(local, endpoint, server, base)
 
     def _base_of(self, adapter: Adapter) -> Checkpoint:

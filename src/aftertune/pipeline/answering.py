@@ -1,10 +1,11 @@
 """The generate stage: the probe, then every call of every cell that has no answer yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aftertune.core.ids import Key, content_key
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob, Prompt
+from aftertune.engine.endpoint.model import EndpointModel
 from aftertune.engine.local import LocalEngine
 from aftertune.errors import ModelError
 from aftertune.generate.calls import calls
@@ -30,10 +31,11 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
     by_name = {model.name: model for model in models}
     planned = [(model, plan_model(run, model, prompts)) for model in models]
     declare(run, models, [job for _, (jobs, _) in planned for job in jobs])
-    missing = {model.name: run.store.missing(job.key for job in asked) for model, (_, asked) in planned}
+    missing = {model.name: set(run.store.missing(job.key for job in asked)) for model, (_, asked) in planned}
+    _submit(run, ((model, [job for job in asked if job.key in missing[model.name]]) for model, (_, asked) in planned))
     with run.progress.stage("generate", sum(map(len, missing.values()))) as advance:
         for model, (_, asked) in planned:
-            wanted = set(missing[model.name])
+            wanted = missing[model.name]
             if not wanted:
                 continue
             engine = run.engines.open(model.reference)
@@ -41,6 +43,14 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
                 prove(run, model, by_name[model.base], prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
     return [*same_weights(run, models), *served_notes(run, models), *_system_notes(run, models)]
+
+
+def _submit(run: Run, missing: Iterable[tuple[StudyModel, Sequence[GenerateJob]]]) -> None:
+    """Send what is asked by batch before anything is waited for: the batches of all models are under way together."""
+    for model, jobs in missing:
+        engine = run.engines.open(model.reference)
+        if isinstance(engine, EndpointModel):
+            engine.submit(jobs)
 
 
 def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:

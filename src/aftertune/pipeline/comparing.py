@@ -11,6 +11,7 @@ from aftertune.core.protocols import Comparer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import CompareJob, Intent, Preference, Prompt
 from aftertune.core.table import NONE, Table
+from aftertune.pipeline.reading import BATCH_CHUNK
 from aftertune.pipeline.run_folder import Run
 from aftertune.store import Answered, Reading
 
@@ -75,7 +76,7 @@ def _reference(models: Sequence[StudyModel], name: str) -> str:
 def _chunk(run: Run, models: Sequence[StudyModel]) -> int:
     keys = run.study.decoding
     each = len(models) * len(run.study.systems) * keys.samples * len(keys.temperatures) * len(keys.seeds)
-    return max(1, ANSWERS // each)
+    return max(1, (BATCH_CHUNK if run.engines.endpoints.by_batch else ANSWERS) // each)
 
 
 def _pairs(answers: Sequence[Answered], bases: Mapping[str, str], column: str) -> Iterator[Pair]:

@@ -132,8 +132,7 @@ class Reader:
     def _price(self, tokens_in: float, tokens_out: int) -> float | None:
         engine = self.found.engine
         if isinstance(engine, EndpointModel):
-            price = self.run.engines.endpoints.spending.prices.of(engine.address)
-            return None if price is None else price.of(round(tokens_in), tokens_out)
+            return None if engine.price is None else engine.price.of(round(tokens_in), tokens_out)
         return None if engine is None or isinstance(engine, InspectModel) else 0.0
 
 

@@ -1,6 +1,7 @@
 """The guard and judge stages: what has no reading yet is asked about (if it costs a call) and read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -8,6 +9,7 @@ from aftertune.core.counts import Scored
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
 from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
+from aftertune.engine.endpoint.model import EndpointModel
 from aftertune.errors import AftertuneError, PluginError
 from aftertune.guard.screen import screening
 from aftertune.judge import coherence
@@ -17,6 +19,8 @@ from aftertune.store import Reading, Unread
 
 CHUNK = 4096
 """Responses that are in memory at a time."""
+BATCH_CHUNK = 50_000
+"""The same where somebody is asked by batch: every chunk may be a day's wait for what has to be asked twice."""
 
 T = TypeVar("T")
 Read = Callable[[list[Unread]], Iterable[Reading]]
@@ -43,6 +47,26 @@ def read_coherence(run: Run, likelihood: Likelihood | None = None) -> int:
     return reader
 
 
+def submit_questions(run: Run, guards: Mapping[str, Guard], judges: Mapping[str, Judge]) -> None:
+    """Let all guards and judges that ask by batch send their questions before the first of them is waited for."""
+    for name, guard in guards.items():
+        for side in guard.sides:
+            _submit(run, guard, _guard_reader(run, name, guard, side), partial(_guard_job, guard))
+    for name, judge in judges.items():
+        if (identity := judge.call_identity) is not None:
+            _submit(run, judge, _judge_reader(run, name, judge), partial(_judge_job, identity=identity))
+
+
+def _submit(run: Run, instrument: Any, reader: int, job_of: Callable[[Unread], Any]) -> None:
+    engine = getattr(instrument, "engine", None)
+    if not isinstance(engine, EndpointModel) or not engine.by_batch:
+        return
+    for chunk in _chunks(run.store.unread(run.study.name, reader), BATCH_CHUNK):
+        jobs = {job.key: job for job in map(job_of, chunk)}
+        if missing := run.store.missing(jobs):
+            engine.submit_questions(instrument.ask([jobs[key] for key in missing]))
+
+
 def read_judges(run: Run, judges: Mapping[str, Judge]) -> list[int]:
     """Let every judge read every response that it has not read; return their readers."""
     return [_read_judge(run, name, judge) for name, judge in judges.items()]
@@ -59,8 +83,7 @@ def read_scores(run: Run, scorers: Mapping[str, Scorer]) -> list[int]:
 
 
 def _read_judge(run: Run, name: str, judge: Judge) -> int:
-    identity = judge.call_identity
-    reader = run.store.add_reader("judge", name, _version(judge.reading_version, identity))
+    identity, reader = judge.call_identity, _judge_reader(run, name, judge)
 
     def read_for_free(chunk: list[Unread]) -> Iterator[Reading]:
         return (_reading(item, judge.read(judge_job(item, None), None)) for item in chunk)
@@ -70,8 +93,16 @@ def _read_judge(run: Run, name: str, judge: Judge) -> int:
     return reader
 
 
+def _judge_reader(run: Run, name: str, judge: Judge) -> int:
+    return run.store.add_reader("judge", name, _version(judge.reading_version, judge.call_identity))
+
+
+def _guard_reader(run: Run, name: str, guard: Guard, side: Side) -> int:
+    return run.store.add_reader("guard", name, _version(guard.reading_version, guard.call_identity), side)
+
+
 def _read_guard(run: Run, name: str, guard: Guard, side: Side) -> int:
-    reader = run.store.add_reader("guard", name, _version(guard.reading_version, guard.call_identity), side)
+    reader = _guard_reader(run, name, guard, side)
     _read_all(
         run, f"guard {name} on {side}s", reader, _asking(run, "guard", guard, lambda item: _guard_job(guard, item))
     )
@@ -119,7 +150,8 @@ def _read_all(run: Run, stage: str, reader: int, read: Read) -> None:
     """
     unread = run.store.unread(run.study.name, reader)
     with run.progress.stage(stage, len(unread)) as advance:
-        for chunk in _chunks(unread):
+        size = BATCH_CHUNK if run.engines.endpoints.by_batch else CHUNK
+        for chunk in _chunks(unread, size):
             try:
                 readings = list(read(chunk))
             except (AftertuneError, OSError):
@@ -130,9 +162,9 @@ def _read_all(run: Run, stage: str, reader: int, read: Read) -> None:
             advance(len(chunk))
 
 
-def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aftertune.core.protocols import Tools
+from aftertune.engine.endpoint.batches import Batching
 from aftertune.engine.endpoint.client import Patience
 from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.open import Engines
@@ -22,6 +23,7 @@ RESULT = "result.json"
 PAGE = "report.html"
 STUDY = "study.yaml"
 SPENDING = "spending.json"
+BATCHES = "batches"
 VLLM_LOG = "vllm.log"
 
 
@@ -69,6 +71,7 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path, *, wr
             budget=keys.budget,
             prices=None if keys.prices is None else Path(keys.prices),
             accounts=folder / SPENDING,
+            batching=Batching(models=keys.batch, folder=folder / BATCHES, note=progress.note),
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )

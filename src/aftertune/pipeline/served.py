@@ -53,7 +53,8 @@ def cost_words(run: Run, found: Foreseen) -> str:
         asks = isinstance(found.engine, InspectModel)
         why = "Inspect asks the provider" if asks else prices.source if found.engine else "it does not say what it asks"
         return f", no price known ({why})"
-    return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency} ({prices.source})"
+    how = " by batch" if isinstance(found.engine, EndpointModel) and found.engine.by_batch else ""
+    return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency}{how} ({prices.source})"
 
 
 def warnings(models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()) -> Iterator[str]:

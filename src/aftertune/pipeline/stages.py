@@ -29,7 +29,7 @@ from aftertune.pipeline.page import keep, write_study_page
 from aftertune.pipeline.presenting import document, model_records
 from aftertune.pipeline.probing import probed
 from aftertune.pipeline.prompting import Questions, load_sets, without_overlap
-from aftertune.pipeline.reading import read_coherence, read_guards, read_judges, read_scores
+from aftertune.pipeline.reading import read_coherence, read_guards, read_judges, read_scores, submit_questions
 from aftertune.pipeline.run_folder import RESULT, STUDY, Run, open_run
 from aftertune.pipeline.served import spending_notes
 from aftertune.pipeline.training import Trained, tune_models
@@ -90,6 +90,7 @@ def _ask(run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], i
     notes = generate(run, models, prompts)
     likelihood = read_likelihood(run, models, prompts) if run.study.coherence.nll else None
     notes += () if likelihood is None else likelihood.notes
+    submit_questions(run, instruments.guards, instruments.judges)
     readers = [
         read_coherence(run, likelihood),
         *read_guards(run, instruments.guards),

@@ -18,6 +18,7 @@ from aftertune.study.forms import (
     Reference,
     Share,
     as_tuple,
+    batch_form,
     engine_form,
     instrument_form,
     listed,
@@ -227,6 +228,8 @@ class EngineKeys(Keys):
     """Most that calls to endpoints may cost, in the currency of the prices; the run stops before it is passed."""
     prices: LocalFile | None = None
     """A price file; by default the shipped one, whose figures need to be checked."""
+    batch: Annotated[tuple[str, ...], BeforeValidator(batch_form, json_schema_input_type=bool | str | list[str])] = ()
+    """Endpoints that are asked by OpenAI's batch API: half the price, answers within a day. `openai:*`; `true` is all of them."""
     call_seconds: Annotated[float, Field(gt=0)] = 120.0
     """How long to wait for one reply of an endpoint."""
     retry_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -74,6 +74,11 @@ def engine_form(value: object) -> object:
     return {"backend": value} if isinstance(value, str) else value
 
 
+def batch_form(value: object) -> object:
+    """Read ``true`` as every endpoint, ``false`` as none, and one pattern where several may stand."""
+    return (("*",) if value else ()) if isinstance(value, bool) else listed(value)
+
+
 def instrument_form(value: object) -> object:
     """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
     if isinstance(value, str):

@@ -196,10 +196,7 @@ class Client:
         return read_reply(self._address, status, self._without_key(body)), headers
 
     def _opened(self) -> NextDoor | Session:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._key is not None:
-            bearer = self._address.provider.header == "Authorization"
-            headers[self._address.provider.header] = f"Bearer {self._key}" if bearer else str(self._key)
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **self._address.headers(self._key)}
         call, connect = self._patience.call, min(30.0, self._patience.call)
         if is_next_door(self._address):
             return NextDoor(headers, call, connect)

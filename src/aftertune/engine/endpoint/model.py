@@ -11,18 +11,26 @@ from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Response
 from aftertune.engine.endpoint import request
+from aftertune.engine.endpoint.batch_ledger import Ledger, Step
+from aftertune.engine.endpoint.batch_lines import batched
+from aftertune.engine.endpoint.batch_service import BatchService
+from aftertune.engine.endpoint.batches import Batches, Batching
 from aftertune.engine.endpoint.client import Client, Patience
 from aftertune.engine.endpoint.nextdoor import is_next_door
-from aftertune.engine.endpoint.prices import read_prices
+from aftertune.engine.endpoint.prices import Price, read_prices
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Loop, Outlet, stream
-from aftertune.errors import EngineError, ModelError
+from aftertune.errors import EngineError, ModelError, Stopped
 
 ENGINE = "endpoint"
 """What `identity` calls this engine."""
 _PROBE = (Message(role="user", content="Name one fruit, one colour, one animal and one city, each chosen at random."),)
 _PROBE_DECODING = Decoding(temperature=1.0, max_new_tokens=32, seed=1)
+
+
+class _Submitted(BaseException):
+    """Ends the asking of what was only to be sent; no plug-in catches it by catching every error."""
 
 
 class EndpointModel:
@@ -32,14 +40,18 @@ class EndpointModel:
         name: for messages and tables.
         identity: base URL and model name. What stands behind them is the server's affair; what it says of that is in
             `Response.detail` (``served_model``, ``system_fingerprint``).
+        by_batch: whether it is asked by OpenAI's batch API; the same call has the same key either way.
     """
 
-    def __init__(self, name: str, address: Address, endpoints: "Endpoints") -> None:
+    def __init__(self, name: str, address: Address, endpoints: "Endpoints", *, by_batch: bool = False) -> None:
         self.name = name
         self.identity: Mapping[str, object] = {"engine": ENGINE, "url": address.url, "model": address.model}
         self.address = address
         self._endpoints = endpoints
+        self.by_batch = by_batch
         self._client: Client | None = None
+        self._batches: Batches | None = None
+        self._submitting = False
         self._seed = "sent" if address.provider.seed else "not sent"
 
     def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
@@ -61,24 +73,57 @@ class EndpointModel:
             Stopped: the budget or the run's time is used up.
         """
         listed = list(jobs)
+        if self._submitting:
+            self.submit(listed)
+            raise _Submitted
+        if self.by_batch and (waiting := [job for job in listed if batched(job)]):
+            listed = [job for job in listed if not batched(job)]
+            yield from self._generate_by_batch(waiting)
         if not listed:
             return
         client = self._opened()
 
         async def work(outlet: Outlet[tuple[Key, Answer]]) -> None:
-            if self._seed == "sent" and any(job.decoding.temperature > 0 for job in listed):
+            if self._draws(listed):
                 self._seed = await self._probe_seed(client)
             await client.answer_all(listed, outlet)
 
         for key, answer in stream(self._endpoints.loop, work):
             yield key, self._told(answer)
 
+    def submit(self, jobs: Iterable[GenerateJob]) -> None:
+        """Send jobs without waiting, if this model is asked by batch: `generate` waits for what is under way already.
+
+        Raises:
+            ModelError, EngineError: as `generate`.
+        """
+        waiting = [job for job in jobs if batched(job)] if self.by_batch else []
+        if waiting:
+            self._opened_batches().submit(waiting)
+
+    def submit_questions(self, asking: Iterator[object]) -> None:
+        """Let a guard or judge ask this model, and only send its first questions."""
+        self._submitting = True
+        try:
+            for _ in asking:
+                pass
+        except _Submitted:
+            return
+        finally:
+            self._submitting = False
+
+    @property
+    def price(self) -> Price | None:
+        """What a token costs, as this model is asked; None for an unknown price."""
+        price = self._endpoints.spending.prices.of(self.address)
+        return price.in_batch if self.by_batch and price is not None else price
+
     def most_cost(self, jobs: Iterable[GenerateJob]) -> float | None:
         """Return the most that jobs can cost, in the currency of the prices, each answered at once; None without a price.
 
         Every byte of a prompt counts as a token, and every answer as long as it may be.
         """
-        price = self._endpoints.spending.prices.of(self.address)
+        price = self.price
         if price is None:
             return None
         asked = [request.body(self.address, job.messages, job.decoding, job.sample) for job in jobs]
@@ -101,13 +146,38 @@ class EndpointModel:
         """Close the connections; the next call opens new ones."""
         if self._client is not None:
             self._endpoints.loop.start(self._client.close()).result()
-        self._client = None
+        if self._batches is not None:
+            self._batches.close()
+        self._client = self._batches = None
 
     def _opened(self) -> Client:
         if self._client is None:
             ends = self._endpoints
             self._client = Client(self.address, self.address.key(), ends.patience, ends.spending, ends.began())
         return self._client
+
+    def _opened_batches(self) -> Batches:
+        if self._batches is None:
+            ends = self._endpoints
+            service = BatchService(self.address, self.address.key(), ends.loop, ends.patience.call)
+            deadline = None if ends.patience.run is None else ends.began() + ends.patience.run
+            self._batches = Batches(self.address, service, ends.ledger, ends.spending, ends.batching.note, deadline)
+        return self._batches
+
+    def _generate_by_batch(self, jobs: Sequence[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        if self._draws(jobs):
+            self._seed = self._endpoints.loop.start(self._probe_seed(self._opened())).result()
+        try:
+            for key, answer in self._opened_batches().generate(jobs):
+                yield key, self._told(answer)
+        except KeyboardInterrupt:
+            raise Stopped(
+                f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
+            ) from None
+
+    def _draws(self, jobs: Iterable[GenerateJob]) -> bool:
+        """Return whether it has to be found out what the server makes of a seed."""
+        return self._seed == "sent" and any(job.decoding.temperature > 0 for job in jobs)
 
     async def _probe_seed(self, client: Client) -> str:
         """Ask something harmless twice with one seed; say what became of the seed."""
@@ -137,6 +207,7 @@ class Endpoints:
         budget: most that may be spent, in the currency of the prices; None for no end.
         prices: a price file; None for the shipped one.
         accounts: the file that keeps tokens and money between runs; None forgets them.
+        batching: the models that are asked by batch; by default none.
     """
 
     def __init__(
@@ -146,10 +217,13 @@ class Endpoints:
         budget: float | None = None,
         prices: Path | None = None,
         accounts: Path | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self.patience = patience or Patience()
         self.loop = Loop()
+        self.batching = batching or Batching()
         self._limits = (prices, budget, accounts)
+        self._ledger: Ledger | None = None
         self._spending: Spending | None = None
         self._began: float | None = None
         self.models: list[EndpointModel] = []
@@ -160,12 +234,27 @@ class Endpoints:
         return self._limits[1]
 
     @property
+    def by_batch(self) -> bool:
+        """Whether any opened model is asked by batch."""
+        return any(model.by_batch for model in self.models)
+
+    @property
     def spending(self) -> Spending:
         """The account; read from its file at the first use."""
         if self._spending is None:
             prices, budget, accounts = self._limits
             self._spending = Spending(read_prices(prices), budget, accounts)
+            for batch in self.ledger.batches.values():
+                if batch.step is not Step.ENDED:
+                    self._spending.hold(batch.key, batch.most)
         return self._spending
+
+    @property
+    def ledger(self) -> Ledger:
+        """The batches; read from their folder at the first use."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.batching.folder)
+        return self._ledger
 
     def check_ready(self) -> None:
         """See that the opened models have their keys, and prices if there is a budget; before hours of other work.
@@ -182,15 +271,22 @@ class Endpoints:
         self._began = time.monotonic() if self._began is None else self._began
         return self._began
 
-    def open(self, address: Address, name: str) -> EndpointModel:
+    def open(self, address: Address, name: str, *, own: bool = False) -> EndpointModel:
         """Open a served model; asks nobody, and needs no key yet.
 
+        Args:
+            address: whom to ask.
+            name: for messages and tables.
+            own: this run started the server, which has no batches.
+
         Raises:
-            ModelError: aiohttp is not installed, which all servers but those next door need.
+            ModelError: aiohttp is not installed, which all servers but those next door need; or the model shall be asked by
+                batch and cannot.
         """
         if not is_next_door(address) and importlib.util.find_spec("aiohttp") is None:
             raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
-        model = EndpointModel(name, address, self)
+        by_batch = not own and self.batching.covers(address)
+        model = EndpointModel(name, address, self, by_batch=by_batch)
         self.models.append(model)
         return model
 

@@ -12,6 +12,8 @@ from aftertune.engine.endpoint.providers import Address
 from aftertune.errors import InputError
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
+BATCH_SHARE = 0.5
+"""What a token costs in a batch, as a share of what it costs at once; OpenAI's, for every model."""
 _PER = 1_000_000
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -28,6 +30,11 @@ class Price:
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what a call costs."""
         return prompt_tokens * self.input + completion_tokens * self.output
+
+    @property
+    def in_batch(self) -> "Price":
+        """The price in a batch."""
+        return Price(self.input * BATCH_SHARE, self.output * BATCH_SHARE)
 
 
 FREE = Price(0.0, 0.0)

@@ -34,6 +34,8 @@ class Provider:
     """Whether the server accepts the field ``seed``."""
     top_k: bool = False
     """Whether the server accepts the field ``top_k``."""
+    batch: bool = False
+    """Whether it has OpenAI's batch API."""
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -45,6 +47,7 @@ PROVIDERS: Mapping[str, Provider] = {
             url_variable="OPENAI_BASE_URL",
             keys=("OPENAI_API_KEY",),
             limit_field="max_completion_tokens",
+            batch=True,
         ),
         Provider(
             name="azure",
@@ -64,7 +67,7 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider(name="openrouter", url="https://openrouter.ai/api/v1", keys=("OPENROUTER_API_KEY",), top_k=True),
     )
 }
-SERVER = Provider(name="server", keys=("AFTERTUNE_API_KEY",), key_needed=False, top_k=True)
+SERVER = Provider(name="server", keys=("AFTERTUNE_API_KEY",), key_needed=False, top_k=True, batch=True)
 """Any other server. It is never sent the key of a provider: a mistyped host must not learn one."""
 
 
@@ -109,6 +112,12 @@ class Address:
             return ip_address(host).is_private
         except ValueError:
             return host == "localhost" or host.endswith((".localhost", ".local", ".internal")) or "." not in host
+
+    def headers(self, key: Secret | None) -> dict[str, str]:
+        """Return the header that carries a key; none without a key."""
+        if key is None:
+            return {}
+        return {self.provider.header: f"Bearer {key}" if self.provider.header == "Authorization" else str(key)}
 
     def key(self) -> Secret | None:
         """Return the key from the environment; None where none is needed.

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aftertune.core.again import again
 from aftertune.errors import EngineError, ModelError, PluginError
-from aftertune.tune.hosted.again import again
 from aftertune.tune.hosted.job import HostedTune, Status, Step
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from aftertune.core.again import again
 from aftertune.errors import EngineError, InputError, ModelError, PluginError
-from aftertune.tune.hosted.again import again
 from aftertune.tune.hosted.job import HostedTune, Status, Step
 
 if TYPE_CHECKING:
