@@ -14,7 +14,8 @@ from faithful_server import KEY, Server, completion
 from aftertune.core.records import Attempt, FinishReason, GenerateJob, Question, Response
 from aftertune.engine.asking import ask as ask_until_read
 from aftertune.engine.endpoint import batch_lines, batches
-from aftertune.engine.endpoint.batches import Batching
+from aftertune.engine.endpoint.batch_ledger import Batching
+from aftertune.engine.endpoint.batch_limits import TRIES
 from aftertune.engine.endpoint.client import Patience
 from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.endpoint.prices import read_prices
@@ -96,10 +97,9 @@ def test_files_keep_within_the_limits(opened, monkeypatch):
         sizes = [file["bytes"] for file in server.files.values() if file["purpose"] == "batch"]
         assert len(sizes) > 1
         assert max(sizes) <= 2000
-    monkeypatch.setattr(batches, "MOST_REQUESTS", 5)
     with BatchServer() as server:
         model = open_at(opened(), server)
-        model._opened_batches()._most_requests = 5
+        model._opened_batches()._limits.most_requests = 5
         assert all(isinstance(answer, Response) for answer in ask(model, TEXTS))
         assert len(server.batches) == 3
 
@@ -165,17 +165,17 @@ def test_requests_that_always_fail_are_given_up_with_their_reason(opened):
         assert isinstance(found[3], Attempt)
         assert found[3].reason == "server_error"
         assert sum(isinstance(answer, Response) for answer in found) == len(TEXTS) - 1
-        assert len(server.batches) == batches.TRIES
+        assert len(server.batches) == TRIES
         with pytest.raises(EngineError, match=r"4 batches in a row without an answer \(server_error: 500: broken"):
             ask(open_at(opened(), server), TEXTS)
-        assert len(server.batches) == 2 * batches.TRIES, "a rerun asks again"
+        assert len(server.batches) == 2 * TRIES, "a rerun asks again"
 
 
 def test_batches_that_never_answer_end_the_run(opened):
     with BatchServer(fates=[("expired", lambda _place, line, _answer: undone(line))]) as server:
         with pytest.raises(EngineError, match=r"4 batches in a row without an answer \(expired"):
             ask(open_at(opened(), server), TEXTS)
-        assert len(server.batches) == batches.TRIES
+        assert len(server.batches) == TRIES
 
 
 def test_a_fatal_line_ends_the_run_after_the_others_are_kept_and_a_rerun_asks_it_again(opened):
@@ -221,7 +221,7 @@ def test_a_full_queue_takes_smaller_batches_one_after_the_other(opened):
         assert all(isinstance(answer, Response) for answer in ask(open_at(endpoints, server), TEXTS))
         assert set(server.done.values()) == {1}
         assert [batch["status"] for batch in server.batches.values()] == ["failed", "failed", *["completed"] * 4]
-        assert "queue of batches is full; going on with 3 at a time" in "".join(endpoints.said)
+        assert "queue is full; going on with batches of 3" in "".join(endpoints.said)
 
 
 @pytest.mark.parametrize("step", ["list files", "upload", "list batches", "create", "look", "download"])

@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_so(tmp_path):
         assert running.returncode == 5, said
         assert "batches under way go on, and the same command picks them up" in said
         assert "Traceback" not in said
-        assert re.search(r"1 batch in_progress, 0 of 12 requests done; Ctrl-C leaves", said)
+        assert re.search(r"1 batch in_progress, 0 of 12 done \(Ctrl-C: they go on", said)
         server.looks = 0
         ended = aftertune(study)
         assert ended.returncode == 0, ended.stderr

@@ -1,6 +1,7 @@
 """The guard and judge stages: what has no reading yet is asked about (if it costs a call) and read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
@@ -51,10 +52,12 @@ def submit_questions(run: Run, guards: Mapping[str, Guard], judges: Mapping[str,
     """Let all guards and judges that ask by batch send their questions before the first of them is waited for."""
     for name, guard in guards.items():
         for side in guard.sides:
-            _submit(run, guard, _guard_reader(run, name, guard, side), partial(_guard_job, guard))
+            with _blamed(f"guard {name}"):
+                _submit(run, guard, _guard_reader(run, name, guard, side), partial(_guard_job, guard))
     for name, judge in judges.items():
         if (identity := judge.call_identity) is not None:
-            _submit(run, judge, _judge_reader(run, name, judge), partial(_judge_job, identity=identity))
+            with _blamed(f"judge {name}"):
+                _submit(run, judge, _judge_reader(run, name, judge), partial(_judge_job, identity=identity))
 
 
 def _submit(run: Run, instrument: Any, reader: int, job_of: Callable[[Unread], Any]) -> None:
@@ -152,14 +155,25 @@ def _read_all(run: Run, stage: str, reader: int, read: Read) -> None:
     with run.progress.stage(stage, len(unread)) as advance:
         size = BATCH_CHUNK if run.engines.endpoints.by_batch else CHUNK
         for chunk in _chunks(unread, size):
-            try:
+            with _blamed(stage):
                 readings = list(read(chunk))
-            except (AftertuneError, OSError):
-                raise
-            except Exception as error:  # other people's code: whatever it raises, the user is told whose it is
-                raise PluginError(f"{stage} failed: {type(error).__name__}: {error}; mend it and run again") from error
             run.store.add_readings(reader, readings)
             advance(len(chunk))
+
+
+@contextmanager
+def _blamed(stage: str) -> Iterator[None]:
+    """Say whose fault it is, whatever other people's code raises.
+
+    Raises:
+        PluginError: the instrument fails.
+    """
+    try:
+        yield
+    except (AftertuneError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(f"{stage} failed: {type(error).__name__}: {error}; mend it and run again") from error
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

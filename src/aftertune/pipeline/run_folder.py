@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aftertune.core.protocols import Tools
-from aftertune.engine.endpoint.batches import Batching
+from aftertune.engine.endpoint.batch_ledger import Batching
 from aftertune.engine.endpoint.client import Patience
 from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.open import Engines

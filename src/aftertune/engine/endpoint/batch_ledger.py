@@ -1,14 +1,16 @@
 """How far each batch has come, kept on disk before the next step, so that nothing is asked or paid for twice."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from aftertune.core.files import write_whole
 from aftertune.core.ids import content_key
-from aftertune.errors import InputError, StoreError
+from aftertune.engine.endpoint.providers import Address
+from aftertune.errors import InputError, ModelError, StoreError
 
 FORMAT = 1
 
@@ -58,6 +60,32 @@ def batch_key(url: str, place: str, ids: Iterable[str], before: int) -> str:
         before: how many batches with some of these requests have ended: asking again is another batch.
     """
     return content_key("batch", 1, url, place, list(ids), before).hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """Which models are asked by batch."""
+
+    models: tuple[str, ...] = ()
+    """Patterns of their names, as in a price file."""
+    folder: Path | None = None
+    """Keeps the batches between runs; None forgets them."""
+    note: Callable[[str], object] = str
+    """Where to say how batches are doing."""
+
+    def covers(self, address: Address) -> bool:
+        """Return whether a model is asked by batch.
+
+        Raises:
+            ModelError: it shall be, and its provider has no such API.
+        """
+        asked = any(fnmatchcase(address.name, pattern) for pattern in self.models)
+        if asked and not address.provider.batch:
+            raise ModelError(
+                f"model {address.name!r}: {address.provider.name} has no batch API of OpenAI's kind; name those that have "
+                "in engine.batch (batch: [openai:*])"
+            )
+        return asked
 
 
 class Ledger:

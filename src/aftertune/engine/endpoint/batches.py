@@ -5,19 +5,16 @@ has ended is the memory of its answers: whoever asks the same again is given wha
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from aftertune.core.again import again
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, GenerateJob, Response
 from aftertune.engine.endpoint.batch_ledger import Batch, Ledger, Step, batch_key
+from aftertune.engine.endpoint.batch_limits import Limits
 from aftertune.engine.endpoint.batch_lines import (
-    MOST_REQUESTS,
     UNCHARGED,
     Line,
     Result,
@@ -30,48 +27,14 @@ from aftertune.engine.endpoint.batch_service import BatchService, Status
 from aftertune.engine.endpoint.failures import Failure
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
-from aftertune.errors import AftertuneError, EngineError, ModelError, Stopped
+from aftertune.errors import AftertuneError, EngineError, Stopped
 
-TRIES = 4
-"""Batches of one run that a request may be in before it is given up."""
 FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 60.0, 1.5
 """Seconds between two looks at the batches."""
 _SAY_SECONDS = 60.0
 """Between two lines about them."""
 _SILENT_SECONDS = 3600.0
 """For which a server may say nothing of its batches before the run ends."""
-_HOPELESS = 8
-"""Requests that all have to be refused as malformed before the request itself is held to be wrong."""
-_FULL = "token_limit_exceeded"
-"""The account's queue has no room for so many tokens."""
-_FULL_TRIES = 20
-"""Batches, each half as large, that such a queue may send back before the run stops."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """Which models are asked by batch."""
-
-    models: tuple[str, ...] = ()
-    """Patterns of their names, as in a price file."""
-    folder: Path | None = None
-    """Keeps the batches between runs; None forgets them."""
-    note: Callable[[str], object] = str
-    """Where to say how batches are doing."""
-
-    def covers(self, address: Address) -> bool:
-        """Return whether a model is asked by batch.
-
-        Raises:
-            ModelError: it shall be, and its provider has no such API.
-        """
-        asked = any(fnmatchcase(address.name, pattern) for pattern in self.models)
-        if asked and not address.provider.batch:
-            raise ModelError(
-                f"model {address.name!r}: {address.provider.name} has no batch API of OpenAI's kind; name those that have "
-                "in engine.batch (batch: [openai:*])"
-            )
-        return asked
 
 
 class Batches:
@@ -103,9 +66,7 @@ class Batches:
         """What lines said that nobody has asked for yet, by request."""
         self._unanswered: dict[str, set[str]] = {}
         """Requests without an answer of each ended batch that was read in this run."""
-        self._tries: Counter[str] = Counter()
-        self._most_requests = MOST_REQUESTS
-        self._sent_back = self._barren = 0
+        self._limits = Limits(address.name, note)
         self._said = -_SAY_SECONDS
 
     def submit(self, jobs: Iterable[GenerateJob]) -> None:
@@ -149,11 +110,10 @@ class Batches:
         open_ = self._open()
         asked = {id_ for batch in open_ for id_ in batch.ids}
         left = [line for line in listed if line.id not in asked and line.id not in self._found]
-        crowded = self._most_requests < MOST_REQUESTS
-        if not left or (crowded and open_):
+        if not left or (self._limits.one_at_a_time and open_):
             return
-        parts = list(files(left, self._most_requests, self._spending.room))
-        for part in parts[:1] if crowded else parts:
+        parts = list(files(left, self._limits.most_requests, self._spending.room))
+        for part in parts[:1] if self._limits.one_at_a_time else parts:
             self._send(part)
 
     def _open(self) -> list[Batch]:
@@ -230,9 +190,9 @@ class Batches:
         self._said = now
         done, total = sum(status.done for _, status in states if status), sum(len(batch.ids) for batch, _ in states)
         said = ", ".join(sorted({status.said for _, status in states if status}) or ["no word from the server"])
+        batches = f"{len(states)} batch{'es' * (len(states) > 1)}"
         self._note(
-            f"{self._address.name}: {len(states)} batch{'es' * (len(states) > 1)} {said}, {done:,} of {total:,} requests "
-            "done; Ctrl-C leaves them running, and the same command picks them up"
+            f"{self._address.name}: {batches} {said}, {done:,} of {total:,} done (Ctrl-C: they go on, and a rerun picks them up)"
         )
 
     def _end(self, batch: Batch, status: Status) -> None:
@@ -249,38 +209,9 @@ class Batches:
         charged = [(each, one if isinstance(one, Response | Failure) else UNCHARGED) for one in whole.values()]
         self._spending.settle_batch(batch.key, self._address.name, self._price, charged)
         self._ledger.put(replace(batch, step=Step.ENDED))
-        silent = {id_ for id_, one in whole.items() if not isinstance(one, Response)}
-        self._unanswered[batch.key] = silent
+        self._unanswered[batch.key] = {id_ for id_, one in whole.items() if not isinstance(one, Response)}
         self._found |= whole
-        self._check(batch, status, whole, silent)
-
-    def _check(self, batch: Batch, status: Status, whole: Mapping[str, Result], silent: set[str]) -> None:
-        """Raise where another batch would fare no better; count the tries of what has no answer."""
-        name = self._address.name
-        if status.said == "failed" and status.errors:
-            if all(code != _FULL for code, _ in status.errors):
-                raise ModelError(f"model {name!r}: batch {batch.batch} was refused ({status.errors[0][1]})")
-            self._sent_back += 1
-            if self._sent_back > _FULL_TRIES:
-                raise Stopped(
-                    f"{name}: the account's queue of batches is full ({status.errors[0][1]}); run again later"
-                )
-            self._most_requests = max(1, len(batch.ids) // 2)
-            self._note(
-                f"{name}: the account's queue of batches is full; going on with {self._most_requests:,} at a time"
-            )
-            return
-        self._tries.update(silent)
-        refused = [one for one in whole.values() if isinstance(one, Failure) and one.reason == "bad_request"]
-        if len(refused) == len(whole) >= _HOPELESS:
-            raise ModelError(f"model {name!r}: the server accepts none of our calls ({refused[0].detail})")
-        self._barren = self._barren + 1 if len(silent) == len(whole) else 0
-        failed = next((one for one in whole.values() if isinstance(one, Failure) and one.retried), None)
-        if self._barren >= TRIES and failed is not None:
-            raise EngineError(
-                f"model {name!r}: {self._barren} batches in a row without an answer ({failed.reason}: {failed.detail}); run "
-                "again to go on"
-            )
+        self._limits.learn(batch, status, whole)
 
     def _read_ended(self, ids: set[str]) -> None:
         """Have the answers at hand that batches gave which ended before; what else they said is asked again."""
@@ -322,7 +253,7 @@ class Batches:
             elif isinstance(result, Response):
                 del left[id_]
                 yield id_, result
-            elif not result.retried or self._tries[id_] >= TRIES:
+            elif not result.retried or self._limits.given_up(id_):
                 del left[id_]
                 yield id_, Attempt(reason=result.reason, detail=result.detail)
         if fatal is not None:

@@ -11,10 +11,10 @@ from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Response
 from aftertune.engine.endpoint import request
-from aftertune.engine.endpoint.batch_ledger import Ledger, Step
+from aftertune.engine.endpoint.batch_ledger import Batching, Ledger, Step
 from aftertune.engine.endpoint.batch_lines import batched
 from aftertune.engine.endpoint.batch_service import BatchService
-from aftertune.engine.endpoint.batches import Batches, Batching
+from aftertune.engine.endpoint.batches import Batches
 from aftertune.engine.endpoint.client import Client, Patience
 from aftertune.engine.endpoint.nextdoor import is_next_door
 from aftertune.engine.endpoint.prices import Price, read_prices
