@@ -60,7 +60,7 @@ async def neighbour(*pieces, stays=True, seconds=1.0):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     door = NextDoor({"Accept": "x/y"}, seconds, 1.0)
     try:
-        yield door, "http://127.0.0.1:%d/a b/v1" % server.sockets[0].getsockname()[1], seen
+        yield door, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a b/v1", seen
     finally:
         await door.close()
         server.close()

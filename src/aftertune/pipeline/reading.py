@@ -57,7 +57,7 @@ def submit_questions(run: Run, guards: Mapping[str, Guard], judges: Mapping[str,
     for name, judge in judges.items():
         if (identity := judge.call_identity) is not None:
             with _blamed(f"judge {name}"):
-                _submit(run, judge, _judge_reader(run, name, judge), partial(_judge_job, identity=identity))
+                _submit(run, judge, _judge_reader(run, name, judge), partial(judge_job, identity=identity))
 
 
 def _submit(run: Run, instrument: Any, reader: int, job_of: Callable[[Unread], Any]) -> None:

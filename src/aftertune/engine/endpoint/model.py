@@ -280,12 +280,12 @@ class Endpoints:
             own: this run started the server, which has no batches.
 
         Raises:
-            ModelError: aiohttp is not installed, which all servers but those next door need; or the model shall be asked by
+            ModelError: aiohttp is not installed, which batches and all servers but those next door need; or the model shall be asked by
                 batch and cannot.
         """
-        if not is_next_door(address) and importlib.util.find_spec("aiohttp") is None:
-            raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
         by_batch = not own and self.batching.covers(address)
+        if (by_batch or not is_next_door(address)) and importlib.util.find_spec("aiohttp") is None:
+            raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
         model = EndpointModel(name, address, self, by_batch=by_batch)
         self.models.append(model)
         return model
