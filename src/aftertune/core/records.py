@@ -7,6 +7,7 @@ The words are those of the design: a *behavior* posed by a *template* is a *prom
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -133,7 +134,13 @@ class Prompt:
     @property
     def id(self) -> str:
         """The content hash of set, behavior, template and text."""
-        return short_id("p", self.set, self.behavior, self.template, self.text)
+        return _prompt_id(self.set, self.behavior, self.template, self.text)
+
+
+@lru_cache(1 << 15)
+def _prompt_id(*parts: str) -> str:
+    """Return a prompt's id; loading, planning and the table each want it of every prompt."""
+    return short_id("p", *parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

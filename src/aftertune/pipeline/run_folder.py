@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aftertune.core.garbage import few_searches
 from aftertune.core.protocols import Tools
 from aftertune.engine.endpoint.batch_ledger import Batching
 from aftertune.engine.endpoint.client import Patience
@@ -75,7 +76,7 @@ def open_run(study: Study, folder: Path, progress: Progress, source: Path, *, wr
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )
-    with engines, _store(folder, write=write) as store:
+    with few_searches(), engines, _store(folder, write=write) as store:
         tools = Tools(open_model=engines.open, folder=source.absolute())
         yield Run(study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress)
 

@@ -12,6 +12,8 @@ from collections import deque
 START, MOST = 16, 256
 _GAIN = 1.05
 """A round must be so much faster than the best one to count as faster."""
+_ROUND_SECONDS = 0.02
+"""A round takes at least so long: a few answers of a quick server come in bursts, whose rate says nothing."""
 _BURST_SECONDS = 0.1
 """Refusals that come so close together speak of the same overload."""
 _HELD_ROUNDS = 8
@@ -58,7 +60,7 @@ class Gate:
         if not self._known:
             self._known, self.limit = True, min(START, self._most)
             self._begin_round()
-        elif self._round >= self.limit:
+        elif self._round >= self.limit and time.monotonic() - self._began >= _ROUND_SECONDS:
             self._end_round()
         self._free()
 
@@ -98,7 +100,7 @@ class Gate:
         self._round, self._began = 0, time.monotonic()
 
     def _end_round(self) -> None:
-        rate = self._round / max(time.monotonic() - self._began, 1e-9)
+        rate = self._round / (time.monotonic() - self._began)
         if rate > _GAIN * self._best_rate:
             self._best_rate, self._best_limit, self._held = rate, self.limit, 0
             self.limit = min(self._most, self.limit * 2 if self._doubling else self.limit + max(1, self.limit // 8))

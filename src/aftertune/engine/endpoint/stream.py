@@ -1,20 +1,18 @@
 """A plain iterator outside, asyncio inside: one event loop in a thread of its own, and answers streamed out of it."""
 
 import asyncio
-import gc
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+
+from aftertune.core.garbage import few_searches
 
 T = TypeVar("T")
 
 _FLUSH_SECONDS = 0.02
 """Answers are handed over so often, many at a time: waking a thread for each one costs more than the answer."""
-_NEW_OBJECTS = 20_000
-"""New objects between two searches for garbage; Python's 700 are a few calls, and a tenth of the time goes into searching."""
 
 
 class Loop:
@@ -93,7 +91,7 @@ def stream(loop: Loop, work: Callable[[Outlet[T]], Coroutine[Any, Any, None]]) -
     running = loop.start(whole())
     running.add_done_callback(lambda _: outlet.flush())
     try:
-        with _few_searches():
+        with few_searches():
             while not running.done():
                 outlet.wait()
                 yield from outlet.take()
@@ -107,14 +105,3 @@ def stream(loop: Loop, work: Callable[[Outlet[T]], Coroutine[Any, Any, None]]) -
     finally:
         running.cancel()
         ended.wait()
-
-
-@contextmanager
-def _few_searches() -> Iterator[None]:
-    """Search for garbage less often; what nothing refers to is freed at once all the same."""
-    usual = gc.get_threshold()
-    gc.set_threshold(max(usual[0], _NEW_OBJECTS), *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
