@@ -6,6 +6,7 @@ from planted_judge import Judge
 from planted_study import BENIGN, FALSE_BLOCKS, GUARD, declared, planted, with_labels
 
 from aftertune.errors import InputError
+from aftertune.measure.consistency import consistency
 from aftertune.measure.label_draw import draw_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.strata import BENIGN_STRATA, strata
@@ -63,6 +64,18 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     assert guard.over_refusal.overall.estimate == pytest.approx(real(study, benign, study.truth | study.blocked))
     assert (base.labels.asr_change, base.labels.guards["gate"].asr_change) == (None, None)
     assert (tuned.labels.labels, tuned.labels.benign) == (here.sum(), benign.sum())
+
+
+def test_hazards_within_tasks_are_corrected_too():
+    study, plan = made(n=180), declared(2, families=("hazard within task",))
+    found = consistency(with_labels(study, plan, 10_000, 0, 0), plan).hazards
+    columns = study.table.columns
+    assert len(found) == 3
+    for change in found:
+        here = (columns["intent"] != BENIGN) & (columns["hazard"] == study.table.names["hazard"].index(change.hazard))
+        tuned, base = (real(study, here & ((columns["model"] > 0) == yes)) for yes in (True, False))
+        assert change.corrected.estimate == pytest.approx(tuned - base)
+    assert all(change.corrected is None for change in consistency(study.table, plan).hazards)
 
 
 def test_a_part_with_few_labels_is_refused_by_itself():

@@ -21,18 +21,22 @@ from aftertune.measure.components import (
     shares,
 )
 from aftertune.measure.consistency_results import FORMAT, Consistency, ConsistencyResult, Limits, Ranking, Reproduction
+from aftertune.measure.corrected import corrected_change
+from aftertune.measure.corrections import DECIDED, HARMFUL, LabelledRows, figure, labelled_rows
 from aftertune.measure.crossed import Matrix
-from aftertune.measure.curves import curves
+from aftertune.measure.curves import Has, curves
 from aftertune.measure.factors import sensitivities
 from aftertune.measure.grids import Arms
-from aftertune.measure.groups import groupings, hazards
+from aftertune.measure.groups import Corrector, groupings, hazards
 from aftertune.measure.intervals import Bounds
+from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import Pooled, decoding_noise, flips, pool
 from aftertune.measure.quantities import RECIPE_HERE, Interval
 from aftertune.measure.ranking import FEWEST, dependability, rank_agreement
 from aftertune.measure.rates import rate, rate_change
+from aftertune.measure.redecoding import redecoded_change, redecoded_rate
 
 POINTS = (5, 10)
 """The differences between two labs whose probability is told, in points."""
@@ -67,9 +71,25 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
         rankings=tuple(_rankings(measured)),
         curves=tuple(curves(measured, plan)),
         groupings=tuple(groupings(measured, plan)),
-        hazards=tuple(hazards(measured, plan)),
+        hazards=tuple(hazards(measured, plan, _corrector(labelled_rows(table, plan), cells, plan))),
         notes=tuple(dict.fromkeys(_notes(cells, measured))),
     )
+
+
+def _corrector(labelled: LabelledRows | None, cells: Cells, plan: MeasurePlan) -> Corrector:
+    """Return what corrects a change by labels, which are those of one setting: taken together they are not weighed."""
+
+    def correct(each: Has, part: Layout) -> CorrectedChange | None:
+        base = each.condition.base
+        if labelled is None or each.arms is None or base is None or len(cells.settings) > 1:
+            return None
+        arms = (each.arms.tuned, each.condition), (each.arms.base, plan.condition(base))
+        found = [
+            figure(labelled, arm, model_codes(cells, of), 0, part, (DECIDED, arm.counts(HARMFUL))) for arm, of in arms
+        ]
+        return corrected_change(found[0], found[1], each.arms.tuned.seeds)
+
+    return correct
 
 
 def _measured(cells: Cells, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]) -> Measured | None:
@@ -121,6 +141,8 @@ def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout
         reproduction=_reproduction(measured, plan, task, part, found),
         flips=flips(own, part, ASR.hit),
         sensitivity=sensitivities(own, part, plan.judges, one_task=task is not None),
+        redecoded=redecoded_rate(own, part, ASR.hit),
+        redecoded_change=None if measured.base is None else redecoded_change(own, measured.base, part, ASR.hit),
     )
 
 

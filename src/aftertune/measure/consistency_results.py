@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aftertune.measure.components import Components, Shares
 from aftertune.measure.factors import Sensitivity
 from aftertune.measure.intervals import Bounds
+from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.pooling import Flips
 from aftertune.measure.quantities import Change, Interval, Jsonable, Rate
 
@@ -76,6 +77,10 @@ class Consistency(Jsonable):
     flips: Flips
     sensitivity: Mapping[str, Sensitivity]
     """By factor: ``system prompt``, ``decoding``, ``template``, ``judge``."""
+    redecoded: Interval | None = None
+    """Of the rate that very many decodings of these checkpoints would give on these prompts; None where each was asked once."""
+    redecoded_change: Interval | None = None
+    """The same of the change against the base; None for a base too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +165,8 @@ class HazardChange(Jsonable):
     task: str
     hazard: str
     change: Change
+    corrected: CorrectedChange | None = None
+    """By people's labels; None without any, and where several settings are taken together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

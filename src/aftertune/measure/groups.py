@@ -1,15 +1,17 @@
 """Exploratory comparisons: conditions grouped by what is declared of their models, and hazards within tasks."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from aftertune.measure.averaging import Layout
 from aftertune.measure.consistency_results import Group, GroupContrast, Grouping, HazardChange
 from aftertune.measure.curves import Has
+from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.measure import ASR
 from aftertune.measure.multiplicity import benjamini_hochberg
 from aftertune.measure.plan import MeasurePlan
@@ -90,24 +92,32 @@ def _welch(one: str, other: str, changes: Sequence[Sequence[float]]) -> GroupCon
     return GroupContrast(one=one, other=other, difference=difference, interval=interval, p_value=p, p_adjusted=p)
 
 
-def hazards(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[HazardChange]:
+Corrector = Callable[[Has, Layout], CorrectedChange | None]
+
+
+def hazards(measured: Sequence[Has], plan: MeasurePlan, correct: Corrector) -> Iterator[HazardChange]:
     """Yield the change in every hazard of every task with enough behaviors; one family for all of a fine-tune.
 
     Adjusted by Benjamini-Hochberg, and exploratory: it says where to look, not what is so.
+
+    Args:
+        measured: the fine-tunes.
+        plan: declares the family, or none.
+        correct: finds what people's labels make of a change; None without labels.
     """
     if "hazard within task" not in plan.families:
         return
     for each in measured:
         if each.arms is None:
             continue
-        found = list(_hazards(each, plan))
+        found = list(_hazards(each, plan, correct))
         adjusted = benjamini_hochberg([one.change.p_value for one in found])
         for one, p in zip(found, adjusted, strict=True):
             how = "Benjamini-Hochberg over hazards within tasks, exploratory"
             yield replace(one, change=replace(one.change, p_adjusted=p, adjustment=how))
 
 
-def _hazards(each: Has, plan: MeasurePlan) -> Iterator[HazardChange]:
+def _hazards(each: Has, plan: MeasurePlan, correct: Corrector) -> Iterator[HazardChange]:
     own, among = each.own, each.own.intent(harmful=True)
     tasks, names = own.attribute("task"), own.cells.names
     for task in np.unique(tasks[among]).tolist():
@@ -120,4 +130,5 @@ def _hazards(each: Has, plan: MeasurePlan) -> Iterator[HazardChange]:
                     task=names["task"][task],
                     hazard=names["hazard"][hazard],
                     change=rate_change(each.arms, part, ASR, plan.min_cell),
+                    corrected=correct(each, part),
                 )

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from aftertune.measure.consistency import consistency as measure_consistency
 from aftertune.pipeline.label_measuring import finished_plan
+from aftertune.pipeline.label_sample import labelled_table
 from aftertune.pipeline.page import kept_readers
 from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE
@@ -24,7 +25,8 @@ def consistency(folder: Path, json: Path | None) -> None:
     told = read_document(folder)
     with Store.open(folder / STORE, write=False) as store:
         plan = finished_plan(folder, store, told)
-        found = measure_consistency(store.table(told["study"], kept_readers(store, told["study"])), plan).to_json()
+        table, _, _ = labelled_table(store, told["study"], kept_readers(store, told["study"]))
+        found = measure_consistency(table, plan).to_json()
     if json is not None:
         write_json(json, found)
     print_consistency(found, Console())

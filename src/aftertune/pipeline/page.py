@@ -7,6 +7,7 @@ from typing import Any
 from aftertune.measure.consistency import consistency
 from aftertune.measure.plan import MeasurePlan
 from aftertune.pipeline.examples import examples
+from aftertune.pipeline.label_sample import labelled_table
 from aftertune.pipeline.presenting import notes_of
 from aftertune.pipeline.run_folder import PAGE
 from aftertune.report.page import Report, write_page
@@ -57,4 +58,5 @@ def _consistency(store: Store, study: str, plan: MeasurePlan) -> Mapping[str, An
     """Return how well the figures would come out again, where training seeds or other factors can tell."""
     if all(len(condition.models) == 1 and not condition.series for condition in plan.conditions):
         return None
-    return consistency(store.table(study, kept_readers(store, study)), plan).to_json()
+    table, _, _ = labelled_table(store, study, kept_readers(store, study))
+    return consistency(table, plan).to_json()

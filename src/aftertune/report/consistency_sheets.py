@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from aftertune.report import wording
+from aftertune.report.beside import beside, correction_legend
 from aftertune.report.cells import BLANK, Cell, Json, Sheet, change_cell, names_in, rate_cell, rate_name, too_few
 from aftertune.report.consistency_words import chance, legend_of_limits, limit, where
 
@@ -242,9 +243,12 @@ def hazard_sheet(result: Json) -> Sheet:
         rows=tuple(
             (
                 *(Cell((wording.clean(found[key]),)) for key in ("condition", "task", "hazard")),
-                change_cell(found["change"], up_is="bad"),
+                beside(change_cell(found["change"], up_is="bad"), found.get("corrected")),
             )
             for found in result["hazards"]
         ),
-        legend=("p-values adjusted by Benjamini-Hochberg over the hazards of a fine-tune; exploratory.",),
+        legend=(
+            "p-values adjusted by Benjamini-Hochberg over the hazards of a fine-tune; exploratory.",
+            *correction_legend(found.get("corrected") for found in result["hazards"]),
+        ),
     )

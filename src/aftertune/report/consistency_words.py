@@ -62,6 +62,7 @@ def sentences(result: Json, entry: Json) -> Iterator[str]:
             f"Asking the same model the same prompts again moves the {rate} by at most {100 * again:.1f} points, nineteen "
             "times in twenty."
         )
+    yield from _redecoded(rate, entry)
     seeds = entry["components"]["seeds"]
     if limits["reproducibility"] is None:
         if seeds == 1 and entry["base"] is not None:
@@ -77,6 +78,15 @@ def sentences(result: Json, entry: Json) -> Iterator[str]:
         f"{100 * limits['of_means']:.1f}."
     )
     yield from _again(rate, entry)
+
+
+def _redecoded(rate: str, entry: Json) -> Iterator[str]:
+    if (here := entry.get("redecoded")) is None:
+        return
+    change = entry.get("redecoded_change")
+    against = "" if change is None else f", and {wording.point_limits(change)} points from its base"
+    models = "this model" if entry["components"]["seeds"] == 1 else "these models"
+    yield f"A great many answers of {models} to these very prompts would put the {rate} in {wording.limits(here)} %{against} (95 %)."
 
 
 def _between(interval: list[float]) -> str:
