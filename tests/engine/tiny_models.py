@@ -61,27 +61,31 @@ def make_tokenizer(template=TEMPLATE):
     return tokenizer
 
 
-def make_checkpoint(folder: Path, *, seed=0, template=TEMPLATE, **generation) -> Path:
-    import torch
+def llama(size, **shape):
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**size, **shape))
+
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.4,
+}
+
+
+def make_checkpoint(folder: Path, *, seed=0, template=TEMPLATE, build=llama, **generation) -> Path:
+    """Write a random checkpoint; ``build`` makes the model of the tokenizer's sizes and `SHAPE`."""
+    import torch
 
     tokenizer = make_tokenizer(template)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=128,
-            tie_word_embeddings=True,
-            initializer_range=0.4,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    size = {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    model = build({**size, "pad_token_id": tokenizer.pad_token_id}, **SHAPE)
     for field, value in generation.items():
         setattr(model.generation_config, field, value)
     with quiet():

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 MAX_ROWS = 256
@@ -40,11 +41,14 @@ class Capacity:
     cells: int | None = None
     """Rows times length that fit, once memory has run out."""
 
-    def rows(self, length: int) -> int:
-        """Return the number of rows of ``length`` tokens that a batch may hold, at least 1."""
+    def rows(self, length: int, shared: int = 0) -> int:
+        """Return the number of rows of ``length`` tokens that a batch may hold, at least 1.
+
+        The first ``shared`` tokens are computed once for all; each row has their keys and values all the same.
+        """
         rows = min(MAX_ROWS, int(self.memory / (self.row_bytes + self.token_bytes * length)))
         if self.token_work:
-            rows = min(rows, max(_MIN_CPU_ROWS, int(_CPU_WORK / (self.token_work * length))))
+            rows = min(rows, max(_MIN_CPU_ROWS, int(_CPU_WORK / (self.token_work * (length - shared)))))
         if self.cells is not None:
             rows = min(rows, self.cells // length)
         return max(rows, 1)
@@ -55,18 +59,21 @@ class Capacity:
 
 
 def in_batches(
-    rows: Sequence[SizedRow], capacity: Capacity, run: Callable[[list[SizedRow]], Sequence[Result]]
+    rows: Sequence[SizedRow],
+    capacity: Capacity,
+    run: Callable[[list[SizedRow]], Sequence[Result]],
+    shared: int = 0,
 ) -> Iterator[tuple[SizedRow, Result | None]]:
     """Run rows in batches, longest first, and yield each with its result batch by batch.
 
     A batch that runs out of memory is halved and tried again, and so are all later ones; a single row that does not fit
-    is yielded with None.
+    is yielded with None. The first ``shared`` tokens of all rows are computed elsewhere.
     """
     waiting = deque(sorted(rows, key=lambda row: row.length, reverse=True))
     while waiting:
         longest = waiting[0].length
-        batch = [waiting.popleft() for _ in range(min(capacity.rows(longest), len(waiting)))]
-        results = _run_within_memory(batch, run)
+        batch = [waiting.popleft() for _ in range(min(capacity.rows(longest, shared), len(waiting)))]
+        results = within_memory(partial(run, batch))
         if results is not None:
             yield from zip(batch, results, strict=True)
         elif len(batch) == 1:
@@ -76,12 +83,10 @@ def in_batches(
             waiting.extendleft(reversed(batch))
 
 
-def _run_within_memory(
-    batch: list[SizedRow], run: Callable[[list[SizedRow]], Sequence[Result]]
-) -> Sequence[Result] | None:
-    """Return the results, or None when memory ran out; by the return the failed batch's tensors are released."""
+def within_memory(run: Callable[[], Result]) -> Result | None:
+    """Return the result, or None when memory ran out; by the return the failed run's tensors are released."""
     try:
-        return run(batch)
+        return run()
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise

@@ -18,6 +18,8 @@ TAKEN_FROM_CHECKPOINT = (
 )
 """Fields of generation_config that are obeyed. Temperature, top-p, top-k and the token limit are the study's; the end
 tokens are the checkpoint's and the tokenizer's together; everything else is left at transformers' defaults."""
+_LOOKS_BACK = {"no_repeat_ngram_size", "bad_words_ids"}
+"""Those that compare runs of tokens, so that padding inside a row would count."""
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
@@ -44,6 +46,11 @@ class CheckpointDefaults:
         self.extra: dict[str, Any] = {
             field: own[field] for field in TAKEN_FROM_CHECKPOINT if own.get(field) not in (None, _NEUTRAL.get(field))
         }
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether padding may stand between a prefix that rows share and the rows."""
+        return not _LOOKS_BACK & set(self.extra)
 
     def merged(self, decoding: Decoding) -> Mapping[str, object]:
         """Return every setting that decides an answer but the seed, ready for a key.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -12,10 +13,13 @@ from aftertune.engine.batching import Capacity, in_batches
 from aftertune.engine.decoding import CheckpointDefaults
 from aftertune.engine.labels import beginnings, leading_space, log_sum
 from aftertune.engine.loading import Weights, capacity
+from aftertune.engine.padding import pad_left
+from aftertune.engine.prefix import NONE, Prefix
 from aftertune.engine.quiet import quiet
 from aftertune.engine.rendering import Renderer
 from aftertune.engine.sampling import GumbelSampler, request_seed
-from aftertune.engine.scoring import ScoredRow, answer_logprobs, next_token_logprobs, pad_left
+from aftertune.engine.scoring import ScoredRow, answer_logprobs, next_token_logprobs
+from aftertune.engine.sharing import Sharing
 from aftertune.errors import EngineError
 
 _WINDOW = 8192
@@ -58,6 +62,7 @@ class LocalEngine:
         self._device = weights.loader.placement.device
         self._defaults = CheckpointDefaults(name, weights.base, renderer.end_tokens)
         self._capacities: dict[bool, Capacity] = {}
+        self._sharing = Sharing(weights, self._device)
         self._leads: dict[tuple[int, ...], list[int]] = {}
 
     @property
@@ -112,7 +117,7 @@ class LocalEngine:
         if all(len(choice) == 1 for choice in tokens):
             singles = [choice[0] for choice in tokens]
             rows = [ScoredRow(i, prompt, [0]) for i, prompt in enumerate(rendered)]
-            return self._score(rows, lambda model, batch, device: next_token_logprobs(model, batch, singles, device))
+            return self._score(rows, partial(next_token_logprobs, choices=singles))
         pairs = [(prompt, choice) for prompt in rendered for choice in tokens]
         rows = [ScoredRow(i, *pair) for i, pair in enumerate(pairs)]
         sums = [sum(logprobs) for logprobs in self._score(rows, answer_logprobs)]
@@ -140,9 +145,7 @@ class LocalEngine:
         lead, known = self._lead(probe), sorted({token for tokens in first for token in tokens})
         rendered = self._renderer.questions(questions)
         rows = [ScoredRow(i, [*prompt, *lead], [0]) for i, prompt in enumerate(rendered)]
-        scored = self._score(
-            rows, lambda model, batch, device: next_token_logprobs(model, batch, known, device, lead=len(lead))
-        )
+        scored = self._score(rows, partial(next_token_logprobs, choices=known, lead=len(lead)), own=1 + len(lead))
         by_token = (dict(zip(known, row, strict=True)) for row in scored)
         return [[log_sum(found[token] for token in tokens) for tokens in first] for found in by_token]
 
@@ -204,25 +207,30 @@ class LocalEngine:
 
     def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
         """Answer rows of equal temperature, top-p, top-k and token limit."""
-        for row, answer in in_batches(rows, self._capacity(all_logits=False), self._generate_batch):
-            too_big = Attempt(reason="out_of_memory", detail=f"{row.length} tokens in a batch of one")
-            yield row.job.key, answer or too_big
+        tokens = [row.tokens for row in rows] if self._defaults.shares_prefixes else [[] for _ in rows]
+        for prefix, alike in self._sharing.groups(rows, tokens, steps=rows[0].decoding.max_new_tokens):
+            run = partial(self._generate_batch, prefix=prefix)
+            for row, answer in in_batches(alike, self._capacity(all_logits=False), run, len(prefix)):
+                too_big = Attempt(reason="out_of_memory", detail=f"{row.length} tokens in a batch of one")
+                yield row.job.key, answer or too_big
 
-    def _generate_batch(self, rows: list[_Row]) -> list[Response]:
-        return [self._response(len(row.tokens), drawn) for row, drawn in zip(rows, self._drawn(rows), strict=True)]
+    def _generate_batch(self, rows: list[_Row], prefix: Prefix) -> list[Response]:
+        drawn = self._drawn(rows, prefix)
+        return [self._response(len(row.tokens), new) for row, new in zip(rows, drawn, strict=True)]
 
-    def _drawn(self, rows: list[_Row]) -> list[list[int]]:
-        """Return the new tokens of a batch, one list a row, as long as the longest answer."""
+    def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
+        """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
         import torch
 
         decoding = rows[0].decoding
         with self._weights.using() as model, torch.inference_mode(), quiet():
-            tokens, mask = pad_left([row.tokens for row in rows], self._device)
+            tokens, mask = prefix.before(*pad_left([row.tokens[len(prefix) :] for row in rows], self._device))
             output = model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
                 generation_config=self._generation_config(decoding),
                 logits_processor=self._sampler(rows, tokens.shape[1]),
+                **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
             )
         new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
         return new
@@ -266,19 +274,25 @@ class LocalEngine:
             raise EngineError(f"model {self.name!r}: cannot score the choices {list(choices)!r}, one has no tokens")
         return tokens
 
-    def _score(self, rows: Sequence[ScoredRow], score: Any) -> list[list[float]]:
-        """Score rows in batches, longest first, and return the results in the order of the rows."""
+    def _score(self, rows: Sequence[ScoredRow], score: Any, own: int = 1) -> list[list[float]]:
+        """Score rows in batches, longest first, and return the results in the order of the rows.
 
-        def run(batch: list[ScoredRow]) -> list[list[float]]:
+        The last ``own`` tokens of a prompt are never shared with other rows: their logits are wanted.
+        """
+
+        def run(batch: list[ScoredRow], prefix: Prefix) -> list[list[float]]:
             with self._weights.using() as model:
-                results: list[list[float]] = score(model, batch, self._device)
+                results: list[list[float]] = score(model, batch, device=self._device, prefix=prefix)
             return results
 
         found: dict[int, list[float]] = {}
-        for row, result in in_batches(rows, self._capacity(all_logits=True), run) if rows else ():
-            if result is None:
-                raise EngineError(f"model {self.name!r}: a text of {row.length} tokens does not fit in memory")
-            found[row.index] = result
+        for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own) if rows else ():
+            for row, result in in_batches(
+                alike, self._capacity(all_logits=True), partial(run, prefix=prefix), len(prefix)
+            ):
+                if result is None:
+                    raise EngineError(f"model {self.name!r}: a text of {row.length} tokens does not fit in memory")
+                found[row.index] = result
         return [found[row.index] for row in rows]
 
     def _capacity(self, *, all_logits: bool) -> Capacity:
