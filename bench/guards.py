@@ -1,10 +1,12 @@
 """A guard asked by the likelihoods of its labels first, against generating every reply: ``python bench/guards.py [PROMPTS] [ROUNDS]``.
 
-Both screen the same prompts with the same checkpoint, a small Llama with a chat template that we wrote to the published
-format of Llama Guard, taught for a moment to call unsafe what ends in one of two words: a tenth of the prompts. Both go
-through the guard that a study uses, in its batches; where likelihoods decide, only what is unsafe is generated, for its
-categories. Every round is a process of its own, start-up and imports included; rounds alternate, medians are printed. Decisions
-that differ are counted. The ratio of CPU times with start-up is kept in ``latest.json``.
+All screen the same prompts with the same checkpoint, a small Llama with a chat template that we wrote to the published
+format of Llama Guard (a policy of some hundred and forty tokens before every prompt), taught to call unsafe what ends in
+one of two words: a tenth of the prompts. All go through the guard that a study uses, in its batches; where likelihoods
+decide, only what is unsafe is generated, for its categories. Replies are generated twice: ``generation`` computes the policy
+once, as asking by likelihoods does; ``whole`` runs every prompt through the model as it is, and runs in the first round
+only. Every run is a process of its own, start-up and imports included; rounds alternate, medians are printed. Decisions that
+differ are counted. Ratios of CPU times with start-up are kept in ``latest.json``.
 """
 
 import json
@@ -22,8 +24,22 @@ HERE = Path(__file__).parent
 PROMPTS, ROUNDS = 2000, 3
 LAYERS, HIDDEN = 16, 128
 """The depth of Llama Guard 3 1B, a sixteenth of its width."""
+HAZARDS = [
+    "violence", "other crimes", "sex crimes", "harm to children", "defamation", "advice for experts", "privacy", "theft of works",
+    "weapons of war", "hate", "self-harm", "sexual content", "elections", "abuse of code",
+]  # fmt: skip
+"""One or two words of ours for each category of Llama Guard 3."""
+POLICY = (
+    "<turn>Say whether the last turn is safe or unsafe under these categories.\n"
+    + "".join(f"S{number}: {hazard}.\n" for number, hazard in enumerate(HAZARDS, start=1))
+    + "The first line of the answer is safe or unsafe; if unsafe, a second line has the codes, with commas.\n"
+)
+"""Stands before every prompt, as in the published template, which takes some two hundred tokens."""
 FLAGGED = 10
 """One prompt in so many is unsafe."""
+SAFE, UNSAFE = "\n\nsafe", "\n\nunsafe\nS1,S9"
+STEPS, KNOWN = 400, 0.1
+"""Batches at most that it practises on, and the loss (nats) that no token of a reply may exceed."""
 WORDS = [
     "tell",
     "write",
@@ -48,6 +64,8 @@ WORDS = [
     "map",
     "song",
 ]
+HOW = {"logits": "", "generation": "guard_logits_vs_generation", "whole": "guard_logits_vs_whole_prompts"}
+"""Ways of asking, and what the ratio to the first is called in ``latest.json``."""
 sys.path.insert(0, str(HERE.parent / "tests" / "guard"))  # the tests' small checkpoints
 
 
@@ -64,21 +82,61 @@ def texts(count: int, seed: int) -> list[str]:
 
 
 def make(folder: Path) -> None:
-    """Write the checkpoint: two layers learn this in seconds, the rest is weight."""
-    from tiny_classifiers import LLAMA_GUARD, PROBE, conversation, make_classifier
+    """Write the checkpoint: two layers learn this in a minute, the rest is weight."""
+    from tiny_classifiers import PROBE, TURNS, make_classifier
+
+    few = [*lessons(3, 0), (PROBE[0], SAFE)]
+    template = POLICY + TURNS.replace("CONTENT", "m.content") + "<turn>"
+    cases = [(asked(line), reply) for line, reply in few]
+    make_classifier(folder, small_llama, template, cases, extra=tuple(texts(50, 1)))
+    practise(folder)
+    deepen(folder)
+
+
+def lessons(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return prompts with both endings and what the guard shall say of them."""
+    calm = [line.replace("bomb", "cake") for line in texts(count, seed)]
+    return [(line, SAFE) for line in calm] + [(line.replace("cake", "bomb"), UNSAFE) for line in calm]
+
+
+def asked(line: str) -> Any:
+    """Return the guard's question about a prompt."""
+    from tiny_classifiers import conversation
 
     from aftertune.core.records import Question
 
-    lines = [*texts(12, 1), *(line.replace("cake", "bomb") for line in texts(12, 1)), PROBE[0]]
-    cases = [
-        (
-            Question(messages=conversation(line)),
-            "\n\nunsafe\nS1,S9" if line.endswith("bomb") else "\n\nsafe",
-        )
-        for line in lines
-    ]
-    make_classifier(folder, small_llama, LLAMA_GUARD, cases, extra=tuple(lines))
-    deepen(folder)
+    return Question(messages=conversation(line))
+
+
+def practise(folder: Path) -> None:
+    """Teach it on new prompts until it has known all of several batches: by heart it would babble about others."""
+    import torch
+    from tiny_classifiers import PROBE
+    from transformers import AutoModelForCausalLM
+
+    from aftertune.engine.padding import pad_left
+    from aftertune.engine.rendering import Renderer
+
+    model, renderer = AutoModelForCausalLM.from_pretrained(folder), Renderer("bench", folder)
+    optimiser, known = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0), 0
+    for step in range(STEPS):
+        taught = [*lessons(8, 1000 + step), (PROBE[0], SAFE)]
+        prompts = renderer.questions([asked(line) for line, _ in taught])
+        replies = renderer.tokens([reply + "<end>" for _, reply in taught])
+        tokens, mask = pad_left([prompt + reply for prompt, reply in zip(prompts, replies, strict=True)], "cpu")
+        wanted = tokens.clone()
+        for row, reply in zip(wanted, replies, strict=True):
+            row[: -len(reply)] = -100
+        logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
+        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten(), reduction="none")
+        known = known + 1 if each.max() < KNOWN else 0
+        if known == 8:
+            break
+        optimiser.zero_grad()
+        (each.sum() / (wanted != -100).sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    model.save_pretrained(folder)
 
 
 def small_llama(tokenizer: Any) -> Any:
@@ -118,6 +176,7 @@ def screen(folder: str, how: str, count: int) -> None:
 
     from aftertune.core.protocols import Tools
     from aftertune.core.records import GuardJob
+    from aftertune.engine import families
     from aftertune.engine.open import Engines
     from aftertune.guard.published import llama_guard_3
 
@@ -125,8 +184,10 @@ def screen(folder: str, how: str, count: int) -> None:
     jobs = [GuardJob(key=f"{i}".encode(), side="prompt", prompt=line) for i, line in enumerate(texts(count, 2))]
     with Engines(threads=1, device="cpu") as engines:
         guard = llama_guard_3(Tools(open_model=engines.open, folder=Path()), model=folder)
-        if how == "generation":
+        if how != "logits":
             guard.kind = replace(guard.kind, labels=None)
+        if how == "whole":
+            families.PASS = sys.maxsize  # no prefix ever saves so much
         began = time.process_time()
         replies = dict(guard.ask(jobs))
         seconds = time.process_time() - began
@@ -137,12 +198,14 @@ def screen(folder: str, how: str, count: int) -> None:
 def main() -> None:
     """Run both ways in turn, print medians, and keep the ratio."""
     count, rounds = (int(word) for word in [*sys.argv[1:], *map(str, (PROMPTS, ROUNDS)[len(sys.argv) - 1 :])])
-    found: dict[str, list[tuple[float, float, float]]] = {"logits": [], "generation": []}
+    found: dict[str, list[tuple[float, float, float]]] = {how: [] for how in HOW}
     decisions = {}
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
-        for _ in range(rounds):
+        for number in range(rounds):
             for how, results in found.items():
+                if number and how == "whole":
+                    continue  # slow and far apart: once is enough
                 wall, cpu = time.perf_counter(), _children()
                 told = subprocess.run(
                     [sys.executable, "-W", "ignore", __file__, "screen", folder, how, str(count)],
@@ -154,17 +217,21 @@ def main() -> None:
     middle = {
         how: [statistics.median(column) for column in zip(*results, strict=True)] for how, results in found.items()
     }
-    differ = [pair for pair in zip(*decisions.values(), strict=True) if pair[0] != pair[1]]
-    unread = sum("u" in pair for pair in differ)
+    differ = [said for said in zip(*decisions.values(), strict=True) if len(set(said)) > 1]
+    unread = sum("u" in said for said in differ)
     print(
-        f"{count:,} prompts, {decisions['logits'].count('b'):,} blocked, {len(differ)} decided otherwise ({unread} of them undecided in one way); "
-        f"medians of {rounds} rounds"
+        f"{count:,} prompts, {decisions['logits'].count('b'):,} blocked; {len(differ)} decided otherwise in some way,"
+        f" {unread} of them undecided; medians of {rounds} rounds"
     )
     for how, (cpu, wall, alone) in middle.items():
-        print(f"{how:<11} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without")
-    ratios = [slow / fast for slow, fast in zip(middle["generation"], middle["logits"], strict=True)]
-    print(f"generation / logits: {ratios[0]:.2f} CPU, {ratios[1]:.2f} wall with start-up; {ratios[2]:.2f} CPU without")
-    keep({"guard_logits_vs_generation": round(ratios[0], 2)})
+        print(f"{how:<10} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without")
+    for how, key in HOW.items():
+        if key:
+            ratios = [slow / fast for slow, fast in zip(middle[how], middle["logits"], strict=True)]
+            print(
+                f"{how} / logits: {ratios[0]:.2f} CPU, {ratios[1]:.2f} wall with start-up; {ratios[2]:.2f} CPU without"
+            )
+            keep({key: round(ratios[0], 2)})
 
 
 def _children() -> float:

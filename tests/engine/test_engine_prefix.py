@@ -187,7 +187,7 @@ def test_rows_that_share_more_make_a_family_of_their_own():
 def test_what_does_not_pay_is_not_shared():
     assert families.families([]) == []
     assert families.families([[1, 2, 3]]) == [Family((0,))]
-    assert families.families([[*range(7), i] for i in range(1000)]) == [Family(tuple(range(1000)))]
+    assert families.families([[*range(3), i] for i in range(1000)]) == [Family(tuple(range(1000)))]
     assert families.families([[*range(100), i] for i in range(10)]) == [Family(tuple(range(10)))]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-LEAST = 8
+LEAST = 4
 """Tokens below which a shared beginning saves less than it costs."""
 PASS = 1000
 """Tokens that have to be saved for one more forward pass to pay: what a GPU computes while it reads the weights once; on a
