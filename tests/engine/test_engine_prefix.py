@@ -123,6 +123,12 @@ def test_an_answer_is_the_same_alone_and_behind_the_prefix_of_its_batch(engines,
     assert not shared
 
 
+def test_rounding_to_16_bits_is_not_taken_for_a_fault(base, shared):
+    with Engines(threads=1, device="cpu", dtype="bfloat16") as engines:
+        answers(engines.open(str(base)), prompts(12), GREEDY)
+    assert (len(SYSTEM.content.split()) + 2, 12) in shared
+
+
 def test_every_adapter_has_a_prefix_of_its_own(engines, base, adapters, monkeypatch, shared):
     asked = prompts(12)
     three = [engines.open(str(folder)) for folder in (base, *adapters)]

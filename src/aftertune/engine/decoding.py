@@ -52,6 +52,19 @@ class CheckpointDefaults:
         """Whether padding may stand between a prefix that rows share and the rows."""
         return not _LOOKS_BACK & set(self.extra)
 
+    def generation_config(self, decoding: Decoding, pad_token: int) -> Any:
+        """Return transformers' settings of a greedy answer: a draw is the argmax after `GumbelSampler`."""
+        from transformers import GenerationConfig
+
+        make: Any = GenerationConfig  # untyped there
+        return make(
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=self.end_tokens or None,
+            pad_token_id=pad_token,
+            **self.extra,
+        )
+
     def merged(self, decoding: Decoding) -> Mapping[str, object]:
         """Return every setting that decides an answer but the seed, ready for a key.
 

@@ -228,25 +228,12 @@ class LocalEngine:
             output = model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
-                generation_config=self._generation_config(decoding),
+                generation_config=self._defaults.generation_config(decoding, self._renderer.pad_token),
                 logits_processor=self._sampler(rows, tokens.shape[1]),
                 **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
             )
         new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
         return new
-
-    def _generation_config(self, decoding: Decoding) -> Any:
-        """Return a greedy configuration: a draw is the argmax after `GumbelSampler`."""
-        from transformers import GenerationConfig
-
-        make: Any = GenerationConfig  # untyped there
-        return make(
-            do_sample=False,
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=self._defaults.end_tokens or None,
-            pad_token_id=self._renderer.pad_token,
-            **self._defaults.extra,
-        )
 
     def _sampler(self, rows: Sequence[_Row], prompt_length: int) -> list[Any]:
         if rows[0].decoding.temperature == 0.0:
