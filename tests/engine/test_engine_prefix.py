@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import SHAPE, WORDS, answers, conversations, llama, make_checkpoint
+from tiny_models import SHAPE, WORDS, answers, conversations, llama, make_checkpoint, user
 
 from aftertune.core.records import Attempt, Decoding, Message, Question
 from aftertune.engine import families, prefix
@@ -150,6 +150,26 @@ def test_a_model_that_counts_positions_itself_is_found_out(engines, base, monkey
     monkeypatch.setattr(LlamaForCausalLM, "forward", deaf)
     answers(engines.open(str(base)), prompts(12), GREEDY)
     assert [rows for _, rows in shared] == [2]  # the comparison, and no batch
+
+
+def test_a_window_that_ends_in_the_answer_counts(tmp_path, monkeypatch, shared):
+    folder = make_checkpoint(tmp_path / "model", build=of("Mistral", sliding_window=44, **GQA))
+    pairs = [(messages, " ".join(WORDS[: 2 + i])) for i, messages in enumerate(prompts(20))]
+    with Engines(threads=1, device="cpu") as engines:
+        engine = engines.open(str(folder))
+        assert max(len(row) for row in engine._renderer.prompts([messages for messages, _ in pairs])) < 44
+        given = engine.nll(pairs)
+        assert [rows for _, rows in shared] == [2]
+        monkeypatch.setattr(families, "PASS", 10**9)
+        assert given == pytest.approx(engine.nll(pairs), rel=1e-4)
+
+
+def test_longer_rows_are_compared_anew(engines, base, shared):
+    engine = engines.open(str(base))
+    answers(engine, prompts(12), GREEDY)
+    answers(engine, prompts(12), DRAWN)
+    answers(engine, [(*messages, user(*WORDS)[0]) for messages in prompts(12)], GREEDY)
+    assert [rows for _, rows in shared] == [2, 12, 12, 2, 12]
 
 
 def test_a_penalty_on_repeated_words_counts_the_prefix(tmp_path, monkeypatch, shared):

@@ -33,7 +33,8 @@ def families(rows: Sequence[list[int]], *, own: int = 1, steps: int = 1) -> list
     if not rows:
         return []
     order = sorted(range(len(rows)), key=rows.__getitem__)
-    alike = [_alike(rows[one], rows[other]) for one, other in pairwise(order)]
+    known = _alike(rows[order[0]], rows[order[-1]])  # what these share, all in between do
+    alike = [known + _alike(rows[one][known:], rows[other][known:]) for one, other in pairwise(order)]
     found, open_ = [], [(0, len(order))]
     while open_:
         begin, end = open_.pop()

@@ -20,26 +20,29 @@ class Sharing:
     def __init__(self, weights: Weights, device: str) -> None:
         self._weights = weights
         self._device = device
-        self._works: bool | None = None
+        self._works = True
+        self._seen = 0
+        """Tokens of the longest row on which it was seen to work: a window that no cache tells of may be longer."""
 
     def groups(
-        self, rows: Sequence[Row], tokens: Sequence[list[int]], *, own: int = 1, steps: int = 0
+        self, rows: Sequence[Row], tokens: Sequence[list[int]], *, own: int = 1, behind: int = 0, steps: int = 1
     ) -> Iterator[tuple[Prefix, list[Row]]]:
         """Yield rows with the prefix that they go on behind; `NONE` where none pays or the model cannot.
 
         Args:
             rows: what shall be run.
             tokens: of each row, what it may share.
-            own: tokens that each row keeps for itself at least.
-            steps: tokens that are generated behind each row.
+            own: of these, how many each row keeps for itself at least.
+            behind: how many tokens stand behind them at most.
+            steps: forward passes that a batch takes.
         """
-        found = families(tokens, own=own, steps=max(steps, 1))
-        sharing = next((family for family in found if family.shared), None)
-        if sharing is None or not self._can(sharing, tokens):
+        found = families(tokens, own=own, steps=steps)
+        sharing = [family for family in found if family.shared]
+        if not sharing or not self._can(sharing[0], tokens):
             yield NONE, list(rows)
             return
         for family in found:
-            longest = max(len(tokens[i]) for i in family.rows) + steps
+            longest = max(len(tokens[i]) for i in family.rows) + behind
             yield self._prefix(family.shared, longest), [rows[i] for i in family.rows]
 
     def _prefix(self, shared: tuple[int, ...], longest: int) -> Prefix:
@@ -51,10 +54,13 @@ class Sharing:
 
     def _can(self, family: Family, tokens: Sequence[list[int]]) -> bool:
         """Return whether the model gives rows behind a prefix the logits that it gives them whole, seen on two of them."""
-        if self._works is None:
-            rows = sorted((tokens[i] for i in family.rows), key=len)
-            self._works = within_memory(partial(self._same, family.shared, [rows[0], rows[-1]]))
-        return bool(self._works)
+        rows = sorted((tokens[i] for i in family.rows), key=len)
+        if self._works and len(rows[-1]) > self._seen:
+            same = within_memory(partial(self._same, family.shared, [rows[0], rows[-1]]))
+            if same is None:
+                return False  # this time: a shorter prefix may fit
+            self._works, self._seen = same, len(rows[-1])
+        return self._works
 
     def _same(self, shared: tuple[int, ...], rows: list[list[int]]) -> bool:
         import torch
