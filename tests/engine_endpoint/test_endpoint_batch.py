@@ -11,7 +11,20 @@ from batch_server import BatchServer, answered, refused, undone
 from endpoint_jobs import DECODING, ask, jobs_for, open_at, user_text
 from faithful_server import KEY, Server, completion
 
-from aftertune.core.records import Attempt, FinishReason, GenerateJob, Question, Response
+from aftertune.core.protocols import Tools
+from aftertune.core.records import (
+    Attempt,
+    DecisionValue,
+    FinishReason,
+    GenerateJob,
+    GuardJob,
+    Intent,
+    JudgeJob,
+    Question,
+    Response,
+    VerdictValue,
+)
+from aftertune.core.registry import find
 from aftertune.engine.asking import ask as ask_until_read
 from aftertune.engine.endpoint import batch_lines, batches
 from aftertune.engine.endpoint.batch_ledger import Batching
@@ -21,6 +34,7 @@ from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.endpoint.prices import read_prices
 from aftertune.engine.endpoint.providers import address_of
 from aftertune.engine.endpoint.spending import Spending
+from aftertune.engine.open import Engines
 from aftertune.errors import EngineError, InputError, ModelError, Stopped
 
 TEXTS = [f"question {number} é\U0001f600" for number in range(12)]
@@ -194,7 +208,8 @@ def test_a_fatal_line_ends_the_run_after_the_others_are_kept_and_a_rerun_asks_it
         assert (len(server.batches), set(server.done.values())) == (2, {1})
 
 
-def test_a_refused_file_is_one_line_and_a_rerun_sends_it_again(opened):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_refused_file_is_one_line_and_a_rerun_sends_it_again(opened, tmp_path, elsewhere):
     wrong = {
         "object": "list",
         "data": [{"code": "model_not_found", "message": "no model m", "line": 3, "param": "model"}],
@@ -202,6 +217,8 @@ def test_a_refused_file_is_one_line_and_a_rerun_sends_it_again(opened):
     with BatchServer(fates=[("failed", wrong), "completed"]) as server:
         with pytest.raises(ModelError, match=r"batch batch_0 was refused \(line 3: no model m\)"):
             ask(open_at(opened(), server), TEXTS)
+        if elsewhere:
+            (tmp_path / "batches").rename(tmp_path / "away")
         assert all(isinstance(answer, Response) for answer in ask(open_at(opened(), server), TEXTS))
         assert len(server.batches) == 2
 
@@ -303,6 +320,42 @@ def test_a_submitted_judge_sends_its_first_questions_only(opened):
         assert "look" not in server.seen
 
 
+def test_guards_and_judges_ask_by_batch_and_what_cannot_be_read_again_in_a_second_one(opened, tmp_path):
+    def reply(body, _):
+        if "prompt" in body:
+            return {**completion(body, ""), "choices": [{"index": 0, "text": "yes", "finish_reason": "stop"}]}
+        if "logprobs" in body:
+            return completion(body, "unsafe\nS1" if "bomb" in json.dumps(body) else "safe")
+        said = {"reason": "it says how", "label": "complied", "harm": 0.9}
+        return completion(body, json.dumps(said) if body["temperature"] or "cake" in user_text(body) else "well ...")
+
+    (tmp_path / "own.txt").write_text("[INST] {behavior} / {generation} [/INST]")
+    with BatchServer(reply=reply) as server, Engines(endpoints=opened()) as engines:
+        tools = Tools(open_model=engines.open, folder=tmp_path)
+        guard = find("guard", "llama-guard")(tools, model=f"{server.url}#guard")
+        screened = [GuardJob(key=text.encode() * 4, side="prompt", prompt=text) for text in ("bomb", "cake")]
+        replies = dict(guard.ask(screened))
+        assert [guard.read(job, replies[job.key]).value for job in screened] == [
+            DecisionValue.BLOCK,
+            DecisionValue.ALLOW,
+        ]
+        judged = [
+            JudgeJob(key=text.encode() * 4, behavior="b", task="text", intent=Intent.HARMFUL, prompt=text, response="r", finish_reason=FinishReason.STOP)
+            for text in ("bomb", "cake")
+        ]  # fmt: skip
+        judge = find("judge", "rubric")(tools, model=f"{server.url}#judge")
+        judge.engine._seed = "honoured"
+        replies = dict(judge.ask(judged))
+        assert [judge.read(job, replies[job.key]).value for job in judged] == [VerdictValue.COMPLIED] * 2
+        assert [replies[job.key].detail["tries"] for job in judged] == [2, 1]
+        own = find("judge", "harmbench")(tools, model=f"{server.url}#own", prompt="own.txt")
+        assert [own.read(job, dict(own.ask([job]))[job.key]).value for job in judged] == [VerdictValue.COMPLIED] * 2
+        sizes = [len(server.contents[batch["input_file_id"]].splitlines()) for batch in server.batches.values()]
+        assert sizes == [2, 2, 1, 1, 1]
+        assert [batch["endpoint"] for batch in server.batches.values()][-1] == "/v1/completions"
+        assert not server.bodies
+
+
 def test_moderation_is_asked_for_at_once(opened):
     def reply(_body, _request):
         one = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.1}}
@@ -373,6 +426,18 @@ def test_a_batch_under_way_is_held_back_in_later_runs_until_it_has_ended(opened,
         later = opened(prices=dear, accounts=tmp_path / "s.json", budget=3.0)
         assert later.spending.room == pytest.approx(3.0 - held)
         ask(open_at(later, server), TEXTS)
+        assert later.spending.room == pytest.approx(3.0 - 12 * CALL)
+        assert len(server.batches) == 1
+
+
+def test_a_batch_is_charged_once_though_a_kill_came_between_the_account_and_the_ledger(opened, dear, tmp_path):
+    with BatchServer() as server:
+        first = ask(open_at(opened(prices=dear, accounts=tmp_path / "s.json"), server), TEXTS)
+        (path,) = (tmp_path / "batches").glob("*.json")
+        path.write_text(path.read_text().replace('"ended"', '"waiting"'))
+        later = opened(prices=dear, accounts=tmp_path / "s.json", budget=3.0)
+        assert later.spending.room == pytest.approx(3.0 - 12 * CALL)
+        assert ask(open_at(later, server), TEXTS) == first
         assert later.spending.room == pytest.approx(3.0 - 12 * CALL)
         assert len(server.batches) == 1
 

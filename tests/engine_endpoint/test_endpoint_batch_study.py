@@ -117,6 +117,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_so(tmp_path):
         assert "Traceback" not in said
         assert re.search(r"1 batch in_progress, 0 of 12 done \(Ctrl-C: they go on", said)
         server.looks = 0
+        assert "batches under way: 1 with 12 of these calls" in aftertune(study, "--dry-run").stdout
         ended = aftertune(study)
         assert ended.returncode == 0, ended.stderr
         assert (len(uploads(server)), len(server.batches)) == (1, 1)

@@ -12,7 +12,7 @@ from aftertune.pipeline.instruments import make_instruments
 from aftertune.pipeline.presenting import present, print_files
 from aftertune.pipeline.prompting import load_sets, without_overlap
 from aftertune.pipeline.run_folder import open_run
-from aftertune.pipeline.served import cost_words, warnings
+from aftertune.pipeline.served import cost_words, under_way, warnings
 from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.pipeline.training import study_rows
 from aftertune.report.progress import Progress, Quiet
@@ -68,7 +68,7 @@ def preview(path: Path, out: Path | None) -> None:
                 markup=False,
                 highlight=False,
             )
-        for warning in warnings(run.engines.endpoints.models, run.engines.bridged):
+        for warning in (*under_way(run), *warnings(run.engines.endpoints.models, run.engines.bridged)):
             console.print(f"note: {warning}", markup=False, highlight=False)
 
 

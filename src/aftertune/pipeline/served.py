@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aftertune.core.recipe import StudyModel
 from aftertune.engine.bridge import ENGINE as INSPECT
 from aftertune.engine.bridge import InspectModel
+from aftertune.engine.endpoint.batch_ledger import Step
 from aftertune.engine.endpoint.model import ENGINE, EndpointModel
 from aftertune.engine.vllm import ENGINE as VLLM
 from aftertune.errors import ModelError
@@ -55,6 +56,14 @@ def cost_words(run: Run, found: Foreseen) -> str:
         return f", no price known ({why})"
     how = " by batch" if isinstance(found.engine, EndpointModel) and found.engine.by_batch else ""
     return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency}{how} ({prices.source})"
+
+
+def under_way(run: Run) -> Iterator[str]:
+    """Say which batches of earlier runs have not ended, as far as this folder knows."""
+    known = [batch for batch in run.engines.endpoints.ledger.batches.values() if batch.step is not Step.ENDED]
+    if known:
+        requests = sum(len(batch.ids) for batch in known)
+        yield f"batches under way: {len(known)} with {requests:,} of these calls, which are not asked or paid for again"
 
 
 def warnings(models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()) -> Iterator[str]:

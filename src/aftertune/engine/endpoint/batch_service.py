@@ -83,11 +83,11 @@ class BatchService:
             return found
 
     def batches(self) -> dict[str, str]:
-        """Return the ids of the batches that carry a key, by it."""
+        """Return the ids of the batches that carry a key, by it; those whose file was refused cost and gave nothing."""
         found: dict[str, str] = {}
         for one in self._pages("/batches", {}):
             metadata = one.get("metadata")
-            if isinstance(metadata, dict) and isinstance(metadata.get(MARK), str):
+            if isinstance(metadata, dict) and isinstance(metadata.get(MARK), str) and one.get("status") != "failed":
                 found.setdefault(metadata[MARK], str(one["id"]))
         return found
 
