@@ -1,6 +1,7 @@
 """A judge and a guard as a user would write them, named in a study as ``spine_plugins:FACTORY``."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from aftertune.core.records import (
     Attempt,
@@ -8,6 +9,7 @@ from aftertune.core.records import (
     DecisionValue,
     FinishReason,
     Message,
+    Preference,
     Response,
     Verdict,
     VerdictValue,
@@ -82,8 +84,35 @@ class WordGuard:
         return Decision(value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, label=reply.text)
 
 
+class LongerComparer:
+    """Prefers the answer with more words, and says so like a model that was asked."""
+
+    reading_version = "longer-1"
+    call_identity: ClassVar = {"comparer": "longer"}
+
+    def ask(self, jobs):
+        for job in jobs:
+            first, second = len(job.first.split()), len(job.second.split())
+            yield (
+                job.key,
+                Response(
+                    text="tie" if first == second else "first" if first > second else "second",
+                    finish_reason=FinishReason.STOP,
+                    prompt_tokens=first + second,
+                    completion_tokens=1,
+                ),
+            )
+
+    def read(self, job, reply):
+        return Preference(reply.text)
+
+
 def likelihood(tools, *, model):
     return LikelihoodJudge(tools.open_model(str(tools.folder / model)))
+
+
+def longer(tools):
+    return LongerComparer()
 
 
 def words(tools, *, block, down=None):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tiny_study import calls_of, environment, finish, kill, lines_of, start, stored_keys
+import yaml
+from tiny_study import calls_of, environment, finish, kill, lines_of, start, stored_keys, study
 
 SEED = 20261121
 PACE = 0.12
@@ -142,3 +143,34 @@ def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
     assert (code, out) == (5, "")
     assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
     shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_kills_while_likelihoods_are_scored_and_answers_compared(copied, tiny_cache, tmp_path):
+    """The answers are there; what is killed is the likelihood of 192 of them, and the comparing of their pairs."""
+    keys = study(comparers=[{"name": "longer", "use": "spine_plugins:longer"}], coherence={"nll": True})
+    (copied / "study.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+    whole, log = shutil.copytree(copied, tmp_path / "whole"), copied / "calls.log"
+    env = environment(tiny_cache, log=whole / "calls.log")
+    code, _, err = finish(start("run", "study.yaml", "--out", "out", env=env, cwd=whole))
+    assert code == 0, err
+    scored, compared = (len(calls_of(whole / "calls.log", kind)) for kind in ("nll", "compare"))
+    assert scored > 100
+    assert compared > 60
+    done = set()
+    for moment in (Moment("nll", scored // 2, 0.05), Moment("compare", compared // 2, 0.05)):
+        sent, code, _, _, lines = run_until(moment, copied, tiny_cache)
+        assert code == -signal.SIGKILL, f"{moment} came too late"
+        assert not done & {key for _, kind, key in lines if kind == "compare"}
+        done = stored_keys(copied / "out" / "store.sqlite")
+        given = {key: seconds for seconds, kind, key in lines if kind == "given"}
+        late = [key for _, kind, key in lines if kind == "compare" and key not in done]
+        assert not [key for key in late if given.get(key, sent) < sent - COMMITTED_AFTER]
+    env, seen = environment(tiny_cache, log=log), len(lines_of(log))
+    code, _, err = finish(start("run", "study.yaml", "--out", "out", env=env, cwd=copied))
+    assert code == 0, err
+    assert not done & {key for _, kind, key in lines_of(log)[seen:] if kind == "compare"}
+    assert "nll" not in {kind for _, kind, _ in lines_of(log)[seen:]}, "all were kept before the second kill"
+    assert scored <= len(calls_of(log, "nll")) <= scored + IN_FLIGHT
+    assert not calls_of(log, "generate", "judge", "guard", "train")
+    assert (copied / "out" / "result.json").read_bytes() == (whole / "out" / "result.json").read_bytes()

@@ -24,7 +24,9 @@ TOO_MANY = 0.05
 """Share of the answers to benign prompts beyond the limits above which a run warns."""
 TAILS, WIDENED = (0.005, 0.995), 1.25
 ANSWERS = 1024
-"""Answers that are scored before they are kept."""
+"""Answers that are in memory at a time."""
+KEPT = 256
+"""Answers that are scored before they are kept: what a kill may cost."""
 Limits = Mapping[str, tuple[float, float]]
 """Task -> least and largest mean NLL per token (nats)."""
 Place = tuple[Key, str]
@@ -85,21 +87,25 @@ def _score(
 ) -> None:
     due = {(a.key, a.prompt.id): a for a in answers if a.response is not None and f"score:{NAME}" not in a.readings}
     for base in dict.fromkeys(bases.values()):
-        mine = [answer for answer in due.values() if bases[answer.model] == base]
-        if not mine:
-            continue
-        pairs = [
-            (conversation(a.prompt.text, run.study.systems[a.system]), a.response.text if a.response else "")
-            for a in mine
-        ]
-        means = _engine(run, models, base).nll(pairs)
-        run.store.add_readings(
-            reader,
-            [
-                Reading(prompt=a.prompt, key=a.key, value=None, score=None if np.isnan(nll) else nll)
-                for a, nll in zip(mine, means, strict=True)
-            ],
-        )
+        mine = sorted((a for a in due.values() if bases[a.model] == base), key=_length)
+        for some in (mine[start : start + KEPT] for start in range(0, len(mine), KEPT)):
+            pairs = [
+                (conversation(a.prompt.text, run.study.systems[a.system]), a.response.text if a.response else "")
+                for a in some
+            ]
+            means = _engine(run, models, base).nll(pairs)
+            run.store.add_readings(
+                reader,
+                [
+                    Reading(prompt=a.prompt, key=a.key, value=None, score=None if np.isnan(nll) else nll)
+                    for a, nll in zip(some, means, strict=True)
+                ],
+            )
+
+
+def _length(answer: Answered) -> int:
+    """Return what answers are sorted by, so that those that are scored together are about equally long."""
+    return len(answer.prompt.text) + len(answer.response.text if answer.response else "")
 
 
 def _scores(run: Run, reader: int, bases: Mapping[str, str]) -> Iterator[tuple[str, Key, Prompt, float]]:

@@ -50,8 +50,8 @@ def seconds_per_step(recipe: Recipe, rows: Sequence[tuple[Message, ...]], engine
             train(short, list(islice(cycle(shuffled), wanted)), Path(folder) / "timed", engines=engines, progress=watch)
         except _Enough:
             gc.collect()  # the trainer's reference cycles hold the model
-    timed = ends[WARM:]
-    return (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+    timed = ends[WARM:] if len(ends) > WARM + 1 else ends  # few rows may have an answer with room for it
+    return (timed[-1] - timed[0]) / (len(timed) - 1)
 
 
 def _finish_device(engines: Engines) -> None:

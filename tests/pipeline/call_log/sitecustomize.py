@@ -53,6 +53,19 @@ def count_asks(kind, instrument):
     instrument.ask = counted
 
 
+def count_likelihoods(engine):
+    nll = engine.nll
+
+    @wraps(nll)
+    def counted(self, pairs):
+        for place, _ in enumerate(pairs):
+            log("nll", str(place))
+            time.sleep(PACE / BATCH)
+        return nll(self, pairs)
+
+    engine.nll = counted
+
+
 def log_training(module):
     train = module.train
 
@@ -91,13 +104,17 @@ if PATH:
 
     import aftertune.engine.batching
     import aftertune.engine.local
+    import aftertune.pipeline.likelihood
     import aftertune.report.files
     import aftertune.tune.train
 
     count_generations(aftertune.engine.local.LocalEngine)
+    count_likelihoods(aftertune.engine.local.LocalEngine)
     count_asks("judge", spine_plugins.LikelihoodJudge)
+    count_asks("compare", spine_plugins.LongerComparer)
     count_asks("guard", spine_plugins.WordGuard)
     log_training(aftertune.tune.train)
     log_files(aftertune.report.files)
     if PACE:
         make_small_batches(aftertune.engine.batching.Capacity)
+        aftertune.pipeline.likelihood.KEPT = BATCH
