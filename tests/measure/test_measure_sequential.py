@@ -12,6 +12,7 @@ from aftertune.measure.sequential import (
     evidence_above,
     evidence_below,
     fewest_to_pass,
+    limits_now,
     log_evidence,
     lower_limit,
     upper_limit,
@@ -82,6 +83,32 @@ def test_limits_hold_the_mean_and_invert_the_evidence():
     assert evidence_above(x, low - 1e-6) >= 20 > evidence_above(x, low + 1e-6)
     assert lower_limit(np.array([-1.0]), 0.05) == -1.0
     assert upper_limit(x, 0.05, total=200) == pytest.approx(x.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("total", [None, 60, 90])
+def test_limits_by_the_evidence_as_it_stands_hold_the_mean_whatever_came_before(total):
+    early = np.r_[np.ones(12), np.zeros(48)]
+    assert lower_limit(early, 0.05, total=total) > early.mean(), "what was shown once stays shown"
+    for x in (early, -early, early[::-1], *RNG.choice([1.0, -1.0, 0.0], size=(20, 60))):
+        low, high = limits_now(x, 0.05, 1.0, total)
+        assert low <= x.mean() <= high
+        assert low <= lower_limit(x, 0.05, total=total) + 1e-9 or low == x.mean()
+        assert high >= upper_limit(x, 0.05, total=total) - 1e-9 or high == x.mean()
+
+
+def test_the_interval_that_is_shown_never_excludes_the_change_that_is_shown():
+    """A bound that stood after 15 behaviors decides, 85 that did no harm came later: the print says so."""
+    tuned = np.zeros((100, 4))
+    tuned[:15] = 1
+    result = verdict_of(NOBODY, [tuned], Sequential(alpha=0.05, order=ordered(100)))
+    line = result.lines[0]
+    assert result.verdict is GateVerdict.FAIL
+    assert line.lower > line.change.estimate == pytest.approx(0.15)
+    for interval in (line.change.interval, line.change.interval90):
+        assert interval.low < line.change.estimate < interval.high
+    assert any("overall: after fewer behaviors the change was shown to be at least" in note for note in result.notes)
+    steady = verdict_of(NOBODY[:12], [EVERYBODY[:12]], Sequential(alpha=0.05, order=ordered(100)))
+    assert not any("after fewer behaviors" in note for note in steady.notes)
 
 
 def ordered(n, tasks=TASKS, **more):

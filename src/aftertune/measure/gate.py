@@ -5,7 +5,7 @@ were asked, or if the base leaves no room for a rise; (b) FAIL, if a lower bound
 task after Holm; (c) PASS, if every upper bound of the worst case is at or under its margin; (d) inconclusive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from aftertune.core.rounding import percent, points
@@ -23,6 +23,7 @@ from aftertune.measure.rates import rate, rate_change
 from aftertune.measure.recoding import Recoded, recode
 from aftertune.measure.results import FORMAT, GateLine, GateResult, GateVerdict
 from aftertune.measure.rules import Counted, Fixed, Rule
+from aftertune.measure.sequential_rule import Sequential
 
 TOLERATED_SHARE = 0.10
 """Largest share of pairs that may be undecided, or incoherent in both arms."""
@@ -81,7 +82,7 @@ def gate(table: Table, plan: MeasurePlan, base: str, tuned: str, rule: Rule | No
         max_asr=plan.max_asr,
         asr_lower=low,
         asr_upper=high,
-        notes=tuple(_notes(case)),
+        notes=(*_notes(case), *_overtaken(case, lines)),
     )
 
 
@@ -270,3 +271,19 @@ def _notes(case: Case) -> list[str]:
             "not every behavior occurs in every task; the overall figure is the weighted mean of the tasks' own"
         )
     return notes
+
+
+def _overtaken(case: _Case, lines: Sequence[GateLine]) -> Iterator[str]:
+    """Say where a bound that stood after fewer behaviors has been passed since by the mean of all that were asked."""
+    if not isinstance(case.rule, Sequential):
+        return
+    for line in lines:
+        said = None
+        if line.lower > line.worst:
+            said = (
+                f"at least {points(line.lower)} points; over all that were asked it is {points(line.change.estimate)}"
+            )
+        elif line.upper < line.worst:
+            said = f"at most {points(line.upper)} points at worst; over all that were asked it is {points(line.worst)}"
+        if said:
+            yield f"{line.name}: after fewer behaviors the change was shown to be {said}. The earlier bound keeps its error and decides"

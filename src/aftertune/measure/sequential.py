@@ -69,7 +69,10 @@ def _largest(logs: Vector) -> float:
 
 
 def lower_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None) -> float:
-    """Return the largest mean that the evidence speaks against with error ``alpha``, whenever one stops."""
+    """Return the largest mean that the evidence speaks against with error ``alpha``, whenever one stops.
+
+    What was shown once stays shown, so the limit never falls; the mean of all values may fall under it later.
+    """
     if evidence_above(x, low, low, total) < 1 / alpha:
         return low
     return bisect(lambda margin: evidence_above(x, margin, low, total) < 1 / alpha, low, high)
@@ -78,6 +81,24 @@ def lower_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, t
 def upper_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None) -> float:
     """Return the smallest mean that the evidence speaks against with error ``alpha``, whenever one stops."""
     return -lower_limit(-x, alpha, -high, -low, total)
+
+
+def limits_now(x: Vector, alpha: float, reach: float, total: int | None = None) -> tuple[float, float]:
+    """Return the limits, each with error ``alpha``, by the evidence as it stands after the last value.
+
+    They hold whenever one stops, like those that remember the strongest evidence so far, are never narrower, and the mean
+    of ``x`` lies between them: at it no bet has gained (without replacement hardly any, so it is made sure).
+    """
+    mean = float(x.mean())
+
+    return min(_limit_now(x, alpha, reach, total), mean), max(-_limit_now(-x, alpha, reach, total), mean)
+
+
+def _limit_now(x: Vector, alpha: float, reach: float, total: int | None) -> float:
+    def weak(margin: float) -> bool:
+        return float(log_evidence(x, margin, -reach, total)[-1]) < -math.log(alpha)
+
+    return -reach if weak(-reach) else bisect(weak, -reach, reach)
 
 
 def fewest_to_pass(margin: float, alpha: float, high: float = 1.0) -> int:

@@ -11,7 +11,7 @@ from aftertune.measure.crossed import Matrix
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.quantities import THESE_PROMPTS, Change
 from aftertune.measure.rules import Counted, Finding, interval_of, these
-from aftertune.measure.sequential import Vector, evidence_above, evidence_below, lower_limit, upper_limit
+from aftertune.measure.sequential import Vector, evidence_above, evidence_below, limits_now, lower_limit, upper_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,18 @@ class Sequential:
         return low, min(1.0, upper_limit(highest, self.alpha, 0.0, reach, total))
 
     def shown(self, change: Change, counted: Counted) -> Change:
-        """Return the change with intervals and a p-value that hold whenever one stops."""
+        """Return the change with intervals and a p-value that hold whenever one stops.
+
+        The intervals are by the evidence as it stands, so the change lies in them; the bounds that decide (`decide`) rest on
+        the strongest so far.
+        """
         base, reach, total = self._behaviors(counted, counted.base, counted.base_n)
         x = self._behaviors(counted, counted.tuned, counted.n)[0] - base
         scope = self.scope(counted.n.shape[1])
         intervals = [
-            interval_of(_both(x, (1 - level) / 2, reach, total), level, "betting confidence sequence", scope)
+            interval_of(
+                _both(x, change.estimate, (1 - level) / 2, reach, total), level, "betting confidence sequence", scope
+            )
             for level in (0.95, 0.90)
         ]
         strongest = max(evidence_above(x, 0.0, -reach, total), evidence_below(x, 0.0, reach, total))
@@ -115,8 +121,9 @@ class Sequential:
         return frozenset(task for there in self.order.tasks.values() for task in there)
 
 
-def _both(x: Vector, alpha: float, reach: float, total: int | None) -> Bounds:
+def _both(x: Vector, estimate: float, alpha: float, reach: float, total: int | None) -> Bounds:
+    """Return limits about the printed change, which is the mean of ``x`` but for behaviors that miss tasks."""
     if len(x) == total:
         return float(x.mean()), float(x.mean())
-    low = lower_limit(x, alpha, -reach, reach, total)
-    return max(low, -1.0), min(upper_limit(x, alpha, -reach, reach, total), 1.0)
+    low, high = limits_now(x, alpha, reach, total)
+    return max(min(low, estimate), -1.0), min(max(high, estimate), 1.0)
