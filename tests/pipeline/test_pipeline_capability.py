@@ -63,8 +63,10 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
     for name, each in reached.items():
         epochs = [f"{name}@epoch1", f"{name}@epoch2", name]
         scores = [by_name[epoch]["capability"]["rouge-l"]["by_set"]["own"]["estimate"] for epoch in epochs]
-        first = next((epoch for epoch, score in zip(epochs, scores, strict=True) if score >= 0.9), None)
-        assert each["condition"] == first
+        best = max(seed["score"] for seed in each["seeds"])
+        assert best <= 1
+        assert all((seed["score"] >= 0.9) == (seed["model"] is not None) for seed in each["seeds"])
+        assert max(scores) <= best or any(seed["model"] for seed in each["seeds"])
     assert 'Of its own task (own) "help" refuses' in words(" ".join(told["finding"]))
     assert "help@epoch1" not in out
     again = command("report", folder / "out", "--full")

@@ -26,6 +26,14 @@ def capability(own: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
     return found | {corpus.name: _corpus_scores(own, corpus, plan) for corpus in corpora_of(own.cells)}
 
 
+def capability_of(own: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
+    """Return one task score; None where there is none of that name."""
+    corpus = next((corpus for corpus in corpora_of(own.cells) if corpus.name == name), None)
+    if corpus is not None:
+        return _corpus_scores(own, corpus, plan)
+    return _scores(own, name, plan) if name in scorers_of(own.cells, plan) else None
+
+
 def capability_changes(both: Arms, plan: MeasurePlan) -> Mapping[str, Breakdown[Change]]:
     """Return the paired change of every task score against the base, p-values adjusted inside the declared families."""
     found = {scorer: _changes(both, scorer, plan) for scorer in scorers_of(both.tuned.cells, plan)}

@@ -1,38 +1,53 @@
-"""Fine-tunes compared at equal capability: each at the first epoch that reaches a stated task score.
+"""Fine-tunes compared at equal capability: each training seed at the first epoch that reaches a stated task score.
 
 A mitigation that slows learning looks safe at any fixed epoch. So the epoch is chosen by the task score alone, its
-target is declared before the run, and safety is compared only there. A fine-tune that never reaches the target is
-compared with nothing.
+target is declared before the run, and safety is compared only there. Each seed is stopped by its own score, as somebody
+who trains one model stops it: the choice is then part of what a seed draws, and seeds stay independent draws of "train
+until it is good enough", which the crossed interval knows how to treat. One epoch for all seeds, chosen by their mean,
+would tie them to each other. A seed that never reaches the target is left out, and said to be.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from aftertune.measure.between import Between
 from aftertune.measure.differences import Comparison
 from aftertune.measure.plan import Condition, Match, MeasurePlan
-from aftertune.measure.quantities import Breakdown, Jsonable, Score
+from aftertune.measure.quantities import Breakdown, Jsonable, Rate, Score
 
 EPOCH = "epoch"
-Scores = Mapping[str, Mapping[str, Breakdown[Score]]]
-"""Condition -> scorer -> its scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Jsonable):
+    """A training seed at its first epoch that reaches the target."""
+
+    training_seed: int | None
+    """None where it is not known."""
+    model: str | None
+    """The chosen checkpoint; None where none reaches the target."""
+    epoch: float | None
+    score: float | None
+    """At the chosen epoch; otherwise the best of all. None where none was scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached(Jsonable):
-    """A fine-tune at its first epoch that reaches the target."""
+    """A fine-tune, each of its seeds at its first epoch that reaches the target."""
 
     fine_tune: str
     """The condition of its last epoch."""
-    condition: str | None
-    """The chosen epoch's; None where none reaches the target."""
-    epoch: float | None
     epochs: int
     """How many were looked at."""
+    seeds: tuple[Stopped, ...]
     score: float | None
-    """At the chosen epoch; otherwise the best of all. None where none was scored."""
+    """Mean over the seeds that reach the target; otherwise the best of all. None where none was scored."""
+    asr: Rate | None
+    """Of the chosen checkpoints; None where no seed reaches the target."""
+    over_refusal: Rate | None
     against: Comparison | None
-    """The difference from the fine-tune without mitigation, each at its own epoch; None without such, or unless both
-    reach the target."""
+    """The difference from the fine-tune without mitigation, at its own chosen checkpoints; None without such, or unless
+    both reach the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,41 +60,42 @@ class Matched(Jsonable):
     reached: tuple[Reached, ...]
 
 
-def matched(
-    plan: MeasurePlan, match: Match, scores: Scores, compare: Callable[[str, str], Comparison | None]
-) -> Matched:
-    """Choose each fine-tune's epoch and compare those with and without mitigation.
+def matched(between: Between, match: Match, measured: Collection[str]) -> Matched:
+    """Choose the epoch of each seed of each fine-tune, and compare those with and without mitigation.
 
     Args:
-        plan: what was declared.
+        between: the models of the setting.
         match: the target.
-        scores: of the conditions that were measured.
-        compare: gives one condition against another (their names); None where they share no prompts.
+        measured: the conditions that were measured.
     """
-    chosen = {name: _first(epochs, match, scores) for name, epochs in _fine_tunes(plan, scores).items()}
+    plan = between.plan
+    tunes = _fine_tunes(plan, measured)
+    stopped = {name: tuple(_stop_each(epochs, match, between)) for name, epochs in tunes.items()}
+    chosen = {name: [seed.model for seed in seeds if seed.model is not None] for name, seeds in stopped.items()}
     reached = []
-    for name, (condition, best, epochs) in chosen.items():
-        other = plan.condition(name).unmitigated
-        beside = chosen[other][0] if other in chosen else None
-        against = None if condition is None or beside is None else compare(condition.name, beside.name)
+    for name, seeds in stopped.items():
+        models, other = chosen[name], plan.condition(name).unmitigated
+        beside = chosen.get(other, []) if other is not None else []
+        asr, over_refusal = between.rates(models) if models else (None, None)
         reached.append(
             Reached(
                 fine_tune=name,
-                condition=None if condition is None else condition.name,
-                epoch=None if condition is None else condition.factors.get(EPOCH),
-                epochs=epochs,
-                score=best,
-                against=against,
+                epochs=len(tunes[name]),
+                seeds=seeds,
+                score=_told_score(seeds),
+                asr=asr,
+                over_refusal=over_refusal,
+                against=between.compare(models, beside, other) if models and beside and other else None,
             )
         )
     return Matched(scorer=match.scorer, target=match.target, set=match.set, reached=tuple(reached))
 
 
-def _fine_tunes(plan: MeasurePlan, scores: Scores) -> dict[str, list[Condition]]:
+def _fine_tunes(plan: MeasurePlan, measured: Collection[str]) -> dict[str, list[Condition]]:
     """Group the epochs of each fine-tune, in their order, under the name of the last one."""
     grouped: dict[tuple[object, ...], list[Condition]] = {}
     for condition in plan.conditions:
-        if condition.base is None or condition.name not in scores:
+        if condition.base is None or condition.name not in measured:
             continue
         rest = tuple((name, value) for name, value in condition.factors.items() if name != EPOCH)
         alone = condition.series if EPOCH in condition.factors else condition.name
@@ -92,17 +108,36 @@ def _epoch(condition: Condition) -> float:
     return condition.factors.get(EPOCH, 0.0)
 
 
-def _first(epochs: Sequence[Condition], match: Match, scores: Scores) -> tuple[Condition | None, float | None, int]:
-    """Return the first epoch that reaches the target with its score; None and the best score if none does."""
-    known = [(epoch, value) for epoch in epochs if (value := _score(scores[epoch.name], match)) is not None]
-    for epoch, value in known:
-        if value >= match.target:
-            return epoch, value, len(epochs)
-    return None, max((value for _, value in known), default=None), len(epochs)
+def _stop_each(epochs: Sequence[Condition], match: Match, between: Between) -> list[Stopped]:
+    """Return each seed at its first epoch that reaches the target."""
+    along: dict[int, list[tuple[float | None, str]]] = {}
+    for epoch in epochs:
+        names = epoch.training_seeds or range(len(epoch.models))
+        for seed, model in zip(names, epoch.models, strict=True):
+            along.setdefault(seed, []).append((epoch.factors.get(EPOCH), model))
+    known = bool(epochs[-1].training_seeds)
+    return [_stop(seed if known else None, checkpoints, match, between) for seed, checkpoints in along.items()]
 
 
-def _score(scores: Mapping[str, Breakdown[Score]], match: Match) -> float | None:
-    found = scores.get(match.scorer)
+def _stop(seed: int | None, checkpoints: Sequence[tuple[float | None, str]], match: Match, between: Between) -> Stopped:
+    best = None
+    for epoch, model in checkpoints:
+        score = _score(between.score(model, match.scorer), match)
+        if score is not None and score >= match.target:
+            return Stopped(training_seed=seed, model=model, epoch=epoch, score=score)
+        best = max((value for value in (best, score) if value is not None), default=None)
+    return Stopped(training_seed=seed, model=None, epoch=None, score=best)
+
+
+def _told_score(seeds: Sequence[Stopped]) -> float | None:
+    """Return the mean score of the seeds that reach the target; without such the best of all."""
+    reached = [seed.score for seed in seeds if seed.model is not None and seed.score is not None]
+    if reached:
+        return sum(reached) / len(reached)
+    return max((seed.score for seed in seeds if seed.score is not None), default=None)
+
+
+def _score(found: Breakdown[Score] | None, match: Match) -> float | None:
     if found is None:
         return None
     score = found.overall if match.set is None else found.by_set.get(match.set)

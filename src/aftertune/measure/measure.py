@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -10,18 +9,18 @@ import numpy as np
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.agreement_panel import judge_agreement, people_agreement
+from aftertune.measure.between import Between
 from aftertune.measure.bypass import bypass_changes, bypasses
 from aftertune.measure.capability import capability, capability_changes
 from aftertune.measure.cells import Cells, tally
 from aftertune.measure.corrected_conditions import Labelled, condition_labels, finder
 from aftertune.measure.corrections import LabelledRows, labelled_rows
 from aftertune.measure.crossed import seed_collapse
-from aftertune.measure.differences import Comparison, compare
 from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.harm import harm_score_changes, harm_scores, second_labels
 from aftertune.measure.label_results import ConditionLabels
-from aftertune.measure.matched import Matched, matched
+from aftertune.measure.matched import matched
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -92,6 +91,7 @@ def model_codes(cells: Cells, condition: Condition) -> list[int]:
 def _measure_setting(
     cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], labelled: LabelledRows | None
 ) -> SettingResult:
+    between = Between(cells=cells, plan=plan, setting=setting, weights=weights, harmful=ASR, refused=OVER_REFUSAL)
     measured = []
     for condition in plan.conditions:
         models = model_codes(cells, condition)
@@ -107,7 +107,9 @@ def _measure_setting(
             other = model_codes(cells, plan.condition(condition.unmitigated))
             found = replace(
                 found,
-                unmitigated=_against(cells, plan, setting, weights, condition.name, condition.unmitigated),
+                unmitigated=between.compare(
+                    condition.models, plan.condition(condition.unmitigated).models, condition.unmitigated
+                ),
                 undone=undone(cells, setting, (base, other, models), weights, ASR.hit) if base else None,
             )
         measured.append(found)
@@ -116,26 +118,8 @@ def _measure_setting(
         system=system,
         decoding=decoding,
         conditions=tuple(_adjust_overall(measured)),
-        matched=_matched(cells, plan, setting, weights, measured),
+        matched=None if plan.match is None else matched(between, plan.match, {result.name for result in measured}),
     )
-
-
-def _against(
-    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], one: str, other: str
-) -> Comparison | None:
-    """Compare two fine-tunes; None if they share no prompts."""
-    models = [model_codes(cells, plan.condition(name)) for name in (one, other)]
-    both = arms(cells, setting, models[0], models[1], weights)
-    return None if both is None else compare(both, other, (ASR, OVER_REFUSAL), plan)
-
-
-def _matched(
-    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], measured: Sequence[ConditionResult]
-) -> Matched | None:
-    if plan.match is None:
-        return None
-    scores = {result.name: result.capability for result in measured}
-    return matched(plan, plan.match, scores, partial(_against, cells, plan, setting, weights))
 
 
 def _labels(

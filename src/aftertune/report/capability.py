@@ -169,8 +169,7 @@ def matched_sheet(result: Json, setting: Json) -> Sheet:
     matched = setting.get("matched")
     if not matched:
         return Sheet(title="", headers=(), rows=())
-    by_name = {condition["name"]: condition for condition in setting["conditions"]}
-    rows = tuple(_matched_row(reached, by_name) for reached in matched["reached"])
+    rows = tuple(_matched_row(reached) for reached in matched["reached"])
     where = f" on {wording.clean(matched['set'])}" if matched["set"] else ""
     goal = f"{wording.clean(matched['scorer'])} {wording.score(matched['target'])}{where}"
     return Sheet(
@@ -179,20 +178,19 @@ def matched_sheet(result: Json, setting: Json) -> Sheet:
         rows=rows,
         legend=(
             (
-                "Each fine-tune at its first epoch that reaches the target, chosen by the task score and never by safety; the intervals "
-                "do not know of the choice. One that never reaches it is compared with nothing."
+                "Each training seed at its own first epoch that reaches the target, chosen by the task score and never by safety; the "
+                "intervals are over the seeds so chosen. A seed that never reaches it is left out, and a fine-tune of which none does is "
+                "compared with nothing."
             ),
         ),
     )
 
 
-def _matched_row(reached: Json, by_name: Json) -> tuple[Cell, ...]:
+def _matched_row(reached: Json) -> tuple[Cell, ...]:
     name = Cell((wording.clean(reached["fine_tune"]),))
     best = "not scored" if reached["score"] is None else wording.score(reached["score"])
-    if reached["condition"] is None:
+    if reached["asr"] is None:
         return name, Cell(("never", f"best {best}"), "bad"), BLANK, BLANK, BLANK, BLANK
-    chosen = by_name[reached["condition"]]
-    epoch = "at its end" if reached["epoch"] is None else f"epoch {reached['epoch']:g} of {reached['epochs']}"
     against = reached["against"]
     beside = (
         (BLANK, BLANK)
@@ -201,11 +199,21 @@ def _matched_row(reached: Json, by_name: Json) -> tuple[Cell, ...]:
     )
     return (
         name,
-        Cell((epoch, best)),
-        rate_cell(chosen["asr"]["overall"]),
-        rate_cell(chosen["over_refusal"]["overall"]),
+        Cell((*_stops(reached), best)),
+        rate_cell(reached["asr"]),
+        rate_cell(reached["over_refusal"]),
         *beside,
     )
+
+
+def _stops(reached: Json) -> Iterator[str]:
+    """Yield at which epochs the seeds were stopped, and how many of them were if not all."""
+    stopped = [seed for seed in reached["seeds"] if seed["model"] is not None]
+    epochs = sorted({seed["epoch"] for seed in stopped if seed["epoch"] is not None})
+    numbers = ", ".join(f"{epoch:g}" for epoch in epochs)
+    yield f"{'epoch' if len(epochs) == 1 else 'epochs'} {numbers} of {reached['epochs']}" if epochs else "at its end"
+    if len(stopped) < len(reached["seeds"]):
+        yield f"{len(stopped)} of {wording.plural(len(reached['seeds']), 'seed')}"
 
 
 def capability_sheets(result: Json, setting: Json) -> list[Sheet]:

@@ -82,7 +82,7 @@ def _matched(result: Json, setting: Json) -> Iterator[str]:
         return
     where = f" on {wording.clean(matched['set'])}" if matched["set"] else ""
     goal = f"{wording.clean(matched['scorer'])} of {wording.score(matched['target'])}{where}"
-    never = [reached for reached in matched["reached"] if reached["condition"] is None]
+    never = [reached for reached in matched["reached"] if reached["asr"] is None]
     if never:
         names = wording.listing(
             f"{wording.quoted(each['fine_tune'])} ({'not scored' if each['score'] is None else 'best ' + wording.score(each['score'])})"
@@ -90,10 +90,16 @@ def _matched(result: Json, setting: Json) -> Iterator[str]:
         )
         yield f"Never reached the {goal}, so nothing is said of their safety at equal capability: {names}."
     for reached in matched["reached"]:
+        there = sum(seed["model"] is not None for seed in reached["seeds"])
+        if 0 < there < len(reached["seeds"]):
+            yield (
+                f"Of {wording.quoted(reached['fine_tune'])} {there} of {len(reached['seeds'])} training seeds reach the {goal}: its figures at equal "
+                "capability are about trainings that do."
+            )
         change = reached["against"] and reached["against"]["asr"]["overall"]
         if change is not None and not change["hidden"]:
             yield (
-                f"At equal capability ({goal}), {wording.quoted(reached['condition'])} against "
+                f"At equal capability ({goal}), {wording.quoted(reached['fine_tune'])} against "
                 f"{wording.quoted(reached['against']['other'])}: {rate_name(result)} {wording.in_points(change)}."
             )
 
