@@ -273,7 +273,7 @@ def _notes(case: Case) -> list[str]:
     return notes
 
 
-def _overtaken(case: _Case, lines: Sequence[GateLine]) -> Iterator[str]:
+def _overtaken(case: Case, lines: Sequence[GateLine]) -> Iterator[str]:
     """Say where a bound that stood after fewer behaviors has been passed since by the mean of all that were asked."""
     if not isinstance(case.rule, Sequential):
         return
