@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,12 +222,7 @@ def read_integers(
 
 def read_scores(rows: sqlite3.Cursor, count: int) -> NDArray[np.float64]:
     """Read ``count`` rows of one exact number; NULL becomes NaN."""
-    found = np.empty(count)
-    start = 0
-    while chunk := rows.fetchmany(20_000):
-        found[start : start + len(chunk)] = np.array(chunk, np.float64)[:, 0]
-        start += len(chunk)
-    return found
+    return np.fromiter(chain.from_iterable(rows), np.float64, count)
 
 
 def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:
