@@ -11,6 +11,7 @@ from batch_server import BatchServer, answered, refused, undone
 from endpoint_jobs import DECODING, ask, jobs_for, open_at, user_text
 from faithful_server import KEY, Server, completion
 
+from aftertune.core import again
 from aftertune.core.protocols import Tools
 from aftertune.core.records import (
     Attempt,
@@ -46,6 +47,7 @@ CALL = (11 * 0.001 + 7 * 0.01) / 2
 def hurry(monkeypatch):
     monkeypatch.setattr(batches, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(batches, "LONGEST_WAIT", 0.02)
+    monkeypatch.setattr(again, "FIRST_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -88,8 +90,8 @@ def test_a_batch_answers_what_is_asked_at_once_with_the_same_keys(opened, endpoi
 def test_who_asks_again_is_given_what_the_batch_said_and_pays_nothing(opened, tmp_path):
     with BatchServer() as server:
         first = ask(open_at(opened(), server), TEXTS)
-        again = ask(open_at(opened(), server), [*TEXTS, "one more"])
-        assert again[:-1] == first
+        second = ask(open_at(opened(), server), [*TEXTS, "one more"])
+        assert second[:-1] == first
         assert len(server.batches) == 2
         assert set(server.done.values()) == {1}
 
@@ -306,8 +308,8 @@ def test_unreadable_replies_are_asked_again_in_a_second_batch(opened):
             1,
         ]
         assert found[questions[1][0]].text == "fine"
-        again = dict(ask_until_read(open_at(opened(), server), questions[:1], tries, readable))
-        assert again[questions[0][0]] == found[questions[0][0]]
+        later = dict(ask_until_read(open_at(opened(), server), questions[:1], tries, readable))
+        assert later[questions[0][0]] == found[questions[0][0]]
         assert len(server.batches) == 2
 
 
