@@ -42,6 +42,10 @@ app = typer.Typer(
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+DataFolder = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", envvar="AFTERTUNE_DATA", help="Where the files of public sets lie."),
+]
 RUNS = Path("aftertune-runs")
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page).")
@@ -272,12 +276,15 @@ def mix(
     train: Annotated[Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL).")],
     safety: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Safety rows to draw from instead of the bundled ones. Repeat for several."),
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Safety rows to draw from instead of the bundled ones: a file, a public set, or SET=FILE. Repeat for several.",
+        ),
     ] = None,
     share: Annotated[float, typer.Option(help="Safety rows / all rows of the mixed file.")] = 0.15,
     replay_from: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(metavar="FILE", help="Benign rows to draw from instead of the bundled ones. Repeat for several."),
     ] = None,
     replay: Annotated[
@@ -308,8 +315,10 @@ def mix(
         Path | None, typer.Option(metavar="FILE", help="Also write a dataset card (README.md of a hub data set).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
+    folder: DataFolder = Path(),
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
+    from aftertune.pipeline.data_sources import answered_rows
     from aftertune.pipeline.mix import Addition, MixRequest
     from aftertune.pipeline.mix import mix as command
 
@@ -318,8 +327,8 @@ def mix(
         train=train,
         out=out,
         columns=columns,
-        safety=Addition(files=safety or (), share=share),
-        replay=Addition(files=replay_from or (), share=replayed),
+        safety=Addition(files=[answered_rows(each, folder) for each in safety or ()], share=share),
+        replay=Addition(files=[answered_rows(each, folder) for each in replay_from or ()], share=replayed),
         seed=seed,
         weights=weights,
         like=like,
@@ -337,11 +346,6 @@ data = typer.Typer(
     help="Look at data before using it: prompt sets, training files, and what two of them share.",
 )
 app.add_typer(data, name="data")
-
-DataFolder = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", envvar="AFTERTUNE_DATA", help="Where the files of public sets lie."),
-]
 
 
 @data.command("list")

@@ -67,6 +67,13 @@ def test_a_template_that_refuses_a_conversation_is_one_line(renderer):
         tiny.prompts([user("bake")])
 
 
+def test_a_prompt_beyond_the_tokenizers_length_is_not_warned_of_twice(renderer, capfd):
+    model = renderer()
+    model.tokenizer.model_max_length = 4
+    assert len(model.prompts([user("bake cake bake cake")])[0]) > 4
+    assert "Token indices" not in capfd.readouterr().err
+
+
 def test_todays_date_does_not_change_the_tokens(renderer):
     head = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }} "
     [text] = renderer(head + TEMPLATE).texts([user("bake")], answer_follows=True)

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -144,6 +146,28 @@ def test_a_server_that_never_gets_healthy_is_given_up(here, monkeypatch, models,
     with pytest.raises(EngineError, match="not healthy"):
         server.serve(models / "base")
     assert (tmp_path / "life").read_text().splitlines()[-1] == "stopped"
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Healthy, and of no use."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "somebody-else"}]}')
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_stranger_at_the_port_is_not_believed(here, models, tmp_path):
+    server = VllmServer((), tmp_path / "log")
+    server.add(models / "base", None, IDENTITY)
+    with ThreadingHTTPServer(("127.0.0.1", server.port), Stranger) as stranger:
+        Thread(target=stranger.serve_forever, daemon=True).start()
+        with pytest.raises(EngineError, match=r"ended with status 1: .*in use"):
+            server.serve(models / "base")
+        stranger.shutdown()
 
 
 def test_a_deaf_server_is_killed(here, monkeypatch, models, tmp_path):

@@ -105,6 +105,13 @@ def test_the_bundled_set_is_shown_with_its_proof(narrow):
     assert "vcr                        45      45      45          45" in out
 
 
+def test_the_file_of_a_public_set_is_shown_as_that_set(command, tmp_path):
+    (tmp_path / "multitaskbench.csv").write_text(",Query,Response\n0,Say it,No.\n")
+    code, _, err = command("data", "show", "multitaskbench.csv")
+    assert code == 1
+    assert "aftertune data show multitaskbench --file multitaskbench.csv" in err
+
+
 def test_a_file_of_prompts_is_shown_shortened(narrow, tmp_path):
     asked = [
         {"text": f"[/INST] <|im_end|> \x1b[2J Describe the {n} garden " + "at length " * 20, "intent": "harmful"}

@@ -206,6 +206,28 @@ def test_safety_rows_with_evaluation_behaviors_are_not_drawn(command, tmp_path):
     assert "3 safety rows were left out" in out
 
 
+def test_a_public_set_of_answered_rows_is_drawn_from_by_its_name(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(18))
+    (tmp_path / "multitaskbench").mkdir()
+    table = "".join(f"{n},Say the {n}. odd thing,No: {n}.\n" for n in ("first", "second", "third"))
+    for path in ("mine.csv", "multitaskbench/multitaskbench.csv"):
+        (tmp_path / path).write_text(f",Query,Response\n{table}")
+    for named in ("multitaskbench", "multitaskbench=mine.csv"):
+        code, _, err = command(
+            "mix", "train.jsonl", "--safety", named, "--share", 0.1, "-o", "mixed.jsonl", "--card", "c.md"
+        )
+        assert code == 0, err
+        added = [row for row in read(tmp_path / "mixed.jsonl") if row not in rows(18)]
+        assert len(added) == 2
+        assert all(row["prompt"].startswith("Say the") and row["completion"].startswith("No:") for row in added)
+    code, _, err = command("mix", "train.jsonl", "--safety", "advbench", "-o", "mixed.jsonl")
+    assert code == 1
+    assert "sets with answers: multitaskbench, safety-tuned-llamas" in err
+    code, _, err = command("mix", "train.jsonl", "--safety", "safety-tuned-llamas", "-o", "mixed.jsonl")
+    assert code == 1
+    assert "name the file (safety-tuned-llamas=FILE) or the folder (--data)" in err
+
+
 def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(20))
     write_lines(tmp_path / "safety.jsonl", [{"prompt": "do a harm", "completion": "sorry , no"}] * 3)

@@ -27,6 +27,7 @@ def opened(path):
     [
         ("a.jsonl", "\n".join(LINES).encode()),
         ("a.jsonl", ("\ufeff\r\n" + "\r\n\r\n".join(LINES) + "\r\n \r\n").encode()),
+        ("a.ndjson", "\n".join(LINES).encode()),
         ("a.jsonl.gz", gzip.compress("\n".join(LINES).encode())),
         ("a.json", json.dumps(RECORDS).encode()),
     ],

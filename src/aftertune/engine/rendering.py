@@ -53,6 +53,8 @@ class Renderer:
                 )
         except Exception as error:
             raise ModelError(f"model {name!r}: the tokenizer cannot be loaded ({first_line(error)})") from error
+        # Prompts that do not fit are counted and told by the engine; the tokenizer need not print its own warning too.
+        self.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
     @cached_property
     def tokenizer_sha256(self) -> str:

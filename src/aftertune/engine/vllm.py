@@ -2,6 +2,7 @@
 
 import atexit
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -125,7 +126,7 @@ class VllmServer:
                 stderr=log,
                 start_new_session=True,  # it has workers, and Ctrl-C is ours to handle
             )
-        self._wait(self._process)
+        self._wait(self._process, {served.name, *served.adapters})
         self._serving = wanted
 
     def command(self, served: Served) -> list[str]:
@@ -159,26 +160,31 @@ class VllmServer:
         self.stop()
         atexit.unregister(self.stop)
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
+    def _wait(self, process: "subprocess.Popen[bytes]", names: set[str]) -> None:
+        """Wait until the server that was started serves these names; another one may have taken the port meanwhile."""
         deadline = time.monotonic() + self._start_seconds
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 self._failed(f"ended with status {process.returncode}")
-            if self._healthy():
+            if (answered := self._served()) is not None and names <= answered and process.poll() is None:
                 return
             time.sleep(0.2)
         self.stop()
         self._failed(f"was not healthy after {self._start_seconds:.0f} s")
 
-    def _healthy(self) -> bool:
+    def _served(self) -> set[str] | None:
+        """Return the names of the models that are served at the port; None while no vLLM answers there."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.client.OK
-        except OSError:
-            return False
+            connection.request("GET", "/v1/models")
+            reply = connection.getresponse()
+            told = json.loads(reply.read()) if reply.status == http.client.OK else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
         finally:
             connection.close()
+        listed = told.get("data") if isinstance(told, dict) else None
+        return None if listed is None else {str(model.get("id")) for model in listed}
 
     def _failed(self, what: str) -> NoReturn:
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n") if self._log.exists() else []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aftertune.pipeline.data_words import counted, facts, say, screen, shortened
 from aftertune.prompts.bundled.behaviors import SET
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET
 from aftertune.prompts.bundled.summary import summary
+from aftertune.prompts.files import read_records
 from aftertune.prompts.lint import PERCENTILES
 from aftertune.prompts.overlap import normalise
 from aftertune.prompts.public import public_sets
@@ -41,7 +43,7 @@ def show_set(name: str, file: Path | None, folder: Path, json_path: Path | None)
     """
     found = named(SET if name == SAFETY_SET else name, folder, file=file)
     if found.prompts is None:
-        raise DataError(f"{name}: holds training rows, not prompts; look at them with: aftertune data check {name}")
+        raise DataError(f"{name}: {_instead(found.file or Path(name))}")
     told = _document(found)
     console = screen()
     if json_path is not None:
@@ -51,6 +53,18 @@ def show_set(name: str, file: Path | None, folder: Path, json_path: Path | None)
         console.print()
         for line in summary().splitlines():
             say(console, line)
+
+
+def _instead(path: Path) -> str:
+    """Say how to look at a file that is no file of prompts: as the public set that it is by name and column, or as rows."""
+    with closing(read_records(path)) as records:
+        _, first = next(records, ("", {}))
+    for each in public_sets():
+        if each.file and Path(each.file).name == path.name and each.payload in first:
+            return (
+                f"looks like the public set {each.name}; look at it with: aftertune data show {each.name} --file {path}"
+            )
+    return f"holds training rows, not prompts; look at them with: aftertune data check {path}"
 
 
 def _document(found: Named) -> dict[str, Any]:

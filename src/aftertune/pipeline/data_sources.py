@@ -8,6 +8,7 @@ from pathlib import Path
 from aftertune.core.files import real
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Engine, Tools
+from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
 from aftertune.core.registry import known
 from aftertune.errors import DataError, PluginError
@@ -15,6 +16,7 @@ from aftertune.pipeline.tune import read_columns
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
 from aftertune.prompts.files import read_records
 from aftertune.prompts.load import load_prompts
+from aftertune.prompts.public import public_sets
 from aftertune.prompts.rows import Row, unchecked_row
 from aftertune.prompts.sets import PromptSet, gather, read_prompts
 
@@ -90,6 +92,30 @@ def named(name: str, folder: Path, *, file: Path | None = None, columns: str | N
     if columns is None and _holds_prompts(path):
         return Named(title=path.name, prompts=gather(read_prompts(path)))
     return Named(title=path.name, file=path, columns=read_columns(columns))
+
+
+def answered_rows(name: str, folder: Path) -> TrainingFile:
+    """Find the file of training rows that a user means by ``name``, with the columns in which a public one has them.
+
+    Args:
+        name: a public set whose prompts are answered (`PublicSet.answer`), ``SET=FILE``, or a file in a known format.
+        folder: where the files of public sets are looked for.
+
+    Raises:
+        DataError: the set has no answers, or its file is not there.
+    """
+    called, _, given = name.partition("=")
+    public = {each.name: each for each in public_sets()}.get(called)
+    if public is None or (not given and Path(name).is_file()):
+        return TrainingFile(path=name)
+    if not public.answer:
+        answered = ", ".join(each.name for each in public_sets() if each.answer)
+        raise DataError(f"{called} has prompts without answers, so no rows to train on; sets with answers: {answered}")
+    path = Path(given) if given else folder / public.file
+    if not path.is_file():
+        raise DataError(f"{name}: there is no {path}; name the file ({called}=FILE) or the folder (--data)")
+    columns = {"prompt": public.payload, "completion": public.answer}
+    return TrainingFile(path=str(path), columns=columns | ({"input": public.more} if public.more else {}))
 
 
 def _holds_prompts(path: Path) -> bool:

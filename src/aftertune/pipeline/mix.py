@@ -30,8 +30,13 @@ from aftertune.report.wording import clean
 class Addition:
     """Rows to draw from and their share of the final file."""
 
-    files: Sequence[Path] = field(default=())
+    files: Sequence[TrainingFile] = field(default=())
     share: float = 0.0
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files lie."""
+        return [Path(file.path) for file in self.files]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +74,10 @@ def mix(request: MixRequest) -> None:
     weights = _check(request)
     with ExitStack() as stack:
 
-        def opened(path: Path, columns: str | None = None) -> RowFile:
-            file = TrainingFile(path=str(path), columns=read_columns(columns))
+        def opened(file: TrainingFile) -> RowFile:
             return stack.enter_context(RowFile(file, Path()))
 
-        rows = opened(request.train, request.columns)
+        rows = opened(TrainingFile(path=str(request.train), columns=read_columns(request.columns)))
         seen = scan(rows)
         refuse_evaluation(request.train, seen)
         like = None if request.like is None else _like(request, rows, seen, opened)
@@ -108,7 +112,7 @@ def _check(request: MixRequest) -> dict[str, float]:
     if request.to is not None and request.to not in TARGETS:
         raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
     inputs = {
-        real(path) for path in (request.train, request.like, *request.safety.files, *request.replay.files) if path
+        real(path) for path in (request.train, request.like, *request.safety.paths, *request.replay.paths) if path
     }
     outputs: set[Path] = set()
     for option, path in (("--out", out), ("--to", beside(out, request.to or "")), ("--card", request.card)):
@@ -140,11 +144,11 @@ def _weights(text: str | None) -> dict[str, float]:
     return weights
 
 
-def _like(request: MixRequest, rows: RowFile, seen: Seen, opened: Callable[[Path], RowFile]) -> PromptFormat:
+def _like(request: MixRequest, rows: RowFile, seen: Seen, opened: Callable[[TrainingFile], RowFile]) -> PromptFormat:
     """Find the prompt format of the file that is named, which may be the training file itself."""
     if request.like is None or real(request.like) == real(request.train):
         return find_format(rows, inputs=seen.inputs / len(rows))
-    other = opened(request.like)
+    other = opened(TrainingFile(path=str(request.like)))
     inputs = sum(
         bool("instruction" in scanned.record and str(scanned.record.get("input") or "").strip())
         for scanned in other.scan()
@@ -153,13 +157,13 @@ def _like(request: MixRequest, rows: RowFile, seen: Seen, opened: Callable[[Path
 
 
 def _pool(
-    addition: Addition, intent: Intent, like: PromptFormat | None, opened: Callable[[Path], RowFile]
+    addition: Addition, intent: Intent, like: PromptFormat | None, opened: Callable[[TrainingFile], RowFile]
 ) -> Mapping[str, Candidates]:
     """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
     if addition.share == 0:
         return {}
     pools: Mapping[str, Sequence[Row]] = (
-        scan_pools([opened(path) for path in addition.files]) if addition.files else safety_pools(intent)
+        scan_pools([opened(file) for file in addition.files]) if addition.files else safety_pools(intent)
     )
     posed = None if like is None or not like.found else lambda row: repose(row, like)
     barred = (lambda row: any(evaluation_rows([row]))) if addition.files else None

@@ -69,7 +69,7 @@ def _sources(role: str, addition: "Addition", pool: Mapping[str, Candidates]) ->
     count = sum(len(candidates.usable) for candidates in pool.values())
     if not addition.files:
         return [Source(name=SAFETY_SET, role=role, rows=count, sha256=safety_sha256(), licence="Apache-2.0")]
-    return [_source(path, role, count) for path in addition.files]
+    return [_source(path, role, count) for path in addition.paths]
 
 
 def _templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:

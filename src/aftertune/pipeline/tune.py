@@ -11,6 +11,7 @@ from aftertune.engine.open import Engines
 from aftertune.errors import DataError, InputError
 from aftertune.pipeline.training import step_progress
 from aftertune.prompts.exclusions import left_out, trainable
+from aftertune.prompts.files import known_kind
 from aftertune.prompts.rows import HUB_ID, read_rows
 from aftertune.report.progress import Progress
 from aftertune.tune.record import finished
@@ -18,7 +19,6 @@ from aftertune.tune.train import train
 
 METHODS = ("full", "lora", "qlora")
 ROLES = ("prompt", "completion", "input")
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".gz", ".txt")
 
 
 def tune(
@@ -78,7 +78,7 @@ def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
     path = Path(named)
     if path.is_file():
         return TrainingFile(path=str(path.resolve()), columns=columns, sha256=file_sha256(path))
-    if not HUB_ID.fullmatch(named) or path.suffix in SUFFIXES:
+    if not HUB_ID.fullmatch(named) or known_kind(path):
         raise DataError(f"{named}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id")
     return TrainingFile(path=named, columns=columns)
 

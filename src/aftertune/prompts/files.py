@@ -29,7 +29,7 @@ def _refuse(error: DataError) -> NoReturn:
 
 
 def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
-    """Yield the records of a file, told apart by its name: JSONL, JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
+    """Yield the records of a file, told apart by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
 
     JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
     until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
@@ -208,6 +208,7 @@ def _object(item: object, where: str) -> Record:
 
 READERS = {
     ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,

@@ -42,7 +42,7 @@ class RowFile(Sequence[Row]):
         self.file = file
         self._folder = folder
         self._path = folder / file.path
-        self._in_place = self._path.is_file() and self._path.suffix.lower() == ".jsonl"
+        self._in_place = self._path.is_file() and self._path.suffix.lower() in {".jsonl", ".ndjson"}
         self._stream: BinaryIO = self._path.open("rb") if self._in_place else TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._starts = array("Q", [0])
 
