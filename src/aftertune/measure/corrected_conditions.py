@@ -12,6 +12,7 @@ from aftertune.measure.corrected import (
     error_difference,
     judge_errors,
 )
+from aftertune.measure.corrected_bypass import corrected_bypass
 from aftertune.measure.corrections import HARMFUL, Figure, LabelledRows, figure
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.label_results import (
@@ -113,6 +114,19 @@ def _behind(found: Labelled, guard: str) -> GuardLabels:
         asr_change=found.changes(behind, _TASKS),
         asr_difference=None if taken is None else _turned(taken),
         over_refusal=found.rates(refused, _TASKS, harmful=False),
+        bypass=_bypass(found, behind),
+    )
+
+
+def _bypass(found: Labelled, behind: Tally) -> Breakdown[CorrectedRate]:
+    chosen, of_own, seeds = found.own.intent(harmful=True), found.of_own, found.own.seeds
+    return _present(
+        breakdown(
+            found.own,
+            chosen,
+            lambda part: corrected_bypass(of_own(part, behind), of_own(part, HARMFUL), seeds),
+            _TASKS,
+        )
     )
 
 

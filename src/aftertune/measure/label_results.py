@@ -84,6 +84,8 @@ class GuardLabels(Jsonable):
     asr_difference: Breakdown[CorrectedChange] | None
     """Change with the guard minus change without it; None for a base."""
     over_refusal: Breakdown[CorrectedRate]
+    bypass: Breakdown[CorrectedRate]
+    """Of what people call harmful: passed by the guard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
                     change_cell(change and change["overall"], up_is="bad"),
                     corrected_figure(condition, "asr_change", guard=guard),
                 ),
-                rate_cell(bypass and bypass["overall"]),
+                beside(rate_cell(bypass and bypass["overall"]), corrected_figure(condition, "bypass", guard=guard)),
                 change_cell(difference and difference["overall"], up_is="bad"),
                 rate_cell(behind["false_blocks"]["overall"]),
                 beside(
@@ -55,7 +55,7 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
             *correction_legend(
                 corrected_figure(condition, figure, guard=guard)
                 for condition in setting["conditions"]
-                for figure in ("asr", "asr_change", "over_refusal")
+                for figure in ("asr", "asr_change", "bypass", "over_refusal")
             ),
         ),
     )
