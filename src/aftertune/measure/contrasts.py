@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.averaging import Average
-from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, half_width_squared
+from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, half_width_squared, shared_part
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
+
+LEAST_P = 1e-15
+"""No p-value is told smaller."""
 
 
 class Contrast(Protocol):
@@ -46,16 +49,17 @@ class Mover:
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
-        return self._joined(crossed_wilson, alpha)
+        return self._joined(crossed_wilson, alpha, alpha)
 
     def ceiling(self, alpha: float) -> float:
         """Return the upper end of the interval with limits that rise with the hits (`cautious_wilson`)."""
-        return self._joined(cautious_wilson, alpha)[1]
+        return self._joined(cautious_wilson, alpha, alpha / 2)[1]
 
-    def _joined(self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float) -> Bounds:
+    def _joined(self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float, seed_alpha: float) -> Bounds:
         tuned = limits(self.tuned, self.tuned_responses, alpha)
         base = limits(self.base, self.base_responses, alpha)
-        return join(self.tuned.mean, tuned, self.base.mean, base, self.r)
+        r = self.r * shared_part(self.tuned, alpha, seed_alpha) * shared_part(self.base, alpha, seed_alpha)
+        return join(self.tuned.mean, tuned, self.base.mean, base, r)
 
 
 def mover(tuned: Average, base: Average) -> Mover:
@@ -131,7 +135,11 @@ class MeanT:
 
 
 def p_value(contrast: Contrast, null: float = 0.0) -> float:
-    """Return the smallest alpha whose 1 - alpha interval excludes ``null`` (two-sided)."""
+    """Return the largest alpha whose 1 - alpha interval still holds ``null`` (two-sided; `LEAST_P` at least).
+
+    Looked for from above: with few seeds a very small alpha leaves an effective n of 1, and with paired arms the interval
+    then narrows again, so that far below the p-value another alpha may exclude ``null``.
+    """
     if contrast.estimate == null:
         return 1.0
     side, sign = (0, 1.0) if contrast.estimate > null else (1, -1.0)
@@ -139,7 +147,12 @@ def p_value(contrast: Contrast, null: float = 0.0) -> float:
     def excluded(log_alpha: float) -> bool:
         return sign * (contrast.interval(math.exp(log_alpha))[side] - null) > 0
 
-    return math.exp(bisect(excluded, math.log(1e-15), math.log(1 - 1e-12)))
+    high, low = math.log(1 - 1e-12), -math.log(2)
+    while excluded(low):
+        high, low = low, low - math.log(2)
+        if low < math.log(LEAST_P):
+            return LEAST_P
+    return math.exp(bisect(excluded, low, high))
 
 
 def one_sided(contrast: Contrast, alpha: float) -> Bounds:

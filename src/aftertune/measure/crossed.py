@@ -112,6 +112,17 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     return max(plain, (own * own * beyond + z * z * x.ms_behaviors) / (x.rows * x.seeds))
 
 
+def shared_part(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None = None) -> float:
+    """Return what part of the half width may be shared with another mean over the same behaviors: ``t_df sqrt(V)`` / half width.
+
+    What few training seeds add to the half width beyond that is their own, and correlates with nothing in another arm.
+    """
+    width = half_width_squared(x, alpha, seed_alpha)
+    if not 0 < width < math.inf:
+        return 1.0
+    return quantiles(alpha, x.df)[1] * math.sqrt(x.variance / width)
+
+
 def effective_n(x: TwoWay, responses: float, alpha: float = 0.05, seed_alpha: float | None = None) -> float:
     """Return the number of independent yes/no draws whose mean would vary as much, shrunk for few degrees of freedom.
 
