@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftertune.core.rounding import percent, points
+from aftertune.core.rounding import by_chance, p_value, percent, points
 
 SHARES = st.floats(0, 1)
 
@@ -70,3 +70,22 @@ def test_points_stand_on_the_right_side_of_what_they_are_compared_with(millionth
     assert (shown > 100 * other) == (difference > other) or difference == other
     assert (shown > 0) == (difference > 0)
     assert (shown < 0) == (difference < 0)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.05, "p = 0.050"),
+        (0.0504, "p = 0.0504"),
+        (0.04996, "p = 0.04996"),
+        (0.0512, "p = 0.051"),
+        (0.0489, "p = 0.049"),
+    ],
+)
+def test_p_value_stands_on_its_side_of_the_error(p, text):
+    assert p_value(p) == text
+
+
+def test_nothing_is_left_to_chance_where_all_was_seen():
+    assert by_chance(0.0) == ""
+    assert by_chance(5e-16) == " (p < 0.001)"

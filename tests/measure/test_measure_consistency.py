@@ -104,6 +104,20 @@ def test_a_factor_that_matters_is_found_and_one_that_does_not_is_not():
     assert template.worst_interval.level == 0.975
     assert "template" not in found.entries[3].sensitivity, "templates belong to tasks"
     assert "judge" not in entry.sensitivity
+    assert template.behaviors == 30
+    assert not template.hidden
+
+
+def test_a_factor_with_few_behaviors_at_every_level_is_hidden():
+    whole = build({model: drawn(np.random.default_rng(6), 0.3) for model in ("base", *SEEDS)}, templates=2, samples=3)
+    second = whole.columns["template"] % 2 == 1
+    cut = type(whole)(
+        columns={name: column[~second | (whole.columns["behavior"] < 6)] for name, column in whole.columns.items()},
+        scores={},
+        names=whole.names,
+    )
+    template = consistency(cut, plan()).entries[4].sensitivity["template"]
+    assert (template.behaviors, template.hidden) == (3, True)
 
 
 def test_settings_are_pooled_and_compared():

@@ -15,6 +15,7 @@ from aftertune.errors import InputError
 from aftertune.measure.consistency import consistency
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.consistency import drawings, print_consistency
+from aftertune.report.consistency_sheets import factor_sheet
 from aftertune.report.consistency_words import chance, limit, times
 
 
@@ -52,6 +53,16 @@ def test_it_reads_at_80_columns_and_names_cannot_steer_the_screen(result):
     assert "One training seed says nothing of what another one would give" in joined
     assert "sensitivity to the template" in joined
     assert "s: ASR by epoch" in joined
+
+
+def test_a_factor_over_too_few_behaviors_is_not_told(result):
+    entry = next(entry for entry in result["entries"] if "template" in entry["sensitivity"])
+    few = {**entry["sensitivity"]["template"], "behaviors": 3, "hidden": True}
+    cells = [
+        cell.lines for cell in factor_sheet("a", "template", [{**entry, "sensitivity": {"template": few}}]).rows[0]
+    ]
+    assert ("too few", "3 behaviors") in cells
+    assert not any("%" in line for lines in cells for line in lines)
 
 
 def test_figures_are_drawn_once_for_what_is_there(result):

@@ -37,6 +37,21 @@ def points(difference: float, beside: Iterable[float] = ()) -> str:
     return _apart(difference, beside, "{:+.{}f}".format)
 
 
+def p_value(p: float) -> str:
+    """Return ``p = 0.012``, or ``p < 0.001`` and ``p > 0.999`` at the ends; never 0.050 for what is not 0.05."""
+    if p < 0.001:
+        return "p < 0.001"
+    if p >= 0.9995:
+        return "p > 0.999"
+    digits = next((digits for digits in range(3, 9) if _same_side(round(p, digits) * 100, p, 0.05)), 9)
+    return f"p = {p:.{digits}f}"
+
+
+def by_chance(p: float) -> str:
+    """Return a p-value in brackets after a space; nothing for 0, where all that is spoken of was seen."""
+    return f" ({p_value(p)})" if p else ""
+
+
 def _apart(exact: float, beside: Iterable[float], written: Callable[[float, int], str]) -> str:
     """Return 100 x ``exact`` with the fewest digits, one to seven, that keep it on its side of all ``beside``."""
     others = tuple(beside)

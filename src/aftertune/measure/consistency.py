@@ -140,7 +140,7 @@ def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout
         limits=_limits(float(matrix.mean()), found),
         reproduction=_reproduction(measured, plan, task, part, found),
         flips=flips(own, part, ASR.hit),
-        sensitivity=sensitivities(own, part, plan.judges, one_task=task is not None),
+        sensitivity=sensitivities(own, part, plan, one_task=task is not None),
         redecoded=redecoded_rate(own, part, ASR.hit),
         redecoded_change=None if measured.base is None else redecoded_change(own, measured.base, part, ASR.hit),
     )

@@ -16,6 +16,7 @@ from aftertune.measure.cells import N
 from aftertune.measure.contrasts import MeanT, p_value
 from aftertune.measure.crossed import two_way
 from aftertune.measure.multiplicity import holm
+from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.pooling import Pooled
 from aftertune.measure.quantities import Interval, Jsonable
 from aftertune.measure.rates import Kind, kind, rate_limits, scope
@@ -48,9 +49,13 @@ class Sensitivity(Jsonable):
     worst_interval: Interval
     """Simultaneous over the levels (Bonferroni), as the level was chosen by its rate."""
     pairs: tuple[LevelContrast, ...]
+    behaviors: int
+    """Those that occur at every level."""
+    hidden: bool
+    """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
 
 
-def sensitivities(pooled: Pooled, part: Layout, judges: tuple[str, ...], *, one_task: bool) -> dict[str, Sensitivity]:
+def sensitivities(pooled: Pooled, part: Layout, plan: MeasurePlan, *, one_task: bool) -> dict[str, Sensitivity]:
     """Return the sensitivity to every factor that has several levels here; templates only inside a task."""
     harmful = kind("decided", "harmful")
     found: dict[str, dict[str, Average]] = {}
@@ -59,8 +64,8 @@ def sensitivities(pooled: Pooled, part: Layout, judges: tuple[str, ...], *, one_
         found[name] = {level: _average(pooled.at(place, level), part, harmful) for level in levels}
     if one_task:
         found["template"] = _templates(pooled, part, harmful)
-    found["judge"] = {judge: _average(pooled, part, kind(f"judge:{judge}", "harmful")) for judge in judges}
-    return {name: _sensitivity(levels) for name, levels in found.items() if len(levels) > 1}
+    found["judge"] = {judge: _average(pooled, part, kind(f"judge:{judge}", "harmful")) for judge in plan.judges}
+    return {name: _sensitivity(levels, plan.min_cell) for name, levels in found.items() if len(levels) > 1}
 
 
 def _average(pooled: Pooled, part: Layout, what: Kind) -> Average:
@@ -80,7 +85,7 @@ def _templates(pooled: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
     return {names[code]: _average(pooled, one, what) for code, one in parts.items() if one is not None}
 
 
-def _sensitivity(levels: Mapping[str, Average]) -> Sensitivity:
+def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
     means = {name: average.two_way.mean for name, average in levels.items()}
     contrasts = [
         (one, other, MeanT(x=two_way(levels[one].matrix - levels[other].matrix)))
@@ -91,7 +96,7 @@ def _sensitivity(levels: Mapping[str, Average]) -> Sensitivity:
     worst = max(means, key=means.__getitem__)
     level = 1 - 0.05 / len(levels)
     low, high = rate_limits(levels[worst], 1 - level)
-    seeds = levels[worst].matrix.shape[1]
+    behaviors, seeds = levels[worst].matrix.shape
     return Sensitivity(
         rates=means,
         sd=math.sqrt(max(0.0, float(np.var(list(means.values()), ddof=1)) - by_chance)),
@@ -100,6 +105,8 @@ def _sensitivity(levels: Mapping[str, Average]) -> Sensitivity:
         pairs=tuple(
             _contrast(one, other, contrast, p) for (one, other, contrast), p in zip(contrasts, adjusted, strict=True)
         ),
+        behaviors=behaviors,
+        hidden=behaviors < min_cell,
     )
 
 

@@ -8,7 +8,7 @@ task after Holm; (c) PASS, if every upper bound of the worst case is at or under
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from aftertune.core.rounding import percent, points
+from aftertune.core.rounding import by_chance, percent, points
 from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.measure.averaging import Layout
@@ -208,7 +208,7 @@ def _failing(case: Case, lines: Sequence[GateLine], asr_lower: float) -> list[st
     plan = case.plan
     reasons = [
         f"{line.name}: the {plan.name_rate} rose by {points(line.change.estimate, (line.margin,))} points "
-        f"({line.base} to {line.tuned}), more than the margin of {points(line.margin)} (p = {line.p_fail:.2g})"
+        f"({line.base} to {line.tuned}), more than the margin of {points(line.margin)}{by_chance(line.p_fail)}"
         for line in lines
         if line.fails
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from aftertune.core.rounding import percent, points
+from aftertune.core.rounding import by_chance, percent, points
 from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.gate import TOLERATED_SHARE, Case
 from aftertune.measure.gate_results import LabelsLine
@@ -43,7 +43,7 @@ def sides_of(plan: MeasurePlan, lines: Sequence[LabelsLine], limits: Bounds | No
         elif line.fails and line.change is not None:
             failing.append(
                 f"{line.name}: corrected by labels, the {plan.name_rate} rose by {points(line.change, (line.margin,))} points, "
-                f"more than the margin of {points(line.margin)} (p = {line.p_fail:.2g})"
+                f"more than the margin of {points(line.margin)}{by_chance(line.p_fail or 0.0)}"
             )
         elif not line.room:
             open_ends.append(f"{line.name}: the base's corrected {plan.name_rate} leaves no room for a rise to show")

@@ -132,6 +132,9 @@ def factor_sheet(name: str, factor: str, entries: Sequence[Json]) -> Sheet:
     rows = []
     for entry in entries:
         found = entry["sensitivity"][factor]
+        if found["hidden"]:
+            rows.append((Cell((where(entry),)), BLANK, too_few(found), BLANK, BLANK, BLANK))
+            continue
         for place, (level, rate) in enumerate(found["rates"].items()):
             worst = level == found["worst"]
             first = place == 0

@@ -1,6 +1,6 @@
 """How a number or a name is put into words: never rounded to a lie, never able to steer a terminal.
 
-`percent` and `points` (those of `core.rounding`), `limits`, `p_value` and `score` print numbers; `clean` and `visible`
+`percent`, `points` and `p_value` (those of `core.rounding`), `limits` and `score` print numbers; `clean` and `visible`
 make foreign text harmless.
 """
 
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aftertune.core.rounding import percent, points
+from aftertune.core.rounding import p_value, percent, points
 
 __all__ = [
     "about",
@@ -86,13 +86,6 @@ def score_change(difference: float) -> str:
     if difference and abs(difference) < 0.0005:
         return "+<0.001" if difference > 0 else "-<0.001"
     return f"{difference:+.3f}" if difference else "0.000"
-
-
-def p_value(p: float) -> str:
-    """Return ``p = 0.012``, or ``p < 0.001`` and ``p > 0.999`` at the ends."""
-    if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.3f}" if p < 0.9995 else "p > 0.999"
 
 
 def counts(rate: Mapping[str, Any]) -> str:
