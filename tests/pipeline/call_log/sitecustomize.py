@@ -25,10 +25,10 @@ def count_generations(engine):
     batch, generate = engine._generate_batch, engine.generate
 
     @wraps(batch)
-    def counted(self, rows):
+    def counted(self, rows, **more):
         log("generate", *(row.job.key for row in rows))
         time.sleep(PACE)
-        return batch(self, rows)
+        return batch(self, rows, **more)
 
     @wraps(generate)
     def given(self, jobs):
