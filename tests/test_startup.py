@@ -53,3 +53,24 @@ def test_help_loads_nothing_heavy():
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("aftertune ")
+
+
+def test_ctrl_c_while_the_commands_load_is_a_stop_like_others():
+    code = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from aftertune.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr == "aftertune: stopped before anything was begun\n"
+
+
+def test_python_m_runs_the_commands():
+    done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("aftertune ")

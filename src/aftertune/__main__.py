@@ -1,5 +1,17 @@
-"""Runs the command line as ``python -m aftertune``, for where the environment's scripts are not on the path."""
+"""Starts the command line, as ``aftertune`` and as ``python -m aftertune``: Ctrl-C while it loads is a stop like others."""
 
-from aftertune.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Load the commands and run the one that was named."""
+    try:
+        from aftertune.cli import main as command
+    except KeyboardInterrupt:
+        sys.stderr.write("aftertune: stopped before anything was begun\n")
+        raise SystemExit(5) from None
+    command()
+
+
+if __name__ == "__main__":
+    main()

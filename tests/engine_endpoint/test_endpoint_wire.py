@@ -10,11 +10,12 @@ from aftertune.core.records import Response
 from aftertune.engine.endpoint.failures import Unreachable
 from aftertune.engine.endpoint.nextdoor import NextDoor, is_next_door
 from aftertune.engine.endpoint.providers import address_of
-from aftertune.engine.endpoint.wire import BrokenWire, Reply
+from aftertune.engine.endpoint.wire import BrokenWire, Reply, TooLong
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Two:  b \r\n\r\nhello"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n"
 ZIPPED = gzip.compress(b"hello")
+BOMB = gzip.compress(b" " * (17 << 20), 1)
 WHOLE = {
     "length": LENGTH,
     "chunks": CHUNKS,
@@ -190,3 +191,18 @@ def test_both_clients_hear_the_same(endpoints, monkeypatch):
         monkeypatch.setattr("aftertune.engine.endpoint.client.is_next_door", lambda _: False)
         far = ask(open_at(endpoints, server, "m2"), ["one", "zwei é", "x" * 100_000])
     assert [answer.text for answer in near] == [answer.text for answer in far]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+ENDLESS = {
+    "length": HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 40),
+    "chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\nhello",
+    "zipped": HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(BOMB), BOMB),
+    "no end": HEAD + b"X: y\r\n\r\n" + b" " * (17 << 20),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_reply_that_goes_on_and_on_is_given_up(kind):
+    with pytest.raises(TooLong, match=r"^a reply of more than 16 MiB$"):
+        posted(ENDLESS[kind])

@@ -1,4 +1,5 @@
 import dataclasses
+import sqlite3
 
 import numpy as np
 import pytest
@@ -230,3 +231,30 @@ def test_models_are_kept_in_their_order(store):
 def test_a_reader_that_was_never_added_is_refused(answered):
     with pytest.raises(StoreError, match="no reader 99"):
         answered.table("s", [99])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "read", "what"),
+    [
+        ("UPDATE prompt SET record = '5'", lambda store: store.prompts("s"), "prompt"),
+        ("UPDATE prompt SET record = '{broken'", lambda store: store.table("s"), "prompt"),
+        ("UPDATE note SET value = '{broken'", lambda store: store.get_meta("s", "n"), "note"),
+        ("UPDATE model SET record = ''", lambda store: store.models("s"), "model"),
+    ],
+)
+def test_a_record_that_this_version_would_not_write_is_one_line(tmp_path, spoil, read, what):
+    path = tmp_path / "spoilt.db"
+    with Store.open(path) as store:
+        store.plan("s", JOBS)
+        store.add_models("s", [StudyModel(name="base", condition="base", reference="r")], {"base": {"weights": "w"}})
+        store.set_meta("s", "n", 1)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(spoil)
+    connection.close()
+    with (
+        Store.open(path, write=False) as store,
+        pytest.raises(StoreError, match=f"^the store holds a {what} that cannot be read") as caught,
+    ):
+        read(store)
+    assert "\n" not in str(caught.value)

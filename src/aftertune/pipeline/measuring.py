@@ -7,6 +7,7 @@ from typing import Any
 from aftertune.core.recipe import StudyModel
 from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
 from aftertune.store import decoding_name, decoding_setting
+from aftertune.store.calls import unreadable
 from aftertune.study import Declared, Study, declared, decodings
 
 NOTHING_SAID = Declared()
@@ -73,6 +74,13 @@ def _seeds(members: Sequence[StudyModel]) -> tuple[int, ...]:
 
 
 def study_model(record: Mapping[str, Any]) -> StudyModel:
-    """Return a model of a finished run from its record in the store."""
+    """Return a model of a finished run from its record in the store.
+
+    Raises:
+        StoreError: the record is not what this version writes.
+    """
     names = ("name", "condition", "reference", "base", "training_seed")
-    return StudyModel(**{name: record[name] for name in names})
+    try:
+        return StudyModel(**{name: record[name] for name in names})
+    except (KeyError, TypeError) as error:
+        raise unreadable("model", error) from error

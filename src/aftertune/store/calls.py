@@ -5,11 +5,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from aftertune.core.ids import KEY_BYTES, Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import FinishReason, Response
+from aftertune.errors import StoreError
 
 Kind = Literal["generate", "judge", "guard"]
 """What a call was first made for; one key is one call, whoever reads it."""
@@ -140,3 +141,23 @@ def _response(row: tuple[int, int, int, bytes, str | None]) -> Response:
 def marks(values: Sequence[object]) -> str:
     """Return as many placeholders as there are values."""
     return ",".join("?" * len(values))
+
+
+def parsed(text: str, what: str) -> Any:
+    """Return the value that a note or a record holds.
+
+    Raises:
+        StoreError: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise unreadable(what, error) from error
+
+
+def unreadable(what: str, error: Exception) -> StoreError:
+    """Return the error for something in the store that is not what this version writes."""
+    return StoreError(
+        f"the store holds a {what} that cannot be read ({type(error).__name__}: {error}): it is damaged, or another "
+        "version wrote it; restore a copy of it, or start a new store"
+    )

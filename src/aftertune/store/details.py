@@ -1,13 +1,12 @@
 """What the answers of a study say beside their text, each combination once: few rows, however many answers there are."""
 
-import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aftertune.store.calls import decoded
+from aftertune.store.calls import decoded, parsed
 from aftertune.store.jobs import study_id
 from aftertune.store.readings import readers_by_id
 from aftertune.store.schema import connect, explained
@@ -39,7 +38,7 @@ def answer_details(path: Path, study: str) -> list[Details]:
             ).fetchall()
     except sqlite3.Error as error:
         raise explained(error, path) from error
-    return [Details(decoded(model), json.loads(detail), count) for model, detail, count in rows]
+    return [Details(decoded(model), parsed(detail, "detail of an answer"), count) for model, detail, count in rows]
 
 
 def scorer_versions(path: Path, readers: Sequence[int]) -> dict[str, str]:

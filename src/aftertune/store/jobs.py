@@ -14,7 +14,7 @@ from aftertune.core.ids import Key, content_key
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Decoding, Intent, Prompt
 from aftertune.errors import StoreError
-from aftertune.store.calls import chunks, decoded, encoded, marks
+from aftertune.store.calls import chunks, decoded, encoded, marks, unreadable
 
 STAGED = 10_000
 """Jobs handed to the writer at once."""
@@ -240,8 +240,11 @@ def _record(prompt: Prompt) -> str:
 
 @lru_cache(_REMEMBERED)
 def _prompt(record: str) -> Prompt:
-    values = json.loads(record)
-    return Prompt(**{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])})
+    try:
+        values = json.loads(record)
+        return Prompt(**{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable("prompt", error) from error
 
 
 def _model_record(model: StudyModel, identity: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from aftertune.core.table import Table
 from aftertune.errors import StoreError
 from aftertune.store import jobs as jobs_
 from aftertune.store.answered import Answered, read_responses
-from aftertune.store.calls import CHUNK, Kind, answers_by_id, answers_by_key, chunks, missing_keys, row_of
+from aftertune.store.calls import CHUNK, Kind, answers_by_id, answers_by_key, chunks, missing_keys, parsed, row_of
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.lock import WriteLock, refuse_network
 from aftertune.store.merge import attach, merge_attached
@@ -108,7 +108,7 @@ class Store:
         with self._snapshot() as connection:
             number = study_id(connection, study)
             rows = connection.execute("SELECT record FROM model WHERE study = ? ORDER BY position", (number,))
-            return [json.loads(record) for (record,) in rows]
+            return [parsed(record, "model") for (record,) in rows]
 
     def prompts(self, study: str) -> list[Prompt]:
         """Return the prompts of a study's jobs, each once, in planned order."""
@@ -147,7 +147,7 @@ class Store:
                 "SELECT value FROM note JOIN study ON study.id = note.study WHERE study.name = ? AND note.name = ?",
                 (study, name),
             ).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else parsed(row[0], "note")
 
     # Calls
 
