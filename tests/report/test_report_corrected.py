@@ -1,5 +1,6 @@
 """What people's labels say stands beside what the judge says, or says why it does not."""
 
+import copy
 from io import StringIO
 
 import pytest
@@ -119,6 +120,27 @@ def test_the_finding_says_what_the_judge_owes(corrected):
     assert 'the ASR of "code" changed by +23.4 points [+18.4, +28.4]' in text
     assert 'errs differently on "code" than on its base: +6.1 points [+2.0, +10.0] of the raw change' in text
     assert "is not corrected by human labels (20 labels; 50 are needed)" in text
+
+
+# The two kinds of errors and their sum are different questions, so either may be shown without the other.
+@pytest.mark.parametrize(
+    ("differs", "low", "high", "said"),
+    [
+        (True, -0.179, 0.102, "though no effect on the change was shown: -3.9 points [-17.9, +10.2] of it may be"),
+        (False, -0.272, -0.028, "errs differently"),
+        (False, -0.179, 0.102, "No difference of the judge's errors"),
+    ],
+)
+def test_the_judges_part_is_a_fact_only_where_it_was_shown(corrected, differs, low, high, said):
+    result = copy.deepcopy(corrected)
+    for condition in result["settings"][0]["conditions"]:
+        if condition["labels"] and condition["labels"]["against_base"]:
+            condition["labels"]["against_base"] |= {
+                "differs": differs, "bias": -0.039, "bias_interval": {"low": low, "high": high},
+            }  # fmt: skip
+    text = " ".join(finding(result))
+    assert said in text
+    assert ("are the judge's own" in text) == (high < 0)
 
 
 def test_the_page_shows_them_in_tables_and_figures(corrected, tmp_path):

@@ -147,11 +147,18 @@ def label_sentences(setting: Json) -> Iterator[str]:
 
 
 def _alike(name: str, against: Json) -> str:
-    bias = f"{wording.points(against['bias'])} points {wording.point_limits(against['bias_interval'], (0.0,))}"
-    if against["differs"]:
+    """Say what the judge's errors did to a change: its own part is a fact only where its interval excludes 0."""
+    interval = against["bias_interval"]
+    bias = f"{wording.points(against['bias'])} points {wording.point_limits(interval, (0.0,))}"
+    if interval["low"] > 0 or interval["high"] < 0:
         return (
             f"The judge errs differently on {name} than on its base: {bias} of the raw change are the judge's own. "
             "Read the corrected change."
+        )
+    if against["differs"]:
+        return (
+            f"The judge errs differently on {name} than on its base, though no effect on the change was shown: {bias} of it may "
+            "be the judge's own. Read the corrected change."
         )
     return f"No difference of the judge's errors between {name} and its base was shown; {bias} of the raw change may be its own."
 
