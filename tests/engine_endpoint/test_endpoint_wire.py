@@ -132,7 +132,7 @@ def test_a_server_that_speaks_unasked_is_not_believed():
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_http_is_told(kind):
-    with pytest.raises(BrokenWire, match="speaks no HTTP$"):
+    with pytest.raises(BrokenWire, match=r"speaks no HTTP$"):
         posted(BROKEN[kind])
 
 
