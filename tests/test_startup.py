@@ -74,3 +74,11 @@ def test_ctrl_c_while_the_commands_load_is_a_stop_like_others():
 def test_python_m_runs_the_commands():
     done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("aftertune ")
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    code = "import os\nos.rmdir(os.getcwd())\nimport sys\nsys.argv = ['aftertune', 'schema']\nfrom aftertune.cli import main\nmain()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("aftertune: ")
+    assert done.stderr.count("\n") == 1

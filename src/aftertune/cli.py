@@ -577,8 +577,10 @@ def main() -> None:
     """Run the command line; turn every expected failure into one line and its exit code."""
     # Waiting threads that spin make small models several times slower as soon as anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.path.append(str(Path.cwd()))  # `--judge my_judges:rubric` finds my_judges.py here, after all that is installed
     try:
+        sys.path.append(
+            str(Path.cwd())
+        )  # `--judge my_judges:rubric` finds my_judges.py here, after all that is installed
         app()
     except AftertuneError as error:
         _fail(str(error), error.exit_code)
