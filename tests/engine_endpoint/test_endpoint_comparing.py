@@ -82,8 +82,8 @@ def test_the_win_rate_counts_ties_half_and_bounds_what_is_undecided(compared):
     assert wins["interval"]["low"] > 0.5
     assert wins["p_value"] < 0.05
     assert 'benign prompts (helpful), more helpful: "tuned"' in " ".join(told["finding"])
-    assert "Helpfulness against the base (helpful)" in out
-    assert "1 of 12 und." in out
+    assert "more helpful" in " ".join(out.split())
+    assert "1 of 12 und." in (folder / "run" / "report.html").read_text()
 
 
 def test_the_share_won_is_kept_with_the_answer(compared):

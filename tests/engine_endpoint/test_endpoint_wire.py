@@ -10,7 +10,7 @@ from aftertune.core.records import Response
 from aftertune.engine.endpoint.failures import Unreachable
 from aftertune.engine.endpoint.nextdoor import NextDoor, is_next_door
 from aftertune.engine.endpoint.providers import address_of
-from aftertune.engine.endpoint.wire import BrokenWire, Reply, TooLong
+from aftertune.engine.endpoint.received import BrokenWire, Reply, TooLong
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Two:  b \r\n\r\nhello"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -196,7 +196,7 @@ def test_both_clients_hear_the_same(endpoints, monkeypatch):
 HEAD = b"HTTP/1.1 200 OK\r\n"
 ENDLESS = {
     "length": HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 40),
-    "chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\nhello",
+    "chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n" + b" " * (17 << 20),
     "zipped": HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(BOMB), BOMB),
     "no end": HEAD + b"X: y\r\n\r\n" + b" " * (17 << 20),
 }

@@ -36,6 +36,11 @@ def capability_sentences(result: Json, setting: Json) -> Iterator[str]:
                     f"{wording.quoted(comparison['other'])} brought."
                 )
     yield from _matched(result, setting)
+    yield from usefulness_sentences(setting)
+
+
+def usefulness_sentences(setting: Json) -> Iterator[str]:
+    """Say whether fine-tunes refuse what they were tuned for, and whose answers are more helpful."""
     yield from _own(setting)
     for comparer in names_in(condition.get("wins", {}) for condition in setting["conditions"]):
         yield from _wins(setting, comparer)

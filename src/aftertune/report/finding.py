@@ -4,7 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aftertune.report import wording
 from aftertune.report.capability import finished
-from aftertune.report.capability_words import capability_sentences, mended_sentences, missing_sentences
+from aftertune.report.capability_words import (
+    capability_sentences,
+    mended_sentences,
+    missing_sentences,
+    usefulness_sentences,
+)
 from aftertune.report.cells import Json, find, rate_name, require_format, shown
 from aftertune.report.corrected import label_sentences
 from aftertune.report.doubt_words import (
@@ -73,6 +78,7 @@ def _brief(result: Json, setting: Json) -> Iterator[str]:
     yield from mended_sentences(result, setting)
     yield from _cost(tuned)
     yield from missing_sentences(ended)
+    yield from usefulness_sentences(ended)
     yield from guard_sentences(result, ended, brief=True)
     yield from unclear_sentences(result, ended)
     yield from few_unclear_sentences(result, ended)

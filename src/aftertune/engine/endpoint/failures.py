@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from aftertune.core.records import FinishReason, Response
 from aftertune.engine.endpoint.providers import Address
-from aftertune.engine.endpoint.wire import TooLong
+from aftertune.engine.endpoint.received import TooLong
 from aftertune.errors import EngineError, ModelError
 
 _SHOWN = 300

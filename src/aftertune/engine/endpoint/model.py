@@ -16,7 +16,6 @@ from aftertune.engine.endpoint.batch_lines import batched
 from aftertune.engine.endpoint.batch_service import BatchService
 from aftertune.engine.endpoint.batches import Batches
 from aftertune.engine.endpoint.client import Client, Patience
-from aftertune.engine.endpoint.nextdoor import is_next_door
 from aftertune.engine.endpoint.prices import Price, read_prices
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
@@ -280,12 +279,11 @@ class Endpoints:
             own: this run started the server, which has no batches.
 
         Raises:
-            ModelError: aiohttp is not installed, which batches and all servers but those next door need; or the model shall be asked by
-                batch and cannot.
+            ModelError: aiohttp or httptools is not installed; or the model shall be asked by batch and cannot.
         """
         by_batch = not own and self.batching.covers(address)
-        if (by_batch or not is_next_door(address)) and importlib.util.find_spec("aiohttp") is None:
-            raise ModelError(f"model {name!r}: endpoints need aiohttp; pip install 'aftertune[endpoint]'")
+        if missing := [package for package in ("aiohttp", "httptools") if importlib.util.find_spec(package) is None]:
+            raise ModelError(f"model {name!r}: endpoints need {missing[0]}; pip install 'aftertune[endpoint]'")
         model = EndpointModel(name, address, self, by_batch=by_batch)
         self.models.append(model)
         return model

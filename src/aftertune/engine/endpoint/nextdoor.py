@@ -3,11 +3,15 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from aftertune.engine.endpoint.failures import Unreachable
 from aftertune.engine.endpoint.providers import Address
-from aftertune.engine.endpoint.wire import Connection, Reply
+from aftertune.engine.endpoint.received import Reply
+
+if TYPE_CHECKING:
+    from aftertune.engine.endpoint.wire import Connection
 
 _IDLE_SECONDS = 15.0
 """A connection that was idle for longer may have been forgotten on the way, and is not used again."""
@@ -58,7 +62,7 @@ class NextDoor:
             connection.close()
         self._idle.clear()
 
-    def _kept(self) -> Connection | None:
+    def _kept(self) -> "Connection | None":
         """Return the connection that was used last, if it can be used again."""
         while self._idle:
             since, connection = self._idle.pop()
@@ -67,7 +71,9 @@ class NextDoor:
             connection.close()
         return None
 
-    async def _opened(self, url: str) -> Connection:
+    async def _opened(self, url: str) -> "Connection":
+        from aftertune.engine.endpoint.wire import Connection  # needs httptools
+
         parts = urlsplit(url)
         loop = asyncio.get_running_loop()
         try:

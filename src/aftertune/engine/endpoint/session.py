@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aftertune.engine.endpoint.failures import Unreachable
-from aftertune.engine.endpoint.wire import MOST_BYTES, Reply, TooLong
+from aftertune.engine.endpoint.received import MOST_BYTES, Reply, TooLong
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

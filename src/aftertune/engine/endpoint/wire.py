@@ -1,39 +1,22 @@
 """HTTP/1.1 as far as a server next door needs it: one POST at a time over a connection that is used again.
 
 Servers of one's own answer thousands of calls a second, and then half of the time would go into a general client. What
-is spoken here is plain: no TLS, no proxy, no redirects, no cookies; `session` speaks to everybody else. Sources: RFC 9112,
-sections 4 (status line), 5 (fields), 6.3 (where a message ends), 7.1 (chunks) and 9.3 (connections that stay).
+is spoken here is plain: no TLS, no proxy, no redirects, no cookies; `session` speaks to everybody else. Replies are parsed
+by llhttp, which Node.js speaks HTTP with, through httptools.
 """
 
 import asyncio
 import zlib
-from collections.abc import Mapping
-from typing import NamedTuple
 
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from aftertune.engine.endpoint.received import MOST_BYTES, BrokenWire, Reply, TooLong, check_length
+
+_FINAL = 200
+"""Statuses below are of interim replies, which another one follows."""
 _HEAD_MOST = 1 << 16
 """Bytes in which a status line with its fields must end."""
-MOST_BYTES = 16 << 20
-"""Of one reply, unpacked: no answer is that long, and many are open at once."""
-
-
-class Reply(NamedTuple):
-    """What a server sent back."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in small letters (or a mapping that knows none from the other)."""
-    body: bytes
-
-
-class BrokenWire(ConnectionError):
-    """The server spoke no HTTP, or stopped in the middle of a reply."""
-
-
-class TooLong(ConnectionError):
-    """A reply is longer than any answer; the rest of it is not read."""
-
-    def __init__(self) -> None:
-        super().__init__(f"a reply of more than {MOST_BYTES >> 20} MiB")
+_NO_HTTP = "the server speaks no HTTP"
 
 
 class Connection(asyncio.Protocol):
@@ -90,11 +73,11 @@ class Connection(asyncio.Protocol):
             return
         try:
             reply = self._reading.more(data)
-        except (ValueError, zlib.error):  # what it said instead may repeat our key, so it is not shown
-            self._fail(BrokenWire("the server speaks no HTTP"))
+        except ConnectionError as error:
+            self._fail(error)
             return
         if reply is not None:
-            self.usable = self._reading.stays and not self._reading.rest
+            self.usable = self._reading.stays
             self._waiting.set_result(reply)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -120,123 +103,79 @@ class Connection(asyncio.Protocol):
 
 
 class _Reading:
-    """A reply as it comes in.
+    """A reply as it comes in: what the parser calls back with.
 
     Attributes:
-        rest: bytes that are not read yet; after the reply, what does not belong to it.
-        stays: whether the server leaves the connection open.
+        reply: the whole reply, once it is there.
+        stays: whether the connection can carry another call.
     """
 
     def __init__(self) -> None:
-        self.rest = b""
-        self.stays = True
-        self._status = 0
+        self.reply: Reply | None = None
+        self.stays = False
+        self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._length: int | None = None
-        self._chunked = False
+        self._head_bytes = 0
         self._body = bytearray()
-        self._trailers = False
+        self._in_body = False
 
     def more(self, data: bytes) -> Reply | None:
         """Take more bytes; return the reply when it is whole.
 
         Raises:
-            ValueError: this is no HTTP.
+            BrokenWire: this is no HTTP.
             TooLong: it goes on and on.
         """
-        self.rest = self.rest + data if self.rest else data
-        while not self._status:
-            if not self._read_head():
-                return None
-        return self._reply() if self._read_body() else None
+        try:
+            self._parser.feed_data(data)
+        except HttpParserCallbackError as error:
+            if isinstance(error.__context__, TooLong):
+                raise error.__context__ from None
+            raise BrokenWire(_NO_HTTP) from None
+        except (HttpParserError, HttpParserUpgrade):  # what it said instead may repeat our key, so it is not shown
+            self.stays = False
+            if self.reply is None:
+                raise BrokenWire(_NO_HTTP) from None
+        if not self._in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_MOST:
+                raise BrokenWire(_NO_HTTP)
+        return self.reply
 
     def end(self) -> Reply | None:
         """Return the reply that ends with its connection, if it is one."""
-        return self._reply() if self._status and self._length is None and not self._chunked else None
+        framed = "content-length" in self._headers or "transfer-encoding" in self._headers
+        return None if framed or not self._in_body else self._whole()
 
-    def _reply(self) -> Reply:
-        coded = self._headers.get("content-encoding", "identity").lower()
+    def on_message_begin(self) -> None:
+        """Begin anew: what came before was an interim reply (100, 103), or else these bytes are nobody's."""
+        self.stays = False
+        self._headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
+
+    def on_headers_complete(self) -> None:
+        """Look whether the body can be borne, before it comes."""
+        self._in_body = self._parser.get_status_code() >= _FINAL
+        check_length(int(self._headers.get("content-length", 0)))
+
+    def on_body(self, piece: bytes) -> None:
+        """Keep a piece of the body."""
+        check_length(len(self._body) + len(piece))
+        self._body += piece
+
+    def on_message_complete(self) -> None:
+        """Keep the reply, unless it is an interim one."""
+        if self._in_body and self.reply is None:
+            self.reply, self.stays = self._whole(), self._parser.should_keep_alive()
+
+    def _whole(self) -> Reply:
         body = bytes(self._body)
-        if coded in ("gzip", "x-gzip", "deflate"):  # nobody asked for it; some relays send it all the same
-            body = _unpacked(body)
-        return Reply(self._status, self._headers, body)
-
-    def _read_body(self) -> bool:
-        """Move bytes to the body; return whether it is whole."""
-        if self._chunked:
-            return self._read_chunks()
-        missing = len(self.rest) if self._length is None else self._length - len(self._body)
-        _check_length(len(self._body) + missing)
-        self._body += self.rest[:missing]
-        self.rest = self.rest[missing:]
-        return len(self._body) == self._length
-
-    def _read_head(self) -> bool:
-        """Read the status line and the fields, if they are there; those of an interim reply (100, 103) are skipped."""
-        end = self.rest.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self.rest) > _HEAD_MOST:
-                raise ValueError("its header does not end")
-            return False
-        first, *lines = self.rest[:end].decode("latin-1").split("\r\n")
-        self.rest = self.rest[end + 4 :]
-        version, _, said = first.partition(" ")
-        status = int(said[:3])
-        if not version.startswith("HTTP/1.") or not 100 <= status < 600:
-            raise ValueError("no status line")
-        if status < 200:
-            return bool(self.rest)
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        self._status, self._headers = status, headers
-        self._frame(version)
-        return True
-
-    def _frame(self, version: str) -> None:
-        """See where the reply ends, and whether the connection stays."""
-        coding, length = self._headers.get("transfer-encoding", ""), self._headers.get("content-length")
-        self._chunked = coding.lower().endswith("chunked")
-        if self._status in (204, 304):
-            self._length = 0
-        elif length is not None and not coding:
-            if not (length.isascii() and length.isdigit()):
-                raise ValueError("a length that is no number")
-            self._length = int(length)
-        kept = self._headers.get("connection", "keep-alive" if version == "HTTP/1.1" else "close").lower()
-        self.stays = "close" not in kept and (self._chunked or self._length is not None)
-
-    def _read_chunks(self) -> bool:
-        """Take the chunks that are there; return whether the last one is."""
-        while True:
-            line_end = self.rest.find(b"\r\n")
-            if line_end < 0:
-                if len(self.rest) > _HEAD_MOST:
-                    raise ValueError("a chunk without a size")
-                return False
-            if self._trailers:
-                line, self.rest = self.rest[:line_end], self.rest[line_end + 2 :]
-                if not line:
-                    return True
-                continue
-            size = int(self.rest[:line_end].partition(b";")[0], 16)
-            if size < 0:
-                raise ValueError("a chunk of a negative size")
-            _check_length(len(self._body) + size)
-            start = line_end + 2
-            if size == 0:
-                self._trailers, self.rest = True, self.rest[start:]
-            elif len(self.rest) < start + size + 2:
-                return False
-            else:
-                self._body += self.rest[start : start + size]
-                self.rest = self.rest[start + size + 2 :]
-
-
-def _check_length(length: int) -> None:
-    if length > MOST_BYTES:
-        raise TooLong
+        if self._headers.get("content-encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
+            body = _unpacked(body)  # nobody asked for it; some relays send it all the same
+        return Reply(self._parser.get_status_code(), self._headers, body)
 
 
 def _unpacked(body: bytes) -> bytes:
@@ -248,7 +187,7 @@ def _unpacked(body: bytes) -> bytes:
     """
     packed = zlib.decompressobj(zlib.MAX_WBITS | 32)
     whole = packed.decompress(body, MOST_BYTES + 1)
-    _check_length(len(whole))
+    check_length(len(whole))
     if not packed.eof:
         raise zlib.error("the packed reply is not whole")
     return whole
