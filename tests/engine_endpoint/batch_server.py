@@ -54,6 +54,7 @@ class BatchServer(Server):
         """How often each request was answered by a batch, by its body."""
 
     def add_routes(self, router):
+        super().add_routes(router)
         for method, path, name, handler in (
             ("GET", "/v1/files", "list files", self.list_files),
             ("POST", "/v1/files", "upload", self.upload),

@@ -6,11 +6,12 @@ It runs in a thread of its own on a real socket. What it saw is kept, so that te
 import asyncio
 import hashlib
 import json
-import threading
 from collections import Counter
 
 import numpy as np
 from aiohttp import web
+
+from local_server import LocalServer
 
 KEY = "test-key-5f3e9a1c77d24b06"
 """The only key that the server takes; tests look for it on disk."""
@@ -68,7 +69,7 @@ def completion(body, text, finish="stop", **more):
     }
 
 
-class Server:
+class Server(LocalServer):
     """A context manager: ``with Server() as server: server.url``."""
 
     def __init__(self, *, faults=(), share=0.0, seed=0, key=KEY, reply=None, seconds=0.0):
@@ -77,37 +78,15 @@ class Server:
         self.asked, self.answered, self.injected = Counter(), Counter(), Counter()
         self.bodies, self.headers, self.open, self.most_open, self.connections = [], [], 0, 0, set()
 
-    def __enter__(self):
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        self._thread.start()
-        assert ready.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self, ready):
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(client_max_size=2**28)
-        self.add_routes(app.router)
-        app.router.add_post("/v1/chat/completions", self._handle)
-        app.router.add_post("/v1/completions", self._handle)
-        app.router.add_post("/v1/moderations", self._handle)
-        app.router.add_post("/openai/v1/chat/completions", self._handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.root = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-        self.url = f"{self.root}/v1"
-        ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+    @property
+    def url(self):
+        return f"{self.root}/v1"
 
     def add_routes(self, router):
-        """For servers that offer more."""
+        router.add_post("/v1/chat/completions", self._handle)
+        router.add_post("/v1/completions", self._handle)
+        router.add_post("/v1/moderations", self._handle)
+        router.add_post("/openai/v1/chat/completions", self._handle)
 
     async def _handle(self, request):
         self.open += 1

@@ -3,19 +3,19 @@
 Written to the published references (OpenAI: files, fine_tuning.jobs; Vertex: tuningJobs; Cloud Storage: objects, JSON API).
 """
 
-import asyncio
 import json
 import os
 import signal
-import threading
 
 from aiohttp import web
+
+from local_server import LocalServer
 
 KEY = "sk-test-91b6e3f0aa55"
 TOKEN = "ya29.test"  # noqa: S105 - the test service's own
 
 
-class Service:
+class Service(LocalServer):
     """A context manager: ``with OpenAI() as service: service.url``."""
 
     def __init__(self, *, kill_at=None, fail_at=None, end="succeeded", looks=0):
@@ -23,30 +23,13 @@ class Service:
         """(name of the request, "before" | "after" it was carried out): when the client dies, or gets a 503; looks: at a job before it has ended."""
         self.client, self.files, self.jobs, self.seen = None, {}, {}, []
 
-    def __enter__(self):
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        self._thread.start()
-        assert ready.wait(10)
-        return self
+    @property
+    def url(self):
+        return self.root
 
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self, ready):
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(client_max_size=2**28)
+    def add_routes(self, router):
         for method, path, name, handler in self.routes():
-            app.router.add_route(method, path, self._around(name, handler))
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-        ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+            router.add_route(method, path, self._around(name, handler))
 
     def _around(self, name, handler):
         async def handle(request):

@@ -153,3 +153,8 @@ class Tools:
     """Opens a model reference (once per reference; repeated calls give the same engine)."""
     folder: Path
     """The folder that relative paths in the user's file are relative to."""
+
+    def reference(self, model: str) -> str:
+        """Return a model reference as `open_model` takes it: a folder relative to `folder` is made absolute."""
+        own = self.folder / model
+        return str(own) if own.is_dir() else model

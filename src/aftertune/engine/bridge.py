@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from aftertune.core.foreign import safe_messages
 from aftertune.core.ids import Key, content_key
@@ -21,6 +21,7 @@ from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.endpoint.request import request_seed
 from aftertune.engine.endpoint.stream import Loop, Outlet, stream
 from aftertune.engine.quiet import first_line
+from aftertune.engine.remote import Remote
 from aftertune.errors import EngineError, ModelError, Stopped
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def inspect_name(reference: str) -> InspectName:
     return InspectName(model)
 
 
-class InspectModel:
+class InspectModel(Remote):
     """A model behind one of Inspect's providers.
 
     Attributes:
@@ -82,6 +83,8 @@ class InspectModel:
     Raises:
         ModelError: inspect-ai or the provider's own package is missing, the provider is unknown, or has no key.
     """
+
+    served_by = "Inspect's providers"
 
     def __init__(self, found: InspectName, name: str, endpoints: Endpoints) -> None:
         if importlib.util.find_spec("inspect_ai") is None:
@@ -149,18 +152,6 @@ class InspectModel:
         """Return None: what Inspect spends has no price here."""
         return None
 
-    def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
-        """Return 0.0: a provider does not tell its tokens."""
-        return 0.0
-
-    def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:  # noqa: ARG002 - the Protocol's names
-        """Raise: providers give no log-probabilities of given answers."""
-        self._cannot("score choices")
-
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:  # noqa: ARG002 - the Protocol's names
-        """Raise: providers give no likelihood of a given answer."""
-        self._cannot("give likelihoods")
-
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         self._loop.start(self._model.api.aclose()).result()
@@ -222,9 +213,6 @@ class InspectModel:
             return Attempt(reason="connection", detail=f"{type(error).__name__}: {said}")
         reason = REASONS.get(status, "server_error" if status >= 500 else "bad_request")
         return Attempt(reason=reason, detail=f"{status}: {said}")
-
-    def _cannot(self, what: str) -> NoReturn:
-        raise EngineError(f"model {self.name!r}: Inspect's providers cannot {what}; use a local model for this")
 
 
 def _opened(found: InspectName, name: str) -> "Model":

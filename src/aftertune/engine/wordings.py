@@ -5,24 +5,14 @@ None is copied into this project. A package is read as text, not imported: `wild
 
 import ast
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aftertune.errors import PluginError
 
 
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """A wording with ``{names}`` for the foreign texts, and where it was found."""
-
-    text: str
-    source: str
-    """For people: a file's name, or the package's."""
-
-
-def from_file(path: Path, names: tuple[str, ...], who: str) -> Wording:
-    """Read a wording from a user's file.
+def from_file(path: Path, names: tuple[str, ...], who: str) -> str:
+    """Read a wording, with ``{names}`` for the foreign texts, from a user's file.
 
     Args:
         path: the file, UTF-8.
@@ -36,7 +26,7 @@ def from_file(path: Path, names: tuple[str, ...], who: str) -> Wording:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PluginError(f"{who}: its prompt {path} cannot be read ({error}); name a text file") from error
-    return Wording(_with_names(text, names, f"{who}: its prompt {path}"), path.name)
+    return _with_names(text, names, f"{who}: its prompt {path}")
 
 
 def from_package(package: str, module: str, constant: str, who: str) -> Any:
@@ -66,10 +56,17 @@ def from_package(package: str, module: str, constant: str, who: str) -> Any:
         ) from error
 
 
-def packaged_wording(package: str, module: str, constant: str, names: tuple[str, ...], who: str) -> Wording:
-    """Return a text constant of a package as a wording; raises as `from_package`."""
-    text = from_package(package, module, constant, who)
-    return Wording(_with_names(str(text), names, f"{who}: the prompt in the package {package}"), f"package {package}")
+def wildguard_wording(file: Path | None, who: str) -> str:
+    """Return WildGuard's exact prompt, with ``{prompt}`` and ``{response}``, from a user's file or from its package.
+
+    Raises:
+        PluginError: as `from_file`, or `from_package`.
+    """
+    names = ("prompt", "response")
+    if file is not None:
+        return from_file(file, names, who)
+    text = from_package("wildguard", "utils", "WILDGUARD_INPUT_FORMAT", who)
+    return _with_names(str(text), names, f"{who}: the prompt in the package wildguard")
 
 
 def _with_names(text: str, names: tuple[str, ...], what: str) -> str:

@@ -1,6 +1,7 @@
 """Guards that others publish: Llama Guard, ShieldGemma and Granite Guardian through their chat templates, and WildGuard."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -8,7 +9,7 @@ import yaml
 from aftertune.core.protocols import Tools
 from aftertune.core.records import GuardJob, Message, Question, Side
 from aftertune.core.replies import Screened, first_word, granite_guardian, llama_guard, wildguard
-from aftertune.engine.wordings import from_file, packaged_wording
+from aftertune.engine.wordings import wildguard_wording
 from aftertune.errors import PluginError
 from aftertune.guard.categories import GRANITE, LLAMA_GUARD, SHIELD_GEMMA
 from aftertune.guard.model_guard import BOTH, Kind, ModelGuard, checked_sides, checked_threshold
@@ -47,15 +48,8 @@ def llama_guard_3(
     return _made(tools, "llama-guard-3", model, kind, sides, threshold)
 
 
-def llama_guard_4(
-    tools: Tools,
-    *,
-    model: str = "meta-llama/Llama-Guard-4-12B",
-    sides: Sequence[Side] = BOTH,
-    threshold: float | None = None,
-) -> ModelGuard:
-    """Build the guard ``llama-guard-4``; see `llama_guard_3`."""
-    return llama_guard_3(tools, model=model, sides=sides, threshold=threshold)
+llama_guard_4 = partial(llama_guard_3, model="meta-llama/Llama-Guard-4-12B")
+"""Builds the guard ``llama-guard-4``: the same questions to another checkpoint."""
 
 
 def shield_gemma(
@@ -159,7 +153,7 @@ def wildguard_guard(
     Raises:
         PluginError: neither the file nor the package `wildguard` is there.
     """
-    wording = wildguard_wording(tools, prompt, "guard wildguard")
+    wording = wildguard_wording(None if prompt is None else tools.folder / prompt, "guard wildguard")
 
     def questions(job: GuardJob) -> tuple[Question, ...]:
         return (Question(pattern=wording, parts={"prompt": job.prompt, "response": job.response or ""}),)
@@ -173,29 +167,15 @@ def wildguard_guard(
     return _made(tools, "wildguard", model, kind, sides, None)
 
 
-def wildguard_wording(tools: Tools, prompt: str | None, who: str) -> str:
-    """Return WildGuard's exact prompt, from a file or from its package."""
-    names = ("prompt", "response")
-    if prompt is not None:
-        return from_file(tools.folder / prompt, names, who).text
-    return packaged_wording("wildguard", "utils", "WILDGUARD_INPUT_FORMAT", names, who).text
-
-
 def turns(job: GuardJob) -> tuple[Message, ...]:
     """Return a job as a conversation: the guard's template looks at its last turn."""
     user = Message(role="user", content=job.prompt)
     return (user,) if job.side == "prompt" else (user, Message(role="assistant", content=job.response or ""))
 
 
-def reference(tools: Tools, model: str) -> str:
-    """Return a model reference; a folder relative to the study's is made absolute."""
-    folder = tools.folder / model
-    return str(folder) if folder.is_dir() else model
-
-
 def _made(tools: Tools, who: str, model: str, kind: Kind, sides: Sequence[Side], threshold: float | None) -> ModelGuard:
     limit, screened = checked_threshold(who, threshold), checked_sides(who, sides)
-    return ModelGuard(tools.open_model(reference(tools, model)), kind, sides=screened, threshold=limit)
+    return ModelGuard(tools.open_model(tools.reference(model)), kind, sides=screened, threshold=limit)
 
 
 def _screened(*, harmful: bool | None) -> Screened | None:

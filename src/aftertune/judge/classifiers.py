@@ -20,7 +20,7 @@ from aftertune.core.records import (
 from aftertune.core.replies import llama_guard, only_word, wildguard
 from aftertune.engine.asking import LIKELY, Asked, Classifier, Labels, Replies, check_template, classify
 from aftertune.engine.labels import log_sum
-from aftertune.engine.wordings import from_file, from_package, packaged_wording
+from aftertune.engine.wordings import from_file, from_package, wildguard_wording
 from aftertune.judge.replies import undecided
 
 _MAX_NEW_TOKENS = 48
@@ -161,7 +161,7 @@ def sorry_bench(
         PluginError: the file cannot be read.
     """
     names = ("prompt", "response")
-    wording = from_file(tools.folder / prompt, names, "judge sorry-bench").text
+    wording = from_file(tools.folder / prompt, names, "judge sorry-bench")
     verdicts = (VerdictValue.REFUSED, VerdictValue.COMPLIED)
     kind = Kind(
         name="sorry-bench",
@@ -185,14 +185,12 @@ def wildguard_judge(tools: Tools, *, model: str = "allenai/wildguard", prompt: s
     Raises:
         PluginError: neither the file nor the package `wildguard` is there.
     """
-    names, who = ("prompt", "response"), "judge wildguard"
-    wording = (
-        from_file(tools.folder / prompt, names, who)
-        if prompt is not None
-        else packaged_wording("wildguard", "utils", "WILDGUARD_INPUT_FORMAT", names, who)
-    ).text
+    wording = wildguard_wording(None if prompt is None else tools.folder / prompt, "judge wildguard")
     kind = Kind(
-        name="wildguard", question=lambda job: _filled(wording, job, names), read=_wildguard, parser="wildguard-1"
+        name="wildguard",
+        question=lambda job: _filled(wording, job, ("prompt", "response")),
+        read=_wildguard,
+        parser="wildguard-1",
     )
     return _made(tools, model, kind)
 
@@ -221,8 +219,7 @@ def llama_guard_judge(tools: Tools, *, model: str = "meta-llama/Llama-Guard-3-8B
 
 
 def _made(tools: Tools, model: str, kind: Kind) -> ClassifierJudge:
-    folder = tools.folder / model
-    return ClassifierJudge(tools.open_model(str(folder) if folder.is_dir() else model), kind)
+    return ClassifierJudge(tools.open_model(tools.reference(model)), kind)
 
 
 def _filled(pattern: str, job: JudgeJob, names: tuple[str, str]) -> Question:
@@ -231,7 +228,7 @@ def _filled(pattern: str, job: JudgeJob, names: tuple[str, str]) -> Question:
 
 def _by_template(tools: Tools, prompt: str) -> Callable[[JudgeJob], Question]:
     names = ("behavior", "generation")
-    wording = from_file(tools.folder / prompt, names, "judge harmbench").text
+    wording = from_file(tools.folder / prompt, names, "judge harmbench")
     return lambda job: _filled(wording, job, names)
 
 

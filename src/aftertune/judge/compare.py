@@ -13,9 +13,8 @@ from aftertune.core.protocols import Answer, Engine, Tools
 from aftertune.core.records import CompareJob, Decoding, Message, Preference, Question, Response
 from aftertune.engine.asking import ask
 from aftertune.engine.wordings import from_file
-from aftertune.errors import PluginError
 from aftertune.judge.replies import VERSION, one_object
-from aftertune.judge.rubric import SHOWN, shortened
+from aftertune.judge.rubric import SHOWN, checked_retries, shortened
 
 SHIPPED = Path(__file__).with_name("comparers") / "question.txt"
 NAMES = ("prompt", "first", "second")
@@ -92,9 +91,7 @@ def win_rate(tools: Tools, *, model: str, prompt: str | None = None, retries: in
     Raises:
         PluginError: the file is missing, or lacks a placeholder.
     """
-    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 10:
-        raise PluginError(f"comparer win-rate: retries {retries!r}; give a whole number from 0 to 10")
     shipped = SHIPPED.read_text(encoding="utf-8")
-    question = shipped if prompt is None else from_file(tools.folder / prompt, NAMES, "comparer win-rate").text
-    folder = tools.folder / model
-    return WinRate(tools.open_model(str(folder) if folder.is_dir() else model), question, retries)
+    question = shipped if prompt is None else from_file(tools.folder / prompt, NAMES, "comparer win-rate")
+    tries = checked_retries(retries, "comparer win-rate")
+    return WinRate(tools.open_model(tools.reference(model)), question, tries)

@@ -134,9 +134,7 @@ def rubric_form(tools: Tools, rubrics: str | None = None, prompt: str | None = N
         PluginError: a file or folder is missing.
     """
     whole = (
-        _shipped("question")
-        if prompt is None
-        else from_file(tools.folder / prompt, ("rubric", *NAMES), "judge rubric").text
+        _shipped("question") if prompt is None else from_file(tools.folder / prompt, ("rubric", *NAMES), "judge rubric")
     )
     texts = {task: _shipped(task) for task in (*TASKS, OTHER)} | _own_rubrics(tools, rubrics)
     return Form(
@@ -176,15 +174,24 @@ def strong_reject(tools: Tools, *, model: str, prompt: str | None = None, retrie
     return _made(tools, model, form, retries)
 
 
-def _made(tools: Tools, model: str, form: Form, retries: int) -> RubricJudge:
+def checked_retries(retries: int, who: str) -> int:
+    """Return how often an unreadable reply is asked for again.
+
+    Raises:
+        PluginError: not a whole number from 0 to 10.
+    """
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 10:
-        raise PluginError(f"judge {form.name}: retries {retries!r}; give a whole number from 0 to 10")
-    folder = tools.folder / model
-    return RubricJudge(tools.open_model(str(folder) if folder.is_dir() else model), form, retries)
+        raise PluginError(f"{who}: retries {retries!r}; give a whole number from 0 to 10")
+    return retries
+
+
+def _made(tools: Tools, model: str, form: Form, retries: int) -> RubricJudge:
+    tries = checked_retries(retries, f"judge {form.name}")
+    return RubricJudge(tools.open_model(tools.reference(model)), form, tries)
 
 
 def _question(tools: Tools, prompt: str | None, name: str, who: str) -> str:
-    return _shipped(name) if prompt is None else from_file(tools.folder / prompt, NAMES, who).text
+    return _shipped(name) if prompt is None else from_file(tools.folder / prompt, NAMES, who)
 
 
 def _shipped(name: str) -> str:
@@ -197,7 +204,7 @@ def _own_rubrics(tools: Tools, folder: str | None) -> dict[str, str]:
     files: Sequence[Path] = sorted((tools.folder / folder).glob("*.txt"))
     if not files:
         raise PluginError(f"judge rubric: no TASK.txt in {tools.folder / folder}; name a folder with rubrics")
-    return {file.stem: from_file(file, (), "judge rubric").text for file in files}
+    return {file.stem: from_file(file, (), "judge rubric") for file in files}
 
 
 def shortened(text: str) -> str:

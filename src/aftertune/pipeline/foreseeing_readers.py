@@ -126,8 +126,7 @@ class Reader:
         study = self.run.study
         entries = (*study.judges, *study.guards, *study.comparers)
         model = next((keys.options.get("model") for keys in entries if keys.name == self.name), None)
-        folder = self.run.tools.folder / str(model)
-        return None if model is None else self.run.engines.open(str(folder) if folder.is_dir() else str(model))
+        return None if model is None else self.run.engines.open(self.run.tools.reference(str(model)))
 
     def _price(self, tokens_in: float, tokens_out: int) -> float | None:
         engine = self.found.engine

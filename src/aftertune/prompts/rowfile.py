@@ -2,6 +2,7 @@
 
 import json
 import os
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -31,7 +32,25 @@ class Scanned(NamedTuple):
     row: Row
 
 
-class RowFile(Sequence[Row]):
+class StoredRows(Sequence[Row], ABC):
+    """Rows that are read when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        """Return a row, or several as a list."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self._row(index)
+
+    @abstractmethod
+    def _row(self, index: int) -> Row:
+        """Read one row."""
+
+
+class RowFile(StoredRows):
     """A file of training rows that is scanned once and then gives any row by its number.
 
     JSON Lines are read where they stand; rows of other files (JSON, CSV, Parquet, compressed ones, hub data sets) are put
@@ -79,14 +98,7 @@ class RowFile(Sequence[Row]):
         """Return a row's record."""
         return record_of(self.line(number), f"{self.file.path}, row {number + 1}")
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """Return a row, or several as a list."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def _row(self, index: int) -> Row:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return unchecked_row(self.record(index), self.file.columns, f"{self.file.path}, row {index + 1}")
@@ -131,7 +143,7 @@ def _as_json(record: Record, where: str) -> str:
     return json.dumps(record, ensure_ascii=False, default=as_text)
 
 
-class Selection(Sequence[Row]):
+class Selection(StoredRows):
     """Some rows of some files, read when asked for: 10 bytes of memory a row."""
 
     def __init__(self) -> None:
@@ -150,14 +162,7 @@ class Selection(Sequence[Row]):
         """Return the number of rows."""
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """Return a row, or several as a list."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def _row(self, index: int) -> Row:
         return self._files[self._file_of[index]][self._numbers[index]]
 
 

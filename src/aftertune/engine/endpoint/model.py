@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
@@ -20,7 +19,8 @@ from aftertune.engine.endpoint.prices import Price, read_prices
 from aftertune.engine.endpoint.providers import Address
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Loop, Outlet, stream
-from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.engine.remote import Remote
+from aftertune.errors import ModelError, Stopped
 
 ENGINE = "endpoint"
 """What `identity` calls this engine."""
@@ -32,7 +32,7 @@ class _Submitted(BaseException):
     """Ends the asking of what was only to be sent; no plug-in catches it by catching every error."""
 
 
-class EndpointModel:
+class EndpointModel(Remote):
     """A served model.
 
     Attributes:
@@ -41,6 +41,8 @@ class EndpointModel:
             `Response.detail` (``served_model``, ``system_fingerprint``).
         by_batch: whether it is asked by OpenAI's batch API; the same call has the same key either way.
     """
+
+    served_by = "an endpoint"
 
     def __init__(self, name: str, address: Address, endpoints: "Endpoints", *, by_batch: bool = False) -> None:
         self.name = name
@@ -129,18 +131,6 @@ class EndpointModel:
         limit = self.address.provider.limit_field
         return sum(price.of(request.most_prompt_tokens(fields), fields[limit]) for fields in asked)
 
-    def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
-        """Return 0.0: a server does not tell its tokens."""
-        return 0.0
-
-    def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:  # noqa: ARG002 - the Protocol's names
-        """Raise: servers do not agree on log-probabilities of given answers."""
-        self._cannot("score choices")
-
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:  # noqa: ARG002 - the Protocol's names
-        """Raise: chat completions give no likelihood of a given answer."""
-        self._cannot("give likelihoods")
-
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         if self._client is not None:
@@ -190,9 +180,6 @@ class EndpointModel:
         if isinstance(answer, Attempt) or self._seed in ("sent", "honoured"):
             return answer
         return replace(answer, detail={**answer.detail, "seed": self._seed})
-
-    def _cannot(self, what: str) -> NoReturn:
-        raise EngineError(f"model {self.name!r}: an endpoint cannot {what}; use a local model for this")
 
 
 class Endpoints:

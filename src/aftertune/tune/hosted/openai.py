@@ -1,20 +1,19 @@
 """OpenAI's fine-tuning service, by its own package."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from aftertune.core.again import again
 from aftertune.errors import EngineError, ModelError, PluginError
+from aftertune.tune.hosted.asking import Asking, T
 from aftertune.tune.hosted.job import HostedTune, Status, Step
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-T = TypeVar("T")
 _ENDS = {"succeeded": Step.SUCCEEDED, "failed": Step.FAILED, "cancelled": Step.CANCELLED}
 
 
-class OpenAIService:
+class OpenAIService(Asking):
     """Files and jobs of the account whose key ``OPENAI_API_KEY`` holds (address: ``OPENAI_BASE_URL``).
 
     Raises:
@@ -37,14 +36,14 @@ class OpenAIService:
 
     def find_upload(self, name: str, content: bytes) -> str | None:
         """Return the id of the file of this name and size."""
-        files = self._asked(lambda: list(self._client.files.list(purpose="fine-tune")))
+        files = self.asked(lambda: list(self._client.files.list(purpose="fine-tune")))
         fit = (one.id for one in files if (one.filename, one.bytes) == (name, len(content)) and one.status != "error")
         return next(fit, None)
 
     def upload(self, name: str, content: bytes) -> str:
         """Upload a training file."""
         try:
-            return self._once(lambda: self._client.files.create(file=(name, content), purpose="fine-tune").id)
+            return self.once(lambda: self._client.files.create(file=(name, content), purpose="fine-tune").id)
         except EngineError:
             found = self.find_upload(name, content)
             if found is None:
@@ -53,7 +52,7 @@ class OpenAIService:
 
     def find_job(self, key: str) -> str | None:
         """Return the id of the job whose metadata hold the key."""
-        jobs = self._asked(lambda: list(self._client.fine_tuning.jobs.list()))
+        jobs = self.asked(lambda: list(self._client.fine_tuning.jobs.list()))
         fit = (one.id for one in jobs if (one.metadata or {}).get("aftertune") == key)
         alive = (one for one in fit if one not in {job.id for job in jobs if job.status in ("failed", "cancelled")})
         return next(alive, None)
@@ -73,20 +72,20 @@ class OpenAIService:
         }
         optional = {"seed": asked.seed, "suffix": asked.suffix or None, "validation_file": validation_file or None}
         fields |= {name: value for name, value in optional.items() if value is not None}
-        return self._once(lambda: self._client.fine_tuning.jobs.create(**fields).id)
+        return self.once(lambda: self._client.fine_tuning.jobs.create(**fields).id)
 
     def status(self, job: str) -> Status:
         """Ask how far a job is; its newest event is what is said."""
-        found = self._asked(lambda: self._client.fine_tuning.jobs.retrieve(job))
+        found = self.asked(lambda: self._client.fine_tuning.jobs.retrieve(job))
         step = _ENDS.get(found.status, Step.WAITING)
         if step is not Step.SUCCEEDED:
             problem = getattr(found.error, "message", None) or ""
-            events = self._asked(lambda: self._client.fine_tuning.jobs.list_events(job, limit=1).data)
+            events = self.asked(lambda: self._client.fine_tuning.jobs.list_events(job, limit=1).data)
             said = f"{found.status}: {events[0].message}" if events else found.status
             return Status(step=step, said=" ".join(said.split()), problem=problem)
         if not found.fine_tuned_model:
             return Status(step=Step.FAILED, said=found.status, problem="it ended without a tuned model")
-        saved = self._asked(lambda: list(self._client.fine_tuning.jobs.checkpoints.list(job)))
+        saved = self.asked(lambda: list(self._client.fine_tuning.jobs.checkpoints.list(job)))
         return Status(
             step=step,
             said=found.status,
@@ -99,19 +98,10 @@ class OpenAIService:
 
     def cancel(self, job: str) -> None:
         """Ask the provider to stop a job."""
-        self._once(lambda: self._client.fine_tuning.jobs.cancel(job))
+        self.once(lambda: self._client.fine_tuning.jobs.cancel(job))
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        """Ask what may be repeated."""
-        return again(lambda: self._once(ask))
-
-    def _once(self, ask: Callable[[], T]) -> T:
-        """Ask once.
-
-        Raises:
-            ModelError: another try cannot help.
-            EngineError: it may; whether the request was carried out is not known.
-        """
+    def once(self, ask: Callable[[], T]) -> T:
+        """Ask once; raises as `Asking.once`."""
         import openai
 
         try:

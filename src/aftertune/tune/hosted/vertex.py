@@ -9,17 +9,16 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aftertune.core.again import again
 from aftertune.errors import EngineError, InputError, ModelError, PluginError
+from aftertune.tune.hosted.asking import Asking, T
 from aftertune.tune.hosted.job import HostedTune, Status, Step
 
 if TYPE_CHECKING:
     from google.genai import Client
 
-T = TypeVar("T")
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _ENDS = {
     "JOB_STATE_SUCCEEDED": Step.SUCCEEDED,
@@ -31,7 +30,7 @@ _ENDS = {
 _DEAD = ("JOB_STATE_FAILED", "JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED", "JOB_STATE_CANCELLING")
 
 
-class VertexService:
+class VertexService(Asking):
     """Tuning jobs of one project, with their files in one bucket.
 
     Args:
@@ -71,7 +70,7 @@ class VertexService:
     def find_upload(self, name: str, content: bytes) -> str | None:
         """Return the address of the object of this name and size."""
         url = f"{self._storage_url}/storage/v1/b/{self._bucket}/o/{quote(self._folder + name, safe='')}"
-        reply = self._asked(lambda: self._stored("GET", url, (200, 404)))
+        reply = self.asked(lambda: self._stored("GET", url, (200, 404)))
         if reply.status_code == 404 or int(reply.json()["size"]) != len(content):
             return None
         return f"gs://{self._bucket}/{self._folder}{name}"
@@ -81,12 +80,12 @@ class VertexService:
         url = f"{self._storage_url}/upload/storage/v1/b/{self._bucket}/o"
         options = {"uploadType": "media", "name": self._folder + name, "ifGenerationMatch": "0"}
         headers = {"Content-Type": "application/jsonl"}
-        self._asked(lambda: self._stored("POST", url, (200, 412), params=options, data=content, headers=headers))
+        self.asked(lambda: self._stored("POST", url, (200, 412), params=options, data=content, headers=headers))
         return f"gs://{self._bucket}/{self._folder}{name}"
 
     def find_job(self, key: str) -> str | None:
         """Return the name of the job whose label holds the key."""
-        jobs = self._asked(lambda: list(self._client.tunings.list()))
+        jobs = self.asked(lambda: list(self._client.tunings.list()))
         fit = (one.name for one in jobs if (one.labels or {}).get("aftertune") == key and _state(one) not in _DEAD)
         return next(fit, None)
 
@@ -108,14 +107,14 @@ class VertexService:
         dataset = types.TuningDataset(gcs_uri=training_file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package calls its own tuning interface experimental
-            job = self._once(
+            job = self.once(
                 lambda: self._client.tunings.tune(base_model=asked.base, training_dataset=dataset, config=config)
             )
         return str(job.name)
 
     def status(self, job: str) -> Status:
         """Ask how far a job is."""
-        found = self._asked(lambda: self._client.tunings.get(name=job))
+        found = self.asked(lambda: self._client.tunings.get(name=job))
         state = _state(found)
         step = _ENDS.get(state, Step.WAITING)
         problem = str(getattr(found.error, "message", "") or "") if found.error else ""
@@ -134,7 +133,7 @@ class VertexService:
 
     def cancel(self, job: str) -> None:
         """Ask the provider to stop a job."""
-        self._once(lambda: self._client.tunings.cancel(name=job))
+        self.once(lambda: self._client.tunings.cancel(name=job))
 
     def _reference(self, endpoint: str) -> str:
         """Return the model reference of an endpoint ``projects/P/locations/L/endpoints/ID``, by its chat completions."""
@@ -149,17 +148,8 @@ class VertexService:
             raise EngineError(f"vertex: Cloud Storage says {said}; run again to go on")
         raise ModelError(f"vertex: Cloud Storage says {said}; check the bucket and your rights to it")
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        """Ask what may be repeated."""
-        return again(lambda: self._once(ask))
-
-    def _once(self, ask: Callable[[], T]) -> T:
-        """Ask once.
-
-        Raises:
-            ModelError: another try cannot help.
-            EngineError: it may; whether the request was carried out is not known.
-        """
+    def once(self, ask: Callable[[], T]) -> T:
+        """Ask once; raises as `Asking.once`."""
         import requests
         from google.auth.exceptions import GoogleAuthError
         from google.genai.errors import APIError
