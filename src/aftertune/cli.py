@@ -327,8 +327,10 @@ def mix(
         train=train,
         out=out,
         columns=columns,
-        safety=Addition(files=[answered_rows(each, folder) for each in safety or ()], share=share),
-        replay=Addition(files=[answered_rows(each, folder) for each in replay_from or ()], share=replayed),
+        safety=Addition(files=[answered_rows(each, folder, "--safety") for each in safety or ()], share=share),
+        replay=Addition(
+            files=[answered_rows(each, folder, "--replay-from") for each in replay_from or ()], share=replayed
+        ),
         seed=seed,
         weights=weights,
         like=like,
@@ -448,7 +450,9 @@ app.add_typer(label, name="label")
 @label.command("export")
 def label_export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="CSV, or JSON lines if it ends in .jsonl.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="CSV, or JSON lines if it ends in .jsonl or .ndjson.")
+    ],
     n: Annotated[int, typer.Option("--n", min=1, help="How many responses to draw.")] = 200,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the draw; with the same seed a greater --n adds to it.")

@@ -14,7 +14,7 @@ SETTINGS = {"max_examples": 60, "deadline": None}
 
 
 def exported(path):
-    if path.suffix == ".jsonl":
+    if path.suffix in (".jsonl", ".ndjson"):
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     with path.open(encoding="utf-8-sig", newline="") as stream:
         return list(csv.DictReader(stream))
@@ -96,7 +96,7 @@ def test_harmless_prompts_are_drawn_with_a_question_of_their_own(run, command, t
 
 
 def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
-    path = tmp_path / "labels.jsonl"
+    path = tmp_path / "labels.ndjson"
     command("label", "export", run, "-o", path, "--n", 60, "--annotator", "anna", "--annotator", "ben")
     rows = exported(path)
     assert {"label:anna", "label:ben"} < set(rows[0])

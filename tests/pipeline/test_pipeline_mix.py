@@ -228,6 +228,17 @@ def test_a_public_set_of_answered_rows_is_drawn_from_by_its_name(command, tmp_pa
     assert "name the file (safety-tuned-llamas=FILE) or the folder (--data)" in err
 
 
+def test_a_bare_file_of_foreign_columns_is_told_how_to_name_its_set(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(18))
+    (tmp_path / "mine.csv").write_text(",Query,Response\n0,Say an odd thing,No.\n")
+    (tmp_path / "other.csv").write_text("q,a\nSay an odd thing,No.\n")
+    line = command.refused("mix", "train.jsonl", "--safety", "mine.csv", "-o", "mixed.jsonl")
+    assert "name its set, as in --safety multitaskbench=mine.csv" in line
+    assert "columns:" not in line
+    line = command.refused("mix", "train.jsonl", "--replay-from", "other.csv", "--replay", 0.1, "-o", "mixed.jsonl")
+    assert "--replay-from multitaskbench=other.csv, or rename them to prompt and completion" in line
+
+
 def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(20))
     write_lines(tmp_path / "safety.jsonl", [{"prompt": "do a harm", "completion": "sorry , no"}] * 3)

@@ -15,6 +15,7 @@ from aftertune.errors import DataError, PluginError
 from aftertune.pipeline.tune import read_columns
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
 from aftertune.prompts.files import read_records
+from aftertune.prompts.formats import SHAPES
 from aftertune.prompts.load import load_prompts
 from aftertune.prompts.public import public_sets
 from aftertune.prompts.rows import Row, unchecked_row
@@ -94,19 +95,21 @@ def named(name: str, folder: Path, *, file: Path | None = None, columns: str | N
     return Named(title=path.name, file=path, columns=read_columns(columns))
 
 
-def answered_rows(name: str, folder: Path) -> TrainingFile:
+def answered_rows(name: str, folder: Path, option: str) -> TrainingFile:
     """Find the file of training rows that a user means by ``name``, with the columns in which a public one has them.
 
     Args:
         name: a public set whose prompts are answered (`PublicSet.answer`), ``SET=FILE``, or a file in a known format.
         folder: where the files of public sets are looked for.
+        option: the option that ``name`` was given to, for messages.
 
     Raises:
-        DataError: the set has no answers, or its file is not there.
+        DataError: the set has no answers, or its file is not there; or a file without a set is in no known format.
     """
     called, _, given = name.partition("=")
     public = {each.name: each for each in public_sets()}.get(called)
     if public is None or (not given and Path(name).is_file()):
+        _check_format(Path(name), option)
         return TrainingFile(path=name)
     if not public.answer:
         answered = ", ".join(each.name for each in public_sets() if each.answer)
@@ -116,6 +119,23 @@ def answered_rows(name: str, folder: Path) -> TrainingFile:
         raise DataError(f"{name}: there is no {path}; name the file ({called}=FILE) or the folder (--data)")
     columns = {"prompt": public.payload, "completion": public.answer}
     return TrainingFile(path=str(path), columns=columns | ({"input": public.more} if public.more else {}))
+
+
+def _check_format(path: Path, option: str) -> None:
+    """See that the first row of a file is in a format that needs no names of columns."""
+    if not path.is_file():
+        return
+    with closing(read_records(path)) as records:
+        where, record = next(records, ("", {}))
+    if not record or SHAPES.keys() & record.keys():
+        return
+    answered = [each for each in public_sets() if each.answer]
+    fits = next((each.name for each in answered if {each.payload, each.answer} <= record.keys()), None)
+    named = f"its set, as in {option} {fits or answered[0].name}={path}"
+    raise DataError(
+        f"{where}: the columns {', '.join(map(repr, record))} are in no known format; name {named}"
+        + ("" if fits else ", or rename them to prompt and completion")
+    )
 
 
 def _holds_prompts(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from aftertune.core.files import write_whole
 from aftertune.core.records import LabelValue
 from aftertune.errors import DataError, InputError
+from aftertune.prompts.files import JSON_LINES
 from aftertune.report.wording import visible
 
 COLUMNS = ("id", "task", "question", "prompt", "response")
@@ -35,13 +36,13 @@ class Row:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]], people: Sequence[str]) -> None:
-    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` gives JSON lines, else CSV.
+    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` and ``.ndjson`` give JSON lines, else CSV.
 
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
     headers = [column_of(person) for person in people]
-    pieces = _json_lines(rows, headers) if path.suffix == ".jsonl" else _csv_lines(rows, headers)
+    pieces = _json_lines(rows, headers) if path.suffix.lower() in JSON_LINES else _csv_lines(rows, headers)
     write_whole(path, pieces)
 
 
@@ -74,7 +75,7 @@ def read_rows(path: Path, person: str) -> list[Row]:
     """Read ids and labels of a file; extra columns do not matter.
 
     Args:
-        path: CSV (comma, semicolon or tab) or ``.jsonl``.
+        path: CSV (comma, semicolon or tab) or JSON lines (``.jsonl``, ``.ndjson``).
         person: who labelled in the column ``label``.
 
     Raises:
@@ -87,7 +88,7 @@ def read_rows(path: Path, person: str) -> list[Row]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 (byte {error.start + 1:,}); save it as CSV UTF-8") from error
-    records = list(_json_records(path, text) if path.suffix == ".jsonl" else _csv_records(path, text))
+    records = list(_json_records(path, text) if path.suffix.lower() in JSON_LINES else _csv_records(path, text))
     if not records:
         raise DataError(
             f"{path}: has no rows; import the file that aftertune label export wrote, with labels filled in"

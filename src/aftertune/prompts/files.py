@@ -18,6 +18,7 @@ Placed = tuple[str, Record]
 Broken = Callable[[DataError], None]
 """Told of a record that cannot be read; where it returns, the next one is read."""
 
+JSON_LINES = (".jsonl", ".ndjson")
 FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
 PARQUET_ROWS = 1_000
@@ -207,8 +208,7 @@ def _object(item: object, where: str) -> Record:
 
 
 READERS = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    **dict.fromkeys(JSON_LINES, _jsonl),
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, Self, overload
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.errors import DataError
-from aftertune.prompts.files import Record, record_of
+from aftertune.prompts.files import JSON_LINES, Record, record_of
 from aftertune.prompts.rows import Row, checked_row, placed_records, unchecked_row
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -61,7 +61,7 @@ class RowFile(StoredRows):
         self.file = file
         self._folder = folder
         self._path = folder / file.path
-        self._in_place = self._path.is_file() and self._path.suffix.lower() in {".jsonl", ".ndjson"}
+        self._in_place = self._path.is_file() and self._path.suffix.lower() in JSON_LINES
         self._stream: BinaryIO = self._path.open("rb") if self._in_place else TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._starts = array("Q", [0])
 
