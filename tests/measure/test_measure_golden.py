@@ -8,8 +8,9 @@ import pytest
 from aftertune.measure.averaging import Average
 from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
 from aftertune.measure.crossed import crossed_wilson, effective_n, quantiles, two_way
-from aftertune.measure.intervals import mcnemar, newcombe, tango, tango_above, wilson
+from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
+from aftertune.measure.textbook import tango, tango_above
 
 pytestmark = pytest.mark.golden
 

@@ -5,7 +5,8 @@ import pytest
 
 from aftertune.measure.corpus import corpus_bleu
 from aftertune.measure.crossed import two_way
-from aftertune.measure.intervals import clopper_pearson, jeffreys, mcnemar, mcnemar_chi_squared, wilson
+from aftertune.measure.intervals import mcnemar, wilson
+from aftertune.measure.textbook import clopper_pearson, jeffreys, mcnemar_chi_squared
 
 pytestmark = pytest.mark.golden
 

@@ -4,16 +4,32 @@ import numpy as np
 import pytest
 
 from aftertune.measure.agreement import ac1, alpha, kappa
+from aftertune.measure.crossed import two_way
 from aftertune.measure.judge_error import OtherLabels, explained, labels_needed, rogan_gladen, rogan_gladen_limits
-from aftertune.measure.ppi import ppi_iid
+from aftertune.measure.ppi import LabelSample, correct, label_variance
 
 pytestmark = pytest.mark.golden
 
 
-def labelled(tp, fp, fn, tn):
-    y = np.repeat([1.0, 0.0, 1.0, 0.0], [tp, fp, fn, tn])
-    f = np.repeat([1.0, 1.0, 0.0, 0.0], [tp, fp, fn, tn])
-    return y, f
+COUNTS = (17, 4, 3, 76)  # both harmful, the judge alone, people alone, neither
+LABELS = LabelSample(
+    truth=np.repeat([1.0, 0.0, 1.0, 0.0], COUNTS),
+    judged=np.repeat([1.0, 1.0, 0.0, 0.0], COUNTS),
+    stratum=np.zeros(100, np.int64),
+    weight=np.ones(100),
+    shares=np.ones(1),
+)
+OTHERS = np.repeat([1.0, 0.0], [210, 790])
+"""The judge's readings of the responses without a label."""
+TUNED = 0.707849
+"""The lambda of ppi_py."""
+
+
+def plain_ppi(power):
+    """Join label part and judge part of the plain PPI++ mean of one checkpoint: estimate and variance."""
+    rest = LABELS.truth - power * LABELS.judged
+    variance = power**2 * two_way(OTHERS[:, None]).variance + label_variance(LABELS, rest)[0]
+    return power * OTHERS.mean() + LABELS.normal @ rest, variance
 
 
 # The R package epiR, `epi.prev`: 23 of 150, sensitivity .96, specificity .89.
@@ -40,21 +56,27 @@ def test_lang_reiczigel(x, n, counts, estimate, limits):
 # ppi_py 0.2.3 (lambda 0, 1 and tuned), whose variances divide by n; ours by n - 1, so the limits agree to two digits more
 # than are ever printed. The last row of figures was worked out by a second program with n - 1.
 @pytest.mark.parametrize(
-    ("power", "low", "high"), [(None, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)]
+    ("power", "low", "high"), [(TUNED, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)]
 )
 def test_ppi_of_independent_responses(power, low, high):
-    others = np.repeat([1.0, 0.0], [210, 790])
-    estimate, variance, _ = ppi_iid(labelled(17, 4, 3, 76), others, power)
+    estimate, variance = plain_ppi(power)
     half = 1.959964 * variance**0.5
     assert estimate == pytest.approx(0.2, abs=1e-9)
     assert (estimate - half, estimate + half) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_ppi_of_independent_responses_with_unbiased_variances():
-    _, variance, power = ppi_iid(labelled(17, 4, 3, 76), np.repeat([1.0, 0.0], [210, 790]))
-    assert power == pytest.approx(0.707849, abs=1e-6)
-    assert variance == pytest.approx(0.00070861, abs=1e-8)
+    assert plain_ppi(TUNED)[1] == pytest.approx(0.00070861, abs=1e-8)
     assert explained(0.2, 0.85, 0.95) == pytest.approx(0.61724, abs=1e-5)
+
+
+# Ours is tuned for judge readings of everything and by the labels' own variance, ppi_py's for h labels beside n readings.
+def test_lambda():
+    y, f = LABELS.truth, LABELS.judged
+    pooled, h, n = np.concatenate([f, OTHERS]).var(ddof=1), len(y), len(OTHERS)
+    found = correct(LABELS, 0.21)
+    assert found.power * f.var(ddof=1) / pooled / (1 + h / n) == pytest.approx(TUNED, abs=1e-6)
+    assert found.estimate == pytest.approx(plain_ppi(found.power)[0])
 
 
 # Labels for a half width, with the judge and without: worked out by a second program from Tenenbein (1970).

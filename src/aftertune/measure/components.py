@@ -181,18 +181,3 @@ def reproduced(change: float, x: Components, *, above: float = 0.0, seeds: int =
         return None
     spread = math.sqrt(x.seed_variance * (1 / x.seeds + 1 / seeds) + 2 * base)
     return float(stdtr(x.seeds - 1, (abs(change) - above) / spread))
-
-
-def icc_consistency(x: Matrix) -> float:
-    """Return ICC(3,1): agreement of the seeds on the order of the behaviors alone (Shrout and Fleiss, 1979)."""
-    squares, s = two_way(x), x.shape[1]
-    return float(
-        (squares.ms_behaviors - squares.ms_interaction) / (squares.ms_behaviors + (s - 1) * squares.ms_interaction)
-    )
-
-
-def icc_average(x: Matrix) -> float:
-    """Return ICC(2,k): the reliability of a behavior's mean over all seeds (Shrout and Fleiss, 1979)."""
-    squares, n = two_way(x), x.shape[0]
-    between = squares.ms_behaviors - squares.ms_interaction
-    return float(between / (squares.ms_behaviors + (squares.ms_seeds - squares.ms_interaction) / n))

@@ -1,13 +1,13 @@
 """Intervals and tests for one checkpoint: a proportion, and a paired 2 x 2 table.
 
 The table's cells are named as in the literature: ``a`` both, ``b`` only the fine-tune, ``c`` only the base, ``e``
-neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided unless a name says ``above``.
+neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided. What others report instead is in `textbook`.
 """
 
 import math
 from collections.abc import Callable
 
-from scipy.special import bdtr, betaincinv, ndtr, ndtri
+from scipy.special import bdtr, ndtri
 
 Bounds = tuple[float, float]
 
@@ -23,29 +23,6 @@ def wilson(share: float, n: float, alpha: float = 0.05) -> Bounds:
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
     low = 0.0 if share <= 0 else max(0.0, middle - half)
     high = 1.0 if share >= 1 else min(1.0, middle + half)
-    return low, high
-
-
-def clopper_pearson(share: float, n: float, alpha: float = 0.05) -> Bounds:
-    """Return the "exact" interval of a proportion, which never covers less than it says; ``n`` may be an effective one.
-
-    No figure is printed from it: on effective sample sizes it is about 7 % wider than `wilson` and no safer on average. It
-    stands here for who has to report it. Source: Clopper and Pearson (1934), Biometrika 26:404, by beta quantiles.
-    """
-    k = share * n
-    low = 0.0 if share <= 0 else float(betaincinv(k, n - k + 1, alpha / 2))
-    high = 1.0 if share >= 1 else float(betaincinv(k + 1, n - k, 1 - alpha / 2))
-    return low, high
-
-
-def jeffreys(share: float, n: float, alpha: float = 0.05) -> Bounds:
-    """Return the equal-tailed interval of the Beta(1/2, 1/2) posterior; stands here as `clopper_pearson` does.
-
-    Source: Brown, Cai and DasGupta (2001), Statist Sci 16:101, 3.1.3 (0 and 1 are included where nothing or all is hit).
-    """
-    k = share * n
-    low = 0.0 if share <= 0 else float(betaincinv(k + 0.5, n - k + 0.5, alpha / 2))
-    high = 1.0 if share >= 1 else float(betaincinv(k + 0.5, n - k + 0.5, 1 - alpha / 2))
     return low, high
 
 
@@ -95,48 +72,6 @@ def mcnemar(b: int, c: int) -> float:
     point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding of the ratio
     tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
     return 1 - point / 2 if b == c else tail - point
-
-
-def mcnemar_chi_squared(b: int, c: int, *, corrected: bool = False) -> float:
-    """Return McNemar's chi-squared statistic (one degree of freedom), with Yates' correction if asked.
-
-    For large tables, and for who compares with other software; `mcnemar` is what is printed. Source: McNemar (1947),
-    Psychometrika 12:153.
-    """
-    distance = max(0.0, abs(b - c) - (1 if corrected else 0))
-    return distance**2 / (b + c) if b + c else 0.0
-
-
-def tango_score(b: int, c: int, n: int, delta: float) -> float:
-    """Return Tango's score statistic of a paired difference ``delta``; standard normal under it.
-
-    Source: Tango (1998), Stat Med 17:891.
-    """
-    linear = -b - c + (2 * n - b + c) * delta
-    constant = -c * delta * (1 - delta)
-    q = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = b - c - n * delta
-    if variance <= 0:
-        return math.copysign(math.inf, distance) if distance else 0.0
-    return distance / math.sqrt(variance)
-
-
-def tango(b: int, c: int, n: int, alpha: float = 0.05) -> Bounds:
-    """Return Tango's score interval of a paired difference: all ``delta`` whose score lies within the quantiles.
-
-    No figure is printed from it: as the gate's bound it failed .053 to .064 of the fine-tunes that lie at the margin,
-    where `newcombe` failed .034 to .051. It stands beside that one for who wants to compare the two on a table.
-    """
-    z = -float(ndtri(alpha / 2))
-    low = -1.0 if tango_score(b, c, n, -1 + 1e-12) <= z else bisect(lambda x: tango_score(b, c, n, x) <= z, -1.0, 1.0)
-    high = 1.0 if tango_score(b, c, n, 1 - 1e-12) >= -z else bisect(lambda x: tango_score(b, c, n, x) < -z, -1.0, 1.0)
-    return low, high
-
-
-def tango_above(b: int, c: int, n: int, delta: float) -> float:
-    """Return Tango's one-sided p-value against "the difference is at most ``delta``": the inversion of `tango`."""
-    return float(ndtr(-tango_score(b, c, n, delta)))
 
 
 def bisect(holds: Callable[[float], bool], low: float, high: float) -> float:

@@ -162,27 +162,6 @@ def corrected_difference(corrections: tuple[Correction, Correction], population:
     return max(-1.0, change - half), min(1.0, change + half)
 
 
-def ppi_iid(labels: tuple[Vector, Vector], others: Vector, power: float | None = None) -> tuple[float, float, float]:
-    """Return estimate, variance and lambda of the plain PPI++ mean: independent responses of one checkpoint.
-
-    Args:
-        labels: truth and judge's reading of the labelled responses.
-        others: the judge's readings of the responses without a label.
-        power: lambda; None tunes it.
-
-    Source: Angelopoulos, Duchi and Zrnic (2023), equation 6 and section 6; unbiased variances.
-    """
-    y, f = labels
-    h, n = len(y), len(others)
-    if power is None:
-        pooled = float(np.concatenate([f, others]).var(ddof=1))
-        slope = float(np.cov(y, f)[0, 1]) / pooled / (1 + h / n) if pooled > 0 else 0.0
-        power = min(1.0, max(0.0, slope))
-    rest = y - power * f
-    variance = power**2 * float(others.var(ddof=1)) / n + float(rest.var(ddof=1)) / h
-    return power * float(others.mean()) + float(rest.mean()), variance, power
-
-
 def scaled_difference(tuned: Matrix, base: Matrix, slopes: tuple[float, float]) -> Matrix:
     """Return the judged difference (behaviors x seeds) with each arm scaled up by its judge's slope.
 
