@@ -9,6 +9,7 @@ from faithful_server import FAULTS, KEY, Server, answer_of, completion
 
 from aftertune.core.records import Attempt, FinishReason, Response
 from aftertune.engine.endpoint.client import Patience
+from aftertune.engine.endpoint.concurrency import Gate
 from aftertune.engine.endpoint.model import Endpoints
 from aftertune.errors import EngineError, ModelError, Stopped
 
@@ -211,3 +212,12 @@ def test_a_server_that_repeats_the_key_does_not_get_it_into_an_answer(endpoints)
     with Server(reply=lambda body, request: said(body, request.headers["Authorization"])) as server:
         (answer,) = ask(open_at(endpoints, server), ["q"])
     assert answer.text == "Bearer [key removed]"
+
+
+def test_whatever_breaks_in_a_call_ends_the_run_though_its_place_is_lost(endpoints, monkeypatch):
+    def answered(_):
+        raise RuntimeError("a place is lost")
+
+    monkeypatch.setattr(Gate, "answered", answered)
+    with Server() as server, pytest.raises(RuntimeError, match="a place is lost"):
+        ask(open_at(endpoints, server), [f"question {number}" for number in range(50)])

@@ -35,18 +35,25 @@ BROKEN = {
 
 
 @asynccontextmanager
-async def neighbour(*pieces, stays=True, seconds=1.0):
-    """Give a `NextDoor` to a server that replies to everything with these pieces, one after the other."""
+async def neighbour(*pieces, stays=True, seconds=1.0, patience=1000):
+    """Give a `NextDoor` to a server that replies to everything with these pieces, one after the other.
+
+    After ``patience`` calls it closes a connection while the next one is on its way.
+    """
     seen = {"connections": 0, "requests": []}
     serving = []
 
     async def serve(reader, writer):
         seen["connections"] += 1
         serving.append(asyncio.current_task())
+        left = patience
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().rpartition(b"content-length: ")[2].split(b"\r\n")[0])
                 seen["requests"].append(head + await reader.readexactly(length))
+                if not left:
+                    break
+                left -= 1
                 for piece in pieces:
                     writer.write(piece)
                     await writer.drain()
@@ -140,6 +147,17 @@ def test_what_is_no_http_is_told(kind):
 def test_a_reply_that_stops_in_the_middle_is_broken(cut):
     with pytest.raises(BrokenWire, match="before its reply was whole"):
         posted(cut, stays=False)
+
+
+def test_a_kept_connection_that_is_closed_while_we_write_is_no_failure():
+    replies, seen = posted(LENGTH, calls=4, patience=1)
+    assert [reply.body for reply in replies] == [b"hello"] * 4
+    assert (seen["connections"], len(seen["requests"])) == (4, 7)
+
+
+def test_a_new_connection_that_is_closed_without_a_word_is_one():
+    with pytest.raises(BrokenWire, match="before its reply was whole"):
+        posted(LENGTH, patience=0)
 
 
 def test_a_late_reply_is_not_taken_for_the_next_one():

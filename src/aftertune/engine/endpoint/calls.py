@@ -14,6 +14,8 @@ class Calls:
         self._open: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
+        """Something ended them, or the last of them has ended."""
 
     def __len__(self) -> int:
         """Return how many are under way."""
@@ -45,7 +47,8 @@ class Calls:
     async def finish(self) -> None:
         """Wait for all calls, and raise what ended them; only an error other than `Stopped` drops those under way."""
         while self._open and all(isinstance(error, Stopped) for error in self._errors):
-            await self.change()
+            self._over.clear()
+            await self._over.wait()
         if self._errors:
             raise min(self._errors, key=lambda error: isinstance(error, Stopped))
 
@@ -59,4 +62,7 @@ class Calls:
         self._open.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             self._errors.append(error)
+            self._over.set()
         self._changed.set()
+        if not self._open:
+            self._over.set()

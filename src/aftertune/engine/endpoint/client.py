@@ -20,7 +20,7 @@ from aftertune.engine.endpoint.session import Session
 from aftertune.engine.endpoint.spending import Spending
 from aftertune.engine.endpoint.stream import Outlet
 from aftertune.engine.endpoint.waiting import asked_to_wait, backoff, until_reset
-from aftertune.errors import AftertuneError, EngineError, ModelError, Stopped
+from aftertune.errors import EngineError, ModelError, Stopped
 
 OUTSTANDING = 4 * MOST
 """Calls that are open or wait for their next try; what is behind them waits unasked."""
@@ -83,7 +83,8 @@ class Client:
         self._last_answer = time.monotonic()
         calls = Calls()
         try:
-            await self._start_all(jobs, calls, outlet)
+            # beside the calls: it waits for places that a call which broke may never give back
+            calls.start(self._start_all(jobs, calls, outlet))
             await calls.finish()
         finally:
             await calls.cancel()
@@ -169,7 +170,7 @@ class Client:
         try:
             result, headers = await self._post(self._address.place(fields), request.encoded(fields))
             wait = self._asked_to_wait(result, headers)
-        except AftertuneError:
+        except Exception:
             self._over = True
             raise
         finally:

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from aftertune.engine.endpoint.failures import Unreachable
 from aftertune.engine.endpoint.providers import Address
-from aftertune.engine.endpoint.received import Reply
+from aftertune.engine.endpoint.received import Reply, Unheard
 
 if TYPE_CHECKING:
     from aftertune.engine.endpoint.wire import Connection
@@ -47,9 +47,16 @@ class NextDoor:
             Unreachable: nobody takes the connection.
             ConnectionError: it broke, or what came is no HTTP.
         """
-        head = self._heads.get(url) or self._head(url)
-        connection = self._kept() or await self._opened(url)
-        reply = await connection.ask(b"%b%d\r\n\r\n%b" % (head, len(data), data), self._seconds)
+        message = b"%b%d\r\n\r\n%b" % (self._heads.get(url) or self._head(url), len(data), data)
+        if (kept := self._kept()) is not None:
+            try:
+                return await self._asked(kept, message)
+            except Unheard:  # it was closed as idle while we wrote: nothing is wrong with server or call
+                pass
+        return await self._asked(await self._opened(url), message)
+
+    async def _asked(self, connection: "Connection", message: bytes) -> Reply:
+        reply = await connection.ask(message, self._seconds)
         if connection.usable:
             self._idle.append((time.monotonic(), connection))
         else:

@@ -20,6 +20,10 @@ class BrokenWire(ConnectionError):
     """The server spoke no HTTP, or stopped in the middle of a reply."""
 
 
+class Unheard(BrokenWire):
+    """The connection ended before a byte of the reply was there."""
+
+
 class TooLong(ConnectionError):
     """A reply is longer than any answer; the rest of it is not read."""
 

@@ -10,7 +10,7 @@ import zlib
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from aftertune.engine.endpoint.received import MOST_BYTES, BrokenWire, Reply, TooLong, check_length
+from aftertune.engine.endpoint.received import MOST_BYTES, BrokenWire, Reply, TooLong, Unheard, check_length
 
 _FINAL = 200
 """Statuses below are of interim replies, which another one follows."""
@@ -38,10 +38,11 @@ class Connection(asyncio.Protocol):
 
         Raises:
             TimeoutError: it is not there in time.
+            Unheard: the connection ended before a byte of it was there.
             ConnectionError: the connection broke, or what came is no HTTP.
         """
         if self._transport is None:
-            raise BrokenWire("the server closed the connection")
+            raise Unheard("the server closed the connection")
         self._waiting = self._loop.create_future()
         self._reading = _Reading()
         late = self._loop.call_later(seconds, self._fail, TimeoutError())
@@ -92,7 +93,8 @@ class Connection(asyncio.Protocol):
         if isinstance(error, TooLong):
             self._fail(error)
         elif reply is None:
-            self._fail(BrokenWire(str(error or "the server closed the connection before its reply was whole")))
+            kind = BrokenWire if self._reading.begun else Unheard
+            self._fail(kind(str(error or "the server closed the connection before its reply was whole")))
         else:
             self._waiting.set_result(reply)
 
@@ -107,12 +109,13 @@ class _Reading:
 
     Attributes:
         reply: the whole reply, once it is there.
+        begun: whether a byte of it came.
         stays: whether the connection can carry another call.
     """
 
     def __init__(self) -> None:
         self.reply: Reply | None = None
-        self.stays = False
+        self.begun = self.stays = False
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -126,6 +129,7 @@ class _Reading:
             BrokenWire: this is no HTTP.
             TooLong: it goes on and on.
         """
+        self.begun = True
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
