@@ -273,8 +273,61 @@ def test_answers_that_are_gone_are_said_to_be_gone_and_asked_anew_only_on_demand
         server.contents.pop(server.batches["batch_0"]["output_file_id"])
         with pytest.raises(EngineError, match=r"delete batches/\w+\.json to have them asked") as caught:
             ask(open_at(opened(), server), TEXTS)
-        (tmp_path / re.search(r"batches/\w+\.json", str(caught.value))[0]).unlink()
         assert len(server.batches) == 1
+        (tmp_path / re.search(r"batches/\w+\.json", str(caught.value))[0]).unlink()
+        for _ in range(2):
+            assert all(isinstance(answer, Response) for answer in ask(open_at(opened(), server), TEXTS))
+        assert len(server.batches) == 2
+
+
+def test_a_batch_is_found_by_its_file_where_the_server_drops_metadata(opened, tmp_path):
+    class Forgetful(BatchServer):
+        async def create(self, request, body):
+            reply = await super().create(request, body)
+            for batch in self.batches.values():
+                batch["metadata"] = None
+            return reply
+
+    with Forgetful(fail_at=("create", "after")) as server:
+        first = ask(open_at(opened(), server), TEXTS)
+        (tmp_path / "batches").rename(tmp_path / "away")
+        assert ask(open_at(opened(), server), TEXTS) == first
+        assert (len(server.batches), set(server.done.values())) == (1, {1})
+
+
+STRANGE = [{"id": "file-0", "filename": ["x"], "bytes": {}, "metadata": [1]}, {"filename": "x"}, 3, {"id": 5}]
+
+
+@pytest.mark.parametrize(
+    "listed", [{"data": STRANGE}, {"data": STRANGE, "has_more": True}, {"data": None}, {"data": 7, "has_more": True}]
+)
+def test_lists_may_hold_anything(opened, listed):
+    """A server that knows one page only and always has more would be read for ever."""
+
+    class Strange(BatchServer):
+        async def list_files(self, *_):
+            return web.json_response(listed)
+
+        list_batches = list_files
+
+    with Strange() as server:
+        assert all(isinstance(answer, Response) for answer in ask(open_at(opened(), server), TEXTS))
+        assert server.seen.count("list batches") <= 3
+
+
+@pytest.mark.parametrize("step", ["upload", "create", "look"])
+@pytest.mark.parametrize("reply", [{"data": []}, [], "gone", {"error": "no"}])
+def test_what_is_no_answer_of_a_batch_api_is_one_line(opened, monkeypatch, step, reply):
+    class Strange(BatchServer):
+        pass
+
+    async def strange(*_):
+        return web.json_response(reply)
+
+    monkeypatch.setattr(Strange, step, strange)
+    monkeypatch.setattr(batches, "_SILENT_SECONDS", 0.1)
+    with Strange() as server, pytest.raises(EngineError, match="run again to go on"):
+        ask(open_at(opened(), server), TEXTS)
 
 
 def test_submitting_sends_everything_before_anything_is_waited_for(opened):

@@ -1,7 +1,7 @@
 """Files and batches of a server that has OpenAI's batch API, each request made once, or looked up before it is made again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,10 +62,9 @@ class BatchService:
         self._address, self._key, self._loop, self._seconds = address, key, loop, seconds
         self._session: ClientSession | None = None
 
-    def uploads(self) -> dict[tuple[str, int], str]:
-        """Return the ids of the uploaded files by name and size."""
-        listed = self._pages("/files", {"purpose": "batch"})
-        return {(one["filename"], one["bytes"]): one["id"] for one in listed if one.get("status") != "error"}
+    def uploaded(self, name: str, size: int) -> str | None:
+        """Return the id of an uploaded file; None where there is none of this name and size."""
+        return next((one["id"] for one in self._files(name) if one.get("bytes") == size), None)
 
     def upload(self, name: str, content: bytes) -> str:
         """Upload requests and return the file's id."""
@@ -75,42 +74,52 @@ class BatchService:
         form.add_field("purpose", "batch")
         form.add_field("file", content, filename=name, content_type="application/jsonl")
         try:
-            return str(self._object("POST", "/files", data=form)["id"])
+            return str(self._object("POST", "/files", wanted="id", data=form)["id"])
         except EngineError:
-            found = self.uploads().get((name, len(content)))
+            found = self.uploaded(name, len(content))
             if found is None:
                 raise
             return found
 
-    def batches(self) -> dict[str, str]:
-        """Return the ids of the batches that carry a key, by it; those whose file was refused cost and gave nothing."""
-        found: dict[str, str] = {}
+    def find(self, key: str, name: str) -> str | None:
+        """Return the id of the batch that carries a key, or was made of the file of this name: some servers drop metadata.
+
+        One whose file was refused cost and gave nothing, and counts as none.
+        """
+        unmarked: dict[str, str] = {}
         for one in self._pages("/batches", {}):
             metadata = one.get("metadata")
-            if isinstance(metadata, dict) and isinstance(metadata.get(MARK), str) and one.get("status") != "failed":
-                found.setdefault(metadata[MARK], str(one["id"]))
-        return found
+            mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+            if one.get("status") != "failed" and mark == key:
+                return str(one["id"])
+            if one.get("status") != "failed" and mark is None:
+                unmarked[str(one.get("input_file_id"))] = one["id"]
+        return (
+            next((unmarked[one["id"]] for one in self._files(name) if one["id"] in unmarked), None)
+            if unmarked
+            else None
+        )
 
-    def create(self, file: str, place: str, key: str) -> str:
-        """Create a batch, marked by its key, and return its id; never sent a second time by itself."""
+    def create(self, file: str, name: str, place: str, key: str) -> str:
+        """Create a batch of a file, marked by its key, and return its id; never sent a second time by itself."""
         asked = {"input_file_id": file, "endpoint": place, "completion_window": WINDOW, "metadata": {MARK: key}}
         try:
-            return str(self._object("POST", "/batches", json=asked)["id"])
+            return str(self._object("POST", "/batches", wanted="id", json=asked)["id"])
         except EngineError:
-            found = self.batches().get(key)
+            found = self.find(key, name)
             if found is None:
                 raise
             return found
 
     def look(self, batch: str) -> Status:
         """Ask once how far a batch is; ``gone`` where the server knows it no more."""
-        told = self._object("GET", f"/batches/{batch}", optional=True)
+        told = self._object("GET", f"/batches/{batch}", wanted="id", optional=True)
         counts, errors = told.get("request_counts"), told.get("errors")
         listed = errors.get("data") if isinstance(errors, dict) else None
-        done = [counts.get(name) or 0 for name in ("completed", "failed")] if isinstance(counts, dict) else []
+        done = [counts.get(name) for name in ("completed", "failed")] if isinstance(counts, dict) else []
         return Status(
             said=str(told.get("status")),
-            done=sum(done),
+            done=sum(count for count in done if isinstance(count, int)),
             files=tuple(str(told[name]) for name in ("output_file_id", "error_file_id") if told.get(name)),
             errors=tuple(_error(one) for one in listed or () if isinstance(one, dict)),
         )
@@ -125,27 +134,36 @@ class BatchService:
             self._loop.start(self._session.close()).result()
         self._session = None
 
-    def _pages(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return what all pages of a list hold."""
-        found: list[dict[str, Any]] = []
+    def _files(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the uploaded files of a name."""
+        listed = self._pages("/files", {"purpose": "batch"})
+        return (one for one in listed if one.get("filename") == name and one.get("status") != "error")
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield what all pages of a list hold: objects with an id."""
+        last: set[str] = {""}
         after: dict[str, str] = {}
         while True:
-            page = again(partial(self._object, "GET", path, params={**query, "limit": "100", **after}))
-            listed = [one for one in page.get("data") or () if isinstance(one, dict)]
-            found += listed
-            if not page.get("has_more") or not listed:
-                return found
-            after = {"after": str(listed[-1]["id"])}
+            page = again(partial(self._object, "GET", path, wanted="data", params={**query, "limit": "100", **after}))
+            listed = page["data"] if isinstance(page["data"], list) else []
+            found = [one for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)]
+            yield from found
+            after = {"after": found[-1]["id"] if found else ""}
+            if (
+                not page.get("has_more") or after["after"] in last
+            ):  # some servers know one page only, and always give it
+                return
+            last.add(after["after"])
 
-    def _object(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    def _object(self, method: str, path: str, *, wanted: str, **more: Any) -> dict[str, Any]:
         content = self._sent(method, path, **more)
         if content is None:
             return {"status": _GONE}
         try:
             told = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
-        if not isinstance(told, dict) or ("id" not in told and "data" not in told):
+        if not isinstance(told, dict) or wanted not in told:
             raise EngineError(
                 f"model {self._address.name!r}: {path} gives no answer of a batch API; run again to go on"
             )
@@ -205,7 +223,7 @@ class BatchService:
             )
         try:
             told = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         found = of_status(self._address, status, told, content[:1000].decode("utf-8", "replace"))
         if isinstance(found, Failure) and found.retried:

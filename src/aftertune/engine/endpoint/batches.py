@@ -7,6 +7,8 @@ has ended is the memory of its answers: whoever asks the same again is given wha
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import count
 
 from aftertune.core.again import again
 from aftertune.core.ids import Key
@@ -122,38 +124,57 @@ class Batches:
     def _recover(self) -> None:
         """Find out what became of batches that were about to be created when the client stopped."""
         lost = self._ledger.of(self._address.url, self._address.name, Step.CREATING)
-        known = self._service.batches() if lost else {}
         for batch in lost:
-            if batch.key in known:
-                self._ledger.put(replace(batch, step=Step.WAITING, batch=known[batch.key]))
+            if (found := self._service.find(batch.key, batch.file_name)) is not None:
+                self._ledger.put(replace(batch, step=Step.WAITING, batch=found))
             else:
                 self._ledger.drop(batch)
                 self._spending.drop(batch.key)
 
     def _send(self, part: list[Line]) -> None:
         """Upload a file and create its batch, unless they are there: a kill, a lost reply or a lost folder costs nothing."""
-        ids = tuple(line.id for line in part)
-        ended = self._ledger.of(self._address.url, self._address.name, Step.ENDED)
-        before = sum(not set(ids).isdisjoint(batch.ids) for batch in ended)
-        place = part[0].place
-        batch = Batch(
-            key=batch_key(self._address.url, place, ids, before),
-            model=self._address.name,
-            url=self._address.url,
-            place=place,
-            ids=ids,
-            most=sum(line.most for line in part),
-        )
+        batch, created = self._next_of(part)
         self._spending.hold(batch.key, batch.most)
         self._ledger.put(batch)
-        content = b"".join(line.data for line in part)
-        created = self._service.batches().get(batch.key)
         if created is None:
-            file = self._service.uploads().get((batch.file_name, len(content)))
+            content = b"".join(line.data for line in part)
+            file = self._service.uploaded(batch.file_name, len(content))
             file = file or self._service.upload(batch.file_name, content)
-            created = self._service.create(file, place, batch.key)
+            created = self._service.create(file, batch.file_name, batch.place, batch.key)
         self._ledger.put(replace(batch, step=Step.WAITING, batch=created))
-        self._note(f"{self._address.name}: batch {created} with {len(ids):,} requests; it goes on without us")
+        self._note(f"{self._address.name}: batch {created} with {len(batch.ids):,} requests; it goes on without us")
+
+    def _next_of(self, part: list[Line]) -> tuple[Batch, str | None]:
+        """Return the first batch of a file that has not ended, and its id where the server knows it.
+
+        One that ended without the ledger's knowledge, and whose answers are gone, has ended too: its entry was deleted to have
+        them asked anew.
+        """
+        ids, place, name = tuple(line.id for line in part), part[0].place, self._address.name
+        ended = self._ledger.of(self._address.url, name, Step.ENDED)
+        for before in count(sum(not set(ids).isdisjoint(batch.ids) for batch in ended)):
+            batch = Batch(
+                key=batch_key(self._address.url, place, ids, before),
+                model=name,
+                url=self._address.url,
+                place=place,
+                ids=ids,
+                most=sum(line.most for line in part),
+            )
+            if batch.key in self._ledger.batches:
+                continue
+            created = self._service.find(batch.key, batch.file_name)
+            if created is None or not self._is_gone(replace(batch, batch=created)):
+                return batch, created
+        raise AssertionError  # there is always a next number
+
+    def _is_gone(self, batch: Batch) -> bool:
+        """Return whether a batch has ended whose answers cannot be fetched."""
+        status = self._status(batch)
+        return status.ended and self._lines(batch, status) is None
+
+    def _status(self, batch: Batch) -> Status:
+        return again(partial(self._service.look, batch.batch))
 
     def _wait(self, waiting: list[Batch]) -> None:
         """Look at batches until one of them has ended, and read that one."""
@@ -198,7 +219,7 @@ class Batches:
     def _end(self, batch: Batch, status: Status) -> None:
         """Read a batch that has ended: account for it, keep its answers at hand, and see whether going on makes sense."""
         results = self._lines(batch, status)
-        if results is None or (status.said == "completed" and status.done and not status.files):
+        if results is None:
             raise EngineError(
                 f"model {self._address.name!r}: the answers of batch {batch.batch} cannot be fetched (no such file); run again "
                 f"to go on, or delete batches/{batch.key}.json to have them asked and paid for anew"
@@ -219,7 +240,7 @@ class Batches:
             wanted = ids.intersection(batch.ids) - self._found.keys() - self._unanswered.get(batch.key, set())
             if not wanted:
                 continue
-            results = self._lines(batch, again(lambda batch=batch: self._service.look(batch.batch))) or {}  # type: ignore[misc]  # called at once
+            results = self._lines(batch, self._status(batch)) or {}
             answers = {id_: one for id_, one in results.items() if isinstance(one, Response)}
             self._unanswered[batch.key] = set(batch.ids) - answers.keys()
             self._found |= answers
@@ -228,6 +249,8 @@ class Batches:
         """Return what the files of an ended batch say of its requests; None where a file is gone."""
         found: dict[str, Result] = {}
         own = set(batch.ids)
+        if status.said == "completed" and status.done and not status.files:
+            return None
         for file in status.files:
             content = self._service.download(file)
             if content is None:
