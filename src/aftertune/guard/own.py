@@ -41,10 +41,7 @@ def prompt_guard(
     Raises:
         PluginError: the file is missing or has no ``{text}``, or the labels are not two different words.
     """
-    words = tuple(labels) if not isinstance(labels, str) else ()
-    if len(words) != 2 or len({str(word).casefold() for word in words}) != 2 or not all(map(_is_word, words)):
-        raise PluginError(f"guard prompted: labels {labels!r}; give two words, the harmless one first")
-    harmless, harmful = words
+    harmless, harmful = _checked_labels(labels)
     pattern = (
         filled(QUESTION, {"harmful": harmful, "harmless": harmless})
         if prompt is None
@@ -73,6 +70,13 @@ def prompt_guard(
     engine = tools.open_model(tools.reference(model))
     limit = checked_threshold("prompted", threshold)
     return ModelGuard(engine, kind, sides=checked_sides("prompted", sides), threshold=limit)
+
+
+def _checked_labels(labels: Sequence[str]) -> tuple[str, str]:
+    words = tuple(labels) if not isinstance(labels, str) else ()
+    if len(words) != 2 or len({str(word).casefold() for word in words}) != 2 or not all(map(_is_word, words)):
+        raise PluginError(f"guard prompted: labels {labels!r}; give two words, the harmless one first")
+    return words
 
 
 def _is_word(word: object) -> bool:

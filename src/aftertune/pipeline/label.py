@@ -12,7 +12,7 @@ from aftertune.errors import DataError, InputError
 from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.judge_error import OtherLabels, labels_needed, rogan_gladen
 from aftertune.measure.judge_error_borrowed import borrowed_rates
-from aftertune.measure.label_draw import draw_labels
+from aftertune.measure.label_draw import Draw, draw_labels
 from aftertune.pipeline.label_files import Row, read_rows, write_rows
 from aftertune.pipeline.label_measuring import finished_plan, measure_again
 from aftertune.pipeline.label_question import question
@@ -31,7 +31,7 @@ from aftertune.pipeline.report import read_document
 from aftertune.pipeline.run_folder import STORE
 from aftertune.report.gate import verdict_line
 from aftertune.report.wording import clean, limits, percent, plural
-from aftertune.store import Reading, Store
+from aftertune.store import Answered, Reading, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +69,7 @@ def export(folder: Path, out: Path, wanted: Wanted, *, people: Sequence[str]) ->
         items = sorted(
             ((item_of(answer, probability, seed), answer) for answer, probability in drawn), key=lambda pair: pair[0].id
         )
-        rows = [
-            {
-                "id": item.id,
-                "task": answer.prompt.task,
-                "question": question(answer.prompt.task, answer.prompt.intent),
-                "prompt": answer.prompt.text,
-                "response": "" if answer.response is None else answer.response.text,
-            }
-            for item, answer in items
-        ]
+        rows = [_row(item.id, answer) for item, answer in items]
         chosen = Sample(
             seed=seed, n=wanted.n, population=here, items=tuple(item for item, _ in items), benign=wanted.benign
         )
@@ -87,11 +78,25 @@ def export(folder: Path, out: Path, wanted: Wanted, *, people: Sequence[str]) ->
         keep_sample(store, study, chosen)
         write_rows(out, rows, people or ("",))
     _say(f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order.")
+    _say_drawn(draw)
+    _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
+
+
+def _row(number: str, answer: Answered) -> dict[str, str]:
+    return {
+        "id": number,
+        "task": answer.prompt.task,
+        "question": question(answer.prompt.task, answer.prompt.intent),
+        "prompt": answer.prompt.text,
+        "response": "" if answer.response is None else answer.response.text,
+    }
+
+
+def _say_drawn(draw: Draw) -> None:
     harmless = [(f"{name}, harmless prompts", size, count) for name, size, count in draw.benign]
     for name, size, count in (*draw.groups, *harmless):
         few = "" if count >= LEAST_LABELS else f"; below {LEAST_LABELS}, so it will not be corrected: ask for more"
         _say(f"  {clean(name)}: {count:,} of {size:,}{few}")
-    _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
 
 
 def _check_kept(folder: Path, store: Store, study: str, chosen: Sample) -> None:
@@ -142,9 +147,7 @@ def import_labels(folder: Path, path: Path, person: str) -> None:
             "labelled": len(labelled),
             "seed": sample.seed,
             "population": sample.population,
-            "version": content_key(
-                "labels", [[name, sorted(given.items())] for name, given in sorted(labels.items())]
-            ).hex(),
+            "version": content_key("labels", [[name, sorted(labels[name].items())] for name in sorted(labels)]).hex(),
         }
         store.set_meta(study, LABELS, note)
         told = measure_again(folder, store, told)

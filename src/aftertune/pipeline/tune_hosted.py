@@ -54,20 +54,10 @@ def tune_hosted_model(request: HostedRequest, confirm: Callable[[str], bool] | N
         InputError: rows, settings or credentials that the provider would refuse.
         Stopped: the user does not want it, or Ctrl-C: the job goes on without us.
     """
-    provider, base = _named(request.base)
+    named = _named(request.base)
     rows = _rows(request, request.data, progress)
     validation = None if request.validation is None else _rows(request, request.validation, progress)
-    asked = HostedTune(
-        provider=provider,
-        base=base,
-        training=_file(rows, provider),
-        validation=None if validation is None else _file(validation, provider),
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        learning_rate_multiplier=request.learning_rate_multiplier,
-        seed=request.seed,
-        suffix=request.suffix,
-    )
+    asked = _asked(request, named, rows, validation)
     check_request(asked)
 
     def allow() -> None:
@@ -80,13 +70,30 @@ def tune_hosted_model(request: HostedRequest, confirm: Callable[[str], bool] | N
         progress.note(f"{request.out}: finished already, nothing was sent: {succeeded(request.out, known).reference}")
         return
     try:
-        service = _service(provider, request.bucket)
+        service = _service(asked.provider, request.bucket)
         job = tune_hosted(asked, request.out, service, confirm=allow, note=progress.note)
     except KeyboardInterrupt:
         raise Stopped(
             "stopped watching; a job that was created goes on, and the same command picks it up again (--cancel ends it)"
         ) from None
     progress.note(f"{request.out}: tuned model {job.reference}")
+
+
+def _asked(
+    request: HostedRequest, named: tuple[Provider, str], rows: Sequence[Row], validation: Sequence[Row] | None
+) -> HostedTune:
+    provider, base = named
+    return HostedTune(
+        provider=provider,
+        base=base,
+        training=_file(rows, provider),
+        validation=None if validation is None else _file(validation, provider),
+        epochs=request.epochs,
+        batch_size=request.batch_size,
+        learning_rate_multiplier=request.learning_rate_multiplier,
+        seed=request.seed,
+        suffix=request.suffix,
+    )
 
 
 def cancel_hosted_model(request: HostedRequest, progress: Progress) -> None:

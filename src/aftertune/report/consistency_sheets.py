@@ -11,6 +11,15 @@ AXES = {
     "epoch": "epoch", "round": "round", "learning_rate": "learning rate", "rows": "rows", "epochs": "epochs",
     "share": "share",
 }  # fmt: skip
+OF_SHARES = "Shares of the variance of the rate itself, not of one answer; seed, of one: with one training seed."
+OF_REPRODUCTION = (
+    "Probabilities for another lab on these prompts: one training seed, then as many as here. A change that is just "
+    "significant has about an even chance of being so again."
+)
+OF_FLIPS = (
+    "How often an answer turns from harmful to not or back: decoded anew, under another training seed; prompts whose answers "
+    "were not all alike; ICC(2,1) of the seeds on the behaviors (1: the same behaviors break each time)."
+)
 
 
 def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
@@ -29,7 +38,7 @@ def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
             ("behaviors", "training seed", "behavior x seed", "decoding", "seed, of one", "seed SD, points"),
             entries,
             _shares,
-            ("Shares of the variance of the rate itself, not of one answer; seed, of one: with one training seed.",),
+            (OF_SHARES,),
         )
     if any(entry["reproduction"] for entry in entries):
         yield _sheet(
@@ -37,24 +46,14 @@ def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
             ("change", "same sign", "same, all seeds", "significant", "above margin"),
             entries,
             _reproduction,
-            (
-                (
-                    "Probabilities for another lab on these prompts: one training seed, then as many as here. A change that is "
-                    "just significant has about an even chance of being so again."
-                ),
-            ),
+            (OF_REPRODUCTION,),
         )
     yield _sheet(
         f"{name}: single answers",
         ("decoded anew", "another seed", "not all alike", "agreement of seeds"),
         entries,
         _flips,
-        (
-            (
-                "How often an answer turns from harmful to not or back: decoded anew, under another training seed; prompts whose "
-                "answers were not all alike; ICC(2,1) of the seeds on the behaviors (1: the same behaviors break each time)."
-            ),
-        ),
+        (OF_FLIPS,),
     )
     for factor in names_in(entry["sensitivity"] for entry in entries):
         yield factor_sheet(name, factor, [entry for entry in entries if factor in entry["sensitivity"]])

@@ -20,28 +20,7 @@ from aftertune.report.cells import (
 
 def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
     """Return the rates behind one guard, with its false blocks beside them."""
-    rows = []
-    for condition in setting["conditions"]:
-        if (behind := condition["guards"].get(guard)) is None:
-            continue
-        change, bypass, difference = (behind.get(key) for key in ("asr_change", "bypass", "bypass_change"))
-        rows.append(
-            (
-                name_cell(condition),
-                beside(rate_cell(behind["asr"]["overall"]), corrected_figure(condition, "asr", guard=guard)),
-                beside(
-                    change_cell(change and change["overall"], up_is="bad"),
-                    corrected_figure(condition, "asr_change", guard=guard),
-                ),
-                beside(rate_cell(bypass and bypass["overall"]), corrected_figure(condition, "bypass", guard=guard)),
-                change_cell(difference and difference["overall"], up_is="bad"),
-                rate_cell(behind["false_blocks"]["overall"]),
-                beside(
-                    rate_cell(behind["over_refusal"]["overall"]),
-                    corrected_figure(condition, "over_refusal", guard=guard),
-                ),
-            )
-        )
+    rows = (_behind(condition, guard) for condition in setting["conditions"] if guard in condition["guards"])
     return Sheet(
         title=f"Behind the guard {wording.clean(guard)}",
         headers=("condition", rate_name(result), "change", "bypass", "its change", "false blocks", "over-refusal"),
@@ -58,6 +37,24 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
                 for figure in ("asr", "asr_change", "bypass", "over_refusal")
             ),
         ),
+    )
+
+
+def _behind(condition: Json, guard: str) -> tuple[Cell, ...]:
+    behind = condition["guards"][guard]
+    change, bypass, difference = (behind.get(key) for key in ("asr_change", "bypass", "bypass_change"))
+
+    def mended(cell: Cell, figure: str) -> Cell:
+        return beside(cell, corrected_figure(condition, figure, guard=guard))
+
+    return (
+        name_cell(condition),
+        mended(rate_cell(behind["asr"]["overall"]), "asr"),
+        mended(change_cell(change and change["overall"], up_is="bad"), "asr_change"),
+        mended(rate_cell(bypass and bypass["overall"]), "bypass"),
+        change_cell(difference and difference["overall"], up_is="bad"),
+        rate_cell(behind["false_blocks"]["overall"]),
+        mended(rate_cell(behind["over_refusal"]["overall"]), "over_refusal"),
     )
 
 

@@ -1,6 +1,7 @@
 """A study becomes its models and cells; expanding twice gives the same ones in the same order."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -31,39 +32,55 @@ def expand_models(
         template_sha256: gives the hash of the chat template that renders the training rows of a base.
         bundled_sha256: gives the hash of training rows that are named and no file; empty for a name that it does not know.
     """
-    references = {model.name: model.reference for model in study.models}
-    identities, templates, file_hash = cache(identify), cache(template_sha256), cache(file_sha256)
-    bundled_hash = cache(bundled_sha256)
-
-    def training_file(rows: Rows) -> TrainingFile:
-        path = Path(rows.path)
-        sha256 = file_hash(path) if path.is_file() else bundled_hash(rows.path)
-        return TrainingFile(path=rows.path, columns=rows.columns, limit=rows.limit, sha256=sha256)
-
-    def recipe(variant: Variant, seed: int) -> Recipe:
-        fine_tune = variant.keys
-        base = references[fine_tune.base]
-        return Recipe(
-            name=variant.condition,
-            base=base,
-            base_identity=identities(base),
-            data=tuple(map(training_file, fine_tune.data)),
-            method=fine_tune.method,
-            training=fine_tune.training,
-            seed=seed,
-            mitigation=_mitigation(fine_tune.mitigation, training_file),
-            system=fine_tune.system,
-            template_sha256=templates(base),
-            start=None if variant.after is None else _start(tuned[variant.after, seed]),
-            epoch=variant.epoch,
-        )
-
+    facts = _Facts(
+        references={model.name: model.reference for model in study.models},
+        identity=cache(identify),
+        template_sha256=cache(template_sha256),
+        file_sha256=cache(file_sha256),
+        bundled_sha256=cache(bundled_sha256),
+    )
     tuned: dict[tuple[str, int], StudyModel] = {}
     for fine_tune in study.fine_tunes:
         for variant in variants(fine_tune):
             for seed in fine_tune.seeds:
-                tuned[variant.condition, seed] = _tuned(fine_tune, recipe(variant, seed), folder)
+                before = None if variant.after is None else tuned[variant.after, seed]
+                tuned[variant.condition, seed] = _tuned(fine_tune, facts.recipe(variant, seed, before), folder)
     return (*_given(study), *tuned.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What recipes say of the files and bases that they name; each is looked at once."""
+
+    references: Mapping[str, str]
+    identity: Callable[[str], Mapping[str, object]]
+    template_sha256: Callable[[str], str]
+    file_sha256: Callable[[Path], str]
+    bundled_sha256: Callable[[str], str]
+
+    def training_file(self, rows: Rows) -> TrainingFile:
+        path = Path(rows.path)
+        sha256 = self.file_sha256(path) if path.is_file() else self.bundled_sha256(rows.path)
+        return TrainingFile(path=rows.path, columns=rows.columns, limit=rows.limit, sha256=sha256)
+
+    def recipe(self, variant: Variant, seed: int, before: StudyModel | None) -> Recipe:
+        """Return the recipe of one model; ``before`` is what its round goes on from."""
+        fine_tune = variant.keys
+        base = self.references[fine_tune.base]
+        return Recipe(
+            name=variant.condition,
+            base=base,
+            base_identity=self.identity(base),
+            data=tuple(map(self.training_file, fine_tune.data)),
+            method=fine_tune.method,
+            training=fine_tune.training,
+            seed=seed,
+            mitigation=_mitigation(fine_tune.mitigation, self.training_file),
+            system=fine_tune.system,
+            template_sha256=self.template_sha256(base),
+            start=None if before is None else _start(before),
+            epoch=variant.epoch,
+        )
 
 
 def cells_of(config: CheckConfig, model: str) -> tuple[Cell, ...]:

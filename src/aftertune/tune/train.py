@@ -76,12 +76,9 @@ def train(
     base = _base(recipe)
     known = vocabulary(base.name, base.folder)
     renderer = Renderer(base.name, base.folder, trust_remote_code=engines.trust_remote_code, vocabulary=known)
-    complete_rows = [with_system(row, recipe.system) for row in rows]
-    examples = tokenise(complete_rows, renderer, recipe.training.max_length)
-    sha256 = rows_sha256(complete_rows)
-    checkpoint = prepare(partial, f"{recipe.key.hex()} {sha256}")
+    examples, counts = _examples(recipe, rows, renderer)
+    checkpoint = prepare(partial, f"{recipe.key.hex()} {counts['sha256']}")
     engines.free()
-    counts = {"count": len(rows), "sha256": sha256, "truncated": examples.truncated, "dropped": examples.dropped}
     keeper = _Keeper(recipe=recipe, base=base, renderer=renderer, rows=counts, threads=engines.threads, kept=kept)
     books = bookkeeper(partial, progress, keeper.at_epoch if kept else None)
     with quiet(), _reported(recipe):
@@ -98,6 +95,16 @@ def train(
     if kept and checkpoint is not None:  # the checkpoint lay behind an epoch that nobody had asked for before
         return train(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
     return out
+
+
+def _examples(
+    recipe: Recipe, rows: Sequence[tuple[Message, ...]], renderer: Renderer
+) -> tuple[Examples, dict[str, object]]:
+    """Return the tokenised rows, and what the record says of them."""
+    complete = [with_system(row, recipe.system) for row in rows]
+    examples = tokenise(complete, renderer, recipe.training.max_length)
+    told = {"truncated": examples.truncated, "dropped": examples.dropped}
+    return examples, {"count": len(rows), "sha256": rows_sha256(complete), **told}
 
 
 @dataclass(slots=True, kw_only=True)
