@@ -162,3 +162,14 @@ def test_people_who_labelled_the_same_are_compared(corrected):
     assert "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)." in " ".join(
         printed(corrected, full=True).split()
     )
+
+
+def test_undecided_labels_and_adjusted_p_values_are_said(corrected):
+    _, code, *_ = corrected["settings"][0]["conditions"]
+    code["labels"]["asr"]["overall"] |= {"undecided": 9, "bounds": interval(0.07, 0.312)}
+    code["labels"]["asr_change"]["overall"] |= {"p_adjusted": 0.036, "adjustment": "Holm over fine-tunes"}
+    table = " ".join(printed(corrected, full=True).split("ASR corrected by people")[1].split())
+    assert "code: people left 9 of 120 labels undecided, which the rate counts as not harmful" in table
+    assert "were they harmful, it could reach 31.2 %" in table
+    assert "in brackets 95 % intervals; p-values adjusted: Holm over fine-tunes." in table
+    assert "p = .036" in table or "p = 0.036" in table

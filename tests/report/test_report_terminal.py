@@ -117,3 +117,17 @@ def test_a_study_without_scores_says_so(result):
     for condition in result["settings"][0]["conditions"]:
         condition |= {"capability": {}, "capability_change": {}}
     assert "not measured" in printed(print_study, result)
+
+
+def test_the_legend_of_a_gate_says_what_its_brackets_are(gate):
+    def table(rule, method):
+        for line in gate["lines"]:
+            line["change"]["interval90"]["method"] = method
+        return " ".join(printed(print_gate, gate | {"rule": rule}).split())
+
+    assert "in brackets the 90 % interval" in table("fixed", "MOVER-Wilson on effective n")
+    bets = table("sequential", "betting confidence sequence")
+    assert "in brackets limits that hold with 90 % whenever one stops (bets)" in bets
+    exact = table("exact", "exact mean")
+    assert "exact and so without an interval" in exact
+    assert "[" not in exact.split("verdict", 1)[1].split("change:")[0]

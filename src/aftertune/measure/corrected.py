@@ -41,11 +41,10 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
     if found is None:
         return None
     n, why = len(found.truth), found.refused
-    estimate, limits = None, None
+    estimate, limits, highest = None, None, None
     if why is None:
-        correction = found.correction()
-        limits = corrected_limits(correction, found.average.two_way, (float(n), found.average.responses))
-        estimate = min(1.0, max(0.0, correction.estimate))
+        estimate, limits = _corrected(found)
+        highest = _corrected(found.at_highest())[1][1] if found.undecided else None
     only, only_limits = _labels_only(found)
     return CorrectedRate(
         estimate=estimate,
@@ -57,14 +56,29 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
             low=only_limits[0], high=only_limits[1], level=0.95, method="Wilson on effective labels", scope=THESE
         ),
         refused=why,
+        undecided=found.undecided,
+        bounds=None
+        if limits is None or highest is None
+        else _interval((limits[0], max(limits[1], highest)), PPI, seeds),
     )
 
 
+def _corrected(found: Figure) -> tuple[float, Bounds]:
+    correction = found.correction()
+    sizes = float(len(found.truth)), found.average.responses
+    return min(1.0, max(0.0, correction.estimate)), corrected_limits(correction, found.average.two_way, sizes)
+
+
 def _labels_only(found: Figure) -> tuple[float, Bounds]:
-    """Return what the labels say without the judge: the mean, weighted by how they were drawn."""
-    truth, weight = found.truth, 1 / found.rows.drawn
-    share = float(truth @ weight / weight.sum())
-    return share, wilson(share, float(weight.sum() ** 2 / (weight**2).sum()))
+    """Return what the labels say of the figure without the judge: their mean, weighted by what each stands for in it.
+
+    What has no answer counts as not harmful, as in the corrected rate. The interval is Wilson's on as many equally
+    weighted labels (Kish 1965, Survey Sampling, 11.7).
+    """
+    weight = found.weight
+    share = float(found.truth @ weight / weight.sum())
+    low, high = wilson(share, float(weight.sum() ** 2 / (weight**2).sum()))
+    return share * found.answered, (low * found.answered, high * found.answered)
 
 
 def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> CorrectedChange | None:
@@ -88,7 +102,15 @@ def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> C
         p_value=p_value(contrast),
         labels=labels,
         refused=None,
+        bounds=_change_bounds(tuned, base) if tuned.undecided or base.undecided else None,
     )
+
+
+def _change_bounds(tuned: Figure, base: Figure) -> Bounds:
+    lowest, highest = (
+        [arm.correction().estimate for arm in arms] for arms in ((tuned, base), (tuned.at_highest(), base.at_highest()))
+    )
+    return lowest[0] - highest[1], highest[0] - lowest[1]
 
 
 def _refused_change(labels: tuple[int, int], why: str) -> CorrectedChange:
@@ -158,15 +180,19 @@ def _bias(sample: LabelSample, alpha: float = 0.05) -> tuple[float, Bounds]:
 
 
 def error_difference(tuned: Figure | None, base: Figure | None, seeds: int) -> ErrorDifference | None:
-    """Return whether the deciding judge errs differently on the fine-tune; None where an arm has too few labels."""
-    if tuned is None or base is None or tuned.refused or base.refused or not (tuned.sample and base.sample):
+    """Return whether the deciding judge errs differently on the fine-tune; None where an arm has too few labels.
+
+    Labels that decide nothing take no part.
+    """
+    figures = [figure and figure.decided() for figure in (tuned, base)]
+    arms = [figure.sample for figure in figures if figure and not figure.refused]
+    if len(arms) < 2 or arms[0] is None or arms[1] is None:
         return None
-    arms = tuned.sample, base.sample
     limits = [
         difference(one, other, TOGETHER) if one and other else None
         for one, other in ((sensitivity(arms[0]), sensitivity(arms[1])), (specificity(arms[0]), specificity(arms[1])))
     ]
-    (bias1, (low1, high1)), (bias0, (low0, high0)) = (_bias(arm) for arm in arms)
+    (bias1, (low1, high1)), (bias0, (low0, high0)) = _bias(arms[0]), _bias(arms[1])
     change = bias1 - bias0
     down, up = math.hypot(bias1 - low1, high0 - bias0), math.hypot(high1 - bias1, bias0 - low0)
     told = [each and _interval(each, "Newcombe, unpaired", seeds, 1 - TOGETHER) for each in limits]

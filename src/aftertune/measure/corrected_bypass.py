@@ -28,11 +28,11 @@ def corrected_bypass(passed: Figure | None, harmful: Figure | None, seeds: int) 
     level = harmful.correction().estimate
     if harm < LEAST_HARMFUL or level <= 0:
         why = f"{harm} labels of harm; {LEAST_HARMFUL} are needed"
-        return replace(found, estimate=None, interval=None, refused=why)
+        return replace(found, estimate=None, interval=None, bounds=None, refused=why)
     ratio = min(1.0, max(0.0, passed.correction().estimate / level))
     low, high = _limits(passed, harmful, ratio, level)
     interval = replace(found.interval, low=low, high=high, method=f"{PPI} of a ratio")
-    return replace(found, estimate=ratio, interval=interval)
+    return replace(found, estimate=ratio, interval=interval, bounds=None)
 
 
 def _limits(passed: Figure, harmful: Figure, ratio: float, level: float) -> Bounds:

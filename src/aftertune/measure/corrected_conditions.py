@@ -1,6 +1,6 @@
 """Everything that human labels say about a condition: each of its figures corrected, where enough labels stand behind it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from aftertune.measure.label_results import (
 )
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.quantities import Breakdown
+from aftertune.measure.rates import adjust
 
 REFUSED: Tally = ("decided", "over-refused")
 _TASKS = ("task",)
@@ -42,6 +43,8 @@ class Labelled:
     arms: Arms | None
     of_arms: tuple[Finder, Finder] | None
     """Of the fine-tune and of its base; None for a base."""
+    families: Sequence[str]
+    """In which p-values are adjusted."""
 
     def rates(self, what: Tally, dimensions: tuple[str, ...], *, harmful: bool = True) -> Breakdown[CorrectedRate]:
         """Return the corrected rates of an outcome; names without a label are absent."""
@@ -65,7 +68,7 @@ class Labelled:
             lambda part: corrected_change(tuned(part, what), base(part, what), seeds),
             dimensions,
         )
-        return _present(found)
+        return adjust(_present(found), self.families)
 
 
 def finder(labelled: LabelledRows, grid: Grid, models: list[int], setting: int) -> Finder:
@@ -80,7 +83,8 @@ def condition_labels(plan: MeasurePlan, found: Labelled) -> ConditionLabels | No
         return None
     seeds = found.own.seeds
     by_hazard = _EVERY if "hazard" in plan.families else _SETS
-    judged = harmful is not None and harmful.sample is not None
+    decided = harmful and harmful.decided()
+    judged = decided is not None and decided.sample is not None
     return ConditionLabels(
         labels=0 if harmful is None else len(harmful.truth),
         benign=0 if benign is None else len(benign.truth),
@@ -88,7 +92,7 @@ def condition_labels(plan: MeasurePlan, found: Labelled) -> ConditionLabels | No
         asr_change=found.changes(HARMFUL, by_hazard),
         over_refusal=found.rates(REFUSED, _SETS, harmful=False),
         over_refusal_change=found.changes(REFUSED, _SETS, harmful=False),
-        judges={judge: judge_errors(harmful, judge, seeds) for judge in plan.judges} if harmful and judged else {},
+        judges={judge: judge_errors(decided, judge, seeds) for judge in plan.judges} if decided and judged else {},
         judge_rates={judge: found.rates((f"judge:{judge}", "harmful"), _TASKS) for judge in plan.judges},
         guards={guard: _behind(found, guard) for guard in plan.guards},
         against_base=_against(found, HARMFUL, harmful=True),

@@ -96,20 +96,34 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     ``t_df^2 V`` with Satterthwaite's degrees of freedom, but never less than if the seeds' variance alone were unknown,
     ``t_{S-1}^2 s_S^2 / S + z^2 MSP / (nS)``: few seeds often look alike by chance, and V and df are then both too
     hopeful. Source of the second form: Banerjee (1961), Sankhya A 23:411, each part with the quantile of its own degrees
-    of freedom. Simulated: docs/statistics.md.
+    of freedom. s_S^2 is (MSS - c MSI) / n, c as in `by_chance`. Simulated: docs/statistics.md.
 
     Args:
         x: the mean.
         alpha: two-sided error.
-        seed_alpha: the two-sided error at which the seeds' part is taken; None for ``alpha``.
+        seed_alpha: the two-sided error at which the seeds' part is taken, for limits that have to be kept; None for
+            ``alpha``.
     """
     z, t = quantiles(alpha, x.df)
     plain = t * t * x.variance
     if x.seeds == 1 or not 0 < x.variance < math.inf:
         return plain
     own = quantiles(alpha if seed_alpha is None else seed_alpha, x.seeds - 1.0)[1]
-    beyond = max(x.ms_seeds - x.ms_interaction, 0.0)
+    beyond = max(x.ms_seeds - by_chance(x.seeds, cautious=seed_alpha is not None) * x.ms_interaction, 0.0)
     return max(plain, (own * own * beyond + z * z * x.ms_behaviors) / (x.rows * x.seeds))
+
+
+def by_chance(seeds: int, *, cautious: bool = False) -> float:
+    """Return what share of the interaction mean square is taken off the seeds' as that which chance gives equal seeds.
+
+    All of it, on average. But two seeds that differ look alike by chance in up to a fifth of the draws, nothing would then
+    be left of them, and the interval would speak of behaviors alone: of two seeds a quarter is taken off, and half of three
+    for limits that have to be kept. Both shares are such that simulations show the stated coverage and errors
+    (docs/statistics.md).
+    """
+    if seeds == 2:
+        return 0.25
+    return 0.5 if cautious and seeds == 3 else 1.0
 
 
 def shared_part(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None = None) -> float:

@@ -40,12 +40,23 @@ class Unshared:
     variance: float
     df: float
     behaviors: float
+    paired: float = 0.0
+    """W, the variance of the paired row means over n."""
+    beyond: tuple[tuple[float, float], ...] = ()
+    """Of each arm with several seeds what they vary beyond chance, with its degrees of freedom; empty where the arms'
+    seeds are many or equal in number."""
     method: str = METHOD
 
     def interval(self, alpha: float) -> Bounds:
-        """Return the two-sided 1 - ``alpha`` interval; no variance seen is not no variance (`contrasts.MeanT`)."""
+        """Return the two-sided 1 - ``alpha`` interval; no variance seen is not no variance (`contrasts.MeanT`).
+
+        The degrees of freedom of the arm with more seeds shall not speak for that with few, so that never less is said than
+        with each arm's own (Banerjee 1961, Sankhya A 23:411).
+        """
         if self.variance > 0:
-            half = quantiles(alpha, self.df)[1] * math.sqrt(self.variance)
+            z, t = quantiles(alpha, self.df)
+            apart = sum(quantiles(alpha, df)[1] ** 2 * variance for variance, df in self.beyond)
+            half = math.sqrt(max(t * t * self.variance, z * z * self.paired + apart))
         else:
             half = wilson(0.0, self.behaviors, alpha)[1]
         return self.estimate - half, self.estimate + half
@@ -76,7 +87,20 @@ def unshared(one: Average, other: Average) -> Unshared:
     )
     df = variance**2 / spread if spread > 0 else n - 1.0
     df = min(max(df, min(many, default=2) - 1.0), max(n - 1.0, 1.0))
-    return Unshared(estimate=estimate, variance=variance if variance > 1e-20 else 0.0, df=df, behaviors=behaviors)
+    few = min(arm.seeds for arm in arms) < 3 and arms[0].seeds != arms[1].seeds
+    beyond = (
+        (max(0.0, a - i), arm.seeds - 1.0)
+        for a, i, arm in zip(seeds, inner, arms, strict=True)
+        if few and arm.seeds > 1
+    )
+    return Unshared(
+        estimate=estimate,
+        variance=variance if variance > 1e-20 else 0.0,
+        df=df,
+        behaviors=behaviors,
+        paired=paired,
+        beyond=tuple(beyond),
+    )
 
 
 def _seed_variance(matrix: Matrix) -> float:

@@ -23,6 +23,11 @@ class CorrectedRate(Jsonable):
     """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
     refused: str | None
     """Why there is no corrected rate, in words; None where there is one."""
+    undecided: int = 0
+    """Labels that left it undecided (where several people labelled a response, one of them did)."""
+    bounds: Interval | None = None
+    """From the lower limit to the upper one that would be if what people left undecided had been harmful; None where they
+    left nothing undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,13 @@ class CorrectedChange(Jsonable):
     labels: tuple[int, int]
     """Of the fine-tune, and of its base."""
     refused: str | None
+    p_adjusted: float | None = None
+    """Adjusted over the family that the judge's change belongs to; None outside one."""
+    adjustment: str | None = None
+    """As `quantities.Change.adjustment`."""
+    bounds: tuple[float, float] | None = None
+    """The change if what people left undecided had been harmful in the base alone, and in the fine-tune alone; None where
+    they left nothing undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

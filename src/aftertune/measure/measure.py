@@ -16,12 +16,12 @@ from aftertune.measure.cells import Cells, tally
 from aftertune.measure.corrected_conditions import Labelled, condition_labels, finder
 from aftertune.measure.corrections import LabelledRows, labelled_rows
 from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.fine_tunes import adjust_over_fine_tunes
 from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.harm import harm_score_changes, harm_scores, second_labels
 from aftertune.measure.label_results import ConditionLabels
 from aftertune.measure.matched import matched
-from aftertune.measure.multiplicity import holm
 from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate
@@ -117,7 +117,7 @@ def _measure_setting(
     return SettingResult(
         system=system,
         decoding=decoding,
-        conditions=tuple(_adjust_overall(measured)),
+        conditions=tuple(adjust_over_fine_tunes(measured)),
         matched=None if plan.match is None else matched(between, plan.match, {result.name for result in measured}),
     )
 
@@ -137,7 +137,7 @@ def _labels(
         )
         arms_ = tuned, base
     of_own = finder(labelled, own, models[0], setting)
-    return condition_labels(plan, Labelled(own=own, of_own=of_own, arms=both, of_arms=arms_))
+    return condition_labels(plan, Labelled(own=own, of_own=of_own, arms=both, of_arms=arms_, families=plan.families))
 
 
 def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None) -> ConditionResult:
@@ -238,18 +238,6 @@ def _disagreement_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, 
         return {}
     pairs = [f"{one} | {other}" for one, other in combinations(plan.judges, 2)]
     return {pair: rate_change(both, whole, kind(f"differ:{pair}", "differ"), plan.min_cell) for pair in pairs}
-
-
-def _adjust_overall(measured: Sequence[ConditionResult]) -> Iterator[ConditionResult]:
-    """Adjust the overall change of the ASR over the fine-tunes of a setting; they share the base's noise (Holm)."""
-    changes = [result.asr_change.overall for result in measured if result.asr_change and result.asr_change.overall]
-    adjusted = iter(holm([change.p_value for change in changes]))
-    for result in measured:
-        if len(changes) > 1 and result.asr_change and result.asr_change.overall:
-            overall = replace(result.asr_change.overall, p_adjusted=next(adjusted), adjustment="Holm over fine-tunes")
-            yield replace(result, asr_change=replace(result.asr_change, overall=overall))
-        else:
-            yield result
 
 
 def _notes(cells: Cells, plan: MeasurePlan) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Figures of one condition, and its changes against the base, as results that know their counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_valu
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.grids import Arms, Grid
 from aftertune.measure.intervals import Bounds, mcnemar, wilson
+from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
 from aftertune.measure.quantities import CHECKPOINT, RECIPE, Breakdown, Change, Interval, Pairs, Rate, Score
+
+Tested = TypeVar("Tested", Change, CorrectedChange)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,18 +164,22 @@ def _total(grid: Grid, part: Layout, tally: Tally) -> int:
     return round(float(grid.counts(tally)[part.order].sum()))
 
 
-def adjust(changes: Breakdown[Change], families: Sequence[str]) -> Breakdown[Change]:
+def adjust(changes: Breakdown[Tested], families: Sequence[str]) -> Breakdown[Tested]:
     """Adjust p-values inside their families: tasks by Holm, hazards by Benjamini-Hochberg."""
     by_task, by_hazard = dict(changes.by_task), dict(changes.by_hazard)
     if "task" in families:
-        adjusted = holm([change.p_value for change in by_task.values()])
-        by_task = _with(by_task, adjusted, "Holm over tasks")
+        by_task = adjust_family(by_task, holm, "Holm over tasks")
     if "hazard" in families:
-        adjusted = benjamini_hochberg([change.p_value for change in by_hazard.values()])
-        by_hazard = _with(by_hazard, adjusted, "Benjamini-Hochberg over hazards, exploratory")
+        by_hazard = adjust_family(by_hazard, benjamini_hochberg, "Benjamini-Hochberg over hazards, exploratory")
     return replace(changes, by_task=by_task, by_hazard=by_hazard)
 
 
-def _with(changes: dict[str, Change], adjusted: Sequence[float], how: str) -> dict[str, Change]:
-    pairs = zip(changes.items(), adjusted, strict=True)
-    return {name: replace(change, p_adjusted=p, adjustment=how) for (name, change), p in pairs}
+def adjust_family(
+    changes: Mapping[str, Tested], method: Callable[[Sequence[float]], list[float]], how: str
+) -> dict[str, Tested]:
+    """Adjust the p-values of one family; a corrected change that was refused has none and takes no part."""
+    found, tested = dict(changes), [name for name, change in changes.items() if change.p_value is not None]
+    p_values = method([p for change in changes.values() if (p := change.p_value) is not None])
+    for name, p in zip(tested, p_values, strict=True):
+        found[name] = replace(found[name], p_adjusted=p, adjustment=how)
+    return found

@@ -38,8 +38,9 @@ def labels_sheet(result: Json, setting: Json) -> Sheet:
         headers=("condition", "by the judge", "corrected", "labels alone", "labels", "change corrected"),
         rows=tuple(rows),
         legend=(
-            "Responses were drawn at random in strata and labelled blind; in brackets 95 % intervals.",
+            f"Responses were drawn at random in strata and labelled blind; in brackets 95 % intervals{_adjusted(setting)}.",
             *_refusals(setting),
+            *_undecided(setting),
             *_people(result),
         ),
     )
@@ -64,7 +65,32 @@ def _change(found: Json | None) -> Cell:
     if found["refused"]:
         return Cell(("refused",), "faint")
     limits = wording.point_limits(found["interval"], (0.0,))
-    return Cell((wording.points(found["estimate"]), limits, wording.p_value(found["p_value"])))
+    adjusted = found.get("p_adjusted")
+    p = found["p_value"] if adjusted is None else adjusted
+    return Cell((wording.points(found["estimate"]), limits, wording.p_value(p)))
+
+
+def _adjusted(setting: Json) -> str:
+    """Return how the p-values were adjusted; empty if none was."""
+    every = [labels["asr_change"] for condition in setting["conditions"] if (labels := labels_of(condition))]
+    changes = [found["overall"] for found in every if found and found["overall"]]
+    how = sorted({change["adjustment"] for change in changes if change.get("adjustment")})
+    return f"; p-values adjusted: {wording.listing(how)}" if how else ""
+
+
+def _undecided(setting: Json) -> Iterator[str]:
+    """Say what the labels that decide nothing could make of a rate."""
+    for condition in setting["conditions"]:
+        labels = labels_of(condition)
+        found = labels and labels["asr"]["overall"]
+        if found and found.get("undecided"):
+            could = f"; were they harmful, it could reach {wording.percent(found['bounds']['high'])}" * bool(
+                found["bounds"]
+            )
+            yield (
+                f"{wording.clean(condition['name'])}: people left {found['undecided']:,} of {found['labels']:,} labels undecided, "
+                f"which the rate counts as not harmful{could}."
+            )
 
 
 def _refusals(setting: Json) -> Iterator[str]:

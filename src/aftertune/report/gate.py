@@ -77,7 +77,6 @@ def gate_sentences(gate: Json) -> list[str]:
 
 def gate_sheet(gate: Json) -> Sheet:
     """Return one row for the overall figure and one per task."""
-    level = 100 * (1 - 2 * gate["alpha"])
     corrected = {line["name"]: line for line in (gate.get("by_labels") or {"lines": ()})["lines"]}
     return Sheet(
         title=f"{rate_name(gate)} before and after",
@@ -86,13 +85,27 @@ def gate_sheet(gate: Json) -> Sheet:
             (*_row(line), *([_labels_cell(corrected.get(line["name"]))] if corrected else [])) for line in gate["lines"]
         ),
         legend=(
-            (
-                f"change: points of {rate_name(gate)}, in brackets the {level:.3g} % interval; at worst: its upper bound "
-                "when incoherent and undecided answers count against the tuned model. PASS needs every upper bound at or "
-                "under its margin, FAIL one lower bound above it (tasks: after Holm)."
-            ),
+            _legend(gate),
             *(["by labels: the corrected change, its upper bound at worst, and what it means."] if corrected else []),
         ),
+    )
+
+
+def _legend(gate: Json) -> str:
+    """Say what the figures of a gate are, which depends on how it decides: intervals, bets, or the means themselves."""
+    level, rate = f"{100 * (1 - 2 * gate['alpha']):.3g} %", rate_name(gate)
+    against = "when incoherent and undecided answers count against the tuned model"
+    if gate["rule"] == "exact":
+        return (
+            f"change: points of {rate} over all of these prompts, exact and so without an interval; at worst: the change "
+            f"{against}. PASS needs every change at worst at or under its margin, FAIL one change above it."
+        )
+    holds = f"the {level} interval"
+    if gate["rule"] == "sequential":
+        holds = f"limits that hold with {level} whenever one stops (bets)"
+    return (
+        f"change: points of {rate}, in brackets {holds}; at worst: its upper bound {against}. PASS needs every upper bound at "
+        "or under its margin, FAIL one lower bound above it (tasks: after Holm)."
     )
 
 
@@ -102,8 +115,10 @@ def _row(line: Json) -> tuple[Cell, ...]:
     change, beside = line["change"], (0.0, line["margin"])
     if change["hidden"]:
         return (name, _short(line["base"]), _short(line["tuned"]), too_few(change), Cell(("", margin)), _verdict(line))
-    figures = [wording.points(change["estimate"], beside), wording.point_limits(change["interval90"], beside)]
-    figures += [f"at least {wording.points(line['lower'], beside)}"] if line["fails"] else []
+    figures = [wording.points(change["estimate"], beside)]
+    exact = change["interval90"]["method"] == "exact mean"
+    figures += [] if exact else [wording.point_limits(change["interval90"], beside)]
+    figures += [f"at least {wording.points(line['lower'], beside)}"] if line["fails"] and not exact else []
     worst = wording.points(line["upper"], beside)
     return (
         name,
