@@ -58,7 +58,8 @@ def test_safety_rows_with_evaluation_behaviors_are_not_drawn(command, tmp_path):
     assert "3 safety rows were left out" in out
 
 
-def test_a_public_set_of_answered_rows_is_drawn_from_by_its_name(command, tmp_path):
+def test_a_public_set_of_answered_rows_is_drawn_from_by_its_name(command, tmp_path, monkeypatch):
+    monkeypatch.delenv("AFTERTUNE_DATA", raising=False)
     write_lines(tmp_path / "train.jsonl", rows(18))
     (tmp_path / "multitaskbench").mkdir()
     table = "".join(f"{n},Say the {n}. odd thing,No: {n}.\n" for n in ("first", "second", "third"))

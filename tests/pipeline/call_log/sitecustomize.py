@@ -96,7 +96,7 @@ def log_files(module):
 
 def make_small_batches(capacity):
     rows = capacity.rows
-    capacity.rows = lambda self, length: min(BATCH, rows(self, length))
+    capacity.rows = lambda self, *of: min(BATCH, rows(self, *of))
 
 
 if PATH:
