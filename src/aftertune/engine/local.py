@@ -208,8 +208,7 @@ class LocalEngine:
     def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
         """Answer rows of equal temperature, top-p, top-k and token limit."""
         tokens = [row.tokens for row in rows] if self._defaults.shares_prefixes else [[] for _ in rows]
-        new = rows[0].decoding.max_new_tokens
-        for prefix, alike in self._sharing.groups(rows, tokens, behind=new, steps=new):
+        for prefix, alike in self._sharing.groups(rows, tokens, steps=rows[0].decoding.max_new_tokens):
             run = partial(self._generate_batch, prefix=prefix)
             for row, answer in in_batches(alike, self._capacity(all_logits=False), run, len(prefix)):
                 too_big = Attempt(reason="out_of_memory", detail=f"{row.length} tokens in a batch of one")
@@ -274,8 +273,7 @@ class LocalEngine:
             return results
 
         found: dict[int, list[float]] = {}
-        prompts, longest = [row.prompt for row in rows], max((len(row.answer) for row in rows), default=0)
-        for prefix, alike in self._sharing.groups(rows, prompts, own=own, behind=longest):
+        for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own):
             for row, result in in_batches(
                 alike, self._capacity(all_logits=True), partial(run, prefix=prefix), len(prefix)
             ):
