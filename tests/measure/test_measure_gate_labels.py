@@ -13,6 +13,7 @@ from aftertune.measure.gate import gate
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.results import GateVerdict
 from aftertune.pipeline.label_gate import gate_with_labels
+from aftertune.report.gate import gate_sheet, labels_sentences
 from aftertune.report.terminal import print_gate
 
 WORSE, FAIR = Judge((0.90, 0.97), (0.80, 0.80)), Judge((0.95, 0.97), (0.95, 0.97))
@@ -176,3 +177,25 @@ def test_a_rise_of_the_margin_is_seldom_called_either(judge, n, seeds, sd_seed):
     fails, passes, *_ = shares(1000, rates=(0.10, 0.15), judge=judge, n=n, seeds=seeds, labels=400, sd_seed=sd_seed)
     assert fails <= 0.05
     assert passes <= 0.05
+
+
+def test_what_the_change_owes_to_the_judge_is_a_fact_only_where_it_was_shown():
+    table, _ = made((0.1, 0.1), WORSE, labels=1600)
+    told = gate_with_labels(gate(table, plan(3), "base", "tuned").to_json(), table, plan(3))
+    assert "points [+" in next(said for said in labels_sentences(told) if "are its own" in said)
+    against = told["by_labels"]["against_base"]
+    against["bias_interval"] = {**against["bias_interval"], "low": -0.046, "high": 0.048}
+    (said,) = (said for said in labels_sentences(told) if "errs differently" in said)
+    assert "no effect on the change was shown" in said
+    assert "may be its own" in said
+    against["differs"] = False
+    assert any(said.startswith("No difference of the judge's errors") for said in labels_sentences(told))
+
+
+def test_a_line_that_labels_cannot_correct_for_another_reason_does_not_say_too_few():
+    table, truth = study(
+        np.random.default_rng(5), rates=(0.2, 0.3), judge=Judge((0.0, 1.0), (0.0, 1.0)), n=100, seeds=3
+    )
+    full = labelled(table, truth, plan(3), 300, 0)
+    told = gate_with_labels(gate(full, plan(3), "base", "tuned").to_json(), full, plan(3))
+    assert {row[-1].lines for row in gate_sheet(told).rows} == {("not corrected",)}

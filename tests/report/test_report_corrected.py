@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from aftertune.report.beside import correction_legend
 from aftertune.report.finding import finding
 from aftertune.report.page import Report, write_page
 from aftertune.report.terminal import print_study
@@ -173,3 +174,16 @@ def test_undecided_labels_and_adjusted_p_values_are_said(corrected):
     assert "were they harmful, it could reach 31.2 %" in table
     assert "in brackets 95 % intervals; p-values adjusted: Holm over fine-tunes." in table
     assert "p = .036" in table or "p = 0.036" in table
+
+
+def test_a_legend_gives_the_reason_that_a_correction_is_missing():
+    few, blind = {"refused": "3 labels; 50 are needed"}, {"refused": "the judge follows people too little"}
+    assert correction_legend([None]) == ()
+    assert correction_legend([few, few]) == ("No figure here has the 50 labels of people that a correction takes.",)
+    assert correction_legend([{"refused": None}, few]) == (
+        "corrected: by people's labels; the others have too few labels (50 are needed).",
+    )
+    assert correction_legend([{"refused": None}, blind, blind]) == (
+        "corrected: by people's labels.", "Not corrected: the judge follows people too little.",
+    )  # fmt: skip
+    assert correction_legend([few, blind])[0] == "Nothing here is corrected by people's labels."

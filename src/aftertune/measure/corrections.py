@@ -19,6 +19,8 @@ from aftertune.measure.strata import STRATA, UNANSWERED, strata
 
 LEAST_LABELS = 50
 """Fewer labels of a figure correct nothing: what the labels say by themselves is printed instead."""
+BLIND = "the judge follows people too little to tell how training seeds differ"
+"""With one training seed the labels themselves tell how far other prompts may lead; of other seeds only the judge knows."""
 NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1} | {6: 10, 7: 11, 8: 6, 9: 6, 10: 6, 11: 7}
 """Whose labels speak for a stratum that has none: one that the judge decided alike."""
 DECIDED = "decided"
@@ -178,10 +180,12 @@ class Figure:
             return f"{size} labels; {LEAST_LABELS} are needed"
         if self.sample is None:
             return "no label of a kind of reading that occurs"
+        if self.average.matrix.shape[1] > 1 and self.correction().weak:
+            return BLIND
         return None
 
     def correction(self) -> Correction:
-        """Return what the labels make of the judged rate; `refused` must be None."""
+        """Return what the labels make of the judged rate; there must be a `sample`."""
         sample = self.sample
         assert sample is not None
         found = correct(sample, self.average.two_way.mean / self.answered)

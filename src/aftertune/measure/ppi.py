@@ -65,6 +65,8 @@ class Correction:
     """lambda: the share of the judge's reading that is believed."""
     slope: float
     """J: how the judge's reading moves with the truth, between `LEAST_SLOPE` and 1."""
+    weak: bool
+    """It moves less than `LEAST_SLOPE`, so that its readings do not tell how the truth varies."""
     variance: float
     """Of the label part of the estimate."""
     df: float
@@ -91,10 +93,15 @@ def correct(sample: LabelSample, judged_rate: float) -> Correction:
     covariance = float(w @ ((y - mean_y) * (f - mean_f))) * unbiased
     var_y, var_f = (float(w @ (x - mean) ** 2) * unbiased for x, mean in ((y, mean_y), (f, mean_f)))
     power = min(1.0, max(0.0, covariance / var_f)) if var_f > 1e-12 else 0.0
-    slope = min(1.0, max(LEAST_SLOPE, (covariance + 1 / h) / (var_y + 1 / h)))
+    slope = (covariance + 1 / h) / (var_y + 1 / h)
     variance, df = label_variance(sample, y - power * f)
     return Correction(
-        estimate=power * judged_rate + float(w @ (y - power * f)), power=power, slope=slope, variance=variance, df=df
+        estimate=power * judged_rate + float(w @ (y - power * f)),
+        power=power,
+        slope=min(1.0, max(LEAST_SLOPE, slope)),
+        weak=slope < LEAST_SLOPE,
+        variance=variance,
+        df=df,
     )
 
 

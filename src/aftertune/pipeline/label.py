@@ -255,7 +255,8 @@ def borrow(folder: Path, sensitivity: str, specificity: str) -> None:
         )
     _say(
         "Mended by labels of another data set (Rogan and Gladen): it holds as far as this judge, with the same prompt, errs "
-        "here as it does there, before fine-tuning and after. Labels of this run need no such trust: aftertune label export."
+        "here as it does there, before fine-tuning and after. Rates overall alone: changes, tasks, guards and over-refusal stay "
+        "as the judge has them. Labels of this run need no such trust: aftertune label export."
     )
 
 

@@ -7,6 +7,8 @@ from aftertune.report.cells import Cell, Json
 
 LEAST = 50
 """Labels of a figure below which nothing is corrected."""
+NEEDED = f"{LEAST} are needed"
+"""How the reason ends where labels are too few."""
 
 
 def labels_of(condition: Json) -> Json | None:
@@ -69,10 +71,18 @@ def beside(cell: Cell, found: Json | None, *, said: bool = False) -> Cell:
 
 def correction_legend(found: Iterable[Json | None]) -> tuple[str, ...]:
     """Say what corrected figures of a table are, and where they are missing; nothing without labels."""
-    refused = [bool(figure["refused"]) for figure in found if figure]
-    if not refused:
+    told = [figure["refused"] for figure in found if figure]
+    if not told:
         return ()
-    if all(refused):
-        return (f"No figure here has the {LEAST} labels of people that a correction takes.",)
-    others = f"; the others have too few labels ({LEAST} are needed)" if any(refused) else ""
-    return (f"corrected: by people's labels{others}.",)
+    few = [why.endswith(NEEDED) for why in told if why]
+    if len(few) < len(told):
+        others = (
+            f"; {'the' if all(few) else 'some'} others have too few labels ({LEAST} are needed)" if any(few) else ""
+        )
+        lines = [f"corrected: by people's labels{others}."]
+    elif all(few):
+        lines = [f"No figure here has the {LEAST} labels of people that a correction takes."]
+    else:
+        lines = ["Nothing here is corrected by people's labels."]
+    reasons = dict.fromkeys(why for why in told if why and not why.endswith(NEEDED))
+    return (*lines, *(f"Not corrected: {why}." for why in reasons))

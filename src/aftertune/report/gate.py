@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from aftertune.report import wording
+from aftertune.report.beside import NEEDED
 from aftertune.report.cells import Cell, Json, Sheet, Tone, rate_name, too_few
 
 VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad"}
@@ -23,9 +24,15 @@ def labels_sentences(gate: Json) -> Iterator[str]:
     elif labels:
         yield f"By people's labels it would be {labels['verdict']}: {_reasons(labels)}."
     if labels and (against := labels["against_base"]):
-        bias = f"{wording.points(against['bias'])} points {wording.point_limits(against['bias_interval'], (0.0,))}"
-        if against["differs"]:
+        limits = against["bias_interval"]
+        bias = f"{wording.points(against['bias'])} points {wording.point_limits(limits, (0.0,))}"
+        if limits["low"] > 0 or limits["high"] < 0:
             yield f"The judge errs differently on the two models: {bias} of the raw change are its own. Read the corrected one."
+        elif against["differs"]:
+            yield (
+                "The judge errs differently on the two models, though no effect on the change was shown: "
+                f"{bias} of the raw one may be its own. Read the corrected one."
+            )
         else:
             yield f"No difference of the judge's errors between the two models was shown; {bias} of the raw change may be its own."
 
@@ -133,7 +140,8 @@ def _row(line: Json) -> tuple[Cell, ...]:
 def _labels_cell(line: Json | None) -> Cell:
     """Return the corrected change of a line with its verdict; what is missing is told among the reasons."""
     if line is None or line["refused"] is not None:
-        return Cell(("too few labels",), "faint")
+        few = line is None or line["refused"].endswith((NEEDED, "no labels of the base", "no label of the fine-tune"))
+        return Cell(("too few labels" if few else "not corrected",), "faint")
     near = (0.0, line["margin"])
     low, high = line["interval90"]
     limits = wording.point_limits({"low": low, "high": high}, near)
