@@ -120,6 +120,8 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
     assert tuned.asr.overall.refused == "the judge follows people too little to tell how training seeds differ"
     assert tuned.asr.overall.labels_only == pytest.approx(truth[table.columns["model"] > 0].mean(), abs=0.1)
     assert tuned.asr_change.overall.refused == f"fine-tune: {tuned.asr.overall.refused}"
+    assert tuned.against_base is not None
+    assert not tuned.against_base.differs
     verdict = labels_verdict(labelled(table, truth, plan(3), 300, 0), plan(3), "base", "tuned")
     assert verdict.reasons == (f"overall: fine-tune: {tuned.asr.overall.refused}",)
     assert verdict.exit_code == 4

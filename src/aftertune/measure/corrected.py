@@ -185,7 +185,7 @@ def error_difference(tuned: Figure | None, base: Figure | None, seeds: int) -> E
     Labels that decide nothing take no part.
     """
     figures = [figure and figure.decided() for figure in (tuned, base)]
-    arms = [figure.sample for figure in figures if figure and not figure.refused]
+    arms = [figure.sample for figure in figures if figure and not figure.few]
     if len(arms) < 2 or arms[0] is None or arms[1] is None:
         return None
     limits = [

@@ -174,12 +174,19 @@ class Figure:
         return _sample(self.rows, reading, self.weight, self.sizes)
 
     @property
-    def refused(self) -> str | None:
-        """Why the labels correct nothing; None if they do."""
+    def few(self) -> str | None:
+        """What labels are missing; None if there are enough."""
         if (size := len(self.rows.row)) < LEAST_LABELS:
             return f"{size} labels; {LEAST_LABELS} are needed"
         if self.sample is None:
             return "no label of a kind of reading that occurs"
+        return None
+
+    @property
+    def refused(self) -> str | None:
+        """Why the labels correct nothing; None if they do."""
+        if (few := self.few) is not None:
+            return few
         if self.average.matrix.shape[1] > 1 and self.correction().weak:
             return BLIND
         return None
