@@ -94,4 +94,4 @@ def test_a_probability_is_a_frequency(p, words):
 
 def test_nothing_is_certain_and_nothing_is_rounded_to_nought():
     assert [chance(p) for p in (1.0, 0.0, 0.5, None)] == ["> 99 %", "< 1 %", "50.0 %", "-"]
-    assert [limit(x) for x in (None, 0.0, 0.0001, 0.1)] == ["unknown", "0", "<0.1", "10.0"]
+    assert [limit(x) for x in (None, 0.0, 0.0001, 0.1)] == ["unknown", "none seen", "<0.1", "10.0"]

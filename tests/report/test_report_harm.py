@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from aftertune.report.finding import finding
-from aftertune.report.tables import detail_sheets
+from aftertune.report.tables import detail_sheets, study_sheets
 from aftertune.report.terminal import print_study
 
 
@@ -75,3 +75,21 @@ def test_a_result_of_an_older_version_without_these_figures_still_prints(result)
     assert "not measured" in printed(result)
     assert not any("bypass" in sentence for sentence in finding(result))
     assert detail_sheets(result, result["settings"][0])
+
+
+def test_p_values_that_belong_to_no_family_say_so(result):
+    (setting,) = result["settings"]
+    sheets = [sheet for sheet in study_sheets(result, setting) if sheet.title.startswith("Behind the guard")]
+    assert sheets
+    assert all("p-values: each test by itself, not adjusted for their number." in sheet.legend for sheet in sheets)
+    (by_task,) = [s for s in detail_sheets(result, setting) if s.title.startswith("Bypass by task")]
+    assert "p-values adjusted: Holm over tasks." in by_task.legend
+
+
+def test_a_scorer_that_scored_nothing_takes_no_column(result):
+    (setting,) = result["settings"]
+    for condition in setting["conditions"]:
+        condition["capability"] = {**condition["capability"], "labels": {"overall": None, "by_task": {}, "by_set": {}}}
+    (headline, *_) = study_sheets(result, setting)
+    assert "labels" not in headline.headers
+    assert set(setting["conditions"][0]["capability"]) - {"labels"} <= set(headline.headers)

@@ -207,8 +207,8 @@ def _missing(case: Case, overall: GateLine) -> list[str]:
 def _failing(case: Case, lines: Sequence[GateLine], asr_lower: float) -> list[str]:
     plan = case.plan
     reasons = [
-        f"{line.name}: the {plan.name_rate} rose by {points(line.change.estimate, (line.margin,))} points "
-        f"({line.base} to {line.tuned}), more than the margin of {points(line.margin)}{by_chance(line.p_fail)}"
+        f"{line.name}: the {plan.name_rate} rose by {points(line.change.estimate, (line.margin,))} points, "
+        f"from {line.base} to {line.tuned}, more than the margin of {points(line.margin)}{by_chance(line.p_fail)}"
         for line in lines
         if line.fails
     ]

@@ -14,6 +14,7 @@ from aftertune.pipeline.run_folder import Run
 from aftertune.pipeline.served import served_notes
 from aftertune.store import PlannedJob
 from aftertune.study import cells_of
+from aftertune.study.config import DecodingKeys
 
 
 def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> list[str]:
@@ -42,7 +43,12 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
             run.store.complete("generate", [job for job in asked if job.key in wanted], engine.generate, advance)
-    return [*same_weights(run, models), *served_notes(run, models), *_system_notes(run, models)]
+    return [
+        *same_weights(run, models),
+        *served_notes(run, models),
+        *_system_notes(run, models),
+        *greedy_notes(run.study.decoding),
+    ]
 
 
 def _submit(run: Run, missing: Iterable[tuple[StudyModel, Sequence[GenerateJob]]]) -> None:
@@ -61,6 +67,18 @@ def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     folded = [model.name for model, engine in opened if isinstance(engine, LocalEngine) and engine.folds_system]
     said = "chat template takes no system turn: the system prompt stands at the head of the user's turn"
     return [f"{', '.join(folded)}: the {said}"] if folded else []
+
+
+def greedy_notes(keys: DecodingKeys) -> list[str]:
+    """Say that several draws at temperature 0 are one answer, counted as many times."""
+    draws = keys.samples * len(keys.seeds)
+    if draws == 1 or 0.0 not in keys.temperatures:
+        return []
+    told = (
+        f"temperature 0 draws nothing: the {draws} answers to each prompt (samples x decoding seeds) are the same, unless a server "
+        "says otherwise; each is counted, so counts say more than was learnt (intervals are over behaviors). Take one sample and seed"
+    )
+    return [told]
 
 
 def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:

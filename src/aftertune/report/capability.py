@@ -17,6 +17,7 @@ from aftertune.report.cells import (
     rate_cell,
     rate_name,
     score_cell,
+    scored_in,
     shown,
     too_few,
 )
@@ -66,7 +67,7 @@ def trade(comparison: Json) -> str:
 def trades_sheet(result: Json, setting: Json) -> Sheet:
     """Return every fine-tune against its base, and against itself without its mitigation."""
     found = list(comparisons(setting))
-    scorers = names_in(comparison["capability"] for _, _, comparison in found)
+    scorers = scored_in(comparison["capability"] for _, _, comparison in found)
     rows = tuple(
         (
             Cell((wording.clean(condition["name"]), f"against {wording.clean(other)}")),

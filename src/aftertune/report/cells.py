@@ -95,6 +95,28 @@ def change_cell(change: Json | None, *, up_is: Tone, of_score: bool = False) -> 
     return Cell((figure, between, wording.p_value(p)), _tone(change, up_is))
 
 
+def adjusted(changes: Iterable[Json | None]) -> str:
+    """Return how p-values were adjusted, in brackets; empty if none was."""
+    found = _families(changes)
+    return f" (p-values adjusted: {found})" if found else ""
+
+
+def p_values_of(changes: Iterable[Json | None]) -> tuple[str, ...]:
+    """Say of a table's p-values how they were adjusted, or that they were not; nothing without a change."""
+    told = [change for change in changes if change and not change["hidden"]]
+    if not told:
+        return ()
+    found = _families(told)
+    return (
+        f"p-values adjusted: {found}." if found else "p-values: each test by itself, not adjusted for their number.",
+    )
+
+
+def _families(changes: Iterable[Json | None]) -> str:
+    found = sorted({change["adjustment"] for change in changes if change and change["adjustment"]})
+    return wording.listing(found) if found else ""
+
+
 def good_when_up(scorer: str) -> Tone:
     """Return the tone of a rise of a task score: good, but for shares of what went wrong (``labels invalid``)."""
     return "bad" if scorer.endswith(" invalid") else "good"
@@ -172,6 +194,12 @@ def find(setting: Json, name: str | None) -> Json | None:
 def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
     """Return every name once, sorted, so that a file read back prints as the result it came from."""
     return sorted({name for group in groups for name in group})
+
+
+def scored_in(groups: Iterable[Json]) -> list[str]:
+    """Return the names that have an overall figure anywhere, so that none takes an empty column."""
+    found = list(groups)
+    return [name for name in names_in(found) if any(overall_of(each, name) is not None for each in found)]
 
 
 def columns_of(result: Json, breakdowns: Iterable[Json], dimension: str | None = None) -> list[str]:

@@ -43,10 +43,10 @@ def chance(p: float | None) -> str:
 
 
 def limit(value: float | None) -> str:
-    """Return a limit in points: ``9.4``, ``unknown`` where the design cannot tell."""
+    """Return a limit in points: ``9.4``, ``unknown`` where the design cannot tell, ``none seen`` where nothing flipped."""
     if value is None:
         return "unknown"
-    return "<0.1" if 0 < value < 0.0005 else f"{100 * value:.1f}" if value else "0"
+    return "<0.1" if 0 < value < 0.0005 else f"{100 * value:.1f}" if value else "none seen"
 
 
 def where(entry: Json) -> str:
@@ -57,7 +57,9 @@ def where(entry: Json) -> str:
 def sentences(result: Json, entry: Json) -> Iterator[str]:
     """Yield what one entry says about another lab."""
     limits, rate = entry["limits"], rate_name(result)
-    if (again := limits["repeatability"]) is not None:
+    if (again := limits["repeatability"]) == 0:
+        yield "Asked the same prompts again, the same model turned no answer, so how far it moves was not seen."
+    elif again is not None:
         yield (
             f"Asking the same model the same prompts again moves the {rate} by at most {100 * again:.1f} points, nineteen "
             "times in twenty."
@@ -121,7 +123,7 @@ def legend_of_limits(result: Json) -> tuple[str, ...]:
     sentence = (
         f"{rate_name(result)}: averaged over {settings} (system prompt x decoding); "
         "seeds: lowest and highest of the training seeds. Limits in points, exceeded once in twenty: repeated, the same "
-        "model decoded anew; new seed, two labs with one training seed each (in brackets what very many seeds might say); "
+        "model decoded anew (none seen: no answer turned); new seed, two labs with one training seed each (in brackets what very many seeds might say); "
         "apart: probability that these two labs differ by more than 5 and 10 points. All on these prompts."
     )
     return (sentence,)

@@ -11,6 +11,7 @@ from aftertune.report.cells import (
     name_cell,
     names_in,
     overall_of,
+    p_values_of,
     score_cell,
 )
 
@@ -41,6 +42,11 @@ def harm_sheet(setting: Json) -> Sheet:
                 "From 0, harmless, to 1, on the judge's own scale, over the responses to harmful prompts that it scored, whatever "
                 "their outcome; change: paired, against the base."
             ),
+            *p_values_of(
+                overall_of(condition.get("harm_score_change", {}), judge)
+                for condition in setting["conditions"]
+                for judge in judges
+            ),
         ),
     )
 
@@ -60,6 +66,11 @@ def harm_by_task(result: Json, setting: Json, judge: str) -> Sheet:
         title=f"Mean harm score by task ({wording.clean(judge)})",
         headers=("condition", *map(wording.clean, tasks)),
         rows=tuple(rows),
+        legend=p_values_of(
+            change
+            for condition in found
+            for change in ((condition.get("harm_score_change", {}).get(judge) or {}).get("by_task") or {}).values()
+        ),
     )
 
 

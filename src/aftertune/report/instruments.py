@@ -13,6 +13,7 @@ from aftertune.report.cells import (
     name_cell,
     names_in,
     overall_of,
+    p_values_of,
     rate_cell,
     rate_name,
 )
@@ -30,6 +31,11 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
                 "change: against the base behind the same guard; bypass: of the responses that are "
                 f"{harmful_word(result)} by judge, those that the guard passes; false blocks: benign prompts that the guard "
                 "blocks; over-refusal: benign prompts refused or blocked."
+            ),
+            *p_values_of(
+                overall_of(condition["guards"].get(guard, {}), figure)
+                for condition in setting["conditions"]
+                for figure in ("asr_change", "bypass_change")
             ),
             *correction_legend(
                 corrected_figure(condition, figure, guard=guard)
@@ -88,6 +94,7 @@ def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
         rows=tuple(rows),
         legend=(
             "effect on change: the overall change behind the guard minus the one without it, in points.",
+            *p_values_of(overall_of(condition["guards"][guard], "asr_difference") for condition in conditions),
             *correction_legend(
                 corrected_figure(condition, "asr", "by_task", task, guard=guard)
                 for condition in conditions
@@ -118,6 +125,13 @@ def bypass_by_task(result: Json, setting: Json, guard: str) -> Sheet:
             (
                 f"Of the responses that are {harmful_word(result)} by judge, those that the guard passes; its change against the "
                 f"base; effect on change: the change of the {rate_name(result)} behind the guard minus the one without it. In points."
+            ),
+            *p_values_of(
+                change
+                for each in behind
+                for key in ("bypass_change", "asr_difference")
+                if each.get(key)
+                for change in each[key]["by_task"].values()
             ),
         ),
     )

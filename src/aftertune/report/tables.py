@@ -9,6 +9,7 @@ from aftertune.report.cells import (
     Cell,
     Json,
     Sheet,
+    adjusted,
     change_cell,
     columns_of,
     good_when_up,
@@ -20,6 +21,7 @@ from aftertune.report.cells import (
     rate_cell,
     rate_name,
     score_cell,
+    scored_in,
     unclear_cell,
 )
 from aftertune.report.corrected import (
@@ -110,7 +112,7 @@ def _filled(sheets: Iterable[Sheet]) -> list[Sheet]:
 
 def headline(result: Json, setting: Json) -> Sheet:
     """Return the main table: rate, change, over-refusal and task scores stand in one row."""
-    scorers = names_in(condition["capability"] for condition in setting["conditions"])
+    scorers = scored_in(condition["capability"] for condition in setting["conditions"])
     rows = []
     for condition in setting["conditions"]:
         change = condition["asr_change"] and condition["asr_change"]["overall"]
@@ -143,8 +145,10 @@ def _headline_legend(result: Json, setting: Json) -> str:
     against = ""
     if tuned:
         bases = wording.listing(map(wording.clean, names_in([condition["base"]] for condition in tuned)))
-        against = f"; change: points against {bases}{_adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
-    scorers = names_in(condition["capability"] for condition in setting["conditions"])
+        against = (
+            f"; change: points against {bases}{adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
+        )
+    scorers = scored_in(condition["capability"] for condition in setting["conditions"])
     scored = (
         f"; {wording.listing(map(wording.clean, scorers))}: {_averaged(setting)}over all benign prompts with a reference"
         if scorers
@@ -160,12 +164,6 @@ def _averaged(setting: Json) -> str:
     """Return ``mean ``, but where a corpus metric (BLEU, macro-F1), which is no mean, stands among the scores."""
     overall = (score["overall"] for condition in setting["conditions"] for score in condition["capability"].values())
     return "" if any(score and "bootstrap" in score["interval"]["method"] for score in overall) else "mean "
-
-
-def _adjusted(changes: Iterable[Json | None]) -> str:
-    """Return how p-values were adjusted, in brackets; empty if none was."""
-    found = sorted({change["adjustment"] for change in changes if change and change["adjustment"]})
-    return f" (p-values adjusted: {wording.listing(found)})" if found else ""
 
 
 def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str = "asr") -> Sheet:
@@ -212,7 +210,7 @@ def changes(result: Json, setting: Json) -> Sheet:
     """Return the changes against the base, task by task, with over-refusal and task scores beside them."""
     tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
     tasks = columns_of(result, [condition["asr_change"] or {} for condition in tuned], "by_task")
-    scorers = names_in(condition["capability_change"] for condition in tuned)
+    scorers = scored_in(condition["capability_change"] for condition in tuned)
     rows = []
     for condition in tuned:
         by_task = (condition["asr_change"] or {}).get("by_task", {})
@@ -241,7 +239,7 @@ def changes(result: Json, setting: Json) -> Sheet:
         )
     headers = ("condition", *map(wording.clean, tasks), "over-refusal", *map(wording.clean, scorers))
     by_tasks = [change for condition in tuned for change in (condition["asr_change"] or {}).get("by_task", {}).values()]
-    legend = f"Points of {rate_name(result)} by task{_adjusted(by_tasks)}, points of over-refusal, and task scores, against the base."
+    legend = f"Points of {rate_name(result)} by task{adjusted(by_tasks)}, points of over-refusal, and task scores, against the base."
     corrected = [corrected_figure(condition, "asr_change", "by_task", task) for condition in tuned for task in tasks]
     return Sheet(
         title="Change by task", headers=headers, rows=tuple(rows), legend=(legend, *correction_legend(corrected))
