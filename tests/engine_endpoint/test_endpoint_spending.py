@@ -14,7 +14,7 @@ from aftertune.engine.endpoint.model import Endpoints
 from aftertune.engine.endpoint.prices import Price, Prices, read_prices
 from aftertune.engine.endpoint.providers import address_of
 from aftertune.engine.endpoint.spending import Spending
-from aftertune.errors import InputError, ModelError, Stopped
+from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
 
 DEAR = """\
 currency: EUR
@@ -174,3 +174,10 @@ def test_the_time_of_a_run_is_bounded_too(dear):
     with Server(seconds=0.05) as server, pytest.raises(Stopped, match="run_seconds"):
         ask(open_at(endpoints, server), [f"q{i}" for i in range(5000)], DECODING)
     endpoints.close()
+
+
+def test_an_account_that_cannot_be_kept_ends_the_run_in_one_line(dear, tmp_path):
+    accounts = tmp_path / "spending.json"
+    accounts.symlink_to("/dev/full")
+    with Server() as server, pytest.raises(AftertuneError, match=r"spending.json was not written: the disk is full"):
+        ask(open_at(Endpoints(patience=Patience(call=2.0), budget=10.0, prices=dear, accounts=accounts), server), ["a"])

@@ -13,7 +13,7 @@ from synthetic_study import job, key, prompt, response
 from aftertune.errors import StoreError, StoreLocked, StoreVersion
 from aftertune.store import Store
 from aftertune.store.lock import WriteLock, _held, refuse_network
-from aftertune.store.schema import SCHEMA
+from aftertune.store.schema import SCHEMA, explained
 
 WRITER = """
     import sys
@@ -195,6 +195,13 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_committed(store):
     with Store.open(store.path) as again:
         assert again.call(key(0)).text == "kept"
         again.append("generate", [(key(1), response("room again"))])
+
+
+def test_a_disk_without_room_for_the_shared_index_is_full_too(tmp_path):
+    """SQLite calls that an I/O error; seen on a full tmpfs."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+    assert "the disk is full" in str(explained(error, tmp_path))
 
 
 def test_a_failed_transaction_is_undone_and_the_store_goes_on(store):

@@ -84,7 +84,8 @@ def explained(error: Exception, path: Path) -> AftertuneError:
     if isinstance(error, AftertuneError):
         return error
     text = str(error)
-    if "disk is full" in text or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+    full = "disk is full" in text or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    if full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return StoreError(f"{path}: the disk is full; free some space and run again: all that was committed is kept")
     if "not a database" in text:
         return StoreError(f"{path}: is not an Aftertune store; name another file")

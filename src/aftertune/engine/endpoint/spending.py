@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.files import write_whole
 from aftertune.core.records import Response
 from aftertune.engine.endpoint.failures import Failure
 from aftertune.engine.endpoint.prices import Price, Prices
@@ -180,9 +181,7 @@ class Spending:
             )
         told = {"format": 1, "currency": self.prices.currency, "prices": self.prices.source, "models": models}
         told |= {"batches": self.settled} if self.settled else {}
-        temporary = self.file.with_suffix(".new")
-        temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.file)
+        write_whole(self.file, [json.dumps(told, indent=2) + "\n"])
 
 
 def _book(account: Account, most: float, price: Price | None, result: Response | Failure | None) -> None:
