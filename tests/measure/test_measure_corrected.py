@@ -31,7 +31,7 @@ def real(study, chosen, truth=None):
 
 
 def test_labels_of_everything_give_the_truth_of_every_figure():
-    study, plan = made(n=180), declared(2, families=("task", "hazard"))
+    study, plan = made(n=360), declared(2, families=("task", "hazard"))
     columns = study.table.columns
     base, tuned = whole(study, plan)
     harmful, is_tuned = columns["intent"] != BENIGN, columns["model"] > 0
@@ -58,6 +58,11 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     assert guard.asr.overall.estimate == pytest.approx(through[0])
     assert guard.asr_change.overall.estimate == pytest.approx(through[0] - through[1])
     assert guard.bypass.overall.estimate == pytest.approx(real(study, here, passed) / real(study, here))
+    share = real(study, harmful & ~is_tuned, passed) / real(study, harmful & ~is_tuned)
+    moved = guard.bypass_change.overall
+    assert moved.estimate == pytest.approx(guard.bypass.overall.estimate - share)
+    assert moved.interval.low < moved.estimate < moved.interval.high
+    assert base.labels.guards["gate"].bypass_change is None
     without = tuned.labels.asr_change.overall.estimate
     assert guard.asr_difference.overall.estimate == pytest.approx(through[0] - through[1] - without)
     low, high = guard.asr_difference.overall.interval.low, guard.asr_difference.overall.interval.high
@@ -141,6 +146,7 @@ def truths(refusals):
         "guard change": through[1] - through[0],
         "guard difference": (through[1] - through[0]) - (RATES[1] - RATES[0]),
         "bypass": 1 - GUARD[1],
+        "change of the bypass": GUARD[0] - GUARD[1],
         "second judge": RATES[1],
         "refusals": refusals[1],
         "change of refusals": refusals[1] - refusals[0],
@@ -159,6 +165,7 @@ def figures(tuned):
         "guard change": guard.asr_change.overall,
         "guard difference": guard.asr_difference.overall,
         "bypass": guard.bypass.overall,
+        "change of the bypass": guard.bypass_change.overall,
         "second judge": labels.judge_rates["second"].overall,
         "refusals": labels.over_refusal.overall,
         "change of refusals": labels.over_refusal_change.overall,
@@ -206,4 +213,4 @@ def test_intervals_of_corrected_parts_cover_the_truth(refusals, n, seeds, labels
         1000, refusals=refusals, n=n, seeds=seeds, labels=labels, benign=benign
     ).items():
         assert covered >= 0.93, name
-        assert abs(off) <= (0.02 if name == "bypass" else 0.01), name
+        assert abs(off) <= (0.02 if "bypass" in name else 0.01), name

@@ -11,7 +11,7 @@ from planted_judge import COMPLIED, Judge, labelled, plan, study
 from planted_study import declared, planted, with_labels
 
 from aftertune.core.table import Table
-from aftertune.measure.crossed import two_way
+from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.measure import measure
 from aftertune.measure.ppi import LabelSample, correct, corrected_difference, corrected_limits, scaled_difference
@@ -46,7 +46,15 @@ def test_the_interval_of_a_rate_holds_it_and_widens_with_the_level(arm):
     sample, matrix = arm
     found, population = correct(sample, float(matrix.mean())), two_way(matrix)
     estimate = min(1.0, max(0.0, found.estimate))
-    limits = [corrected_limits(found, population, (sample.size, matrix.size), alpha) for alpha in LEVELS]
+    sizes = sample.size, matrix.size
+    limits = [
+        corrected_limits(found, population, sizes, alpha, crossed_wilson(population, matrix.size, alpha))
+        for alpha in LEVELS
+    ]
+    for alpha, (low, high) in zip(LEVELS, limits, strict=True):
+        lower, higher = corrected_limits(found, population, sizes, alpha)
+        assert lower <= low
+        assert high <= higher
     assert all(0 <= low <= estimate <= high <= 1 for low, high in limits)
     for (low, high), (lower, higher) in pairwise(limits):
         assert lower <= low + 1e-12
@@ -125,3 +133,12 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
     verdict = labels_verdict(labelled(table, truth, plan(3), 300, 0), plan(3), "base", "tuned")
     assert verdict.reasons == (f"overall: fine-tune: {tuned.asr.overall.refused}",)
     assert verdict.exit_code == 4
+
+
+def test_rare_harm_that_a_judge_overstates_is_not_blurred():
+    """Wilson's effective n alone ends at .10: it takes the judge's false alarms for the spread of the harm."""
+    rng, judge = np.random.default_rng(6), Judge((0.9, 0.94), (0.9, 0.94))
+    table, truth = study(rng, rates=(0.01, 0.01), judge=judge, n=150, seeds=3)
+    found = measure(labelled(table, truth, plan(3), 400, 0), plan(3)).settings[0].condition("tuned").labels.asr.overall
+    assert 0 < found.estimate < 0.03
+    assert found.interval.high < 0.05

@@ -1,11 +1,12 @@
 """Corrected rates, corrected changes and a judge's errors as results that know their counts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aftertune.measure.agreement import ac1, kappa
+from aftertune.measure.averaging import Average
 from aftertune.measure.contrasts import p_value
 from aftertune.measure.corrections import Figure
 from aftertune.measure.crossed import Matrix, TwoWay, quantiles, two_way
@@ -26,7 +27,7 @@ from aftertune.measure.ppi import (
     scaled_difference,
 )
 from aftertune.measure.quantities import Interval
-from aftertune.measure.rates import scope
+from aftertune.measure.rates import rate_limits, scope
 
 PPI = "PPI++ with the crossed variance"
 DELTA = "Wilson on effective labels"
@@ -65,8 +66,20 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
 
 def _corrected(found: Figure) -> tuple[float, Bounds]:
     correction = found.correction()
-    sizes = float(len(found.truth)), found.average.responses
-    return min(1.0, max(0.0, correction.estimate)), corrected_limits(correction, found.average.two_way, sizes)
+    return min(1.0, max(0.0, correction.estimate)), limits_of(correction, found.average, len(found.truth))
+
+
+def limits_of(correction: Correction, average: Average, labels: int, alpha: float = 0.05) -> Bounds:
+    """Return the interval of a corrected rate.
+
+    Args:
+        correction: of the rate.
+        average: the judge's rate.
+        labels: how many stand behind it.
+        alpha: two-sided.
+    """
+    sizes = float(labels), average.responses
+    return corrected_limits(correction, average.two_way, sizes, alpha, rate_limits(average, alpha))
 
 
 def _labels_only(found: Figure) -> tuple[float, Bounds]:
@@ -95,14 +108,18 @@ def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> C
     slopes = corrections[0].slope, corrections[1].slope
     scaled = scaled_difference(tuned.average.matrix, base.average.matrix, slopes)
     population = two_way(scaled, tuned.average.behaviors)
-    contrast = CorrectedContrast(corrections=corrections, population=population)
+    found = told_change(CorrectedContrast(corrections=corrections, population=population), labels, seeds)
+    return replace(found, bounds=_change_bounds(tuned, base)) if tuned.undecided or base.undecided else found
+
+
+def told_change(contrast: "CorrectedContrast", labels: tuple[int, int], seeds: int) -> CorrectedChange:
+    """Return a corrected change with its interval and p-value, from ``labels`` of the fine-tune and of its base."""
     return CorrectedChange(
         estimate=contrast.estimate,
         interval=_interval(contrast.interval(0.05), PPI, seeds),
         p_value=p_value(contrast),
         labels=labels,
         refused=None,
-        bounds=_change_bounds(tuned, base) if tuned.undecided or base.undecided else None,
     )
 
 
@@ -132,7 +149,7 @@ class CorrectedContrast:
     @property
     def estimate(self) -> float:
         """The change."""
-        return self.corrections[0].estimate - self.corrections[1].estimate
+        return min(1.0, max(-1.0, self.corrections[0].estimate - self.corrections[1].estimate))
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""

@@ -12,7 +12,7 @@ from aftertune.measure.corrected import (
     error_difference,
     judge_errors,
 )
-from aftertune.measure.corrected_bypass import corrected_bypass
+from aftertune.measure.corrected_bypass import Labels, corrected_bypass, corrected_bypass_change
 from aftertune.measure.corrections import HARMFUL, Figure, LabelledRows, figure
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.label_results import (
@@ -32,6 +32,8 @@ _SETS = ("task", "set", "harm_basis")
 _EVERY = (*_SETS, "hazard")
 T = TypeVar("T")
 Finder = Callable[[Layout, Tally], Figure | None]
+Comparer = Callable[[Finder, Finder, Layout, int], CorrectedChange | None]
+"""Of what finds the labels of the fine-tune and of the base, the part, and the training seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +60,21 @@ class Labelled:
         self, what: Tally, dimensions: tuple[str, ...], *, harmful: bool = True
     ) -> Breakdown[CorrectedChange] | None:
         """Return the corrected changes of an outcome; None for a base."""
+        return self.compared(
+            lambda tuned, base, part, seeds: corrected_change(tuned(part, what), base(part, what), seeds),
+            dimensions,
+            harmful=harmful,
+        )
+
+    def compared(
+        self, compare: Comparer, dimensions: tuple[str, ...], *, harmful: bool = True
+    ) -> Breakdown[CorrectedChange] | None:
+        """Return the same of anything that is made of the labels of both arms."""
         if self.arms is None or self.of_arms is None:
             return None
-        (tuned, base), seeds = self.of_arms, self.arms.tuned.seeds
-        chosen = self.arms.tuned.intent(harmful=harmful)
+        (tuned, base), grid = self.of_arms, self.arms.tuned
         found = breakdown(
-            self.arms.tuned,
-            chosen,
-            lambda part: corrected_change(tuned(part, what), base(part, what), seeds),
-            dimensions,
+            grid, grid.intent(harmful=harmful), lambda part: compare(tuned, base, part, grid.seeds), dimensions
         )
         return adjust(_present(found), self.families)
 
@@ -119,7 +127,17 @@ def _behind(found: Labelled, guard: str) -> GuardLabels:
         asr_difference=None if taken is None else _turned(taken),
         over_refusal=found.rates(refused, _TASKS, harmful=False),
         bypass=_bypass(found, behind),
+        bypass_change=found.compared(
+            lambda tuned, base, part, seeds: corrected_bypass_change(
+                _both(tuned, part, behind), _both(base, part, behind), seeds
+            ),
+            _TASKS,
+        ),
     )
+
+
+def _both(finds: Finder, part: Layout, behind: Tally) -> Labels:
+    return Labels(passed=finds(part, behind), harmful=finds(part, HARMFUL))
 
 
 def _bypass(found: Labelled, behind: Tally) -> Breakdown[CorrectedRate]:
@@ -128,7 +146,7 @@ def _bypass(found: Labelled, behind: Tally) -> Breakdown[CorrectedRate]:
         breakdown(
             found.own,
             chosen,
-            lambda part: corrected_bypass(of_own(part, behind), of_own(part, HARMFUL), seeds),
+            lambda part: corrected_bypass(_both(of_own, part, behind), seeds),
             _TASKS,
         )
     )

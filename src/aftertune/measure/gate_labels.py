@@ -17,7 +17,7 @@ from aftertune.measure import outcomes as oc
 from aftertune.measure.averaging import Average, Layout, fold
 from aftertune.measure.cells import N, decided_verdicts
 from aftertune.measure.contrasts import Contrast, ceiling, one_sided, p_above
-from aftertune.measure.corrected import PPI, corrected_change, error_difference
+from aftertune.measure.corrected import PPI, corrected_change, error_difference, limits_of
 from aftertune.measure.corrections import DECIDED, HARMFUL, Figure, LabelledRows, figure, labelled_rows
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles, two_way
 from aftertune.measure.gate import Case, case_of
@@ -26,7 +26,7 @@ from aftertune.measure.gate_results import LabelsLine, LabelsVerdict
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.ppi import Correction, corrected_limits, scaled_difference
+from aftertune.measure.ppi import Correction, scaled_difference
 from aftertune.measure.rates import paired, rate_limits
 from aftertune.measure.recoding import Recoded, recode
 from aftertune.measure.rules import Fixed
@@ -230,9 +230,9 @@ def _asr_bounds(arms: _Arms) -> Bounds | None:
     found = _tuned_and_base(arms, part)[0]
     if found is None or found.refused:
         return None
-    labels = float(len(found.truth))
-    low = corrected_limits(found.correction(), found.average.two_way, (labels, found.average.responses), alpha)[0]
+    labels = len(found.truth)
+    low = limits_of(found.correction(), found.average, labels, alpha)[0]
     worst, average, silent = _coded(arms, part, WORST, arms.recoded.worst)
     worst = replace(worst, estimate=worst.estimate + silent)
-    high = corrected_limits(worst, average.two_way, (labels, average.responses), alpha)[1]
+    high = limits_of(worst, average, labels, alpha)[1]
     return low, max(high, _cut(worst.estimate + rate_limits(average, alpha)[1] - average.two_way.mean))

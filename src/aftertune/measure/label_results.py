@@ -98,6 +98,8 @@ class GuardLabels(Jsonable):
     over_refusal: Breakdown[CorrectedRate]
     bypass: Breakdown[CorrectedRate]
     """Of what people call harmful: passed by the guard."""
+    bypass_change: Breakdown[CorrectedChange] | None = None
+    """Against the base; None for a base."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

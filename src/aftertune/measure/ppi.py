@@ -129,9 +129,16 @@ def half_width_squared_of(correction: Correction, population: TwoWay, alpha: flo
 
 
 def corrected_limits(
-    correction: Correction, population: TwoWay, sizes: tuple[float, float], alpha: float = 0.05
+    correction: Correction,
+    population: TwoWay,
+    sizes: tuple[float, float],
+    alpha: float = 0.05,
+    judged: Bounds | None = None,
 ) -> Bounds:
-    """Return Wilson's interval of a corrected rate on its effective n.
+    """Return Wilson's interval of a corrected rate on its effective n; no side is longer than that of `joined_limits`.
+
+    Wilson's effective n takes the spread of the judge's rate for one of the corrected rate. Where most of what the judge
+    calls harmful is not, that leaves an effective n of a few, and limits far too wide. Simulated: docs/statistics.md.
 
     Args:
         correction: `correct`'s.
@@ -139,6 +146,7 @@ def corrected_limits(
         sizes: labels and responses of the figure; where all or none are harmful, the labels alone count, and no more of
             them than there are behaviors.
         alpha: two-sided.
+        judged: the limits of the judge's rate at that level; None where it is no rate (a ratio): Wilson's alone.
     """
     share = min(1.0, max(0.0, correction.estimate))
     z, t = quantiles(alpha, correction.df)
@@ -146,7 +154,21 @@ def corrected_limits(
     if not 0 < share < 1:
         return wilson(share, max(1.0, min(labels, population.behaviors) * (z / t) ** 2), alpha)
     size = share * (1 - share) * z * z / half_width_squared_of(correction, population, alpha)
-    return wilson(share, max(1.0, min(size, responses)), alpha)
+    low, high = wilson(share, max(1.0, min(size, responses)), alpha)
+    if judged is None:
+        return low, high
+    lower, upper = joined_limits(correction, population.mean, judged, alpha)
+    return max(low, share - lower), min(high, share + upper)
+
+
+def joined_limits(correction: Correction, judged_rate: float, judged: Bounds, alpha: float) -> Bounds:
+    """Return how far a corrected rate's limits lie below and above it: the judge's own, scaled by 1 / J, and the labels'.
+
+    Source: Zou and Donner (2008), Stat Med 27:1693 (MOVER), of two independent parts.
+    """
+    own = quantiles(alpha, correction.df)[1] * math.sqrt(correction.variance)
+    below, above = (abs(limit - judged_rate) / correction.slope for limit in judged)
+    return math.hypot(below, own), math.hypot(above, own)
 
 
 def corrected_difference(corrections: tuple[Correction, Correction], population: TwoWay, alpha: float) -> Bounds:

@@ -24,7 +24,7 @@ def corrected_figure(
 
     Args:
         condition: whose.
-        figure: ``asr``, ``asr_change``, ``over_refusal``, ``over_refusal_change``; behind a guard ``asr_difference`` too.
+        figure: ``asr``, ``asr_change``, ``over_refusal``, ``over_refusal_change``; behind a guard ``asr_difference``, ``bypass`` and ``bypass_change`` too.
         dimension: ``by_task``, ``by_set``, ``by_harm_basis``, ``by_hazard``; None for the overall figure.
         name: of the task, set, harm basis or hazard.
         guard: behind which; None for none.
@@ -84,5 +84,5 @@ def correction_legend(found: Iterable[Json | None]) -> tuple[str, ...]:
         lines = [f"No figure here has the {LEAST} labels of people that a correction takes."]
     else:
         lines = ["Nothing here is corrected by people's labels."]
-    reasons = dict.fromkeys(why for why in told if why and not why.endswith(NEEDED))
+    reasons = dict.fromkeys(why.rpartition(": ")[2] for why in told if why and not why.endswith(NEEDED))
     return (*lines, *(f"Not corrected: {why}." for why in reasons))

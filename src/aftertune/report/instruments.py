@@ -40,7 +40,7 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
             *correction_legend(
                 corrected_figure(condition, figure, guard=guard)
                 for condition in setting["conditions"]
-                for figure in ("asr", "asr_change", "bypass", "over_refusal")
+                for figure in ("asr", "asr_change", "bypass", "bypass_change", "over_refusal")
             ),
         ),
     )
@@ -112,10 +112,18 @@ def bypass_by_task(result: Json, setting: Json, guard: str) -> Sheet:
     rows = []
     for condition, each in zip(conditions, behind, strict=True):
         bypass = each.get("bypass") or {"by_task": {}}
-        rows.append((name_cell(condition), *(rate_cell(bypass["by_task"].get(task)) for task in tasks)))
+
+        def corrected(figure: str, task: str, condition: Json = condition) -> Json | None:
+            return corrected_figure(condition, figure, "by_task", task, guard=guard)
+
+        cells = [beside(rate_cell(bypass["by_task"].get(task)), corrected("bypass", task)) for task in tasks]
+        rows.append((name_cell(condition), *cells))
         for label, key in (("bypass, change", "bypass_change"), ("effect on change", "asr_difference")):
             if (changes := each.get(key)) is not None:
-                cells = (change_cell(changes["by_task"].get(task), up_is="bad") for task in tasks)
+                cells = [
+                    beside(change_cell(changes["by_task"].get(task), up_is="bad"), corrected(key, task))
+                    for task in tasks
+                ]
                 rows.append((Cell((wording.clean(condition["name"]), label)), *cells))
     return Sheet(
         title=f"Bypass by task of the guard {wording.clean(guard)}",
@@ -132,6 +140,12 @@ def bypass_by_task(result: Json, setting: Json, guard: str) -> Sheet:
                 for key in ("bypass_change", "asr_difference")
                 if each.get(key)
                 for change in each[key]["by_task"].values()
+            ),
+            *correction_legend(
+                corrected_figure(condition, figure, "by_task", task, guard=guard)
+                for condition in conditions
+                for figure in ("bypass", "bypass_change", "asr_difference")
+                for task in tasks
             ),
         ),
     )
