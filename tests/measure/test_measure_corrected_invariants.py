@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from planted_judge import COMPLIED, Judge, labelled, plan, study
 from planted_study import declared, planted, with_labels
 
-from aftertune.core.table import Table
+from aftertune.core.table import NONE, Table
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.measure import measure
@@ -142,3 +142,15 @@ def test_rare_harm_that_a_judge_overstates_is_not_blurred():
     found = measure(labelled(table, truth, plan(3), 400, 0), plan(3)).settings[0].condition("tuned").labels.asr.overall
     assert 0 < found.estimate < 0.03
     assert found.interval.high < 0.05
+
+
+def test_a_kind_of_response_that_nobody_labelled_is_told_in_words():
+    rng = np.random.default_rng(6)
+    table, truth = study(rng, rates=(0.1, 0.3), judge=UNEQUAL, n=100, seeds=1)
+    full = labelled(table, truth, plan(1), 10_000, 0)
+    said = full.columns["label:anna"].copy()
+    said[full.columns["verdict:judge"] == COMPLIED] = NONE
+    part = Table(columns={**full.columns, "label:anna": said}, scores=full.scores, names=full.names)
+    found = measure(part, plan(1)).settings[0].condition("tuned").labels.asr.overall
+    assert found.refused == "nobody labelled one of the kinds of response that the judge tells apart here"
+    assert found.estimate is None

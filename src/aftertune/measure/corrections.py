@@ -179,7 +179,7 @@ class Figure:
         if (size := len(self.rows.row)) < LEAST_LABELS:
             return f"{size} labels; {LEAST_LABELS} are needed"
         if self.sample is None:
-            return "no label of a kind of reading that occurs"
+            return "nobody labelled one of the kinds of response that the judge tells apart here"
         return None
 
     @property
