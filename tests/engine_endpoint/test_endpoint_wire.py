@@ -216,6 +216,7 @@ ENDLESS = {
     "length": HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 40),
     "chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n" + b" " * (17 << 20),
     "zipped": HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(BOMB), BOMB),
+    "fields behind": HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: %b\r\n" % (b"y" * 60_000) * 300,
     "no end": HEAD + b"X: y\r\n\r\n" + b" " * (17 << 20),
 }
 

@@ -118,7 +118,7 @@ class _Reading:
         self.begun = self.stays = False
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._bytes = 0
         self._body = bytearray()
         self._in_body = False
 
@@ -130,6 +130,7 @@ class _Reading:
             TooLong: it goes on and on.
         """
         self.begun = True
+        self._bytes += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -140,10 +141,9 @@ class _Reading:
             self.stays = False
             if self.reply is None:
                 raise BrokenWire(_NO_HTTP) from None
-        if not self._in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_MOST:
-                raise BrokenWire(_NO_HTTP)
+        if self._bytes > _HEAD_MOST and not self._in_body:
+            raise BrokenWire(_NO_HTTP)
+        check_length(self._bytes - _HEAD_MOST)  # fields may follow the body, and each piece of it has a length
         return self.reply
 
     def end(self) -> Reply | None:
