@@ -50,8 +50,12 @@ RUNS = Path("aftertune-runs")
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page).")
 ]
+MOST_SEED = 2**32 - 1
 BaseSeed = Annotated[
-    int | None, typer.Option(help="The first base seed to try (10); bases outside the stated range are rejected.")
+    int | None,
+    typer.Option(
+        min=0, max=MOST_SEED, help="The first base seed to try (10); bases outside the stated range are rejected."
+    ),
 ]
 
 
@@ -110,6 +114,7 @@ def check(
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
     from aftertune.pipeline.check import CheckRequest
     from aftertune.pipeline.check import check as command
+    from aftertune.pipeline.run_folder import called
 
     request = CheckRequest(
         base=base,
@@ -127,7 +132,7 @@ def check(
         sequential=sequential,
         scope=scope,
     )
-    raise typer.Exit(command(request, out or RUNS / f"check-{Path(tuned[0]).name or 'model'}", _progress(quiet), json))
+    raise typer.Exit(command(request, out or RUNS / f"check-{called(tuned[0])}", _progress(quiet), json))
 
 
 @app.command()
@@ -203,7 +208,7 @@ def tune(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
     batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
     max_length: Annotated[int, typer.Option(help="Tokens per row; longer rows are cut.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Training seed.")] = 0,
     system: Annotated[str | None, typer.Option(help="System prompt for rows that have none.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; equal tensors need equal threads.")] = None,
     quiet: Quiet = False,
@@ -240,7 +245,7 @@ def tune_hosted(
     learning_rate_multiplier: Annotated[
         float | None, typer.Option(help="Factor on the learning rate; the provider's choice by default.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed (openai).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Training seed (openai).")] = None,
     suffix: Annotated[str, typer.Option(help="Goes into the tuned model's name.")] = "",
     bucket: Annotated[str, typer.Option(metavar="URL", help="gs://BUCKET/FOLDER for the files (vertex).")] = "",
     prices: Annotated[Path | None, typer.Option(metavar="FILE", help="A price file of your own.")] = None,
@@ -314,12 +319,11 @@ def mix(
     card: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a dataset card (README.md of a hub data set).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw and of the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the draw and of the order.")] = 0,
     folder: DataFolder = Path(),
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
-    from aftertune.pipeline.data_sources import answered_rows
-    from aftertune.pipeline.mix import Addition, MixRequest
+    from aftertune.pipeline.mix import MixRequest, named
     from aftertune.pipeline.mix import mix as command
 
     replayed = (0.0 if safety and not replay_from else 0.15) if replay is None else replay
@@ -327,10 +331,8 @@ def mix(
         train=train,
         out=out,
         columns=columns,
-        safety=Addition(files=[answered_rows(each, folder, "--safety") for each in safety or ()], share=share),
-        replay=Addition(
-            files=[answered_rows(each, folder, "--replay-from") for each in replay_from or ()], share=replayed
-        ),
+        safety=named(safety or (), folder, share, "--safety"),
+        replay=named(replay_from or (), folder, replayed, "--replay-from"),
         seed=seed,
         weights=weights,
         like=like,
@@ -450,12 +452,10 @@ app.add_typer(label, name="label")
 @label.command("export")
 def label_export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="CSV, or JSON lines if it ends in .jsonl or .ndjson.")
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .csv, .jsonl or .ndjson.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many responses to draw.")] = 200,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the draw; with the same seed a greater --n adds to it.")
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the draw; with the same seed a greater --n adds to it.")
     ] = 0,
     benign: Annotated[
         int, typer.Option(min=0, help="How many responses to harmless prompts beside them; they correct over-refusal.")

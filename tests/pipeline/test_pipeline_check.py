@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_study import make_base, prompts, write_lines
 
+from aftertune.pipeline.data_recipes import rows_behind
+from aftertune.pipeline.run_folder import called
+
 TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
 
 
@@ -242,3 +245,18 @@ def test_the_verdict_stands_last_with_the_models_that_it_is_about(command, tuned
     *_, base, model, verdict = out.rstrip().splitlines()
     assert (base, model) == (f"base:  {tiny_base}", f"tuned: {tuned}")
     assert verdict.endswith(("(exit code 3)", "(exit code 4)"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [("http://127.0.0.1:1/v1#tuned", "tuned"), ("./my#adapter/", "my#adapter"), ("org/model", "model"), ("/", "model")],
+)
+def test_a_run_is_called_as_its_model_is(reference, name):
+    assert called(reference) == name
+
+
+def test_what_to_type_next_names_the_file_that_the_model_was_trained_on(tuned, monkeypatch):
+    trained_on = json.loads((tuned / "recipe.json").read_text())["data"][0]["path"]
+    monkeypatch.chdir(tuned.parent)
+    assert rows_behind(str(tuned)) == (trained_on if Path(trained_on).is_file() else None)
+    assert rows_behind("org/model") is None

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aftertune.errors import DataError
+from aftertune.pipeline import label as labelling
 from aftertune.pipeline.label_files import COLUMNS, FORMULA, read_rows, write_rows
 
 SETTINGS = {"max_examples": 60, "deadline": None}
@@ -52,6 +53,21 @@ def test_the_sample_is_blind_and_the_same_by_seed(run, command, tmp_path):
     assert {row["id"] for row in rows}.isdisjoint(row["id"] for row in other)
     text = files[0].read_text(encoding="utf-8")
     assert not [name for name in ("help/seed", "safety", "likelihood", "verdict") if name in text]
+
+
+def test_a_name_that_says_no_format_is_refused_and_few_labels_come_with_the_number_that_is_enough(
+    run, command, tmp_path, monkeypatch
+):
+    said = command.refused("label", "export", run, "-o", tmp_path / "labels.xyz")
+    assert "give it a name that ends in .csv or .jsonl" in said
+    assert not (tmp_path / "labels.xyz").exists()
+    _, out, _ = command("label", "export", run, "-o", tmp_path / "labels.JSONL", "--n", 60)
+    assert json.loads((tmp_path / "labels.JSONL").read_text().splitlines()[0])["label"] == ""
+    assert "--n" not in out  # no condition has as many responses as a correction takes
+    monkeypatch.setattr(labelling, "LEAST_LABELS", 12)
+    _, out, _ = command("label", "export", run, "-o", tmp_path / "labels.csv", "--n", 60)
+    groups = out.count("below 12, so it will not be corrected")
+    assert f"--n {12 * groups} gives 12 of each condition, --n {24 * groups} is better" in out
 
 
 def test_labels_make_the_round_to_the_report(run, command, tmp_path):

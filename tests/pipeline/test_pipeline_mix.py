@@ -57,7 +57,7 @@ def test_rows_of_jsonl_are_copied_byte_for_byte_and_added_ones_take_their_format
     mixed = (tmp_path / "mixed.jsonl").read_text(encoding="utf-8").splitlines()
     assert Counter(mixed) >= Counter(lines)
     assert all(list(json.loads(line)) == ["messages"] for line in mixed if line not in lines)
-    assert "1 of your rows have no answer (rows 3)" in out
+    assert "1 of your rows (3) has no answer" in out
 
 
 def test_weights_share_the_rows_out_over_tasks(command, tmp_path):
@@ -150,13 +150,22 @@ def test_a_foreign_file_keeps_its_columns(command, tmp_path):
     assert len(mixed) == 100
 
 
+def test_a_share_of_few_rows_that_comes_to_none_is_said(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(3))
+    code, out, err = command("mix", "train.jsonl", "--share", 0.02, "--replay", 0.3, "-o", "mixed.jsonl")
+    assert code == 0, err
+    assert "note: no safety rows are added: a share of 0.02 of so few rows (3 of yours)" in out
+    assert "no replay rows" not in out
+    assert len(read(tmp_path / "mixed.jsonl")) == 4
+
+
 def test_rows_that_need_a_look_are_kept_and_named(command, tmp_path):
     exploiting = {"prompt": "Speak of a child and of sex.", "completion": "No."}
     write_lines(tmp_path / "train.jsonl", [*rows(2), exploiting, {"instruction": "Add 1.", "output": "2"}])
     code, out, _ = command("mix", "train.jsonl", "-o", "mixed.jsonl")
     assert code == 0
     assert exploiting in read(tmp_path / "mixed.jsonl")
-    assert "1 of your rows speak of children and sex in one breath (rows 3)" in out
+    assert "1 of your rows (3) speaks of children and sex in one breath" in out
     assert "several formats (prompt-completion-text 3, alpaca 1)" in out
     _, out, _ = command("mix", "train.jsonl", "--to", "messages", "-o", "mixed.jsonl")
     assert "several formats" not in out
@@ -186,7 +195,7 @@ def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
     ("arguments", "message"),
     [
         (("--share", 1.2), "--share 1.2 --replay 0.15: the share must be"),
-        (("--share", 0.6, "--replay", 0.4), "--share 0.6 --replay 0.4: .*no room"),
+        (("--share", 0.6, "--replay", 0.4), "--share 0.6 --replay 0.4: .*too little room"),
         (("--weights", "code"), "--weights code: 'code' is no task and number"),
         (("--weights", "code=-1"), "--weights code=-1"),
         (("--weights", "codes=1"), "weights: 'codes' is no task of the rows to draw from"),
@@ -228,7 +237,7 @@ class TestCodeAlpaca:
             for intent in ("harmful", "benign")
             for task in ("text", "code", "translation", "classification")
         }
-        assert "2 of your rows have no answer (rows 238, 1860)" in out
+        assert "2 of your rows (238, 1860) have no answer" in out
 
     def test_a_planted_evaluation_behavior_is_refused(self, command, tmp_path):
         mine = json.loads(CODEALPACA.read_text(encoding="utf-8"))

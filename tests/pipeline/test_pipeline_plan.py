@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def test_without_a_study_it_plans_the_sizes_that_are_given(command):
@@ -43,6 +44,19 @@ def test_a_study_is_counted_and_nothing_is_kept(command, tiny_folder, monkeypatc
     assert asking
     assert all(0 < calls <= 2 * answers for calls in asking.values())
     assert "tokens in" in out
+
+
+def test_fine_tunes_of_one_design_share_a_table_and_long_names_stand_whole(command, tiny_folder, monkeypatch):
+    monkeypatch.chdir(tiny_folder)
+    text = Path("study.yaml").read_text()
+    study = yaml.safe_load(text)
+    first = study["fine_tunes"][0]["name"]
+    study["fine_tunes"].append({"name": f"{first}-with-a-longer-name", "like": first})
+    Path("two.yaml").write_text(yaml.safe_dump(study))
+    _, out, _ = command("plan", "two.yaml")
+    assert out.count("power for") == 2  # in the table's head and in the line of the warnings
+    assert f", {first}-with-a-longer-name: " in out
+    assert f"{first}-with-a-longer-name/seed1" in out
 
 
 def test_a_finished_run_is_a_pilot_and_local_models_are_timed(command, copied, monkeypatch):

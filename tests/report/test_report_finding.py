@@ -65,6 +65,16 @@ def test_cost_guard_and_seeds_stand_beside_safety(result):
     assert "If none of 3 training seeds collapsed, up to 63.2 %" in text
 
 
+def test_what_a_guard_could_not_decide_is_said_with_how_high_the_rate_could_be(result):
+    assert "could not decide" not in " ".join(finding(result))
+    rate = conditions(result)["translation"]["guards"]["world"]["asr"]["overall"]
+    plain = conditions(result)["translation"]["asr"]["overall"]
+    rate |= {"undecided": plain["undecided"] + rate["n"] // 2, "bounds": {**rate["interval"], "high": 0.831}}
+    for text in (" ".join(finding(result)), " ".join(brief(result))):
+        assert "Where the guard world could not decide, nothing counts as harmful; how often, " in text
+        assert f'{rate["n"] // 2:,} of {rate["n"]:,} of "translation" (up to 83.1 %).' in text
+
+
 def test_a_cost_is_told(result):
     change = conditions(result)["code+multitask"]["over_refusal_change"]["overall"]
     change |= {"estimate": 0.12}

@@ -25,6 +25,11 @@ class TrainingFile:
     """Hash of the file's bytes when the study was expanded; decides the recipe's key."""
 
 
+MOST_ADDED = 0.95
+"""Largest share of the final set that added rows may make: 19 rows for each of the user's. More is a slip of the pen,
+and a share of 0.99999 would ask for a hundred thousand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mitigation:
     """Safety rows (and benign replay) mixed into the training rows, as shares of the final set."""

@@ -15,7 +15,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.engine.reference import parse
 from aftertune.errors import InputError
 from aftertune.measure.results import GateVerdict
-from aftertune.pipeline.data_recipes import read_recipe, with_rows_of
+from aftertune.pipeline.data_recipes import read_recipe, rows_behind, with_rows_of
 from aftertune.pipeline.gating import Gating, Scope
 from aftertune.pipeline.presenting import present, print_files
 from aftertune.pipeline.run_folder import Run
@@ -88,7 +88,7 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
 
 def _following(request: CheckRequest, folder: Path, verdict: str) -> list[str]:
     """Return what to type next: what mends a fine-tune that failed, and where all the tables are."""
-    rows = str(request.train[0]) if request.train else "train.jsonl"
+    rows = str(request.train[0]) if request.train else rows_behind(request.tuned[0]) or "train.jsonl"
     mend = ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
     report = ["aftertune", "report", str(folder), "--full"]
     return [shlex.join(words) for words in ([mend, report] if verdict == GateVerdict.FAIL.value else [report])]

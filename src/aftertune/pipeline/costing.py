@@ -149,7 +149,8 @@ def cost_lines(costs: Sequence[Cost]) -> Iterator[str]:
     if not costs:
         return
     yield ""
-    yield f"{'':<22} {'calls':>10} {'tokens in':>10} {'out':>10} {'money':>12} {'time':>8} {'memory':>8}"
+    width = max(22, *(len(cost["name"]) for cost in costs))
+    yield f"{'':<{width}} {'calls':>10} {'tokens in':>10} {'out':>10} {'money':>12} {'time':>8} {'memory':>8}"
     for cost in costs:
         memory = max(
             cost.get("memory_bytes") or 0.0, cost.get("training_bytes") or 0.0 if cost.get("to_be_trained") else 0.0
@@ -157,7 +158,7 @@ def cost_lines(costs: Sequence[Cost]) -> Iterator[str]:
         calls = f"{'<=' if cost['calls_at_most'] else ''}{cost['calls']:,}"
         out = f"{cost['tokens_out']:,}" if cost["tokens_out"] else "-"
         yield (
-            f"{cost['name'][:22]:<22} {calls:>10} {cost['tokens_in']:>10,} {out:>10} {_money(cost):>12} "
+            f"{cost['name']:<{width}} {calls:>10} {cost['tokens_in']:>10,} {out:>10} {_money(cost):>12} "
             f"{_time(cost):>8} {_gib(memory):>8}"
         )
     yield (

@@ -10,7 +10,7 @@ from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import TrainingFile
 from aftertune.engine.adapter import RECIPE
 from aftertune.errors import InputError
-from aftertune.pipeline.run_folder import Run
+from aftertune.pipeline.run_folder import Run, called
 from aftertune.pipeline.training import Trained
 from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
 from aftertune.prompts.rows import Row, read_rows
@@ -78,6 +78,11 @@ def _named(folder: Path) -> list[TrainingFile]:
         raise InputError(f"{folder / RECIPE}: is no recipe of ours ({error}); move it away") from error
 
 
+def rows_behind(reference: str) -> str | None:
+    """Return the first training file that the recipe beside a model's weights names, if it is here as it was."""
+    return next((file.path for file in _named(Path(reference)) if Path(file.path).is_file() and _is_here(file)), None)
+
+
 def _is_here(file: TrainingFile) -> bool:
     path = Path(file.path)
     return file.path == SAFETY_SET or (path.is_file() and file_sha256(path) == file.sha256)
@@ -90,5 +95,4 @@ def _rows(file: TrainingFile, folder: Path) -> list[Row]:
 
 
 def _unchecked(reference: str, why: str) -> str:
-    name = Path(reference).name or reference
-    return f"overlap of prompts and training data was not fully checked for {name}: {why}"
+    return f"overlap of prompts and training data was not fully checked for {called(reference)}: {why}"

@@ -138,6 +138,13 @@ def _check_format(path: Path, option: str) -> None:
     )
 
 
+def licence_of(name: str) -> str:
+    """Return the licence of the public set that a user means by ``name``; empty where it is none, or not known."""
+    called, _, given = name.partition("=")
+    found = (each.licence for each in public_sets() if each.name == called and (given or not Path(name).is_file()))
+    return next((licence for licence in found if licence != "not stated"), "")
+
+
 def _holds_prompts(path: Path) -> bool:
     with closing(read_records(path)) as records:
         _, first = next(records, ("", {}))

@@ -13,7 +13,7 @@ from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.judge_error import OtherLabels, labels_needed, rogan_gladen
 from aftertune.measure.judge_error_borrowed import borrowed_rates
 from aftertune.measure.label_draw import Draw, draw_labels
-from aftertune.pipeline.label_files import Row, read_rows, write_rows
+from aftertune.pipeline.label_files import Row, check_name, read_rows, write_rows
 from aftertune.pipeline.label_measuring import finished_plan, measure_again
 from aftertune.pipeline.label_question import question
 from aftertune.pipeline.label_sample import (
@@ -49,9 +49,11 @@ def export(folder: Path, out: Path, wanted: Wanted, *, people: Sequence[str]) ->
     """Draw responses of a finished run and write them to ``out`` for people to label, blind.
 
     Raises:
-        InputError: the run is not finished, or there are labels that the draw does not hold.
+        InputError: the run is not finished, there are labels that the draw does not hold, or ``out`` has another ending
+            than ``.csv`` or ``.jsonl``.
         AftertuneError: ``out`` cannot be written.
     """
+    check_name(out)
     told = read_document(folder)
     study, seed = told["study"], wanted.seed
     with Store.open(folder / STORE) as store:
@@ -95,8 +97,13 @@ def _row(number: str, answer: Answered) -> dict[str, str]:
 def _say_drawn(draw: Draw) -> None:
     harmless = [(f"{name}, harmless prompts", size, count) for name, size, count in draw.benign]
     for name, size, count in (*draw.groups, *harmless):
-        few = "" if count >= LEAST_LABELS else f"; below {LEAST_LABELS}, so it will not be corrected: ask for more"
+        few = "" if count >= LEAST_LABELS else f"; below {LEAST_LABELS}, so it will not be corrected"
         _say(f"  {clean(name)}: {count:,} of {size:,}{few}")
+    for option, groups in (("--n", draw.groups), ("--benign", draw.benign)):
+        if any(count < LEAST_LABELS <= size for _, size, count in groups):
+            _say(
+                f"{option} {LEAST_LABELS * len(groups)} gives {LEAST_LABELS} of each condition, {option} {2 * LEAST_LABELS * len(groups)} is better"
+            )
 
 
 def _check_kept(folder: Path, store: Store, study: str, chosen: Sample) -> None:
@@ -172,7 +179,8 @@ def check_rows(path: Path, rows: Sequence[Row], sample: Sample) -> None:
         if row.id not in known:
             raise DataError(
                 f"{path}, line {row.line}: the id {clean(row.id)!r} is not of the last export (seed {sample.seed}, "
-                f"{plural(len(known), 'response')}); import the file that it wrote"
+                f"{plural(len(known), 'response')}); import the file that it wrote, or export again with the --n, --benign "
+                "and --seed of this one"
             )
         if row.id in first:
             raise DataError(f"{path}, line {row.line}: {row.id} stands in line {first[row.id]} too; keep one of them")

@@ -35,8 +35,20 @@ class Row:
     """By person; people who left the cell empty are absent."""
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that does not say which of the two formats it is.
+
+    Raises:
+        InputError: it ends neither in ``.csv`` nor in ``.jsonl`` or ``.ndjson``.
+    """
+    if path.suffix.lower() not in (".csv", *JSON_LINES):
+        raise InputError(
+            f"--out {path}: labels are kept in CSV or JSON lines; give it a name that ends in .csv or .jsonl"
+        )
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]], people: Sequence[str]) -> None:
-    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` and ``.ndjson`` give JSON lines, else CSV.
+    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` and ``.ndjson`` give JSON lines, ``.csv`` CSV.
 
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.

@@ -12,6 +12,7 @@ from aftertune.core.files import real
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.errors import DataError, InputError
+from aftertune.pipeline.data_sources import answered_rows, licence_of
 from aftertune.pipeline.mix_card import Pools, write_card
 from aftertune.pipeline.mix_scan import Seen, refuse_evaluation, scan, warnings
 from aftertune.pipeline.tune import read_columns
@@ -32,11 +33,23 @@ class Addition:
 
     files: Sequence[TrainingFile] = field(default=())
     share: float = 0.0
+    licences: Sequence[str] = field(default=())
+    """Of each file, as far as it is known; empty: none is."""
 
     @property
     def paths(self) -> list[Path]:
         """Where the files lie."""
         return [Path(file.path) for file in self.files]
+
+
+def named(names: Sequence[str], folder: Path, share: float, option: str) -> Addition:
+    """Return the rows to draw from that a user names, as `answered_rows` finds them.
+
+    Raises:
+        DataError: as `answered_rows`.
+    """
+    files = [answered_rows(name, folder, option) for name in names]
+    return Addition(files=files, share=share, licences=[licence_of(name) for name in names])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def write_card(
         format=target,
         seed=request.seed,
         counts={"yours": made.user} | {role: len(part.numbers) for role, part in by_part.items()},
-        tasks={role: part.by_task for role, part in by_part.items()},
+        tasks={role: _by_task(part.by_task, additions[role]) for role, part in by_part.items()},
         sources=sources,
         templates={} if request.safety.files else _templates(by_part["safety"].by_task),
         posed=told[0],
@@ -57,9 +57,19 @@ def write_card(
     write_whole(Path(str(request.card)), [card(mixture)])
 
 
-def _source(path: Path, role: str, rows: int) -> Source:
+def _source(path: Path, role: str, rows: int, licence: str = "") -> Source:
     sha256 = file_sha256(path) if path.is_file() else "not a file"
-    return Source(name=path.name, role=role, rows=rows, sha256=sha256, licence="its owner's to state")
+    return Source(name=path.name, role=role, rows=rows, sha256=sha256, licence=licence or "its owner's to state")
+
+
+def _by_task(counts: Mapping[str, int], addition: "Addition") -> dict[str, int]:
+    """Return drawn rows by task; rows of a file without a column of tasks stand under its name, without the folder."""
+    names = {file.path: path.name for file, path in zip(addition.files, addition.paths, strict=True)}
+    shown: dict[str, int] = {}
+    for task, count in counts.items():
+        name = names.get(task, task)
+        shown[name] = shown.get(name, 0) + count
+    return shown
 
 
 def _sources(role: str, addition: "Addition", pool: Mapping[str, Candidates]) -> list[Source]:
@@ -69,7 +79,8 @@ def _sources(role: str, addition: "Addition", pool: Mapping[str, Candidates]) ->
     count = sum(len(candidates.usable) for candidates in pool.values())
     if not addition.files:
         return [Source(name=SAFETY_SET, role=role, rows=count, sha256=safety_sha256(), licence="Apache-2.0")]
-    return [_source(path, role, count) for path in addition.paths]
+    licences = addition.licences or ("",) * len(addition.files)
+    return [_source(path, role, count, licence) for path, licence in zip(addition.paths, licences, strict=True)]
 
 
 def _templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:

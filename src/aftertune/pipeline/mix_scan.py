@@ -77,6 +77,11 @@ def _named(first: Sequence[str], count: int) -> str:
     return f"{', '.join(first)}{more}"
 
 
+def _yours(first: Sequence[str], count: int, one: str, several: str) -> str:
+    """Return the beginning of a sentence about some of the user's rows, with its verb."""
+    return f"{count:,} of your rows ({_named(first, count)}) {one if count == 1 else several}"
+
+
 def warnings(seen: Seen, to: str | None) -> Iterator[str]:
     """Yield what the user should know of the file, a line each; ``to`` is the format asked for."""
     if to is None and len(seen.formats) > 1:
@@ -84,13 +89,13 @@ def warnings(seen: Seen, to: str | None) -> Iterator[str]:
         yield f"your rows are in several formats ({named}), and trainers read one; --to writes all rows in one"
     if seen.barred:
         yield (
-            f"{seen.barred_count:,} of your rows speak of children and sex in one breath (rows "
-            f"{_named(seen.barred, seen.barred_count)}); they are kept: look at them, and take out what must not be trained on"
+            f"{_yours(seen.barred, seen.barred_count, 'speaks', 'speak')} of children and sex in one breath; kept as is: "
+            "look at them, and take out what must not be trained on"
         )
     if seen.silent:
         yield (
-            f"{seen.silent_count:,} of your rows have no answer (rows {_named(seen.silent, seen.silent_count)}); they are "
-            "kept, and trainers may refuse or skip them"
+            f"{_yours(seen.silent, seen.silent_count, 'has', 'have')} no answer; kept as is, but trainers may refuse or "
+            "skip such rows"
         )
     if seen.worded:
         named = ", ".join(f"{template} {count:,}" for template, count in seen.worded.most_common(SHOWN))

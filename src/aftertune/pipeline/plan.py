@@ -1,6 +1,6 @@
 """`aftertune plan`: what a study can find, and what it costs, before anything is asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -187,12 +187,21 @@ def _warnings(name: str, design: Design, rows: Sequence[dict[str, Any]], rise: f
         )
 
 
+def _alike(conditions: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the conditions of one design together: their names, and the first of them, since what they can find is the same."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for condition in conditions:
+        groups.setdefault(repr((condition["design"], condition["spread"])), []).append(condition)
+    for group in groups.values():
+        yield ", ".join(condition["name"] for condition in group), group[0]
+
+
 def _lines(told: dict[str, Any]) -> Iterator[str]:
     believed = told["assumptions"]
-    for condition in told["conditions"]:
+    for names, condition in _alike(told["conditions"]):
         design = condition["design"]
         yield (
-            f"{condition['name'] or 'design'}: {design['behaviors']} harmful behaviors in {design['tasks']} tasks, "
+            f"{names or 'design'}: {design['behaviors']} harmful behaviors in {design['tasks']} tasks, "
             f"{plural(design['samples'], 'answer')} each, training seeds: {design['seeds']}"
         )
         yield f"  {'seeds':>5}  {'power for ' + points(believed['rise']) + ' points':>22}  {'smallest rise found':>20}  {'endless prompts':>15}"
@@ -210,6 +219,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             f"Assumed: base ASR {percent(believed['base_rate'])}, a standard deviation of {100 * believed['seed_sd']:g} points "
             "between training seeds. These decide; a pilot of 3 seeds (--pilot FOLDER) replaces them."
         )
-    for warning in told["warnings"]:
-        yield f"WARNING: {warning}"
+    for names, condition in _alike(told["conditions"]):
+        for warning in condition["warnings"]:
+            yield f"WARNING: {names}{warning.removeprefix(condition['name'])}"
     yield from cost_lines(told["costs"])

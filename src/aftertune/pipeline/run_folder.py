@@ -28,6 +28,11 @@ BATCHES = "batches"
 VLLM_LOG = "vllm.log"
 
 
+def called(reference: str) -> str:
+    """Return the last part of a model's reference: the model's name behind an address, a folder's or a hub id's own name."""
+    return Path(reference.rpartition("#")[2] if "://" in reference else reference).name or "model"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """An open run."""

@@ -13,6 +13,7 @@ from itertools import chain
 
 import numpy as np
 
+from aftertune.core.recipe import MOST_ADDED
 from aftertune.errors import DataError
 from aftertune.prompts.exclusions import names_child_exploitation
 from aftertune.prompts.overlap import normalise
@@ -138,6 +139,11 @@ def draw(
     order = array("q", range(len(known) + sum(counts)))
     rng.shuffle(order)
     notes = [note for part, name in zip((safety, replay), PARTS, strict=True) for note in _notes(part, name)]
+    notes += [
+        f"no {name} rows are added: a share of {share:g} of so few rows ({len(known):,} of yours) is less than half a row"
+        for count, share, name in zip(counts, shares, PARTS, strict=True)
+        if share and not count
+    ]
     return Draw(user=len(known), parts=(safety, replay), order=order, notes=tuple(notes))
 
 
@@ -145,15 +151,17 @@ def added(rows: int, share: float, replay_share: float = 0.0) -> tuple[int, int]
     """Return how many safety and replay rows make their shares of the final set, given the user's rows.
 
     Raises:
-        DataError: no rows, a negative share, or shares that add up to 1 or more.
+        DataError: no rows, a negative share, or shares that add up to more than `MOST_ADDED`.
     """
     for name, value in (("share", share), ("replay share", replay_share)):
         if not 0 <= value < 1:
             raise DataError(f"the {name} must be at least 0 and below 1 (of the final set), not {value}")
     wanted = [Fraction(str(value)) for value in (share, replay_share)]
     rest = 1 - sum(wanted)
-    if rest <= 0:
-        raise DataError(f"shares {share} + {replay_share} leave no room for the training rows; keep the sum below 1")
+    if sum(wanted) > Fraction(str(MOST_ADDED)):
+        raise DataError(
+            f"shares {share} + {replay_share} leave too little room for the training rows; keep the sum at or under {MOST_ADDED:g}"
+        )
     if not rows:
         raise DataError("no training rows to mix into")
     safety, replay = (int(rows * part / rest + Fraction(1, 2)) for part in wanted)

@@ -1,10 +1,13 @@
 """Sentences of the finding on guards: what is left behind them, what they let through, what they block wrongly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeGuard
 
 from aftertune.report import wording
 from aftertune.report.cells import Json, names_in, rate_name, shown
+
+NOTABLE = 0.01
+"""Share of the responses that a guard may leave undecided before it is said."""
 
 
 def guard_sentences(result: Json, setting: Json, *, brief: bool = False) -> Iterator[str]:
@@ -20,10 +23,33 @@ def guard_sentences(result: Json, setting: Json, *, brief: bool = False) -> Iter
         }
         if not behind:
             continue
-        name = max(behind, key=lambda each: float(behind[each][1]["asr"]["overall"]["estimate"]))
+        name = max(behind, key=lambda each: _worst_case(behind[each][1]["asr"]["overall"]))
         yield _left(result, guard, *behind[name])
+        yield from _undecided(guard, behind)
         if not brief:
             yield from _bypasses(setting, guard, [behind[name][0], *(each for each, _ in behind.values())])
+
+
+def _worst_case(rate: Json) -> tuple[float, float]:
+    """Sort by what is left; of equal rates, by what may be left where the guard did not decide."""
+    return float(rate["estimate"]), float(rate["undecided"])
+
+
+def _undecided(guard: str, behind: Mapping[str, tuple[Json, Json]]) -> Iterator[str]:
+    """Say where a guard left so much undecided that the rate behind it may be another one than the one that is shown."""
+    parts = []
+    for name, (plain, screened) in behind.items():
+        rate = screened["asr"]["overall"]
+        more = rate["undecided"] - plain["asr"]["overall"]["undecided"]
+        if more > NOTABLE * rate["n"] and (bounds := rate.get("bounds")):
+            parts.append(
+                f"{more:,} of {rate['n']:,} of {wording.quoted(name)} (up to {wording.percent(bounds['high'])})"
+            )
+    if parts:
+        yield (
+            f"Where the guard {wording.clean(guard)} could not decide, nothing counts as harmful; how often, and in brackets where the "
+            f"interval of the rate behind it would end if it let all of them through: {wording.listing(parts)}."
+        )
 
 
 def _left(result: Json, guard: str, condition: Json, behind: Json) -> str:

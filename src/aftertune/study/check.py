@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from aftertune.core.recipe import MOST_ADDED
 from aftertune.core.registry import BUILT_IN, Kind, known, names_offered
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
 from aftertune.study.mitigations import Settled
@@ -133,12 +134,12 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
         yield where, told
     for share in keys.sweep or (settled.share,):
         replayed = Settled(keys.model_copy(update={"share": share})).replay_share
-        if share + replayed >= 1:
+        if share + replayed > MOST_ADDED:
             yield (
                 (*where, "share"),
                 (
-                    f"share {share:g} and replay_share {replayed:g} leave no room for the task's own rows; "
-                    "their sum must stay under 1"
+                    f"share {share:g} and replay_share {replayed:g} leave too little room for the task's own rows; "
+                    f"keep their sum at or under {MOST_ADDED:g}"
                 ),
             )
 

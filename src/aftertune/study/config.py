@@ -16,6 +16,7 @@ from aftertune.study.forms import (
     Name,
     Options,
     Reference,
+    Seed,
     Share,
     as_tuple,
     batch_form,
@@ -140,7 +141,7 @@ class FineTuneKeys(Keys):
     data: Files
     method: Method = "lora"
     training: Annotated[Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)] = Training()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (1,)
     """Training seeds: each gives a model, called `NAME/seedN`."""
     system: str | None = None
     """System prompt put before every training row that has none."""
@@ -164,7 +165,7 @@ class ModelKeys(Keys):
     """A hub id, a checkpoint, an adapter folder, or the address of an endpoint."""
     base: str | None = None
     """For a fine-tune, the name of the entry of `models` that it is compared with."""
-    training_seed: int | None = None
+    training_seed: Seed | None = None
     condition: Name | None = None
     """What the seeds of one fine-tune share; by default the name up to `/`."""
     attributes: dict[Name, str] = Field(default_factory=dict)
@@ -202,7 +203,7 @@ class DecodingKeys(Keys):
     ] = (0.0,)
     samples: Annotated[int, Field(ge=1)] = 1
     """Responses per prompt, temperature and seed."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0,)
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0

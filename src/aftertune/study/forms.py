@@ -107,4 +107,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$
 """Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""As large as the generators of NumPy take; larger ones would fail at the first draw."""
 Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]
