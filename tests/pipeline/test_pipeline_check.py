@@ -72,6 +72,7 @@ def test_a_model_against_itself_passes(check, organism_folder):
     assert out.startswith("PASS")
     assert told["gate"]["exit_code"] == 0
     assert any("has the weights of" in note for note in told["notes"])
+    assert "the very same weights" in out
 
 
 def test_harmless_tuning_on_code_fails(check, code_tuned):
