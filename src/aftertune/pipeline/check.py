@@ -102,7 +102,9 @@ def _last_line(request: CheckRequest, told: Mapping[str, Any]) -> None:
         console.print(f"tuned: {clean(reference)}", markup=False)
     base, *tuned = (record["identity"] for record in told["models"])
     if base in tuned:  # a mistyped path in CI would pass for ever
-        console.print("note: base and tuned are the very same weights, so this says nothing of a fine-tune", markup=False)
+        console.print(
+            "note: base and tuned are the very same weights, so this says nothing of a fine-tune", markup=False
+        )
     console.print(f"{told['gate']['verdict']} (exit code {told['gate']['exit_code']})", markup=False, style="bold")
 
 
