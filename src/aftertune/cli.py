@@ -245,7 +245,7 @@ def tune_hosted(
     learning_rate_multiplier: Annotated[
         float | None, typer.Option(help="Factor on the learning rate; the provider's choice by default.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Training seed (openai).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed (openai).")] = None,
     suffix: Annotated[str, typer.Option(help="Goes into the tuned model's name.")] = "",
     bucket: Annotated[str, typer.Option(metavar="URL", help="gs://BUCKET/FOLDER for the files (vertex).")] = "",
     prices: Annotated[Path | None, typer.Option(metavar="FILE", help="A price file of your own.")] = None,
