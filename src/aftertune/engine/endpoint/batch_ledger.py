@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from aftertune.core.files import write_whole
 from aftertune.core.ids import content_key
@@ -133,9 +134,13 @@ class Ledger:
 
 def _read(path: Path) -> Batch:
     try:
-        values: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
-        batch = Batch(**{field.name: values[field.name] for field in fields(Batch)})  # type: ignore[arg-type]  # checked by use
-        return replace(batch, ids=tuple(batch.ids), step=Step(batch.step), most=float(batch.most))
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Batch(
+            **{name: str(values[name]) for name in ("key", "model", "url", "place", "batch")},
+            ids=tuple(map(str, values["ids"])),
+            most=float(values["most"]),
+            step=Step(values["step"]),
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); it names a batch that may be paid for, so mend it"
