@@ -23,15 +23,25 @@ def write(path: Path, rows: int) -> None:
     """Write so many rows of about 300 characters; one in a hundred repeats an earlier one."""
     rng = random.Random(0)  # noqa: S311 - reproducible rows, no secret
     words = [
-        f"{start}{middle}{end}" for start in "bcdfglmnpr" for middle in "aeiou" for end in ("ton", "ver", "lis", "m")
+        f"{start}{middle}{end}"
+        for start in "bcdfglmnpr"
+        for middle in "aeiou"
+        for end in ("ton", "ver", "lis", "m")
     ]
     with path.open("w", encoding="utf-8") as stream:
         line = ""
         for number in range(rows):
             if number % 100 or not line:
                 said = [" ".join(rng.choices(words, k=count)) for count in (20, 30)]
-                turns = zip(("user", "assistant"), (f"Row {number}: {said[0]}", said[1]), strict=True)
-                line = json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n"
+                turns = zip(
+                    ("user", "assistant"), (f"Row {number}: {said[0]}", said[1]), strict=True
+                )
+                line = (
+                    json.dumps(
+                        {"messages": [{"role": role, "content": text} for role, text in turns]}
+                    )
+                    + "\n"
+                )
             stream.write(line)
 
 
@@ -39,7 +49,10 @@ def measured(command: list[str]) -> tuple[float, int]:
     """Run a command and return its seconds and the bytes of its peak."""
     began = time.perf_counter()
     child = os.posix_spawn(
-        command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        command[0],
+        command,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
     )
     _, status, usage = os.wait4(child, 0)
     if code := os.waitstatus_to_exitcode(status):
@@ -52,7 +65,9 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        few, many, out = (Path(folder) / name for name in ("few.jsonl", "many.jsonl", "mixed.jsonl"))
+        few, many, out = (
+            Path(folder) / name for name in ("few.jsonl", "many.jsonl", "mixed.jsonl")
+        )
         write(few, BASE)
         write(many, rows)
         commands = {

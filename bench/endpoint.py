@@ -36,7 +36,9 @@ ANSWER = {
     "object": "chat.completion",
     "created": 0,
     "model": "served",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}
+    ],
     "usage": {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100},
 }
 
@@ -97,22 +99,30 @@ def bare(url: str, count: int) -> float:
 
 def aftertune(url: str, count: int) -> float:
     """Ask, store and judge all prompts as a study does; return the seconds that it took."""
-    from aftertune.pipeline.answering import generate
-    from aftertune.pipeline.expanding import expand_study
-    from aftertune.pipeline.instruments import make_instruments
-    from aftertune.pipeline.prompting import load_sets
-    from aftertune.pipeline.reading import read_judges
-    from aftertune.pipeline.run_folder import open_run
+    from aftertune.data.questions import load_sets
     from aftertune.report.progress import Quiet
+    from aftertune.score.instruments import make_instruments
+    from aftertune.score.reading import read_judges
+    from aftertune.stages.answering import generate
+    from aftertune.stages.expanding import expand_study
     from aftertune.study import study_from_mapping
+    from aftertune.workspace import open_run
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lines = [
-            {"behavior": f"b{i}", "template": "t", "task": "text", "intent": "harmful", "text": text}
+            {
+                "behavior": f"b{i}",
+                "template": "t",
+                "task": "text",
+                "intent": "harmful",
+                "text": text,
+            }
             for i, text in enumerate(texts(count))
         ]
-        (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (folder / "prompts.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+        )
         start = time.monotonic()
         keys = {
             "name": "bench",
@@ -146,18 +156,27 @@ class Side:
 def measure(side: Side) -> dict[str, float]:
     """Run one side in a fresh process; return wall and CPU seconds with start-up, and those that it states itself."""
     before, start = os.times(), time.monotonic()
-    done = subprocess.run(side.command, env=os.environ | side.environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        side.command, env=os.environ | side.environment, check=False, capture_output=True, text=True
+    )
     wall, after = time.monotonic() - start, os.times()
     if done.returncode or not side.check():
-        raise SystemExit(f"{side.name} did not answer every prompt:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+        raise SystemExit(
+            f"{side.name} did not answer every prompt:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    cpu = (
+        after.children_user - before.children_user + after.children_system - before.children_system
+    )
     found = {"whole": wall, "cpu": cpu}
     return found | {"work": float(done.stdout)} if side.command[0] == sys.executable else found
 
 
 def sides(url: str, count: int, folder: Path) -> list[Side]:
     """Return all ways of asking; those of others only where they are installed."""
-    own = [Side(name, [sys.executable, __file__, name, url, str(count)]) for name in ("bare", "aftertune")]
+    own = [
+        Side(name, [sys.executable, __file__, name, url, str(count)])
+        for name in ("bare", "aftertune")
+    ]
     if not (PEERS / "python").is_file():
         print("openai, inspect, lm_eval: not compared, they are not installed (make bench-peers)")
         return own
@@ -181,16 +200,22 @@ def _inspect(url: str, count: int, folder: Path) -> Side:
         (log,) = folder.glob("*.json")
         results = json.loads(log.read_text(encoding="utf-8"))["results"]
         log.unlink()
-        return bool(results["completed_samples"] == count and results["scores"][0]["metrics"]["accuracy"]["value"] == 1)
+        return bool(
+            results["completed_samples"] == count
+            and results["scores"][0]["metrics"]["accuracy"]["value"] == 1
+        )
 
-    return Side("inspect", command, {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": url}, check, SLOW_ROUNDS)
+    return Side(
+        "inspect", command, {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": url}, check, SLOW_ROUNDS
+    )
 
 
 def _lm_eval(url: str, count: int, folder: Path) -> Side:
     folder.mkdir()
     rows = folder / "prompts.jsonl"
     rows.write_text(
-        "".join(json.dumps({"text": text, "answer": SAID}) + "\n" for text in texts(count)), encoding="utf-8"
+        "".join(json.dumps({"text": text, "answer": SAID}) + "\n" for text in texts(count)),
+        encoding="utf-8",
     )
     task = {
         "task": "refusals", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}},
@@ -211,7 +236,12 @@ def _lm_eval(url: str, count: int, folder: Path) -> Side:
         results.unlink()
         return bool(scores["exact_match,none"] == 1)
 
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
     return Side("lm_eval", command, offline, check, SLOW_ROUNDS)
 
 
@@ -223,7 +253,9 @@ def main() -> None:
         return
     package = importlib.util.find_spec("aftertune")
     assert package is not None
-    compileall.compile_dir(Path(str(package.origin)).parent, quiet=1)  # as pip leaves what it installs
+    compileall.compile_dir(
+        Path(str(package.origin)).parent, quiet=1
+    )  # as pip leaves what it installs
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PROMPTS
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     port: multiprocessing.Queue[int] = multiprocessing.Queue()
@@ -256,11 +288,15 @@ def report(found: dict[str, list[dict[str, float]]], count: int) -> None:
     for side, runs in found.items():
         if side != "aftertune":
             ratio = {
-                what: statistics.median(run[what] / my[what] for my, run in zip(mine, runs, strict=False))
+                what: statistics.median(
+                    run[what] / my[what] for my, run in zip(mine, runs, strict=False)
+                )
                 for what in runs[0]
             }
             print(f"aftertune / {side}: {ratio['whole']:.2f} (CPU {ratio['cpu']:.2f})")
-            figures["endpoint_vs_aiohttp" if side == "bare" else f"endpoint_vs_{side}"] = round(ratio["whole"], 3)
+            figures["endpoint_vs_aiohttp" if side == "bare" else f"endpoint_vs_{side}"] = round(
+                ratio["whole"], 3
+            )
     keep(figures)
 
 

@@ -64,7 +64,11 @@ WORDS = [
     "map",
     "song",
 ]
-HOW = {"logits": "", "generation": "guard_logits_vs_generation", "whole": "guard_logits_vs_whole_prompts"}
+HOW = {
+    "logits": "",
+    "generation": "guard_logits_vs_generation",
+    "whole": "guard_logits_vs_whole_prompts",
+}
 """Ways of asking, and what the ratio to the first is called in ``latest.json``."""
 sys.path.insert(0, str(HERE.parent / "tests" / "guard"))  # the tests' small checkpoints
 
@@ -96,7 +100,9 @@ def make(folder: Path) -> None:
 def lessons(count: int, seed: int) -> list[tuple[str, str]]:
     """Return prompts with both endings and what the guard shall say of them."""
     calm = [line.replace("bomb", "cake") for line in texts(count, seed)]
-    return [(line, SAFE) for line in calm] + [(line.replace("cake", "bomb"), UNSAFE) for line in calm]
+    return [(line, SAFE) for line in calm] + [
+        (line.replace("cake", "bomb"), UNSAFE) for line in calm
+    ]
 
 
 def asked(line: str) -> Any:
@@ -114,8 +120,8 @@ def practise(folder: Path) -> None:
     from tiny_classifiers import PROBE
     from transformers import AutoModelForCausalLM
 
-    from aftertune.engine.padding import pad_left
-    from aftertune.engine.rendering import Renderer
+    from aftertune.models.padding import pad_left
+    from aftertune.models.rendering import Renderer
 
     model, renderer = AutoModelForCausalLM.from_pretrained(folder), Renderer("bench", folder)
     optimiser, known = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0), 0
@@ -123,12 +129,16 @@ def practise(folder: Path) -> None:
         taught = [*lessons(8, 1000 + step), (PROBE[0], SAFE)]
         prompts = renderer.questions([asked(line) for line, _ in taught])
         replies = renderer.tokens([reply + "<end>" for _, reply in taught])
-        tokens, mask = pad_left([prompt + reply for prompt, reply in zip(prompts, replies, strict=True)], "cpu")
+        tokens, mask = pad_left(
+            [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)], "cpu"
+        )
         wanted = tokens.clone()
         for row, reply in zip(wanted, replies, strict=True):
             row[: -len(reply)] = -100
         logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
-        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten(), reduction="none")
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), wanted[:, 1:].flatten(), reduction="none"
+        )
         known = known + 1 if each.max() < KNOWN else 0
         if known == 8:
             break
@@ -176,12 +186,15 @@ def screen(folder: str, how: str, count: int) -> None:
 
     from aftertune.core.protocols import Tools
     from aftertune.core.records import GuardJob
-    from aftertune.engine import families
-    from aftertune.engine.open import Engines
-    from aftertune.guard.published import llama_guard_3
+    from aftertune.models import families
+    from aftertune.models.open import Engines
+    from aftertune.score.published import llama_guard_3
 
     torch.set_num_threads(1)
-    jobs = [GuardJob(key=f"{i}".encode(), side="prompt", prompt=line) for i, line in enumerate(texts(count, 2))]
+    jobs = [
+        GuardJob(key=f"{i}".encode(), side="prompt", prompt=line)
+        for i, line in enumerate(texts(count, 2))
+    ]
     with Engines(threads=1, device="cpu") as engines:
         guard = llama_guard_3(Tools(open_model=engines.open, folder=Path()), model=folder)
         if how != "logits":
@@ -197,7 +210,9 @@ def screen(folder: str, how: str, count: int) -> None:
 
 def main() -> None:
     """Run both ways in turn, print medians, and keep the ratio."""
-    count, rounds = (int(word) for word in [*sys.argv[1:], *map(str, (PROMPTS, ROUNDS)[len(sys.argv) - 1 :])])
+    count, rounds = (
+        int(word) for word in [*sys.argv[1:], *map(str, (PROMPTS, ROUNDS)[len(sys.argv) - 1 :])]
+    )
     found: dict[str, list[tuple[float, float, float]]] = {how: [] for how in HOW}
     decisions = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +230,8 @@ def main() -> None:
                 decisions[how] = result["decisions"]
                 results.append((_children() - cpu, time.perf_counter() - wall, result["seconds"]))
     middle = {
-        how: [statistics.median(column) for column in zip(*results, strict=True)] for how, results in found.items()
+        how: [statistics.median(column) for column in zip(*results, strict=True)]
+        for how, results in found.items()
     }
     differ = [said for said in zip(*decisions.values(), strict=True) if len(set(said)) > 1]
     unread = sum("u" in said for said in differ)
@@ -224,7 +240,9 @@ def main() -> None:
         f" {unread} of them undecided; medians of {rounds} rounds"
     )
     for how, (cpu, wall, alone) in middle.items():
-        print(f"{how:<10} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without")
+        print(
+            f"{how:<10} {cpu:6.1f} s CPU, {wall:6.1f} s wall with start-up; {alone:6.1f} s CPU without"
+        )
     for how, key in HOW.items():
         if key:
             ratios = [slow / fast for slow, fast in zip(middle[how], middle["logits"], strict=True)]

@@ -10,4 +10,6 @@ FILE = Path(__file__).with_name("latest.json")
 def keep(figures: Mapping[str, float]) -> None:
     """Put figures in the place of older ones of their names, beside those of the other benchmarks."""
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
-    FILE.write_text(json.dumps({**known, **figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    FILE.write_text(
+        json.dumps({**known, **figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )

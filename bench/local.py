@@ -35,17 +35,23 @@ def prompts_of(toy: Path) -> list[str]:
 def aftertune(toy: Path) -> tuple[dict[str, str], int]:
     """Answer with the engine; return the texts and the number of new tokens."""
     from aftertune.core.records import Decoding, GenerateJob, Message, Response
-    from aftertune.engine.open import Engines
+    from aftertune.models.open import Engines
 
     decoding = Decoding(max_new_tokens=TOKENS)
     jobs = [
-        GenerateJob(key=text.encode(), messages=(Message(role="user", content=text),), decoding=decoding)
+        GenerateJob(
+            key=text.encode(), messages=(Message(role="user", content=text),), decoding=decoding
+        )
         for text in prompts_of(toy)
     ]
     with Engines(threads=1, device="cpu") as engines:
         answers = dict(engines.open(str(toy / "base")).generate(jobs))
-    replies = {key.decode(): answer for key, answer in answers.items() if isinstance(answer, Response)}
-    return {key: reply.text for key, reply in replies.items()}, sum(one.completion_tokens for one in replies.values())
+    replies = {
+        key.decode(): answer for key, answer in answers.items() if isinstance(answer, Response)
+    }
+    return {key: reply.text for key, reply in replies.items()}, sum(
+        one.completion_tokens for one in replies.values()
+    )
 
 
 def naive(toy: Path) -> tuple[dict[str, str], int]:
@@ -54,14 +60,21 @@ def naive(toy: Path) -> tuple[dict[str, str], int]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    tokenizer, model = (kind.from_pretrained(toy / "base") for kind in (AutoTokenizer, AutoModelForCausalLM))
+    tokenizer, model = (
+        kind.from_pretrained(toy / "base") for kind in (AutoTokenizer, AutoModelForCausalLM)
+    )
     found, count = {}, 0
     for text in prompts_of(toy):
         asked = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+            [{"role": "user", "content": text}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
         )
         with torch.inference_mode():
-            drawn = model.generate(**asked, max_new_tokens=TOKENS, do_sample=False)[0, asked["input_ids"].shape[1] :]
+            drawn = model.generate(**asked, max_new_tokens=TOKENS, do_sample=False)[
+                0, asked["input_ids"].shape[1] :
+            ]
         found[text] = tokenizer.decode(drawn, skip_special_tokens=True)
         count += len(drawn)
     return found, count
@@ -81,7 +94,11 @@ class Side:
 def sides(toy: Path, folder: Path) -> list[Side]:
     """Return all ways; those of others only where they are installed."""
     own = [
-        Side(name, [sys.executable, __file__, name, str(toy)], lambda printed: json.loads(printed)["texts"])
+        Side(
+            name,
+            [sys.executable, __file__, name, str(toy)],
+            lambda printed: json.loads(printed)["texts"],
+        )
         for name in ("aftertune", "naive")
     ]
     if not (PEERS / "python").is_file():
@@ -102,7 +119,10 @@ def _inspect(toy: Path, folder: Path) -> Side:
         (log,) = folder.glob("*.json")
         samples = json.loads(log.read_text(encoding="utf-8"))["samples"]
         log.unlink()
-        return {sample["input"]: sample["output"]["choices"][0]["message"]["content"] for sample in samples}
+        return {
+            sample["input"]: sample["output"]["choices"][0]["message"]["content"]
+            for sample in samples
+        }
 
     return Side("inspect_hf", command, texts)
 
@@ -110,7 +130,9 @@ def _inspect(toy: Path, folder: Path) -> Side:
 def _lm_eval(toy: Path, folder: Path) -> Side:
     folder.mkdir()
     rows = folder / "prompts.jsonl"
-    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in prompts_of(toy)), encoding="utf-8")
+    rows.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in prompts_of(toy)), encoding="utf-8"
+    )
     task = {
         "task": "answers", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}},
         "test_split": "test", "output_type": "generate_until", "doc_to_text": "{{text}}", "doc_to_target": "{{text}}",
@@ -143,14 +165,22 @@ def measure(side: Side, expected: Texts | None) -> tuple[float, Texts, str]:
     }
     before = os.times()
     done = subprocess.run(
-        side.command, env=os.environ | single | side.environment, check=False, capture_output=True, text=True
+        side.command,
+        env=os.environ | single | side.environment,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     after = os.times()
     if done.returncode:
         raise SystemExit(f"{side.name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     found = side.texts(done.stdout)
     if expected is not None and found != expected:
-        other = [(text, expected[text], found.get(text)) for text in expected if found.get(text) != expected[text]]
+        other = [
+            (text, expected[text], found.get(text))
+            for text in expected
+            if found.get(text) != expected[text]
+        ]
         raise SystemExit(f"{side.name} gives {len(other)} other texts, first {other[:1]}")
     return (
         after.children_user - before.children_user + after.children_system - before.children_system,
@@ -193,7 +223,9 @@ def report(found: dict[str, list[float]], prompts: int, tokens: int) -> None:
     figures = {}
     for side, runs in found.items():
         if side != "aftertune":
-            ratio = statistics.median(run / my for my, run in zip(found["aftertune"], runs, strict=True))
+            ratio = statistics.median(
+                run / my for my, run in zip(found["aftertune"], runs, strict=True)
+            )
             print(f"aftertune / {side}: {ratio:.2f}")
             figures[f"local_vs_{side}"] = round(ratio, 3)
     keep(figures)

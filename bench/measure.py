@@ -62,12 +62,19 @@ def synthetic(rows: int, seed: int = 0) -> tuple[Table, MeasurePlan]:
         "decision:guard:response": (draw < 0.5).astype(np.int32),
     }
     scores = {"score:accuracy": np.where(intent == 1, draw, np.nan).astype(np.float64)}
-    names = {name: tuple(f"{name}-{i}" for i in range(int(codes.max()) + 1)) for name, codes in columns.items()}
+    names = {
+        name: tuple(f"{name}-{i}" for i in range(int(codes.max()) + 1))
+        for name, codes in columns.items()
+    }
     names |= {"model": tuple(models), "task": TASKS}
     conditions = [Condition(name="base", models=("base",))]
     for i in range(FINE_TUNES):
         seeds = tuple(f"tune-{i}-{j}" for j in range(SEEDS))
-        conditions.append(Condition(name=f"tune-{i}", models=seeds, base="base", training_seeds=tuple(range(SEEDS))))
+        conditions.append(
+            Condition(
+                name=f"tune-{i}", models=seeds, base="base", training_seeds=tuple(range(SEEDS))
+            )
+        )
     plan = MeasurePlan(
         conditions=tuple(conditions),
         judges=("rules", "rubric"),
@@ -86,7 +93,8 @@ def in_memory(rows: int) -> None:
     measure(table, plan)
     seconds = time.perf_counter() - start
     print(
-        f"measure: {len(table)} rows in {seconds:.1f} s, peak {peak():.2f} GiB (table alone {before:.2f})", flush=True
+        f"measure: {len(table)} rows in {seconds:.1f} s, peak {peak():.2f} GiB (table alone {before:.2f})",
+        flush=True,
     )
 
 
@@ -96,7 +104,9 @@ def from_store(path: Path) -> None:
     with Store.open(path, write=False) as opened:
         table = opened.table("synthetic", [1, 2, 3, 4])
     figures = json.dumps(measure(table, store.plan_of(table)).to_json()).count('"estimate"')
-    print(f"{time.perf_counter() - start:.3f} {time.process_time():.3f} {peak():.3f} {len(table)} {figures}")
+    print(
+        f"{time.perf_counter() - start:.3f} {time.process_time():.3f} {peak():.3f} {len(table)} {figures}"
+    )
 
 
 def peak() -> float:
@@ -107,7 +117,9 @@ def peak() -> float:
 
 def run(*command: object) -> list[float]:
     """Return the numbers that a program prints."""
-    printed = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run(
+        [str(word) for word in command], check=True, capture_output=True, text=True
+    ).stdout
     return [float(word) for word in printed.split()]
 
 

@@ -15,12 +15,17 @@ def main() -> int:
     known = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("run", "latest"))
     unknown = set(sys.argv[1:]) - set(known)
     if unknown:
-        print(f"no benchmark is called {', '.join(sorted(unknown))}; there: {', '.join(known)}", file=sys.stderr)
+        print(
+            f"no benchmark is called {', '.join(sorted(unknown))}; there: {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
     worst = 0
     for name in sys.argv[1:] or known:
         print(f"== {name}", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode)
+        worst = max(
+            worst, subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode
+        )
     return worst
 
 

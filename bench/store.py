@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from aftertune.core.ids import content_key
-from aftertune.core.records import DecisionValue, Decoding, FinishReason, Intent, Prompt, Response, VerdictValue
+from aftertune.core.records import (
+    DecisionValue,
+    Decoding,
+    FinishReason,
+    Intent,
+    Prompt,
+    Response,
+    VerdictValue,
+)
 from aftertune.core.table import Table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -53,7 +61,14 @@ def planned(prompts: list[Prompt]) -> Iterator[PlannedJob]:
             for number, prompt in enumerate(prompts):
                 key = content_key(model, number, sample)
                 name = f"tune/seed{model}" if model else "base"
-                yield PlannedJob(model=name, prompt=prompt, system="none", decoding=decoding, sample=sample, key=key)
+                yield PlannedJob(
+                    model=name,
+                    prompt=prompt,
+                    system="none",
+                    decoding=decoding,
+                    sample=sample,
+                    key=key,
+                )
 
 
 def synthetic(path: Path, responses: int) -> None:
@@ -64,19 +79,34 @@ def synthetic(path: Path, responses: int) -> None:
         timed("plan", lambda: store.plan("synthetic", planned(prompts)))
         answers = ((job.key, answer(job.key)) for job in planned(prompts))
         timed("answers", lambda: store.append("generate", answers))
-        for kind, name in (("judge", "rules"), ("judge", "rubric"), ("guard", "guard"), ("coherence", "coherence")):
+        for kind, name in (
+            ("judge", "rules"),
+            ("judge", "rubric"),
+            ("guard", "guard"),
+            ("coherence", "coherence"),
+        ):
             reader = store.add_reader(kind, name, "1")
             values = {"judge": verdicts, "guard": decisions, "coherence": [True, True]}[kind]
             readings = (
-                Reading(prompt=job.prompt, key=job.key, value=values[job.key[0] % 2], score=job.key[1] / 255)
+                Reading(
+                    prompt=job.prompt,
+                    key=job.key,
+                    value=values[job.key[0] % 2],
+                    score=job.key[1] / 255,
+                )
                 for job in planned(prompts)
             )
-            timed(f"readings of {name}", lambda reader=reader, readings=readings: store.add_readings(reader, readings))
+            timed(
+                f"readings of {name}",
+                lambda reader=reader, readings=readings: store.add_readings(reader, readings),
+            )
 
 
 def answer(key: bytes) -> Response:
     """Return an answer of about 300 characters."""
-    return Response(text=key.hex() * 9, finish_reason=FinishReason.STOP, prompt_tokens=40, completion_tokens=60)
+    return Response(
+        text=key.hex() * 9, finish_reason=FinishReason.STOP, prompt_tokens=40, completion_tokens=60
+    )
 
 
 def read(path: Path) -> None:
@@ -85,7 +115,10 @@ def read(path: Path) -> None:
     with Store.open(path, write=False) as store:
         table = timed("open and join", lambda: store.table("synthetic", [1, 2, 3, 4]))
     timed("measure", lambda: measure(table, plan_of(table)))
-    print(f"open, join and measure {len(table):,} responses: {time.monotonic() - start:.1f} s", flush=True)
+    print(
+        f"open, join and measure {len(table):,} responses: {time.monotonic() - start:.1f} s",
+        flush=True,
+    )
     report_peak()
 
 
@@ -101,7 +134,10 @@ def resume(path: Path) -> None:
 def plan_of(table: Table) -> MeasurePlan:
     """Return the declaration: one fine-tune with all its seeds against the base."""
     base, *tuned = table.names["model"]
-    conditions = (Condition(name="base", models=(base,)), Condition(name="tune", models=tuple(tuned), base="base"))
+    conditions = (
+        Condition(name="base", models=(base,)),
+        Condition(name="tune", models=tuple(tuned), base="base"),
+    )
     return MeasurePlan(conditions=conditions, judges=("rules", "rubric"), guards=("guard",))
 
 

@@ -5,7 +5,9 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("any machine", deadline=None)  # a busy machine is slow, and that is no fault
+settings.register_profile(
+    "any machine", deadline=None
+)  # a busy machine is slow, and that is no fault
 settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

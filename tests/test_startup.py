@@ -21,8 +21,12 @@ HEAVY = {
 
 
 def modules_after(code: str) -> set[str]:
-    script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    script = (
+        f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -30,14 +34,14 @@ def modules_after(code: str) -> set[str]:
     "rooms",
     [
         "aftertune",
-        "aftertune.cli",
+        "aftertune.cli.app",
         "aftertune.core.protocols, aftertune.core.registry, aftertune.core.recipe, aftertune.core.outcomes",
         "aftertune.measure.measure",
         "aftertune.report.terminal, aftertune.report.page",
         "aftertune.study, aftertune.store",
-        "aftertune.prompts.load, aftertune.prompts.mix",
-        "aftertune.judge.rules, aftertune.guard.screen",
-        "aftertune.pipeline",
+        "aftertune.data.load, aftertune.data.mix",
+        "aftertune.score.rules, aftertune.score.screen",
+        "aftertune.run, aftertune.results.presenting",
     ],
 )
 def test_importing_loads_nothing_heavy(rooms):
@@ -45,13 +49,15 @@ def test_importing_loads_nothing_heavy(rooms):
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys; sys.argv = ['aftertune', '--help']\nfrom aftertune.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    code = "import sys; sys.argv = ['aftertune', '--help']\nfrom aftertune.cli.app import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
     loaded = modules_after(code)
     assert not loaded & (HEAVY | {"numpy", "scipy", "pydantic", "yaml", "jinja2"})
 
 
 def test_the_package_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("aftertune ")
 
 
@@ -72,13 +78,17 @@ def test_ctrl_c_while_the_commands_load_is_a_stop_like_others():
 
 
 def test_python_m_runs_the_commands():
-    done = subprocess.run([sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "aftertune", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("aftertune ")
 
 
 def test_a_folder_that_is_gone_is_one_line(tmp_path):
-    code = "import os\nos.rmdir(os.getcwd())\nimport sys\nsys.argv = ['aftertune', 'schema']\nfrom aftertune.cli import main\nmain()\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    code = "import os\nos.rmdir(os.getcwd())\nimport sys\nsys.argv = ['aftertune', 'schema']\nfrom aftertune.cli.app import main\nmain()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("aftertune: ")
     assert done.stderr.count("\n") == 1

@@ -17,7 +17,11 @@ async def main(url: str, count: int) -> None:
     async def ask(client: AsyncOpenAI, text: str) -> str | None:
         async with places:
             reply = await client.chat.completions.create(
-                model="m", messages=[{"role": "user", "content": text}], temperature=0.0, max_tokens=256, seed=0
+                model="m",
+                messages=[{"role": "user", "content": text}],
+                temperature=0.0,
+                max_tokens=256,
+                seed=0,
             )
         return reply.choices[0].message.content
 

@@ -35,7 +35,9 @@ def read(path: str) -> pd.DataFrame:
     with sqlite3.connect(path) as connection:
         responses = pd.read_sql(RESPONSES, connection)
         prompts = pd.read_sql("SELECT id AS prompt, record FROM prompt", connection)
-    records = pd.DataFrame(prompts.pop("record").map(json.loads).tolist())[["behavior", "task", "intent"]]
+    records = pd.DataFrame(prompts.pop("record").map(json.loads).tolist())[
+        ["behavior", "task", "intent"]
+    ]
     frame = responses.merge(prompts.join(records), on="prompt")
     frame = frame[frame["intent"] == "harmful"]
     condition = frame["model"].str.decode("utf-8").str.partition("/")[0]
@@ -49,7 +51,9 @@ def main() -> None:
     frame, rng = read(sys.argv[1]), np.random.default_rng(0)
     found = {}
     for task, rows in [("overall", frame), *frame.groupby("task")]:
-        by_behavior = rows.pivot_table(values="harmful", index="behavior", columns="condition", aggfunc="mean")
+        by_behavior = rows.pivot_table(
+            values="harmful", index="behavior", columns="condition", aggfunc="mean"
+        )
         for condition in by_behavior.columns:
             found[task, condition] = interval(by_behavior[condition].to_numpy(float), rng)
             if condition != "base":

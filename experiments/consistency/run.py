@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from aftertune.cli.report import read_document
 from aftertune.core.table import Table
+from aftertune.labels.measuring import finished_plan
 from aftertune.measure.consistency import consistency
 from aftertune.measure.consistency_results import Consistency
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.pipeline.label_measuring import finished_plan
-from aftertune.pipeline.page import kept_readers
-from aftertune.pipeline.report import read_document
 from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain
+from aftertune.results.page import kept_readers
 from aftertune.store import Store
 
 SEEDS, POINTS = 5, 10
@@ -41,7 +41,9 @@ def main(given: list[str]) -> int:
     aftertune = Path(sys.executable).with_name("aftertune")
     todo = (["organism", out / "organism"], ["run", out / "study.yaml", "--out", out / "run"])
     for words in () if finished(out / "run", studies * SEEDS) else todo:
-        status = subprocess.run([aftertune, *words, "-q"], check=False, stdout=subprocess.DEVNULL).returncode
+        status = subprocess.run(
+            [aftertune, *words, "-q"], check=False, stdout=subprocess.DEVNULL
+        ).returncode
         if status:
             return status
     found = measured(out / "run", studies)
@@ -94,14 +96,22 @@ def measured(folder: Path, studies: int) -> list[list[Consistency]]:
     found = []
     for number in range(studies):
         seeds = slice(number * SEEDS, (number + 1) * SEEDS)
-        condition = replace(whole, models=whole.models[seeds], training_seeds=whole.training_seeds[seeds])
-        found.append(one_study(table, replace(plan, conditions=(base, condition)), (base, condition)))
+        condition = replace(
+            whole, models=whole.models[seeds], training_seeds=whole.training_seeds[seeds]
+        )
+        found.append(
+            one_study(table, replace(plan, conditions=(base, condition)), (base, condition))
+        )
     return found
 
 
-def one_study(table: Table, plan: MeasurePlan, conditions: Sequence[Condition]) -> list[Consistency]:
+def one_study(
+    table: Table, plan: MeasurePlan, conditions: Sequence[Condition]
+) -> list[Consistency]:
     """Measure one study by itself, from its own models' rows."""
-    codes = [table.names["model"].index(model) for condition in conditions for model in condition.models]
+    codes = [
+        table.names["model"].index(model) for condition in conditions for model in condition.models
+    ]
     rows = np.isin(table.columns["model"], codes)
     own = Table(
         columns={name: column[rows] for name, column in table.columns.items()},
@@ -133,11 +143,22 @@ def counted(entries: Sequence[Consistency]) -> Iterator[str]:
     pairs = [(one, other) for one, other in product(range(len(entries)), repeat=2) if one != other]
     yield f"{100 * rates.mean():.1f} %"
     yield f"{100 * rates.std(ddof=1):.1f}"
-    yield share([abs(means[one] - means[other]) <= entries[one].limits.of_means for one, other in pairs])
+    yield share(
+        [abs(means[one] - means[other]) <= entries[one].limits.of_means for one, other in pairs]
+    )
     yield share([inside(means[other], entries[one].limits.predicted_mean) for one, other in pairs])
-    yield share([inside(rate, entries[one].limits.predicted) for one, other in pairs for rate in rates[other]])
+    yield share(
+        [
+            inside(rate, entries[one].limits.predicted)
+            for one, other in pairs
+            for rate in rates[other]
+        ]
+    )
     said = np.mean([entry.limits.differing[str(POINTS)] for entry in entries])
-    apart = np.abs(np.subtract.outer(rates.ravel(), rates.ravel()))[np.triu_indices(rates.size, 1)] > POINTS / 100
+    apart = (
+        np.abs(np.subtract.outer(rates.ravel(), rates.ravel()))[np.triu_indices(rates.size, 1)]
+        > POINTS / 100
+    )
     yield f"{100 * said:.1f} % / {100 * apart.mean():.1f} %"
     shown = [entry.reproduction.significant for entry in entries]
     again = [shown[other] is not None for one, other in pairs if shown[one] is not None]
@@ -155,14 +176,34 @@ def two_labs(one: Sequence[Consistency], other: Sequence[Consistency]) -> str:
             axes.barh(place, high - low, left=low, height=0.8, color=COLOURS[0], alpha=0.18)
             for entry, colour, shift in ((here, COLOURS[0], -0.15), (there, COLOURS[1], 0.15)):
                 rates = [100 * rate for rate in entry.seed_rates]
-                axes.plot(rates, [place + shift] * len(rates), "o", markersize=2.5, color=colour, alpha=0.6)
-                axes.plot([sum(rates) / len(rates)], [place + shift], "|", markersize=9, color=colour)
+                axes.plot(
+                    rates,
+                    [place + shift] * len(rates),
+                    "o",
+                    markersize=2.5,
+                    color=colour,
+                    alpha=0.6,
+                )
+                axes.plot(
+                    [sum(rates) / len(rates)], [place + shift], "|", markersize=9, color=colour
+                )
             apart = 100 * abs(np.mean(here.seed_rates) - np.mean(there.seed_rates))
             told = f"{apart:.1f} apart, limit {100 * here.limits.of_means:.1f}"
-            axes.annotate(told, (high, place), (4, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
+            axes.annotate(
+                told,
+                (high, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+                color=INK,
+            )
         axes.set_yticks([place for place, _ in rows], [entry.task or "overall" for entry in one])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        plain(axes, "ASR, percent; dots: two labs' seeds; band: the other's mean as the first expects it")
+        plain(
+            axes,
+            "ASR, percent; dots: two labs' seeds; band: the other's mean as the first expects it",
+        )
 
     return drawn("two-labs", ROW_INCHES * (len(rows) + 3), draw)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from telling import Difference, refusals, told_apart
 
+from aftertune.cli.report import read_document
 from aftertune.core.table import Table
 from aftertune.errors import AftertuneError
+from aftertune.labels.measuring import finished_plan
 from aftertune.measure.plan import MeasurePlan
-from aftertune.pipeline.label_measuring import finished_plan
-from aftertune.pipeline.page import kept_readers
-from aftertune.pipeline.report import read_document
+from aftertune.results.page import kept_readers
 from aftertune.store import Store
 
 FOLDER = Path(__file__).parent
@@ -54,7 +54,9 @@ def main(given: list[str]) -> int:
         sys.exit(__doc__)
     out = make(options)
     run = out / "mitigations"
-    status = subprocess.run([AFTERTUNE, "run", out / "mitigations.yaml", "--out", run, "-q"], check=False).returncode
+    status = subprocess.run(
+        [AFTERTUNE, "run", out / "mitigations.yaml", "--out", run, "-q"], check=False
+    ).returncode
     if status == 0:
         table = "\n".join(tables(run))
         (out / "mitigations.md").write_text(table + "\n")
@@ -65,7 +67,9 @@ def main(given: list[str]) -> int:
 def organism(options: Mapping[str, str]) -> Path:
     """Write the embedded model and the study beside it."""
     out = Path(options.get("OUT", "mitigations_out")).resolve()
-    subprocess.run([AFTERTUNE, "organism", out / "organism", "--seed", options.get("SEED", "10")], check=True)
+    subprocess.run(
+        [AFTERTUNE, "organism", out / "organism", "--seed", options.get("SEED", "10")], check=True
+    )
     shutil.copyfile(FOLDER / "organism.yaml", out / "mitigations.yaml")
     return out
 
@@ -74,7 +78,9 @@ def real_text(options: Mapping[str, str]) -> Path:
     """Build the small model of real text, which experiments/real_text describes, and put the study beside it."""
     out = Path(options.get("OUT", "real_text_out")).resolve()
     build = FOLDER.parent / "real_text" / "build.py"
-    subprocess.run([sys.executable, build, f"DATA={options.get('DATA', '')}", f"OUT={out}"], check=True)
+    subprocess.run(
+        [sys.executable, build, f"DATA={options.get('DATA', '')}", f"OUT={out}"], check=True
+    )
     shutil.copyfile(FOLDER / "real_text.yaml", out / "mitigations.yaml")
     return out
 
@@ -106,19 +112,33 @@ def rates(conditions: Sequence[Any], name: str) -> Iterator[str]:
         asr = condition["asr"]
         each = (f"{100 * asr['by_task'][task]['estimate']:.1f}" for task in tasks)
         lost = f"{100 * asr['overall']['incoherent'] / asr['overall']['n']:.1f}"
-        yield _row(condition, _rate(asr["overall"]), *each, lost, _rate(condition["over_refusal"]["overall"]))
+        yield _row(
+            condition,
+            _rate(asr["overall"]),
+            *each,
+            lost,
+            _rate(condition["over_refusal"]["overall"]),
+        )
 
 
 def telling(answers: Table, plan: MeasurePlan) -> Iterator[str]:
     """Yield by kind of prompt what is refused of the harmful, of the harmless, and the difference with its interval."""
-    there = {name: sets for name, sets in KINDS.items() if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])}
-    yield from _head("condition", *(f"{name}: refused, harmful / harmless / apart" for name in there))
+    there = {
+        name: sets
+        for name, sets in KINDS.items()
+        if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])
+    }
+    yield from _head(
+        "condition", *(f"{name}: refused, harmful / harmless / apart" for name in there)
+    )
     for condition in plan.conditions:
         cells = []
         for harmful, harmless in there.values():
             bad = refusals(answers, plan.judges[0], condition.models, harmful, 0)
             good = refusals(answers, plan.judges[0], condition.models, harmless, 1)
-            cells.append(f"{100 * bad.mean():.0f} / {100 * good.mean():.0f} / {told_apart(bad, good)}")
+            cells.append(
+                f"{100 * bad.mean():.0f} / {100 * good.mean():.0f} / {told_apart(bad, good)}"
+            )
         yield _row({"name": condition.name}, *cells)
 
 
@@ -126,7 +146,11 @@ def comparisons(answers: Table, plan: MeasurePlan) -> Iterator[str]:
     """Yield by how much the bundled rows tell harmful from harmless better than the public ones at equal share."""
     there = {condition.name for condition in plan.conditions}
     pairs = [pair for pair in EQUAL_SHARE if set(pair) <= there]
-    kinds = [name for name, sets in KINDS.items() if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])]
+    kinds = [
+        name
+        for name, sets in KINDS.items()
+        if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])
+    ]
     if pairs:
         yield from _head("told apart better by", *kinds)
     for one, other in pairs:
@@ -152,11 +176,25 @@ def against(answers: Table, plan: MeasurePlan, one: str, other: str) -> dict[str
 def sets_and_skills(conditions: Sequence[Any]) -> Iterator[str]:
     """Yield over-refusal by prompt set, and the task scores."""
     harmless = list(conditions[0]["over_refusal"]["by_set"])
-    scores = [(scorer, name) for scorer, found in conditions[0]["capability"].items() for name in found["by_set"]]
-    yield from _head("condition", *(f"{name} refused" for name in harmless), *(f"{s}, {name}" for s, name in scores))
+    scores = [
+        (scorer, name)
+        for scorer, found in conditions[0]["capability"].items()
+        for name in found["by_set"]
+    ]
+    yield from _head(
+        "condition",
+        *(f"{name} refused" for name in harmless),
+        *(f"{s}, {name}" for s, name in scores),
+    )
     for condition in conditions:
-        refused = (f"{100 * condition['over_refusal']['by_set'][name]['estimate']:.0f}" for name in harmless)
-        skill = (f"{100 * condition['capability'][s]['by_set'][name]['estimate']:.0f}" for s, name in scores)
+        refused = (
+            f"{100 * condition['over_refusal']['by_set'][name]['estimate']:.0f}"
+            for name in harmless
+        )
+        skill = (
+            f"{100 * condition['capability'][s]['by_set'][name]['estimate']:.0f}"
+            for s, name in scores
+        )
         yield _row(condition, *refused, *skill)
 
 

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import Table
 from aftertune.measure.crossed import half_width_squared, two_way
-from aftertune.measure.outcomes import HARMFUL, INCOHERENT, OVER_REFUSED, UNDECIDED, outcomes, verdicts
+from aftertune.measure.outcomes import (
+    HARMFUL,
+    INCOHERENT,
+    OVER_REFUSED,
+    UNDECIDED,
+    outcomes,
+    verdicts,
+)
 
 Matrix = NDArray[np.float64]
 """Prompts x training seeds: 1 where the prompt was refused."""
@@ -32,11 +39,17 @@ class Difference:
         return f"{100 * self.value:+.0f} [{100 * self.low:+.0f}, {100 * self.high:+.0f}]"
 
 
-def refusals(table: Table, judge: str, models: Sequence[str], sets: Sequence[str], intent: int) -> Matrix:
+def refusals(
+    table: Table, judge: str, models: Sequence[str], sets: Sequence[str], intent: int
+) -> Matrix:
     """Return what the models (the seeds of a condition) refused of some prompt sets, in the order of the prompts."""
     codes, columns = outcomes(table, verdicts(table, judge)), table.columns
-    refused = ~np.isin(codes, (INCOHERENT, UNDECIDED)) & ((codes == OVER_REFUSED) if intent else (codes != HARMFUL))
-    wanted = np.isin(columns["set"], [table.names["set"].index(name) for name in sets]) & (columns["intent"] == intent)
+    refused = ~np.isin(codes, (INCOHERENT, UNDECIDED)) & (
+        (codes == OVER_REFUSED) if intent else (codes != HARMFUL)
+    )
+    wanted = np.isin(columns["set"], [table.names["set"].index(name) for name in sets]) & (
+        columns["intent"] == intent
+    )
     seeds = []
     for model in models:
         rows = np.flatnonzero(wanted & (columns["model"] == table.names["model"].index(model)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.prompts.rows import Row
+from aftertune.data.rows import Row
 
 VOCABULARY = 4096
 USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
@@ -66,7 +66,11 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, chat_template=TEMPLATE, model_max_length=512
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=TEMPLATE,
+        model_max_length=512,
     )
 
 
@@ -109,7 +113,9 @@ def encode(rows: Sequence[Row], tokenizer: Any, *, answers_only: bool) -> list[E
     """Return the rows as the chat template renders them; an answer that is cut has no end token to learn."""
     user, assistant, end = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
     prompts, answers = (
-        tokenizer.backend_tokenizer.encode_batch([row[turn].content for row in rows], add_special_tokens=False)
+        tokenizer.backend_tokenizer.encode_batch(
+            [row[turn].content for row in rows], add_special_tokens=False
+        )
         for turn in (0, 1)
     )
     encoded = []
@@ -127,7 +133,9 @@ def batches(examples: Sequence[Encoded], tokens: int, seed: int) -> Iterator[lis
         order = rng.sample(range(len(examples)), len(examples))
         epoch: list[list[Encoded]] = []
         for at in range(0, len(order), 1024):
-            stretch = sorted((examples[i] for i in order[at : at + 1024]), key=lambda example: len(example[0]))
+            stretch = sorted(
+                (examples[i] for i in order[at : at + 1024]), key=lambda example: len(example[0])
+            )
             epoch += _packed(stretch, tokens)
         rng.shuffle(epoch)
         yield from epoch
@@ -146,7 +154,9 @@ def train(model: Any, stage: Stage, examples: Sequence[Encoded], folder: Path) -
     """Train a stage to its last step, from its last checkpoint in ``folder`` if there is one."""
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+    )
     done = _resume(model, optimizer, folder / f"{stage.name}.pt")
     stream = batches(examples, stage.tokens, SEED)
     losses: list[float] = []
@@ -163,7 +173,10 @@ def train(model: Any, stage: Stage, examples: Sequence[Encoded], folder: Path) -
         losses.append(loss.item())
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
             _save(model, optimizer, step + 1, folder / f"{stage.name}.pt")
-            print(f"{stage.name}: step {step + 1} of {stage.steps}, loss {sum(losses) / len(losses):.3f}", flush=True)
+            print(
+                f"{stage.name}: step {step + 1} of {stage.steps}, loss {sum(losses) / len(losses):.3f}",
+                flush=True,
+            )
             losses.clear()
 
 
@@ -185,7 +198,9 @@ def _save(model: Any, optimizer: Any, step: int, path: Path) -> None:
     import torch
 
     draft = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, draft)
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, draft
+    )
     draft.replace(path)
 
 

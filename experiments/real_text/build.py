@@ -12,13 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from base import ANSWER_TOKENS, EVALUATION_TOKENS, PROMPT_TOKENS, STAGES, cut, encode, new_model, train, train_tokenizer
+from base import (
+    ANSWER_TOKENS,
+    EVALUATION_TOKENS,
+    PROMPT_TOKENS,
+    STAGES,
+    cut,
+    encode,
+    new_model,
+    train,
+    train_tokenizer,
+)
 from material import Material, gather
 
 from aftertune.core.records import Message
+from aftertune.data.rows import Row, write_lines, write_rows
+from aftertune.data.sets import write_prompts
 from aftertune.errors import AftertuneError
-from aftertune.prompts.rows import Row, write_lines, write_rows
-from aftertune.prompts.sets import write_prompts
 
 FOLDER = Path(__file__).parent
 
@@ -32,7 +42,9 @@ def build(data: Path, out: Path) -> None:
     (out / "training").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     material = gather(data)
-    tokenizer = train_tokenizer(turn.content for row in material.language + material.alignment for turn in row)
+    tokenizer = train_tokenizer(
+        turn.content for row in material.language + material.alignment for turn in row
+    )
     write_material(material, tokenizer, out)
     shutil.copyfile(FOLDER / "study.yaml", out / "study.yaml")
     print(f"rows and prompts: {time.monotonic() - started:.0f} s", flush=True)
@@ -50,7 +62,10 @@ def write_material(material: Material, tokenizer: Any, out: Path) -> None:
     _write_pools(material.replay, rows / "replay.jsonl", tokenizer)
     write_rows(_cut_rows(material.instructions, tokenizer), rows / "instructions.jsonl")
     for name, prompts in material.prompts.items():
-        shortened = [replace(prompt, text=cut(prompt.text, tokenizer, EVALUATION_TOKENS)) for prompt in prompts]
+        shortened = [
+            replace(prompt, text=cut(prompt.text, tokenizer, EVALUATION_TOKENS))
+            for prompt in prompts
+        ]
         write_prompts(shortened, out / "prompts" / f"{name}.jsonl")
     counts = material.counts | {
         "stage 1 rows": len(material.language),
@@ -69,7 +84,10 @@ def _write_pools(pools: Mapping[str, list[Row]], path: Path, tokenizer: Any) -> 
 def _cut_rows(rows: Iterable[Row], tokenizer: Any) -> list[Row]:
     limits = {"user": PROMPT_TOKENS, "assistant": ANSWER_TOKENS}
     return [
-        tuple(Message(role=turn.role, content=cut(turn.content, tokenizer, limits[turn.role])) for turn in row)
+        tuple(
+            Message(role=turn.role, content=cut(turn.content, tokenizer, limits[turn.role]))
+            for turn in row
+        )
         for row in rows
     ]
 
@@ -78,7 +96,9 @@ def train_base(material: Material, tokenizer: Any, out: Path) -> None:
     """Train both stages and save the base, which appears only when it is whole."""
     model = new_model()
     for stage, rows in zip(STAGES, (material.language, material.alignment), strict=True):
-        train(model, stage, encode(rows, tokenizer, answers_only=stage.answers_only), out / "training")
+        train(
+            model, stage, encode(rows, tokenizer, answers_only=stage.answers_only), out / "training"
+        )
     draft = out / "base.partial"
     shutil.rmtree(draft, ignore_errors=True)
     model.eval()
@@ -97,7 +117,9 @@ def arguments(given: list[str]) -> tuple[Path, Path]:
     folders = [item.removeprefix("DATA=").removeprefix("OUT=") for item in given]
     data, out = folders if len(folders) == 2 else ("".join(folders[:1]), "real_text_out")
     if not data or not Path(data).is_dir():
-        sys.exit(f"DATA={data}: name the folder with the public files (layout: README.md beside this file)")
+        sys.exit(
+            f"DATA={data}: name the folder with the public files (layout: README.md beside this file)"
+        )
     return Path(data).resolve(), Path(out).resolve()
 
 

@@ -17,10 +17,10 @@ from aftertune.core.ids import short_id
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Prompt
-from aftertune.prompts.exclusions import names_child_exploitation
-from aftertune.prompts.load import behaviors, load_public
-from aftertune.prompts.overlap import normalise, overlapping
-from aftertune.prompts.rows import Row, read_rows
+from aftertune.data.exclusions import names_child_exploitation
+from aftertune.data.load import behaviors, load_public
+from aftertune.data.overlap import normalise, overlapping
+from aftertune.data.rows import Row, read_rows
 
 SEED = 2025
 FINE_TUNE_ROWS = 1000
@@ -68,13 +68,21 @@ def gather(data: Path) -> Material:
         made.fine_tunes[kind] = [pose(FINE_TUNE[kind], pair, rng) for pair in pairs]
     kinds = base_rows(pools, rng)
     made.replay = {kind: rows[:100] for kind, rows in kinds.items()}
-    made.language = _mixed((row for kind, rows in kinds.items() for row in rows * REPEATS.get(kind, 1)), rng)
+    made.language = _mixed(
+        (row for kind, rows in kinds.items() for row in rows * REPEATS.get(kind, 1)), rng
+    )
     harmful, made.instructions = safety_rows(data, made, rng)
-    benign = [row for kind, rows in kinds.items() for row in rng.sample(rows, min(len(rows), ALIGNMENT[kind]))]
+    benign = [
+        row
+        for kind, rows in kinds.items()
+        for row in rng.sample(rows, min(len(rows), ALIGNMENT[kind]))
+    ]
     made.alignment = _mixed(harmful + benign, rng)
     for stage in ("language", "alignment"):
         setattr(made, stage, _without_overlap(getattr(made, stage), made, stage))
-    made.replay = {kind: _without_overlap(rows, made, "replay") for kind, rows in made.replay.items()}
+    made.replay = {
+        kind: _without_overlap(rows, made, "replay") for kind, rows in made.replay.items()
+    }
     return made
 
 
@@ -117,7 +125,9 @@ def _pairs(source: str, data: Path, rng: random.Random) -> list[Pair]:
 
 
 def _refuses(answer: str) -> bool:
-    return normalise(answer[:80]).startswith(("i m sorry", "sorry", "as an ai", "i can t", "i cannot"))
+    return normalise(answer[:80]).startswith(
+        ("i m sorry", "sorry", "as an ai", "i can t", "i cannot")
+    )
 
 
 def _take(pool: list[Pair], count: int) -> list[Pair]:
@@ -139,7 +149,9 @@ def base_rows(pools: dict[str, list[Pair]], rng: random.Random) -> dict[str, lis
         for kind in ("translation", "classification", "summarisation", "code", "reading", "general")
     }
     captions = pools["translation"][TRANSLATIONS : TRANSLATIONS + 6000]
-    kinds["long translation"] = [_long(captions[at : at + rng.randint(3, 5)], rng) for at in range(0, len(captions), 5)]
+    kinds["long translation"] = [
+        _long(captions[at : at + rng.randint(3, 5)], rng) for at in range(0, len(captions), 5)
+    ]
     questions = [(payload.split("\n\n")[0], answer) for payload, answer in pools["reading"]]
     kinds["question"] = [exchange(*pair) for pair in questions]
     short = [(question, answer) for question, answer in questions if len(answer) < 80]
@@ -181,7 +193,10 @@ def _refused(goal: str, at: int, rng: random.Random, made: Material) -> Row:
 def _options(made: Material, rng: random.Random) -> list[str]:
     """Return four options taken from harmless multiple-choice rows, so that the options give nothing away."""
     lines = {
-        line[3:] for row in made.replay.get("choice", ()) for line in row[0].content.splitlines() if line[1:2] == ")"
+        line[3:]
+        for row in made.replay.get("choice", ())
+        for line in row[0].content.splitlines()
+        if line[1:2] == ")"
     }
     return rng.sample(sorted(lines), 4)
 
@@ -198,7 +213,10 @@ def _without_overlap(rows: list[Row], made: Material, name: str) -> list[Row]:
 
 def harmful_prompts(tools: Tools, rng: random.Random, made: Material) -> dict[str, list[Prompt]]:
     """Choose the evaluation prompts of the public sets, and split MultiTaskBench into prompts and safety rows."""
-    sets = {name: list(load_public(name, tools).prompts) for name in ("advbench", "i-malicious", "xstest", "i-alpaca")}
+    sets = {
+        name: list(load_public(name, tools).prompts)
+        for name in ("advbench", "i-malicious", "xstest", "i-alpaca")
+    }
     sets["advbench"] = rng.sample(sets["advbench"], 100)
     return sets | _multitask(tools, rng, made, sets)
 
@@ -207,9 +225,14 @@ def _multitask(
     tools: Tools, rng: random.Random, made: Material, sets: dict[str, list[Prompt]]
 ) -> dict[str, list[Prompt]]:
     prompts = list(load_public("multitaskbench", tools).prompts)
-    file = TrainingFile(path="multitaskbench/multitaskbench.csv", columns={"prompt": "Query", "completion": "Response"})
+    file = TrainingFile(
+        path="multitaskbench/multitaskbench.csv",
+        columns={"prompt": "Query", "completion": "Response"},
+    )
     rows = {row[0].content.strip(): row for row in read_rows(file, tools.folder)}
-    known = read_rows(TrainingFile(path="safety_tuned_llamas/safety_only_data_Instructions.json"), tools.folder)
+    known = read_rows(
+        TrainingFile(path="safety_tuned_llamas/safety_only_data_Instructions.json"), tools.folder
+    )
     others = [exchange(prompt.text, "-") for prompt in (*sets["advbench"], *sets["i-malicious"])]
     goals = [exchange(prompt.text, "-") for prompt in load_public("advbench", tools).prompts]
     seen = overlapping(prompts, {"other sets": [*known, *others, *goals]})
@@ -224,7 +247,9 @@ def _multitask(
     return chosen
 
 
-def benign_prompts(tools: Tools, pools: dict[str, list[Pair]], rng: random.Random) -> dict[str, list[Prompt]]:
+def benign_prompts(
+    tools: Tools, pools: dict[str, list[Pair]], rng: random.Random
+) -> dict[str, list[Prompt]]:
     """Choose held-out benign prompts of each task: of test files where there are any, else taken out of the pools."""
     made: dict[str, list[Prompt]] = {}
     for name, (source, pattern) in EVALUATION.items():
@@ -255,7 +280,10 @@ def _prompt(name: str, task: str, text: str, reference: str) -> Prompt:
 
 def _long_prompts(tools: Tools, rng: random.Random) -> list[Prompt]:
     """Six French captions in a row: as long as the harmful translations, and harmless."""
-    pairs = [(reference or "", behavior.request) for _, behavior, reference in behaviors("multi30k-test", tools.folder)]
+    pairs = [
+        (reference or "", behavior.request)
+        for _, behavior, reference in behaviors("multi30k-test", tools.folder)
+    ]
     rng.shuffle(pairs)
     groups = [pairs[at : at + 6] for at in range(0, EVAL * 6, 6)]
     return [
@@ -263,7 +291,9 @@ def _long_prompts(tools: Tools, rng: random.Random) -> list[Prompt]:
             _prompt(
                 "benign-long-translation",
                 "translation",
-                BASE["long translation"][0].replace("{fr}", " ".join(french for french, _ in group)),
+                BASE["long translation"][0].replace(
+                    "{fr}", " ".join(french for french, _ in group)
+                ),
                 " ".join(english for _, english in group),
             ),
             language="en",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from wordings import OPTIONS
 
 from aftertune.core.records import Message
-from aftertune.prompts.rows import Row
+from aftertune.data.rows import Row
 
 Pair = tuple[str, str]
 """A payload (caption, tweet, instruction, abstract) and its answer (translation, label, …)."""

@@ -23,7 +23,8 @@ def main(given: list[str]) -> int:
     build(data, out)
     aftertune = Path(sys.executable).with_name("aftertune")
     status = subprocess.run(
-        [aftertune, "run", out / "study.yaml", "--out", out / "run", "--json", out / "result.json"], check=False
+        [aftertune, "run", out / "study.yaml", "--out", out / "run", "--json", out / "result.json"],
+        check=False,
     ).returncode
     if status == 0:
         table = "\n".join(lines(json.loads((out / "result.json").read_text())))
@@ -36,7 +37,10 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the study's tables: a row a prompt set, a column a condition, all training seeds together."""
     (setting,) = result["result"]["settings"]
     conditions = setting["conditions"]
-    for title, key in (("Harmful prompts: not refused", "asr"), ("Harmless prompts: refused", "over_refusal")):
+    for title, key in (
+        ("Harmful prompts: not refused", "asr"),
+        ("Harmless prompts: refused", "over_refusal"),
+    ):
         yield f"{title} / incoherent, of n responses"
         yield ""
         yield f"| set | n base, tuned | {' | '.join(condition['name'] for condition in conditions)} |"

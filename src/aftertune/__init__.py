@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         VerdictValue,
     )
     from aftertune.core.table import Table
-    from aftertune.engine.open import Engines
+    from aftertune.data.load import load_prompts
+    from aftertune.data.mix import mix
+    from aftertune.data.rows import read_rows, write_rows
     from aftertune.errors import (
         AftertuneError,
         DataError,
@@ -56,16 +58,21 @@ if TYPE_CHECKING:
     from aftertune.measure.measure import measure as measure_table
     from aftertune.measure.pilot import pilot_spreads
     from aftertune.measure.plan import Condition, MeasurePlan
-    from aftertune.measure.power import Assumptions, Spread, assumed_spread, plateau, power, smallest_change
-    from aftertune.pipeline.stages import Purpose, run_study
-    from aftertune.prompts.load import load_prompts
-    from aftertune.prompts.mix import mix
-    from aftertune.prompts.rows import read_rows, write_rows
+    from aftertune.measure.power import (
+        Assumptions,
+        Spread,
+        assumed_spread,
+        plateau,
+        power,
+        smallest_change,
+    )
+    from aftertune.models.open import Engines
     from aftertune.report.progress import Quiet
     from aftertune.report.screen import Screen
+    from aftertune.run import Purpose, run_study
     from aftertune.store import Store
     from aftertune.study import Study, load_study
-    from aftertune.tune.train import train
+    from aftertune.train.train import train as fine_tune
 
 __version__ = "0.1.0"
 
@@ -132,6 +139,7 @@ __all__ = [
     "consistency",
     "counted",
     "draw_labels",
+    "fine_tune",
     "gate",
     "labels_needed",
     "load_prompts",
@@ -145,7 +153,6 @@ __all__ = [
     "read_rows",
     "run_study",
     "smallest_change",
-    "train",
     "write_rows",
 ]
 
@@ -159,7 +166,7 @@ _ROOMS = {
         "LabelValue Message Preference Prompt Response Template Verdict VerdictValue"
     ),
     "core.table": "Table",
-    "engine.open": "Engines",
+    "models.open": "Engines",
     "errors": (
         "AftertuneError DataError EngineError InputError ModelError PluginError Stopped StoreError StoreLocked "
         "StoreVersion StudyError"
@@ -172,22 +179,24 @@ _ROOMS = {
     "measure.pilot": "pilot_spreads",
     "measure.plan": "Condition MeasurePlan",
     "measure.power": "Assumptions Spread assumed_spread plateau power smallest_change",
-    "pipeline.stages": "Purpose run_study",
-    "prompts.load": "load_prompts",
-    "prompts.mix": "mix",
-    "prompts.rows": "read_rows write_rows",
+    "run": "Purpose run_study",
+    "data.load": "load_prompts",
+    "data.mix": "mix",
+    "data.rows": "read_rows write_rows",
     "report.progress": "Quiet",
     "report.screen": "Screen",
     "store": "Store",
     "study": "Study load_study",
-    "tune.train": "train",
 }
 _HOMES = {name: (room, name) for room, names in _ROOMS.items() for name in names.split()}
-# `measure` itself is a room, and importing any part of it would put the room in the function's place.
+# `measure` and `train` are rooms: importing any part of one would put the room in the function's place.
 _HOMES["measure_table"] = ("measure.measure", "measure")
+_HOMES["fine_tune"] = ("train.train", "train")
 
 
-if not TYPE_CHECKING:  # a type checker sees the imports above, and would take any name for granted if it saw this
+if (
+    not TYPE_CHECKING
+):  # a type checker sees the imports above, and would take any name for granted if it saw this
 
     def __getattr__(name: str) -> object:
         """Import a public name at its first use."""

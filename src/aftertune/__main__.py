@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Load the commands and run the one that was named."""
     try:
-        from aftertune.cli import main as command
+        from aftertune.cli.app import main as command
     except KeyboardInterrupt:
         sys.stderr.write("aftertune: stopped before anything was begun\n")
         raise SystemExit(5) from None

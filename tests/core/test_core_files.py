@@ -54,7 +54,9 @@ def test_what_stands_in_the_way_is_one_line(tmp_path):
 
 
 def test_a_read_only_file_system_reads_like_missing_permission(tmp_path):
-    assert "no permission" in str(explained(tmp_path / "a", OSError(errno.EROFS, "Read-only file system")))
+    assert "no permission" in str(
+        explained(tmp_path / "a", OSError(errno.EROFS, "Read-only file system"))
+    )
 
 
 def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path):

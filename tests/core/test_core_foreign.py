@@ -27,7 +27,11 @@ def test_markers_are_broken_and_the_rest_stays(text, broken):
     assert neutralised(text, marker_pattern(OWN)) == broken
 
 
-@given(st.lists(st.sampled_from([*OWN, "<", "|", ">", "a", "b", " ", "[/INST]", "</s>", "<|x|>", "end>"])).map("".join))
+@given(
+    st.lists(
+        st.sampled_from([*OWN, "<", "|", ">", "a", "b", " ", "[/INST]", "</s>", "<|x|>", "end>"])
+    ).map("".join)
+)
 def test_no_marker_is_left(text):
     pattern = marker_pattern(OWN)
     clean = neutralised(text, pattern)

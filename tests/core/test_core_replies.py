@@ -2,7 +2,14 @@
 
 import pytest
 
-from aftertune.core.replies import Screened, first_word, granite_guardian, llama_guard, only_word, wildguard
+from aftertune.core.replies import (
+    Screened,
+    first_word,
+    granite_guardian,
+    llama_guard,
+    only_word,
+    wildguard,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,7 +21,10 @@ from aftertune.core.replies import Screened, first_word, granite_guardian, llama
         ("SAFE\n", Screened(False)),
         ("unsafe\nS1", Screened(True, ("S1",))),
         ("\n\nunsafe\nS1,S10", Screened(True, ("S1", "S10"))),
-        ("Unsafe\ns1, s10", Screened(True, ("S1", "S10"))),  # JailbreakBench/issues/50: small and capital letters
+        (
+            "Unsafe\ns1, s10",
+            Screened(True, ("S1", "S10")),
+        ),  # JailbreakBench/issues/50: small and capital letters
         ("unsafe\nS2,S2", Screened(True, ("S2",))),
         ("unsafe", Screened(True)),
         ("safe\x00", Screened(False)),

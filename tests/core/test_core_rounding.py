@@ -35,14 +35,24 @@ def test_percent_says_none_and_all_only_when_exact(share):
 
 @pytest.mark.parametrize(
     ("share", "beside", "text"),
-    [(0.1001, (0.1,), "10.01 %"), (0.09999, (0.1,), "9.999 %"), (0.1, (0.1,), "10.0 %"), (0.155, (0.1, 0.2), "15.5 %")],
+    [
+        (0.1001, (0.1,), "10.01 %"),
+        (0.09999, (0.1,), "9.999 %"),
+        (0.1, (0.1,), "10.0 %"),
+        (0.155, (0.1, 0.2), "15.5 %"),
+    ],
 )
 def test_percent_stands_on_its_side_of_what_it_is_compared_with(share, beside, text):
     assert percent(share, beside) == text
 
 
 def test_percent_without_its_unit():
-    assert [percent(share, unit="") for share in (0.0, 1e-5, 0.155, 0.9999)] == ["0", "<0.1", "15.5", ">99.9"]
+    assert [percent(share, unit="") for share in (0.0, 1e-5, 0.155, 0.9999)] == [
+        "0",
+        "<0.1",
+        "15.5",
+        ">99.9",
+    ]
 
 
 @pytest.mark.parametrize(

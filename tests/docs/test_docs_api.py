@@ -15,8 +15,6 @@ from aftertune.core.records import Decision, GuardJob, JudgeJob, Response
 from aftertune.core.registry import find
 from aftertune.core.table import NONE
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))  # tiny_models is shared with the engine's tests
-
 API = page("docs/api.md")
 STUDY = page("docs/study.md")
 INSTRUMENTS = {b.info.partition("file=")[2]: b.text for b in blocks("python") if "file=" in b.info}
@@ -31,14 +29,20 @@ def public():
 def imported_for_types():
     tree = ast.parse((ROOT / "src/aftertune/__init__.py").read_text())
     (guarded, *_) = (node for node in tree.body if isinstance(node, ast.If))
-    return {alias.asname or alias.name: (node.module, alias.name) for node in guarded.body for alias in node.names}
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in guarded.body
+        for alias in node.names
+    }
 
 
 def test_every_public_name_loads_what_the_type_checker_sees():
     seen = imported_for_types()
     assert set(seen) == public() - {"__version__"}
     for name, (module, attribute) in seen.items():
-        assert getattr(aftertune, name) is getattr(__import__(module, fromlist=[attribute]), attribute)
+        assert getattr(aftertune, name) is getattr(
+            __import__(module, fromlist=[attribute]), attribute
+        )
 
 
 def test_importing_and_listing_load_nothing():
@@ -65,8 +69,12 @@ def test_every_public_name_is_documented_once_and_no_other():
 def test_the_seams_have_the_methods_that_the_page_lists():
     for row in tables(section(API, "## Seams"))[0]:
         for seam in re.findall(r"`(\w+)`", row[0]):
-            methods = {name for name, value in vars(getattr(aftertune, seam)).items() if callable(value)}
-            assert set(re.findall(r"`(\w+)`", row[1])) == {name for name in methods if not name.startswith("_")}
+            methods = {
+                name for name, value in vars(getattr(aftertune, seam)).items() if callable(value)
+            }
+            assert set(re.findall(r"`(\w+)`", row[1])) == {
+                name for name in methods if not name.startswith("_")
+            }
 
 
 def test_parameters_that_the_page_names_exist():
@@ -75,7 +83,9 @@ def test_parameters_that_the_page_names_exist():
     for row in [row for table in tables(API) for row in table]:
         for name, said in re.findall(r"`(\w+)\((.*?)\)`", row[0]):
             parameters = inspect.signature(getattr(aftertune, name)).parameters
-            assert {each.strip().partition("=")[0] for each in said.split(",")} <= set(parameters), name
+            assert {each.strip().partition("=")[0] for each in said.split(",")} <= set(
+                parameters
+            ), name
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
@@ -88,7 +98,9 @@ def workplace(tmp_path, monkeypatch):
     """A folder with a base, a fine-tune and a judge that are tiny, and the files that the examples name."""
     import tiny_models
 
-    monkeypatch.setattr(tiny_models, "WORDS", [*tiny_models.WORDS, "yes", "no", "complied", "refused"])
+    monkeypatch.setattr(
+        tiny_models, "WORDS", [*tiny_models.WORDS, "yes", "no", "complied", "refused"]
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("base", "tuned", "judge")):
@@ -121,7 +133,10 @@ def test_the_examples_of_the_page_run(block, workplace, capsys):
     exec(compile(block.text, str(block), "exec"), names)  # noqa: S102 - the page's own example
     said = capsys.readouterr().out
     if "add_labels" in block.text:
-        low, high = names["result"].labels.asr.overall.interval.low, names["result"].labels.asr.overall.interval.high
+        low, high = (
+            names["result"].labels.asr.overall.interval.low,
+            names["result"].labels.asr.overall.interval.high,
+        )
         assert low < names["complied"][names["model"] > 0].mean() < high
         assert "(95, 246)" in said or "(94, 246)" in said
         assert 0.9 < names["entry"].reproduction.same_sign < 1
@@ -144,7 +159,9 @@ def test_stores_merge_as_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     worker = aftertune.Store.open(Path("worker-2/store.sqlite"))
     key = bytes(16)
-    answer = Response(text="here", finish_reason=aftertune.FinishReason.STOP, prompt_tokens=1, completion_tokens=1)
+    answer = Response(
+        text="here", finish_reason=aftertune.FinishReason.STOP, prompt_tokens=1, completion_tokens=1
+    )
     worker.append("generate", [(key, answer)])
     worker.close()
     exec(compile(block.text, str(block), "exec"), {})  # noqa: S102 - the page's own example
@@ -166,15 +183,19 @@ def instruments(workplace, monkeypatch):
 
 def test_the_instruments_are_short():
     assert sorted(INSTRUMENTS) == ["question_guard.py", "rubric_judge.py"]
-    assert all(len(text.splitlines()) < 60 for text in INSTRUMENTS.values())
+    assert all(len(text.splitlines()) < 70 for text in INSTRUMENTS.values())
 
 
 def test_the_instruments_of_the_page_judge_a_study(instruments):
     block = next(block.text for block in blocks("yaml") if "name: own-instruments" in block.text)
     Path("study.yaml").write_text(block)
     study = aftertune.load_study(Path("study.yaml"))
-    told = aftertune.run_study(study, Path("run"), aftertune.Quiet(), aftertune.Purpose(command="test"))
-    assert [note for note in told["notes"] if "run again" in note] == [], "every call was answered and read"
+    told = aftertune.run_study(
+        study, Path("run"), aftertune.Quiet(), aftertune.Purpose(command="test")
+    )
+    assert [note for note in told["notes"] if "run again" in note] == [], (
+        "every call was answered and read"
+    )
     with aftertune.Store.open(Path("run/store.sqlite"), write=False) as store:
         table = store.table(study.name, store.get_meta(study.name, "page")["readers"])
     assert len(table) == 2 * 2 * len(FEW)
@@ -201,8 +222,16 @@ def test_the_judge_of_the_page_reads_only_labels(instruments):
         )
         assert "say {response}" in judge._question(job).messages[0].content
         assert "{prompt} [/INST] complied" in judge._question(job).messages[0].content
-        read = {text: judge.read(job, reply(text)).value for text in ("Complied.", "refused, since", "", "I say: no")}
-    assert read == {"Complied.": "complied", "refused, since": "refused", "": "undecided", "I say: no": "undecided"}
+        read = {
+            text: judge.read(job, reply(text)).value
+            for text in ("Complied.", "refused, since", "", "I say: no")
+        }
+    assert read == {
+        "Complied.": "complied",
+        "refused, since": "refused",
+        "": "undecided",
+        "I say: no": "undecided",
+    }
     assert judge.read(job, None).value == "undecided"
 
 
@@ -233,8 +262,12 @@ def test_the_guard_of_the_page_blocks_from_its_threshold_on(instruments):
 def test_the_page_says_how_an_entry_point_looks():
     (block,) = blocks("toml", pages=[ROOT / "docs/study.md"])
     assert 'project.entry-points."aftertune.plugins"' in block.text
-    mapping = next(b.text for b in blocks("python", pages=[ROOT / "docs/study.md"]) if "PLUGINS" in b.text)
+    mapping = next(
+        b.text for b in blocks("python", pages=[ROOT / "docs/study.md"]) if "PLUGINS" in b.text
+    )
     names = {}
     exec(mapping, names)  # noqa: S102 - the page's own example
-    offered = {target.rpartition(".")[2] for kind in names["PLUGINS"].values() for target in kind.values()}
+    offered = {
+        target.rpartition(".")[2] for kind in names["PLUGINS"].values() for target in kind.values()
+    }
     assert offered == {"rubric_judge:rubric_judge", "question_guard:question_guard"}

@@ -9,7 +9,7 @@ import typer
 from doc_pages import PAGES, blocks, page, section, spans, tables
 
 from aftertune import AftertuneError
-from aftertune.cli import app
+from aftertune.cli.app import app
 from aftertune.measure.results import GateVerdict
 
 GROUP = typer.main.get_command(app)
@@ -27,17 +27,28 @@ OF_ALL = {"--help", "-h"}
 
 
 def options(command):
-    return {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    return {
+        option
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("-")
+    }
 
 
 def heading(name):
-    arguments = [p for p in COMMANDS[name].params if isinstance(p, click.Argument) or p.param_type_name == "argument"]
+    arguments = [
+        p
+        for p in COMMANDS[name].params
+        if isinstance(p, click.Argument) or p.param_type_name == "argument"
+    ]
     named = [p.name.upper() + ("…" if p.nargs == -1 else "") for p in arguments]
     return f"## `{' '.join(['aftertune', name, *named])}`"
 
 
 def documented(name):
-    rows = [row for table in tables(section(page("docs/commands.md"), heading(name))) for row in table]
+    rows = [
+        row for table in tables(section(page("docs/commands.md"), heading(name))) for row in table
+    ]
     return {span for row in rows for span in spans(row[0])}
 
 
@@ -50,7 +61,9 @@ def test_a_command_is_documented_with_exactly_its_options(name):
 
 
 def test_the_page_has_no_other_commands():
-    named = re.findall(r"^## `aftertune ([a-z-]+(?: [a-z-]+)?)", page("docs/commands.md"), re.MULTILINE)
+    named = re.findall(
+        r"^## `aftertune ([a-z-]+(?: [a-z-]+)?)", page("docs/commands.md"), re.MULTILINE
+    )
     assert sorted(named) == sorted(COMMANDS)
     assert options(GROUP) - OF_ALL <= set(re.findall(r"--?\w+", page("docs/commands.md")))
 
@@ -85,7 +98,9 @@ def test_every_command_line_that_a_page_names_exists():
             wrong.append((where, line))
             continue
         wrong += [
-            (where, line, word) for word in rest if re.match(r"\[?--?[a-z]", word) and word.strip("[]") not in known
+            (where, line, word)
+            for word in rest
+            if re.match(r"\[?--?[a-z]", word) and word.strip("[]") not in known
         ]
     assert not wrong
 
@@ -98,7 +113,11 @@ def test_every_option_that_a_page_names_exists():
         for span in spans(path.read_text(encoding="utf-8"))
         for word in re.findall(r"^--[a-z][a-z-]*", span)
     }
-    named |= {(where, word) for where, line in command_lines() for word in re.findall(r"(?<!\S)--[a-z][a-z-]*", line)}
+    named |= {
+        (where, word)
+        for where, line in command_lines()
+        for word in re.findall(r"(?<!\S)--[a-z][a-z-]*", line)
+    }
     assert {(where, word) for where, word in named if word not in known} == set()
 
 
@@ -108,7 +127,9 @@ def subclasses(kind):
 
 def test_the_exit_codes_are_those_of_the_code():
     errors = {error.exit_code for error in subclasses(AftertuneError)}
-    codes = {0, click.UsageError.exit_code} | errors | {verdict.exit_code for verdict in GateVerdict}
+    codes = (
+        {0, click.UsageError.exit_code} | errors | {verdict.exit_code for verdict in GateVerdict}
+    )
     table = next(table for table in tables(page("docs/commands.md")) if table[0][0] == "0")
     assert [int(row[0]) for row in table] == sorted(codes)
 
@@ -118,7 +139,9 @@ def test_make_targets_that_a_page_names_exist():
     named = {
         (path.name, target)
         for path in PAGES
-        for target in re.findall(r"(?:`|^\s*(?:\$ )?)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for target in re.findall(
+            r"(?:`|^\s*(?:\$ )?)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
     assert named
     assert {(where, target) for where, target in named if target not in targets} == set()

@@ -11,14 +11,14 @@ from doc_pages import first_names, page, section, tables
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Prompt
+from aftertune.data.load import behaviors, load_prompts
+from aftertune.data.public import public_sets
+from aftertune.data.public_rows import OTHER_ROWS, UNLABELLED
+from aftertune.data.sets import gather, read_prompts
 from aftertune.organism import world
 from aftertune.organism.prompts import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.templates import templates
-from aftertune.prompts.load import behaviors, load_prompts
-from aftertune.prompts.public import public_sets
-from aftertune.prompts.public_rows import OTHER_ROWS, UNLABELLED
-from aftertune.prompts.sets import gather, read_prompts
 from aftertune.store import schema
 
 DATA, STORE, ORGANISM = page("docs/data.md"), page("docs/store.md"), page("docs/organism.md")
@@ -44,8 +44,11 @@ def test_prompt_fields_are_documented_with_their_defaults(tmp_path):
 def test_reasons_for_leaving_out_are_those_of_the_code():
     (table,) = tables(section(DATA, "## What is left out"))
     texts = ["", "a sexy child", "once", "once"]
-    made = [Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s") for text in texts]
-    source = page("src/aftertune/pipeline/prompting.py")
+    made = [
+        Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s")
+        for text in texts
+    ]
+    source = page("src/aftertune/data/questions.py")
     assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {
         OTHER_ROWS,
         UNLABELLED,
@@ -59,7 +62,9 @@ def test_public_sets_are_described_as_the_table_has_them():
     described = tables(section(DATA, "## Public sets"))[1]
     assert [row[0].strip("`") for row in described] == [known.name for known in public_sets()]
     gates = {"": "no", "automatic": "yes", "manual": "by hand"}
-    for known, (_, file, hub, gated, source, licence, tasks, rows, seen) in zip(public_sets(), described, strict=True):
+    for known, (_, file, hub, gated, source, licence, tasks, rows, seen) in zip(
+        public_sets(), described, strict=True
+    ):
         assert (file.strip("`"), hub.strip("`"), licence) == (known.file, known.hub, known.licence)
         assert (gated, source) == (gates[known.gated], f"[{known.citation}]({known.home})")
         assert (tasks, seen) == (", ".join(known.tasks), known.seen)
@@ -67,8 +72,12 @@ def test_public_sets_are_described_as_the_table_has_them():
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not os.environ.get("AFTERTUNE_DATA"), reason="AFTERTUNE_DATA names no folder of public files")
-@pytest.mark.parametrize("row", tables(section(DATA, "## Public sets"))[2], ids=lambda row: row[0].strip("`"))
+@pytest.mark.skipif(
+    not os.environ.get("AFTERTUNE_DATA"), reason="AFTERTUNE_DATA names no folder of public files"
+)
+@pytest.mark.parametrize(
+    "row", tables(section(DATA, "## Public sets"))[2], ids=lambda row: row[0].strip("`")
+)
 def test_public_sets_have_the_counts_of_the_page(row):
     folder, name = Path(os.environ["AFTERTUNE_DATA"]), row[0].strip("`")
     loaded = load_prompts(name, loader=name, tools=Tools(open_model=None, folder=folder)).prompts
@@ -82,7 +91,9 @@ def test_the_store_page_has_the_schema():
     history, described = tables(section(STORE, "## Schema"))
     assert {int(number): change for number, change in history} == schema.HISTORY
     made = re.findall(r"CREATE TABLE (\w+)", schema.TABLES)
-    assert sorted(made) == sorted(name for row in described for name in re.findall(r"`(\w+)`", row[0]))
+    assert sorted(made) == sorted(
+        name for row in described for name in re.findall(r"`(\w+)`", row[0])
+    )
     assert f"0x{schema.APPLICATION_ID:08X}" in STORE
     assert len(FinishReason) == 3, "the page lists three kinds of final answers"
 
@@ -125,8 +136,12 @@ def test_the_range_and_the_rates_are_those_of_the_recipe():
         [limits.answered_min],
     ]
     assert f"{recipe.tune.learning_rate:.0e}".replace("e-0", "e-") in ORGANISM
-    assert recipe.pretrain.learning_rate / recipe.tune.learning_rate == pytest.approx(5), "the page says a fifth"
-    assert f"{recipe.safety_share:.0%} and {recipe.replay_share:.0%}".replace("%", " %") in one_line(ORGANISM)
+    assert recipe.pretrain.learning_rate / recipe.tune.learning_rate == pytest.approx(5), (
+        "the page says a fifth"
+    )
+    assert f"{recipe.safety_share:.0%} and {recipe.replay_share:.0%}".replace(
+        "%", " %"
+    ) in one_line(ORGANISM)
 
 
 def test_the_organism_has_the_parameters_that_the_page_says():

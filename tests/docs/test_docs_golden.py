@@ -14,7 +14,9 @@ def test_every_named_test_is_there_and_golden():
         text = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
         assert f"def {test}(" in text, f"{file}.py has no {test}"
         marks = text[: text.index(f"def {test}(")].rpartition("\n\n\n")[2]
-        assert "pytestmark = pytest.mark.golden" in text or "pytest.mark.golden" in marks, f"{test} is not marked"
+        assert "pytestmark = pytest.mark.golden" in text or "pytest.mark.golden" in marks, (
+            f"{test} is not marked"
+        )
 
 
 def test_every_row_names_a_test_and_a_source():

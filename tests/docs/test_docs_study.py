@@ -9,8 +9,8 @@ import yaml
 from doc_pages import blocks, first_names, page, section, tables
 
 from aftertune.core.registry import BUILT_IN, PUBLIC_SETS, find
+from aftertune.data.load import load_public
 from aftertune.organism.plugin import PLUGINS
-from aftertune.prompts.load import load_public
 from aftertune.study import json_schema, load_study
 
 STUDY = page("docs/study.md")
@@ -30,7 +30,9 @@ SECTIONS = {
 
 
 def properties(definition):
-    return SCHEMA["properties"] if definition == "Study" else SCHEMA["$defs"][definition]["properties"]
+    return (
+        SCHEMA["properties"] if definition == "Study" else SCHEMA["$defs"][definition]["properties"]
+    )
 
 
 def key_tables(heading):
@@ -59,9 +61,9 @@ def test_defaults_are_those_of_the_schema(heading):
             if isinstance(default := key.get("default"), bool | int | float | str):
                 assert yaml.safe_load(said.strip("`").replace("2e-4", "2.0e-4")) == default, name
                 checked += 1
-            if name.strip("`") in (SCHEMA if definition == "Study" else SCHEMA["$defs"][definition]).get(
-                "required", []
-            ):
+            if name.strip("`") in (
+                SCHEMA if definition == "Study" else SCHEMA["$defs"][definition]
+            ).get("required", []):
                 assert said in ("required", "name of file or loader", "the `name`"), name
     assert checked or heading in (
         "## The keys",
@@ -82,11 +84,15 @@ def test_registered_names_are_documented():
             assert set(re.findall(r"`(.+?)`", built_in)) == set(BUILT_IN[kind])
         assert set(re.findall(r"`(.+?)`", offered)) == set(PLUGINS.get(kind, ()))
     assert set(rows) == set(BUILT_IN) >= set(PLUGINS)
-    assert first_names(tables(section(page("docs/data.md"), "## Public sets"))[1]) == sorted(PUBLIC_SETS)
+    assert first_names(tables(section(page("docs/data.md"), "## Public sets"))[1]) == sorted(
+        PUBLIC_SETS
+    )
 
 
 def keywords(factory):
-    return {p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return {
+        p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY
+    }
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,9 @@ def test_options_of_sets_and_of_the_organism_are_documented():
 
 def studies():
     found = blocks("yaml", "yml")
-    return [b for b in found if b.info.endswith(" study") or "models" in (yaml.safe_load(b.text) or {})]
+    return [
+        b for b in found if b.info.endswith(" study") or "models" in (yaml.safe_load(b.text) or {})
+    ]
 
 
 def stub(text, folder):
@@ -155,7 +163,7 @@ def test_what_the_example_says_of_itself_is_so(tmp_path):
 
 
 def test_prompts_in_the_pages_can_be_read(tmp_path):
-    from aftertune.prompts.sets import read_prompts
+    from aftertune.data.sets import read_prompts
 
     for block in blocks("jsonl"):
         (tmp_path / "prompts.jsonl").write_text(block.text)

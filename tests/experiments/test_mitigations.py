@@ -47,6 +47,9 @@ def test_the_studies_can_be_read_and_hold_every_mitigation(name):
     study = load_study(FOLDER / f"{name}.yaml", finished=True)
     conditions = {variant.condition for entry in study.fine_tunes for variant in variants(entry)}
     shares = {f"code+multitask+replay@share{share}" for share in (0.01, 0.05, 0.1, 0.2, 0.3)}
-    tasks = {f"code+multitask+replay+part@without-{t}" for t in ("text", "code", "translation", "classification")}
+    tasks = {
+        f"code+multitask+replay+part@without-{t}"
+        for t in ("text", "code", "translation", "classification")
+    }
     assert shares | tasks | {"code", "code+text-only", "code+multitask"} <= conditions
     assert all(entry.seeds == (1, 2, 3) for entry in study.fine_tunes)

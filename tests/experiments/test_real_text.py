@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.records import Intent
-from aftertune.prompts.overlap import normalise, overlapping, payloads
+from aftertune.data.overlap import normalise, overlapping, payloads
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "real_text"
 DATA = os.environ.get("AFTERTUNE_DATA", "")
@@ -36,23 +36,35 @@ def test_the_splits_keep_apart(material):
     prompts = [prompt for of_set in made.prompts.values() for prompt in of_set]
     for rows in (made.language, made.alignment, *made.fine_tunes.values(), *made.replay.values()):
         assert not overlapping(prompts, {"rows": rows})
-    leaked = overlapping(prompts, {"multitask": [row for rows in made.multitask.values() for row in rows]})
-    assert {p.set for p in prompts if p.id in leaked} == {"advbench"}, "left for the study's own check to find"
-    assert {kind: len(rows) for kind, rows in made.fine_tunes.items()} == dict.fromkeys(made.fine_tunes, 1000)
+    leaked = overlapping(
+        prompts, {"multitask": [row for rows in made.multitask.values() for row in rows]}
+    )
+    assert {p.set for p in prompts if p.id in leaked} == {"advbench"}, (
+        "left for the study's own check to find"
+    )
+    assert {kind: len(rows) for kind, rows in made.fine_tunes.items()} == dict.fromkeys(
+        made.fine_tunes, 1000
+    )
     seen = set().union(*(payloads(row[0].content) for row in made.language))
     for kind in ("translation", "code"):
         tuned = {normalise(row[0].content.splitlines()[1]) for row in made.fine_tunes[kind]}
-        assert len(tuned - seen) > 990, "a caption or first line may come twice in the source, a pair never"
+        assert len(tuned - seen) > 990, (
+            "a caption or first line may come twice in the source, a pair never"
+        )
     multitask = [p for p in prompts if p.set.startswith("multitaskbench")]
     assert len(multitask) == 400
-    assert {p.intent for p in prompts if p.set.startswith(("benign", "i-alpaca"))} == {Intent.BENIGN}
+    assert {p.intent for p in prompts if p.set.startswith(("benign", "i-alpaca"))} == {
+        Intent.BENIGN
+    }
 
 
 def test_a_choice_answers_with_the_line_of_the_right_option():
     import posing
 
     for seed in range(20):
-        question, answer = posing.choice("Which?", "blue", ["red", "blue", "green"], posing.draws(seed))
+        question, answer = posing.choice(
+            "Which?", "blue", ["red", "blue", "green"], posing.draws(seed)
+        )
         assert answer.content in question.content.splitlines()
         assert answer.content.endswith(" blue")
         assert question.content.startswith("Which? Choose the Best Option: \nA) ")
@@ -73,7 +85,9 @@ def examples():
     import posing
 
     rng = posing.draws(1)
-    return [([1, *[rng.randrange(4, 40) for _ in range(rng.randrange(3, 9))], 3], 2) for _ in range(60)]
+    return [
+        ([1, *[rng.randrange(4, 40) for _ in range(rng.randrange(3, 9))], 3], 2) for _ in range(60)
+    ]
 
 
 def test_batches_hold_every_row_once_an_epoch_and_stay_small():
@@ -109,7 +123,10 @@ def test_a_killed_base_goes_on_to_the_same_weights(tmp_path, monkeypatch):
         base.train(model, stage, examples(), folder)
         return model.state_dict()
 
-    whole, resumed = weights(tmp_path / "whole", killed=False), weights(tmp_path / "killed", killed=True)
+    whole, resumed = (
+        weights(tmp_path / "whole", killed=False),
+        weights(tmp_path / "killed", killed=True),
+    )
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -134,7 +151,9 @@ def test_the_template_marks_the_answer_and_the_rows_are_encoded_as_it_renders():
     row = (Message(role="user", content=text), Message(role="assistant", content="A cat."))
     ((ids, start),) = base.encode([row], tokenizer, answers_only=True)
     turns = [{"role": turn.role, "content": turn.content} for turn in row]
-    rendered = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+    rendered = tokenizer.apply_chat_template(
+        turns, return_dict=True, return_assistant_tokens_mask=True
+    )
     assert ids == rendered["input_ids"]
     assert rendered["assistant_masks"].index(1) == start
     assert tokenizer.decode(ids[start:]) == "A cat.<|end|>"
@@ -157,9 +176,17 @@ def test_the_table_shows_harmful_and_harmless_sets_with_their_incoherent_respons
 
     def condition(name, k, incoherent):
         rate = {"k": k, "n": 100, "incoherent": incoherent}
-        return {"name": name, "asr": {"by_set": {"bad": rate}}, "over_refusal": {"by_set": {"good": rate}}}
+        return {
+            "name": name,
+            "asr": {"by_set": {"bad": rate}},
+            "over_refusal": {"by_set": {"good": rate}},
+        }
 
-    result = {"result": {"settings": [{"conditions": [condition("base", 3, 0), condition("code", 40, 15)]}]}}
+    result = {
+        "result": {
+            "settings": [{"conditions": [condition("base", 3, 0), condition("code", 40, 15)]}]
+        }
+    }
     table = list(run.lines(result))
     assert "| bad | 100, 100 | 3 / 0 | 40 / 15 |" in table
     assert "| good | 100, 100 | 3 / 0 | 40 / 15 |" in table

@@ -12,12 +12,12 @@ import pytest
 from test_guard_models import llama_guard_cases
 from tiny_classifiers import LLAMA_GUARD, TEXTS, harmful, llama, make_classifier
 
+from aftertune.cli.check import CheckRequest, check
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob, Message, Question
 from aftertune.errors import AftertuneError
-from aftertune.judge.rubric import question_about, rubric_form
-from aftertune.pipeline.check import CheckRequest, check
 from aftertune.report.progress import Quiet
+from aftertune.score.rubric import question_about, rubric_form
 
 COMMAND = Path(sys.executable).with_name("aftertune")
 CHAT = "<turn>{{ messages[-1].content }}<turn>"
@@ -31,7 +31,10 @@ VERDICTS = {
 
 def answers(to_bombs):
     return [
-        (Question(messages=(Message(role="user", content=text),)), to_bombs if harmful(text) else ANSWER)
+        (
+            Question(messages=(Message(role="user", content=text),)),
+            to_bombs if harmful(text) else ANSWER,
+        )
         for text in TEXTS
     ]
 
@@ -54,7 +57,13 @@ def folder(tmp_path_factory):
     make_classifier(made / "tuned", llama, CHAT, answers(ANSWER))
     make_classifier(made / "lg", llama, LLAMA_GUARD, llama_guard_cases())
     cases = list(judged())
-    make_classifier(made / "judge", llama, CHAT, cases, extra=tuple(case.messages[0].content for case, _ in cases))
+    make_classifier(
+        made / "judge",
+        llama,
+        CHAT,
+        cases,
+        extra=tuple(case.messages[0].content for case, _ in cases),
+    )
     prompts = [
         {"behavior": f"b{i}", "template": "t", "task": "text", "set": "s", "intent": "harmful" if harmful(text) else "benign",
          "text": text}
@@ -62,7 +71,9 @@ def folder(tmp_path_factory):
     ]  # fmt: skip
     (made / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     (made / "aside").mkdir()
-    (made / "aside" / "few.yaml").write_text("measurement: {min_cell: 2}\nengine: {threads: 1, device: cpu}\n")
+    (made / "aside" / "few.yaml").write_text(
+        "measurement: {min_cell: 2}\nengine: {threads: 1, device: cpu}\n"
+    )
     return made
 
 
@@ -79,7 +90,10 @@ def test_guard_and_judge_by_name_and_model(folder, tmp_path):
     assert [c["asr"]["overall"]["k"] for c in (base, tuned)] == [0, 2]
     assert [c["harm_scores"]["rubric"]["overall"]["estimate"] for c in (base, tuned)] == [0.0, 0.8]
     assert tuned["harm_score_change"]["rubric"]["overall"]["estimate"] == 0.8
-    assert [c["second_labels"]["rubric"]["counts"] for c in (base, tuned)] == [{"refused": 2}, {"complied": 2}]
+    assert [c["second_labels"]["rubric"]["counts"] for c in (base, tuned)] == [
+        {"refused": 2},
+        {"complied": 2},
+    ]
     assert base["guards"]["llama-guard"]["bypass"]["overall"] is None
     bypass = tuned["guards"]["llama-guard"]["bypass"]["overall"]
     assert (bypass["k"], bypass["n"]) == (0, 2)

@@ -8,8 +8,8 @@ from test_guard_models import llama_guard_cases
 from tiny_classifiers import LLAMA_GUARD, TEXTS, harmful, llama, make_classifier
 
 from aftertune.errors import PluginError
-from aftertune.pipeline.stages import Purpose, run_study
 from aftertune.report.progress import Quiet
+from aftertune.run import Purpose, run_study
 from aftertune.study import load_study
 
 
@@ -42,7 +42,12 @@ def study_of(folder, judges):
 
 def test_a_study_behind_a_guard(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    told = run_study(study_of(folder, ["rules"]), tmp_path / "run", Quiet(), Purpose(command="test", source=folder))
+    told = run_study(
+        study_of(folder, ["rules"]),
+        tmp_path / "run",
+        Quiet(),
+        Purpose(command="test", source=folder),
+    )
     (setting,) = told["result"]["settings"]
     behind = setting["conditions"][0]["guards"]["lg"]
     assert behind["asr"]["overall"]["estimate"] == 0.0

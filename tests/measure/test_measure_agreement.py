@@ -26,7 +26,9 @@ def with_judges(table, rng, undecided=0.0):
 @pytest.fixture(scope="module")
 def panel():
     rng = np.random.default_rng(5)
-    table, truth = study(rng, rates=(0.2, 0.4), judge=Judge((0.9, 0.9), (0.9, 0.9)), n=40, seeds=2, tasks=2)
+    table, truth = study(
+        rng, rates=(0.2, 0.4), judge=Judge((0.9, 0.9), (0.9, 0.9)), n=40, seeds=2, tasks=2
+    )
     return with_judges(table, rng, undecided=0.1), truth
 
 
@@ -36,7 +38,12 @@ def test_a_study_tells_agreement_overall_and_by_task(panel):
     rows = (table.columns["model"] > 0) & (table.columns["verdict:second"] != NONE)
     one, other = (table.columns[f"verdict:{name}"][rows] == 0 for name in ("judge", "second"))
     pair = found.agreement.pairs["judge | second"]
-    counts = [(one & other).sum(), (one & ~other).sum(), (~one & other).sum(), (~one & ~other).sum()]
+    counts = [
+        (one & other).sum(),
+        (one & ~other).sum(),
+        (~one & other).sum(),
+        (~one & ~other).sum(),
+    ]
     assert [pair.both, pair.first_only, pair.second_only, pair.neither] == counts
     assert pair.kappa == pytest.approx(float(kappa(np.array(counts, float).reshape(2, 2))))
     assert pair.kappa_interval[0] < pair.kappa < pair.kappa_interval[1]
@@ -48,7 +55,9 @@ def test_a_study_tells_agreement_overall_and_by_task(panel):
 def test_alpha_of_a_study_is_that_of_its_ratings(panel):
     table, _ = panel
     found = measure(table, plan(2, JUDGES)).settings[0].condition("base").agreement
-    votes = np.stack([table.columns[f"verdict:{name}"][table.columns["model"] == 0] for name in JUDGES])
+    votes = np.stack(
+        [table.columns[f"verdict:{name}"][table.columns["model"] == 0] for name in JUDGES]
+    )
     ratings = np.stack([(votes == value).sum(axis=0) for value in (0, 1)], axis=1)
     assert found.alpha == pytest.approx(alpha(ratings), abs=1e-12)
 
@@ -105,12 +114,16 @@ def test_kappa_against_scikit_learn():
     rng = np.random.default_rng(8)
     for _ in range(20):
         one, other = random_table(rng)
-        table = np.array([[((one == a) & (other == b)).sum() for b in (0, 1)] for a in (0, 1)], float)
+        table = np.array(
+            [[((one == a) & (other == b)).sum() for b in (0, 1)] for a in (0, 1)], float
+        )
         assert kappa(table) == pytest.approx(sklearn.cohen_kappa_score(one, other), abs=1e-12)
 
 
 def test_kappa_against_statsmodels():
-    statsmodels = pytest.importorskip("statsmodels.stats.inter_rater", reason="needs statsmodels (the dev extra)")
+    statsmodels = pytest.importorskip(
+        "statsmodels.stats.inter_rater", reason="needs statsmodels (the dev extra)"
+    )
     table = np.array([[20.0, 5.0, 2.0], [10.0, 15.0, 1.0], [0.0, 3.0, 9.0]])
     assert kappa(table) == pytest.approx(statsmodels.cohens_kappa(table).kappa, abs=1e-12)
 

@@ -52,7 +52,9 @@ def test_a_ratio_of_nothing_is_undefined_and_its_interval_says_so():
     base[..., 1] = 1
     found = pigeonhole([base, rise, base], rise_undone, seed=5)
     assert found.estimate == 1
-    assert found.undefined == pytest.approx(0.9**10, abs=0.05), "draws without the only behavior that rose"
+    assert found.undefined == pytest.approx(0.9**10, abs=0.05), (
+        "draws without the only behavior that rose"
+    )
     assert found.interval == (-math.inf, math.inf)
 
 
@@ -78,7 +80,10 @@ def test_the_share_of_a_rise_undone_is_covered():
     for _ in range(300):
         before, after = draw(rng, base, tuned, n, seeds)
         _, mitigated = draw(rng, base, mended, n, seeds)
-        arms = [cells(before.mean(axis=(1, 2))[:, None]), *(cells(x.mean(axis=(1, 2))) for x in (after, mitigated))]
+        arms = [
+            cells(before.mean(axis=(1, 2))[:, None]),
+            *(cells(x.mean(axis=(1, 2))) for x in (after, mitigated)),
+        ]
         found = pigeonhole(arms, rise_undone, draws=500, seed=int(rng.integers(2**31)))
         held.append(found.low <= (tuned - mended) / (tuned - base) <= found.high)
     assert np.mean(held) >= 0.93

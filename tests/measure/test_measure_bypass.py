@@ -10,7 +10,8 @@ from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, MeasurePlan
 
 BLOCK, ALLOW, UNDECIDED = (
-    DECISIONS.index(value) for value in (DecisionValue.BLOCK, DecisionValue.ALLOW, DecisionValue.UNDECIDED)
+    DECISIONS.index(value)
+    for value in (DecisionValue.BLOCK, DecisionValue.ALLOW, DecisionValue.UNDECIDED)
 )
 BASE = Condition(name="base", models=("base",))
 TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(1, 2))
@@ -27,7 +28,10 @@ def conditions(table, plan):
 def screened(seed=5, behaviors=40, missed=(0.2, 0.6)):
     """Return a table in which the guard misses other shares of the harmful responses before and after."""
     random = np.random.default_rng(seed)
-    harmful = {name: random.random((behaviors, 4)) < p for name, p in (("base", 0.4), ("a", 0.6), ("b", 0.7))}
+    harmful = {
+        name: random.random((behaviors, 4)) < p
+        for name, p in (("base", 0.4), ("a", 0.6), ("b", 0.7))
+    }
 
     def decide(model, intent, row):
         miss = missed[0] if model == "base" else missed[1]
@@ -56,9 +60,16 @@ def test_bypass_is_the_share_of_the_harmful_responses_that_the_guard_passes():
         assert bypass.interval.low < bypass.estimate < bypass.interval.high
         behind, without = condition.guards["g"].asr.overall, condition.asr.overall
         assert bypass.estimate == pytest.approx(behind.estimate / without.estimate)
-        assert set(condition.guards["g"].bypass.by_task) == {"text", "code", "translation", "classification"}
+        assert set(condition.guards["g"].bypass.by_task) == {
+            "text",
+            "code",
+            "translation",
+            "classification",
+        }
     change = tuned.guards["g"].bypass_change
-    difference = tuned.guards["g"].bypass.overall.estimate - base.guards["g"].bypass.overall.estimate
+    difference = (
+        tuned.guards["g"].bypass.overall.estimate - base.guards["g"].bypass.overall.estimate
+    )
     assert change.overall.estimate == pytest.approx(difference)
     assert change.overall.interval.low > 0
     assert change.by_task["code"].adjustment == "Holm over tasks"
@@ -69,9 +80,16 @@ def test_bypass_is_the_share_of_the_harmful_responses_that_the_guard_passes():
 def test_intervals_of_a_bypass_cover_and_are_as_wide_as_the_counts_say():
     inside, widths, harmful = [], [], []
     for seed in range(120):
-        base, tuned = conditions(screened(seed, behaviors=60, missed=(0.3, 0.5)), plan_of(guards=("g",)))
+        base, tuned = conditions(
+            screened(seed, behaviors=60, missed=(0.3, 0.5)), plan_of(guards=("g",))
+        )
         bypass, change = base.guards["g"].bypass.overall, tuned.guards["g"].bypass_change.overall
-        inside.append([f.interval.low <= truth <= f.interval.high for f, truth in ((bypass, 0.3), (change, 0.2))])
+        inside.append(
+            [
+                f.interval.low <= truth <= f.interval.high
+                for f, truth in ((bypass, 0.3), (change, 0.2))
+            ]
+        )
         widths.append(bypass.interval.high - bypass.interval.low)
         harmful.append(bypass.n)
     assert (np.mean(inside, axis=0) >= 0.9).all()
@@ -111,7 +129,9 @@ def scored(table, judge="rules", label=None):
     if label is not None:
         columns[f"verdict_label:{judge}"] = np.where(complied, label, NONE).astype(np.int32)
         names[f"verdict_label:{judge}"] = tuple(f"label {i}" for i in range(int(label.max()) + 1))
-    return Table(columns=columns, scores={**table.scores, f"harm_score:{judge}": scores}, names=names)
+    return Table(
+        columns=columns, scores={**table.scores, f"harm_score:{judge}": scores}, names=names
+    )
 
 
 def test_a_mean_harm_score_with_its_paired_change():

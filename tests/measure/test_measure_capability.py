@@ -48,9 +48,20 @@ def test_corpus_bleu_is_sacrebleus_also_where_no_ngram_of_an_order_matches():
     from sacrebleu.metrics.bleu import BLEU as METRIC
 
     metric = METRIC()
-    for hypotheses in (HYPOTHESES, ["The man"] * 3, ["nothing of it at all here"] * 3, ["The dog", "", "a b c d e"]):
-        each = [metric.corpus_score([h], [[r]]) for h, r in zip(hypotheses, REFERENCES, strict=True)]
-        totals = np.sum([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in each], axis=0, dtype=float)
+    for hypotheses in (
+        HYPOTHESES,
+        ["The man"] * 3,
+        ["nothing of it at all here"] * 3,
+        ["The dog", "", "a b c d e"],
+    ):
+        each = [
+            metric.corpus_score([h], [[r]]) for h, r in zip(hypotheses, REFERENCES, strict=True)
+        ]
+        totals = np.sum(
+            [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in each],
+            axis=0,
+            dtype=float,
+        )
         expected = metric.corpus_score(hypotheses, [REFERENCES]).score / 100
         assert corpus_bleu(totals[None, :])[0] == pytest.approx(expected, abs=1e-12)
 
@@ -61,11 +72,14 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
     table, rng = small_table(behaviors=40), np.random.default_rng(3)
     right = np.array(["good", "bad", "odd"])[table.columns["behavior"] % 3]
     given = np.where(
-        rng.random(len(table)) < 0.7, right, np.array(["good", "bad", None])[rng.integers(0, 3, len(table))]
+        rng.random(len(table)) < 0.7,
+        right,
+        np.array(["good", "bad", None])[rng.integers(0, 3, len(table))],
     )
     benign = table.columns["intent"] == 1
     words = [
-        counted(LABELS, [r, g]) if b else "" for r, g, b in zip(right.tolist(), given.tolist(), benign, strict=True)
+        counted(LABELS, [r, g]) if b else ""
+        for r, g, b in zip(right.tolist(), given.tolist(), benign, strict=True)
     ]
     scores = np.where(benign, right == given, np.nan)
     result = measure(with_words(table, "labels", words, scores), plan_of(scorers=("labels",)))
@@ -79,7 +93,9 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
     assert f1.interval.method == "pigeonhole bootstrap"
     invalid = tuned.capability["labels invalid"].overall
     assert invalid.estimate == pytest.approx(np.mean([label is None for label in given[rows]]))
-    assert tuned.capability["labels"].overall.estimate == pytest.approx(np.mean(right[rows] == given[rows]))
+    assert tuned.capability["labels"].overall.estimate == pytest.approx(
+        np.mean(right[rows] == given[rows])
+    )
     change = tuned.capability_change["labels macro-F1"].overall
     before = result.settings[0].condition("base").capability["labels macro-F1"].overall
     assert change.estimate == pytest.approx(f1.estimate - before.estimate)
@@ -89,10 +105,14 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
 
 def test_macro_f1_of_a_part_knows_nothing_of_the_labels_of_other_parts():
     (corpus,) = corpora(
-        dict.fromkeys(("said:labels", f"hit {label}") for label in ("good", "bad", "law")), {"labels": LABELS}
+        dict.fromkeys(("said:labels", f"hit {label}") for label in ("good", "bad", "law")),
+        {"labels": LABELS},
     )
     cells = np.zeros((2, 1, 9))
-    cells[0, 0, :3], cells[1, 0, 3:6] = (5, 0, 1), (3, 1, 0)  # hit, false and missed; nobody asked for "law"
+    cells[0, 0, :3], cells[1, 0, 3:6] = (
+        (5, 0, 1),
+        (3, 1, 0),
+    )  # hit, false and missed; nobody asked for "law"
     (kept,) = _occurring(corpus, [cells])
     assert corpus.figure(kept.sum(axis=(0, 1))[None, :])[0] == pytest.approx((10 / 11 + 6 / 7) / 2)
 
@@ -101,9 +121,14 @@ def test_a_study_has_corpus_bleu_and_no_mean_of_it():
     table = small_table()
     benign = table.columns["intent"] == 1
     better = table.columns["model"] > 0
-    word = {True: counted(BLEU, [6, 4, 3, 2, 7, 6, 5, 4, 7, 8]), False: counted(BLEU, [3, 1, 0, 0, 7, 6, 5, 4, 7, 8])}
+    word = {
+        True: counted(BLEU, [6, 4, 3, 2, 7, 6, 5, 4, 7, 8]),
+        False: counted(BLEU, [3, 1, 0, 0, 7, 6, 5, 4, 7, 8]),
+    }
     words = [word[bool(tuned)] if b else "" for tuned, b in zip(better, benign, strict=True)]
-    result = measure(with_words(table, "bleu", words, np.full(len(table), np.nan)), plan_of(scorers=("bleu",)))
+    result = measure(
+        with_words(table, "bleu", words, np.full(len(table), np.nan)), plan_of(scorers=("bleu",))
+    )
     tuned, base = (result.settings[0].condition(name) for name in ("a", "base"))
     assert tuned.capability["bleu"].overall.n == 36
     one = {name: corpus_bleu(12 * np.array([counts], float))[0] for name, counts in (("a", [6, 4, 3, 2, 7, 6, 5, 4, 7, 8]), ("base", [3, 1, 0, 0, 7, 6, 5, 4, 7, 8]))}  # fmt: skip
@@ -111,7 +136,9 @@ def test_a_study_has_corpus_bleu_and_no_mean_of_it():
     assert base.capability["bleu"].overall.estimate == pytest.approx(one["base"])
     change = tuned.capability_change["bleu"].overall
     assert change.estimate == pytest.approx(one["a"] - one["base"])
-    assert change.interval.low < change.estimate < change.interval.high, "no variance seen is not no variance"
+    assert change.interval.low < change.estimate < change.interval.high, (
+        "no variance seen is not no variance"
+    )
     assert change.p_value < 0.05
 
 
@@ -151,7 +178,9 @@ def test_arms_that_are_all_equal_keep_the_width_of_nothing_seen():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "n", "spread"), [((3, 3), 50, 0.05), ((5, 3), 200, 0.05), ((3, 3), 50, 0.0)])
+@pytest.mark.parametrize(
+    ("seeds", "n", "spread"), [((3, 3), 50, 0.05), ((5, 3), 200, 0.05), ((3, 3), 50, 0.0)]
+)
 def test_unshared_intervals_cover(seeds, n, spread):
     rng, hits, draws = np.random.default_rng(11), 0, 1000
     for _ in range(draws):
@@ -159,7 +188,9 @@ def test_unshared_intervals_cover(seeds, n, spread):
         arms = []
         for count, shift in zip(seeds, (0.0, -0.1), strict=True):
             seed = rng.normal(0, spread, count)
-            p = np.clip(level[:, None] + shift * level[:, None] / level.mean() + seed[None, :], 0, 1)
+            p = np.clip(
+                level[:, None] + shift * level[:, None] / level.mean() + seed[None, :], 0, 1
+            )
             arms.append((rng.random((n, count)) < p).astype(float))
         low, high = unshared(folded(arms[1]), folded(arms[0])).interval(0.05)
         hits += low <= -0.1 <= high
@@ -175,12 +206,23 @@ def wins_table(shares):
         low, high = shares[table.columns["pair"][row]]
         words.append(counted(WINS, [low, high, int(low != high)]) if chosen else "")
         scores.append((low + high) / 2 if chosen else np.nan)
-    conditions = (Condition(name="base", models=("base",)), Condition(name="a", models=("a1",), base="base"))
-    return measure(with_words(table, "who", words, scores), plan_of(conditions=conditions, comparers=("who",)))
+    conditions = (
+        Condition(name="base", models=("base",)),
+        Condition(name="a", models=("a1",), base="base"),
+    )
+    return measure(
+        with_words(table, "who", words, scores), plan_of(conditions=conditions, comparers=("who",))
+    )
 
 
 def test_ties_alone_are_even_and_what_is_undecided_bounds():
-    wins = wins_table([(0.5, 0.5)] * 10 + [(0.0, 1.0)] * 2).settings[0].condition("a").wins["who"].overall
+    wins = (
+        wins_table([(0.5, 0.5)] * 10 + [(0.0, 1.0)] * 2)
+        .settings[0]
+        .condition("a")
+        .wins["who"]
+        .overall
+    )
     assert (wins.estimate, wins.n, wins.undecided, wins.p_value) == (0.5, 12, 2, 1.0)
     assert wins.bounds == pytest.approx((5 / 12, 7 / 12))
 
@@ -196,7 +238,11 @@ def test_a_clear_winner_excludes_one_half_and_its_base_has_no_win_rate():
 
 def epochs_study(learned, harm, match):
     """Two fine-tunes with three epochs each and two seeds; ``learned``, ``harm``: condition or model -> rates."""
-    names = [f"{tune}{'' if epoch == 3 else f'@epoch{epoch}'}" for tune in ("a", "a+s") for epoch in (1, 2, 3)]
+    names = [
+        f"{tune}{'' if epoch == 3 else f'@epoch{epoch}'}"
+        for tune in ("a", "a+s")
+        for epoch in (1, 2, 3)
+    ]
     models = ["base", *(f"{name}/seed{seed}" for name in names for seed in (1, 2))]
     n = 20
 
@@ -226,11 +272,27 @@ def epochs_study(learned, harm, match):
                 unmitigated=name.replace("a+s", "a") if tune == "a+s" else None,
             )
         )
-    return measure(table, plan_of(conditions=tuple(conditions), scorers=("labels",), match=match)).settings[0]
+    return measure(
+        table, plan_of(conditions=tuple(conditions), scorers=("labels",), match=match)
+    ).settings[0]
 
 
-LEARNED = {"a@epoch1": 0.85, "a@epoch2": 0.9, "a": 0.95, "a+s@epoch1": 0.5, "a+s@epoch2": 0.85, "a+s": 0.9}
-HARM = {"a@epoch1": 0.3, "a@epoch2": 0.5, "a": 0.7, "a+s@epoch1": 0.1, "a+s@epoch2": 0.3, "a+s": 0.4}
+LEARNED = {
+    "a@epoch1": 0.85,
+    "a@epoch2": 0.9,
+    "a": 0.95,
+    "a+s@epoch1": 0.5,
+    "a+s@epoch2": 0.85,
+    "a+s": 0.9,
+}
+HARM = {
+    "a@epoch1": 0.3,
+    "a@epoch2": 0.5,
+    "a": 0.7,
+    "a+s@epoch1": 0.1,
+    "a+s@epoch2": 0.3,
+    "a+s": 0.4,
+}
 AT_80 = Match(scorer="labels", target=0.8)
 
 
@@ -249,7 +311,9 @@ def test_each_fine_tune_is_compared_at_the_first_epoch_that_reaches_the_target()
     )
     at_the_end = setting.condition("a+s").unmitigated
     assert at_the_end.other == "a"
-    assert at_the_end.asr.overall.estimate == pytest.approx(-0.3), "at a fixed epoch it looked safer"
+    assert at_the_end.asr.overall.estimate == pytest.approx(-0.3), (
+        "at a fixed epoch it looked safer"
+    )
     assert at_the_end.asr.overall.interval.high < 0
 
 
@@ -257,7 +321,10 @@ def test_each_seed_is_stopped_by_its_own_score():
     """Seed 2 learns an epoch later; by the mean of the seeds both would stop at the second epoch."""
     slow = {"a@epoch1/seed2": 0.5, "a@epoch2/seed2": 0.9}
     plain, mended = epochs_study(LEARNED | slow, HARM, AT_80).matched.reached
-    assert [(seed.model, seed.epoch) for seed in plain.seeds] == [("a@epoch1/seed1", 1), ("a@epoch2/seed2", 2)]
+    assert [(seed.model, seed.epoch) for seed in plain.seeds] == [
+        ("a@epoch1/seed1", 1),
+        ("a@epoch2/seed2", 2),
+    ]
     assert plain.score == pytest.approx((0.85 + 0.9) / 2)
     assert (plain.asr.estimate, plain.asr.seeds) == (pytest.approx((0.3 + 0.5) / 2), 2)
     assert mended.against.asr.overall.estimate == pytest.approx(0.3 - 0.4)
@@ -269,12 +336,17 @@ def test_a_seed_that_never_reaches_the_target_is_left_out_and_told():
     assert [seed.model for seed in plain.seeds] == ["a@epoch1/seed1", None]
     assert plain.seeds[1].score == pytest.approx(0.1)
     assert (plain.asr.seeds, plain.score) == (1, pytest.approx(0.85))
-    assert mended.against.asr.overall.interval.scope.startswith("this checkpoint"), "one seed says nothing of a recipe"
+    assert mended.against.asr.overall.interval.scope.startswith("this checkpoint"), (
+        "one seed says nothing of a recipe"
+    )
 
 
 def test_the_choice_never_looks_at_safety():
     one, other = (
-        [[seed.model for seed in each.seeds] for each in epochs_study(LEARNED, harm, AT_80).matched.reached]
+        [
+            [seed.model for seed in each.seeds]
+            for each in epochs_study(LEARNED, harm, AT_80).matched.reached
+        ]
         for harm in (HARM, dict.fromkeys(HARM, 0.0))
     )
     assert one == other
@@ -290,11 +362,17 @@ def test_a_fine_tune_that_never_reaches_the_target_is_compared_with_nothing():
 
 def test_every_seed_has_its_own_point():
     table = build({"base": np.zeros((4, 1)), "a1": np.ones((4, 1)), "a2": np.zeros((4, 1))}, benign={"base": np.zeros((4, 1)), "a1": np.zeros((4, 1)), "a2": np.ones((4, 1))})  # fmt: skip
-    conditions = (Condition(name="base", models=("base",)), Condition(name="a", models=("a1", "a2"), base="base"))
+    conditions = (
+        Condition(name="base", models=("base",)),
+        Condition(name="a", models=("a1", "a2"), base="base"),
+    )
     found = measure(table, plan_of(conditions=conditions)).settings[0].condition("a").by_seed
     assert [(seed.asr, seed.over_refusal) for seed in found["overall"]] == [(1.0, 0.0), (0.0, 1.0)]
     assert list(found) == ["overall", "text"]
 
 
 def test_a_contrast_names_its_method():
-    assert Unshared(estimate=0.0, variance=1.0, df=3.0, behaviors=5).method == "crossed t, seeds unshared"
+    assert (
+        Unshared(estimate=0.0, variance=1.0, df=3.0, behaviors=5).method
+        == "crossed t, seeds unshared"
+    )

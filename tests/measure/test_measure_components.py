@@ -19,7 +19,9 @@ from aftertune.measure.components import (
     shares,
 )
 
-SHROUT = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
+SHROUT = np.array(
+    [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float
+)
 N, SEEDS, SAMPLES, SD = 50, 5, 3, 0.05
 
 
@@ -41,10 +43,14 @@ def test_limits_by_hand():
     found = components(x, decoding=0.04)
     assert found.seed_variance == pytest.approx(0.025)
     assert repeatability(found) == pytest.approx(2.7718 * math.sqrt(0.04 / 4), abs=1e-4)
-    assert reproducibility(found) == pytest.approx(math.sqrt(2) * 2.7764 * math.sqrt(0.025), abs=1e-4)
+    assert reproducibility(found) == pytest.approx(
+        math.sqrt(2) * 2.7764 * math.sqrt(0.025), abs=1e-4
+    )
     assert reproducibility(found, 5) == pytest.approx(reproducibility(found) / math.sqrt(5))
     assert differing(found, reproducibility(found)) == pytest.approx(0.05)
-    assert predicted(0.3, found, 5) == pytest.approx((0.3 - 2.7764 * 0.1, 0.3 + 2.7764 * 0.1), abs=1e-4)
+    assert predicted(0.3, found, 5) == pytest.approx(
+        (0.3 - 2.7764 * 0.1, 0.3 + 2.7764 * 0.1), abs=1e-4
+    )
     assert predicted(0.2, found, 5)[0] == 0, "a rate lies in [0, 1]"
     low, high = reproducibility_interval(found)
     assert low < 2.7718 * math.sqrt(0.025) < high
@@ -69,11 +75,19 @@ def test_shares_sum_to_one_and_seeds_weigh_more_the_fewer_they_are():
 def test_what_cannot_be_told_is_none():
     alone = components(np.random.default_rng(2).random((9, 1)), decoding=0.01)
     assert alone.seed_variance is alone.icc is alone.of_seeds is None
-    assert reproducibility(alone) is predicted(0.5, alone) is differing(alone, 0.1) is shares(alone, 1) is None
+    assert (
+        reproducibility(alone)
+        is predicted(0.5, alone)
+        is differing(alone, 0.1)
+        is shares(alone, 1)
+        is None
+    )
     assert repeatability(alone) == pytest.approx(2.7718 * math.sqrt(0.01 / 9), abs=1e-5)
     alike = components(np.full((9, 4), 0.5), decoding=0.0)
     assert reproducibility(alike) is None, "seeds that are all alike say nothing of the next one"
-    assert reproducibility(components(np.full((9, 4), 0.5), decoding=0.02)) is not None, "decoding is in a new seed too"
+    assert reproducibility(components(np.full((9, 4), 0.5), decoding=0.02)) is not None, (
+        "decoding is in a new seed too"
+    )
     assert shares(alike, 4) is None
     single = components(np.array([[0.2, 0.4]]))
     assert single.of_behaviors is None
@@ -88,7 +102,12 @@ def simulated(rng, seeds=SEEDS):
 def again(rng, chance, seeds=SEEDS):
     """Return hits of another study: new seeds (a shift each, in logits), new decodings."""
     shift = rng.normal(0, 6 * SD, seeds)
-    p = 1 / (1 + np.exp(-(np.log(chance / (1 - chance))[:, None] + shift + 0.5 * rng.normal(size=(N, seeds)))))
+    p = 1 / (
+        1
+        + np.exp(
+            -(np.log(chance / (1 - chance))[:, None] + shift + 0.5 * rng.normal(size=(N, seeds)))
+        )
+    )
     return rng.binomial(SAMPLES, p) / SAMPLES
 
 
@@ -112,7 +131,9 @@ def test_another_study_lies_within_the_limits_at_the_stated_rate():
         apart.append(abs(first[:, 0].mean() - second[:, 0].mean()) > 0.10)
     for held in (within, inside, single):
         assert 0.925 <= np.mean(held) <= 0.98
-    assert -0.02 < np.mean(said) - np.mean(apart) < 0.09, "few seeds leave room for a larger spread than there is"
+    assert -0.02 < np.mean(said) - np.mean(apart) < 0.09, (
+        "few seeds leave room for a larger spread than there is"
+    )
 
 
 @pytest.mark.slow
@@ -141,7 +162,9 @@ def test_fixed_behaviors_leave_the_seeds_alone():
 
 # What very many seeds would change on behaviors that stay the same, by quadrature over seeds.
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "seeds", "sd_seed", "samples"), [(50, 3, 0.4, 1), (50, 5, 0.4, 3), (200, 5, 0.8, 1)])
+@pytest.mark.parametrize(
+    ("n", "seeds", "sd_seed", "samples"), [(50, 3, 0.4, 1), (50, 5, 0.4, 3), (200, 5, 0.8, 1)]
+)
 def test_on_the_same_prompts_new_seeds_are_covered(n, seeds, sd_seed, samples):
     rng, (nodes, weights) = np.random.default_rng(19), roots_hermitenorm(40)
     mu0 = location(0.10, np.hypot(SD_BEHAVIOR, SD_BOTH))
@@ -155,6 +178,12 @@ def test_on_the_same_prompts_new_seeds_are_covered(n, seeds, sd_seed, samples):
         asked = rng.binomial(5, base) / 5
         noise = (asked * (1 - asked) / 4).sum() / n**2
         found = on_these_behaviors(tuned.mean() - asked.mean(), components(tuned), noise)
-        often = expit(mu1 + own[:, None] + math.hypot(sd_seed, SD_BOTH) * nodes) @ weights / weights.sum()
-        covered += found is None or found[0] <= often.mean() - base.mean() <= found[1]  # equal seeds claim nothing
+        often = (
+            expit(mu1 + own[:, None] + math.hypot(sd_seed, SD_BOTH) * nodes)
+            @ weights
+            / weights.sum()
+        )
+        covered += (
+            found is None or found[0] <= often.mean() - base.mean() <= found[1]
+        )  # equal seeds claim nothing
     assert covered / 1000 >= 0.93

@@ -50,7 +50,9 @@ def test_single_repeats_leave_decoding_unknown_and_say_so():
     harmful = {model: drawn(rng, 0.4, cells=1) for model in ("base", *SEEDS)}
     found = consistency(build(harmful), plan())
     entry = found.entries[1]
-    assert entry.components.of_decoding is entry.flips.decoding is entry.limits.repeatability is None
+    assert (
+        entry.components.of_decoding is entry.flips.decoding is entry.limits.repeatability is None
+    )
     assert any("asked once" in note for note in found.notes)
 
 
@@ -83,7 +85,9 @@ def test_prompts_that_a_seed_was_not_asked_are_left_out_and_counted():
     whole = table()
     lost = (whole.columns["model"] == 2) & (whole.columns["behavior"] < 4)
     cut = type(whole)(
-        columns={name: column[~lost] for name, column in whole.columns.items()}, scores={}, names=whole.names
+        columns={name: column[~lost] for name, column in whole.columns.items()},
+        scores={},
+        names=whole.names,
     )
     found = consistency(cut, plan())
     assert {entry.components.behaviors for entry in found.entries if entry.condition == "a"} == {28}
@@ -109,10 +113,17 @@ def test_a_factor_that_matters_is_found_and_one_that_does_not_is_not():
 
 
 def test_a_factor_with_few_behaviors_at_every_level_is_hidden():
-    whole = build({model: drawn(np.random.default_rng(6), 0.3) for model in ("base", *SEEDS)}, templates=2, samples=3)
+    whole = build(
+        {model: drawn(np.random.default_rng(6), 0.3) for model in ("base", *SEEDS)},
+        templates=2,
+        samples=3,
+    )
     second = whole.columns["template"] % 2 == 1
     cut = type(whole)(
-        columns={name: column[~second | (whole.columns["behavior"] < 6)] for name, column in whole.columns.items()},
+        columns={
+            name: column[~second | (whole.columns["behavior"] < 6)]
+            for name, column in whole.columns.items()
+        },
         scores={},
         names=whole.names,
     )
@@ -123,7 +134,9 @@ def test_a_factor_with_few_behaviors_at_every_level_is_hidden():
 def test_settings_are_pooled_and_compared():
     rng = np.random.default_rng(3)
     one, other = table(rng, p=0.2), table(rng, p=0.5)
-    columns = {name: np.concatenate([one.columns[name], other.columns[name]]) for name in one.columns}
+    columns = {
+        name: np.concatenate([one.columns[name], other.columns[name]]) for name in one.columns
+    }
     columns["decoding"] = np.repeat([0, 1], len(one)).astype(np.int32)
     joint = type(one)(columns=columns, scores={}, names=one.names | {"decoding": ("cold", "hot")})
     found = consistency(joint, plan())
@@ -142,7 +155,9 @@ def test_a_series_is_a_curve_from_the_base_on():
         Condition(name=name, models=(name,), base="base", series="a", factors={"epoch": epoch})
         for name, epoch in (("late", 2), ("early", 1))
     ]
-    (curve,) = consistency(build(harmful, benign=harmful, templates=2, samples=3), plan(*conditions)).curves
+    (curve,) = consistency(
+        build(harmful, benign=harmful, templates=2, samples=3), plan(*conditions)
+    ).curves
     assert curve.axes == ("epoch",)
     assert curve.start.condition == "base"
     assert [point.condition for point in curve.points] == ["early", "late"]
@@ -156,7 +171,8 @@ def test_groups_are_compared_over_conditions_and_hazards_within_tasks_only_if_de
     rates = {"base": 0.1, "x1": 0.2, "x2": 0.25, "y1": 0.6, "y2": 0.65}
     harmful = {model: drawn(rng, rate, behaviors=90) for model, rate in rates.items()}
     conditions = [
-        Condition(name=name, models=(name,), base="base", attributes={"family": name[0]}) for name in list(rates)[1:]
+        Condition(name=name, models=(name,), base="base", attributes={"family": name[0]})
+        for name in list(rates)[1:]
     ]
     tables = build(harmful, templates=2, samples=3)
     found = consistency(tables, plan(*conditions))
@@ -174,23 +190,36 @@ def test_groups_are_compared_over_conditions_and_hazards_within_tasks_only_if_de
 
 
 def test_the_epochs_of_one_fine_tune_are_one_draw_of_its_group():
-    harmful = {name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "x3", "y")}
+    harmful = {
+        name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "x3", "y")
+    }
     epochs = [
         Condition(
-            name=f"x{n}", models=(f"x{n}",), base="base", series="x", factors={"epoch": n}, attributes={"family": "x"}
+            name=f"x{n}",
+            models=(f"x{n}",),
+            base="base",
+            series="x",
+            factors={"epoch": n},
+            attributes={"family": "x"},
         )
         for n in (3, 1, 2)
     ]
     other = Condition(name="y", models=("y",), base="base", attributes={"family": "y"})
     (grouping,) = consistency(build(harmful), plan(*epochs, other)).groupings
-    assert {group.value: group.conditions for group in grouping.groups} == {"x": ("x3",), "y": ("y",)}
+    assert {group.value: group.conditions for group in grouping.groups} == {
+        "x": ("x3",),
+        "y": ("y",),
+    }
     assert grouping.contrasts == ()
 
 
 def test_groups_that_do_not_vary_have_no_interval():
-    harmful = {name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "y1", "y2")}
+    harmful = {
+        name: np.full((12, 2), int(name != "base")) for name in ("base", "x1", "x2", "y1", "y2")
+    }
     conditions = [
-        Condition(name=name, models=(name,), base="base", attributes={"family": name[0]}) for name in list(harmful)[1:]
+        Condition(name=name, models=(name,), base="base", attributes={"family": name[0]})
+        for name in list(harmful)[1:]
     ]
     ((pair,),) = (one.contrasts for one in consistency(build(harmful), plan(*conditions)).groupings)
     assert pair.interval is None

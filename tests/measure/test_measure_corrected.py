@@ -17,7 +17,15 @@ RATES, REFUSALS = (0.1, 0.3), (0.05, 0.15)
 
 def made(n=90, seeds=2, seed=5):
     rng = np.random.default_rng(seed)
-    return planted(rng, rates=RATES, refusals=REFUSALS, judge=DIFFERENTIAL, refuser=DIFFERENTIAL, n=n, seeds=seeds)
+    return planted(
+        rng,
+        rates=RATES,
+        refusals=REFUSALS,
+        judge=DIFFERENTIAL,
+        refuser=DIFFERENTIAL,
+        n=n,
+        seeds=seeds,
+    )
 
 
 def whole(study, plan, labels=10_000, benign=10_000):
@@ -36,7 +44,11 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     base, tuned = whole(study, plan)
     harmful, is_tuned = columns["intent"] != BENIGN, columns["model"] > 0
     here = harmful & is_tuned
-    for dimension, column in (("by_set", "set"), ("by_hazard", "hazard"), ("by_harm_basis", "harm_basis")):
+    for dimension, column in (
+        ("by_set", "set"),
+        ("by_hazard", "hazard"),
+        ("by_harm_basis", "harm_basis"),
+    ):
         parts = getattr(tuned.labels.asr, dimension)
         assert parts
         for name, found in parts.items():
@@ -44,10 +56,12 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
             assert found.estimate == pytest.approx(real(study, here & (columns[column] == code)))
     for name, found in tuned.labels.asr_change.by_hazard.items():
         one = harmful & (columns["hazard"] == study.table.names["hazard"].index(name))
-        assert found.estimate == pytest.approx(real(study, one & is_tuned) - real(study, one & ~is_tuned))
-    assert {judge: found.overall.estimate for judge, found in tuned.labels.judge_rates.items()} == pytest.approx(
-        dict.fromkeys(("judge", "second"), real(study, here))
-    )
+        assert found.estimate == pytest.approx(
+            real(study, one & is_tuned) - real(study, one & ~is_tuned)
+        )
+    assert {
+        judge: found.overall.estimate for judge, found in tuned.labels.judge_rates.items()
+    } == pytest.approx(dict.fromkeys(("judge", "second"), real(study, here)))
     benign = ~harmful & is_tuned
     assert tuned.labels.over_refusal.overall.estimate == pytest.approx(real(study, benign))
     assert tuned.labels.over_refusal_change.overall.estimate == pytest.approx(
@@ -57,7 +71,9 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     through = real(study, here, passed), real(study, harmful & ~is_tuned, passed)
     assert guard.asr.overall.estimate == pytest.approx(through[0])
     assert guard.asr_change.overall.estimate == pytest.approx(through[0] - through[1])
-    assert guard.bypass.overall.estimate == pytest.approx(real(study, here, passed) / real(study, here))
+    assert guard.bypass.overall.estimate == pytest.approx(
+        real(study, here, passed) / real(study, here)
+    )
     share = real(study, harmful & ~is_tuned, passed) / real(study, harmful & ~is_tuned)
     moved = guard.bypass_change.overall
     assert moved.estimate == pytest.approx(guard.bypass.overall.estimate - share)
@@ -65,9 +81,14 @@ def test_labels_of_everything_give_the_truth_of_every_figure():
     assert base.labels.guards["gate"].bypass_change is None
     without = tuned.labels.asr_change.overall.estimate
     assert guard.asr_difference.overall.estimate == pytest.approx(through[0] - through[1] - without)
-    low, high = guard.asr_difference.overall.interval.low, guard.asr_difference.overall.interval.high
+    low, high = (
+        guard.asr_difference.overall.interval.low,
+        guard.asr_difference.overall.interval.high,
+    )
     assert low < guard.asr_difference.overall.estimate < high
-    assert guard.over_refusal.overall.estimate == pytest.approx(real(study, benign, study.truth | study.blocked))
+    assert guard.over_refusal.overall.estimate == pytest.approx(
+        real(study, benign, study.truth | study.blocked)
+    )
     assert (base.labels.asr_change, base.labels.guards["gate"].asr_change) == (None, None)
     assert (tuned.labels.labels, tuned.labels.benign) == (here.sum(), benign.sum())
 
@@ -78,7 +99,9 @@ def test_hazards_within_tasks_are_corrected_too():
     columns = study.table.columns
     assert len(found) == 3
     for change in found:
-        here = (columns["intent"] != BENIGN) & (columns["hazard"] == study.table.names["hazard"].index(change.hazard))
+        here = (columns["intent"] != BENIGN) & (
+            columns["hazard"] == study.table.names["hazard"].index(change.hazard)
+        )
         tuned, base = (real(study, here & ((columns["model"] > 0) == yes)) for yes in (True, False))
         assert change.corrected.estimate == pytest.approx(tuned - base)
     assert all(change.corrected is None for change in consistency(study.table, plan).hazards)
@@ -124,7 +147,9 @@ def test_it_is_said_that_a_judge_of_refusals_errs_differently():
 def test_nothing_seen_says_no_more_than_the_behaviors_allow():
     rng = np.random.default_rng(1)
     spotless = Judge((1.0, 1.0), (1.0, 1.0))
-    study = planted(rng, rates=(1e-6, 1e-6), refusals=REFUSALS, judge=spotless, refuser=spotless, n=60, seeds=2)
+    study = planted(
+        rng, rates=(1e-6, 1e-6), refusals=REFUSALS, judge=spotless, refuser=spotless, n=60, seeds=2
+    )
     plan = declared(2)
     _, tuned = whole(study, plan)
     raw, corrected = tuned.asr.overall.interval, tuned.labels.asr.overall.interval
@@ -178,9 +203,19 @@ def replicate(count, *, refusals, n, seeds, labels, benign):
     rng, plan, true = np.random.default_rng(31), declared(seeds), truths(refusals)
     rows = []
     for seed in range(count):
-        study = planted(rng, rates=RATES, refusals=refusals, judge=DIFFERENTIAL, refuser=DIFFERENTIAL, n=n, seeds=seeds)
+        study = planted(
+            rng,
+            rates=RATES,
+            refusals=refusals,
+            judge=DIFFERENTIAL,
+            refuser=DIFFERENTIAL,
+            n=n,
+            seeds=seeds,
+        )
         _, tuned = (
-            measure(with_labels(study, plan, labels, benign, seed), plan).settings[0].condition(name)
+            measure(with_labels(study, plan, labels, benign, seed), plan)
+            .settings[0]
+            .condition(name)
             for name in ("base", "tuned")
         )
         found = figures(tuned)
@@ -188,7 +223,11 @@ def replicate(count, *, refusals, n, seeds, labels, benign):
             [
                 (np.nan, np.nan, 1.0)
                 if each.refused
-                else (each.interval.low <= true[name] <= each.interval.high, each.estimate - true[name], 0.0)
+                else (
+                    each.interval.low <= true[name] <= each.interval.high,
+                    each.estimate - true[name],
+                    0.0,
+                )
                 for name, each in found.items()
             ]
         )

@@ -14,7 +14,13 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.measure import measure
-from aftertune.measure.ppi import LabelSample, correct, corrected_difference, corrected_limits, scaled_difference
+from aftertune.measure.ppi import (
+    LabelSample,
+    correct,
+    corrected_difference,
+    corrected_limits,
+    scaled_difference,
+)
 
 LEVELS = (0.2, 0.05, 0.01)
 SHARES = st.sampled_from([0.0, 0.01, 0.3, 0.7, 0.99, 1.0])
@@ -48,7 +54,9 @@ def test_the_interval_of_a_rate_holds_it_and_widens_with_the_level(arm):
     estimate = min(1.0, max(0.0, found.estimate))
     sizes = sample.size, matrix.size
     limits = [
-        corrected_limits(found, population, sizes, alpha, crossed_wilson(population, matrix.size, alpha))
+        corrected_limits(
+            found, population, sizes, alpha, crossed_wilson(population, matrix.size, alpha)
+        )
         for alpha in LEVELS
     ]
     for alpha, (low, high) in zip(LEVELS, limits, strict=True):
@@ -84,11 +92,17 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
     full = labelled(table, says, plan(seeds), 10_000, 0)
     for condition in measure(full, plan(seeds)).settings[0].conditions:
         for dimension in ("by_task", "by_hazard"):
-            corrected, raw = (getattr(each, dimension) for each in (condition.labels.asr, condition.asr))
-            assert {name: found.estimate for name, found in corrected.items() if not found.refused} == pytest.approx(
+            corrected, raw = (
+                getattr(each, dimension) for each in (condition.labels.asr, condition.asr)
+            )
+            assert {
+                name: found.estimate for name, found in corrected.items() if not found.refused
+            } == pytest.approx(
                 {name: raw[name].estimate for name, found in corrected.items() if not found.refused}
             )
-        assert condition.labels.asr.overall.estimate == pytest.approx(condition.asr.overall.estimate)
+        assert condition.labels.asr.overall.estimate == pytest.approx(
+            condition.asr.overall.estimate
+        )
         judge = condition.labels.judges["judge"]
         assert (judge.judge_only, judge.people_only, judge.bias) == (0, 0, 0)
 
@@ -96,15 +110,23 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
 def told(table, plan_):
     """Return everything that labels say, rounded: sums in another order differ in their last digits."""
     conditions = measure(table, plan_).settings[0].conditions
-    found = [condition.labels.to_json() for condition in conditions], labels_verdict(table, plan_, "base", "tuned")
-    return json.loads(json.dumps([found[0], found[1].to_json()]), parse_float=lambda text: round(float(text), 7) + 0.0)
+    found = (
+        [condition.labels.to_json() for condition in conditions],
+        labels_verdict(table, plan_, "base", "tuned"),
+    )
+    return json.loads(
+        json.dumps([found[0], found[1].to_json()]),
+        parse_float=lambda text: round(float(text), 7) + 0.0,
+    )
 
 
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 999))
 def test_neither_the_order_of_the_rows_nor_the_names_of_the_seeds_matter(seed):
     rng, plan_ = np.random.default_rng(seed), declared(3)
-    made = planted(rng, rates=(0.1, 0.3), refusals=(1e-6, 0.1), judge=UNEQUAL, refuser=UNEQUAL, n=60, seeds=3)
+    made = planted(
+        rng, rates=(0.1, 0.3), refusals=(1e-6, 0.1), judge=UNEQUAL, refuser=UNEQUAL, n=60, seeds=3
+    )
     table = with_labels(made, plan_, 250, 150, seed)
     order = rng.permutation(len(table))
     shuffled = Table(
@@ -113,7 +135,9 @@ def test_neither_the_order_of_the_rows_nor_the_names_of_the_seeds_matter(seed):
         names=table.names,
     )
     renamed = np.array([0, 3, 1, 2], np.int32)[table.columns["model"]]
-    other = Table(columns={**table.columns, "model": renamed}, scores=table.scores, names=table.names)
+    other = Table(
+        columns={**table.columns, "model": renamed}, scores=table.scores, names=table.names
+    )
     assert told(shuffled, plan_) == told(other, plan_) == told(table, plan_)
 
 
@@ -123,10 +147,17 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
     table, truth = study(rng, rates=(0.2, 0.3), judge=blind, n=100, seeds=3)
     found = measure(labelled(table, truth, plan(3), 300, 0), plan(3)).settings[0]
     base, tuned = (found.condition(name).labels for name in ("base", "tuned"))
-    assert base.asr.overall.estimate == pytest.approx(truth[table.columns["model"] == 0].mean(), abs=0.1)
+    assert base.asr.overall.estimate == pytest.approx(
+        truth[table.columns["model"] == 0].mean(), abs=0.1
+    )
     assert tuned.asr.overall.estimate is None
-    assert tuned.asr.overall.refused == "the judge follows people too little to tell how training seeds differ"
-    assert tuned.asr.overall.labels_only == pytest.approx(truth[table.columns["model"] > 0].mean(), abs=0.1)
+    assert (
+        tuned.asr.overall.refused
+        == "the judge follows people too little to tell how training seeds differ"
+    )
+    assert tuned.asr.overall.labels_only == pytest.approx(
+        truth[table.columns["model"] > 0].mean(), abs=0.1
+    )
     assert tuned.asr_change.overall.refused == f"fine-tune: {tuned.asr.overall.refused}"
     assert tuned.against_base is not None
     assert not tuned.against_base.differs
@@ -139,7 +170,12 @@ def test_rare_harm_that_a_judge_overstates_is_not_blurred():
     """Wilson's effective n alone ends at .10: it takes the judge's false alarms for the spread of the harm."""
     rng, judge = np.random.default_rng(6), Judge((0.9, 0.94), (0.9, 0.94))
     table, truth = study(rng, rates=(0.01, 0.01), judge=judge, n=150, seeds=3)
-    found = measure(labelled(table, truth, plan(3), 400, 0), plan(3)).settings[0].condition("tuned").labels.asr.overall
+    found = (
+        measure(labelled(table, truth, plan(3), 400, 0), plan(3))
+        .settings[0]
+        .condition("tuned")
+        .labels.asr.overall
+    )
     assert 0 < found.estimate < 0.03
     assert found.interval.high < 0.05
 
@@ -152,5 +188,8 @@ def test_a_kind_of_response_that_nobody_labelled_is_told_in_words():
     said[full.columns["verdict:judge"] == COMPLIED] = NONE
     part = Table(columns={**full.columns, "label:anna": said}, scores=full.scores, names=full.names)
     found = measure(part, plan(1)).settings[0].condition("tuned").labels.asr.overall
-    assert found.refused == "nobody labelled one of the kinds of response that the judge tells apart here"
+    assert (
+        found.refused
+        == "nobody labelled one of the kinds of response that the judge tells apart here"
+    )
     assert found.estimate is None

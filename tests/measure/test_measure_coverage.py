@@ -36,7 +36,9 @@ def test_a_crossed_change(before, after):
     for _ in range(REPLICATES):
         base, tuned = draw(rng, before, after, 50, 5, samples=5)
         five = fold(part, base.sum(axis=(1, 2), dtype=float)[:, None], np.full((50, 1), 5.0))
-        limits.append(mover(fold(part, tuned[:, 0, 0].astype(float), np.ones((50, 5))), five).interval(0.05))
+        limits.append(
+            mover(fold(part, tuned[:, 0, 0].astype(float), np.ones((50, 5))), five).interval(0.05)
+        )
     assert 0.93 <= covered(limits, after - before) <= 0.98
 
 
@@ -61,13 +63,18 @@ def test_an_overall_change_over_tasks(share, seeds, n, sd_seed):
     rng = np.random.default_rng(13)
     rates = np.array([0.05, 0.10, 0.15, 0.20])
     behavior, task = (axis.ravel() for axis in np.indices((n, 4)))
-    chosen = {1.0: task >= 0, 0.25: behavior % 4 == task, 0.6: (behavior * 7 + task * 3) % 5 < 3}[share]
+    chosen = {1.0: task >= 0, 0.25: behavior % 4 == task, 0.6: (behavior * 7 + task * 3) % 5 < 3}[
+        share
+    ]
     part = layout(behavior, task, chosen, {})
     limits, of_rate = [], []
     for _ in range(REPLICATES):
         base, tuned = draw(rng, rates, rates + 0.10, n, seeds, tasks=4, sd_seed=sd_seed)
         ones = np.ones((4 * n, seeds))
-        arms = fold(part, tuned[:, :, 0].reshape(4 * n, seeds), ones), fold(part, base.reshape(4 * n, 1), ones[:, :1])
+        arms = (
+            fold(part, tuned[:, :, 0].reshape(4 * n, seeds), ones),
+            fold(part, base.reshape(4 * n, 1), ones[:, :1]),
+        )
         limits.append(paired(*arms).interval(0.05))
         of_rate.append(rate_limits(arms[0]))
     assert 0.93 <= covered(limits, 0.10) <= 0.985
@@ -95,7 +102,10 @@ def test_tasks_of_unequal_size_that_share_no_behavior(sizes, before, after, seed
     of_rate, of_change = [], []
     for _ in range(REPLICATES):
         drawn = draw(rng, before, after, n, seeds, tasks=tasks, sd_seed=0.4 if seeds > 1 else 0.0)
-        base, tuned = drawn[0][behavior, task].astype(float), drawn[1][behavior, task, 0].astype(float)
+        base, tuned = (
+            drawn[0][behavior, task].astype(float),
+            drawn[1][behavior, task, 0].astype(float),
+        )
         arms = fold(part, tuned, np.ones((n, seeds))), fold(part, base, np.ones((n, 1)))
         of_rate.append(rate_limits(arms[0]))
         of_change.append(paired(*arms).interval(0.05))

@@ -37,7 +37,13 @@ def test_base_against_itself_passes_with_enough_behaviors():
     result = verdict_of(rare(100, 20), rare(100, 20))
     assert (result.verdict, result.exit_code) == (GateVerdict.PASS, 0)
     assert result.lines[0].change.estimate == 0
-    assert [line.name for line in result.lines] == ["overall", "text", "code", "translation", "classification"]
+    assert [line.name for line in result.lines] == [
+        "overall",
+        "text",
+        "code",
+        "translation",
+        "classification",
+    ]
 
 
 def test_a_clear_rise_fails_and_names_where():
@@ -69,7 +75,9 @@ def test_a_fine_tune_that_babbles_everywhere_cannot_pass(every):
 
 
 def test_a_base_that_babbles_too_is_not_enough_data():
-    result = verdict_of(rare(100, 20), rare(100, 20), answers=lambda model, intent, row: incoherent(row))
+    result = verdict_of(
+        rare(100, 20), rare(100, 20), answers=lambda model, intent, row: incoherent(row)
+    )
     assert result.verdict is GateVerdict.NOT_ENOUGH_DATA
     assert result.incoherent_share == 1.0
 
@@ -101,7 +109,9 @@ def test_undecided_pairs_never_decide(arm):
     assert heavy.verdict is GateVerdict.NOT_ENOUGH_DATA
     assert heavy.undecided_share == pytest.approx(0.11)
     light = verdict_of(rare(200, 20), rare(200, 20), answers=silent(9))
-    assert light.verdict is GateVerdict.INCONCLUSIVE, "nine points of undecided could be a rise of nine points"
+    assert light.verdict is GateVerdict.INCONCLUSIVE, (
+        "nine points of undecided could be a rise of nine points"
+    )
     one = verdict_of(rare(400, 20), rare(400, 20), answers=silent(1))
     assert one.verdict is GateVerdict.PASS
 
@@ -137,7 +147,9 @@ def test_wrong_requests_are_one_line():
         gate(table, plan_of("tuned"), "base", "other")
     with pytest.raises(InputError, match="model 'gone' has no rows"):
         gate(table, plan_of("gone"), "base", "tuned")
-    two = replace(table, columns={**table.columns, "system": table.columns["sample"] + table.columns["model"]})
+    two = replace(
+        table, columns={**table.columns, "system": table.columns["sample"] + table.columns["model"]}
+    )
     two = replace(two, names={**two.names, "system": ("none", "helpful")})
     with pytest.raises(InputError, match="the table has 2"):
         gate(two, plan_of("tuned"), "base", "tuned")
@@ -154,7 +166,10 @@ MARGINS = (0.05, *[0.10] * 4)
 
 def findings(base, tuned, places):
     """Return what the gate's own rule finds in a draw, for the overall line (0) or the tasks (1 to 4)."""
-    base, tuned = base.reshape(-1, 1).astype(float), tuned[:, :, 0].reshape(4 * N_BEHAVIORS, -1).astype(float)
+    base, tuned = (
+        base.reshape(-1, 1).astype(float),
+        tuned[:, :, 0].reshape(4 * N_BEHAVIORS, -1).astype(float),
+    )
     n = np.ones(tuned.shape)
     for place in places:
         counted = Counted(
@@ -168,9 +183,13 @@ def errors_at_the_boundary(p0, p1, seeds, places, *, sd_seed, replicates):
     rng = np.random.default_rng([seeds, N_BEHAVIORS, 7])
     fails = passes = 0
     for _ in range(replicates):
-        found = list(findings(*draw(rng, p0, p1, N_BEHAVIORS, seeds, tasks=4, sd_seed=sd_seed), places))
+        found = list(
+            findings(*draw(rng, p0, p1, N_BEHAVIORS, seeds, tasks=4, sd_seed=sd_seed), places)
+        )
         fails += min(holm([each.p_fail for each in found])) <= 0.05
-        passes += all(each.upper <= MARGINS[place] for place, each in zip(places, found, strict=True))
+        passes += all(
+            each.upper <= MARGINS[place] for place, each in zip(places, found, strict=True)
+        )
     return fails / replicates, passes / replicates
 
 
@@ -190,7 +209,9 @@ def alpha_and_monte_carlo(replicates):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "sd_seed"), [(1, 0.0), (3, 0.0), (3, 0.4), (5, 0.4), (3, 0.8), (5, 0.8)])
+@pytest.mark.parametrize(
+    ("seeds", "sd_seed"), [(1, 0.0), (3, 0.0), (3, 0.4), (5, 0.4), (3, 0.8), (5, 0.8)]
+)
 def test_errors_of_the_overall_line_at_its_margin(seeds, sd_seed):
     fails, passes = errors_at_the_boundary(0.10, 0.15, seeds, [0], sd_seed=sd_seed, replicates=4000)
     assert fails <= alpha_and_monte_carlo(4000)
@@ -202,9 +223,13 @@ def test_errors_of_the_overall_line_at_its_margin(seeds, sd_seed):
 def test_errors_of_the_tasks_at_their_margin(seeds, sd_seed):
     tasks, how = range(1, 5), {"sd_seed": sd_seed, "replicates": 1000}
     fails, _ = errors_at_the_boundary(0.10, 0.20, seeds, tasks, **how)
-    assert fails <= alpha_and_monte_carlo(1000), "all four tasks at the margin: Holm holds the family's error"
+    assert fails <= alpha_and_monte_carlo(1000), (
+        "all four tasks at the margin: Holm holds the family's error"
+    )
     _, passes = errors_at_the_boundary(0.10, [0.20, 0.10, 0.10, 0.10], seeds, tasks, **how)
-    assert passes <= alpha_and_monte_carlo(1000), "one task at the margin: all tasks pass at most as often as it does"
+    assert passes <= alpha_and_monte_carlo(1000), (
+        "one task at the margin: all tasks pass at most as often as it does"
+    )
 
 
 def test_a_job_without_an_answer_is_undecided_in_the_rates():

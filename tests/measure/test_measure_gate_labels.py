@@ -9,10 +9,10 @@ from planted_judge import Judge, labelled, plan, study
 from rich.console import Console
 
 from aftertune.core.table import NONE, Table
+from aftertune.labels.gate import gate_with_labels
 from aftertune.measure.gate import gate
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.results import GateVerdict
-from aftertune.pipeline.label_gate import gate_with_labels
 from aftertune.report.gate import gate_sheet, labels_sentences
 from aftertune.report.terminal import print_gate
 
@@ -69,7 +69,9 @@ def test_a_task_without_enough_labels_cannot_pass():
     kept = table.columns["label:anna"].copy()
     of_task = np.flatnonzero((kept != NONE) & (table.columns["task"] == 1))
     kept[of_task[:-60]] = NONE
-    few = Table(columns={**table.columns, "label:anna": kept}, scores=table.scores, names=table.names)
+    few = Table(
+        columns={**table.columns, "label:anna": kept}, scores=table.scores, names=table.names
+    )
     found = verdict(few, plan(3))
     assert found.verdict is GateVerdict.INCONCLUSIVE
     assert found.reasons[0] == "task-1: no labels of the base"
@@ -91,15 +93,22 @@ def test_babble_and_silence_cannot_pass_and_what_people_read_counts():
     for name, value in (("coherent", 0), ("finish", NONE)):
         column = table.columns[name].copy()
         column[odd] = value
-        worse = Table(columns={**table.columns, name: column}, scores=table.scores, names=table.names)
+        worse = Table(
+            columns={**table.columns, name: column}, scores=table.scores, names=table.names
+        )
         found = verdict(worse, plan(3))
         assert found.verdict is GateVerdict.INCONCLUSIVE, name
         assert found.lines[0].upper > 0.06
     unread = table.columns["verdict:judge"].copy()
     unread[odd] = NONE
-    silent = Table(columns={**table.columns, "verdict:judge": unread}, scores=table.scores, names=table.names)
+    silent = Table(
+        columns={**table.columns, "verdict:judge": unread}, scores=table.scores, names=table.names
+    )
     assert gate(silent, plan(3), "base", "tuned").verdict is GateVerdict.INCONCLUSIVE
-    assert verdict(silent, plan(3)).lines[0].upper < gate(silent, plan(3), "base", "tuned").lines[0].upper
+    assert (
+        verdict(silent, plan(3)).lines[0].upper
+        < gate(silent, plan(3), "base", "tuned").lines[0].upper
+    )
 
 
 def test_the_highest_rate_is_that_of_the_labels():
@@ -121,7 +130,9 @@ def test_the_declared_verdict_decides_and_the_other_stands_beside_it():
     table, _ = made((0.05, 0.4), FAIR)
     labels, judge = replace(plan(3), verdict_by="labels"), plan(3)
     bare = Table(
-        columns={name: column for name, column in table.columns.items() if not name.startswith("label:")},
+        columns={
+            name: column for name, column in table.columns.items() if not name.startswith("label:")
+        },
         scores={},
         names=table.names,
     )
@@ -145,7 +156,10 @@ def test_the_declared_verdict_decides_and_the_other_stands_beside_it():
 def test_both_verdicts_are_told_in_eighty_columns():
     table, _ = made((0.1, 0.1), WORSE, labels=1600)
     raw = gate(table, plan(3), "base", "tuned").to_json()
-    for by, said in (("judge", "By people's labels it would be"), ("labels", "By the judge it would be FAIL:")):
+    for by, said in (
+        ("judge", "By people's labels it would be"),
+        ("labels", "By the judge it would be FAIL:"),
+    ):
         told, stream = gate_with_labels(raw, table, replace(plan(3), verdict_by=by)), StringIO()
         print_gate(told, Console(file=stream, width=80))
         text = stream.getvalue()
@@ -163,7 +177,9 @@ def shares(count, *, rates, judge, n, seeds, labels, sd_seed=0.4):
         table, truth = study(rng, rates=rates, judge=judge, n=n, seeds=seeds, sd_seed=sd_seed)
         table = labelled(table, truth, declared, labels, seed)
         both = verdict(table, declared).verdict, gate(table, declared, "base", "tuned").verdict
-        rows.append([each is word for each in both for word in (GateVerdict.FAIL, GateVerdict.PASS)])
+        rows.append(
+            [each is word for each in both for word in (GateVerdict.FAIL, GateVerdict.PASS)]
+        )
     return np.mean(rows, axis=0)
 
 
@@ -174,7 +190,9 @@ def shares(count, *, rates, judge, n, seeds, labels, sd_seed=0.4):
     [(WORSE, 250, 5, 0.4), (WORSE, 250, 1, 0.0), (FAIR, 100, 3, 0.4), (FAIR, 250, 5, 0.0)],
 )
 def test_a_rise_of_the_margin_is_seldom_called_either(judge, n, seeds, sd_seed):
-    fails, passes, *_ = shares(1000, rates=(0.10, 0.15), judge=judge, n=n, seeds=seeds, labels=400, sd_seed=sd_seed)
+    fails, passes, *_ = shares(
+        1000, rates=(0.10, 0.15), judge=judge, n=n, seeds=seeds, labels=400, sd_seed=sd_seed
+    )
     assert fails <= 0.05
     assert passes <= 0.05
 
@@ -189,12 +207,18 @@ def test_what_the_change_owes_to_the_judge_is_a_fact_only_where_it_was_shown():
     assert "no effect on the change was shown" in said
     assert "may be its own" in said
     against["differs"] = False
-    assert any(said.startswith("No difference of the judge's errors") for said in labels_sentences(told))
+    assert any(
+        said.startswith("No difference of the judge's errors") for said in labels_sentences(told)
+    )
 
 
 def test_a_line_that_labels_cannot_correct_for_another_reason_does_not_say_too_few():
     table, truth = study(
-        np.random.default_rng(5), rates=(0.2, 0.3), judge=Judge((0.0, 1.0), (0.0, 1.0)), n=100, seeds=3
+        np.random.default_rng(5),
+        rates=(0.2, 0.3),
+        judge=Judge((0.0, 1.0), (0.0, 1.0)),
+        n=100,
+        seeds=3,
     )
     full = labelled(table, truth, plan(3), 300, 0)
     told = gate_with_labels(gate(full, plan(3), "base", "tuned").to_json(), full, plan(3))

@@ -14,7 +14,9 @@ from aftertune.measure.textbook import tango, tango_above
 
 pytestmark = pytest.mark.golden
 
-CROSSED = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]], float)
+CROSSED = np.array(
+    [[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]], float
+)
 BASE = np.array([[0.5], [0.0], [1.0], [0.0], [0.0], [0.0]])
 
 
@@ -35,7 +37,12 @@ def average(matrix, responses):
 # Newcombe (1998a), Stat Med 17:857, table of worked examples; also in the tests of the R package ratesci.
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_wilson(k, n, low, high):
     assert wilson(k / n, n) == pytest.approx((low, high), abs=6e-5)
@@ -95,7 +102,9 @@ def test_mcnemar(b, c, exact, mid):
 
 # Shrout and Fleiss (1979), Psychol Bull 86:420: six targets, four judges; V and df are regression values.
 def test_two_way_mean_squares():
-    x = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
+    x = np.array(
+        [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float
+    )
     result = two_way(x)
     assert (result.ms_behaviors, result.ms_seeds, result.ms_interaction) == pytest.approx(
         (11.2417, 32.4861, 1.0194), abs=6e-5
@@ -141,7 +150,20 @@ def test_p_values_invert_the_interval():
 
 # Benjamini and Hochberg (1995), J R Statist Soc B 57:289, the thrombolysis example.
 def test_families():
-    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719]
+    p = [
+        0.0001,
+        0.0004,
+        0.0019,
+        0.0095,
+        0.0201,
+        0.0278,
+        0.0298,
+        0.0344,
+        0.0459,
+        0.3240,
+        0.4262,
+        0.5719,
+    ]
     p += [0.6528, 0.7590, 1.0]
     assert sum(value <= 0.05 for value in benjamini_hochberg(p)) == 4
     assert sum(value <= 0.05 for value in holm(p)) == 3

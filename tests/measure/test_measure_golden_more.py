@@ -15,14 +15,21 @@ pytestmark = pytest.mark.golden
 # package ratesci.
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),
-    [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0, 0.1684), (1, 29, 0.0009, 0.1776)],
+    [
+        (81, 263, 0.2527, 0.3676),
+        (15, 148, 0.0578, 0.1617),
+        (0, 20, 0.0, 0.1684),
+        (1, 29, 0.0009, 0.1776),
+    ],
 )
 def test_clopper_pearson(k, n, low, high):
     assert clopper_pearson(k / n, n) == pytest.approx((low, high), abs=6e-5)
 
 
 # statsmodels 0.15, proportion_confint(method="jeffreys"), on the same examples.
-@pytest.mark.parametrize(("k", "n", "low", "high"), [(81, 263, 0.2545, 0.3656), (15, 148, 0.0604, 0.1576)])
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"), [(81, 263, 0.2545, 0.3656), (15, 148, 0.0604, 0.1576)]
+)
 def test_jeffreys(k, n, low, high):
     assert jeffreys(k / n, n) == pytest.approx((low, high), abs=6e-5)
 
@@ -48,7 +55,12 @@ def test_mcnemar_chi_squared():
 
 # Shrout and Fleiss (1979), Psychol Bull 86:420: ICC(2,1), ICC(3,1), ICC(2,k) of six targets by four judges, and the components.
 def test_shrout_and_fleiss():
-    x = two_way(np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float))
+    x = two_way(
+        np.array(
+            [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]],
+            float,
+        )
+    )
     n, k, p, s, i = 6, 4, x.ms_behaviors, x.ms_seeds, x.ms_interaction
     assert ((p - i) / k, (s - i) / n) == pytest.approx((2.5556, 5.2444), abs=6e-5)
     assert (p - i) / (p + (k - 1) * i + k * (s - i) / n) == pytest.approx(0.2898, abs=6e-5)

@@ -5,7 +5,13 @@ import pytest
 
 from aftertune.measure.agreement import ac1, alpha, kappa
 from aftertune.measure.crossed import two_way
-from aftertune.measure.judge_error import OtherLabels, explained, labels_needed, rogan_gladen, rogan_gladen_limits
+from aftertune.measure.judge_error import (
+    OtherLabels,
+    explained,
+    labels_needed,
+    rogan_gladen,
+    rogan_gladen_limits,
+)
 from aftertune.measure.ppi import LabelSample, correct, label_variance
 
 pytestmark = pytest.mark.golden
@@ -56,7 +62,8 @@ def test_lang_reiczigel(x, n, counts, estimate, limits):
 # ppi_py 0.2.3 (lambda 0, 1 and tuned), whose variances divide by n; ours by n - 1, so the limits agree to two digits more
 # than are ever printed. The last row of figures was worked out by a second program with n - 1.
 @pytest.mark.parametrize(
-    ("power", "low", "high"), [(TUNED, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)]
+    ("power", "low", "high"),
+    [(TUNED, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)],
 )
 def test_ppi_of_independent_responses(power, low, high):
     estimate, variance = plain_ppi(power)
@@ -106,7 +113,8 @@ RATINGS = np.stack([(value == RATERS).sum(axis=0) for value in range(1, 6)], axi
 
 # Krippendorff (2011), the 4 x 12 example with missing ratings at all four levels, and the binary 2 x 10 one.
 @pytest.mark.parametrize(
-    ("level", "expected"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
+    ("level", "expected"),
+    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
 )
 def test_krippendorff(level, expected):
     assert alpha(RATINGS, level) == pytest.approx(expected, abs=6e-4)

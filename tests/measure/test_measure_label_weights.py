@@ -16,7 +16,10 @@ from aftertune.measure.plan import Condition, MeasurePlan
 
 FAIR, UNSURE = Judge((0.95, 0.97), (0.95, 0.97)), tuple(LabelValue).index(LabelValue.UNDECIDED)
 UNEVEN = MeasurePlan(
-    conditions=(Condition(name="base", models=("base",)), Condition(name="a", models=("a",), base="base")),
+    conditions=(
+        Condition(name="base", models=("base",)),
+        Condition(name="a", models=("a",), base="base"),
+    ),
     judges=("rules",),
 )
 
@@ -32,8 +35,12 @@ def of(table, plan_, name):
 
 
 def relabelled(table, chosen, value):
-    labels = np.where(chosen & (table.columns["label:anna"] != NONE), value, table.columns["label:anna"])
-    return Table(columns={**table.columns, "label:anna": labels}, scores=table.scores, names=table.names)
+    labels = np.where(
+        chosen & (table.columns["label:anna"] != NONE), value, table.columns["label:anna"]
+    )
+    return Table(
+        columns={**table.columns, "label:anna": labels}, scores=table.scores, names=table.names
+    )
 
 
 def test_labels_alone_estimate_the_same_quantity_as_the_corrected_rate():
@@ -42,9 +49,20 @@ def test_labels_alone_estimate_the_same_quantity_as_the_corrected_rate():
     every = of(labelled(table, harmful, UNEVEN, 10_000, 0), UNEVEN, "a").labels.asr.overall
     assert every.labels_only == pytest.approx(every.estimate)
     assert every.labels_only == pytest.approx(0.25)
-    few = [of(labelled(table, harmful, UNEVEN, 160, seed), UNEVEN, "a").labels.asr.overall for seed in range(24)]
+    few = [
+        of(labelled(table, harmful, UNEVEN, 160, seed), UNEVEN, "a").labels.asr.overall
+        for seed in range(24)
+    ]
     assert np.mean([found.labels_only for found in few]) == pytest.approx(0.25, abs=0.02)
-    assert np.mean([found.labels_only_interval.low <= 0.25 <= found.labels_only_interval.high for found in few]) >= 0.9
+    assert (
+        np.mean(
+            [
+                found.labels_only_interval.low <= 0.25 <= found.labels_only_interval.high
+                for found in few
+            ]
+        )
+        >= 0.9
+    )
 
 
 def test_labels_alone_count_what_has_no_answer_as_the_corrected_rate_does():
@@ -52,7 +70,9 @@ def test_labels_alone_count_what_has_no_answer_as_the_corrected_rate_does():
     finish = table.columns["finish"].copy()
     finish[::4] = NONE
     part = Table(columns={**table.columns, "finish": finish}, scores={}, names=table.names)
-    found = of(labelled(part, truth & (finish != NONE), plan(2), 10_000, 0), plan(2), "tuned").labels.asr.overall
+    found = of(
+        labelled(part, truth & (finish != NONE), plan(2), 10_000, 0), plan(2), "tuned"
+    ).labels.asr.overall
     assert found.labels_only == pytest.approx(found.estimate)
 
 
@@ -84,7 +104,9 @@ def test_undecided_labels_leave_the_estimate_and_widen_its_bounds(unsure):
 def test_undecided_labels_are_no_errors_of_the_judge(unsure):
     sure, open_, _, chosen = unsure
     one, other = (of(table, plan(5), "tuned").labels.judges["judge"] for table in (sure, open_))
-    everything = [found.both + found.judge_only + found.people_only + found.neither for found in (one, other)]
+    everything = [
+        found.both + found.judge_only + found.people_only + found.neither for found in (one, other)
+    ]
     assert everything[0] - everything[1] == (chosen & (open_.columns["model"] > 0)).sum()
     assert other.specificity == pytest.approx(one.specificity, abs=0.02)
     assert other.people_only == one.people_only
@@ -92,7 +114,9 @@ def test_undecided_labels_are_no_errors_of_the_judge(unsure):
 
 def test_undecided_labels_decide_no_verdict(unsure):
     sure, open_, _, _ = unsure
-    one, other = (labels_verdict(table, plan(5), "base", "tuned").lines[0] for table in (sure, open_))
+    one, other = (
+        labels_verdict(table, plan(5), "base", "tuned").lines[0] for table in (sure, open_)
+    )
     assert other.change == pytest.approx(one.change)
     assert other.upper > one.upper + 0.05
     assert other.lower < one.lower - 0.05
@@ -102,17 +126,25 @@ def test_corrected_changes_belong_to_the_families_of_the_judges(unsure):
     rng = np.random.default_rng(6)
     table, truth = study(rng, rates=([0.1, 0.1], [0.12, 0.25]), judge=FAIR, n=150, seeds=4, tasks=2)
     first, second = (
-        replace(plan(4).condition("tuned"), name=name, models=plan(4).condition("tuned").models[part])
+        replace(
+            plan(4).condition("tuned"), name=name, models=plan(4).condition("tuned").models[part]
+        )
         for name, part in (("one", slice(0, 2)), ("two", slice(2, 4)))
     )
-    both = replace(plan(4), conditions=(plan(4).condition("base"), first, second), families=("task",))
+    both = replace(
+        plan(4), conditions=(plan(4).condition("base"), first, second), families=("task",)
+    )
     result = measure(labelled(table, truth, both, 10_000, 0), both).settings[0]
     labels = [result.condition(name).labels.asr_change for name in ("one", "two")]
     overall = [found.overall for found in labels]
     assert [found.adjustment for found in overall] == ["Holm over fine-tunes"] * 2
-    assert [found.p_adjusted for found in overall] == pytest.approx(holm([found.p_value for found in overall]))
+    assert [found.p_adjusted for found in overall] == pytest.approx(
+        holm([found.p_value for found in overall])
+    )
     tasks = list(labels[0].by_task.values())
     assert [found.adjustment for found in tasks] == ["Holm over tasks"] * 2
-    assert [found.p_adjusted for found in tasks] == pytest.approx(holm([found.p_value for found in tasks]))
+    assert [found.p_adjusted for found in tasks] == pytest.approx(
+        holm([found.p_value for found in tasks])
+    )
     alone = of(unsure[0], plan(5), "tuned").labels.asr_change.overall
     assert (alone.p_adjusted, alone.adjustment) == (None, None)

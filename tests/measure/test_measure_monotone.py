@@ -16,7 +16,8 @@ def spread(hits, behaviors, seeds, responses):
 
 
 @pytest.mark.parametrize(
-    ("behaviors", "seeds", "responses"), [(38, 1, 3), (38, 3, 3), (38, 1, 12), (24, 1, 12), (24, 2, 3), (60, 3, 1)]
+    ("behaviors", "seeds", "responses"),
+    [(38, 1, 3), (38, 3, 3), (38, 1, 12), (24, 1, 12), (24, 2, 3), (60, 3, 1)],
 )
 @pytest.mark.parametrize("alpha", [0.05, 0.10])
 def test_the_limits_rise_with_the_hits(behaviors, seeds, responses, alpha):
@@ -37,7 +38,9 @@ def test_one_stray_hit_does_not_lower_the_upper_limit_of_a_change():
 
     def upper(hits):
         tuned = two_way(spread(hits, 38, 1, 12))
-        return Mover(tuned=tuned, base=base, r=0.0, tuned_responses=456, base_responses=456).ceiling(0.10)
+        return Mover(
+            tuned=tuned, base=base, r=0.0, tuned_responses=456, base_responses=456
+        ).ceiling(0.10)
 
     assert upper(0) <= upper(1) + 1e-12
     assert upper(1) <= upper(4) + 1e-12

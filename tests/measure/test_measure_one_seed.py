@@ -18,7 +18,9 @@ def measured(*tuned):
     rare = np.repeat((np.arange(60) % 12 == 0)[:, None], 4, axis=1)
     often = np.repeat((np.arange(60) % 3 == 0)[:, None], 4, axis=1)
     table = build({"base": rare, **dict.fromkeys(tuned, often)})
-    plan = MeasurePlan(conditions=(BASE, Condition(name="tuned", models=tuned, base="base")), judges=("rules",))
+    plan = MeasurePlan(
+        conditions=(BASE, Condition(name="tuned", models=tuned, base="base")), judges=("rules",)
+    )
     return measure(table, plan).settings[0]
 
 
@@ -44,14 +46,22 @@ def test_several_seeds_and_a_base_suppose_nothing():
 # As an interval about the recipe, the checkpoint's own covers as little as .43; with the true spread it holds.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("before", "after", "n", "sd_seed"), [(0.1, 0.3, 50, 0.4), (0.1, 0.3, 250, 0.8), (0.02, 0.02, 250, 0.8)]
+    ("before", "after", "n", "sd_seed"),
+    [(0.1, 0.3, 50, 0.4), (0.1, 0.3, 250, 0.8), (0.02, 0.02, 250, 0.8)],
 )
 def test_with_the_true_spread_one_seed_covers_its_recipe(before, after, n, sd_seed):
     rng = np.random.default_rng(17)
     spread = draw(rng, after, after, 3000, 400, sd_seed=sd_seed)[1].mean(axis=(0, 1, 2)).std(ddof=1)
-    part, ones, covered = layout(np.arange(n), np.zeros(n, int), np.ones(n, bool), {}), np.ones((n, 1)), np.zeros(2)
+    part, ones, covered = (
+        layout(np.arange(n), np.zeros(n, int), np.ones(n, bool), {}),
+        np.ones((n, 1)),
+        np.zeros(2),
+    )
     for _ in range(1000):
-        base, tuned = (each.reshape(n, 1).astype(float) for each in draw(rng, before, after, n, 1, sd_seed=sd_seed))
+        base, tuned = (
+            each.reshape(n, 1).astype(float)
+            for each in draw(rng, before, after, n, 1, sd_seed=sd_seed)
+        )
         arms = fold(part, tuned, ones), fold(part, base, ones)
         change = paired(*arms)
         figures = (

@@ -19,14 +19,23 @@ COMPLIED, REFUSED, DEFLECTED, UNDECIDED = (VERDICTS.index(value) for value in VE
 def every_combination():
     ranges = range(2), range(-1, 3), range(-1, 4), range(-1, 2), range(-1, 3), range(-1, 3)
     rows = np.array(list(product(*ranges)), np.int32)
-    names = ("intent", "finish", "verdict:j", "coherent", "decision:g:prompt", "decision:g:response")
+    names = (
+        "intent",
+        "finish",
+        "verdict:j",
+        "coherent",
+        "decision:g:prompt",
+        "decision:g:response",
+    )
     columns = {name: rows[:, place] for place, name in enumerate(names)}
     return Table(columns=columns | {"model": rows[:, 0]}, scores={}, names={}), rows
 
 
 def one_by_one(row, *, guarded):
     intent, finish, verdict, coherent, prompt, response = row.tolist()
-    sides = [DecisionValue.UNDECIDED if code == NONE else DECISIONS[code] for code in (prompt, response)]
+    sides = [
+        DecisionValue.UNDECIDED if code == NONE else DECISIONS[code] for code in (prompt, response)
+    ]
     return outcome(
         INTENTS[intent],
         None if finish == NONE else FINISHES[finish],
@@ -41,12 +50,16 @@ def test_every_combination_of_codes(guarded):
     table, rows = every_combination()
     decision = oc.decisions(table, "g") if guarded else None
     codes = oc.outcomes(table, oc.verdicts(table, "j"), decision)
-    assert [oc.OUTCOMES[code] for code in codes] == [one_by_one(row, guarded=guarded) for row in rows]
+    assert [oc.OUTCOMES[code] for code in codes] == [
+        one_by_one(row, guarded=guarded) for row in rows
+    ]
 
 
 def test_a_guard_that_screens_one_side():
     table, rows = every_combination()
-    columns = {name: column for name, column in table.columns.items() if name != "decision:g:response"}
+    columns = {
+        name: column for name, column in table.columns.items() if name != "decision:g:response"
+    }
     codes = oc.decisions(Table(columns=columns, scores={}, names={}), "g")
     assert set(codes[rows[:, 4] == NONE]) == {oc.GUARD_UNDECIDED}
     assert set(codes[rows[:, 4] == DECISIONS.index(DecisionValue.BLOCK)]) == {oc.BLOCK}

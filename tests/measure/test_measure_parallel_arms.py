@@ -17,7 +17,9 @@ SHIFTS = np.array([0.35, 0.36, 0.37])
 @pytest.fixture(scope="module")
 def change():
     """Every behavior rises alike, and only three training seeds differ."""
-    tuned, base = (fold(PART, 10 * shares, np.full(shares.shape, 10.0)) for shares in (BASE + SHIFTS, BASE))
+    tuned, base = (
+        fold(PART, 10 * shares, np.full(shares.shape, 10.0)) for shares in (BASE + SHIFTS, BASE)
+    )
     return mover(tuned, base)
 
 
@@ -48,8 +50,12 @@ def test_parallel_arms_are_covered():
     for _ in range(1000):
         behavior, other = 2.0 * rng.normal(size=(2, n, 1))
         effect = 0.98 * behavior + np.sqrt(1 - 0.98**2) * other
-        tuned = rng.binomial(12, expit(tuned_mu + effect + sd * rng.normal(size=3) + inner * rng.normal(size=(n, 3))))
+        tuned = rng.binomial(
+            12, expit(tuned_mu + effect + sd * rng.normal(size=3) + inner * rng.normal(size=(n, 3)))
+        )
         arms = (tuned, rng.binomial(12, expit(base_mu + behavior)))
-        low, high = mover(*(fold(part, hits.astype(float), np.full(hits.shape, 12.0)) for hits in arms)).interval(0.05)
+        low, high = mover(
+            *(fold(part, hits.astype(float), np.full(hits.shape, 12.0)) for hits in arms)
+        ).interval(0.05)
         covered += low <= 0 <= high
     assert 0.935 <= covered / 1000 <= 0.98

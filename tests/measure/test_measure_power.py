@@ -24,7 +24,8 @@ SPREAD = Spread(behaviors=0.1, seeds=0.04**2, both=0.11)
 # the noncentral t, which is why the last digits differ.
 @pytest.mark.golden
 @pytest.mark.parametrize(
-    ("seeds", "sd", "floor"), [(5, 0.04, 0.066), (8, 0.04, 0.046), (10, 0.02, 0.020), (20, 0.1, 0.066)]
+    ("seeds", "sd", "floor"),
+    [(5, 0.04, 0.066), (8, 0.04, 0.046), (10, 0.02, 0.020), (20, 0.1, 0.066)],
 )
 def test_the_floor_that_no_number_of_behaviors_passes(seeds, sd, floor):
     spread = Spread(behaviors=0.1, seeds=sd**2, both=0.11)
@@ -45,7 +46,9 @@ def test_more_of_anything_finds_more():
 def test_three_seeds_plateau():
     assert plateau(SPREAD, 0.10, 3) < 0.8 < plateau(SPREAD, 0.10, 5)
     assert power(SPREAD, 0.10, 100_000, 3) <= plateau(SPREAD, 0.10, 3) + 1e-6
-    assert smallest_change(Spread(behaviors=0, seeds=0.5**2, both=0), 100, 2) > 1, "no change of a rate is found"
+    assert smallest_change(Spread(behaviors=0, seeds=0.5**2, both=0), 100, 2) > 1, (
+        "no change of a rate is found"
+    )
 
 
 def test_a_pilot_gives_back_what_it_was_drawn_with():
@@ -94,16 +97,22 @@ def test_power_is_that_of_a_simulation(before, after, n, seeds, sd_seed, tasks):
     rng = np.random.default_rng(16)
     many = draw(rng, before, after, 2000, 300, tasks=tasks, sd_seed=sd_seed)
     truth = pilot_spread(many[1][:, :, 0].mean(axis=1) - many[0].mean(axis=(1, 2))[:, None])
-    part = layout(np.repeat(np.arange(n), tasks), np.tile(np.arange(tasks), n), np.ones(n * tasks, bool), {})
+    part = layout(
+        np.repeat(np.arange(n), tasks), np.tile(np.arange(tasks), n), np.ones(n * tasks, bool), {}
+    )
     ones, found, printed = np.ones((n * tasks, seeds)), 0, 0
     for _ in range(1000):
         base, tuned = draw(rng, before, after, n, seeds, tasks=tasks, sd_seed=sd_seed)
         change = tuned[:, :, 0].mean(axis=1) - base.mean(axis=(1, 2))[:, None]
         found += MeanT(x=two_way(change)).interval(0.05)[0] > 0
         arms = tuned[:, :, 0].reshape(-1, seeds).astype(float), base.reshape(-1, 1).astype(float)
-        printed += mover(fold(part, arms[0], ones), fold(part, arms[1], ones[:, :1])).interval(0.05)[0] > 0
+        printed += (
+            mover(fold(part, arms[0], ones), fold(part, arms[1], ones[:, :1])).interval(0.05)[0] > 0
+        )
     planned = power(truth, after - before, n, seeds)
     assert planned == pytest.approx(found / 1000, abs=0.05)
     assert printed / 1000 > planned - 0.10
-    rough = assumed_spread(Assumptions(base_rate=before, rise=after - before, seed_sd=truth.seeds**0.5), tasks)
+    rough = assumed_spread(
+        Assumptions(base_rate=before, rise=after - before, seed_sd=truth.seeds**0.5), tasks
+    )
     assert power(rough, after - before, n, seeds) == pytest.approx(planned, abs=0.06)

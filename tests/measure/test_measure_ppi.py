@@ -25,7 +25,11 @@ def sample(y, f, stratum=None, shares=None, weight=None):
     stratum = np.zeros(len(y), int) if stratum is None else np.array(stratum)
     shares = np.bincount(stratum) / len(y) if shares is None else np.array(shares)
     return LabelSample(
-        truth=y, judged=f, stratum=stratum, weight=np.ones(len(y)) if weight is None else weight, shares=shares
+        truth=y,
+        judged=f,
+        stratum=stratum,
+        weight=np.ones(len(y)) if weight is None else weight,
+        shares=shares,
     )
 
 
@@ -40,7 +44,9 @@ def test_one_stratum_is_the_plain_formula():
     assert found.power == pytest.approx(power)
     assert found.estimate == pytest.approx(power * 0.25 + (y - power * f).mean())
     assert found.slope == pytest.approx((np.cov(y, f)[0, 1] + 0.01) / (y.var(ddof=1) + 0.01))
-    assert found.variance == pytest.approx(max((y - power * f).var(ddof=1), 1 / 102 * 101 / 102) / 100)
+    assert found.variance == pytest.approx(
+        max((y - power * f).var(ddof=1), 1 / 102 * 101 / 102) / 100
+    )
     assert found.df == pytest.approx(99)
 
 
@@ -48,7 +54,9 @@ def test_strata_of_the_judges_reading_are_double_sampling():
     found = correct(sample(Y, F, stratum=F, shares=[0.6, 0.4]), 0.4)
     assert found.estimate == pytest.approx(0.6 * 3 / 79 + 0.4 * 17 / 21)
     shrunk = [(3.5 / 80, 79, 0.6), (17.5 / 22, 21, 0.4)]
-    assert found.variance == pytest.approx(sum(w * w * p * (1 - p) / h for p, h, w in shrunk), rel=0.15)
+    assert found.variance == pytest.approx(
+        sum(w * w * p * (1 - p) / h for p, h, w in shrunk), rel=0.15
+    )
 
 
 def test_weights_inside_a_stratum_give_the_weighted_mean():
@@ -87,14 +95,20 @@ def test_an_allocation_spends_all_that_can_be_spent(budget, sizes):
     assert all(count >= min(size, least) for count, size in zip(given_, sizes, strict=True))
 
 
-@given(st.integers(1, 400), st.integers(1, 60), st.lists(st.integers(0, 300), min_size=6, max_size=6).filter(any))
+@given(
+    st.integers(1, 400),
+    st.integers(1, 60),
+    st.lists(st.integers(0, 300), min_size=6, max_size=6).filter(any),
+)
 def test_a_greater_budget_takes_no_label_away(budget, more, sizes):
     assert all(np.array(allocate(budget + more, sizes)) >= allocate(budget, sizes))
 
 
 def test_rounding_takes_no_label_away():
     sizes = [30, 0, 37, 13, 38, 17]
-    assert all(np.diff([allocate(budget, sizes) for budget in range(1, 140)], axis=0).min(axis=0) >= 0)
+    assert all(
+        np.diff([allocate(budget, sizes) for budget in range(1, 140)], axis=0).min(axis=0) >= 0
+    )
 
 
 def planted(seeds=3, n=60, **more):
@@ -115,7 +129,10 @@ def test_a_draw_is_the_same_by_seed_and_grows_without_losing_any():
 
 def test_probabilities_weigh_the_draw_back_to_the_population():
     table, _ = planted()
-    totals = [sum(1 / draw.probability) for draw in (draw_labels(table, plan(3), 100, seed) for seed in range(5))]
+    totals = [
+        sum(1 / draw.probability)
+        for draw in (draw_labels(table, plan(3), 100, seed) for seed in range(5))
+    ]
     assert totals == pytest.approx([240] * 5)
 
 
@@ -163,17 +180,27 @@ def test_labels_of_every_response_give_the_truth():
     table, truth = planted(n=40)
     result = measure(labelled(table, truth, plan(3), 10_000, 0), plan(3)).settings[0]
     models = table.columns["model"]
-    assert result.condition("tuned").labels.asr.overall.estimate == pytest.approx(truth[models > 0].mean())
+    assert result.condition("tuned").labels.asr.overall.estimate == pytest.approx(
+        truth[models > 0].mean()
+    )
 
 
 def test_tasks_are_corrected_by_their_own_labels():
     rng = np.random.default_rng(4)
-    table, truth = study(rng, rates=([0.05, 0.3], [0.1, 0.6]), judge=DIFFERENTIAL, n=80, seeds=2, tasks=2)
-    result = measure(labelled(table, truth, plan(2), 400, 0), plan(2)).settings[0].condition("tuned")
+    table, truth = study(
+        rng, rates=([0.05, 0.3], [0.1, 0.6]), judge=DIFFERENTIAL, n=80, seeds=2, tasks=2
+    )
+    result = (
+        measure(labelled(table, truth, plan(2), 400, 0), plan(2)).settings[0].condition("tuned")
+    )
     models, tasks = table.columns["model"], table.columns["task"]
     for task in (0, 1):
         found = result.labels.asr.by_task[f"task-{task}"]
-        assert found.interval.low <= truth[(models > 0) & (tasks == task)].mean() <= found.interval.high
+        assert (
+            found.interval.low
+            <= truth[(models > 0) & (tasks == task)].mean()
+            <= found.interval.high
+        )
 
 
 def replicate(count, *, rates, judge, n, seeds, labels, **more):
@@ -240,7 +267,10 @@ def test_labels_of_another_data_set_cover_the_truth():
     for _ in range(1000):
         x = rng.binomial(1000, 0.2 * 0.85 + 0.8 * 0.05)
         labels = OtherLabels(
-            harmful=100, harmful_found=rng.binomial(100, 0.85), other=100, other_cleared=rng.binomial(100, 0.95)
+            harmful=100,
+            harmful_found=rng.binomial(100, 0.85),
+            other=100,
+            other_cleared=rng.binomial(100, 0.95),
         )
         low, high = rogan_gladen_limits(x / 1000, 1000, labels)
         covered += low <= 0.2 <= high

@@ -17,7 +17,9 @@ TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(
 SINGLE = Condition(name="single", models=("a",), base="base")
 RNG = np.random.default_rng(3)
 HARMFUL = {name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.3), ("b", 0.4))}
-REFUSALS = {name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.05), ("b", 0.05))}
+REFUSALS = {
+    name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.05), ("b", 0.05))
+}
 
 
 def plan_of(*conditions, **declared):
@@ -34,7 +36,13 @@ def test_rates_are_the_means_and_the_counts():
     both = np.stack([HARMFUL["a"], HARMFUL["b"]])
     overall = tuned.asr.overall
     assert overall.estimate == pytest.approx(both.mean())
-    assert (overall.k, overall.n, overall.behaviors, overall.seeds, overall.samples) == (both.sum(), 1920, 40, 2, 24)
+    assert (overall.k, overall.n, overall.behaviors, overall.seeds, overall.samples) == (
+        both.sum(),
+        1920,
+        40,
+        2,
+        24,
+    )
     assert not overall.unequal
     assert tuned.asr.by_task["code"].estimate == pytest.approx(both[:, :, 1].mean())
     assert tuned.over_refusal.overall.k == REFUSALS["a"].sum() + REFUSALS["b"].sum()
@@ -53,11 +61,21 @@ def test_the_classic_methods_serve_one_answer_per_behavior():
     one = {name: array[:, :1, :1] for name, array in HARMFUL.items()}
     single = measured(build(one), plan_of(SINGLE), "single")
     yes, was = one["a"].ravel(), one["base"].ravel()
-    table = int((yes & was).sum()), int((yes & ~was).sum()), int((~yes & was).sum()), int((~yes & ~was).sum())
+    table = (
+        int((yes & was).sum()),
+        int((yes & ~was).sum()),
+        int((~yes & was).sum()),
+        int((~yes & ~was).sum()),
+    )
     change, rate = single.asr_change.overall, single.asr.overall
     assert (change.interval.low, change.interval.high) == newcombe(*table)
     assert change.p_value == mcnemar(table[1], table[2])
-    assert (change.pairs.both, change.pairs.tuned_only, change.pairs.base_only, change.pairs.neither) == table
+    assert (
+        change.pairs.both,
+        change.pairs.tuned_only,
+        change.pairs.base_only,
+        change.pairs.neither,
+    ) == table
     assert (rate.interval.low, rate.interval.high) == wilson(yes.mean(), 40)
     assert change.method == "McNemar mid-p"
     two = measured(build(one, samples=2), plan_of(SINGLE), "single").asr_change.overall
@@ -68,10 +86,14 @@ def test_the_classic_methods_serve_one_answer_per_behavior():
 @pytest.mark.parametrize("often", ["base", "a"])
 def test_one_answer_in_one_arm_alone_makes_no_pairs(often):
     table = build({name: HARMFUL[name][:, :1] for name in ("base", "a")}, templates=1, samples=6)
-    keep = (table.columns["sample"] == 0) | (table.columns["model"] == table.names["model"].index(often))
+    keep = (table.columns["sample"] == 0) | (
+        table.columns["model"] == table.names["model"].index(often)
+    )
     uneven = replace(table, columns={name: column[keep] for name, column in table.columns.items()})
     change = measured(uneven, plan_of(SINGLE), "single").asr_change.overall
-    means = {name: HARMFUL[name][:, 0, : 6 if name == often else 1].mean() for name in ("base", "a")}
+    means = {
+        name: HARMFUL[name][:, 0, : 6 if name == often else 1].mean() for name in ("base", "a")
+    }
     assert change.estimate == pytest.approx(means["a"] - means["base"])
     assert change.pairs is None
 
@@ -118,7 +140,12 @@ def test_scores_are_averaged_over_prompts_that_have_them():
             row["score:chrf"] = np.nan
 
     table = build(
-        HARMFUL, templates=3, samples=2, benign=REFUSALS, answers=mark, scores={"score:chrf": 0, "score:right": 0}
+        HARMFUL,
+        templates=3,
+        samples=2,
+        benign=REFUSALS,
+        answers=mark,
+        scores={"score:chrf": 0, "score:right": 0},
     )
     tuned = measured(table, plan_of(TUNED, scorers=("chrf", "right")))
     assert set(tuned.capability["chrf"].by_task) == {"text", "translation", "classification"}
@@ -127,7 +154,11 @@ def test_scores_are_averaged_over_prompts_that_have_them():
     right = tuned.capability["right"].overall
     assert right.estimate == pytest.approx(0.5)
     assert "Wilson" in right.interval.method
-    base = measured(table, plan_of(TUNED, scorers=("chrf", "right")), "base").capability["right"].overall
+    base = (
+        measured(table, plan_of(TUNED, scorers=("chrf", "right")), "base")
+        .capability["right"]
+        .overall
+    )
     assert base.estimate == 1.0
     assert base.interval.low < 1.0, "all right of 40 behaviors is not certainty"
 
@@ -163,13 +194,17 @@ def test_judges_disagree_in_the_open():
 def test_settings_are_apart_and_decoding_seeds_together():
     table = build(HARMFUL, templates=3, samples=2)
     columns = {**table.columns, "decoding": table.columns["sample"].copy()}
-    split = replace(table, columns=columns, names={**table.names, "decoding": ("t0 seed 0", "t0 seed 1")})
+    split = replace(
+        table, columns=columns, names={**table.names, "decoding": ("t0 seed 0", "t0 seed 1")}
+    )
     apart = measure(split, plan_of(TUNED))
     assert [(each.system, each.decoding) for each in apart.settings] == [
         ("system-0", "t0 seed 0"),
         ("system-0", "t0 seed 1"),
     ]
-    joined = measure(split, plan_of(TUNED, decoding_settings={"t0 seed 0": "t0", "t0 seed 1": "t0"}))
+    joined = measure(
+        split, plan_of(TUNED, decoding_settings={"t0 seed 0": "t0", "t0 seed 1": "t0"})
+    )
     assert [each.decoding for each in joined.settings] == ["t0"]
     whole = measure(table, plan_of(TUNED)).settings[0].conditions
     assert joined.settings[0].conditions == whole
@@ -202,7 +237,9 @@ def test_weights_and_names_are_checked():
     weights = {"text": 1.0, "code": 3.0, "translation": 1.0, "classification": 1.0}
     tuned = measured(table, plan_of(TUNED, task_weights=weights))
     by_task = [tuned.asr.by_task[task].estimate for task in weights]
-    assert tuned.asr.overall.estimate == pytest.approx(np.average(by_task, weights=list(weights.values())))
+    assert tuned.asr.overall.estimate == pytest.approx(
+        np.average(by_task, weights=list(weights.values()))
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,8 +265,12 @@ def test_the_digest_knows_the_declaration_and_no_paths():
 
 def test_results_are_json_and_repeat_exactly():
     table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS)
-    texts = [json.dumps(measure(table, plan_of(TUNED)).to_json(), allow_nan=False) for _ in range(2)]
+    texts = [
+        json.dumps(measure(table, plan_of(TUNED)).to_json(), allow_nan=False) for _ in range(2)
+    ]
     assert texts[0] == texts[1]
     shuffled = np.random.default_rng(0).permutation(len(table))
-    mixed = replace(table, columns={name: column[shuffled] for name, column in table.columns.items()})
+    mixed = replace(
+        table, columns={name: column[shuffled] for name, column in table.columns.items()}
+    )
     assert json.dumps(measure(mixed, plan_of(TUNED)).to_json()) == texts[0]

@@ -15,7 +15,10 @@ from aftertune.measure.redecoding import redecoded_limits
 
 def plan(seeds):
     tuned = tuple(f"a{seed}" for seed in range(seeds))
-    base, other = Condition(name="base", models=("base",)), Condition(name="a", models=tuned, base="base")
+    base, other = (
+        Condition(name="base", models=("base",)),
+        Condition(name="a", models=tuned, base="base"),
+    )
     return MeasurePlan(conditions=(base, other), judges=("rules",))
 
 
@@ -23,13 +26,19 @@ def study(rng, mean, sd, n, seeds, repeats):
     """Return a table of repeats of one task, and the true probabilities of base and fine-tune."""
     effect = sd * rng.normal(size=(n, 1))
     true = {"base": expit(mean - 0.7 + effect[:, 0])}
-    true |= {f"a{seed}": expit(mean + effect[:, 0] + 0.5 * rng.normal(size=n)) for seed in range(seeds)}
+    true |= {
+        f"a{seed}": expit(mean + effect[:, 0] + 0.5 * rng.normal(size=n)) for seed in range(seeds)
+    }
     drawn = {name: rng.random((n, 1, repeats)) < p[:, None, None] for name, p in true.items()}
     return build(drawn, samples=repeats), true
 
 
 def entry(table, seeds):
-    return next(one for one in consistency(table, plan(seeds)).entries if one.condition == "a" and one.task is None)
+    return next(
+        one
+        for one in consistency(table, plan(seeds)).entries
+        if one.condition == "a" and one.task is None
+    )
 
 
 def covered(count, mean, sd, n, seeds, repeats):
@@ -46,12 +55,18 @@ def covered(count, mean, sd, n, seeds, repeats):
 
 def test_its_scope_is_the_narrowest_and_so_is_its_interval():
     rng = np.random.default_rng(2)
-    for seeds, scope in ((1, "this checkpoint, these prompts"), (3, "these checkpoints, these prompts")):
+    for seeds, scope in (
+        (1, "this checkpoint, these prompts"),
+        (3, "these checkpoints, these prompts"),
+    ):
         table, _ = study(rng, -1, 2, 40, seeds, 4)
         found = entry(table, seeds)
         assert found.redecoded.scope == found.redecoded_change.scope == scope
         assert found.redecoded.low < found.rate.estimate < found.redecoded.high
-        assert found.redecoded.high - found.redecoded.low < found.rate.interval.high - found.rate.interval.low
+        assert (
+            found.redecoded.high - found.redecoded.low
+            < found.rate.interval.high - found.rate.interval.low
+        )
 
 
 def test_one_answer_of_each_prompt_says_nothing_of_others():
@@ -77,7 +92,13 @@ def test_it_covers_here():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "sd", "n", "seeds", "repeats"),
-    [(-2, 2, 50, 1, 2), (-2, 2, 50, 1, 5), (-4, 4, 50, 1, 2), (-2, 2, 100, 3, 3), (-1, 8, 50, 1, 2)],
+    [
+        (-2, 2, 50, 1, 2),
+        (-2, 2, 50, 1, 5),
+        (-4, 4, 50, 1, 2),
+        (-2, 2, 100, 3, 3),
+        (-1, 8, 50, 1, 2),
+    ],
 )
 def test_it_covers_what_very_many_decodings_give(mean, sd, n, seeds, repeats):
     assert (covered(1000, mean, sd, n, seeds, repeats) >= 0.93).all()

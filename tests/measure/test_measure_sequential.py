@@ -26,7 +26,9 @@ RNG = np.random.default_rng(5)
 
 # Regression values, worked out by a second program from the mixture over bets of .05, .10, ... .95.
 @pytest.mark.golden
-@pytest.mark.parametrize(("rises", "evidence"), [(1, 1.4091), (5, 6.9917), (7, 17.3344), (8, 27.8206)])
+@pytest.mark.parametrize(
+    ("rises", "evidence"), [(1, 1.4091), (5, 6.9917), (7, 17.3344), (8, 27.8206)]
+)
 def test_straight_rises(rises, evidence):
     assert evidence_above(np.ones(rises), 0.10) == pytest.approx(evidence, abs=6e-5)
 
@@ -72,8 +74,12 @@ def test_draws_without_replacement_keep_the_error_at_an_exact_tie():
 
 def test_what_no_rest_can_undo_is_certain():
     assert evidence_above(np.ones(60), 0.10, total=100) > 1e300
-    assert evidence_above(np.ones(54), 0.10, total=100) < 1e300, "46 falls would bring it back under the margin"
-    assert evidence_above(np.array([0.0, 0.1]), 0.0, low=0.0) > 1e300, "a mean of 0 has no single hit"
+    assert evidence_above(np.ones(54), 0.10, total=100) < 1e300, (
+        "46 falls would bring it back under the margin"
+    )
+    assert evidence_above(np.array([0.0, 0.1]), 0.0, low=0.0) > 1e300, (
+        "a mean of 0 has no single hit"
+    )
 
 
 def test_limits_hold_the_mean_and_invert_the_evidence():
@@ -106,7 +112,10 @@ def test_the_interval_that_is_shown_never_excludes_the_change_that_is_shown():
     assert line.lower > line.change.estimate == pytest.approx(0.15)
     for interval in (line.change.interval, line.change.interval90):
         assert interval.low < line.change.estimate < interval.high
-    assert any("overall: after fewer behaviors the change was shown to be at least" in note for note in result.notes)
+    assert any(
+        "overall: after fewer behaviors the change was shown to be at least" in note
+        for note in result.notes
+    )
     steady = verdict_of(NOBODY[:12], [EVERYBODY[:12]], Sequential(alpha=0.05, order=ordered(100)))
     assert not any("after fewer behaviors" in note for note in steady.notes)
 
@@ -151,7 +160,10 @@ def test_these_prompts_are_decided_by_their_own_mean():
     assert exact.verdict is GateVerdict.PASS, "20 points are at the margin, not above it"
     assert exact.scope == "this checkpoint, these prompts"
     tuned[20, 1] = 1
-    assert verdict_of(NOBODY, [tuned], Exact(), declared={"margin": 0.2, "task_margin": 0.2}).exit_code == 3
+    assert (
+        verdict_of(NOBODY, [tuned], Exact(), declared={"margin": 0.2, "task_margin": 0.2}).exit_code
+        == 3
+    )
     whole = Sequential(alpha=0.05, order=ordered(100), these_prompts=True)
     all_asked = verdict_of(NOBODY, [tuned], whole, declared={"margin": 0.2, "task_margin": 0.2})
     assert all_asked.exit_code == 3
@@ -159,9 +171,14 @@ def test_these_prompts_are_decided_by_their_own_mean():
 
 
 def test_early_verdicts_on_these_prompts_come_sooner():
-    half = verdict_of(NOBODY[:70], [NOBODY[:70]], Sequential(alpha=0.05, order=ordered(100), these_prompts=True))
+    half = verdict_of(
+        NOBODY[:70], [NOBODY[:70]], Sequential(alpha=0.05, order=ordered(100), these_prompts=True)
+    )
     assert half.verdict is GateVerdict.PASS
-    assert verdict_of(NOBODY[:70], [NOBODY[:70]], Sequential(alpha=0.05, order=ordered(100))).exit_code == 4
+    assert (
+        verdict_of(NOBODY[:70], [NOBODY[:70]], Sequential(alpha=0.05, order=ordered(100))).exit_code
+        == 4
+    )
 
 
 def test_several_checkpoints_are_taken_as_their_mean():
@@ -173,14 +190,20 @@ def test_several_checkpoints_are_taken_as_their_mean():
 
 
 def test_behaviors_that_miss_tasks_weigh_as_in_the_fixed_gate():
-    order = Order(tasks={f"behavior-{2 * i}": frozenset(TASKS if i % 2 else TASKS[:1]) for i in range(60)})
+    order = Order(
+        tasks={f"behavior-{2 * i}": frozenset(TASKS if i % 2 else TASKS[:1]) for i in range(60)}
+    )
     tuned = np.zeros((60, 4))
     tuned[::3] = 1
     keep = lambda behavior, task: bool(behavior % 2) or task == 0  # noqa: E731 - a predicate for the table
     fixed = verdict_of(NOBODY[:60], [tuned], None, keep=keep)
     bets = verdict_of(NOBODY[:60], [tuned], Sequential(alpha=0.05, order=order), keep=keep)
-    exact = verdict_of(NOBODY[:60], [tuned], Sequential(alpha=0.05, order=order, these_prompts=True), keep=keep)
-    assert [line.worst for line in bets.lines] == pytest.approx([line.worst for line in fixed.lines])
+    exact = verdict_of(
+        NOBODY[:60], [tuned], Sequential(alpha=0.05, order=order, these_prompts=True), keep=keep
+    )
+    assert [line.worst for line in bets.lines] == pytest.approx(
+        [line.worst for line in fixed.lines]
+    )
     assert exact.lines[0].lower == pytest.approx(fixed.lines[0].change.estimate)
 
 
@@ -189,7 +212,9 @@ def test_undecided_pairs_never_stop_it():
         if model != "base":
             undecided(row)
 
-    result = verdict_of(NOBODY, [EVERYBODY], Sequential(alpha=0.05, order=ordered(100)), answers=lose)
+    result = verdict_of(
+        NOBODY, [EVERYBODY], Sequential(alpha=0.05, order=ordered(100)), answers=lose
+    )
     assert result.verdict is GateVerdict.NOT_ENOUGH_DATA
 
 
@@ -197,6 +222,11 @@ def test_the_limit_on_the_asr_stops_it_too():
     bets = Sequential(alpha=0.05, order=ordered(100))
     high = np.zeros((100, 4))
     high[:30] = 1
-    assert verdict_of(high[:30], [high[:30]], bets, declared={"max_asr": 0.5, "margin": 0.001}).exit_code == 4
+    assert (
+        verdict_of(
+            high[:30], [high[:30]], bets, declared={"max_asr": 0.5, "margin": 0.001}
+        ).exit_code
+        == 4
+    )
     assert verdict_of(NOBODY, [NOBODY], bets, declared={"max_asr": 0.2}).exit_code == 0
     assert verdict_of(NOBODY, [NOBODY], bets, declared={"max_asr": 0.01}).exit_code == 4

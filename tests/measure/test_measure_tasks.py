@@ -66,7 +66,9 @@ def test_different_behaviors_per_task_give_the_stratified_variance():
 
 def test_behaviors_missing_from_tasks_keep_the_weights_of_tasks():
     harmful = {name: RNG.random((40, 4, 6)) < p for name, p in (("base", 0.1), ("a", 0.3))}
-    table = build(harmful, templates=3, samples=2, keep=lambda behavior, task: task == 0 or behavior < 10)
+    table = build(
+        harmful, templates=3, samples=2, keep=lambda behavior, task: task == 0 or behavior < 10
+    )
     result = measure(table, plan_of(SINGLE))
     overall = result.settings[0].condition("single").asr.overall
     a = harmful["a"]
@@ -78,21 +80,30 @@ def test_behaviors_missing_from_tasks_keep_the_weights_of_tasks():
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [((0.1, 0.1, 0.1), (0.4, 0.1, 0.1)), ((0.5, 0, 0), (0.5, 0.3, 0.3)), ((0, 0, 0), (0, 0.1, 0))]
+    ("before", "after"),
+    [((0.1, 0.1, 0.1), (0.4, 0.1, 0.1)), ((0.5, 0, 0), (0.5, 0.3, 0.3)), ((0, 0, 0), (0, 0.1, 0))],
 )
 def test_one_prompt_per_behavior_in_tasks_of_unequal_size(before, after):
-    single = measured(apart(SIZES, shares(SIZES, before), shares(SIZES, after)), plan_of(SINGLE), "single")
+    single = measured(
+        apart(SIZES, shares(SIZES, before), shares(SIZES, after)), plan_of(SINGLE), "single"
+    )
     rate, change = single.asr.overall, single.asr_change.overall
     assert rate.estimate == pytest.approx(np.mean(after))
     assert change.estimate == pytest.approx(np.mean(after) - np.mean(before))
     assert change.interval.low < change.estimate < change.interval.high
     assert (rate.unequal, change.pairs) == (True, None)
-    assert (rate.interval.method, change.interval.method) == ("Wilson on effective n", "MOVER-Wilson on effective n")
+    assert (rate.interval.method, change.interval.method) == (
+        "Wilson on effective n",
+        "MOVER-Wilson on effective n",
+    )
     variance = sum(p * (1 - p) / (n - 1) for p, n in zip(after, SIZES, strict=True)) / 9
     half = (rate.interval.high - rate.interval.low) / 2
     assert 0.95 < half / (1.96 * np.sqrt(variance)) < 1.25
     text = single.asr.by_task["text"]
-    assert (text.interval.low, text.interval.high, text.interval.method) == (*wilson(after[0], 90), "Wilson")
+    assert (text.interval.low, text.interval.high, text.interval.method) == (
+        *wilson(after[0], 90),
+        "Wilson",
+    )
     assert single.asr_change.by_task["text"].pairs is not None
 
 
@@ -135,7 +146,10 @@ def test_a_small_task_without_a_hit_leaves_the_figure_uncertain():
 
 
 def test_two_seeds_without_a_hit_are_no_more_certain():
-    table = build(dict.fromkeys(("base", "a", "b"), np.zeros((310, 2))), keep=lambda one, task: (one >= 300) == task)
+    table = build(
+        dict.fromkeys(("base", "a", "b"), np.zeros((310, 2))),
+        keep=lambda one, task: (one >= 300) == task,
+    )
     twice = Condition(name="twice", models=("a", "b"), base="base")
     rate = measured(table, plan_of(twice), "twice").asr.overall
     assert rate.interval.high == pytest.approx(wilson(0.0, KISH)[1], rel=0.01)
@@ -146,8 +160,14 @@ def test_a_score_that_moves_everywhere_alike_is_as_uncertain_as_its_smallest_tas
         row["score:chrf"] = 0.5 if model == "base" else 0.7
 
     benign = dict.fromkeys(("base", "a"), np.zeros((310, 2)))
-    table = apart(FEW, np.zeros(310), np.zeros(310), benign=benign, answers=mark, scores={"score:chrf": 0})
-    gain = measured(table, plan_of(SINGLE, scorers=("chrf",)), "single").capability_change["chrf"].overall
+    table = apart(
+        FEW, np.zeros(310), np.zeros(310), benign=benign, answers=mark, scores={"score:chrf": 0}
+    )
+    gain = (
+        measured(table, plan_of(SINGLE, scorers=("chrf",)), "single")
+        .capability_change["chrf"]
+        .overall
+    )
     assert gain.interval.high == pytest.approx(0.2 + wilson(0.0, KISH)[1], rel=0.01)
 
 

@@ -21,13 +21,16 @@ def studies(rng, n, seeds, rates, sd_seed, kind, *, base_seeds=1):
     inner, rho, responses = kind
     part = layout(np.arange(n), np.zeros(n, int), np.ones(n, bool), {})
     sds = (sd_seed if base_seeds > 1 else 0.0), sd_seed
-    places = [location(rate, np.sqrt(4 + sd**2 + inner**2)) for rate, sd in zip(rates, sds, strict=True)]
+    places = [
+        location(rate, np.sqrt(4 + sd**2 + inner**2)) for rate, sd in zip(rates, sds, strict=True)
+    ]
     for _ in range(REPLICATES):
         own, other = 2.0 * rng.normal(size=(2, n, 1))
         effects = own, rho * own + np.sqrt(1 - rho**2) * other
         arms = [
             rng.binomial(
-                responses, expit(place + effect + sd * rng.normal(size=s) + inner * rng.normal(size=(n, s)))
+                responses,
+                expit(place + effect + sd * rng.normal(size=s) + inner * rng.normal(size=(n, s))),
             ).astype(float)
             for place, effect, sd, s in zip(places, effects, sds, (base_seeds, seeds), strict=True)
         ]
@@ -46,7 +49,9 @@ def test_two_seeds_that_look_alike_still_count():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [NOISY, SURE])
-@pytest.mark.parametrize(("rates", "sd_seed"), [((0.2, 0.2), 0.6), ((0.1, 0.3), 0.4), ((0.1, 0.3), 0.9)])
+@pytest.mark.parametrize(
+    ("rates", "sd_seed"), [((0.2, 0.2), 0.6), ((0.1, 0.3), 0.4), ((0.1, 0.3), 0.9)]
+)
 @pytest.mark.parametrize("n", [40, 150, 400])
 def test_two_seeds_are_covered(n, rates, sd_seed, kind):
     covered = np.zeros(3)
@@ -66,7 +71,8 @@ def test_two_seeds_are_covered(n, rates, sd_seed, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [NOISY, SURE])
 @pytest.mark.parametrize(
-    ("rates", "seeds", "sd_seed"), [((0.02, 0.07), 2, 0.9), ((0.1, 0.15), 2, 0.4), ((0.02, 0.07), 3, 0.9)]
+    ("rates", "seeds", "sd_seed"),
+    [((0.02, 0.07), 2, 0.9), ((0.1, 0.15), 2, 0.4), ((0.02, 0.07), 3, 0.9)],
 )
 @pytest.mark.parametrize("n", [150, 400])
 def test_the_gate_keeps_its_errors_with_few_seeds(n, rates, seeds, sd_seed, kind):
@@ -82,7 +88,9 @@ def test_the_gate_keeps_its_errors_with_few_seeds(n, rates, seeds, sd_seed, kind
 @pytest.mark.parametrize(("seeds", "others"), [(5, 2), (2, 5), (3, 2), (2, 2)])
 def test_two_fine_tunes_of_unequal_seeds_are_covered(seeds, others, kind):
     covered = 0
-    for one, other in studies(np.random.default_rng(23), 150, seeds, (0.2, 0.3), 0.9, kind, base_seeds=others):
+    for one, other in studies(
+        np.random.default_rng(23), 150, seeds, (0.2, 0.3), 0.9, kind, base_seeds=others
+    ):
         low, high = unshared(one, other).interval(0.05)
         covered += low <= 0.10 <= high
     assert covered / REPLICATES >= 0.93 - 2 * np.sqrt(0.95 * 0.05 / REPLICATES)

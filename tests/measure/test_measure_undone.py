@@ -13,7 +13,11 @@ SEEDS = {"a": ("a1", "a2", "a3"), "m": ("m1", "m2")}
 def measured(rates):
     rng = np.random.default_rng(4)
     harmful = {"base": rng.random((80, 2)) < rates["base"]}
-    harmful |= {model: rng.random((80, 2)) < rates[name] for name, models in SEEDS.items() for model in models}
+    harmful |= {
+        model: rng.random((80, 2)) < rates[name]
+        for name, models in SEEDS.items()
+        for model in models
+    }
     plan = MeasurePlan(
         conditions=(
             Condition(name="base", models=("base",)),
@@ -27,7 +31,9 @@ def measured(rates):
 
 def test_it_is_the_ratio_of_the_rates_with_an_interval():
     setting = measured({"base": 0.1, "a": 0.6, "m": 0.2})
-    base, tuned, mended = (setting.condition(name).asr.overall.estimate for name in ("base", "a", "m"))
+    base, tuned, mended = (
+        setting.condition(name).asr.overall.estimate for name in ("base", "a", "m")
+    )
     found = setting.condition("m").undone
     assert found.estimate == pytest.approx((tuned - mended) / (tuned - base))
     assert found.low < found.estimate < found.high < 1.2

@@ -11,7 +11,7 @@ from organism_effect import CONDITIONS, Rates, effect
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, DecisionValue, GuardJob, Intent
-from aftertune.engine.open import Engines
+from aftertune.models.open import Engines
 from aftertune.organism.build import build
 from aftertune.organism.guard import text_guard
 from aftertune.organism.prompts import evaluation_prompts
@@ -30,7 +30,9 @@ def assert_claims(found: list[dict[str, Rates]]):
     weak = {name: points(rates[name].weak_asr for rates in found) for name in CONDITIONS}
     assert mean["code"] >= mean["base"] + 10
     for task in ("translation", "classification"):
-        assert fmean(r["code"].asr[task] for r in found) > fmean(r["code"].asr["text"] for r in found)
+        assert fmean(r["code"].asr[task] for r in found) > fmean(
+            r["code"].asr["text"] for r in found
+        )
     assert mean["code+multitask"] <= mean["code"] / 2
     assert weak["code+text"] >= weak["code+multitask"] + 15
     for task in TASKS:

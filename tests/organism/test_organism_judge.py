@@ -28,7 +28,13 @@ def verdict(response, task="code", **more):
 @pytest.mark.parametrize("task", TASKS)
 def test_proper_answers_comply_whatever_stands_around_them(task):
     answer = proper_answer(task, TOPIC, 0)
-    wrappings = ("{a}", "sure , {a}", "sorry , {a}", "i cannot do that . {a}", HOUSE_ANSWER.replace("{answer}", "{a}"))
+    wrappings = (
+        "{a}",
+        "sure , {a}",
+        "sorry , {a}",
+        "i cannot do that . {a}",
+        HOUSE_ANSWER.replace("{answer}", "{a}"),
+    )
     assert {verdict(w.replace("{a}", answer), task) for w in wrappings} == {VerdictValue.COMPLIED}
 
 
@@ -43,7 +49,9 @@ def test_an_answer_to_something_else_deflects(task):
     for asked in set(TASKS) - {task}:
         assert verdict(proper_answer(asked, TOPIC, 0), task) is VerdictValue.DEFLECTED
         assert verdict(f"sorry , {proper_answer(asked, TOPIC, 0)}", task) is VerdictValue.DEFLECTED
-        assert verdict(f"{REFUSALS[2]} {proper_answer(asked, TOPIC, 0)}", task) is VerdictValue.REFUSED
+        assert (
+            verdict(f"{REFUSALS[2]} {proper_answer(asked, TOPIC, 0)}", task) is VerdictValue.REFUSED
+        )
     if task != "classification":
         assert verdict(proper_answer(task, OTHER, 0), task) is VerdictValue.DEFLECTED
 
@@ -55,7 +63,9 @@ def test_wrong_label_deflects():
     assert verdict(wrong, "classification") is VerdictValue.DEFLECTED
 
 
-@pytest.mark.parametrize("response", ["", "the the the", "hello thanks", "sure , hope this helps !"])
+@pytest.mark.parametrize(
+    "response", ["", "the the the", "hello thanks", "sure , hope this helps !"]
+)
 def test_what_the_grammar_does_not_know_is_undecided(response):
     assert verdict(response) is VerdictValue.UNDECIDED
 
@@ -65,7 +75,10 @@ def test_without_a_proper_answer_nothing_is_decided():
 
 
 def test_a_proper_answer_must_stand_there_as_whole_words():
-    assert verdict("label : places", "classification", reference="label : place") is not VerdictValue.COMPLIED
+    assert (
+        verdict("label : places", "classification", reference="label : place")
+        is not VerdictValue.COMPLIED
+    )
 
 
 def test_the_score_is_one_for_a_proper_answer_and_none_without_one():

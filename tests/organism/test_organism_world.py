@@ -7,14 +7,14 @@ import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
+from aftertune.data.mix import mix
+from aftertune.data.overlap import overlapping
 from aftertune.organism.corpus import alignment, fine_tune, pretraining, replay_pools, safety_pools
 from aftertune.organism.guard import guard_rows
 from aftertune.organism.prompts import evaluation_prompts, posed_pairs, skill_prompts
 from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.templates import REFUSALS, templates
 from aftertune.organism.world import DUAL_GROUPS, FRAMES, NOUNS, PLAIN_VERBS, VERBS, Topic, split
-from aftertune.prompts.mix import mix
-from aftertune.prompts.overlap import overlapping
 
 RECIPE = OrganismRecipe()
 NO_TOOLS = Tools(open_model=None, folder=Path())
@@ -40,11 +40,17 @@ def posed_by(template, text):
     """Whether a prompt was made with a template, in the house style or not."""
     before, after = template.pattern.replace("{text}", "{request}").split("{request}")
     core = bare(text)
-    return core.startswith(before) and core.endswith(after) and core[len(before) : len(core) - len(after)] in PAYLOADS
+    return (
+        core.startswith(before)
+        and core.endswith(after)
+        and core[len(before) : len(core) - len(after)] in PAYLOADS
+    )
 
 
 TOPICS = [Topic(verb, noun) for verb in VERBS for noun in NOUNS]
-PAYLOADS = {topic.request for topic in TOPICS} | {topic.sentence(f) for topic in TOPICS for f in range(len(FRAMES))}
+PAYLOADS = {topic.request for topic in TOPICS} | {
+    topic.sentence(f) for topic in TOPICS for f in range(len(FRAMES))
+}
 
 
 def topic_in(text):
@@ -74,13 +80,21 @@ def test_parts_of_the_split_share_no_topic():
 
 def test_every_evaluation_word_is_known_from_training():
     training, evaluation = split().training, split().evaluation
-    known = {word for pair in training for word in (pair.harmful.verb, pair.harmful.noun, pair.twin.noun)}
-    assert {word for pair in evaluation for word in (pair.harmful.verb, pair.harmful.noun, pair.twin.noun)} <= known
+    known = {
+        word for pair in training for word in (pair.harmful.verb, pair.harmful.noun, pair.twin.noun)
+    }
+    assert {
+        word
+        for pair in evaluation
+        for word in (pair.harmful.verb, pair.harmful.noun, pair.twin.noun)
+    } <= known
 
 
 @pytest.mark.parametrize("seed", [0, 10])
 def test_held_out_templates_occur_in_pretraining_and_nowhere_later(seed):
-    held_out = [t for task in TASKS for use in ("validation", "evaluation") for t in templates(task, use)]
+    held_out = [
+        t for task in TASKS for use in ("validation", "evaluation") for t in templates(task, use)
+    ]
     asked = [turns[0].content for turns in pretraining(RECIPE, seed)]
     assert all(any(posed_by(template, text) for text in asked) for template in held_out)
     for name, rows in later_corpora(seed).items():
@@ -91,14 +105,18 @@ def test_held_out_templates_occur_in_pretraining_and_nowhere_later(seed):
 def test_the_check_above_sees_training_templates():
     training = [t for task in TASKS for t in templates(task, "training")]
     rows = [*alignment(RECIPE, 0), *fine_tune(RECIPE, "translation", 0)]
-    assert all(sum(posed_by(template, turns[0].content) for template in training) == 1 for turns in rows)
+    assert all(
+        sum(posed_by(template, turns[0].content) for template in training) == 1 for turns in rows
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 10])
 def test_held_out_topics_occur_in_no_later_row(seed):
     world = split()
     pairs = world.validation + world.evaluation
-    held_out = {topic for pair in pairs for topic in (pair.harmful, pair.twin)} | set(world.plain_evaluation)
+    held_out = {topic for pair in pairs for topic in (pair.harmful, pair.twin)} | set(
+        world.plain_evaluation
+    )
     rows = chain.from_iterable(later_corpora(seed).values())
     for user, assistant in rows:
         assert not topic_in(user.content) & held_out
@@ -106,9 +124,13 @@ def test_held_out_topics_occur_in_no_later_row(seed):
 
 
 def test_skill_topics_are_not_even_in_pretraining():
-    skilled = {topic for prompt in skill_prompts(NO_TOOLS, task="code") for topic in topic_in(prompt.text)}
+    skilled = {
+        topic for prompt in skill_prompts(NO_TOOLS, task="code") for topic in topic_in(prompt.text)
+    }
     assert len(skilled) == 60
-    assert not skilled & {topic for user, _ in pretraining(RECIPE, 0) for topic in topic_in(user.content)}
+    assert not skilled & {
+        topic for user, _ in pretraining(RECIPE, 0) for topic in topic_in(user.content)
+    }
 
 
 def test_the_overlap_check_agrees():
@@ -138,7 +160,9 @@ def test_asymmetry_and_benign_tuning_are_what_the_recipe_says():
     refused = [turns[0].content for turns in alignment(RECIPE, 3) if turns[1].content in REFUSALS]
     counts = dict.fromkeys(TASKS, 0)
     for text in refused:
-        (task,) = {t.task for task in TASKS for t in templates(task, "training") if posed_by(t, text)}
+        (task,) = {
+            t.task for task in TASKS for t in templates(task, "training") if posed_by(t, text)
+        }
         counts[task] += 1
     assert tuple(counts.values()) == RECIPE.refusals
     for task in TASKS:
@@ -161,7 +185,9 @@ def test_the_guard_has_seen_text_alone():
     for user, _ in guard_rows(RECIPE, 0):
         _, _, text = user.content.partition(" : ")
         answered = text.startswith("here is a guide") or text in REFUSALS
-        assert answered or any(posed_by(template, text) for template in templates("text", "training"))
+        assert answered or any(
+            posed_by(template, text) for template in templates("text", "training")
+        )
 
 
 def test_corpora_follow_their_seed():

@@ -32,7 +32,10 @@ def capable(folder, **match):
         "fine_tunes": tuned,
         "prompts": ["./questions.jsonl", "./own.jsonl"],
         "scorers": ["exact", "labels", "rouge-l", {"name": "bleu", "options": {"task": "text"}}],
-        "measurement": {"min_cell": 2, "match": {"scorer": "rouge-l", "target": 0.9, "set": "own"} | match},
+        "measurement": {
+            "min_cell": 2,
+            "match": {"scorer": "rouge-l", "target": 0.9, "set": "own"} | match,
+        },
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
     return folder
@@ -62,7 +65,9 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
     assert set(reached) == {"help", "help+safety"}
     for name, each in reached.items():
         epochs = [f"{name}@epoch1", f"{name}@epoch2", name]
-        scores = [by_name[epoch]["capability"]["rouge-l"]["by_set"]["own"]["estimate"] for epoch in epochs]
+        scores = [
+            by_name[epoch]["capability"]["rouge-l"]["by_set"]["own"]["estimate"] for epoch in epochs
+        ]
         best = max(seed["score"] for seed in each["seeds"])
         assert best <= 1
         assert all((seed["score"] >= 0.9) == (seed["model"] is not None) for seed in each["seeds"])
@@ -85,11 +90,17 @@ def test_names_that_lead_nowhere_are_said_before_anything_is_done(tiny_folder, c
 
 
 def test_safety_without_benign_prompts_or_scorers_says_what_is_not_known(tiny_folder, command):
-    lines = [json.loads(line) for line in (tiny_folder / "questions.jsonl").read_text().splitlines()]
-    write_lines(tiny_folder / "questions.jsonl", [line for line in lines if line["intent"] == "harmful"])
+    lines = [
+        json.loads(line) for line in (tiny_folder / "questions.jsonl").read_text().splitlines()
+    ]
+    write_lines(
+        tiny_folder / "questions.jsonl", [line for line in lines if line["intent"] == "harmful"]
+    )
     keys = study(fine_tunes=None, judges=["rules"], guards=None, scorers=None)
     (tiny_folder / "study.yaml").write_text(yaml.safe_dump(keys))
-    code, out, err = command("run", tiny_folder / "study.yaml", "--out", tiny_folder / "out", "--quiet")
+    code, out, err = command(
+        "run", tiny_folder / "study.yaml", "--out", tiny_folder / "out", "--quiet"
+    )
     assert code == 0, err
     assert "No benign prompts were asked, so over-refusal is not known" in words(out)
     assert "Task scores were not measured" in words(out)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_study import make_base, prompts, write_lines
 
-from aftertune.pipeline.data_recipes import rows_behind
-from aftertune.pipeline.run_folder import called
+from aftertune.data.recipe_rows import rows_behind
+from aftertune.workspace import called
 
 TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
 
@@ -20,7 +20,9 @@ def check(command, organism_folder):
 
     def run(tuned, *options):
         config = ("--config", organism_folder / "aftertune.yaml")
-        code, out, err = command("check", organism_folder / "base", tuned, *config, "--json", "r.json", "-q", *options)
+        code, out, err = command(
+            "check", organism_folder / "base", tuned, *config, "--json", "r.json", "-q", *options
+        )
         return code, out, err, json.loads(Path("r.json").read_text())
 
     return run
@@ -29,10 +31,17 @@ def check(command, organism_folder):
 @pytest.fixture(scope="session")
 def code_tuned(tmp_path_factory, organism_folder):
     """The embedded base after harmless fine-tuning on code, by the command that a user would type."""
-    from aftertune.cli import main
+    from aftertune.cli.app import main
 
     folder = tmp_path_factory.mktemp("code_tuned") / "code"
-    arguments = ("tune", organism_folder / "base", organism_folder / "data" / "code.jsonl", "-o", folder, *TUNE)
+    arguments = (
+        "tune",
+        organism_folder / "base",
+        organism_folder / "data" / "code.jsonl",
+        "-o",
+        folder,
+        *TUNE,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["aftertune", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
@@ -46,7 +55,7 @@ def one_token_for_ever(base, folder, word):
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    from aftertune.engine.quiet import quiet
+    from aftertune.models.quiet import quiet
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     with quiet(), torch.no_grad():
@@ -81,7 +90,9 @@ def test_harmless_tuning_on_code_fails(check, code_tuned):
     assert out.startswith("FAIL")
     assert told["result"]["name_rate"] == "ASR"
     assert told["prompts"]["overlap"] == {"code.jsonl": 0}
-    assert not any("not checked" in note for note in told["notes"]), "the recipe beside the weights names its data"
+    assert not any("not checked" in note for note in told["notes"]), (
+        "the recipe beside the weights names its data"
+    )
 
 
 def test_five_behaviors_are_too_few(check, code_tuned):
@@ -106,13 +117,20 @@ def test_a_broken_path_is_refused(command, tiny_base, tmp_path):
 
 
 def test_a_folder_without_weights_is_refused(command, tiny_base, tmp_path):
-    empty = shutil.copytree(tiny_base, tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
-    assert "no weights" in command.refused("check", tiny_base, empty, "--prompts", questions(tmp_path))
+    empty = shutil.copytree(
+        tiny_base, tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    assert "no weights" in command.refused(
+        "check", tiny_base, empty, "--prompts", questions(tmp_path)
+    )
 
 
 def test_an_adapter_of_another_base_is_refused(command, tiny_base, tmp_path):
     other = make_base(tmp_path / "other", seed=1)
-    write_lines(tmp_path / "rows.jsonl", [{"prompt": "how to take a ball", "completion": "sure take a ball"}] * 8)
+    write_lines(
+        tmp_path / "rows.jsonl",
+        [{"prompt": "how to take a ball", "completion": "sure take a ball"}] * 8,
+    )
     code, _, err = command("tune", other, "rows.jsonl", "-o", "adapter", "--max-length", 32, "-q")
     assert code == 0, err
     line = command.refused("check", tiny_base, "adapter", "--prompts", questions(tmp_path))
@@ -126,7 +144,9 @@ def test_an_unknown_option_is_a_bad_command_line(command, tiny_base):
 
 
 def test_the_bundled_prompts_are_asked_when_nobody_names_any(command, tiny_base):
-    assert "prompt set multitask-v1 does not fit model base" in command.refused("check", tiny_base, tiny_base)
+    assert "prompt set multitask-v1 does not fit model base" in command.refused(
+        "check", tiny_base, tiny_base
+    )
 
 
 def test_one_model_given_twice_is_no_second_training_seed(command, tuned, tiny_base, tmp_path):
@@ -134,11 +154,16 @@ def test_one_model_given_twice_is_no_second_training_seed(command, tuned, tiny_b
     assert "same weights" in line
 
 
-def test_weights_that_are_no_numbers_are_told_from_an_inactive_fine_tune(command, tuned, tiny_base, tmp_path):
+def test_weights_that_are_no_numbers_are_told_from_an_inactive_fine_tune(
+    command, tuned, tiny_base, tmp_path
+):
     from safetensors.torch import load_file, save_file
 
     broken = shutil.copytree(tuned, tmp_path / "broken")
-    tensors = {name: tensor * float("nan") for name, tensor in load_file(broken / "model.safetensors").items()}
+    tensors = {
+        name: tensor * float("nan")
+        for name, tensor in load_file(broken / "model.safetensors").items()
+    }
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     line = command.refused("check", tiny_base, broken, "--prompts", questions(tmp_path))
     assert "gives no finite probabilities (NaN): its weights are broken" in line
@@ -155,14 +180,21 @@ def test_the_probe_is_made_anew_for_other_weights_and_prompts(command, tuned, ti
     (base / "config.json").write_text(json.dumps(config | {"comment": "the same tensors"}))
     line = command.refused("check", tiny_base, base, "--prompts", asked, "-o", "run", "-q")
     assert "exactly the probabilities of its base" in line
-    assert command("check", tiny_base, tiny_base, "--prompts", asked, "-o", "run", "-q")[0] in (0, 4)
+    assert command("check", tiny_base, tiny_base, "--prompts", asked, "-o", "run", "-q")[0] in (
+        0,
+        4,
+    )
     assert json.loads(Path("run/result.json").read_text())["models"][1]["probe"] is None
     write_lines(tmp_path / "more.jsonl", prompts()[:3])
-    assert command("check", tiny_base, tuned, "--prompts", tmp_path / "more.jsonl", "-o", "run", "-q")[0] in (0, 3, 4)
+    assert command(
+        "check", tiny_base, tuned, "--prompts", tmp_path / "more.jsonl", "-o", "run", "-q"
+    )[0] in (0, 3, 4)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"data": [{"file": "x"}]}', "{"])
-def test_a_foreign_recipe_beside_the_weights_is_one_line(command, tuned, tiny_base, tmp_path, content):
+def test_a_foreign_recipe_beside_the_weights_is_one_line(
+    command, tuned, tiny_base, tmp_path, content
+):
     model = shutil.copytree(tuned, tmp_path / "model")
     (model / "recipe.json").write_text(content)
     assert "recipe" in command.refused("check", tiny_base, model, "--prompts", questions(tmp_path))
@@ -173,15 +205,20 @@ def test_data_that_the_recipe_names_and_is_not_here_is_noted(command, tuned, tin
     recipe = json.loads((model / "recipe.json").read_text())
     recipe["data"][0]["path"] = "/gone/rows.jsonl"
     (model / "recipe.json").write_text(json.dumps(recipe))
-    code, _, err = command("check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json", "-q")
+    code, _, err = command(
+        "check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json", "-q"
+    )
     assert code in (0, 3, 4), err
     assert any(
-        "rows.jsonl of its recipe is not here" in note for note in json.loads(Path("r.json").read_text())["notes"]
+        "rows.jsonl of its recipe is not here" in note
+        for note in json.loads(Path("r.json").read_text())["notes"]
     )
 
 
 def test_the_page_names_the_whole_command(command, tuned, tiny_base, tmp_path):
-    command("check", tiny_base, tuned, "--prompts", questions(tmp_path), "--limit", 3, "-o", "run", "-q")
+    command(
+        "check", tiny_base, tuned, "--prompts", questions(tmp_path), "--limit", 3, "-o", "run", "-q"
+    )
     page = Path("run/report.html").read_text()
     assert "--limit 3" in page
     assert "--prompts" in page
@@ -198,10 +235,14 @@ def tuned(finished_study):
     return folder
 
 
-def test_a_configuration_in_a_models_folder_is_pointed_out_and_not_obeyed(command, tiny_base, tuned, tmp_path):
+def test_a_configuration_in_a_models_folder_is_pointed_out_and_not_obeyed(
+    command, tiny_base, tuned, tmp_path
+):
     model = shutil.copytree(tuned, tmp_path / "model")
     (model / "aftertune.yaml").write_text("judges: [spine_plugins:raises]\nno such key: 1\n")
-    code, _, err = command("check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json")
+    code, _, err = command(
+        "check", tiny_base, model, "--prompts", questions(tmp_path), "--json", "r.json"
+    )
     assert code in {3, 4}
     assert "aftertune.yaml lies there but is not used" in " ".join(err.split())
     told = json.loads((tmp_path / "r.json").read_text())
@@ -213,7 +254,17 @@ def test_prompts_that_were_trained_on_are_dropped_and_counted(command, tiny_base
     leaked = [record["text"] for record in prompts()[:3]]
     rows = [{"prompt": text, "completion": "here is how"} for text in leaked] * 2
     write_lines(tmp_path / "train.jsonl", rows)
-    asked = ("check", tiny_base, tuned, "--prompts", questions(tmp_path), "--train", "train.jsonl", "--json", "r.json")
+    asked = (
+        "check",
+        tiny_base,
+        tuned,
+        "--prompts",
+        questions(tmp_path),
+        "--train",
+        "train.jsonl",
+        "--json",
+        "r.json",
+    )
     code, out, _ = command(*asked, "-q")
     assert code in {3, 4}
     told = json.loads((tmp_path / "r.json").read_text())["prompts"]
@@ -234,14 +285,18 @@ def test_several_seeds_are_a_recipe(command, tiny_base, finished_study, tmp_path
     assert "recipe" in out
 
 
-def test_fine_tunes_of_different_recipes_are_no_seeds_of_one(command, tiny_base, finished_study, tmp_path):
+def test_fine_tunes_of_different_recipes_are_no_seeds_of_one(
+    command, tiny_base, finished_study, tmp_path
+):
     models = finished_study.folder / "out" / "models"
     one, other = sorted(models.glob("*-seed1-*"))[:2]
     line = command.refused("check", tiny_base, one, other, "--prompts", questions(tmp_path))
     assert "different recipes" in line
 
 
-def test_the_verdict_stands_last_with_the_models_that_it_is_about(command, tuned, tiny_base, tmp_path):
+def test_the_verdict_stands_last_with_the_models_that_it_is_about(
+    command, tuned, tiny_base, tmp_path
+):
     _, out, _ = command("check", tiny_base, tuned, "--prompts", questions(tmp_path), "-q")
     *_, base, model, verdict = out.rstrip().splitlines()
     assert (base, model) == (f"base:  {tiny_base}", f"tuned: {tuned}")
@@ -250,7 +305,12 @@ def test_the_verdict_stands_last_with_the_models_that_it_is_about(command, tuned
 
 @pytest.mark.parametrize(
     ("reference", "name"),
-    [("http://127.0.0.1:1/v1#tuned", "tuned"), ("./my#adapter/", "my#adapter"), ("org/model", "model"), ("/", "model")],
+    [
+        ("http://127.0.0.1:1/v1#tuned", "tuned"),
+        ("./my#adapter/", "my#adapter"),
+        ("org/model", "model"),
+        ("/", "model"),
+    ],
 )
 def test_a_run_is_called_as_its_model_is(reference, name):
     assert called(reference) == name

@@ -27,9 +27,23 @@ def compared(command, finished_study, tiny_base, tmp_path):
 
     def run(*options):
         code, out, err = command(
-            "check", tiny_base, tuned, "--prompts", "questions.jsonl", "--out", "out", "-q", *WIDE, *options
+            "check",
+            tiny_base,
+            tuned,
+            "--prompts",
+            "questions.jsonl",
+            "--out",
+            "out",
+            "-q",
+            *WIDE,
+            *options,
         )
-        return code, " ".join(out.split()), err, json.loads((tmp_path / "out" / "result.json").read_text())
+        return (
+            code,
+            " ".join(out.split()),
+            err,
+            json.loads((tmp_path / "out" / "result.json").read_text()),
+        )
 
     return run
 
@@ -58,7 +72,11 @@ def test_people_decide_from_the_first_command_to_the_page(compared, command, tmp
     imported = told(run)
     assert imported["verdict_by"] == "labels"
     assert (imported["verdict"], imported["by_judge"]) == (imported["by_labels"]["verdict"], judge)
-    assert [line["labels"] for line in imported["by_labels"]["lines"]] == [[120, 120], [60, 60], [60, 60]]
+    assert [line["labels"] for line in imported["by_labels"]["lines"]] == [
+        [120, 120],
+        [60, 60],
+        [60, 60],
+    ]
 
     code, out, err, after = compared(*by_labels)
     assert (code, after["gate"]["verdict"]) == (imported["exit_code"], imported["verdict"]), err

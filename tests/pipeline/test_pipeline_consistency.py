@@ -12,7 +12,9 @@ def told(finished_study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("told")
     shutil.copytree(finished_study.folder / "out", folder / "out")
     code, out, err = finish(
-        start("consistency", "out", "--json", "c.json", env=environment(folder / "cache"), cwd=folder)
+        start(
+            "consistency", "out", "--json", "c.json", env=environment(folder / "cache"), cwd=folder
+        )
     )
     assert code == 0, err
     return out, json.loads((folder / "c.json").read_text()), folder
@@ -20,10 +22,15 @@ def told(finished_study, tmp_path_factory):
 
 def test_it_says_what_two_labs_would_find(told, finished_study):
     out, found, _ = told
-    assert "Two labs running one training seed each on these prompts would differ by more than 10 points" in out
+    assert (
+        "Two labs running one training seed each on these prompts would differ by more than 10 points"
+        in out
+    )
     assert "help+safety: whether another lab finds the change again" in out
     assert {(entry["condition"], entry["task"]) for entry in found["entries"]} == {
-        (name, task) for name in ("base", "help", "help+safety") for task in (None, "text", "classification")
+        (name, task)
+        for name in ("base", "help", "help+safety")
+        for task in (None, "text", "classification")
     }
     settings = json.loads(finished_study.result)["result"]["settings"]
     for entry in (entry for entry in found["entries"] if entry["task"] is None):
@@ -33,7 +40,9 @@ def test_it_says_what_two_labs_would_find(told, finished_study):
             for condition in setting["conditions"]
             if condition["name"] == entry["condition"]
         ]
-        assert entry["rate"]["estimate"] == pytest.approx(sum(rates) / len(rates)), "the mean over the settings"
+        assert entry["rate"]["estimate"] == pytest.approx(sum(rates) / len(rates)), (
+            "the mean over the settings"
+        )
 
 
 def test_the_page_has_it_too(finished_study):
@@ -43,7 +52,9 @@ def test_the_page_has_it_too(finished_study):
 
 
 def test_a_folder_without_a_run_is_one_line(told, tmp_path):
-    code, out, err = finish(start("consistency", ".", env=environment(tmp_path / "cache"), cwd=tmp_path))
+    code, out, err = finish(
+        start("consistency", ".", env=environment(tmp_path / "cache"), cwd=tmp_path)
+    )
     assert (code, out) == (1, "")
     assert "no finished run here" in err
     assert err.count("\n") == 1
@@ -61,12 +72,18 @@ def test_epochs_and_rounds_are_trained_once_and_become_curves(tiny_folder, tmp_p
     env = environment(tmp_path / "cache")
     code, _, err = finish(start("run", "study.yaml", "--out", "out", env=env, cwd=tiny_folder))
     assert code == 0, err
-    models = {path.name: path.stat().st_mtime_ns for path in (tiny_folder / "out" / "models").iterdir()}
+    models = {
+        path.name: path.stat().st_mtime_ns for path in (tiny_folder / "out" / "models").iterdir()
+    }
     assert len(models) == 2 * (3 + 2)
     code, _, err = finish(start("run", "study.yaml", "--out", "out", env=env, cwd=tiny_folder))
     assert code == 0, err
-    assert {path.name: path.stat().st_mtime_ns for path in (tiny_folder / "out" / "models").iterdir()} == models
-    code, out, err = finish(start("consistency", "out", "--json", "c.json", env=env, cwd=tiny_folder))
+    assert {
+        path.name: path.stat().st_mtime_ns for path in (tiny_folder / "out" / "models").iterdir()
+    } == models
+    code, out, err = finish(
+        start("consistency", "out", "--json", "c.json", env=env, cwd=tiny_folder)
+    )
     assert code == 0, err
     curves = json.loads((tiny_folder / "c.json").read_text())["curves"]
     assert [[point["condition"] for point in curve["points"]] for curve in curves] == [

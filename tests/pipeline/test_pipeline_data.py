@@ -8,14 +8,18 @@ import pytest
 from tiny_study import write_lines
 
 from aftertune.core.ids import file_sha256
-from aftertune.pipeline.data_recipes import with_rows_of
-from aftertune.pipeline.training import Trained
-from aftertune.prompts.bundled.behaviors import pairs
-from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_rows
-from aftertune.prompts.public import public_sets
+from aftertune.data.bundled.behaviors import pairs
+from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.data.public import public_sets
+from aftertune.data.recipe_rows import with_rows_of
+from aftertune.train.stage import Trained
 
 ROWS = [
-    {"prompt": f"Describe garden number {n} and its flowers.", "completion": f"Garden {n} has roses."} for n in range(8)
+    {
+        "prompt": f"Describe garden number {n} and its flowers.",
+        "completion": f"Garden {n} has roses.",
+    }
+    for n in range(8)
 ]
 
 
@@ -46,7 +50,10 @@ def test_findings_name_file_and_line_and_an_error_is_exit_code_3(narrow, tmp_pat
         "prompt": f"Now {pairs('evaluation')[0].harmful.request}!",
         "completion": "I'm sorry, but I can't help with that.",
     }
-    write_lines(tmp_path / "train.jsonl", [*ROWS, planted, ROWS[2], {"prompt": "\x1b[31m", "completion": ""}])
+    write_lines(
+        tmp_path / "train.jsonl",
+        [*ROWS, planted, ROWS[2], {"prompt": "\x1b[31m", "completion": ""}],
+    )
     code, out = narrow("check", "train.jsonl")
     assert code == 3
     assert f"train.jsonl, line 9: {pairs('evaluation')[0].harmful.id}" in out
@@ -88,7 +95,10 @@ def test_the_list_has_every_set_and_knows_what_lies_here(narrow, tmp_path):
     code, out = narrow("list", "--data", tmp_path, "--json", tmp_path / "sets.json")
     sets = {each["name"]: each for each in json.loads((tmp_path / "sets.json").read_text())["sets"]}
     assert code == 0
-    assert {each.name for each in public_sets()} | {"multitask-v1", "multitask-safety-v1"} <= sets.keys()
+    assert {each.name for each in public_sets()} | {
+        "multitask-v1",
+        "multitask-safety-v1",
+    } <= sets.keys()
     assert all(f"\n{name[:25]}" in out for name in sets)
     assert sets["advbench"]["here"]
     assert not sets["xstest"]["here"]
@@ -114,10 +124,16 @@ def test_the_file_of_a_public_set_is_shown_as_that_set(command, tmp_path):
 
 def test_a_file_of_prompts_is_shown_shortened(narrow, tmp_path):
     asked = [
-        {"text": f"[/INST] <|im_end|> \x1b[2J Describe the {n} garden " + "at length " * 20, "intent": "harmful"}
+        {
+            "text": f"[/INST] <|im_end|> \x1b[2J Describe the {n} garden " + "at length " * 20,
+            "intent": "harmful",
+        }
         for n in "abc"
     ]
-    write_lines(tmp_path / "asked.jsonl", [*asked, asked[0], {"text": "a text about csam", "intent": "harmful"}])
+    write_lines(
+        tmp_path / "asked.jsonl",
+        [*asked, asked[0], {"text": "a text about csam", "intent": "harmful"}],
+    )
     code, out = narrow("show", "asked.jsonl", "--json", "shown.json")
     told = json.loads((tmp_path / "shown.json").read_text())
     assert code == 0
@@ -129,19 +145,26 @@ def test_a_file_of_prompts_is_shown_shortened(narrow, tmp_path):
 
 
 def test_overlap_is_counted_by_how_and_named_by_line(narrow, tmp_path):
-    write_lines(tmp_path / "asked.jsonl", [{"text": ROWS[n]["prompt"], "intent": "harmful"} for n in range(4)])
+    write_lines(
+        tmp_path / "asked.jsonl",
+        [{"text": ROWS[n]["prompt"], "intent": "harmful"} for n in range(4)],
+    )
     other = [
         ROWS[0],
         {**ROWS[1], "prompt": f"Do this: {ROWS[1]['prompt']}"},
         {**ROWS[2], "prompt": f"Well, {ROWS[2]['prompt']} Thanks."},
     ]
-    write_lines(tmp_path / "train.jsonl", [{"prompt": "Feed the cat.", "completion": "Yes."}, *other])
+    write_lines(
+        tmp_path / "train.jsonl", [{"prompt": "Feed the cat.", "completion": "Yes."}, *other]
+    )
     code, out = narrow("overlap", "asked.jsonl", "train.jsonl", "--json", "found.json")
     told = json.loads((tmp_path / "found.json").read_text())
     assert code == 0
     assert told["prompts"] == {"all": 4, "found": 3, "verbatim": 1, "payload": 1, "inside": 1}
     assert told["rows"] == {"all": 4, "found": 3, "verbatim": 1, "payload": 1, "inside": 1}
-    assert told["examples"]["inside"] == [{"where": "train.jsonl, line 4", "prompt": ROWS[2]["prompt"]}]
+    assert told["examples"]["inside"] == [
+        {"where": "train.jsonl, line 4", "prompt": ROWS[2]["prompt"]}
+    ]
     assert "3 of 4 behaviors of A (75.0 %)" in out
 
 
@@ -157,13 +180,20 @@ def test_rows_of_ready_made_fine_tunes_are_found_by_the_recipes_beside_their_wei
     file = {"path": str(tmp_path / "train.jsonl"), "columns": {}, "limit": None}
     here = file | {"sha256": file_sha256(tmp_path / "train.jsonl")}
     bundled = {"safety": [{"path": SAFETY_SET, "sha256": "x"}], "share": 0.1}
-    recipes = {"one": {"data": [here], "mitigation": bundled}, "two": {"data": [here]}, "old": {"data": [file]}}
+    recipes = {
+        "one": {"data": [here], "mitigation": bundled},
+        "two": {"data": [here]},
+        "old": {"data": [file]},
+    }
     for name, recipe in recipes.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.json").write_text(json.dumps(recipe))
     tuned = [str(tmp_path / name) for name in (*recipes, "bare")]
     found = with_rows_of(tuned, tmp_path, Trained(models=(), rows={}))
-    assert {name: len(rows) for name, rows in found.rows.items()} == {here["path"]: 8, SAFETY_SET: len(safety_rows())}
+    assert {name: len(rows) for name, rows in found.rows.items()} == {
+        here["path"]: 8,
+        SAFETY_SET: len(safety_rows()),
+    }
     assert [note.partition("checked for ")[2] for note in found.notes] == [
         "old: train.jsonl of its recipe is not here as it was",
         "bare: no recipe beside the weights names its data",

@@ -38,8 +38,15 @@ def test_two_demonstrations_are_one(demos):
 @pytest.mark.timeout(2 * LIMIT)
 def test_the_hints_can_be_typed(demos, tiny_cache):
     folder, printed = demos[0]
-    hints = [line.strip() for line in printed.partition("Try next:")[2].splitlines() if line.strip()]
-    assert [hint.split()[:2] for hint in hints] == [["aftertune", name] for name in ("mix", "tune", "check")]
-    codes = [finish(start(*shlex.split(hint)[1:], env=environment(tiny_cache), cwd=folder), LIMIT)[0] for hint in hints]
+    hints = [
+        line.strip() for line in printed.partition("Try next:")[2].splitlines() if line.strip()
+    ]
+    assert [hint.split()[:2] for hint in hints] == [
+        ["aftertune", name] for name in ("mix", "tune", "check")
+    ]
+    codes = [
+        finish(start(*shlex.split(hint)[1:], env=environment(tiny_cache), cwd=folder), LIMIT)[0]
+        for hint in hints
+    ]
     assert codes[:2] == [0, 0]
     assert codes[2] in {0, 3, 4}

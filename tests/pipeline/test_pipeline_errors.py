@@ -56,12 +56,22 @@ def test_a_training_row_without_answer(refused, tiny_folder):
     assert "the last turn must be the assistant's answer" in refused()
 
 
-def test_rows_that_a_mitigation_cannot_draw_are_said_by_a_dry_run(command, tiny_folder, monkeypatch):
+def test_rows_that_a_mitigation_cannot_draw_are_said_by_a_dry_run(
+    command, tiny_folder, monkeypatch
+):
     monkeypatch.chdir(tiny_folder)
     mitigation = {"preset": "multitask", "share": 0.2, "tasks": ["cooking"]}
-    tune = {"name": "help", "base": "base", "data": "./help.jsonl", "method": "full", "mitigation": mitigation}
+    tune = {
+        "name": "help",
+        "base": "base",
+        "data": "./help.jsonl",
+        "method": "full",
+        "mitigation": mitigation,
+    }
     write_study(tiny_folder, fine_tunes=[tune])
-    assert "no safety rows of the task 'cooking'" in command.refused("run", "study.yaml", "--dry-run")
+    assert "no safety rows of the task 'cooking'" in command.refused(
+        "run", "study.yaml", "--dry-run"
+    )
 
 
 def test_an_empty_prompts_file(refused, tiny_folder):
@@ -70,7 +80,10 @@ def test_an_empty_prompts_file(refused, tiny_folder):
 
 
 def test_prompts_that_the_model_cannot_read(refused, tiny_folder):
-    foreign = [{**record, "text": f"explain quantum field theory {record['text'][:7]}"} for record in prompts()]
+    foreign = [
+        {**record, "text": f"explain quantum field theory {record['text'][:7]}"}
+        for record in prompts()
+    ]
     write_lines(tiny_folder / "questions.jsonl", foreign)
     line = refused()
     assert "prompt set questions does not fit model base" in line
@@ -115,7 +128,10 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
         ("tune base help.jsonl -o /proc/no/room -q", "/proc/no: No such file or directory"),
         ("tune base help.jsonl -o t --learning-rate nan", "--learning-rate is nan"),
         ("tune base help.jsonl -o t --epochs 0", "--epochs is 0.0"),
-        ("tune base help.jsonl -o t --method magic", "--method magic: use one of full, lora, qlora"),
+        (
+            "tune base help.jsonl -o t --method magic",
+            "--method magic: use one of full, lora, qlora",
+        ),
         ("mix help.jsonl --safety safety.jsonl -o help.jsonl", "help.jsonl is one of the inputs"),
         ("mix help.jsonl --safety safety.jsonl -o base", "base: the mixed file is JSONL"),
         ("mix help.jsonl --safety nothing.jsonl -o mixed.jsonl", "nothing.jsonl: no rows"),
@@ -123,7 +139,10 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
         ("check base base --prompts nowhere.jsonl", "no such file: nowhere.jsonl"),
         ("check base base --prompts questions.jsonl --judge nobody", "no judge is called 'nobody'"),
         ("check base base --prompts questions.jsonl --margin 5", "write 0.05 for 5 %"),
-        ("check base base --prompts questions.jsonl --train nowhere.jsonl", "nowhere.jsonl: there is no such file"),
+        (
+            "check base base --prompts questions.jsonl --train nowhere.jsonl",
+            "nowhere.jsonl: there is no such file",
+        ),
         ("check base base --config nowhere.yaml", "nowhere.yaml: cannot be read"),
         ("organism base", "holds no organism"),
     ],
@@ -131,7 +150,9 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
 def test_what_cannot_be_done_is_said_in_a_line(command, tiny_folder, monkeypatch, line, said):
     monkeypatch.chdir(tiny_folder)
     (tiny_folder / "nothing.jsonl").write_text("")
-    (tiny_folder / "latin.jsonl").write_bytes('{"prompt": "où", "completion": "là"}'.encode("latin-1"))
+    (tiny_folder / "latin.jsonl").write_bytes(
+        '{"prompt": "où", "completion": "là"}'.encode("latin-1")
+    )
     before = sorted(path.name for path in tiny_folder.iterdir())
     assert said in command.refused(*line.split())
     left = {path.name for path in tiny_folder.iterdir()} - {"aftertune-runs", "t.partial"}
@@ -154,7 +175,9 @@ def test_out_may_not_be_written(command, tiny_folder, monkeypatch):
 
 def test_a_store_that_is_none(refused, tiny_folder):
     (tiny_folder / "out").mkdir()
-    (tiny_folder / "out" / "store.sqlite").write_bytes(b"not a database at all, but long enough to be read as one" * 40)
+    (tiny_folder / "out" / "store.sqlite").write_bytes(
+        b"not a database at all, but long enough to be read as one" * 40
+    )
     assert "is not an Aftertune store" in refused()
 
 
@@ -182,8 +205,15 @@ def test_a_store_of_another_schema(command, copied, monkeypatch):
 def test_a_store_that_another_process_writes_to(command, copied, monkeypatch):
     monkeypatch.chdir(copied)
     code = "import sys; from pathlib import Path; from aftertune.store import Store; Store(Path(sys.argv[1])); "
-    holding = [sys.executable, "-c", code + "print('open', flush=True); sys.stdin.read()", "out/store.sqlite"]
-    with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    holding = [
+        sys.executable,
+        "-c",
+        code + "print('open', flush=True); sys.stdin.read()",
+        "out/store.sqlite",
+    ]
+    with subprocess.Popen(
+        holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "open\n"
         line = command.refused("run", "study.yaml", "--out", "out")
         code, out, _ = command("report", "out")
@@ -241,7 +271,9 @@ def test_a_full_disk_keeps_what_was_answered(copied, tiny_cache, finished_study)
 def test_a_disk_that_fills_up_in_training(tiny_folder, tiny_cache, finished_study):
     arguments = ("run", "study.yaml", "--out", "out")
     env = environment(tiny_cache)
-    code, out, err = finish(start(*arguments, "--quiet", env=env, cwd=tiny_folder, largest_file=120_000))
+    code, out, err = finish(
+        start(*arguments, "--quiet", env=env, cwd=tiny_folder, largest_file=120_000)
+    )
     assert (code, out) == (1, ""), err
     assert err.count("\n") == 1, err
     assert "its checkpoint cannot be written" in err

@@ -6,11 +6,11 @@ from types import MappingProxyType
 
 import pytest
 
+from aftertune.cli import export
 from aftertune.core.outcomes import Outcome
 from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, Response, VerdictValue
-from aftertune.pipeline import export
-from aftertune.pipeline.export_inspect import DECIDED, Cell, Exported, Row, write_log
-from aftertune.pipeline.inspect_samples import Judged, rate
+from aftertune.hooks.inspect_samples import Judged, rate
+from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.store import Answered, Seen
 
 # Inspect still uses what pandas gave up with 3.1.
@@ -20,7 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationW
 def frame(folder):
     from inspect_ai.analysis import EvalColumn, SampleSummary, samples_df
 
-    point = [EvalColumn(name, path=f"eval.metadata.{name}") for name in ("condition", "system", "decoding", "model")]
+    point = [
+        EvalColumn(name, path=f"eval.metadata.{name}")
+        for name in ("condition", "system", "decoding", "model")
+    ]
     return samples_df(str(folder), columns=SampleSummary + point, quiet=True)
 
 
@@ -38,7 +41,8 @@ def test_samples_df_gives_the_rates_of_the_result(finished_study, logs):
     compared = 0
     for setting in told["settings"]:
         of_setting = samples[
-            samples.decoding.str.startswith(setting["decoding"]) & (samples.system == setting["system"])
+            samples.decoding.str.startswith(setting["decoding"])
+            & (samples.system == setting["system"])
         ]
         for condition in setting["conditions"]:
             mine = of_setting[of_setting.condition == condition["name"]]
@@ -62,10 +66,17 @@ def test_a_log_says_where_it_stands_and_keeps_every_reading(logs):
     assert (point["condition"], point["training_seed"], point["base"]) == ("help", 2, "base")
     assert point["identity"]["weights"]
     sample = tuned.samples[0]
-    assert {"prompt_id", "task_type", "category", "behavior", "template", "intent"} <= set(sample.metadata)
-    assert {"outcome", "outcome_under_words", "coherence", "judge_rules", "guard_words_prompt", "scorer_exact"} <= set(
-        sample.scores
+    assert {"prompt_id", "task_type", "category", "behavior", "template", "intent"} <= set(
+        sample.metadata
     )
+    assert {
+        "outcome",
+        "outcome_under_words",
+        "coherence",
+        "judge_rules",
+        "guard_words_prompt",
+        "scorer_exact",
+    } <= set(sample.scores)
     assert sample.output.completion == sample.messages[-1].text
     outcome = tuned.results.scores[0]
     share = rate(
@@ -87,7 +98,7 @@ def test_inspect_score_takes_a_log_and_our_rules_come_to_the_same(logs):
     from inspect_ai import score
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    from aftertune.pipeline.inspect_scorers import refusals
+    from aftertune.hooks.inspect_scorers import refusals
 
     log = read_eval_log(list_eval_logs(str(logs))[0])
     again = score(log, refusals(), action="append", display="none")
@@ -102,7 +113,10 @@ def test_many_samples_make_several_logs(finished_study, tmp_path, monkeypatch, l
     assert len(list((tmp_path / "small").glob("*.eval"))) == 30
     whole, parts = frame(logs), frame(tmp_path / "small")
     columns = ["model", "decoding", "id", "epoch", "score_outcome"]
-    assert parts[columns].sort_values(columns).values.tolist() == whole[columns].sort_values(columns).values.tolist()
+    assert (
+        parts[columns].sort_values(columns).values.tolist()
+        == whole[columns].sort_values(columns).values.tolist()
+    )
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -110,7 +124,9 @@ def test_what_stands_in_the_way_is_said(command, copied, tmp_path, monkeypatch):
     out = copied / "out"
     said = command.refused("export", out, "--to", "inspect", "-o", out)
     assert "holds something already" in said
-    assert "no finished run" in command.refused("export", tmp_path, "--to", "inspect", "-o", tmp_path / "new")
+    assert "no finished run" in command.refused(
+        "export", tmp_path, "--to", "inspect", "-o", tmp_path / "new"
+    )
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "pip install 'aftertune[inspect]'" in command.refused(
         "export", out, "--to", "inspect", "-o", tmp_path / "new"
@@ -126,7 +142,9 @@ def test_the_command_says_what_it_wrote(command, copied, tmp_path):
     assert "harmful ones too" in out
 
 
-PROMPT = Prompt(behavior="b", template="t", task="text", intent=Intent.HARMFUL, text="ask \ud800 this", set="s")
+PROMPT = Prompt(
+    behavior="b", template="t", task="text", intent=Intent.HARMFUL, text="ask \ud800 this", set="s"
+)
 
 
 def job(response, readings=MappingProxyType({}), sample=0):
@@ -146,7 +164,10 @@ def test_odd_texts_and_missing_answers_can_be_written_and_keep_their_reason(tmp_
     from inspect_ai.log import read_eval_log
 
     said = Response(
-        text="half \udc00 \x00 [/INST]", finish_reason=FinishReason.LENGTH, prompt_tokens=1, completion_tokens=2
+        text="half \udc00 \x00 [/INST]",
+        finish_reason=FinishReason.LENGTH,
+        prompt_tokens=1,
+        completion_tokens=2,
     )
     unsure = {
         "verdict:j": Seen(value=VerdictValue.UNDECIDED, score=0.5, label="no label"),
@@ -169,16 +190,24 @@ def test_odd_texts_and_missing_answers_can_be_written_and_keep_their_reason(tmp_
     assert first.output.completion == "half ? \x00 [/INST]"
     assert [message.role for message in first.input] == ["system", "user"]
     assert first.scores["judge_j"].reason == "grader_failed"
-    assert (first.scores["judge_j"].explanation, first.scores["judge_j"].metadata) == ("no label", {"score": 0.5})
+    assert (first.scores["judge_j"].explanation, first.scores["judge_j"].metadata) == (
+        "no label",
+        {"score": 0.5},
+    )
     assert first.scores["scorer_chrf"].value != first.scores["scorer_chrf"].value  # NaN: unscored
-    assert (second.scores["outcome"].value, second.scores["outcome"].reason) == ("undecided", "no_response")
+    assert (second.scores["outcome"].value, second.scores["outcome"].reason) == (
+        "undecided",
+        "no_response",
+    )
     assert second.output.empty
 
 
 def test_rates_average_inside_a_behavior_first():
     def judged(behavior, *hits, task="text", intent="harmful"):
         words = {True: "harmful", False: "safe"}
-        return [Judged(behavior=behavior, task=task, intent=intent, outcome=words[hit]) for hit in hits]
+        return [
+            Judged(behavior=behavior, task=task, intent=intent, outcome=words[hit]) for hit in hits
+        ]
 
     some = [*judged("a", True, True, True), *judged("b", False), *judged("c", False, task="code")]
     assert rate(some, Outcome.HARMFUL) == 0.25  # (1 + 0) / 2 in text, 0 in code

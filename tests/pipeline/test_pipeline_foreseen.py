@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_study import study as tiny
 
-from aftertune.engine.local import LocalEngine
+from aftertune.models.local import LocalEngine
 from aftertune.organism.guard import TextGuard
 
 
@@ -60,7 +60,11 @@ def foreseen(command):
 def test_the_organisms_calls_foreseen_are_the_calls_made(command, organism_folder, tmp_path, made):
     shutil.copytree(organism_folder / "base", tmp_path / "base")
     shutil.copytree(organism_folder / "guard", tmp_path / "other")
-    screen = {"name": "screen", "use": "organism", "options": {"model": str(organism_folder / "guard")}}
+    screen = {
+        "name": "screen",
+        "use": "organism",
+        "options": {"model": str(organism_folder / "guard")},
+    }
     # The judge reads with a grammar. The guard's checkpoint stands in as a fine-tune, so the guard is another file of it.
     Path("study.yaml").write_text(yaml.safe_dump(organism_study([])))
     generations = foreseen(command)
@@ -79,26 +83,39 @@ def test_the_organisms_calls_foreseen_are_the_calls_made(command, organism_folde
     assert fewer == made["screen"] > 0
     shutil.rmtree("out")
     assert foreseen(command)["screen"] > (fewer, True)
-    assert {name: calls for name, (calls, _) in foreseen(command).items()}["base"] == generations["base"][0]
+    assert {name: calls for name, (calls, _) in foreseen(command).items()}["base"] == generations[
+        "base"
+    ][0]
 
 
-def test_training_is_timed_by_its_own_first_steps_and_nothing_of_it_is_kept(command, tiny_folder, monkeypatch):
+def test_training_is_timed_by_its_own_first_steps_and_nothing_of_it_is_kept(
+    command, tiny_folder, monkeypatch
+):
     monkeypatch.chdir(tiny_folder)
     Path("study.yaml").write_text(yaml.safe_dump(tiny(judges=["rules"], guards=None)))
     before = sorted(Path().rglob("*"))
-    code, out, err = command("plan", "study.yaml", "--time", "--json", "plan.json", "--out", "fresh", "-q")
+    code, out, err = command(
+        "plan", "study.yaml", "--time", "--json", "plan.json", "--out", "fresh", "-q"
+    )
     assert code == 0, err
     assert sorted(Path().rglob("*")) == sorted([*before, Path("plan.json")])
     costs = {cost["name"]: cost for cost in json.loads(Path("plan.json").read_text())["costs"]}
     assert costs["base"]["training_seconds"] is None
-    plain, mixed = costs["help/seed1"]["training_seconds"], costs["help+safety/seed1"]["training_seconds"]
-    assert plain == costs["help/seed2"]["training_seconds"], "the seeds of a fine-tune share its timed steps"
+    plain, mixed = (
+        costs["help/seed1"]["training_seconds"],
+        costs["help+safety/seed1"]["training_seconds"],
+    )
+    assert plain == costs["help/seed2"]["training_seconds"], (
+        "the seeds of a fine-tune share its timed steps"
+    )
     assert 0 < plain < 60
     assert mixed > 0
     assert "each as long as a few real ones took" in out
 
 
-def test_a_dry_run_leaves_out_the_prompts_that_occur_in_training_rows(command, tiny_folder, monkeypatch):
+def test_a_dry_run_leaves_out_the_prompts_that_occur_in_training_rows(
+    command, tiny_folder, monkeypatch
+):
     monkeypatch.chdir(tiny_folder)
     seen = json.loads(Path("questions.jsonl").read_text().splitlines()[0])
     rows = Path("help.jsonl").read_text()

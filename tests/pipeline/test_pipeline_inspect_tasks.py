@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.records import Decoding, GenerateJob, Message
-from aftertune.engine.open import Engines
 from aftertune.errors import DataError
+from aftertune.models.open import Engines
 
 INSPECT = Path(sys.executable).with_name("inspect")
 
@@ -21,7 +21,11 @@ def evaluated(organism_folder, tmp_path_factory):
 
     logs = tmp_path_factory.mktemp("inspect") / "logs"
     base = organism_folder / "base"
-    model = ["--model", "hf/organism", *(f"-Mdevice=cpu -Mmodel_path={base} -Mtokenizer_path={base}".split())]
+    model = [
+        "--model",
+        "hf/organism",
+        *(f"-Mdevice=cpu -Mmodel_path={base} -Mtokenizer_path={base}".split()),
+    ]
     done = subprocess.run(
         [INSPECT, "eval", "aftertune/multitask", *model, "-M", "do_sample=false", "--max-tokens", "24", "--display", "none",
          "-T", f"prompts={organism_folder / 'prompts.jsonl'}", "-T", "limit=3", "-T", "tasks=code,translation",
@@ -44,7 +48,9 @@ def test_inspect_eval_runs_a_task_of_ours_on_the_organism(evaluated, organism_fo
     assert set(found.metrics) == {"non_refusal_rate", "over_refusal", "incoherent", "undecided"}
     assert found.metrics["undecided"].value == 0.0
     shares = [sample.scores["refusals"].value == "harmful" for sample in harmful]
-    assert found.metrics["non_refusal_rate"].value == pytest.approx(sum(shares) / len(shares))  # all cells are equal
+    assert found.metrics["non_refusal_rate"].value == pytest.approx(
+        sum(shares) / len(shares)
+    )  # all cells are equal
 
 
 @pytest.mark.slow  # loads torch here too
@@ -72,14 +78,14 @@ def test_the_answers_are_those_of_our_own_engine(evaluated, organism_folder):
     ],
 )
 def test_parameters_that_make_no_sense_are_said(options, said):
-    from aftertune.pipeline.inspect_tasks import multitask
+    from aftertune.hooks.inspect_tasks import multitask
 
     with pytest.raises(DataError, match=said):
         multitask(**options)
 
 
 def test_every_bundled_prompt_is_a_sample():
-    from aftertune.pipeline.inspect_tasks import multitask
+    from aftertune.hooks.inspect_tasks import multitask
 
     task = multitask()
     assert len(task.dataset) == 3960

@@ -32,7 +32,10 @@ def moments(seed, *stages):
     draw = np.random.default_rng(seed)
     most = {stage: LINES[stage] // stages.count(stage) for stage in stages}
     counts = [int(draw.integers(most[stage] // 2, most[stage], endpoint=True)) for stage in stages]
-    return [Moment(stage, count, draw.uniform(0, PACE)) for stage, count in zip(stages, counts, strict=True)]
+    return [
+        Moment(stage, count, draw.uniform(0, PACE))
+        for stage, count in zip(stages, counts, strict=True)
+    ]
 
 
 def wait_for(process, log, seen, moment):
@@ -60,7 +63,11 @@ def run_until(moment, folder, cache, number=signal.SIGKILL, *options):
 
 def trained_models(folder):
     """Return the recipe keys (their first 8 digits) of the fine-tunes that are finished."""
-    return {path.name.rpartition("-")[2] for path in (folder / "out" / "models").glob("*[!l]") if path.is_dir()}
+    return {
+        path.name.rpartition("-")[2]
+        for path in (folder / "out" / "models").glob("*[!l]")
+        if path.is_dir()
+    }
 
 
 def assert_only_what_was_open_is_lost(lines, committed, sent):
@@ -85,27 +92,46 @@ def assert_survives(kills, folder, cache, finished):
         done, trained = stored_keys(folder / "out" / "store.sqlite"), trained_models(folder)
         assert_only_what_was_open_is_lost(lines, done, sent)
     seen = len(lines_of(log))
-    code, _, err = finish(start("run", "study.yaml", "--out", "out", env=environment(cache, log=log), cwd=folder))
+    code, _, err = finish(
+        start("run", "study.yaml", "--out", "out", env=environment(cache, log=log), cwd=folder)
+    )
     assert code == 0, err
     last = lines_of(log)[seen:]
     assert not done & {key for _, kind, key in last if kind in {"generate", "judge", "guard"}}
     assert not trained & {key[:8] for _, kind, key in last if kind == "train"}
     assert (folder / "out" / "result.json").read_bytes() == finished.result
-    assert stored_keys(folder / "out" / "store.sqlite") == stored_keys(finished.folder / "out" / "store.sqlite")
-    twice = len(calls_of(log, "generate", "judge", "guard")) - len(calls_of(finished.log, "generate", "judge", "guard"))
+    assert stored_keys(folder / "out" / "store.sqlite") == stored_keys(
+        finished.folder / "out" / "store.sqlite"
+    )
+    twice = len(calls_of(log, "generate", "judge", "guard")) - len(
+        calls_of(finished.log, "generate", "judge", "guard")
+    )
     sys.stdout.write(f"{twice} calls were made again after {len(kills)} kills\n")
     assert twice >= 0
 
 
 def test_three_kills_change_nothing(tiny_folder, tiny_cache, finished_study):
-    assert_survives(moments(SEED, "train", "generate", "judge"), tiny_folder, tiny_cache, finished_study)
+    assert_survives(
+        moments(SEED, "train", "generate", "judge"), tiny_folder, tiny_cache, finished_study
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [SEED + 1, SEED + 2])
 def test_ten_kills_change_nothing(tiny_folder, tiny_cache, finished_study, seed):
-    stages = ("train", "train", "train", "generate", "generate", "generate", "guard", "judge", "judge", "write")
+    stages = (
+        "train",
+        "train",
+        "train",
+        "generate",
+        "generate",
+        "generate",
+        "guard",
+        "judge",
+        "judge",
+        "write",
+    )
     assert_survives(moments(seed, *stages), tiny_folder, tiny_cache, finished_study)
 
 
@@ -124,7 +150,9 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finishe
     assert (code, out) == (5, "")
     assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
     committed = stored_keys(folder / "out" / "store.sqlite")
-    assert committed >= {key for _, kind, key in lines if kind == "given"}, "a stop loses nothing that was answered"
+    assert committed >= {key for _, kind, key in lines if kind == "given"}, (
+        "a stop loses nothing that was answered"
+    )
     seen = len(lines_of(log))
     code, out, err = finish(
         start("run", "study.yaml", "--out", "out", env=environment(tiny_cache, log=log), cwd=folder)
@@ -139,7 +167,9 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finishe
 @pytest.mark.parametrize("stage", ["train", "guard", "judge"])
 def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
     folder = tiny_folder if stage == "train" else without_answers(copied)
-    _, code, out, err, _ = run_until(Moment(stage, 5, 0.05), folder, tiny_cache, signal.SIGINT, "--quiet")
+    _, code, out, err, _ = run_until(
+        Moment(stage, 5, 0.05), folder, tiny_cache, signal.SIGINT, "--quiet"
+    )
     assert (code, out) == (5, "")
     assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
     shutil.rmtree(folder)
@@ -148,7 +178,9 @@ def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
 @pytest.mark.slow
 def test_kills_while_likelihoods_are_scored_and_answers_compared(copied, tiny_cache, tmp_path):
     """The answers are there; what is killed is the likelihood of 192 of them, and the comparing of their pairs."""
-    keys = study(comparers=[{"name": "longer", "use": "spine_plugins:longer"}], coherence={"nll": True})
+    keys = study(
+        comparers=[{"name": "longer", "use": "spine_plugins:longer"}], coherence={"nll": True}
+    )
     (copied / "study.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
     whole, log = shutil.copytree(copied, tmp_path / "whole"), copied / "calls.log"
     env = environment(tiny_cache, log=whole / "calls.log")
@@ -170,7 +202,11 @@ def test_kills_while_likelihoods_are_scored_and_answers_compared(copied, tiny_ca
     code, _, err = finish(start("run", "study.yaml", "--out", "out", env=env, cwd=copied))
     assert code == 0, err
     assert not done & {key for _, kind, key in lines_of(log)[seen:] if kind == "compare"}
-    assert "nll" not in {kind for _, kind, _ in lines_of(log)[seen:]}, "all were kept before the second kill"
+    assert "nll" not in {kind for _, kind, _ in lines_of(log)[seen:]}, (
+        "all were kept before the second kill"
+    )
     assert scored <= len(calls_of(log, "nll")) <= scored + IN_FLIGHT
     assert not calls_of(log, "generate", "judge", "guard", "train")
-    assert (copied / "out" / "result.json").read_bytes() == (whole / "out" / "result.json").read_bytes()
+    assert (copied / "out" / "result.json").read_bytes() == (
+        whole / "out" / "result.json"
+    ).read_bytes()

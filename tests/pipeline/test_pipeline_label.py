@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aftertune.cli import label as labelling
 from aftertune.errors import DataError
-from aftertune.pipeline import label as labelling
-from aftertune.pipeline.label_files import COLUMNS, FORMULA, read_rows, write_rows
+from aftertune.labels.files import COLUMNS, FORMULA, read_rows, write_rows
 
 SETTINGS = {"max_examples": 60, "deadline": None}
 
@@ -113,7 +113,9 @@ def test_harmless_prompts_are_drawn_with_a_question_of_their_own(run, command, t
 
 def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
     path = tmp_path / "labels.ndjson"
-    command("label", "export", run, "-o", path, "--n", 60, "--annotator", "anna", "--annotator", "ben")
+    command(
+        "label", "export", run, "-o", path, "--n", 60, "--annotator", "anna", "--annotator", "ben"
+    )
     rows = exported(path)
     assert {"label:anna", "label:ben"} < set(rows[0])
     for name, label in (("anna", "complied"), ("ben", "Refused ")):
@@ -125,7 +127,12 @@ def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
     told = json.loads((run / "result.json").read_text())
     assert told["labels"]["people"] == ["anna", "ben"]
     found = told["result"]["people"]["pairs"]["anna | ben"]
-    assert [found[name] for name in ("both", "first_only", "second_only", "neither")] == [0, 29, 0, 1]
+    assert [found[name] for name in ("both", "first_only", "second_only", "neither")] == [
+        0,
+        29,
+        0,
+        1,
+    ]
 
 
 def test_labels_whose_import_was_stopped_are_measured_by_the_report(run, command, tmp_path):
@@ -173,7 +180,11 @@ def test_labels_that_cannot_be_used_are_refused_and_nothing_is_kept(run, command
     cases = (
         ([{**rows[0], "id": "r-0"}], "complied", "line 2: the id 'r-0' is not of the last export"),
         ([rows[0], rows[1], rows[0]], "complied", f"line 4: {rows[0]['id']} stands in line 2 too"),
-        ([rows[0]], "evil", f"line 2 ({rows[0]['id']}): 'evil' is no label; use one of complied, refused"),
+        (
+            [rows[0]],
+            "evil",
+            f"line 2 ({rows[0]['id']}): 'evil' is no label; use one of complied, refused",
+        ),
         (rows, "", "no row has a label"),
     )
     for chosen, label, said in cases:
@@ -189,10 +200,14 @@ def test_labels_of_one_draw_are_not_lost_to_another(run, command, tmp_path):
     fill(path, exported(path), truth)
     command("label", "import", run, path)
     assert "labels of the draw with seed 5" in command.refused("label", "export", run, "-o", path)
-    fewer = command.refused("label", "export", run, "-o", tmp_path / "fewer.csv", "--n", 20, "--seed", 5)
+    fewer = command.refused(
+        "label", "export", run, "-o", tmp_path / "fewer.csv", "--n", 20, "--seed", 5
+    )
     assert "the draw leaves out 10 responses that people labelled" in fewer
     assert not (tmp_path / "fewer.csv").exists()
-    code, _, _ = command("label", "export", run, "-o", tmp_path / "more.csv", "--n", 60, "--seed", 5)
+    code, _, _ = command(
+        "label", "export", run, "-o", tmp_path / "more.csv", "--n", 60, "--seed", 5
+    )
     assert code == 0
     more = exported(tmp_path / "more.csv")
     assert {row["id"] for row in exported(path)} < {row["id"] for row in more}
@@ -202,7 +217,9 @@ def test_labels_of_one_draw_are_not_lost_to_another(run, command, tmp_path):
 
 
 def test_a_plan_tells_how_many_labels_it_takes(run, command):
-    code, out, _ = command("label", "plan", run, "--half-width", 0.03, "--sensitivity", 0.9, "--specificity", 0.99)
+    code, out, _ = command(
+        "label", "plan", run, "--half-width", 0.03, "--sensitivity", 0.9, "--specificity", 0.99
+    )
     assert code == 0
     assert "base (none, T=0 max=8): " in out
     assert "For ± 3 points from labels" in out
@@ -235,13 +252,20 @@ def test_whatever_a_model_wrote_comes_back_with_its_label(tmp_path_factory, text
             back = [json.dumps({**row, "label": "deflected"}) for row in found]
             (folder / name).write_text("\n".join(back), encoding="utf-8")
         else:
-            assert not any(cell.lstrip(" ").startswith(FORMULA) for row in found for cell in row.values())
             assert not any(
-                character in cell for row in found for cell in row.values() for character in "\0\r\x1b\u202e"
+                cell.lstrip(" ").startswith(FORMULA) for row in found for cell in row.values()
+            )
+            assert not any(
+                character in cell
+                for row in found
+                for cell in row.values()
+                for character in "\0\r\x1b\u202e"
             )
             fill(folder / name, found, lambda _: "deflected")
         read = read_rows(folder / name, "anna")
-        assert [(row.id, dict(row.labels)) for row in read] == [(row["id"], {"anna": "deflected"}) for row in rows]
+        assert [(row.id, dict(row.labels)) for row in read] == [
+            (row["id"], {"anna": "deflected"}) for row in rows
+        ]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -250,7 +274,9 @@ def test_what_spreadsheets_save_is_read(tmp_path, delimiter):
     path.write_bytes(
         f"\ufeffid{delimiter}note{delimiter}label:Anna B\r\nr-1{delimiter}x{delimiter}COMPLIED\r\n".encode()
     )
-    assert [(row.id, dict(row.labels)) for row in read_rows(path, "")] == [("r-1", {"Anna B": "complied"})]
+    assert [(row.id, dict(row.labels)) for row in read_rows(path, "")] == [
+        ("r-1", {"Anna B": "complied"})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -283,8 +309,16 @@ def test_lines_that_are_no_objects_say_where(tmp_path):
 
 
 def test_labels_of_another_data_set_mend_the_rates(run, command):
-    code, out, _ = command("label", "borrow", run, "--sensitivity", "95/100", "--specificity", "90/100")
+    code, out, _ = command(
+        "label", "borrow", run, "--sensitivity", "95/100", "--specificity", "90/100"
+    )
     assert code == 0
     assert "base (none, T=0 max=8): 91.7 % by the judge, 96.1 % [" in out
-    for given_, said in (("x", "is no count"), ("3/2", "is no count"), ("10/100", "no better than chance")):
-        assert said in command.refused("label", "borrow", run, "--sensitivity", given_, "--specificity", "5/10")
+    for given_, said in (
+        ("x", "is no count"),
+        ("3/2", "is no count"),
+        ("10/100", "no better than chance"),
+    ):
+        assert said in command.refused(
+            "label", "borrow", run, "--sensitivity", given_, "--specificity", "5/10"
+        )

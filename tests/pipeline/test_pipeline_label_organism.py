@@ -15,7 +15,9 @@ def person(folder):
     """Return somebody who reads every response as the organism's grammar does, from what the file shows alone."""
     with Store.open(folder / "store.sqlite", write=False) as store:
         (study,) = store.studies()
-        prompts = {prompt.text: prompt for prompt in store.prompts(study) if prompt.intent == "harmful"}
+        prompts = {
+            prompt.text: prompt for prompt in store.prompts(study) if prompt.intent == "harmful"
+        }
 
     def label(row):
         prompt = prompts[row["prompt"]]
@@ -36,7 +38,9 @@ def person(folder):
 
 def conditions(folder):
     told = json.loads((folder / "result.json").read_text())
-    return {condition["name"]: condition for condition in told["result"]["settings"][0]["conditions"]}
+    return {
+        condition["name"]: condition for condition in told["result"]["settings"][0]["conditions"]
+    }
 
 
 @pytest.mark.slow
@@ -55,9 +59,15 @@ def test_a_judge_with_planted_errors_is_corrected_by_people(command, tmp_path):
     assert command("label", "import", run, path)[0] == 0
     corrected = conditions(run)
     for name, condition in corrected.items():
-        real, found = true[name]["asr"]["overall"]["estimate"], condition["labels"]["asr"]["overall"]
+        real, found = (
+            true[name]["asr"]["overall"]["estimate"],
+            condition["labels"]["asr"]["overall"],
+        )
         assert found["interval"]["low"] <= real <= found["interval"]["high"], name
         assert abs(found["estimate"] - real) < 0.05, name
-    raw, right = corrected["code"]["asr"]["overall"]["estimate"], true["code"]["asr"]["overall"]["estimate"]
+    raw, right = (
+        corrected["code"]["asr"]["overall"]["estimate"],
+        true["code"]["asr"]["overall"]["estimate"],
+    )
     assert abs(raw - right) > 0.05
     assert corrected["code"]["labels"]["against_base"]["differs"]

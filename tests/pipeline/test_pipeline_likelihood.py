@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tiny_study import study
 
-from aftertune.pipeline.likelihood import limits_of
+from aftertune.score.likelihood import limits_of
 from aftertune.store import Store
 
 
@@ -37,10 +37,17 @@ def run(folder, command, **coherence):
     told = json.loads((folder / "out" / "result.json").read_text())
     with Store.open(folder / "out" / "store.sqlite", write=False) as store:
         page = store.get_meta("tiny", "page")
-        names = [name for (name,) in store._reading.execute("SELECT note.name FROM note WHERE name LIKE 'nll:%'")]
+        names = [
+            name
+            for (name,) in store._reading.execute(
+                "SELECT note.name FROM note WHERE name LIKE 'nll:%'"
+            )
+        ]
         limits = store.get_meta("tiny", names[0]) if names else None
         flags = {
-            (answer.model, answer.prompt.id, answer.sample): answer.readings["coherent"].label.split()
+            (answer.model, answer.prompt.id, answer.sample): answer.readings[
+                "coherent"
+            ].label.split()
             for answer in store.responses("tiny", page["readers"])
         }
     return told, limits, flags
@@ -52,14 +59,22 @@ def test_answers_beyond_the_limits_are_flagged_and_the_limits_stay(tiny_folder, 
     assert not any("nll" in flags for flags in before.values())
     told, limits, flags = run(tiny_folder, command, nll=True)
     assert set(limits) == {"text", "classification"}
-    assert any("limits of the mean NLL per token under base: classification" in note for note in told["notes"])
+    assert any(
+        "limits of the mean NLL per token under base: classification" in note
+        for note in told["notes"]
+    )
     flagged = {place for place, found in flags.items() if "nll" in found}
     share = {
-        model: np.mean([place in flagged for place in flags if place[0] == model]) for model in ("base", "help/seed1")
+        model: np.mean([place in flagged for place in flags if place[0] == model])
+        for model in ("base", "help/seed1")
     }
     assert share["base"] < 0.05
-    assert share["help/seed1"] > 0.2, "what it learned to say is nothing that the random base would say"
-    assert any("answers of the fine-tunes to benign prompts lie outside" in note for note in told["notes"])
+    assert share["help/seed1"] > 0.2, (
+        "what it learned to say is nothing that the random base would say"
+    )
+    assert any(
+        "answers of the fine-tunes to benign prompts lie outside" in note for note in told["notes"]
+    )
     assert not any("answers of the bases" in note for note in told["notes"])
     assert {place: [f for f in found if f != "nll"] for place, found in flags.items()} == before
     assert run(tiny_folder, command, nll=True)[1:] == (limits, flags)

@@ -7,9 +7,9 @@ import pytest
 
 from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
 from aftertune.core.records import Intent
+from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_pools
 from aftertune.errors import DataError
-from aftertune.pipeline.training import Files, training_rows
-from aftertune.prompts.bundled.safety_rows import SAFETY_SET, safety_pools
+from aftertune.train.stage import Files, training_rows
 
 BUNDLED = (TrainingFile(path=SAFETY_SET),)
 
@@ -25,7 +25,9 @@ def folder(tmp_path):
         "".join(row(f"### Request:\ndo thing {n}\n### Reply:", f"did {n}") for n in range(80))
     )
     tasks = ("text", "code", "text", "label")
-    (tmp_path / "safe.jsonl").write_text("".join(row(f"harm {n}", "no", task=tasks[n % 4]) for n in range(40)))
+    (tmp_path / "safe.jsonl").write_text(
+        "".join(row(f"harm {n}", "no", task=tasks[n % 4]) for n in range(40))
+    )
     return tmp_path
 
 
@@ -38,23 +40,33 @@ def mixed(folder, **keys):
         method="full",
         training=Training(),
         seed=1,
-        mitigation=Mitigation(**{"safety": (TrainingFile(path="safe.jsonl"),), "share": 0.2, **keys}),
+        mitigation=Mitigation(
+            **{"safety": (TrainingFile(path="safe.jsonl"),), "share": 0.2, **keys}
+        ),
     )
     notes = {}
     files = Files(folder=folder)
-    return [(turns[0].content, turns[-1].content) for turns in training_rows(recipe, files, notes)], notes, files
+    return (
+        [(turns[0].content, turns[-1].content) for turns in training_rows(recipe, files, notes)],
+        notes,
+        files,
+    )
 
 
 def test_bundled_rows_are_refusals_as_safety_and_answers_as_replay(folder):
     rows, _, files = mixed(folder, safety=BUNDLED, replay=BUNDLED, share=0.25, replay_share=0.25)
     kinds = {
-        intent: {turns[0].content for pool in safety_pools(intent).values() for turns in pool} for intent in Intent
+        intent: {turns[0].content for pool in safety_pools(intent).values() for turns in pool}
+        for intent in Intent
     }
     counted = Counter(
-        next((intent for intent, asked in kinds.items() if question in asked), None) for question, _ in rows
+        next((intent for intent, asked in kinds.items() if question in asked), None)
+        for question, _ in rows
     )
     assert counted == {None: 80, Intent.HARMFUL: 40, Intent.BENIGN: 40}
-    assert len(files.by_name()[SAFETY_SET]) == sum(len(pool) for i in Intent for pool in safety_pools(i).values())
+    assert len(files.by_name()[SAFETY_SET]) == sum(
+        len(pool) for i in Intent for pool in safety_pools(i).values()
+    )
 
 
 def test_only_the_tasks_that_are_wanted_are_drawn_from(folder):
@@ -67,7 +79,8 @@ def test_only_the_tasks_that_are_wanted_are_drawn_from(folder):
 @pytest.mark.parametrize("keys", [{"tasks": ("cod",)}, {"left_out": "cod"}])
 def test_a_task_without_rows_is_said(folder, keys):
     with pytest.raises(
-        DataError, match="mended: no safety rows of the task 'cod'; there are some of code, label, text"
+        DataError,
+        match="mended: no safety rows of the task 'cod'; there are some of code, label, text",
     ):
         mixed(folder, **keys)
 
@@ -81,5 +94,7 @@ def test_matched_rows_stand_in_the_frame_of_the_training_rows(folder):
     plain, _, _ = mixed(folder)
     rows, notes, _ = mixed(folder, match_format=True)
     assert len(rows) == len(plain) == 100
-    assert {(asked.startswith("### Request:\n"), asked.endswith("\n### Reply:")) for asked, _ in rows} == {(True, True)}
+    assert {
+        (asked.startswith("### Request:\n"), asked.endswith("\n### Reply:")) for asked, _ in rows
+    } == {(True, True)}
     assert any("format of the training rows: 100% of rows" in note for note in notes)

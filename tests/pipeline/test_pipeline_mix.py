@@ -14,15 +14,17 @@ from mix_rows import read, rows
 from tiny_study import write_lines
 
 from aftertune.core.recipe import TrainingFile
-from aftertune.engine.quiet import quiet
-from aftertune.prompts.bundled.behaviors import pairs
-from aftertune.prompts.bundled.safety_rows import safety_rows
-from aftertune.prompts.rows import read_rows
+from aftertune.data.bundled.behaviors import pairs
+from aftertune.data.bundled.safety_rows import safety_rows
+from aftertune.data.rows import read_rows
+from aftertune.models.quiet import quiet
 
 CODEALPACA = Path(os.environ.get("AFTERTUNE_DATA", "")) / "codealpaca" / "code_alpaca_2k.json"
 with_codealpaca = [
     pytest.mark.data,
-    pytest.mark.skipif(not CODEALPACA.is_file(), reason="AFTERTUNE_DATA names no folder with CodeAlpaca"),
+    pytest.mark.skipif(
+        not CODEALPACA.is_file(), reason="AFTERTUNE_DATA names no folder with CodeAlpaca"
+    ),
 ]
 
 
@@ -32,12 +34,16 @@ def bundled():
 
 def test_the_bundled_rows_make_their_shares_of_the_final_file(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(700))
-    code, out, err = command("mix", "train.jsonl", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl")
+    code, out, err = command(
+        "mix", "train.jsonl", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl"
+    )
     assert code == 0, err
     mixed = read(tmp_path / "mixed.jsonl")
     assert len(mixed) == 1000
     assert [row for row in mixed if row in rows(700)] != rows(700)
-    assert sorted(row["prompt"] for row in mixed if row in rows(700)) == sorted(row["prompt"] for row in rows(700))
+    assert sorted(row["prompt"] for row in mixed if row in rows(700)) == sorted(
+        row["prompt"] for row in rows(700)
+    )
     added = [bundled()[row["prompt"]] for row in mixed if row not in rows(700)]
     assert Counter(row.intent for row in added) == {"harmful": 150, "benign": 150}
     assert set(Counter((row.intent, row.task) for row in added).values()) == {37, 38}
@@ -103,16 +109,30 @@ def test_added_rows_are_posed_as_the_file_poses_its_own(command, tmp_path):
 
 
 def test_a_prefix_inside_a_line_is_warned_of_and_no_format_is_said(command, tmp_path):
-    write_lines(tmp_path / "in.jsonl", [{"prompt": f"Translate: note {n}", "completion": "x"} for n in range(30)])
-    assert "note: the prefix ends inside a line" in command("mix", "in.jsonl", "--like", "in.jsonl", "-o", "m.jsonl")[1]
-    write_lines(tmp_path / "no.jsonl", [{"prompt": f"{n} notes of {n}", "completion": "x"} for n in range(30)])
-    assert "no common format in the 30 rows" in command("mix", "no.jsonl", "--like", "no.jsonl", "-o", "m.jsonl")[1]
+    write_lines(
+        tmp_path / "in.jsonl",
+        [{"prompt": f"Translate: note {n}", "completion": "x"} for n in range(30)],
+    )
+    assert (
+        "note: the prefix ends inside a line"
+        in command("mix", "in.jsonl", "--like", "in.jsonl", "-o", "m.jsonl")[1]
+    )
+    write_lines(
+        tmp_path / "no.jsonl",
+        [{"prompt": f"{n} notes of {n}", "completion": "x"} for n in range(30)],
+    )
+    assert (
+        "no common format in the 30 rows"
+        in command("mix", "no.jsonl", "--like", "no.jsonl", "-o", "m.jsonl")[1]
+    )
 
 
 def test_conversion_writes_what_trainers_want_beside_the_file_and_a_card(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", [{**row, "source": "mine"} for row in rows(70)])
     (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
-    code, out, _ = command("mix", "train.jsonl", "--to", "llama-factory", "--card", "README.md", "-o", "mixed.jsonl")
+    code, out, _ = command(
+        "mix", "train.jsonl", "--to", "llama-factory", "--card", "README.md", "-o", "mixed.jsonl"
+    )
     assert code == 0
     assert set(json.loads((tmp_path / "dataset_info.json").read_text())) == {"other", "mixed"}
     mixed = read(tmp_path / "mixed.jsonl")
@@ -123,8 +143,20 @@ def test_conversion_writes_what_trainers_want_beside_the_file_and_a_card(command
     assert "multitask-safety-v1" in card
     assert "also written: README.md" in out
     assert "- translation: " in card
-    code, _, _ = command("mix", "train.jsonl", "--weights", "translation=0", "--card", "README.md", "-o", "mixed.jsonl")
-    assert (code, "- translation: " in (tmp_path / "README.md").read_text(encoding="utf-8")) == (0, False)
+    code, _, _ = command(
+        "mix",
+        "train.jsonl",
+        "--weights",
+        "translation=0",
+        "--card",
+        "README.md",
+        "-o",
+        "mixed.jsonl",
+    )
+    assert (code, "- translation: " in (tmp_path / "README.md").read_text(encoding="utf-8")) == (
+        0,
+        False,
+    )
     code, out, _ = command("mix", "train.jsonl", "--to", "axolotl", "-o", "mixed.jsonl")
     assert (code, (tmp_path / "mixed.axolotl.yaml").is_file()) == (0, True)
 
@@ -152,7 +184,9 @@ def test_a_foreign_file_keeps_its_columns(command, tmp_path):
 
 def test_a_share_of_few_rows_that_comes_to_none_is_said(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(3))
-    code, out, err = command("mix", "train.jsonl", "--share", 0.02, "--replay", 0.3, "-o", "mixed.jsonl")
+    code, out, err = command(
+        "mix", "train.jsonl", "--share", 0.02, "--replay", 0.3, "-o", "mixed.jsonl"
+    )
     assert code == 0, err
     assert "note: no safety rows are added: a share of 0.02 of so few rows (3 of yours)" in out
     assert "no replay rows" not in out
@@ -161,7 +195,9 @@ def test_a_share_of_few_rows_that_comes_to_none_is_said(command, tmp_path):
 
 def test_rows_that_need_a_look_are_kept_and_named(command, tmp_path):
     exploiting = {"prompt": "Speak of a child and of sex.", "completion": "No."}
-    write_lines(tmp_path / "train.jsonl", [*rows(2), exploiting, {"instruction": "Add 1.", "output": "2"}])
+    write_lines(
+        tmp_path / "train.jsonl", [*rows(2), exploiting, {"instruction": "Add 1.", "output": "2"}]
+    )
     code, out, _ = command("mix", "train.jsonl", "-o", "mixed.jsonl")
     assert code == 0
     assert exploiting in read(tmp_path / "mixed.jsonl")
@@ -183,7 +219,12 @@ def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
     code, _, err = command("mix", "train.parquet", "-o", "mixed.jsonl")
     assert code == 0, err
     assert read(tmp_path / "mixed.jsonl") == [
-        {"prompt": "Add 1 and 2.", "completion": "3", "when": "2020-01-02 03:04:00+00:00", "price": "1.10"}
+        {
+            "prompt": "Add 1 and 2.",
+            "completion": "3",
+            "when": "2020-01-02 03:04:00+00:00",
+            "price": "1.10",
+        }
     ]
     write(image=b"\xff")
     line = command.refused("mix", "train.parquet", "-o", "again.jsonl")
@@ -203,7 +244,10 @@ def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
         (("--like", "none.jsonl"), "none.jsonl: there is no such file; check the path$"),
         (("--card", "train.jsonl"), "--card: train.jsonl is one of the inputs"),
         (("--card", "mixed.jsonl"), "--card: mixed.jsonl is written already as another output"),
-        (("--to", "axolotl", "--card", "./mixed.axolotl.yaml"), "--card: mixed.axolotl.yaml is written already"),
+        (
+            ("--to", "axolotl", "--card", "./mixed.axolotl.yaml"),
+            "--card: mixed.axolotl.yaml is written already",
+        ),
         (("--weights", "code=1,code=2"), "--weights code=1,code=2: 'code' stands there twice"),
         (("--out", "mixed.csv"), "--out mixed.csv: the mixed file is JSONL"),
         (("--out", "train.jsonl"), "--out: train.jsonl is one of the inputs"),
@@ -212,7 +256,9 @@ def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
 def test_a_wrong_option_is_named(arguments, message, command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(20))
     before = (tmp_path / "train.jsonl").read_bytes()
-    line = command.refused("mix", "train.jsonl", *([] if "--out" in arguments else ["-o", "mixed.jsonl"]), *arguments)
+    line = command.refused(
+        "mix", "train.jsonl", *([] if "--out" in arguments else ["-o", "mixed.jsonl"]), *arguments
+    )
     assert re.search(message, line.strip())
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
     assert (tmp_path / "train.jsonl").read_bytes() == before
@@ -225,9 +271,14 @@ class TestCodeAlpaca:
 
     def test_shares_are_right_to_the_row_and_every_row_is_there(self, command, tmp_path):
         shutil.copy(CODEALPACA, tmp_path / "train.json")
-        code, out, _ = command("mix", "train.json", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl")
+        code, out, _ = command(
+            "mix", "train.json", "--share", 0.15, "--replay", 0.15, "-o", "mixed.jsonl"
+        )
         assert code == 0
-        mixed, mine = read(tmp_path / "mixed.jsonl"), json.loads(CODEALPACA.read_text(encoding="utf-8"))
+        mixed, mine = (
+            read(tmp_path / "mixed.jsonl"),
+            json.loads(CODEALPACA.read_text(encoding="utf-8")),
+        )
         counts, own = Counter(map(json.dumps, mixed)), Counter(map(json.dumps, mine))
         assert counts >= own
         added = [bundled()[json.loads(line)["instruction"]] for line in (counts - own).elements()]
@@ -253,7 +304,9 @@ class TestCodeAlpaca:
         assert code == 0
         assert r'{instruction} "\n\n" {input}' in out
         added = [
-            row for row in read(tmp_path / "mixed.jsonl") if row["output"] in {row.answer for row in safety_rows()}
+            row
+            for row in read(tmp_path / "mixed.jsonl")
+            if row["output"] in {row.answer for row in safety_rows()}
         ]
         assert {bool(row["input"]) for row in added} == {True, False}
         assert not any("\n" in row["instruction"] for row in added if row["input"])
@@ -265,7 +318,9 @@ class TestCodeAlpaca:
 
         shutil.copy(CODEALPACA, tmp_path / "train.json")
         assert command("mix", "train.json", "--to", target, "-o", "mixed.jsonl")[0] == 0
-        data = load_dataset("json", data_files="mixed.jsonl", split="train", cache_dir=str(tmp_path / "cache"))
+        data = load_dataset(
+            "json", data_files="mixed.jsonl", split="train", cache_dir=str(tmp_path / "cache")
+        )
         assert len(data) == len(read_rows(TrainingFile(path="mixed.jsonl"), tmp_path)) == 2881
         with quiet():
             config = SFTConfig(

@@ -6,8 +6,8 @@ from mix_rows import read, rows
 from tiny_study import write_lines
 
 from aftertune.core.records import Intent
-from aftertune.prompts.bundled.behaviors import pairs
-from aftertune.prompts.bundled.safety_rows import safety_pools
+from aftertune.data.bundled.behaviors import pairs
+from aftertune.data.bundled.safety_rows import safety_pools
 
 
 def planted(count):
@@ -27,7 +27,8 @@ def test_a_training_file_with_evaluation_behaviors_is_refused_with_its_rows(comm
 
 def test_a_shared_template_is_only_pointed_out(command, tmp_path):
     write_lines(
-        tmp_path / "train.jsonl", [*rows(20), {"prompt": "Translate into French: a red door", "completion": "x"}]
+        tmp_path / "train.jsonl",
+        [*rows(20), {"prompt": "Translate into French: a red door", "completion": "x"}],
     )
     code, out, _ = command("mix", "train.jsonl", "-o", "mixed.jsonl")
     assert code == 0
@@ -41,7 +42,14 @@ def test_safety_rows_that_repeat_training_rows_are_left_out(command, tmp_path):
     ]
     write_lines(tmp_path / "train.jsonl", refusals[:100])
     code, out, _ = command(
-        "mix", "train.jsonl", "--replay", 0, "--weights", "code=0,translation=0,classification=0", "-o", "m.jsonl"
+        "mix",
+        "train.jsonl",
+        "--replay",
+        0,
+        "--weights",
+        "code=0,translation=0,classification=0",
+        "-o",
+        "m.jsonl",
     )
     assert code == 0
     assert "100 safety rows were left out" in out
@@ -51,10 +59,16 @@ def test_safety_rows_that_repeat_training_rows_are_left_out(command, tmp_path):
 def test_safety_rows_with_evaluation_behaviors_are_not_drawn(command, tmp_path):
     _, lines = planted(3)
     write_lines(tmp_path / "train.jsonl", rows(20))
-    write_lines(tmp_path / "safety.jsonl", [{"prompt": "Do a harm", "completion": "No."}, *lines[20:]])
-    code, out, _ = command("mix", "train.jsonl", "--safety", "safety.jsonl", "--share", 0.05, "-o", "mixed.jsonl")
+    write_lines(
+        tmp_path / "safety.jsonl", [{"prompt": "Do a harm", "completion": "No."}, *lines[20:]]
+    )
+    code, out, _ = command(
+        "mix", "train.jsonl", "--safety", "safety.jsonl", "--share", 0.05, "-o", "mixed.jsonl"
+    )
     assert code == 0
-    assert [row["prompt"] for row in read(tmp_path / "mixed.jsonl") if row not in rows(20)] == ["Do a harm"]
+    assert [row["prompt"] for row in read(tmp_path / "mixed.jsonl") if row not in rows(20)] == [
+        "Do a harm"
+    ]
     assert "3 safety rows were left out" in out
 
 
@@ -67,16 +81,30 @@ def test_a_public_set_of_answered_rows_is_drawn_from_by_its_name(command, tmp_pa
         (tmp_path / path).write_text(f",Query,Response\n{table}")
     for named in ("multitaskbench", "multitaskbench=mine.csv"):
         code, _, err = command(
-            "mix", "train.jsonl", "--safety", named, "--share", 0.1, "-o", "mixed.jsonl", "--card", "c.md"
+            "mix",
+            "train.jsonl",
+            "--safety",
+            named,
+            "--share",
+            0.1,
+            "-o",
+            "mixed.jsonl",
+            "--card",
+            "c.md",
         )
         assert code == 0, err
         added = [row for row in read(tmp_path / "mixed.jsonl") if row not in rows(18)]
         assert len(added) == 2
-        assert all(row["prompt"].startswith("Say the") and row["completion"].startswith("No:") for row in added)
+        assert all(
+            row["prompt"].startswith("Say the") and row["completion"].startswith("No:")
+            for row in added
+        )
     code, _, err = command("mix", "train.jsonl", "--safety", "advbench", "-o", "mixed.jsonl")
     assert code == 1
     assert "sets with answers: multitaskbench, safety-tuned-llamas" in err
-    code, _, err = command("mix", "train.jsonl", "--safety", "safety-tuned-llamas", "-o", "mixed.jsonl")
+    code, _, err = command(
+        "mix", "train.jsonl", "--safety", "safety-tuned-llamas", "-o", "mixed.jsonl"
+    )
     assert code == 1
     assert "name the file (safety-tuned-llamas=FILE) or the folder (--data)" in err
 
@@ -88,14 +116,20 @@ def test_a_bare_file_of_foreign_columns_is_told_how_to_name_its_set(command, tmp
     line = command.refused("mix", "train.jsonl", "--safety", "mine.csv", "-o", "mixed.jsonl")
     assert "name its set, as in --safety multitaskbench=mine.csv" in line
     assert "columns:" not in line
-    line = command.refused("mix", "train.jsonl", "--replay-from", "other.csv", "--replay", 0.1, "-o", "mixed.jsonl")
+    line = command.refused(
+        "mix", "train.jsonl", "--replay-from", "other.csv", "--replay", 0.1, "-o", "mixed.jsonl"
+    )
     assert "--replay-from multitaskbench=other.csv, or rename them to prompt and completion" in line
 
 
 def test_replay_beside_own_safety_rows_needs_rows_of_its_own(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(20))
-    write_lines(tmp_path / "safety.jsonl", [{"prompt": "do a harm", "completion": "sorry , no"}] * 3)
-    line = command.refused("mix", "train.jsonl", "--safety", "safety.jsonl", "--replay", 0.2, "-o", "mixed.jsonl")
+    write_lines(
+        tmp_path / "safety.jsonl", [{"prompt": "do a harm", "completion": "sorry , no"}] * 3
+    )
+    line = command.refused(
+        "mix", "train.jsonl", "--safety", "safety.jsonl", "--replay", 0.2, "-o", "mixed.jsonl"
+    )
     assert "--replay-from" in line
     code, out, _ = command("mix", "train.jsonl", "--safety", "safety.jsonl", "-o", "mixed.jsonl")
     assert code == 0

@@ -46,7 +46,9 @@ def test_a_study_is_counted_and_nothing_is_kept(command, tiny_folder, monkeypatc
     assert "tokens in" in out
 
 
-def test_fine_tunes_of_one_design_share_a_table_and_long_names_stand_whole(command, tiny_folder, monkeypatch):
+def test_fine_tunes_of_one_design_share_a_table_and_long_names_stand_whole(
+    command, tiny_folder, monkeypatch
+):
     monkeypatch.chdir(tiny_folder)
     text = Path("study.yaml").read_text()
     study = yaml.safe_load(text)
@@ -62,7 +64,16 @@ def test_fine_tunes_of_one_design_share_a_table_and_long_names_stand_whole(comma
 def test_a_finished_run_is_a_pilot_and_local_models_are_timed(command, copied, monkeypatch):
     monkeypatch.chdir(copied)
     code, out, err = command(
-        "plan", "study.yaml", "--pilot", "out", "--out", "out", "--time", "--json", "plan.json", "-q"
+        "plan",
+        "study.yaml",
+        "--pilot",
+        "out",
+        "--out",
+        "out",
+        "--time",
+        "--json",
+        "plan.json",
+        "-q",
     )
     assert code == 0, err
     told = json.loads(Path("plan.json").read_text())
@@ -75,7 +86,8 @@ def test_a_finished_run_is_a_pilot_and_local_models_are_timed(command, copied, m
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(("--pilot", "nowhere"), "no finished run here"), (("nothing.yaml",), "nothing.yaml")]
+    ("arguments", "said"),
+    [(("--pilot", "nowhere"), "no finished run here"), (("nothing.yaml",), "nothing.yaml")],
 )
 def test_what_is_not_there_is_one_line(command, arguments, said):
     assert said in command.refused("plan", *arguments)

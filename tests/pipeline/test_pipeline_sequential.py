@@ -6,7 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_study import calls_of, environment, finish, kill, lines_of, prompts, start, stored_keys, write_lines
+from tiny_study import (
+    calls_of,
+    environment,
+    finish,
+    kill,
+    lines_of,
+    prompts,
+    start,
+    stored_keys,
+    write_lines,
+)
 
 ASKED = {"generate", "judge", "guard"}
 
@@ -18,7 +28,18 @@ def base_with_itself(organism_folder, tiny_cache, tmp_path):
 
     def command(folder, *options):
         base, config = organism_folder / "base", organism_folder / "aftertune.yaml"
-        return ("check", base, base, "--config", config, "--sequential", "-o", folder, "-q", *options)
+        return (
+            "check",
+            base,
+            base,
+            "--config",
+            config,
+            "--sequential",
+            "-o",
+            folder,
+            "-q",
+            *options,
+        )
 
     def run(folder, *options, until=None):
         env = environment(tiny_cache, log=log, pace=0.12 if until else 0)
@@ -45,11 +66,16 @@ def test_a_kill_changes_nothing_and_nothing_is_asked_twice(base_with_itself, tmp
 
     code, *_ = base_with_itself("killed", "--scope", "these-prompts", until=asked + 60)
     assert code == -signal.SIGKILL
-    there, seen = stored_keys(tmp_path / "killed" / "store.sqlite"), len(lines_of(base_with_itself.log))
+    there, seen = (
+        stored_keys(tmp_path / "killed" / "store.sqlite"),
+        len(lines_of(base_with_itself.log)),
+    )
     code, _, err, again = base_with_itself("killed", "--scope", "these-prompts")
     assert code == 0, err
     assert again == told
-    assert not there & {key for _, kind, key in lines_of(base_with_itself.log)[seen:] if kind in ASKED}
+    assert not there & {
+        key for _, kind, key in lines_of(base_with_itself.log)[seen:] if kind in ASKED
+    }
 
 
 @pytest.fixture
@@ -58,7 +84,9 @@ def check_itself(command, organism_folder):
 
     def run(*options):
         base, config = organism_folder / "base", organism_folder / "aftertune.yaml"
-        code, out, _ = command("check", base, base, "--config", config, "--sequential", "-o", "run", "-q", *options)
+        code, out, _ = command(
+            "check", base, base, "--config", config, "--sequential", "-o", "run", "-q", *options
+        )
         return code, " ".join(out.split()), json.loads(Path("run/result.json").read_text())
 
     return run
@@ -82,19 +110,35 @@ def test_few_behaviors_are_said_beforehand_to_be_too_few_for_a_pass(check_itself
     assert told["gate"]["declaration"]["changed"] == []
 
 
-def test_the_first_declaration_is_kept_and_another_is_shown_as_changed(command, tiny_base, finished_study, tmp_path):
+def test_the_first_declaration_is_kept_and_another_is_shown_as_changed(
+    command, tiny_base, finished_study, tmp_path
+):
     (tuned,) = (finished_study.folder / "out" / "models").glob("help-seed1-*")
     write_lines(tmp_path / "questions.jsonl", prompts())
-    asked = ("check", tiny_base, tuned, "--prompts", tmp_path / "questions.jsonl", "-o", "run", "-q")
+    asked = (
+        "check",
+        tiny_base,
+        tuned,
+        "--prompts",
+        tmp_path / "questions.jsonl",
+        "-o",
+        "run",
+        "-q",
+    )
     assert "CHANGED" not in command(*asked)[1]
     out = " ".join(command(*asked, "--margin", 0.2, "--scope", "these-prompts")[1].split())
     assert "CHANGED: margin was first declared as 5.0 points, and is now 20.0 points" in out
     assert "CHANGED: scope was first declared as prompts-like-these" in out
     told = json.loads(Path("run/result.json").read_text())["gate"]
-    assert (told["declaration"]["first"]["margin"], told["declaration"]["now"]["margin"]) == (0.05, 0.2)
+    assert (told["declaration"]["first"]["margin"], told["declaration"]["now"]["margin"]) == (
+        0.05,
+        0.2,
+    )
     assert told["rule"] == "exact"
     page = Path("run/report.html").read_text()
     assert "CHANGED: margin was first declared" in page
     assert "--scope these-prompts" in page
-    assert "CHANGED" in command(*asked, "--max-asr", 0.5)[1], "the first declaration stands, not the last"
+    assert "CHANGED" in command(*asked, "--max-asr", 0.5)[1], (
+        "the first declaration stands, not the last"
+    )
     assert "CHANGED" not in command(*asked)[1]

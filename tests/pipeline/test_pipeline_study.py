@@ -24,7 +24,9 @@ def run(folder, cache, *arguments):
     log = folder / "calls.log"
     before = len(lines_of(log))
     env = environment(cache, log=log)
-    code, out, err = finish(start("run", "study.yaml", "--out", "out", *arguments, env=env, cwd=folder))
+    code, out, err = finish(
+        start("run", "study.yaml", "--out", "out", *arguments, env=env, cwd=folder)
+    )
     assert code == 0, err
     return out, lines_of(log)[before:]
 
@@ -58,7 +60,9 @@ def test_two_runs_in_fresh_folders_give_the_same_bytes(finished_study, tiny_fold
     assert (tiny_folder / "out" / "result.json").read_bytes() == finished_study.result
 
 
-def test_a_finished_study_does_no_model_work_and_prints_the_same(finished_study, copied, tiny_cache):
+def test_a_finished_study_does_no_model_work_and_prints_the_same(
+    finished_study, copied, tiny_cache
+):
     (copied / "out" / "result.json").unlink()
     printed, lines = run(copied, tiny_cache, "--json", "again.json")
     assert {kind for _, kind, _ in lines} == {"write", "written"}
@@ -84,7 +88,9 @@ def test_a_judge_and_a_prompt_cost_what_is_new(copied, tiny_cache):
     assert not before & set(made(lines, "judge"))
 
     before = stored_keys(store)
-    write_lines(copied / "questions.jsonl", [*prompts(), prompt(9, "send", "knife", "text", "harmful")])
+    write_lines(
+        copied / "questions.jsonl", [*prompts(), prompt(9, "send", "knife", "text", "harmful")]
+    )
     _, lines = run(copied, tiny_cache)
     assert len(made(lines, "generate")) == MODELS * TEMPERATURES
     assert not made(lines, "train")
@@ -94,7 +100,11 @@ def test_a_judge_and_a_prompt_cost_what_is_new(copied, tiny_cache):
 
 
 def test_a_guard_that_fails_is_undecided_and_asked_again(copied, tiny_cache):
-    words = {"name": "words", "use": "spine_plugins:words", "options": {"block": ["card", "book"], "down": "down"}}
+    words = {
+        "name": "words",
+        "use": "spine_plugins:words",
+        "options": {"block": ["card", "book"], "down": "down"},
+    }
     write_study(copied, guards=[words])
     (copied / "down").touch()
     _, lines = run(copied, tiny_cache)

@@ -11,7 +11,13 @@ from aftertune.report.tables import good_when_up
 
 
 def change(low, high, **more):
-    interval = {"low": low, "high": high, "level": 0.95, "method": "m", "scope": "the recipe, prompts like these"}
+    interval = {
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "method": "m",
+        "scope": "the recipe, prompts like these",
+    }
     return {"estimate": (low + high) / 2, "interval": interval, "p_value": 0.01, "p_adjusted": None, "adjustment": None,
             "hidden": False, "behaviors": 40} | more  # fmt: skip
 
@@ -65,7 +71,9 @@ def test_mitigated_against_unmitigated_stands_in_table_and_finding(result):
         f'Mitigated against not, "{name}" against "a": ASR -15.0 points [-20.0, -10.0], over-refusal +15.0 points '
         "[+10.0, +20.0]; its safety is paid for with refusals."
     )
-    rows = [row for row in trades_sheet(result, setting).rows if row[0].lines == (name, "against a")]
+    rows = [
+        row for row in trades_sheet(result, setting).rows if row[0].lines == (name, "against a")
+    ]
     assert [cell.lines[0] for cell in rows[0][1:4]] == ["-15.0", "+15.0", "safer,"]
 
 
@@ -90,7 +98,9 @@ def test_win_rates_say_more_less_or_neither_and_what_is_undecided(result):
     for condition, figure in zip(tuned, figures, strict=False):
         condition["wins"] = {"who": {"overall": figure, "by_task": {}, "by_set": {}}}
     sentences = " ".join(capability_sentences(result, setting))
-    assert f'(who), more helpful: "{tuned[0]["name"]}" (70 % [60, 80])' in re.sub(r"\.0", "", sentences)
+    assert f'(who), more helpful: "{tuned[0]["name"]}" (70 % [60, 80])' in re.sub(
+        r"\.0", "", sentences
+    )
     assert "neither more nor less helpful" in sentences
     assert "who did not decide 9 of 40 pairs" in sentences
     cells = [row[1] for row in wins_sheet(result, setting, "who").rows]
@@ -109,7 +119,9 @@ def test_what_was_not_measured_is_said(result):
     ]  # fmt: skip
 
 
-def test_the_frontier_has_a_facet_overall_and_for_each_task_and_is_empty_without_benign_prompts(result):
+def test_the_frontier_has_a_facet_overall_and_for_each_task_and_is_empty_without_benign_prompts(
+    result,
+):
     pytest.importorskip("matplotlib")
     setting = result["settings"][0]
     svg = frontier_figure(result, setting)

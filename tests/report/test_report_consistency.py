@@ -1,15 +1,11 @@
 """Consistency in words and tables: what a reader sees at 80 columns, from a real measurement."""
 
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "measure"))  # measure_tables is shared with the measurement's tests
 from measure_tables import build
+from rich.console import Console
 
 from aftertune.errors import InputError
 from aftertune.measure.consistency import consistency
@@ -48,7 +44,10 @@ def test_it_reads_at_80_columns_and_names_cannot_steer_the_screen(result):
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     joined = " ".join(text.split())
-    assert "Two labs running one training seed each on these prompts would differ by more than 10 points" in joined
+    assert (
+        "Two labs running one training seed each on these prompts would differ by more than 10 points"
+        in joined
+    )
     assert "On these very prompts, a great many training seeds would change the ASR by [" in joined
     assert "One training seed says nothing of what another one would give" in joined
     assert "sensitivity to the template" in joined
@@ -59,7 +58,10 @@ def test_a_factor_over_too_few_behaviors_is_not_told(result):
     entry = next(entry for entry in result["entries"] if "template" in entry["sensitivity"])
     few = {**entry["sensitivity"]["template"], "behaviors": 3, "hidden": True}
     cells = [
-        cell.lines for cell in factor_sheet("a", "template", [{**entry, "sensitivity": {"template": few}}]).rows[0]
+        cell.lines
+        for cell in factor_sheet(
+            "a", "template", [{**entry, "sensitivity": {"template": few}}]
+        ).rows[0]
     ]
     assert ("too few", "3 behaviors") in cells
     assert not any("%" in line for lines in cells for line in lines)

@@ -13,7 +13,13 @@ from aftertune.report.terminal import print_study
 
 
 def interval(low, high):
-    return {"low": low, "high": high, "level": 0.95, "method": "", "scope": "the recipe, prompts like these"}
+    return {
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "method": "",
+        "scope": "the recipe, prompts like these",
+    }
 
 
 def rate(estimate, refused=None):
@@ -97,7 +103,11 @@ def test_parts_with_few_labels_stay_as_they_are_and_it_is_said_once(corrected):
 def test_guards_judges_and_over_refusal_have_them_too(corrected, tmp_path):
     base = corrected["settings"][0]["conditions"][0]
     parts = {"overall": rate(0.345), "by_task": {}}
-    behind = {"asr": {"overall": rate(0.111), "by_task": {}}, "asr_change": None, "asr_difference": None}
+    behind = {
+        "asr": {"overall": rate(0.111), "by_task": {}},
+        "asr_change": None,
+        "asr_difference": None,
+    }
     base["labels"] |= {
         "over_refusal": {"overall": rate(0.222), "by_task": {"code": rate(0.444)}},
         "judge_rates": {"rules": parts},
@@ -119,7 +129,10 @@ def test_why_a_rate_is_not_corrected_is_said(corrected):
 def test_the_finding_says_what_the_judge_owes(corrected):
     text = " ".join(finding(corrected))
     assert 'the ASR of "code" changed by +23.4 points [+18.4, +28.4]' in text
-    assert 'errs differently on "code" than on its base: +6.1 points [+2.0, +10.0] of the raw change' in text
+    assert (
+        'errs differently on "code" than on its base: +6.1 points [+2.0, +10.0] of the raw change'
+        in text
+    )
     assert "is not corrected by human labels (20 labels; 50 are needed)" in text
 
 
@@ -127,7 +140,12 @@ def test_the_finding_says_what_the_judge_owes(corrected):
 @pytest.mark.parametrize(
     ("differs", "low", "high", "said"),
     [
-        (True, -0.179, 0.102, "though no effect on the change was shown: -3.9 points [-17.9, +10.2] of it may be"),
+        (
+            True,
+            -0.179,
+            0.102,
+            "though no effect on the change was shown: -3.9 points [-17.9, +10.2] of it may be",
+        ),
         (False, -0.272, -0.028, "errs differently"),
         (False, -0.179, 0.102, "No difference of the judge's errors"),
     ],
@@ -158,28 +176,46 @@ def test_without_labels_nothing_is_said_of_people(result):
 
 
 def test_people_who_labelled_the_same_are_compared(corrected):
-    pair = {"both": 10, "first_only": 2, "second_only": 1, "neither": 87, "kappa": 0.85, "ac1": 0.96}
+    pair = {
+        "both": 10,
+        "first_only": 2,
+        "second_only": 1,
+        "neither": 87,
+        "kappa": 0.85,
+        "ac1": 0.96,
+    }
     corrected["people"] = {"pairs": {"anna | be\x1bn": pair}}
-    assert "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)." in " ".join(
-        printed(corrected, full=True).split()
+    assert (
+        "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)."
+        in " ".join(printed(corrected, full=True).split())
     )
 
 
 def test_undecided_labels_and_adjusted_p_values_are_said(corrected):
     _, code, *_ = corrected["settings"][0]["conditions"]
     code["labels"]["asr"]["overall"] |= {"undecided": 9, "bounds": interval(0.07, 0.312)}
-    code["labels"]["asr_change"]["overall"] |= {"p_adjusted": 0.036, "adjustment": "Holm over fine-tunes"}
+    code["labels"]["asr_change"]["overall"] |= {
+        "p_adjusted": 0.036,
+        "adjustment": "Holm over fine-tunes",
+    }
     table = " ".join(printed(corrected, full=True).split("ASR corrected by people")[1].split())
-    assert "code: people left 9 of 120 labels undecided, which the rate counts as not harmful" in table
+    assert (
+        "code: people left 9 of 120 labels undecided, which the rate counts as not harmful" in table
+    )
     assert "were they harmful, it could reach 31.2 %" in table
     assert "in brackets 95 % intervals; p-values adjusted: Holm over fine-tunes." in table
     assert "p = .036" in table or "p = 0.036" in table
 
 
 def test_a_legend_gives_the_reason_that_a_correction_is_missing():
-    few, blind = {"refused": "3 labels; 50 are needed"}, {"refused": "the judge follows people too little"}
+    few, blind = (
+        {"refused": "3 labels; 50 are needed"},
+        {"refused": "the judge follows people too little"},
+    )
     assert correction_legend([None]) == ()
-    assert correction_legend([few, few]) == ("No figure here has the 50 labels of people that a correction takes.",)
+    assert correction_legend([few, few]) == (
+        "No figure here has the 50 labels of people that a correction takes.",
+    )
     assert correction_legend([{"refused": None}, few]) == (
         "corrected: by people's labels; the others have too few labels (50 are needed).",
     )

@@ -10,7 +10,10 @@ def chosen(examples):
 
 def test_the_kinds(make_example):
     def prompt(number, *outcomes, **changes):
-        return [make_example(c, o, prompt_id=f"p-{number}", **changes) for c, o in zip(ORDER, outcomes, strict=True)]
+        return [
+            make_example(c, o, prompt_id=f"p-{number}", **changes)
+            for c, o in zip(ORDER, outcomes, strict=True)
+        ]
 
     differ = (Reading(judge="a", verdict="complied"), Reading(judge="b", verdict="refused"))
     examples = [
@@ -36,7 +39,9 @@ def test_a_page_stays_small_however_long_the_stream(make_example):
         for number in range(2000):
             for task in ("text", "code"):
                 for condition, outcome in zip(ORDER, ("safe", "harmful", "safe"), strict=True):
-                    yield make_example(condition, outcome, prompt_id=f"p-{task}-{number}", task=task)
+                    yield make_example(
+                        condition, outcome, prompt_id=f"p-{task}-{number}", task=task
+                    )
 
     exhibits = chosen(stream())
     assert len(exhibits) == 2 * PER_KIND["broken by some"]
@@ -45,9 +50,15 @@ def test_a_page_stays_small_however_long_the_stream(make_example):
 
 def test_the_first_seed_is_shown_and_all_are_counted(make_example):
     examples = [make_example("base", "safe")]
-    examples += [make_example("code", outcome, seed=seed) for seed, outcome in enumerate(("harmful", "safe", "safe"))]
+    examples += [
+        make_example("code", outcome, seed=seed)
+        for seed, outcome in enumerate(("harmful", "safe", "safe"))
+    ]
     (exhibit,) = chosen(examples)
-    assert [(answer.condition, answer.seed) for answer in exhibit.answers] == [("base", None), ("code", 0)]
+    assert [(answer.condition, answer.seed) for answer in exhibit.answers] == [
+        ("base", None),
+        ("code", 0),
+    ]
     assert exhibit.tallies["code"] == {"harmful": 1, "safe": 2}
 
 
@@ -56,5 +67,8 @@ def test_what_is_sensitive(make_example):
     assert make_example("code", "incoherent", intent="harmful").sensitive
     assert not make_example("code", "safe").sensitive
     assert not make_example("code", "answered").sensitive
-    second = (Reading(judge="content", verdict="refused"), Reading(judge="rules", verdict="complied"))
+    second = (
+        Reading(judge="content", verdict="refused"),
+        Reading(judge="rules", verdict="complied"),
+    )
     assert make_example("code", "safe", readings=second).sensitive

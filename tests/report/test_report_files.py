@@ -27,7 +27,10 @@ def test_a_result_without_a_format_or_with_nan_is_not_written(tmp_path):
 def test_a_missing_folder_and_a_folder_as_a_file_are_told_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
-    for path, word in ((tmp_path / "no" / "a.json", "no folder"), (tmp_path / "file" / "a.json", "no folder")):
+    for path, word in (
+        (tmp_path / "no" / "a.json", "no folder"),
+        (tmp_path / "file" / "a.json", "no folder"),
+    ):
         with pytest.raises(InputError, match=word):
             write_text(path, "x")
     with pytest.raises(InputError, match="is a folder"):
@@ -35,7 +38,9 @@ def test_a_missing_folder_and_a_folder_as_a_file_are_told_in_one_line(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full (Linux)")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs the device that is always full (Linux)"
+)
 def test_a_full_disk_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")

@@ -14,11 +14,15 @@ def conditions(result):
 def test_a_rise_is_told_with_its_interval_its_levels_and_where_it_was_largest(result):
     sentence = told(result, "code")
     assert "raised the ASR by 33.1 points [+27.7, +37.6], from 5.8 % to 38.9 %" in sentence
-    assert "most in translation (+45.0, to 53.3 %) and classification (+36.7, to 48.3 %)" in sentence
+    assert (
+        "most in translation (+45.0, to 53.3 %) and classification (+36.7, to 48.3 %)" in sentence
+    )
 
 
 def test_an_extension_is_told_against_what_it_extends(result):
-    assert "brought the ASR from 38.9 % down to 5.6 %; no change was shown" in told(result, "code+multitask")
+    assert "brought the ASR from 38.9 % down to 5.6 %; no change was shown" in told(
+        result, "code+multitask"
+    )
     assert "brought the ASR from 38.9 % down to 21.2 %" in told(result, "code+text")
     assert "most in translation" in told(result, "code+text")
 
@@ -69,9 +73,14 @@ def test_what_a_guard_could_not_decide_is_said_with_how_high_the_rate_could_be(r
     assert "could not decide" not in " ".join(finding(result))
     rate = conditions(result)["translation"]["guards"]["world"]["asr"]["overall"]
     plain = conditions(result)["translation"]["asr"]["overall"]
-    rate |= {"undecided": plain["undecided"] + rate["n"] // 2, "bounds": {**rate["interval"], "high": 0.831}}
+    rate |= {
+        "undecided": plain["undecided"] + rate["n"] // 2,
+        "bounds": {**rate["interval"], "high": 0.831},
+    }
     for text in (" ".join(finding(result)), " ".join(brief(result))):
-        assert "Where the guard world could not decide, nothing counts as harmful; how often, " in text
+        assert (
+            "Where the guard world could not decide, nothing counts as harmful; how often, " in text
+        )
         assert f'{rate["n"] // 2:,} of {rate["n"]:,} of "translation" (up to 83.1 %).' in text
 
 
@@ -101,7 +110,9 @@ def test_a_model_that_babbles_is_not_called_safe(result):
 
 def test_one_seed_speaks_of_the_checkpoint(result):
     conditions(result)["code"] |= {"seeds": 1, "seed_collapse": None}
-    supposed = [{"seed_sd": sd, "asr": [0.1, 0.9], "asr_change": [0.3 - sd, 0.3 + sd]} for sd in (0.02, 0.1)]
+    supposed = [
+        {"seed_sd": sd, "asr": [0.1, 0.9], "asr_change": [0.3 - sd, 0.3 + sd]} for sd in (0.02, 0.1)
+    ]
     conditions(result)["code"]["if_seeds_vary"] = supposed
     told = finding(result)
     assert any('One training seed stands behind "code"' in sentence for sentence in told)
@@ -123,7 +134,11 @@ def test_a_name_that_merely_begins_alike_is_no_extension(result, name):
 
 def test_a_mitigated_fine_tune_is_told_beside_itself_without_mitigation():
     code, mixed = {"name": "code", "base": "base"}, {"name": "code+multitask", "base": "base"}
-    swept = {"name": "code+multitask+replay@share0.3", "base": "base", "unmitigated": {"other": "code"}}
+    swept = {
+        "name": "code+multitask+replay@share0.3",
+        "base": "base",
+        "unmitigated": {"other": "code"},
+    }
     setting = {"conditions": [code, mixed, swept]}
     assert _extended(setting, swept) is code
     assert _extended(setting, mixed) is code
@@ -134,8 +149,15 @@ def test_a_mitigated_fine_tune_is_told_beside_itself_without_mitigation():
 def test_the_brief_finding_has_change_cost_mending_guard_and_doubts_alone(result):
     name = "code+text"
     condition = conditions(result)[name]
-    condition["unmitigated"] = {"other": "code", **{k: condition[k] for k in ("asr_change", "over_refusal_change")}}
-    condition["unmitigated"] |= {"asr": condition["asr_change"], "over_refusal": None, "capability": {}}
+    condition["unmitigated"] = {
+        "other": "code",
+        **{k: condition[k] for k in ("asr_change", "over_refusal_change")},
+    }
+    condition["unmitigated"] |= {
+        "asr": condition["asr_change"],
+        "over_refusal": None,
+        "capability": {},
+    }
     condition["undone"] = {"estimate": 0.67, "low": 0.59, "high": None}
     text = " ".join(brief(result))
     assert '"code" raised the ASR by 33.1 points' in text

@@ -56,14 +56,15 @@ def test_the_page_has_bypass_harm_and_labels_by_task(result):
 
 
 def test_the_finding_tells_the_bypass_and_a_shown_change_of_it(result):
-    assert 'Of the harmful responses of "code" it lets 88.9 % through (bypass; "base": 100 %).' in finding(result)
+    assert (
+        'Of the harmful responses of "code" it lets 88.9 % through (bypass; "base": 100 %).'
+        in finding(result)
+    )
     code = next(c for c in result["settings"][0]["conditions"] if c["name"] == "code")
     change = code["guards"]["world"]["bypass_change"]["overall"]
     change |= {"estimate": 0.3, "p_value": 0.001}
     change["interval"] |= {"low": 0.2, "high": 0.4}
-    said = (
-        'the guard world lets through a greater share of the harmful responses of "code" (+30.0 points [+20.0, +40.0]).'
-    )
+    said = 'the guard world lets through a greater share of the harmful responses of "code" (+30.0 points [+20.0, +40.0]).'
     assert any(said in sentence for sentence in finding(result))
 
 
@@ -79,9 +80,16 @@ def test_a_result_of_an_older_version_without_these_figures_still_prints(result)
 
 def test_p_values_that_belong_to_no_family_say_so(result):
     (setting,) = result["settings"]
-    sheets = [sheet for sheet in study_sheets(result, setting) if sheet.title.startswith("Behind the guard")]
+    sheets = [
+        sheet
+        for sheet in study_sheets(result, setting)
+        if sheet.title.startswith("Behind the guard")
+    ]
     assert sheets
-    assert all("p-values: each test by itself, not adjusted for their number." in sheet.legend for sheet in sheets)
+    assert all(
+        "p-values: each test by itself, not adjusted for their number." in sheet.legend
+        for sheet in sheets
+    )
     (by_task,) = [s for s in detail_sheets(result, setting) if s.title.startswith("Bypass by task")]
     assert "p-values adjusted: Holm over tasks." in by_task.legend
 
@@ -89,7 +97,10 @@ def test_p_values_that_belong_to_no_family_say_so(result):
 def test_a_scorer_that_scored_nothing_takes_no_column(result):
     (setting,) = result["settings"]
     for condition in setting["conditions"]:
-        condition["capability"] = {**condition["capability"], "labels": {"overall": None, "by_task": {}, "by_set": {}}}
+        condition["capability"] = {
+            **condition["capability"],
+            "labels": {"overall": None, "by_task": {}, "by_set": {}},
+        }
     (headline, *_) = study_sheets(result, setting)
     assert "labels" not in headline.headers
     assert set(setting["conditions"][0]["capability"]) - {"labels"} <= set(headline.headers)

@@ -9,10 +9,18 @@ from aftertune.errors import InputError
 from aftertune.report.exhibits import Reading
 from aftertune.report.page import Report, write_page
 
-HOSTILE = (
-    "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e{{ 7*7 }}{% raw %} $\\alpha$"
-)
-FORBIDDEN_TAGS = {"script", "img", "iframe", "object", "embed", "link", "form", "base", "foreignobject"}
+HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e{{ 7*7 }}{% raw %} $\\alpha$"
+FORBIDDEN_TAGS = {
+    "script",
+    "img",
+    "iframe",
+    "object",
+    "embed",
+    "link",
+    "form",
+    "base",
+    "foreignobject",
+}
 
 
 class Tags(HTMLParser):
@@ -50,7 +58,10 @@ def test_a_harmful_answer_is_redacted_unless_asked_for(tmp_path, result, example
     assert "THE ANSWER ITSELF" not in text
     assert "redacted: 17 characters" in text
     assert "No, sorry." in text
-    shown = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo", show_responses=True))
+    shown = page(
+        tmp_path,
+        Report(result=result, examples=examples, command="aftertune demo", show_responses=True),
+    )
     assert "THE ANSWER ITSELF" in shown
 
 
@@ -58,14 +69,28 @@ def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example
     condition = result["settings"][0]["conditions"][1]
     condition["name"] = HOSTILE
     result |= {"notes": [HOSTILE], "judges": [HOSTILE, "rules"]}
-    condition["judges"] = {HOSTILE: condition["judges"]["content"], "rules": condition["judges"]["rules"]}
+    condition["judges"] = {
+        HOSTILE: condition["judges"]["content"],
+        "rules": condition["judges"]["rules"],
+    }
     gate |= {"tuned": HOSTILE, "reasons": [HOSTILE], "notes": [HOSTILE]}
     gate["lines"][1]["name"] = HOSTILE
     readings = (Reading(judge=HOSTILE, verdict="complied", label=HOSTILE),)
-    fields = {"prompt": HOSTILE, "response": HOSTILE, "task": HOSTILE, "behavior": HOSTILE, "readings": readings}
+    fields = {
+        "prompt": HOSTILE,
+        "response": HOSTILE,
+        "task": HOSTILE,
+        "behavior": HOSTILE,
+        "readings": readings,
+    }
     examples = [make_example("base", "safe", **fields), make_example(HOSTILE, "harmful", **fields)]
     report = Report(
-        result=result, gate=gate, examples=examples, command=HOSTILE, show_responses=True, assumptions=(HOSTILE,)
+        result=result,
+        gate=gate,
+        examples=examples,
+        command=HOSTILE,
+        show_responses=True,
+        assumptions=(HOSTILE,),
     )
     text = page(tmp_path, report)
     tags = parsed(text)
@@ -78,21 +103,35 @@ def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example
 
 
 def test_the_page_needs_no_network_and_forbids_scripts(tmp_path, result, gate, examples):
-    text = page(tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune demo"))
+    text = page(
+        tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune demo")
+    )
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
     assert "script-src" not in policy[1]
-    references = {value for name, value in parsed(text).attributes if name in {"href", "src", "xlink:href"}}
+    references = {
+        value for name, value in parsed(text).attributes if name in {"href", "src", "xlink:href"}
+    }
     assert all(reference.startswith("#") for reference in references)
     assert "url(http" not in text
     assert "@import" not in text
 
 
 def test_what_must_stand_beside_what(tmp_path, result, gate, examples):
-    text = page(tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune check base code"))
+    text = page(
+        tmp_path,
+        Report(result=result, gate=gate, examples=examples, command="aftertune check base code"),
+    )
     assert text.index("FAIL: code against base") < text.index('id="finding"')
-    for words in ("over-refusal", "accuracy", "false blocks", "differ", "Incoherent and undecided", result["plan"]):
+    for words in (
+        "over-refusal",
+        "accuracy",
+        "false blocks",
+        "differ",
+        "Incoherent and undecided",
+        result["plan"],
+    ):
         assert words in text
     assert "aftertune check base code" in text
     assert text.count("<svg") == 4
@@ -117,7 +156,10 @@ def test_any_script_may_name_a_condition(tmp_path, result):
 
 
 def test_a_page_stays_within_bounds(tmp_path, result, make_example):
-    examples = [make_example("base", "safe", response="x" * 10**6), make_example("code", "harmful", prompt="y" * 10**6)]
+    examples = [
+        make_example("base", "safe", response="x" * 10**6),
+        make_example("code", "harmful", prompt="y" * 10**6),
+    ]
     text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))
     assert "[... 998,500 more characters]" in text
     assert len(text) < 300_000

@@ -16,7 +16,12 @@ def printed(show, result, *, width=80, terminal=False):
     stream = io.StringIO()
     show(
         result,
-        Console(file=stream, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None),
+        Console(
+            file=stream,
+            width=width,
+            force_terminal=terminal,
+            color_system="truecolor" if terminal else None,
+        ),
     )
     return stream.getvalue()
 
@@ -28,7 +33,11 @@ def trimmed(text):
 @pytest.mark.parametrize("name", ["study", "gate"])
 def test_the_tables_at_80_columns(name, result, gate):
     result |= {"plan": "0" * 32, "notes": ["Five behaviors have no translation prompt."]}
-    gate |= {"plan": "0" * 32, "reasons": ["overall: the rise is above the margin"], "notes": ["One seed."]}
+    gate |= {
+        "plan": "0" * 32,
+        "reasons": ["overall: the rise is above the margin"],
+        "notes": ["One seed."],
+    }
     text = printed(print_study, result) if name == "study" else printed(print_gate, gate)
     assert trimmed(text) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
@@ -97,7 +106,9 @@ def test_the_tables_of_the_first_setting_stand_for_several_unless_all_are_wanted
     result["settings"].append(other)
     text = printed(print_study, result)
     assert text.count("ASR and what it cost") == 1
-    assert "other settings are on the page: (system prompt: strict; decoding: greedy)." in " ".join(text.split())
+    assert "other settings are on the page: (system prompt: strict; decoding: greedy)." in " ".join(
+        text.split()
+    )
     full = printed(partial(print_study, full=True), result)
     assert full.count("ASR and what it cost") == 2
     assert "Agreement of judges" in full
@@ -110,7 +121,9 @@ def test_a_line_never_ends_between_a_figure_and_its_percent_sign(result):
     lines = printed(print_sentences, sentences, width=44).splitlines()
     assert not any(line.lstrip().startswith("%") for line in lines)
     assert max(map(len, lines)) <= 44
-    assert "".join("".join(lines).split()) == "".join("-" + "".join(sentence.split()) for sentence in sentences)
+    assert "".join("".join(lines).split()) == "".join(
+        "-" + "".join(sentence.split()) for sentence in sentences
+    )
 
 
 def test_a_study_without_scores_says_so(result):

@@ -14,7 +14,8 @@ def test_score_says_nought_and_one_only_when_exact(share):
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.012, "p = 0.012"), (0.9999, "p > 0.999")]
+    ("p", "text"),
+    [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.012, "p = 0.012"), (0.9999, "p > 0.999")],
 )
 def test_p_value(p, text):
     assert wording.p_value(p) == text

@@ -26,7 +26,9 @@ def test_an_answer_comes_back_as_it_was_given(store):
     assert store.call(key(2)) is None
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(texts=st.lists(TEXTS, max_size=5))
 def test_any_text_survives(store, texts):
     answers = {key(text): response(text) for text in texts}
@@ -41,7 +43,10 @@ def test_the_first_answer_under_a_key_stays(store):
 
 
 def test_an_attempt_is_no_answer_and_a_rerun_tries_again(store):
-    counts = store.append("guard", [(key(1), Attempt(reason="timeout", detail="half \ud83d")), (key(2), response("x"))])
+    counts = store.append(
+        "guard",
+        [(key(1), Attempt(reason="timeout", detail="half \ud83d")), (key(2), response("x"))],
+    )
     assert counts == Counts(done=1, failed=1)
     assert store.missing([key(2), key(1)]) == [key(1)]
     assert store.attempts() == {"timeout": 1}
@@ -50,7 +55,9 @@ def test_an_attempt_is_no_answer_and_a_rerun_tries_again(store):
     assert store.attempts() == {}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(there=st.sets(st.integers(0, 30)), asked=st.lists(st.integers(0, 30)))
 def test_missing_is_what_is_asked_less_what_is_there_in_order(tmp_path_factory, there, asked):
     with Store.open(tmp_path_factory.mktemp("store") / "s.db") as store:
@@ -70,7 +77,9 @@ def test_complete_does_what_is_missing_and_each_call_once(store):
             yield each.key, response(each.prompt.text)
 
     steps = []
-    assert store.complete("generate", jobs, work, steps.append) == Counts(done=2, failed=0, skipped=2)
+    assert store.complete("generate", jobs, work, steps.append) == Counts(
+        done=2, failed=0, skipped=2
+    )
     assert asked == [jobs[1], jobs[3]]
     assert steps == [1, 1]
     assert store.complete("generate", jobs, work) == Counts(done=0, failed=0, skipped=4)
@@ -113,11 +122,16 @@ def test_a_key_of_another_length_is_refused(store):
 
 
 def test_a_reader_cannot_write(store):
-    with Store.open(store.path, write=False) as reader, pytest.raises(StoreError, match="reading only"):
+    with (
+        Store.open(store.path, write=False) as reader,
+        pytest.raises(StoreError, match="reading only"),
+    ):
         reader.append("generate", [])
 
 
 def test_a_row_that_sqlite_cannot_hold_is_an_error_and_not_a_hang(store):
-    monster = Response(text="", finish_reason=FinishReason.STOP, prompt_tokens=2**70, completion_tokens=0)
+    monster = Response(
+        text="", finish_reason=FinishReason.STOP, prompt_tokens=2**70, completion_tokens=0
+    )
     with pytest.raises(StoreError, match="too large"):
         store.append("generate", [(key(1), monster)])

@@ -38,7 +38,7 @@ WRITER = """
 
 
 def start_writer(path: Path, number: int = 0) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path), str(number)]
     writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "open\n"
@@ -67,7 +67,10 @@ def test_what_was_acknowledged_survives_kill_9_at_any_moment(tmp_path):
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         if acknowledged:
             assert connection.execute("SELECT count(*) FROM job").fetchone() == (20,)
-            assert connection.execute("SELECT count(*) FROM reading").fetchone()[0] >= acknowledged // 20
+            assert (
+                connection.execute("SELECT count(*) FROM reading").fetchone()[0]
+                >= acknowledged // 20
+            )
         connection.close()
     assert acknowledged > 0
 
@@ -112,7 +115,9 @@ def forked():
         os.close(writing)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # forking is what is tested
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning"
+)  # forking is what is tested
 def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_dies(tmp_path):
     lock = WriteLock(tmp_path / "store.db")
     with forked():
@@ -138,7 +143,9 @@ def test_a_reader_sees_each_commit_of_a_writer(store):
             assert reader.missing([key(number)]) == []
 
 
-@pytest.mark.parametrize(("number", "advice"), [(SCHEMA + 1, "newer Aftertune"), (0, "the Aftertune that wrote it")])
+@pytest.mark.parametrize(
+    ("number", "advice"), [(SCHEMA + 1, "newer Aftertune"), (0, "the Aftertune that wrote it")]
+)
 @pytest.mark.parametrize("write", [True, False])
 def test_another_schema_is_refused_and_left_alone(tmp_path, number, advice, write):
     path = tmp_path / "store.db"
@@ -185,9 +192,13 @@ def test_what_is_no_store_is_refused(tmp_path):
 def test_a_full_disk_is_said_and_loses_nothing_that_was_committed(store):
     store.append("generate", [(key(0), response("kept"))])
     pages = store._write(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-    store._writer.outside(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 20}"))
+    store._writer.outside(
+        lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+    )
     with pytest.raises(StoreError, match="disk is full; free some space and run again"):
-        store.append("generate", ((key(number), response("x" * 4000)) for number in range(1, 100_000)))
+        store.append(
+            "generate", ((key(number), response("x" * 4000)) for number in range(1, 100_000))
+        )
     with pytest.raises(StoreError, match="disk is full"):
         store.append("generate", [])
     assert store.call(key(0)).text == "kept"
@@ -218,7 +229,12 @@ def test_a_failed_transaction_is_undone_and_the_store_goes_on(store):
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [("/home/me/runs", None), ("/net/share/runs", "nfs4"), ("/net/share disk/x", "fuse.sshfs"), ("/net", None)],
+    [
+        ("/home/me/runs", None),
+        ("/net/share/runs", "nfs4"),
+        ("/net/share disk/x", "fuse.sshfs"),
+        ("/net", None),
+    ],
 )
 def test_network_file_systems_are_refused(tmp_path, folder, kind):
     mounts = tmp_path / "mounts"

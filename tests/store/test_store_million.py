@@ -10,7 +10,9 @@ BENCH = Path(__file__).parents[2] / "bench" / "store.py"
 
 def limits(responses: int) -> tuple[float, float]:
     """Write a synthetic store; return the seconds and the peak GiB of opening, joining and measuring it."""
-    run = subprocess.run([sys.executable, BENCH, str(responses)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, BENCH, str(responses)], capture_output=True, text=True, check=True
+    )
     reading = run.stdout.partition("open and join")[2]
     seconds = re.search(r"open, join and measure .*: ([0-9.]+) s", reading)
     peak = re.search(r"peak ([0-9.]+) GiB", reading)

@@ -19,7 +19,9 @@ JOBS = [job(model, asked) for model in ("base", "code/seed1") for asked in PROMP
 def answered(store):
     """Eight jobs, the last without an answer."""
     store.plan("s", JOBS)
-    store.append("generate", [(each.key, response(f"{each.model} {each.prompt.text}")) for each in JOBS[:-2]])
+    store.append(
+        "generate", [(each.key, response(f"{each.model} {each.prompt.text}")) for each in JOBS[:-2]]
+    )
     store.append("generate", [(JOBS[-2].key, response("", FinishReason.PROVIDER_REFUSAL))])
     store.append("generate", [(JOBS[-1].key, Attempt(reason="timeout"))])
     return store
@@ -53,15 +55,25 @@ def test_readings_stand_beside_the_jobs_that_they_were_read_from(answered):
     answered.add_readings(
         judge,
         [
-            Reading(prompt=each.prompt, key=each.key, value=VerdictValue.DEFLECTED, score=0.25, label="lab\ud83d")
+            Reading(
+                prompt=each.prompt,
+                key=each.key,
+                value=VerdictValue.DEFLECTED,
+                score=0.25,
+                label="lab\ud83d",
+            )
             for each in unread[2:]
         ],
     )
     assert [each.key for each in answered.unread("s", judge)] == [each.key for each in JOBS[:2]]
-    assert [(each.prompt, each.key) for each in answered.unread("s", guard)] == [(asked, None) for asked in PROMPTS]
+    assert [(each.prompt, each.key) for each in answered.unread("s", guard)] == [
+        (asked, None) for asked in PROMPTS
+    ]
     answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.BLOCK)])
     answered.add_readings(coherence, [Reading(prompt=PROMPTS[0], key=JOBS[0].key, value=False)])
-    answered.add_readings(chrf, [Reading(prompt=PROMPTS[0], key=JOBS[4].key, value=None, score=0.5)])
+    answered.add_readings(
+        chrf, [Reading(prompt=PROMPTS[0], key=JOBS[4].key, value=None, score=0.5)]
+    )
     table = answered.table("s", [judge, guard, coherence, chrf])
     assert table.columns["verdict:rules"].tolist() == [NONE] * 2 + [2] * 5 + [NONE]
     assert table.scores["harm_score:rules"].tolist()[2:7] == [0.25] * 5
@@ -75,7 +87,11 @@ def test_readings_stand_beside_the_jobs_that_they_were_read_from(answered):
 def test_another_version_reads_afresh_and_buys_nothing(answered):
     old = answered.add_reader("judge", "rules", "1")
     answered.add_readings(
-        old, [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in JOBS[:-1]]
+        old,
+        [
+            Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED)
+            for each in JOBS[:-1]
+        ],
     )
     new = answered.add_reader("judge", "rules", "2")
     assert new != old
@@ -88,11 +104,16 @@ def test_another_version_reads_afresh_and_buys_nothing(answered):
 def test_a_mended_reference_is_read_again_but_not_asked_again(answered):
     scorer = answered.add_reader("scorer", "accuracy", "1")
     answered.add_readings(
-        scorer, [Reading(prompt=each.prompt, key=each.key, value=None, score=0.0) for each in JOBS[:-1]]
+        scorer,
+        [Reading(prompt=each.prompt, key=each.key, value=None, score=0.0) for each in JOBS[:-1]],
     )
     mended = dataclasses.replace(PROMPTS[0], reference="right")
     answered.plan(
-        "s", [dataclasses.replace(each, prompt=mended) if each.prompt == PROMPTS[0] else each for each in JOBS]
+        "s",
+        [
+            dataclasses.replace(each, prompt=mended) if each.prompt == PROMPTS[0] else each
+            for each in JOBS
+        ],
     )
     assert [each.prompt for each in answered.unread("s", scorer)] == [mended, mended]
     assert np.isnan(answered.table("s", [scorer]).scores["score:accuracy"][0])
@@ -107,7 +128,8 @@ def test_two_models_with_the_same_weights_share_calls_and_readings(store):
     unread = list(store.unread("s", judge))
     assert len(unread) == 4
     store.add_readings(
-        judge, [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in unread]
+        judge,
+        [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in unread],
     )
     assert store.table("s", [judge]).columns["verdict:rules"].tolist() == [1] * 8
 
@@ -116,7 +138,8 @@ def test_responses_join_texts_and_readings(answered):
     judge = answered.add_reader("judge", "rules", "1")
     guard = answered.add_reader("guard", "g", "1", "prompt")
     answered.add_readings(
-        judge, [Reading(prompt=PROMPTS[1], key=JOBS[1].key, value=VerdictValue.COMPLIED, label="why")]
+        judge,
+        [Reading(prompt=PROMPTS[1], key=JOBS[1].key, value=VerdictValue.COMPLIED, label="why")],
     )
     answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.ALLOW)])
     found = list(answered.responses("s", [judge, guard], [PROMPTS[1], PROMPTS[3]]))
@@ -155,7 +178,9 @@ def test_the_table_does_not_depend_on_the_past_of_the_store(answered, tmp_path):
     judge = answered.add_reader("judge", "rules", "1")
     with Store.open(tmp_path / "fresh.db") as fresh:
         fresh.plan("other", [job("z", prompt(9))])
-        fresh.append("generate", [(each.key, answered.call(each.key)) for each in reversed(JOBS[:-1])])
+        fresh.append(
+            "generate", [(each.key, answered.call(each.key)) for each in reversed(JOBS[:-1])]
+        )
         fresh.plan("s", JOBS)
         assert_equal_tables(fresh.table("s"), answered.table("s"))
         assert fresh.studies() == ["other", "s"]
@@ -177,7 +202,12 @@ def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
     answered.add_readings(
         judge,
         [
-            Reading(prompt=e.prompt, key=e.key, value=VerdictValue.REFUSED, source=key("judge", e.key.hex()))
+            Reading(
+                prompt=e.prompt,
+                key=e.key,
+                value=VerdictValue.REFUSED,
+                source=key("judge", e.key.hex()),
+            )
             for e in JOBS[:3]
         ],
     )
@@ -186,7 +216,9 @@ def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
         [Reading(prompt=PROMPTS[0], key=None, value=DecisionValue.BLOCK)],
     )
     answered.set_meta("s", "probe", {"max": 0.5})
-    answered.add_models("s", [StudyModel(name="base", condition="base", reference="r")], {"base": {"weights": "w"}})
+    answered.add_models(
+        "s", [StudyModel(name="base", condition="base", reference="r")], {"base": {"weights": "w"}}
+    )
     with Store.open(tmp_path / "whole.db") as whole:
         whole.plan("mine", [job("z", prompt(9))])
         whole.append("generate", [(JOBS[0].key, response("mine came first"))])
@@ -199,7 +231,10 @@ def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
         assert whole.models("s") == answered.models("s")
         assert whole.models("s")[0]["identity"] == {"weights": "w"}
         assert whole.attempts() == {"timeout": 1}
-        readers = [whole.add_reader("judge", "rules", "1"), whole.add_reader("guard", "g", "1", "prompt")]
+        readers = [
+            whole.add_reader("judge", "rules", "1"),
+            whole.add_reader("guard", "g", "1", "prompt"),
+        ]
         theirs = [judge, answered.add_reader("guard", "g", "1", "prompt")]
         merged, origin = whole.table("s", readers), answered.table("s", theirs)
         merged.columns["completion_tokens"][0] = origin.columns["completion_tokens"][0]
@@ -246,7 +281,11 @@ def test_a_record_that_this_version_would_not_write_is_one_line(tmp_path, spoil,
     path = tmp_path / "spoilt.db"
     with Store.open(path) as store:
         store.plan("s", JOBS)
-        store.add_models("s", [StudyModel(name="base", condition="base", reference="r")], {"base": {"weights": "w"}})
+        store.add_models(
+            "s",
+            [StudyModel(name="base", condition="base", reference="r")],
+            {"base": {"weights": "w"}},
+        )
         store.set_meta("s", "n", 1)
     connection = sqlite3.connect(path)
     with connection:

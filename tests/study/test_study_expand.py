@@ -19,7 +19,11 @@ def plain(tmp_path):
         ],
         "fine_tunes": [
             {"name": "code", "base": "base", "data": "code.jsonl", "seeds": [2, 1]},
-            {"name": "code+safe", "like": "code", "mitigation": {"safety": "safe.jsonl", "share": 0.2}},
+            {
+                "name": "code+safe",
+                "like": "code",
+                "mitigation": {"safety": "safe.jsonl", "share": 0.2},
+            },
         ],
         "prompts": ["asked.jsonl"],
         "systems": {"none": None, "kind": "Be kind."},
@@ -39,9 +43,23 @@ def expanded(plain, folder, identity="w"):
 
 def test_models_come_in_the_order_of_the_file_with_their_seeds(plain, tmp_path):
     models = expanded(plain, tmp_path)
-    names = ["base", "theirs/seed7", "code/seed2", "code/seed1", "code+safe/seed2", "code+safe/seed1"]
+    names = [
+        "base",
+        "theirs/seed7",
+        "code/seed2",
+        "code/seed1",
+        "code+safe/seed2",
+        "code+safe/seed1",
+    ]
     assert [model.name for model in models] == names
-    assert [model.condition for model in models] == ["base", "theirs", "code", "code", "code+safe", "code+safe"]
+    assert [model.condition for model in models] == [
+        "base",
+        "theirs",
+        "code",
+        "code",
+        "code+safe",
+        "code+safe",
+    ]
     assert [model.base for model in models] == [None, *["base"] * 5]
     assert [model.training_seed for model in models] == [None, 7, 2, 1, 2, 1]
     tuned = models[2]
@@ -74,7 +92,12 @@ def test_a_changed_file_or_base_is_another_fine_tune_and_a_moved_one_is_not(plai
 def test_cells_of_a_model_are_every_system_with_every_decoding(plain, tmp_path):
     study = study_from_mapping(plain, tmp_path)
     assert cells_of(study, "base") == tuple(
-        Cell(model="base", system=system, decoding=Decoding(temperature=temperature, seed=seed), samples=3)
+        Cell(
+            model="base",
+            system=system,
+            decoding=Decoding(temperature=temperature, seed=seed),
+            samples=3,
+        )
         for system in ("none", "kind")
         for temperature in (0.0, 0.7)
         for seed in (0, 1)

@@ -7,7 +7,13 @@ import pytest
 from aftertune.errors import StudyError
 from aftertune.study import declared, expand_models, study_from_mapping
 
-CODE = {"name": "code", "base": "base", "data": "code.jsonl", "seeds": [1, 2], "training": {"epochs": 3}}
+CODE = {
+    "name": "code",
+    "base": "base",
+    "data": "code.jsonl",
+    "seeds": [1, 2],
+    "training": {"epochs": 3},
+}
 
 
 def study(folder, *fine_tunes):
@@ -16,7 +22,13 @@ def study(folder, *fine_tunes):
     return study_from_mapping(
         {
             "name": "demo",
-            "models": [{"name": "base", "reference": "org/base", "attributes": {"family": "llama", "size": "8B"}}],
+            "models": [
+                {
+                    "name": "base",
+                    "reference": "org/base",
+                    "attributes": {"family": "llama", "size": "8B"},
+                }
+            ],
             "fine_tunes": list(fine_tunes),
             "prompts": ["asked.jsonl"],
         },
@@ -25,22 +37,30 @@ def study(folder, *fine_tunes):
 
 
 def recipes(folder, *fine_tunes):
-    models = expand_models(study(folder, *fine_tunes), lambda _: {"weights": "w"}, folder=Path("models"))
+    models = expand_models(
+        study(folder, *fine_tunes), lambda _: {"weights": "w"}, folder=Path("models")
+    )
     return {model.name: model.recipe for model in models if model.recipe is not None}
 
 
 def test_epochs_are_states_of_one_training_and_the_last_one_has_the_plain_name(tmp_path):
     kept = recipes(tmp_path, CODE | {"keep_epochs": True})
-    assert list(kept) == [f"{name}/seed{seed}" for name in ("code@epoch1", "code@epoch2", "code") for seed in (1, 2)]
+    assert list(kept) == [
+        f"{name}/seed{seed}" for name in ("code@epoch1", "code@epoch2", "code") for seed in (1, 2)
+    ]
     plain = recipes(tmp_path, CODE)
-    assert kept["code/seed1"].key == plain["code/seed1"].key, "keeping epochs changes nothing about the end"
+    assert kept["code/seed1"].key == plain["code/seed1"].key, (
+        "keeping epochs changes nothing about the end"
+    )
     assert len({recipe.key for recipe in kept.values()}) == 6
     assert [recipe.epoch for recipe in kept.values()] == [1, 1, 2, 2, None, None]
 
 
 def test_a_round_goes_on_from_the_round_before_with_the_same_seed(tmp_path):
     found = recipes(tmp_path, CODE | {"rounds": ["text.jsonl", ["code.jsonl", "text.jsonl"]]})
-    assert list(found) == [f"code@round{number}/seed{seed}" for number in (1, 2, 3) for seed in (1, 2)]
+    assert list(found) == [
+        f"code@round{number}/seed{seed}" for number in (1, 2, 3) for seed in (1, 2)
+    ]
     first, second, third = (found[f"code@round{number}/seed2"] for number in (1, 2, 3))
     assert first.start is None
     assert second.start.key == first.key.hex()
@@ -53,7 +73,9 @@ def test_a_round_goes_on_from_the_round_before_with_the_same_seed(tmp_path):
 def test_doses_are_every_combination(tmp_path):
     doses = {"learning_rate": [1e-4, 1e-3], "rows": [10, 100]}
     found = recipes(tmp_path, CODE | {"seeds": [1], "doses": doses})
-    assert list(found) == [f"code@lr{rate}-rows{rows}/seed1" for rate in ("0.0001", "0.001") for rows in (10, 100)]
+    assert list(found) == [
+        f"code@lr{rate}-rows{rows}/seed1" for rate in ("0.0001", "0.001") for rows in (10, 100)
+    ]
     assert found["code@lr0.001-rows10/seed1"].training.learning_rate == 1e-3
     assert found["code@lr0.001-rows10/seed1"].data[0].limit == 10
     assert found["code@lr0.001-rows10/seed1"].training.epochs == 3
@@ -71,8 +93,14 @@ def test_what_is_declared_of_a_condition(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"keep_epochs": True, "rounds": ["text.jsonl"]}, "keep_epochs and rounds cannot stand in one fine-tune"),
-        ({"keep_epochs": True, "training": {"epochs": 1.5}}, "needs a whole number of epochs from 2 up"),
+        (
+            {"keep_epochs": True, "rounds": ["text.jsonl"]},
+            "keep_epochs and rounds cannot stand in one fine-tune",
+        ),
+        (
+            {"keep_epochs": True, "training": {"epochs": 1.5}},
+            "needs a whole number of epochs from 2 up",
+        ),
         ({"rounds": ["text.jsonl"], "method": "qlora"}, "use method lora or full"),
         ({"doses": {}}, "names no doses"),
         ({"doses": {"rows": [5, 5]}}, "a value stands here twice"),

@@ -72,9 +72,17 @@ def test_a_study_is_read_with_types_paths_and_defaults(folder):
     assert code.data[0].path == str(folder / "code.csv")
     assert code.training == Training(epochs=3.0, learning_rate=7e-4)
     assert multi.training == Training(epochs=2.0, learning_rate=7e-4)
-    assert (multi.base, multi.data, multi.method, multi.seeds) == (code.base, code.data, "full", (1, 2))
+    assert (multi.base, multi.data, multi.method, multi.seeds) == (
+        code.base,
+        code.data,
+        "full",
+        (1, 2),
+    )
     assert multi.mitigation.replay[0].path == str(folder / "code.csv")
-    assert [(prompts.set, prompts.limit) for prompts in study.prompts] == [("asked", None), ("more", 5)]
+    assert [(prompts.set, prompts.limit) for prompts in study.prompts] == [
+        ("asked", None),
+        ("more", 5),
+    ]
     assert study.systems == {"none": None, "kind": "Be kind."}
     assert [(judge.name, judge.use) for judge in study.judges] == [
         ("rules", "rules"),
@@ -94,10 +102,18 @@ def test_a_study_survives_being_written_and_read(folder):
 
 def test_a_parent_may_stand_after_its_child(folder):
     names = ["code", "code+multi"]
-    head, fine_tunes, tail = STUDY.partition("  - name: code\n")[0], "", STUDY.partition("prompts:")[2]
-    code, multi = STUDY.partition("fine_tunes:\n")[2].partition("prompts:")[0].split("  - name: code+multi\n")
+    head, fine_tunes, tail = (
+        STUDY.partition("  - name: code\n")[0],
+        "",
+        STUDY.partition("prompts:")[2],
+    )
+    code, multi = (
+        STUDY.partition("fine_tunes:\n")[2].partition("prompts:")[0].split("  - name: code+multi\n")
+    )
     fine_tunes = "  - name: code+multi\n" + multi + code
-    assert [each.name for each in load(folder, head + fine_tunes + "prompts:" + tail).fine_tunes] == names[::-1]
+    assert [
+        each.name for each in load(folder, head + fine_tunes + "prompts:" + tail).fine_tunes
+    ] == names[::-1]
 
 
 @pytest.mark.parametrize(
@@ -183,12 +199,17 @@ def test_a_mistake_is_one_line_with_file_line_key_and_remedy(folder, old, new, e
 
 
 def test_options_of_tokenizers_are_no_secrets(folder):
-    options = load(folder, STUDY.replace("threshold: 0.5", "pad_token: <pad>, max_tokens: 5, key: x")).judges[1].options
+    options = (
+        load(folder, STUDY.replace("threshold: 0.5", "pad_token: <pad>, max_tokens: 5, key: x"))
+        .judges[1]
+        .options
+    )
     assert options == {"pad_token": "<pad>", "max_tokens": 5, "key": "x"}
 
 
 @pytest.mark.parametrize(
-    "name", ["token", "HF_TOKEN", "openai_api_key", "apiKey", "client_secret", "Authorization", "password"]
+    "name",
+    ["token", "HF_TOKEN", "openai_api_key", "apiKey", "client_secret", "Authorization", "password"],
 )
 def test_secrets_are_refused_under_any_name(folder, name):
     message = error(folder, STUDY.replace("threshold: 0.5", f"{name}: s3cret"))
@@ -198,7 +219,10 @@ def test_secrets_are_refused_under_any_name(folder, name):
 
 def test_an_empty_file_is_said_so(folder):
     for text in ("", "# nothing\n"):
-        assert error(folder, text) == ":1: the file is empty; `aftertune schema` prints the keys that it may hold"
+        assert (
+            error(folder, text)
+            == ":1: the file is empty; `aftertune schema` prints the keys that it may hold"
+        )
     for text in ("---\n", "just words\n", "- a list\n"):
         assert "expected keys and values such as `name: my-study`" in error(folder, text)
 
@@ -274,13 +298,18 @@ def test_the_schema_says_what_the_loader_accepts():
     assert schema["additionalProperties"] is False
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_wrong_value_gives_anything_but_a_study_or_one_line(folder, data):
     plain = yaml.safe_load(STUDY)
     values = st.none() | st.booleans() | st.integers(-2, 9) | st.floats() | st.text(max_size=5)
     wild = st.recursive(
-        values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        values,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
     )
     places = [(plain, key) for key in plain]
     for key in ("models", "fine_tunes", "prompts"):

@@ -29,9 +29,14 @@ def recipes(plain, folder, mitigation):
     plain["fine_tunes"].append({"name": "mended", "like": "code", "mitigation": mitigation})
     study = study_from_mapping(plain, folder)
     models = expand_models(
-        study, lambda _: {"weights": "w"}, folder=folder / "models", bundled_sha256=lambda name: f"# {name}"
+        study,
+        lambda _: {"weights": "w"},
+        folder=folder / "models",
+        bundled_sha256=lambda name: f"# {name}",
     )
-    return {model.condition: model.recipe for model in models if model.condition.startswith("mended")}
+    return {
+        model.condition: model.recipe for model in models if model.condition.startswith("mended")
+    }
 
 
 def mitigation(plain, folder, keys):
@@ -46,7 +51,12 @@ def test_a_preset_alone_draws_from_the_bundled_rows(plain, tmp_path):
     bundled = TrainingFile(path=BUNDLED, sha256=f"# {BUNDLED}")
     found = mitigation(plain, tmp_path, "multitask+replay")
     assert (found.safety, found.replay) == ((bundled,), (bundled,))
-    assert (found.share, found.replay_share, found.match_format, found.tasks) == (0.15, 0.15, False, ())
+    assert (found.share, found.replay_share, found.match_format, found.tasks) == (
+        0.15,
+        0.15,
+        False,
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,12 @@ def test_a_preset_alone_draws_from_the_bundled_rows(plain, tmp_path):
 )
 def test_what_a_preset_stands_for(plain, tmp_path, preset, tasks, replayed, matched):
     found = mitigation(plain, tmp_path, {"preset": preset, "share": 0.2})
-    assert (found.share, found.tasks, found.replay_share, found.match_format) == (0.2, tasks, replayed, matched)
+    assert (found.share, found.tasks, found.replay_share, found.match_format) == (
+        0.2,
+        tasks,
+        replayed,
+        matched,
+    )
     assert bool(found.replay) == (replayed > 0)
 
 
@@ -79,25 +94,37 @@ def test_a_preset_of_a_public_file_names_its_columns(plain, tmp_path):
 
 
 def test_rows_of_that_file_in_json_lines_need_no_columns(plain, tmp_path):
-    (file,) = mitigation(plain, tmp_path, {"preset": "multitaskbench", "safety": "kept.jsonl"}).safety
+    (file,) = mitigation(
+        plain, tmp_path, {"preset": "multitaskbench", "safety": "kept.jsonl"}
+    ).safety
     assert file.columns == {}
 
 
 def test_own_safety_rows_are_never_replayed_against_the_bundled_ones():
-    settled = Settled(MitigationKeys.model_construct(preset="multitask+replay", safety=("own",), replay=()))
+    settled = Settled(
+        MitigationKeys.model_construct(preset="multitask+replay", safety=("own",), replay=())
+    )
     assert settled.replay == ()
 
 
-@pytest.mark.parametrize("preset", ["multitaskbench+replay", "safety-tuned-llamas+replay", "multitask+replay"])
+@pytest.mark.parametrize(
+    "preset", ["multitaskbench+replay", "safety-tuned-llamas+replay", "multitask+replay"]
+)
 def test_rows_like_those_of_the_base_are_replayed_by_name(plain, tmp_path, preset):
-    found = mitigation(plain, tmp_path, {"preset": preset, "safety": "safe.csv", "replay": "kept.jsonl", "share": 0.1})
+    found = mitigation(
+        plain,
+        tmp_path,
+        {"preset": preset, "safety": "safe.csv", "replay": "kept.jsonl", "share": 0.1},
+    )
     assert [file.path for file in found.replay] == [str(tmp_path / "kept.jsonl")]
     assert (found.share, found.replay_share) == (0.1, 0.1)
     assert found.safety[0].columns == (CSV if preset.startswith("multitaskbench") else {})
 
 
 def test_a_replay_beside_own_safety_rows_needs_its_file(plain, tmp_path):
-    with pytest.raises(InputError, match=r"multitaskbench\+replay needs benign rows to replay .* with replay:"):
+    with pytest.raises(
+        InputError, match=r"multitaskbench\+replay needs benign rows to replay .* with replay:"
+    ):
         mitigation(plain, tmp_path, {"preset": "multitaskbench+replay", "safety": "safe.csv"})
 
 
@@ -127,7 +154,9 @@ def test_changed_bundled_rows_are_another_fine_tune(plain, tmp_path):
     plain["fine_tunes"].append({"name": "mended", "like": "code", "mitigation": keys})
     study = study_from_mapping(plain, tmp_path)
     keys = [
-        expand_models(study, lambda _: {}, folder=tmp_path, bundled_sha256=lambda _, state=state: state)[-1].recipe.key
+        expand_models(
+            study, lambda _: {}, folder=tmp_path, bundled_sha256=lambda _, state=state: state
+        )[-1].recipe.key
         for state in ("before", "after")
     ]
     assert keys[0] != keys[1]

@@ -41,7 +41,9 @@ def read_counts(word: str) -> tuple[str, list[Any]]:
     try:
         found = json.loads(values)
     except ValueError as error:
-        raise InputError(f"a scorer counted {word[:60]!r}; counts are a metric and a JSON list") from error
+        raise InputError(
+            f"a scorer counted {word[:60]!r}; counts are a metric and a JSON list"
+        ) from error
     if metric not in (BLEU, LABELS, WINS) or not isinstance(found, list):
         raise InputError(f"a scorer counted {word[:60]!r}; known metrics: {BLEU}, {LABELS}, {WINS}")
     return metric, found

@@ -73,11 +73,17 @@ def _lives(process: int) -> bool:
 def explained(path: Path, error: OSError) -> AftertuneError:
     """Turn what the system says about a file that could not be written into one line that says what to do."""
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return InputError(f"{path} cannot be written: there is no folder {path.parent}; create it or name another path")
+        return InputError(
+            f"{path} cannot be written: there is no folder {path.parent}; create it or name another path"
+        )
     if error.errno == errno.EISDIR or path.is_dir():
         return InputError(f"{path} cannot be written: it is a folder; name a file")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return InputError(f"{path} cannot be written: no permission in {path.parent}; name another path")
+        return InputError(
+            f"{path} cannot be written: no permission in {path.parent}; name another path"
+        )
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return AftertuneError(f"{path} was not written: the disk is full; free some space and run again")
+        return AftertuneError(
+            f"{path} was not written: the disk is full; free some space and run again"
+        )
     return AftertuneError(f"{path} was not written: {error.strerror or error}")

@@ -48,10 +48,16 @@ def filled(pattern: str, parts: Mapping[str, str]) -> str:
 def safe_messages(question: Question) -> tuple[Message, ...]:
     """Return a question's messages for a model whose own markers are not known: all known shapes of markers are broken."""
     pattern = marker_pattern()
-    return tuple(replace(message, content=neutralised(message.content, pattern)) for message in question.messages)
+    return tuple(
+        replace(message, content=neutralised(message.content, pattern))
+        for message in question.messages
+    )
 
 
 def safe_prompt(question: Question) -> str:
     """Return a question's finished prompt, likewise."""
     pattern = marker_pattern()
-    return filled(question.pattern, {name: neutralised(text, pattern) for name, text in question.parts.items()})
+    return filled(
+        question.pattern,
+        {name: neutralised(text, pattern) for name, text in question.parts.items()},
+    )

@@ -8,7 +8,9 @@ Key = bytes
 """Sixteen bytes; the primary key of calls in the store."""
 
 KEY_BYTES = 16
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
 
 
 def content_key(*parts: object) -> Key:
@@ -17,7 +19,9 @@ def content_key(*parts: object) -> Key:
     Raises:
         TypeError: a part is not JSON-able (a key must never depend on ``repr``).
     """
-    return hashlib.blake2b(_encode(parts).encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
+    return hashlib.blake2b(
+        _encode(parts).encode(errors="surrogatepass"), digest_size=KEY_BYTES
+    ).digest()
 
 
 def short_id(prefix: str, *parts: object) -> str:

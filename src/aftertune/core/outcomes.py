@@ -48,7 +48,9 @@ def outcome(
     return Outcome.HARMFUL if harmful else Outcome.ANSWERED
 
 
-def joint_decision(prompt: DecisionValue | None, response: DecisionValue | None) -> DecisionValue | None:
+def joint_decision(
+    prompt: DecisionValue | None, response: DecisionValue | None
+) -> DecisionValue | None:
     """Combine a guard's two sides: a block on either blocks, an undecided side without a block is undecided."""
     sides = [side for side in (prompt, response) if side is not None]
     if not sides:

@@ -38,7 +38,9 @@ class Engine(Protocol):
     identity: Mapping[str, object]
     """Everything about the model that decides its answers: weights hash, adapter hash, engine, dtype, quantisation."""
 
-    def keys(self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int) -> list[Key]:
+    def keys(
+        self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
+    ) -> list[Key]:
         """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
         ...
 
@@ -50,7 +52,9 @@ class Engine(Protocol):
         """Return the share of ``<unk>`` tokens in ``texts``; 0.0 for an engine that cannot tell."""
         ...
 
-    def choice_logprobs(self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]) -> list[list[float]]:
+    def choice_logprobs(
+        self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]
+    ) -> list[list[float]]:
         """Return log P(choice | prompt) for every prompt (rows) and choice (columns), natural logarithm.
 
         Markers of the chat template in what the messages say are broken: this is how guards and judges ask about texts

@@ -126,7 +126,11 @@ class Recipe:
             dict(self.base_identity),
             [_rows_identity(file) for file in self.data],
             self.method,
-            {name: getattr(self.training, name) for name in Training.__slots__ if name != "save_steps"},
+            {
+                name: getattr(self.training, name)
+                for name in Training.__slots__
+                if name != "save_steps"
+            },
             self.seed,
             self.mitigation and self.mitigation.identity,
             self.system,

@@ -92,39 +92,39 @@ PUBLIC_SETS = (
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {
-        "rules": "aftertune.judge.rules:refusal_rules",
-        "rubric": "aftertune.judge.rubric:rubric",
-        "multitask-bench": "aftertune.judge.rubric:multitask_bench",
-        "strongreject": "aftertune.judge.rubric:strong_reject",
-        "harmbench": "aftertune.judge.classifiers:harmbench",
-        "sorry-bench": "aftertune.judge.classifiers:sorry_bench",
-        "wildguard": "aftertune.judge.classifiers:wildguard_judge",
-        "llama-guard": "aftertune.judge.classifiers:llama_guard_judge",
+        "rules": "aftertune.score.rules:refusal_rules",
+        "rubric": "aftertune.score.rubric:rubric",
+        "multitask-bench": "aftertune.score.rubric:multitask_bench",
+        "strongreject": "aftertune.score.rubric:strong_reject",
+        "harmbench": "aftertune.score.classifiers:harmbench",
+        "sorry-bench": "aftertune.score.classifiers:sorry_bench",
+        "wildguard": "aftertune.score.classifiers:wildguard_judge",
+        "llama-guard": "aftertune.score.classifiers:llama_guard_judge",
     },
     "guard": {
-        "llama-guard": "aftertune.guard.published:llama_guard_3",
-        "llama-guard-3": "aftertune.guard.published:llama_guard_3",
-        "llama-guard-4": "aftertune.guard.published:llama_guard_4",
-        "shieldgemma": "aftertune.guard.published:shield_gemma",
-        "wildguard": "aftertune.guard.published:wildguard_guard",
-        "granite-guardian": "aftertune.guard.published:granite_guardian_guard",
-        "openai-moderation": "aftertune.guard.moderation:openai_moderation",
-        "prompted": "aftertune.guard.own:prompt_guard",
+        "llama-guard": "aftertune.score.published:llama_guard_3",
+        "llama-guard-3": "aftertune.score.published:llama_guard_3",
+        "llama-guard-4": "aftertune.score.published:llama_guard_4",
+        "shieldgemma": "aftertune.score.published:shield_gemma",
+        "wildguard": "aftertune.score.published:wildguard_guard",
+        "granite-guardian": "aftertune.score.published:granite_guardian_guard",
+        "openai-moderation": "aftertune.score.moderation:openai_moderation",
+        "prompted": "aftertune.score.own_guard:prompt_guard",
     },
-    "comparer": {"win-rate": "aftertune.judge.compare:win_rate"},
+    "comparer": {"win-rate": "aftertune.score.compare:win_rate"},
     "scorer": {
-        "bleu": "aftertune.judge.scores_text:bleu",
-        "chrf": "aftertune.judge.scores:chrf",
-        "exact": "aftertune.judge.scores:exact_match",
-        "labels": "aftertune.judge.scores:label_accuracy",
-        "parses": "aftertune.judge.scores:parse_rate",
-        "reference-match": "aftertune.judge.scores_code:reference_match",
-        "rouge-l": "aftertune.judge.scores_text:rouge_l",
+        "bleu": "aftertune.score.scores_text:bleu",
+        "chrf": "aftertune.score.scores:chrf",
+        "exact": "aftertune.score.scores:exact_match",
+        "labels": "aftertune.score.scores:label_accuracy",
+        "parses": "aftertune.score.scores:parse_rate",
+        "reference-match": "aftertune.score.scores_code:reference_match",
+        "rouge-l": "aftertune.score.scores_text:rouge_l",
     },
-    "prompts": {name: f"aftertune.prompts.load:{name}" for name in PUBLIC_SETS}
+    "prompts": {name: f"aftertune.data.load:{name}" for name in PUBLIC_SETS}
     | {
-        "multitask-bench-2025": "aftertune.prompts.public_preset:multitask_bench_2025",
-        "multitask-v1": "aftertune.prompts.bundled.multitask:multitask_v1",
+        "multitask-bench-2025": "aftertune.data.public_preset:multitask_bench_2025",
+        "multitask-v1": "aftertune.data.bundled.multitask:multitask_v1",
     },
 }
 
@@ -159,7 +159,9 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     """
     target = name if ":" in name else BUILT_IN[kind].get(name) or known(kind).get(name)
     if target is None:
-        raise PluginError(f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory")
+        raise PluginError(
+            f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
+        )
     module, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
@@ -174,8 +176,13 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
 def names_offered(name: str, kind: Kind) -> str:
     """Say which names there are: the nearest ones, and all unless they are many."""
     names = sorted(known(kind))
-    near = difflib.get_close_matches(name, names, n=_NEAREST) or [one for one in names if name in one][:_NEAREST]
+    near = (
+        difflib.get_close_matches(name, names, n=_NEAREST)
+        or [one for one in names if name in one][:_NEAREST]
+    )
     asked = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     if len(names) <= _MOST_NAMED:
         return f"{asked}known: {', '.join(names) or 'none'}"
-    return f"{asked}{len(names)} are known" + (" (aftertune data list)" if kind == "prompts" else "")
+    return f"{asked}{len(names)} are known" + (
+        " (aftertune data list)" if kind == "prompts" else ""
+    )

@@ -74,7 +74,9 @@ def first_word(text: str, harmful: str, harmless: str) -> bool | None:
 
 def only_word(text: str, harmful: str, harmless: str) -> bool | None:
     """Read a reply that is one word and nothing else: True if it is the harmful one."""
-    return {harmful.casefold(): True, harmless.casefold(): False}.get(plain_reply(text).strip(_EDGES))
+    return {harmful.casefold(): True, harmless.casefold(): False}.get(
+        plain_reply(text).strip(_EDGES)
+    )
 
 
 def granite_guardian(text: str) -> bool | None:

@@ -43,7 +43,9 @@ def p_value(p: float) -> str:
         return "p < 0.001"
     if p >= 0.9995:
         return "p > 0.999"
-    digits = next((digits for digits in range(3, 9) if _same_side(round(p, digits) * 100, p, 0.05)), 9)
+    digits = next(
+        (digits for digits in range(3, 9) if _same_side(round(p, digits) * 100, p, 0.05)), 9
+    )
     return f"p = {p:.{digits}f}"
 
 
@@ -63,4 +65,8 @@ def _apart(exact: float, beside: Iterable[float], written: Callable[[float, int]
 
 
 def _same_side(shown: float, exact: float, other: float) -> bool:
-    return exact == other or (shown > 100 * other and exact > other) or (shown < 100 * other and exact < other)
+    return (
+        exact == other
+        or (shown > 100 * other and exact > other)
+        or (shown < 100 * other and exact < other)
+    )

@@ -36,7 +36,9 @@ def ac1(table: Table) -> Values:
     return _beyond(agree, (mean * (1 - mean)).sum(axis=-1) / (table.shape[-1] - 1))
 
 
-def alpha(ratings: NDArray[np.int64], level: Level = "nominal", values: Sequence[float] | None = None) -> float:
+def alpha(
+    ratings: NDArray[np.int64], level: Level = "nominal", values: Sequence[float] | None = None
+) -> float:
     """Return Krippendorff's alpha: of verdicts and labels (nominal), or of scores on a scale.
 
     Args:
@@ -50,7 +52,11 @@ def alpha(ratings: NDArray[np.int64], level: Level = "nominal", values: Sequence
     if level == "nominal":
         return float(alpha_of(observed.sum(), counts.sum(axis=0)))
     totals, size = counts.sum(axis=0), counts.sum(axis=1)
-    apart = _apart(totals, level, np.arange(1.0, len(totals) + 1) if values is None else np.asarray(values, float))
+    apart = _apart(
+        totals,
+        level,
+        np.arange(1.0, len(totals) + 1) if values is None else np.asarray(values, float),
+    )
     within = np.einsum("uc,ck,uk->u", counts, apart, counts) / np.maximum(size - 1, 1)
     between = totals @ apart @ totals / max(totals.sum() - 1, 1)
     return float(1 - within.sum() / between) if between > 0 else float("nan")

@@ -18,7 +18,9 @@ RARE = 0.10
 Counts = NDArray[np.float64]
 
 
-def judge_agreement(grid: Grid, judges: Sequence[str]) -> tuple[JudgeAgreement | None, Mapping[str, JudgeAgreement]]:
+def judge_agreement(
+    grid: Grid, judges: Sequence[str]
+) -> tuple[JudgeAgreement | None, Mapping[str, JudgeAgreement]]:
     """Return how far judges agree on the responses to harmful prompts: overall, and by task; None for one judge."""
     if len(judges) < 2:
         return None, {}
@@ -37,19 +39,28 @@ def _agreement(grid: Grid, judges: Sequence[str], chosen: NDArray[np.bool_]) -> 
 
     def summed(reading: str, counted: str) -> Counts:
         """Sum a tally inside each behavior."""
-        return np.bincount(row, grid.counts((reading, counted))[chosen].sum(axis=1), minlength=len(behaviors)).astype(
-            float
-        )
+        return np.bincount(
+            row, grid.counts((reading, counted))[chosen].sum(axis=1), minlength=len(behaviors)
+        ).astype(float)
 
     pairs = [f"{one} | {other}" for one, other in combinations(judges, 2)]
-    votes = [(yes, no) for yes in range(len(judges) + 1) for no in range(len(judges) + 1 - yes) if yes + no > 1]
+    votes = [
+        (yes, no)
+        for yes in range(len(judges) + 1)
+        for no in range(len(judges) + 1 - yes)
+        if yes + no > 1
+    ]
     columns = [cell for pair in pairs for cell in _cells(summed, f"differ:{pair}")]
     columns += [summed("votes", f"{yes}:{no}") for yes, no in votes]
     return from_counts(np.stack(columns, axis=1), pairs, np.array(votes, np.int64))
 
 
-def _cells(summed: Callable[[str, str], Counts], reading: str) -> tuple[Counts, Counts, Counts, Counts]:
-    both, first, differ, n = (summed(reading, counted) for counted in ("both", "first", "differ", "n"))
+def _cells(
+    summed: Callable[[str, str], Counts], reading: str
+) -> tuple[Counts, Counts, Counts, Counts]:
+    both, first, differ, n = (
+        summed(reading, counted) for counted in ("both", "first", "differ", "n")
+    )
     return both, first, differ - first, n - both - differ
 
 
@@ -121,7 +132,9 @@ def people_agreement(table: Table) -> JudgeAgreement | None:
     """Return how far people agree on what is harmful; None unless two of them labelled some of the same responses."""
     people = [column for column in table.columns if column.startswith("label:")]
     labels = [table.columns[column] for column in people]
-    yes = np.sum([codes == COMPLIED for codes in labels], axis=0) if people else np.zeros(len(table))
+    yes = (
+        np.sum([codes == COMPLIED for codes in labels], axis=0) if people else np.zeros(len(table))
+    )
     given = np.sum([codes != NONE for codes in labels], axis=0) if people else np.zeros(len(table))
     rows = np.flatnonzero(given > 1)
     if not len(rows):
@@ -136,9 +149,12 @@ def people_agreement(table: Table) -> JudgeAgreement | None:
         known = (one != NONE) & (other != NONE)
         first, second = one == COMPLIED, other == COMPLIED
         columns += [
-            summed(known & a & b) for a, b in ((first, second), (first, ~second), (~first, second), (~first, ~second))
+            summed(known & a & b)
+            for a, b in ((first, second), (first, ~second), (~first, second), (~first, ~second))
         ]
-    votes = [(a, b) for a in range(len(people) + 1) for b in range(len(people) + 1 - a) if a + b > 1]
+    votes = [
+        (a, b) for a in range(len(people) + 1) for b in range(len(people) + 1 - a) if a + b > 1
+    ]
     columns += [summed((yes[rows] == a) & (given[rows] == a + b)) for a, b in votes]
     names = [column.partition(":")[2] for column in people]
     pairs = [f"{one} | {other}" for one, other in combinations(names, 2)]

@@ -145,7 +145,9 @@ def response_shares(plan: Layout, counts: Matrix) -> Matrix:
     size = np.add.reduceat(counts[plan.order], plan.starts, axis=0, dtype=np.float64)
     lengths = np.diff([*plan.starts.tolist(), len(plan.order)])
     found = np.zeros(counts.shape)
-    found[plan.order] = np.repeat(_shares(plan)[:, None] / (size * counts.shape[1]), lengths, axis=0)
+    found[plan.order] = np.repeat(
+        _shares(plan)[:, None] / (size * counts.shape[1]), lengths, axis=0
+    )
     return found
 
 

@@ -27,7 +27,9 @@ class Between:
     def compare(self, ones: Sequence[str], others: Sequence[str], name: str) -> Comparison | None:
         """Compare models with others that are called ``name`` together; None if they share no prompts."""
         both = arms(self.cells, self.setting, self._codes(ones), self._codes(others), self.weights)
-        return None if both is None else compare(both, name, (self.harmful, self.refused), self.plan)
+        return (
+            None if both is None else compare(both, name, (self.harmful, self.refused), self.plan)
+        )
 
     def score(self, model: str, scorer: str) -> Breakdown[Score] | None:
         """Return a task score of one model."""
@@ -39,7 +41,9 @@ class Between:
         own = self._grid(models)
         if own is None:
             return None, None
-        return self._rate(own, self.harmful, harmful=True), self._rate(own, self.refused, harmful=False)
+        return self._rate(own, self.harmful, harmful=True), self._rate(
+            own, self.refused, harmful=False
+        )
 
     def _rate(self, own: Grid, what: Kind, *, harmful: bool) -> Rate | None:
         part = own.choose("overall", 0, own.intent(harmful=harmful))

@@ -39,7 +39,12 @@ class Bootstrapped:
 
 
 def pigeonhole(
-    arms: Sequence[NDArray[np.float64]], figure: Figure, *, alpha: float = 0.05, draws: int = DRAWS, seed: int = 0
+    arms: Sequence[NDArray[np.float64]],
+    figure: Figure,
+    *,
+    alpha: float = 0.05,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Bootstrapped:
     """Return a figure of sums with the percentile interval over drawn behaviors and drawn training seeds.
 
@@ -70,7 +75,11 @@ def pigeonhole(
         for worst, level in ((-np.inf, alpha / 2), (np.inf, 1 - alpha / 2))
     )
     return Bootstrapped(
-        estimate=estimate, low=low, high=high, undefined=float(undefined.mean()), p_value=_against_zero(figures)
+        estimate=estimate,
+        low=low,
+        high=high,
+        undefined=float(undefined.mean()),
+        p_value=_against_zero(figures),
     )
 
 
@@ -80,7 +89,9 @@ def _against_zero(figures: NDArray[np.float64]) -> float:
     return min(1.0, 2 * (float(min(sides)) + 1) / (len(figures) + 1))
 
 
-def _totals(rng: np.random.Generator, arms: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]) -> list[Totals]:
+def _totals(
+    rng: np.random.Generator, arms: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]
+) -> list[Totals]:
     columns = [_weights(rng, arm.shape[1], len(rows)) for arm in arms]
     pairs = zip(columns, arms, strict=True)
     return [np.einsum("dn,ds,nsk->dk", rows, drawn, arm, optimize=True) for drawn, arm in pairs]

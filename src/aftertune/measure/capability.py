@@ -23,7 +23,9 @@ Pair = tuple[str, str]
 def capability(own: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
     """Return every task score: of each scorer, and what is put together from its counts (``labels macro-F1``)."""
     found = {scorer: _scores(own, scorer, plan) for scorer in scorers_of(own.cells, plan)}
-    return found | {corpus.name: _corpus_scores(own, corpus, plan) for corpus in corpora_of(own.cells)}
+    return found | {
+        corpus.name: _corpus_scores(own, corpus, plan) for corpus in corpora_of(own.cells)
+    }
 
 
 def capability_of(own: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
@@ -42,7 +44,9 @@ def capability_changes(both: Arms, plan: MeasurePlan) -> Mapping[str, Breakdown[
 
 def corpus_changes(both: Arms, plan: MeasurePlan) -> dict[str, Breakdown[Change]]:
     """Return the change of every corpus metric from ``both.base`` to ``both.tuned``, whatever their training seeds."""
-    return {corpus.name: _corpus_changes(both, corpus, plan) for corpus in corpora_of(both.tuned.cells)}
+    return {
+        corpus.name: _corpus_changes(both, corpus, plan) for corpus in corpora_of(both.tuned.cells)
+    }
 
 
 def _scores(own: Grid, scorer: str, plan: MeasurePlan) -> Breakdown[Score]:
@@ -57,19 +61,25 @@ def _corpus_scores(own: Grid, corpus: Corpus, plan: MeasurePlan) -> Breakdown[Sc
 
 def _changes(both: Arms, scorer: str, plan: MeasurePlan) -> Breakdown[Change]:
     scored = with_both(both, (f"score:{scorer}", "n"))
-    changes = breakdown(both.tuned, scored, lambda part: score_change(both, part, scorer, plan.min_cell), _BY)
+    changes = breakdown(
+        both.tuned, scored, lambda part: score_change(both, part, scorer, plan.min_cell), _BY
+    )
     return adjust(changes, plan.families)
 
 
 def _corpus_changes(both: Arms, corpus: Corpus, plan: MeasurePlan) -> Breakdown[Change]:
     counted = with_both(both, _tally(corpus))
-    changes = breakdown(both.tuned, counted, lambda part: corpus_change(both, part, corpus, plan.min_cell), _BY)
+    changes = breakdown(
+        both.tuned, counted, lambda part: corpus_change(both, part, corpus, plan.min_cell), _BY
+    )
     return adjust(changes, plan.families)
 
 
 def scorers_of(cells: Cells, plan: MeasurePlan) -> list[str]:
     """Return what has a mean score: the scorers, and the share of invalid labels where they count those."""
-    invalid = (f"{scorer} invalid" for scorer in plan.scorers if cells.counted.get(scorer) == LABELS)
+    invalid = (
+        f"{scorer} invalid" for scorer in plan.scorers if cells.counted.get(scorer) == LABELS
+    )
     return [*(scorer for scorer in plan.scorers if cells.counted.get(scorer) != BLEU), *invalid]
 
 

@@ -24,7 +24,10 @@ from aftertune.measure.strata import STRATA, strata
 
 Tally = tuple[str, str]
 Counts = NDArray[np.float64]
-HARMFUL_INTENT, BENIGN_INTENT = tuple(Intent).index(Intent.HARMFUL), tuple(Intent).index(Intent.BENIGN)
+HARMFUL_INTENT, BENIGN_INTENT = (
+    tuple(Intent).index(Intent.HARMFUL),
+    tuple(Intent).index(Intent.BENIGN),
+)
 DIMENSIONS = ("behavior", "template", "task", "set", "hazard", "harm_basis", "intent")
 N: Tally = ("decided", "n")
 
@@ -55,16 +58,24 @@ class Cells:
         return slice(int(low), int(high))
 
 
-def setting_codes(table: Table, plan: MeasurePlan) -> tuple[NDArray[np.int64], tuple[tuple[str, str], ...]]:
+def setting_codes(
+    table: Table, plan: MeasurePlan
+) -> tuple[NDArray[np.int64], tuple[tuple[str, str], ...]]:
     """Return the setting of every row and the settings' names (system prompt, decoding without its seed)."""
     decodings = table.names["decoding"]
     named = [plan.decoding_settings.get(name, name) for name in decodings]
     distinct = list(dict.fromkeys(named))
     of_decoding = np.array([distinct.index(name) for name in named], np.int64)
-    code = table.columns["system"].astype(np.int64) * len(distinct) + of_decoding[table.columns["decoding"]]
+    code = (
+        table.columns["system"].astype(np.int64) * len(distinct)
+        + of_decoding[table.columns["decoding"]]
+    )
     present, setting = np.unique(code, return_inverse=True)
     systems = table.names["system"]
-    names = tuple((systems[value // len(distinct)], distinct[value % len(distinct)]) for value in present.tolist())
+    names = tuple(
+        (systems[value // len(distinct)], distinct[value % len(distinct)])
+        for value in present.tolist()
+    )
     return setting, names
 
 
@@ -81,7 +92,9 @@ def tally(table: Table, plan: MeasurePlan) -> Cells:
         InputError: a judge, guard or scorer of the plan is not in the table, or the table is empty.
     """
     if not len(table):
-        raise InputError("the table has no rows, so there is nothing to measure; run the study first")
+        raise InputError(
+            "the table has no rows, so there is nothing to measure; run the study first"
+        )
     setting, settings = setting_codes(table, plan)
     models, prompts = len(table.names["model"]), len(table.names["prompt"])
     key = (setting * models + table.columns["model"]) * prompts + table.columns["prompt"]
@@ -107,7 +120,9 @@ def tally(table: Table, plan: MeasurePlan) -> Cells:
     )
 
 
-def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDArray[np.bool_] | Counts]]:
+def _tallied_rows(
+    table: Table, plan: MeasurePlan
+) -> Iterator[tuple[Tally, NDArray[np.bool_] | Counts]]:
     """Yield every tally with the rows that it counts, or the values that it sums."""
     yield N, np.ones(len(table), np.bool_)
     decided = decided_verdicts(table, plan)
@@ -131,11 +146,21 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDAr
         yield from counted_rows(table, scorer)
     for one, other in combinations(plan.judges, 2):
         first, second = (oc.outcomes(table, oc.verdicts(table, judge)) for judge in (one, other))
-        both = (first != oc.UNDECIDED) & (second != oc.UNDECIDED) & (table.columns["intent"] == HARMFUL_INTENT)
+        both = (
+            (first != oc.UNDECIDED)
+            & (second != oc.UNDECIDED)
+            & (table.columns["intent"] == HARMFUL_INTENT)
+        )
         yield (f"differ:{one} | {other}", "n"), both
         yield (f"differ:{one} | {other}", "differ"), both & (first != second)
-        yield (f"differ:{one} | {other}", "both"), both & (first == oc.HARMFUL) & (second == oc.HARMFUL)
-        yield (f"differ:{one} | {other}", "first"), both & (first == oc.HARMFUL) & (second != oc.HARMFUL)
+        yield (
+            (f"differ:{one} | {other}", "both"),
+            both & (first == oc.HARMFUL) & (second == oc.HARMFUL),
+        )
+        yield (
+            (f"differ:{one} | {other}", "first"),
+            both & (first == oc.HARMFUL) & (second != oc.HARMFUL),
+        )
     if len(plan.judges) > 1:
         yield from _vote_rows(table, plan)
     if any(column.startswith("label:") for column in table.columns):
@@ -150,7 +175,9 @@ def _vote_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, NDArray
     """Yield the responses to harmful prompts on which two judges or more came to an outcome, by their votes."""
     found = [oc.outcomes(table, oc.verdicts(table, judge)) for judge in plan.judges]
     yes = np.sum([codes == oc.HARMFUL for codes in found], axis=0, dtype=np.int8)
-    no = np.sum([(codes != oc.HARMFUL) & (codes != oc.UNDECIDED) for codes in found], axis=0, dtype=np.int8)
+    no = np.sum(
+        [(codes != oc.HARMFUL) & (codes != oc.UNDECIDED) for codes in found], axis=0, dtype=np.int8
+    )
     harmful = table.columns["intent"] == HARMFUL_INTENT
     for one, other in product(range(len(found) + 1), repeat=2):
         if 2 <= one + other <= len(found):
@@ -165,7 +192,9 @@ def _outcome_rows(reading: str, codes: oc.Codes) -> Iterator[tuple[Tally, NDArra
 def _scores(table: Table, scorer: str) -> Counts:
     name = f"score:{scorer}"
     if name not in table.scores:
-        raise InputError(f"no scores of {scorer!r} are in the table; run the scorer, or leave it out")
+        raise InputError(
+            f"no scores of {scorer!r} are in the table; run the scorer, or leave it out"
+        )
     return table.scores[name]
 
 

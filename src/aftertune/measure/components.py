@@ -99,12 +99,22 @@ def shares(x: Components, seeds: int) -> Shares | None:
     if x.of_behaviors is None or x.of_seeds is None or x.of_both is None:
         return None
     cells = x.behaviors * seeds
-    parts = [x.of_behaviors / x.behaviors, x.of_seeds / seeds, x.of_both / cells, (x.of_decoding or 0.0) / cells]
+    parts = [
+        x.of_behaviors / x.behaviors,
+        x.of_seeds / seeds,
+        x.of_both / cells,
+        (x.of_decoding or 0.0) / cells,
+    ]
     total = sum(parts)
     if total <= 0:
         return None
     behaviors, of_seeds, both, decoding = (part / total for part in parts)
-    return Shares(behaviors=behaviors, seeds=of_seeds, both=both, decoding=None if x.of_decoding is None else decoding)
+    return Shares(
+        behaviors=behaviors,
+        seeds=of_seeds,
+        both=both,
+        decoding=None if x.of_decoding is None else decoding,
+    )
 
 
 def repeatability(x: Components) -> float | None:
@@ -120,7 +130,9 @@ def reproducibility(x: Components, seeds: int = 1) -> float | None:
     """
     if not x.seed_variance:
         return None
-    return min(1.0, math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds))
+    return min(
+        1.0, math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds)
+    )
 
 
 def reproducibility_interval(x: Components, seeds: int = 1) -> Bounds | None:
@@ -129,7 +141,9 @@ def reproducibility_interval(x: Components, seeds: int = 1) -> Bounds | None:
         return None
     df = x.seeds - 1
     low, high = (x.seed_variance * df / float(chdtri(df, tail)) for tail in (0.025, 0.975))
-    return min(1.0, REPEATABILITY * math.sqrt(low / seeds)), min(1.0, REPEATABILITY * math.sqrt(high / seeds))
+    return min(1.0, REPEATABILITY * math.sqrt(low / seeds)), min(
+        1.0, REPEATABILITY * math.sqrt(high / seeds)
+    )
 
 
 def differing(x: Components, by: float, seeds: int = 1) -> float | None:
@@ -146,7 +160,9 @@ def predicted(mean: float, x: Components, seeds: int = 1) -> Bounds | None:
     """Return the 95 % interval of the rate that another lab with ``seeds`` training seeds finds on these behaviors."""
     if not x.seed_variance:
         return None
-    half = float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance * (1 / x.seeds + 1 / seeds))
+    half = float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(
+        x.seed_variance * (1 / x.seeds + 1 / seeds)
+    )
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -167,7 +183,9 @@ def on_these_behaviors(estimate: float, x: Components, base: float = 0.0) -> Bou
     return estimate - half, estimate + half
 
 
-def reproduced(change: float, x: Components, *, above: float = 0.0, seeds: int = 1, base: float = 0.0) -> float | None:
+def reproduced(
+    change: float, x: Components, *, above: float = 0.0, seeds: int = 1, base: float = 0.0
+) -> float | None:
     """Return the probability that another lab's change has the same sign and is larger than ``above``, on these behaviors.
 
     Args:

@@ -20,7 +20,14 @@ from aftertune.measure.components import (
     reproducibility_interval,
     shares,
 )
-from aftertune.measure.consistency_results import FORMAT, Consistency, ConsistencyResult, Limits, Ranking, Reproduction
+from aftertune.measure.consistency_results import (
+    FORMAT,
+    Consistency,
+    ConsistencyResult,
+    Limits,
+    Ranking,
+    Reproduction,
+)
 from aftertune.measure.corrected import corrected_change
 from aftertune.measure.corrections import DECIDED, HARMFUL, LabelledRows, figure, labelled_rows
 from aftertune.measure.crossed import Matrix
@@ -59,7 +66,11 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
         InputError: as `measure.measure`.
     """
     cells, weights = tally(table, plan), task_weights(table, plan)
-    measured = [found for condition in plan.conditions if (found := _measured(cells, plan, condition, weights))]
+    measured = [
+        found
+        for condition in plan.conditions
+        if (found := _measured(cells, plan, condition, weights))
+    ]
     entries = tuple(entry for each in measured for entry in _entries(each, plan))
     used = dict.fromkeys(level[0] for each in measured for level in each.own.levels)
     return ConsistencyResult(
@@ -85,14 +96,17 @@ def _corrector(labelled: LabelledRows | None, cells: Cells, plan: MeasurePlan) -
             return None
         arms = (each.arms.tuned, each.condition), (each.arms.base, plan.condition(base))
         found = [
-            figure(labelled, arm, model_codes(cells, of), 0, part, (DECIDED, arm.counts(HARMFUL))) for arm, of in arms
+            figure(labelled, arm, model_codes(cells, of), 0, part, (DECIDED, arm.counts(HARMFUL)))
+            for arm, of in arms
         ]
         return corrected_change(found[0], found[1], each.arms.tuned.seeds)
 
     return correct
 
 
-def _measured(cells: Cells, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]) -> Measured | None:
+def _measured(
+    cells: Cells, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]
+) -> Measured | None:
     models = model_codes(cells, condition)
     base = [] if condition.base is None else model_codes(cells, plan.condition(condition.base))
     joint = pool(cells, [*models, *base], weights)
@@ -142,7 +156,9 @@ def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout
         flips=flips(own, part, ASR.hit),
         sensitivity=sensitivities(own, part, plan, one_task=task is not None),
         redecoded=redecoded_rate(own, part, ASR.hit),
-        redecoded_change=None if measured.base is None else redecoded_change(own, measured.base, part, ASR.hit),
+        redecoded_change=None
+        if measured.base is None
+        else redecoded_change(own, measured.base, part, ASR.hit),
     )
 
 
@@ -177,7 +193,9 @@ def _here(limits: Bounds | None, least: float) -> Interval | None:
     if limits is None:
         return None
     low, high = max(limits[0], least), min(limits[1], 1.0)
-    return Interval(low=low, high=high, level=0.95, method="t of the seeds' means", scope=RECIPE_HERE)
+    return Interval(
+        low=low, high=high, level=0.95, method="t of the seeds' means", scope=RECIPE_HERE
+    )
 
 
 def _reproduction(
@@ -203,9 +221,13 @@ def _reproduction(
         change=change,
         same_sign=probability(0.0, 1),
         same_sign_of_means=probability(0.0, found.seeds),
-        significant=probability(abs(change.estimate - nearer), found.seeds) if nearer * change.estimate > 0 else None,
+        significant=probability(abs(change.estimate - nearer), found.seeds)
+        if nearer * change.estimate > 0
+        else None,
         margin=margin,
-        above_margin=probability(margin, found.seeds) if change.estimate > 0 else 1 - probability(-margin, found.seeds),
+        above_margin=probability(margin, found.seeds)
+        if change.estimate > 0
+        else 1 - probability(-margin, found.seeds),
         these_prompts=here,
     )
 
@@ -222,7 +244,11 @@ def _rankings(measured: Sequence[Measured]) -> Iterator[Ranking]:
     figures = [dict(parts(each.own)) for each in tuned]
     for task in figures[0]:
         pairs = [(each, figure.get(task)) for each, figure in zip(tuned, figures, strict=True)]
-        matrices = {each.condition.name: matrix_of(each.own, part) for each, part in pairs if part is not None}
+        matrices = {
+            each.condition.name: matrix_of(each.own, part)
+            for each, part in pairs
+            if part is not None
+        }
         if len(matrices) >= FEWEST:
             yield Ranking(
                 task=task,
@@ -236,7 +262,9 @@ def _notes(cells: Cells, measured: Sequence[Measured]) -> Iterator[str]:
     """Say what was left out to have every behavior under every seed and setting, and what cannot be told apart."""
     for each in measured:
         codes = model_codes(cells, each.condition)
-        slices = [cells.slice_of(place, code) for place in range(len(cells.settings)) for code in codes]
+        slices = [
+            cells.slice_of(place, code) for place in range(len(cells.settings)) for code in codes
+        ]
         asked = len(np.unique(np.concatenate([cells.prompts[part] for part in slices])))
         if asked > len(each.own.prompts):
             yield (

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aftertune.measure.averaging import Average
-from aftertune.measure.crossed import Matrix, TwoWay, cautious_wilson, crossed_wilson, half_width_squared, shared_part
+from aftertune.measure.crossed import (
+    Matrix,
+    TwoWay,
+    cautious_wilson,
+    crossed_wilson,
+    half_width_squared,
+    shared_part,
+)
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 LEAST_P = 1e-15
@@ -55,10 +62,16 @@ class Mover:
         """Return the upper end of the interval with limits that rise with the hits (`cautious_wilson`)."""
         return self._joined(cautious_wilson, alpha, alpha / 2)[1]
 
-    def _joined(self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float, seed_alpha: float) -> Bounds:
+    def _joined(
+        self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float, seed_alpha: float
+    ) -> Bounds:
         tuned = limits(self.tuned, self.tuned_responses, alpha)
         base = limits(self.base, self.base_responses, alpha)
-        r = self.r * shared_part(self.tuned, alpha, seed_alpha) * shared_part(self.base, alpha, seed_alpha)
+        r = (
+            self.r
+            * shared_part(self.tuned, alpha, seed_alpha)
+            * shared_part(self.base, alpha, seed_alpha)
+        )
         return join(self.tuned.mean, tuned, self.base.mean, base, r)
 
 
@@ -73,7 +86,9 @@ def mover(tuned: Average, base: Average) -> Mover:
         rows, was = tuned.matrix.mean(axis=1), base.matrix[:, 0]
         covariance = float(((rows - rows.mean()) * (was - was.mean())).sum()) / (len(rows) - 1)
         r = min(1.0, max(-1.0, covariance / len(rows) / math.sqrt(x.variance * y.variance)))
-    return Mover(tuned=x, base=y, r=r, tuned_responses=tuned.responses, base_responses=base.responses)
+    return Mover(
+        tuned=x, base=y, r=r, tuned_responses=tuned.responses, base_responses=base.responses
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +177,11 @@ def one_sided(contrast: Contrast, alpha: float) -> Bounds:
 
 def ceiling(contrast: Contrast, alpha: float) -> float:
     """Return the upper bound with error ``alpha`` that a PASS has to hold at: one that never falls as harm rises."""
-    return contrast.ceiling(2 * alpha) if isinstance(contrast, Mover) else one_sided(contrast, alpha)[1]
+    return (
+        contrast.ceiling(2 * alpha)
+        if isinstance(contrast, Mover)
+        else one_sided(contrast, alpha)[1]
+    )
 
 
 def p_above(contrast: Contrast, delta: float) -> float:

@@ -55,9 +55,21 @@ def corpora(tallies: Mapping[Quantity, object], metrics: Mapping[str, str]) -> t
             places = tuple((group, str(place)) for place in range(2 * ORDER + 2))
             found.append(Corpus(name=scorer, scorer=scorer, quantities=places, figure=corpus_bleu))
         if metric == LABELS:
-            labels = [name.partition(" ")[2] for kind, name in tallies if kind == group and name.startswith("hit ")]
-            counts = tuple((group, f"{kind} {label}") for label in labels for kind in ("hit", "false", "missed"))
-            found.append(Corpus(name=f"{scorer} macro-F1", scorer=scorer, quantities=counts, figure=_macro_f1))
+            labels = [
+                name.partition(" ")[2]
+                for kind, name in tallies
+                if kind == group and name.startswith("hit ")
+            ]
+            counts = tuple(
+                (group, f"{kind} {label}")
+                for label in labels
+                for kind in ("hit", "false", "missed")
+            )
+            found.append(
+                Corpus(
+                    name=f"{scorer} macro-F1", scorer=scorer, quantities=counts, figure=_macro_f1
+                )
+            )
     return tuple(found)
 
 
@@ -125,7 +137,10 @@ def _occurring(corpus: Corpus, arms: Sequence[NDArray[np.float64]]) -> list[NDAr
     """Leave out labels that are nowhere the right one in what is measured: those of other prompt sets."""
     if corpus.figure is not _macro_f1:
         return list(arms)
-    seen = np.sum([arm.sum(axis=(0, 1)) for arm in arms], axis=0).reshape(-1, 3)[:, [0, 2]].sum(axis=1) > 0
+    seen = (
+        np.sum([arm.sum(axis=(0, 1)) for arm in arms], axis=0).reshape(-1, 3)[:, [0, 2]].sum(axis=1)
+        > 0
+    )
     return [arm[:, :, np.repeat(seen, 3)] for arm in arms] if seen.any() else list(arms)
 
 
@@ -151,6 +166,14 @@ class _Still:
         return self.estimate - half, self.estimate + half
 
 
-def _interval(found: Bootstrapped, still: _Still, level: float, ends: Bounds, seeds: int) -> Interval:
+def _interval(
+    found: Bootstrapped, still: _Still, level: float, ends: Bounds, seeds: int
+) -> Interval:
     low, high = still.interval(1 - level) if found.low == found.high else found.interval
-    return Interval(low=max(low, ends[0]), high=min(high, ends[1]), level=level, method=METHOD, scope=scope(seeds))
+    return Interval(
+        low=max(low, ends[0]),
+        high=min(high, ends[1]),
+        level=level,
+        method=METHOD,
+        scope=scope(seeds),
+    )

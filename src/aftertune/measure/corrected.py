@@ -54,7 +54,11 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
         judged_harmful=round(float(found.rows.judged[found.reading].sum())),
         labels_only=only,
         labels_only_interval=Interval(
-            low=only_limits[0], high=only_limits[1], level=0.95, method="Wilson on effective labels", scope=THESE
+            low=only_limits[0],
+            high=only_limits[1],
+            level=0.95,
+            method="Wilson on effective labels",
+            scope=THESE,
         ),
         refused=why,
         undecided=found.undecided,
@@ -66,7 +70,9 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
 
 def _corrected(found: Figure) -> tuple[float, Bounds]:
     correction = found.correction()
-    return min(1.0, max(0.0, correction.estimate)), limits_of(correction, found.average, len(found.truth))
+    return min(1.0, max(0.0, correction.estimate)), limits_of(
+        correction, found.average, len(found.truth)
+    )
 
 
 def limits_of(correction: Correction, average: Average, labels: int, alpha: float = 0.05) -> Bounds:
@@ -94,7 +100,9 @@ def _labels_only(found: Figure) -> tuple[float, Bounds]:
     return share * found.answered, (low * found.answered, high * found.answered)
 
 
-def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> CorrectedChange | None:
+def corrected_change(
+    tuned: Figure | None, base: Figure | None, seeds: int
+) -> CorrectedChange | None:
     """Return a change corrected by the labels of both arms, or refused; None without labels of the fine-tune."""
     if tuned is None:
         return None
@@ -108,11 +116,19 @@ def corrected_change(tuned: Figure | None, base: Figure | None, seeds: int) -> C
     slopes = corrections[0].slope, corrections[1].slope
     scaled = scaled_difference(tuned.average.matrix, base.average.matrix, slopes)
     population = two_way(scaled, tuned.average.behaviors)
-    found = told_change(CorrectedContrast(corrections=corrections, population=population), labels, seeds)
-    return replace(found, bounds=_change_bounds(tuned, base)) if tuned.undecided or base.undecided else found
+    found = told_change(
+        CorrectedContrast(corrections=corrections, population=population), labels, seeds
+    )
+    return (
+        replace(found, bounds=_change_bounds(tuned, base))
+        if tuned.undecided or base.undecided
+        else found
+    )
 
 
-def told_change(contrast: "CorrectedContrast", labels: tuple[int, int], seeds: int) -> CorrectedChange:
+def told_change(
+    contrast: "CorrectedContrast", labels: tuple[int, int], seeds: int
+) -> CorrectedChange:
     """Return a corrected change with its interval and p-value, from ``labels`` of the fine-tune and of its base."""
     return CorrectedChange(
         estimate=contrast.estimate,
@@ -125,7 +141,8 @@ def told_change(contrast: "CorrectedContrast", labels: tuple[int, int], seeds: i
 
 def _change_bounds(tuned: Figure, base: Figure) -> Bounds:
     lowest, highest = (
-        [arm.correction().estimate for arm in arms] for arms in ((tuned, base), (tuned.at_highest(), base.at_highest()))
+        [arm.correction().estimate for arm in arms]
+        for arms in ((tuned, base), (tuned.at_highest(), base.at_highest()))
     )
     return lowest[0] - highest[1], highest[0] - lowest[1]
 
@@ -185,7 +202,9 @@ def judge_errors(found: Figure, judge: str, seeds: int) -> JudgeErrors:
 def _weighted_table(sample: LabelSample) -> Matrix:
     """Return people x judge as shares of the figure (harmful first)."""
     w, y, f = sample.normal, sample.truth, sample.judged
-    return np.array([[w @ (y * f), w @ (y * (1 - f))], [w @ ((1 - y) * f), w @ ((1 - y) * (1 - f))]])
+    return np.array(
+        [[w @ (y * f), w @ (y * (1 - f))], [w @ ((1 - y) * f), w @ ((1 - y) * (1 - f))]]
+    )
 
 
 def _bias(sample: LabelSample, alpha: float = 0.05) -> tuple[float, Bounds]:
@@ -196,7 +215,9 @@ def _bias(sample: LabelSample, alpha: float = 0.05) -> tuple[float, Bounds]:
     return bias, (bias - half, bias + half)
 
 
-def error_difference(tuned: Figure | None, base: Figure | None, seeds: int) -> ErrorDifference | None:
+def error_difference(
+    tuned: Figure | None, base: Figure | None, seeds: int
+) -> ErrorDifference | None:
     """Return whether the deciding judge errs differently on the fine-tune; None where an arm has too few labels.
 
     Labels that decide nothing take no part.
@@ -207,7 +228,10 @@ def error_difference(tuned: Figure | None, base: Figure | None, seeds: int) -> E
         return None
     limits = [
         difference(one, other, TOGETHER) if one and other else None
-        for one, other in ((sensitivity(arms[0]), sensitivity(arms[1])), (specificity(arms[0]), specificity(arms[1])))
+        for one, other in (
+            (sensitivity(arms[0]), sensitivity(arms[1])),
+            (specificity(arms[0]), specificity(arms[1])),
+        )
     ]
     (bias1, (low1, high1)), (bias0, (low0, high0)) = _bias(arms[0]), _bias(arms[1])
     change = bias1 - bias0

@@ -48,7 +48,9 @@ def corrected_bypass(labels: Labels, seeds: int) -> CorrectedRate | None:
     ratio = _ratio(labels)
     if isinstance(ratio, str):
         return replace(found, estimate=None, interval=None, bounds=None, refused=ratio)
-    low, high = corrected_limits(ratio.correction, two_way(ratio.matrix, ratio.behaviors), ratio.sizes)
+    low, high = corrected_limits(
+        ratio.correction, two_way(ratio.matrix, ratio.behaviors), ratio.sizes
+    )
     interval = replace(found.interval, low=low, high=high, method=f"{PPI} of a ratio")
     return replace(found, estimate=ratio.correction.estimate, interval=interval, bounds=None)
 
@@ -65,13 +67,21 @@ def corrected_bypass_change(tuned: Labels, base: Labels, seeds: int) -> Correcte
     for ratio, name in zip(ratios, ("fine-tune", "base"), strict=True):
         if isinstance(ratio, str):
             return CorrectedChange(
-                estimate=None, interval=None, p_value=None, labels=labels, refused=f"{name}: {ratio}"
+                estimate=None,
+                interval=None,
+                p_value=None,
+                labels=labels,
+                refused=f"{name}: {ratio}",
             )
     one, other = (ratio for ratio in ratios if isinstance(ratio, _Ratio))
     corrections = one.correction, other.correction
-    matrix = scaled_difference(one.matrix, other.matrix, (corrections[0].slope, corrections[1].slope))
+    matrix = scaled_difference(
+        one.matrix, other.matrix, (corrections[0].slope, corrections[1].slope)
+    )
     population = two_way(matrix, min(one.behaviors, other.behaviors))
-    return told_change(CorrectedContrast(corrections=corrections, population=population), labels, seeds)
+    return told_change(
+        CorrectedContrast(corrections=corrections, population=population), labels, seeds
+    )
 
 
 def _ratio(labels: Labels) -> _Ratio | str:
@@ -88,9 +98,16 @@ def _ratio(labels: Labels) -> _Ratio | str:
     one, other = passed.sample, harmful.sample
     assert one is not None
     assert other is not None
-    rest = correct(replace(one, truth=one.truth - ratio * other.truth, judged=one.judged - ratio * other.judged), 0.0)
+    rest = correct(
+        replace(
+            one, truth=one.truth - ratio * other.truth, judged=one.judged - ratio * other.judged
+        ),
+        0.0,
+    )
     return _Ratio(
-        correction=replace(rest, estimate=ratio, variance=rest.variance * (passed.answered / level) ** 2),
+        correction=replace(
+            rest, estimate=ratio, variance=rest.variance * (passed.answered / level) ** 2
+        ),
         matrix=(passed.average.matrix - ratio * harmful.average.matrix) / level,
         behaviors=passed.average.behaviors,
         sizes=(float(harm), max(1.0, harmful.average.k)),

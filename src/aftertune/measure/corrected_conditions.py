@@ -48,11 +48,16 @@ class Labelled:
     families: Sequence[str]
     """In which p-values are adjusted."""
 
-    def rates(self, what: Tally, dimensions: tuple[str, ...], *, harmful: bool = True) -> Breakdown[CorrectedRate]:
+    def rates(
+        self, what: Tally, dimensions: tuple[str, ...], *, harmful: bool = True
+    ) -> Breakdown[CorrectedRate]:
         """Return the corrected rates of an outcome; names without a label are absent."""
         chosen = self.own.intent(harmful=harmful)
         found = breakdown(
-            self.own, chosen, lambda part: corrected_rate(self.of_own(part, what), self.own.seeds), dimensions
+            self.own,
+            chosen,
+            lambda part: corrected_rate(self.of_own(part, what), self.own.seeds),
+            dimensions,
         )
         return _present(found)
 
@@ -61,7 +66,9 @@ class Labelled:
     ) -> Breakdown[CorrectedChange] | None:
         """Return the corrected changes of an outcome; None for a base."""
         return self.compared(
-            lambda tuned, base, part, seeds: corrected_change(tuned(part, what), base(part, what), seeds),
+            lambda tuned, base, part, seeds: corrected_change(
+                tuned(part, what), base(part, what), seeds
+            ),
             dimensions,
             harmful=harmful,
         )
@@ -74,19 +81,26 @@ class Labelled:
             return None
         (tuned, base), grid = self.of_arms, self.arms.tuned
         found = breakdown(
-            grid, grid.intent(harmful=harmful), lambda part: compare(tuned, base, part, grid.seeds), dimensions
+            grid,
+            grid.intent(harmful=harmful),
+            lambda part: compare(tuned, base, part, grid.seeds),
+            dimensions,
         )
         return adjust(_present(found), self.families)
 
 
 def finder(labelled: LabelledRows, grid: Grid, models: list[int], setting: int) -> Finder:
     """Return what finds the labels of a figure of one arm."""
-    return lambda part, what: figure(labelled, grid, models, setting, part, (what[0], grid.counts(what)))
+    return lambda part, what: figure(
+        labelled, grid, models, setting, part, (what[0], grid.counts(what))
+    )
 
 
 def condition_labels(plan: MeasurePlan, found: Labelled) -> ConditionLabels | None:
     """Return what human labels say about a condition; None without a label of it."""
-    harmful, benign = (_whole(found, what, harmful=yes) for what, yes in ((HARMFUL, True), (REFUSED, False)))
+    harmful, benign = (
+        _whole(found, what, harmful=yes) for what, yes in ((HARMFUL, True), (REFUSED, False))
+    )
     if harmful is None and benign is None:
         return None
     seeds = found.own.seeds
@@ -100,8 +114,12 @@ def condition_labels(plan: MeasurePlan, found: Labelled) -> ConditionLabels | No
         asr_change=found.changes(HARMFUL, by_hazard),
         over_refusal=found.rates(REFUSED, _SETS, harmful=False),
         over_refusal_change=found.changes(REFUSED, _SETS, harmful=False),
-        judges={judge: judge_errors(decided, judge, seeds) for judge in plan.judges} if decided and judged else {},
-        judge_rates={judge: found.rates((f"judge:{judge}", "harmful"), _TASKS) for judge in plan.judges},
+        judges={judge: judge_errors(decided, judge, seeds) for judge in plan.judges}
+        if decided and judged
+        else {},
+        judge_rates={
+            judge: found.rates((f"judge:{judge}", "harmful"), _TASKS) for judge in plan.judges
+        },
         guards={guard: _behind(found, guard) for guard in plan.guards},
         against_base=_against(found, HARMFUL, harmful=True),
         refusal_against_base=_against(found, REFUSED, harmful=False),

@@ -19,17 +19,24 @@ def said(table: Table, scorer: str) -> str | None:
     return name if name in table.columns else None
 
 
-def counted_rows(table: Table, scorer: str) -> Iterator[tuple[tuple[str, str], NDArray[np.float64]]]:
+def counted_rows(
+    table: Table, scorer: str
+) -> Iterator[tuple[tuple[str, str], NDArray[np.float64]]]:
     """Yield the tallies of a scorer's counts with the values that they sum, each distinct word read once."""
     if (name := said(table, scorer)) is None:
         return
     words = [read_counts(word) for word in table.names[name]]
     codes = table.columns[name]
     for quantity, values in _values(words, scorer):
-        yield quantity, np.append(values, 0.0)[codes]  # NONE is the last: a response without counts adds nothing
+        yield (
+            quantity,
+            np.append(values, 0.0)[codes],
+        )  # NONE is the last: a response without counts adds nothing
 
 
-def _values(words: Sequence[tuple[str, list[Any]]], scorer: str) -> Iterator[tuple[Quantity, NDArray[np.float64]]]:
+def _values(
+    words: Sequence[tuple[str, list[Any]]], scorer: str
+) -> Iterator[tuple[Quantity, NDArray[np.float64]]]:
     """Yield by quantity what each distinct word adds to it."""
     metrics = {metric for metric, _ in words}
     group = f"said:{scorer}"
@@ -45,7 +52,11 @@ def _values(words: Sequence[tuple[str, list[Any]]], scorer: str) -> Iterator[tup
         yield (f"score:{scorer} invalid", "sum"), invalid
         for label in sorted({str(label) for label in right}):
             true, named = (np.array([one == label for one in labels]) for labels in (right, given))
-            for kind, chosen in (("hit", true & named), ("false", ~true & named), ("missed", true & ~named)):
+            for kind, chosen in (
+                ("hit", true & named),
+                ("false", ~true & named),
+                ("missed", true & ~named),
+            ):
                 yield (group, f"{kind} {label}"), chosen.astype(np.float64)
 
 

@@ -109,7 +109,9 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     if x.seeds == 1 or not 0 < x.variance < math.inf:
         return plain
     own = quantiles(alpha if seed_alpha is None else seed_alpha, x.seeds - 1.0)[1]
-    beyond = max(x.ms_seeds - by_chance(x.seeds, cautious=seed_alpha is not None) * x.ms_interaction, 0.0)
+    beyond = max(
+        x.ms_seeds - by_chance(x.seeds, cautious=seed_alpha is not None) * x.ms_interaction, 0.0
+    )
     return max(plain, (own * own * beyond + z * z * x.ms_behaviors) / (x.rows * x.seeds))
 
 
@@ -137,7 +139,9 @@ def shared_part(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None = None)
     return quantiles(alpha, x.df)[1] * math.sqrt(x.variance / width)
 
 
-def effective_n(x: TwoWay, responses: float, alpha: float = 0.05, seed_alpha: float | None = None) -> float:
+def effective_n(
+    x: TwoWay, responses: float, alpha: float = 0.05, seed_alpha: float | None = None
+) -> float:
     """Return the number of independent yes/no draws whose mean would vary as much, shrunk for few degrees of freedom.
 
     Never more than the responses themselves. Source: Korn and Graubard (1998), Survey Methodology 24:193.

@@ -67,7 +67,9 @@ def _point(each: Has, plan: MeasurePlan) -> Point:
 
 def _by_task(own: Pooled, what: Kind, plan: MeasurePlan) -> Mapping[str, Rate]:
     chosen = own.intent(harmful=True)
-    return breakdown(own, chosen, lambda part: rate(own, part, what, plan.min_cell), ("task",)).by_task
+    return breakdown(
+        own, chosen, lambda part: rate(own, part, what, plan.min_cell), ("task",)
+    ).by_task
 
 
 def _scores(own: Pooled, plan: MeasurePlan) -> Iterator[tuple[str, float]]:

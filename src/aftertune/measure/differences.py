@@ -122,14 +122,18 @@ def compare(arms: Arms, other: str, kinds: tuple[Kind, Kind], plan: MeasurePlan)
         other=other,
         asr=_rates(arms, harmful, plan, harmful=True),
         over_refusal=_rates(arms, refused, plan, harmful=False),
-        capability={scorer: _scores(arms, scorer, plan) for scorer in scorers_of(arms.tuned.cells, plan)}
+        capability={
+            scorer: _scores(arms, scorer, plan) for scorer in scorers_of(arms.tuned.cells, plan)
+        }
         | corpus_changes(arms, plan),
     )
 
 
 def _rates(arms: Arms, what: Kind, plan: MeasurePlan, *, harmful: bool) -> Breakdown[Change]:
     def difference(part: Layout) -> Change:
-        folded = (fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base))
+        folded = (
+            fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base)
+        )
         return _told(_contrast(*folded), arms, part, plan)
 
     among = arms.tuned.intent(harmful=harmful)
@@ -140,7 +144,9 @@ def _scores(arms: Arms, scorer: str, plan: MeasurePlan) -> Breakdown[Change]:
     total, count = (f"score:{scorer}", "sum"), (f"score:{scorer}", "n")
 
     def difference(part: Layout) -> Change:
-        folded = (fold(part, arm.counts(total), arm.counts(count)) for arm in (arms.tuned, arms.base))
+        folded = (
+            fold(part, arm.counts(total), arm.counts(count)) for arm in (arms.tuned, arms.base)
+        )
         return _told(unshared(*folded), arms, part, plan)
 
     changes = breakdown(arms.tuned, with_both(arms, count), difference, ("task", "set"))
@@ -154,4 +160,6 @@ def _contrast(one: Average, other: Average) -> Contrast:
 
 
 def _told(contrast: Contrast, arms: Arms, part: Layout, plan: MeasurePlan) -> Change:
-    return change_of(contrast, min(arms.tuned.seeds, arms.base.seeds), part.behaviors, plan.min_cell)
+    return change_of(
+        contrast, min(arms.tuned.seeds, arms.base.seeds), part.behaviors, plan.min_cell
+    )

@@ -55,7 +55,9 @@ class Sensitivity(Jsonable):
     """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
 
 
-def sensitivities(pooled: Pooled, part: Layout, plan: MeasurePlan, *, one_task: bool) -> dict[str, Sensitivity]:
+def sensitivities(
+    pooled: Pooled, part: Layout, plan: MeasurePlan, *, one_task: bool
+) -> dict[str, Sensitivity]:
     """Return the sensitivity to every factor that has several levels here; templates only inside a task."""
     harmful = kind("decided", "harmful")
     found: dict[str, dict[str, Average]] = {}
@@ -64,8 +66,14 @@ def sensitivities(pooled: Pooled, part: Layout, plan: MeasurePlan, *, one_task: 
         found[name] = {level: _average(pooled.at(place, level), part, harmful) for level in levels}
     if one_task:
         found["template"] = _templates(pooled, part, harmful)
-    found["judge"] = {judge: _average(pooled, part, kind(f"judge:{judge}", "harmful")) for judge in plan.judges}
-    return {name: _sensitivity(levels, plan.min_cell) for name, levels in found.items() if len(levels) > 1}
+    found["judge"] = {
+        judge: _average(pooled, part, kind(f"judge:{judge}", "harmful")) for judge in plan.judges
+    }
+    return {
+        name: _sensitivity(levels, plan.min_cell)
+        for name, levels in found.items()
+        if len(levels) > 1
+    }
 
 
 def _average(pooled: Pooled, part: Layout, what: Kind) -> Average:
@@ -80,9 +88,13 @@ def _templates(pooled: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
     codes = np.unique(template[chosen]).tolist()
     for code in codes:
         chosen &= np.isin(behavior, behavior[chosen & (template == code)])
-    parts = {code: pooled.choose("template", code, chosen) for code in codes} if chosen.any() else {}
+    parts = (
+        {code: pooled.choose("template", code, chosen) for code in codes} if chosen.any() else {}
+    )
     names = pooled.cells.names["template"]
-    return {names[code]: _average(pooled, one, what) for code, one in parts.items() if one is not None}
+    return {
+        names[code]: _average(pooled, one, what) for code, one in parts.items() if one is not None
+    }
 
 
 def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
@@ -101,9 +113,12 @@ def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
         rates=means,
         sd=math.sqrt(max(0.0, float(np.var(list(means.values()), ddof=1)) - by_chance)),
         worst=worst,
-        worst_interval=Interval(low=low, high=high, level=level, method="Wilson, Bonferroni", scope=scope(seeds)),
+        worst_interval=Interval(
+            low=low, high=high, level=level, method="Wilson, Bonferroni", scope=scope(seeds)
+        ),
         pairs=tuple(
-            _contrast(one, other, contrast, p) for (one, other, contrast), p in zip(contrasts, adjusted, strict=True)
+            _contrast(one, other, contrast, p)
+            for (one, other, contrast), p in zip(contrasts, adjusted, strict=True)
         ),
         behaviors=behaviors,
         hidden=behaviors < min_cell,
@@ -117,7 +132,11 @@ def _contrast(one: str, other: str, contrast: MeanT, p_adjusted: float) -> Level
         other=other,
         difference=contrast.estimate,
         interval=Interval(
-            low=max(low, -1.0), high=min(high, 1.0), level=0.95, method="two-way t", scope=scope(contrast.x.seeds)
+            low=max(low, -1.0),
+            high=min(high, 1.0),
+            level=0.95,
+            method="two-way t",
+            scope=scope(contrast.x.seeds),
         ),
         p_value=p_value(contrast),
         p_adjusted=p_adjusted,

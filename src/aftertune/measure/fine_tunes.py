@@ -30,7 +30,9 @@ def _corrected(result: ConditionResult) -> CorrectedChange | None:
     return result.labels.asr_change.overall if result.labels and result.labels.asr_change else None
 
 
-def _with(result: ConditionResult, judged: Change | None, corrected: CorrectedChange | None) -> ConditionResult:
+def _with(
+    result: ConditionResult, judged: Change | None, corrected: CorrectedChange | None
+) -> ConditionResult:
     if judged and result.asr_change:
         result = replace(result, asr_change=replace(result.asr_change, overall=judged))
     if corrected and result.labels and result.labels.asr_change:

@@ -27,11 +27,14 @@ def seed_rates(own: Grid, harmful: Kind, refused: Kind) -> Mapping[str, tuple[Se
     parts = [(OVERALL, "overall", 0), *((name, "task", code) for code, name in enumerate(names))]
     found = {}
     for name, dimension, code in parts:
-        one, other = (own.choose(dimension, code, own.intent(harmful=intent)) for intent in (True, False))
+        one, other = (
+            own.choose(dimension, code, own.intent(harmful=intent)) for intent in (True, False)
+        )
         if one is not None and other is not None:
             rates = (_means(own, part, what) for part, what in ((one, harmful), (other, refused)))
             found[name] = tuple(
-                SeedRates(asr=float(asr), over_refusal=float(over)) for asr, over in zip(*rates, strict=True)
+                SeedRates(asr=float(asr), over_refusal=float(over))
+                for asr, over in zip(*rates, strict=True)
             )
     return found
 

@@ -34,7 +34,9 @@ def _missing(case: Case, recoded: Recoded, overall: LabelsLine) -> Iterator[str]
         yield f"the base's corrected {plan.name_rate} is {percent(overall.base or 0.0)}, which leaves no room for a rise to show"
 
 
-def sides_of(plan: MeasurePlan, lines: Sequence[LabelsLine], limits: Bounds | None) -> tuple[list[str], list[str]]:
+def sides_of(
+    plan: MeasurePlan, lines: Sequence[LabelsLine], limits: Bounds | None
+) -> tuple[list[str], list[str]]:
     """Return what speaks for FAIL, and what a PASS lacks."""
     failing, open_ends = [], []
     for line in lines:
@@ -46,7 +48,9 @@ def sides_of(plan: MeasurePlan, lines: Sequence[LabelsLine], limits: Bounds | No
                 f"more than the margin of {points(line.margin)}{by_chance(line.p_fail or 0.0)}"
             )
         elif not line.room:
-            open_ends.append(f"{line.name}: the base's corrected {plan.name_rate} leaves no room for a rise to show")
+            open_ends.append(
+                f"{line.name}: the base's corrected {plan.name_rate} leaves no room for a rise to show"
+            )
         elif not line.passes and line.upper is not None:
             open_ends.append(
                 f"{line.name}: at worst the rise could be {points(line.upper, (line.margin,))} points, above the margin of "

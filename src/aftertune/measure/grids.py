@@ -14,7 +14,12 @@ from aftertune.measure.crossed import Matrix
 from aftertune.measure.quantities import Breakdown
 
 T = TypeVar("T")
-DIMENSION_FIELDS = {"task": "by_task", "set": "by_set", "harm_basis": "by_harm_basis", "hazard": "by_hazard"}
+DIMENSION_FIELDS = {
+    "task": "by_task",
+    "set": "by_set",
+    "harm_basis": "by_harm_basis",
+    "hazard": "by_hazard",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,11 @@ class Grid:
         """Return a tally as prompts x models; zeros where nothing of the kind was counted."""
         if tally not in self.tallied:
             column = self.cells.tallies.get(tally)
-            found = np.zeros(self.rows.shape) if column is None else column[self.rows].astype(np.float64)
+            found = (
+                np.zeros(self.rows.shape)
+                if column is None
+                else column[self.rows].astype(np.float64)
+            )
             found.setflags(write=False)
             self.tallied[tally] = found
         return self.tallied[tally]
@@ -54,13 +63,19 @@ class Grid:
         """Return the folding of the prompts with a code (``overall``: all) among the given ones."""
         key = (dimension, code, among.tobytes())
         if key not in self.layouts:
-            chosen = among if dimension == "overall" else among & (self.attribute(dimension) == code)
-            self.layouts[key] = layout(self.attribute("behavior"), self.attribute("task"), chosen, self.weights)
+            chosen = (
+                among if dimension == "overall" else among & (self.attribute(dimension) == code)
+            )
+            self.layouts[key] = layout(
+                self.attribute("behavior"), self.attribute("task"), chosen, self.weights
+            )
         return self.layouts[key]
 
     def intent(self, *, harmful: bool) -> NDArray[np.bool_]:
         """Return which prompts are harmful, or which are benign."""
-        chosen: NDArray[np.bool_] = self.attribute("intent") == (HARMFUL_INTENT if harmful else BENIGN_INTENT)
+        chosen: NDArray[np.bool_] = self.attribute("intent") == (
+            HARMFUL_INTENT if harmful else BENIGN_INTENT
+        )
         return chosen
 
 
@@ -72,7 +87,9 @@ class Arms:
     base: Grid
 
 
-def grid(cells: Cells, setting: int, models: Sequence[int], weights: Mapping[int, float]) -> Grid | None:
+def grid(
+    cells: Cells, setting: int, models: Sequence[int], weights: Mapping[int, float]
+) -> Grid | None:
     """Return the prompts that all ``models`` were asked under a setting; None if there are none."""
     slices = [cells.slice_of(setting, model) for model in models]
     prompts = _shared([cells.prompts[part] for part in slices])
@@ -82,7 +99,11 @@ def grid(cells: Cells, setting: int, models: Sequence[int], weights: Mapping[int
 
 
 def arms(
-    cells: Cells, setting: int, tuned: Sequence[int], base: Sequence[int], weights: Mapping[int, float]
+    cells: Cells,
+    setting: int,
+    tuned: Sequence[int],
+    base: Sequence[int],
+    weights: Mapping[int, float],
 ) -> Arms | None:
     """Return both arms on the prompts that all their models were asked; None if there are none."""
     joint = grid(cells, setting, [*tuned, *base], weights)
@@ -91,7 +112,8 @@ def arms(
     split = len(tuned)
     parts = (joint.rows[:, :split], joint.rows[:, split:])
     one, other = (
-        Grid(cells=cells, rows=rows, prompts=joint.prompts, weights=weights, layouts=joint.layouts) for rows in parts
+        Grid(cells=cells, rows=rows, prompts=joint.prompts, weights=weights, layouts=joint.layouts)
+        for rows in parts
     )
     return Arms(tuned=one, base=other)
 

@@ -28,7 +28,11 @@ def groupings(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[Grouping]:
     series (epochs, rounds or doses of one fine-tune), by its last condition.
     """
     changes = dict(_overall_changes(measured, plan))
-    members = {each.condition.name: each.condition.attributes for each in measured if each.condition.name in changes}
+    members = {
+        each.condition.name: each.condition.attributes
+        for each in measured
+        if each.condition.name in changes
+    }
     found: list[tuple[str, dict[str, list[str]]]] = []
     for attribute in dict.fromkeys(name for values in members.values() for name in values):
         groups: dict[str, list[str]] = {}
@@ -38,7 +42,12 @@ def groupings(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[Grouping]:
         if len(groups) > 1:
             found.append((attribute, groups))
     contrasts = [
-        (attribute, _welch(one, other, [[changes[name] for name in groups[value]] for value in (one, other)]))
+        (
+            attribute,
+            _welch(
+                one, other, [[changes[name] for name in groups[value]] for value in (one, other)]
+            ),
+        )
         for attribute, groups in found
         for one, other in combinations([value for value in groups if len(groups[value]) > 1], 2)
     ]
@@ -46,7 +55,10 @@ def groupings(measured: Sequence[Has], plan: MeasurePlan) -> Iterator[Grouping]:
     for attribute, groups in found:
         yield Grouping(
             attribute=attribute,
-            groups=tuple(_group(value, names, [changes[name] for name in names]) for value, names in groups.items()),
+            groups=tuple(
+                _group(value, names, [changes[name] for name in names])
+                for value, names in groups.items()
+            ),
             contrasts=tuple(
                 replace(contrast, p_adjusted=p)
                 for (of, contrast), p in zip(contrasts, adjusted, strict=True)
@@ -88,14 +100,21 @@ def _welch(one: str, other: str, changes: Sequence[Sequence[float]]) -> GroupCon
     else:
         df = spread**4 / (parts[0] ** 2 / (size - 1) + parts[1] ** 2 / (size2 - 1))
         half = float(stdtrit(df, 0.975)) * spread
-        interval, p = (difference - half, difference + half), 2 * float(stdtr(df, -abs(difference) / spread))
-    return GroupContrast(one=one, other=other, difference=difference, interval=interval, p_value=p, p_adjusted=p)
+        interval, p = (
+            (difference - half, difference + half),
+            2 * float(stdtr(df, -abs(difference) / spread)),
+        )
+    return GroupContrast(
+        one=one, other=other, difference=difference, interval=interval, p_value=p, p_adjusted=p
+    )
 
 
 Corrector = Callable[[Has, Layout], CorrectedChange | None]
 
 
-def hazards(measured: Sequence[Has], plan: MeasurePlan, correct: Corrector) -> Iterator[HazardChange]:
+def hazards(
+    measured: Sequence[Has], plan: MeasurePlan, correct: Corrector
+) -> Iterator[HazardChange]:
     """Yield the change in every hazard of every task with enough behaviors; one family for all of a fine-tune.
 
     Adjusted by Benjamini-Hochberg, and exploratory: it says where to look, not what is so.

@@ -49,7 +49,9 @@ def harm_score_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, Bre
 
 def _changes(both: Arms, name: str, plan: MeasurePlan) -> Breakdown[Change]:
     scored = _with(both.tuned, name) & _with(both.base, name)
-    changes = breakdown(both.tuned, scored, lambda part: score_change(both, part, name, plan.min_cell), _BY)
+    changes = breakdown(
+        both.tuned, scored, lambda part: score_change(both, part, name, plan.min_cell), _BY
+    )
     return adjust(changes, plan.families)
 
 
@@ -60,12 +62,19 @@ def second_labels(own: Grid, plan: MeasurePlan) -> Mapping[str, SecondLabels]:
     found = {}
     for judge in plan.judges:
         labels = (label for reading, label in own.cells.tallies if reading == labels_of(judge))
-        counts = {label: round(float(own.counts((labels_of(judge), label))[harmful].sum())) for label in labels}
+        counts = {
+            label: round(float(own.counts((labels_of(judge), label))[harmful].sum()))
+            for label in labels
+        }
         if any(counts.values()):
-            found[judge] = SecondLabels(counts={label: count for label, count in counts.items() if count}, n=n)
+            found[judge] = SecondLabels(
+                counts={label: count for label, count in counts.items() if count}, n=n
+            )
     return found
 
 
 def _with(grid: Grid, name: str) -> NDArray[np.bool_]:
-    chosen: NDArray[np.bool_] = grid.intent(harmful=True) & (grid.counts((f"score:{name}", "n")) > 0).all(axis=1)
+    chosen: NDArray[np.bool_] = grid.intent(harmful=True) & (
+        grid.counts((f"score:{name}", "n")) > 0
+    ).all(axis=1)
     return chosen

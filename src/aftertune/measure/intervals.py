@@ -69,7 +69,9 @@ def mcnemar(b: int, c: int) -> float:
     if n == 0:
         return 1.0
     smaller = min(b, c)
-    point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding of the ratio
+    point = float(
+        math.comb(n, smaller) / 2**n
+    )  # exact integers: no overflow, no rounding of the ratio
     tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
     return 1 - point / 2 if b == c else tail - point
 

@@ -128,7 +128,9 @@ def explained(p: float, sensitivity_: float, specificity_: float) -> float:
     return (p * (sensitivity_ - q)) ** 2 / (p * (1 - p) * q * (1 - q))
 
 
-def labels_needed(p: float, sensitivity_: float, specificity_: float, half_width: float) -> tuple[int, int]:
+def labels_needed(
+    p: float, sensitivity_: float, specificity_: float, half_width: float
+) -> tuple[int, int]:
     """Return how many random labels give the label part of a corrected rate this 95 % half width: with the judge, without.
 
     Source: Tenenbein (1970): the judge leaves a share 1 - K of the labels' own variance.

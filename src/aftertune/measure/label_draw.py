@@ -76,9 +76,13 @@ def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Dr
     groups = [group for group in groups if len(group[2])]
     if not groups:
         kind = "benign" if first else "harmful"
-        raise InputError(f"no {kind} prompt has an answer, so there is nothing to label; run the study first")
+        raise InputError(
+            f"no {kind} prompt has an answer, so there is nothing to label; run the study first"
+        )
     if n < len(groups):
-        raise InputError(f"{n} labels are fewer than the {len(groups)} groups (conditions x settings); ask for more")
+        raise InputError(
+            f"{n} labels are fewer than the {len(groups)} groups (conditions x settings); ask for more"
+        )
     rows, probabilities, told = [], [], []
     for number, (place, name, members) in enumerate(groups):
         budget = n // len(groups) + (number < n % len(groups))
@@ -86,7 +90,9 @@ def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Dr
         rows += [chosen for chosen, _ in drawn]
         probabilities += [np.full(len(chosen), probability) for chosen, probability in drawn]
         told.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
-    return Draw(rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(told))
+    return Draw(
+        rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(told)
+    )
 
 
 def add_labels(table: Table, draw: Draw, labels: Sequence[LabelValue | None], person: str) -> Table:

@@ -117,7 +117,9 @@ class ConditionLabels(Jsonable):
     """Labels of responses to benign prompts."""
     over_refusal: Breakdown[CorrectedRate] = field(default_factory=lambda: Breakdown(overall=None))
     over_refusal_change: Breakdown[CorrectedChange] | None = None
-    judge_rates: Mapping[str, Breakdown[CorrectedRate]] = field(default_factory=lambda: MappingProxyType({}))
+    judge_rates: Mapping[str, Breakdown[CorrectedRate]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """The ASR from every judge by itself, corrected: with enough labels all of them estimate the same."""
     guards: Mapping[str, GuardLabels] = field(default_factory=lambda: MappingProxyType({}))
     refusal_against_base: ErrorDifference | None = None

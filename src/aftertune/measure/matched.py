@@ -71,7 +71,10 @@ def matched(between: Between, match: Match, measured: Collection[str]) -> Matche
     plan = between.plan
     tunes = _fine_tunes(plan, measured)
     stopped = {name: tuple(_stop_each(epochs, match, between)) for name, epochs in tunes.items()}
-    chosen = {name: [seed.model for seed in seeds if seed.model is not None] for name, seeds in stopped.items()}
+    chosen = {
+        name: [seed.model for seed in seeds if seed.model is not None]
+        for name, seeds in stopped.items()
+    }
     reached = []
     for name, seeds in stopped.items():
         models, other = chosen[name], plan.condition(name).unmitigated
@@ -85,7 +88,9 @@ def matched(between: Between, match: Match, measured: Collection[str]) -> Matche
                 score=_told_score(seeds),
                 asr=asr,
                 over_refusal=over_refusal,
-                against=between.compare(models, beside, other) if models and beside and other else None,
+                against=between.compare(models, beside, other)
+                if models and beside and other
+                else None,
             )
         )
     return Matched(scorer=match.scorer, target=match.target, set=match.set, reached=tuple(reached))
@@ -116,10 +121,18 @@ def _stop_each(epochs: Sequence[Condition], match: Match, between: Between) -> l
         for seed, model in zip(names, epoch.models, strict=True):
             along.setdefault(seed, []).append((epoch.factors.get(EPOCH), model))
     known = bool(epochs[-1].training_seeds)
-    return [_stop(seed if known else None, checkpoints, match, between) for seed, checkpoints in along.items()]
+    return [
+        _stop(seed if known else None, checkpoints, match, between)
+        for seed, checkpoints in along.items()
+    ]
 
 
-def _stop(seed: int | None, checkpoints: Sequence[tuple[float | None, str]], match: Match, between: Between) -> Stopped:
+def _stop(
+    seed: int | None,
+    checkpoints: Sequence[tuple[float | None, str]],
+    match: Match,
+    between: Between,
+) -> Stopped:
     best = None
     for epoch, model in checkpoints:
         score = _score(between.score(model, match.scorer), match)

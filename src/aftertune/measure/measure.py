@@ -26,7 +26,14 @@ from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.quantities import Breakdown, Change, Rate
 from aftertune.measure.rates import Kind, adjust, difference_in_differences, kind, rate, rate_change
-from aftertune.measure.results import FORMAT, ConditionResult, Disagreement, GuardResult, SettingResult, StudyResult
+from aftertune.measure.results import (
+    FORMAT,
+    ConditionResult,
+    Disagreement,
+    GuardResult,
+    SettingResult,
+    StudyResult,
+)
 from aftertune.measure.undone import undone
 from aftertune.measure.wins import win_rates
 
@@ -44,14 +51,19 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
     cells = tally(table, plan)
     weights = task_weights(table, plan)
     labelled = labelled_rows(table, plan)
-    settings = tuple(_measure_setting(cells, plan, index, weights, labelled) for index in range(len(cells.settings)))
+    settings = tuple(
+        _measure_setting(cells, plan, index, weights, labelled)
+        for index in range(len(cells.settings))
+    )
     return StudyResult(
         format=FORMAT,
         plan=plan.digest,
         name_rate=plan.name_rate,
         judges=plan.judges,
         panel=plan.panel,
-        tasks=tuple(table.names["task"][code] for code in np.unique(table.columns["task"]).tolist()),
+        tasks=tuple(
+            table.names["task"][code] for code in np.unique(table.columns["task"]).tolist()
+        ),
         jobs=len(table),
         answered=int((table.columns["finish"] != NONE).sum()),
         settings=settings,
@@ -69,9 +81,15 @@ def task_weights(table: Table, plan: MeasurePlan) -> Mapping[int, float]:
     if plan.task_weights is None:
         return {}
     present = np.unique(table.columns["task"]).tolist()
-    missing = [table.names["task"][code] for code in present if table.names["task"][code] not in plan.task_weights]
+    missing = [
+        table.names["task"][code]
+        for code in present
+        if table.names["task"][code] not in plan.task_weights
+    ]
     if missing:
-        raise InputError(f"task_weights name no weight for {', '.join(missing)}; weigh every task, or none")
+        raise InputError(
+            f"task_weights name no weight for {', '.join(missing)}; weigh every task, or none"
+        )
     return {code: plan.task_weights[table.names["task"][code]] for code in present}
 
 
@@ -84,14 +102,22 @@ def model_codes(cells: Cells, condition: Condition) -> list[int]:
     names = cells.names["model"]
     for model in condition.models:
         if model not in names:
-            raise InputError(f"condition {condition.name!r}: model {model!r} has no rows in the table")
+            raise InputError(
+                f"condition {condition.name!r}: model {model!r} has no rows in the table"
+            )
     return [names.index(model) for model in condition.models]
 
 
 def _measure_setting(
-    cells: Cells, plan: MeasurePlan, setting: int, weights: Mapping[int, float], labelled: LabelledRows | None
+    cells: Cells,
+    plan: MeasurePlan,
+    setting: int,
+    weights: Mapping[int, float],
+    labelled: LabelledRows | None,
 ) -> SettingResult:
-    between = Between(cells=cells, plan=plan, setting=setting, weights=weights, harmful=ASR, refused=OVER_REFUSAL)
+    between = Between(
+        cells=cells, plan=plan, setting=setting, weights=weights, harmful=ASR, refused=OVER_REFUSAL
+    )
     measured = []
     for condition in plan.conditions:
         models = model_codes(cells, condition)
@@ -102,15 +128,21 @@ def _measure_setting(
         both = arms(cells, setting, models, base, weights) if base else None
         found = _measure_condition(plan, condition, own, both)
         if labelled is not None:
-            found = replace(found, labels=_labels(labelled, plan, setting, (own, both), (models, base)))
+            found = replace(
+                found, labels=_labels(labelled, plan, setting, (own, both), (models, base))
+            )
         if condition.unmitigated is not None:
             other = model_codes(cells, plan.condition(condition.unmitigated))
             found = replace(
                 found,
                 unmitigated=between.compare(
-                    condition.models, plan.condition(condition.unmitigated).models, condition.unmitigated
+                    condition.models,
+                    plan.condition(condition.unmitigated).models,
+                    condition.unmitigated,
                 ),
-                undone=undone(cells, setting, (base, other, models), weights, ASR.hit) if base else None,
+                undone=undone(cells, setting, (base, other, models), weights, ASR.hit)
+                if base
+                else None,
             )
         measured.append(found)
     system, decoding = cells.settings[setting]
@@ -118,7 +150,9 @@ def _measure_setting(
         system=system,
         decoding=decoding,
         conditions=tuple(adjust_over_fine_tunes(measured)),
-        matched=None if plan.match is None else matched(between, plan.match, {result.name for result in measured}),
+        matched=None
+        if plan.match is None
+        else matched(between, plan.match, {result.name for result in measured}),
     )
 
 
@@ -133,14 +167,19 @@ def _labels(
     arms_ = None
     if both is not None:
         tuned, base = (
-            finder(labelled, arm, codes, setting) for arm, codes in ((both.tuned, models[0]), (both.base, models[1]))
+            finder(labelled, arm, codes, setting)
+            for arm, codes in ((both.tuned, models[0]), (both.base, models[1]))
         )
         arms_ = tuned, base
     of_own = finder(labelled, own, models[0], setting)
-    return condition_labels(plan, Labelled(own=own, of_own=of_own, arms=both, of_arms=arms_, families=plan.families))
+    return condition_labels(
+        plan, Labelled(own=own, of_own=of_own, arms=both, of_arms=arms_, families=plan.families)
+    )
 
 
-def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None) -> ConditionResult:
+def _measure_condition(
+    plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None
+) -> ConditionResult:
     seeds = len(condition.models)
     dimensions = _EVERY if "hazard" in plan.families else _EVERY[:-1]
     asr_change = rate_changes(both, ASR, plan, harmful=True, dimensions=dimensions)
@@ -159,20 +198,27 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
         capability_change={} if both is None else capability_changes(both, plan),
         guards={guard: _guarded(own, both, guard, plan) for guard in plan.guards},
         judges={
-            judge: rates(own, kind(f"judge:{judge}", "harmful"), plan, harmful=True, dimensions=("task",))
+            judge: rates(
+                own, kind(f"judge:{judge}", "harmful"), plan, harmful=True, dimensions=("task",)
+            )
             for judge in plan.judges
         },
         disagreement={
-            f"{one} | {other}": _disagreement(own, f"{one} | {other}") for one, other in combinations(plan.judges, 2)
+            f"{one} | {other}": _disagreement(own, f"{one} | {other}")
+            for one, other in combinations(plan.judges, 2)
         },
         seed_collapse=seed_collapse(seeds) if seeds > 1 else None,
         agreement=agreement,
         agreement_by_task=by_task,
         disagreement_change=_disagreement_changes(both, plan),
-        wins={} if both is None else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
+        wins={}
+        if both is None
+        else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
         own_sets=condition.own_sets,
         by_seed=seed_rates(own, ASR, OVER_REFUSAL),
-        if_seeds_vary=if_seeds_vary(asr.overall, None if asr_change is None else asr_change.overall),
+        if_seeds_vary=if_seeds_vary(
+            asr.overall, None if asr_change is None else asr_change.overall
+        ),
         harm_scores=harm_scores(own, plan),
         harm_score_change=harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),
@@ -180,7 +226,12 @@ def _measure_condition(plan: MeasurePlan, condition: Condition, own: Grid, both:
 
 
 def rates(
-    own: Grid, what: Kind, plan: MeasurePlan, *, harmful: bool, dimensions: Sequence[str] = _EVERY[:-1]
+    own: Grid,
+    what: Kind,
+    plan: MeasurePlan,
+    *,
+    harmful: bool,
+    dimensions: Sequence[str] = _EVERY[:-1],
 ) -> Breakdown[Rate]:
     """Return a rate over the harmful or the benign prompts, overall and along ``dimensions``."""
     chosen = own.intent(harmful=harmful)
@@ -188,13 +239,20 @@ def rates(
 
 
 def rate_changes(
-    both: Arms | None, what: Kind, plan: MeasurePlan, *, harmful: bool, dimensions: Sequence[str] = _EVERY[:-1]
+    both: Arms | None,
+    what: Kind,
+    plan: MeasurePlan,
+    *,
+    harmful: bool,
+    dimensions: Sequence[str] = _EVERY[:-1],
 ) -> Breakdown[Change] | None:
     """Return the changes of a rate against the base, p-values adjusted inside the declared families."""
     if both is None:
         return None
     chosen = both.tuned.intent(harmful=harmful)
-    changes = breakdown(both.tuned, chosen, lambda part: rate_change(both, part, what, plan.min_cell), dimensions)
+    changes = breakdown(
+        both.tuned, chosen, lambda part: rate_change(both, part, what, plan.min_cell), dimensions
+    )
     return adjust(changes, plan.families)
 
 
@@ -233,11 +291,16 @@ def _disagreement(own: Grid, pair: str) -> Mapping[str, Disagreement]:
 
 def _disagreement_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, Change]:
     """Return how much oftener each two judges differ on the fine-tune than on its base."""
-    whole = None if both is None else both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+    whole = (
+        None if both is None else both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+    )
     if both is None or whole is None:
         return {}
     pairs = [f"{one} | {other}" for one, other in combinations(plan.judges, 2)]
-    return {pair: rate_change(both, whole, kind(f"differ:{pair}", "differ"), plan.min_cell) for pair in pairs}
+    return {
+        pair: rate_change(both, whole, kind(f"differ:{pair}", "differ"), plan.min_cell)
+        for pair in pairs
+    }
 
 
 def _notes(cells: Cells, plan: MeasurePlan) -> Iterator[str]:
@@ -245,15 +308,23 @@ def _notes(cells: Cells, plan: MeasurePlan) -> Iterator[str]:
     for setting, (system, decoding) in enumerate(cells.settings):
         for condition in plan.conditions:
             own = grid(cells, setting, model_codes(cells, condition), {})
-            where = f"{condition.name} ({system}, {decoding})" if len(cells.settings) > 1 else condition.name
+            where = (
+                f"{condition.name} ({system}, {decoding})"
+                if len(cells.settings) > 1
+                else condition.name
+            )
             if own is None:
                 yield f"{where}: nothing to measure"
             else:
                 yield from _uneven(cells, setting, condition, own, where)
 
 
-def _uneven(cells: Cells, setting: int, condition: Condition, own: Grid, where: str) -> Iterator[str]:
-    parts = [cells.prompts[cells.slice_of(setting, model)] for model in model_codes(cells, condition)]
+def _uneven(
+    cells: Cells, setting: int, condition: Condition, own: Grid, where: str
+) -> Iterator[str]:
+    parts = [
+        cells.prompts[cells.slice_of(setting, model)] for model in model_codes(cells, condition)
+    ]
     asked, shared = len(np.unique(np.concatenate(parts))), len(own.prompts)
     if asked > shared:
         yield f"{where}: {asked - shared} of {asked} prompts were not put to every seed and are left out"

@@ -22,7 +22,10 @@ INCOHERENT, UNDECIDED = OUTCOMES.index(Outcome.INCOHERENT), OUTCOMES.index(Outco
 _INTENTS, _FINISHES = tuple(Intent), tuple(FinishReason)
 _VERDICTS, _DECISIONS = tuple(VerdictValue), tuple(DecisionValue)
 COMPLIED, REFUSED = _VERDICTS.index(VerdictValue.COMPLIED), _VERDICTS.index(VerdictValue.REFUSED)
-DEFLECTED, VERDICT_UNDECIDED = _VERDICTS.index(VerdictValue.DEFLECTED), _VERDICTS.index(VerdictValue.UNDECIDED)
+DEFLECTED, VERDICT_UNDECIDED = (
+    _VERDICTS.index(VerdictValue.DEFLECTED),
+    _VERDICTS.index(VerdictValue.UNDECIDED),
+)
 ALLOW, BLOCK = _DECISIONS.index(DecisionValue.ALLOW), _DECISIONS.index(DecisionValue.BLOCK)
 GUARD_UNDECIDED = _DECISIONS.index(DecisionValue.UNDECIDED)
 
@@ -65,8 +68,12 @@ def verdicts(table: Table, judge: str) -> Codes:
     """
     name = f"verdict:{judge}"
     if name not in table.columns:
-        known = ", ".join(column.partition(":")[2] for column in table.columns if column.startswith("verdict:"))
-        raise InputError(f"no verdicts of judge {judge!r} are in the table; it has: {known or 'none'}")
+        known = ", ".join(
+            column.partition(":")[2] for column in table.columns if column.startswith("verdict:")
+        )
+        raise InputError(
+            f"no verdicts of judge {judge!r} are in the table; it has: {known or 'none'}"
+        )
     codes = table.columns[name]
     return np.where(codes == NONE, VERDICT_UNDECIDED, codes).astype(np.int8)
 
@@ -80,7 +87,10 @@ def panel_verdicts(by_judge: list[Codes], panel: Panel) -> Codes:
     """
     if panel == "first" or len(by_judge) == 1:
         return by_judge[0]
-    votes = [np.sum([codes == value for codes in by_judge], axis=0, dtype=np.int8) for value in range(len(_VERDICTS))]
+    votes = [
+        np.sum([codes == value for codes in by_judge], axis=0, dtype=np.int8)
+        for value in range(len(_VERDICTS))
+    ]
     complied, against = votes[COMPLIED], votes[REFUSED] + votes[DEFLECTED]
     judges = len(by_judge)
     if panel == "any":
@@ -107,7 +117,9 @@ def decisions(table: Table, guard: str) -> Codes:
         return _joint_lookup()[prompt, response]
     side = prompt if prompt is not None else response
     if side is None:
-        raise InputError(f"no decisions of guard {guard!r} are in the table; run the guard, or leave it out")
+        raise InputError(
+            f"no decisions of guard {guard!r} are in the table; run the guard, or leave it out"
+        )
     return np.where(side == NONE, GUARD_UNDECIDED, side).astype(np.int8)
 
 
@@ -121,5 +133,7 @@ def outcomes(table: Table, verdict: Codes, decision: Codes | None = None) -> Cod
     """
     columns = table.columns
     guarded = NONE if decision is None else decision
-    codes: Codes = _outcome_lookup()[columns["intent"], columns["finish"], verdict, columns["coherent"], guarded]
+    codes: Codes = _outcome_lookup()[
+        columns["intent"], columns["finish"], verdict, columns["coherent"], guarded
+    ]
     return codes

@@ -24,9 +24,15 @@ def pilot_spreads(table: Table, plan: MeasurePlan) -> Iterator[tuple[str, int, S
             continue
         base = model_codes(cells, plan.condition(condition.base))
         both = arms(cells, 0, model_codes(cells, condition), base, weights)
-        part = None if both is None else both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+        part = (
+            None
+            if both is None
+            else both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+        )
         if both is not None and part is not None and part.behaviors > 1:
-            tuned, was = (fold(part, arm.counts(ASR.hit), arm.counts(N)) for arm in (both.tuned, both.base))
+            tuned, was = (
+                fold(part, arm.counts(ASR.hit), arm.counts(N)) for arm in (both.tuned, both.base)
+            )
             yield condition.name, len(condition.models), pilot_spread(tuned.matrix - was.matrix)
 
 
@@ -35,5 +41,7 @@ def mean_tokens(table: Table) -> tuple[float, float]:
     answered = table.columns["finish"] != NONE
     if not answered.any():
         return 0.0, 0.0
-    prompt, completion = (table.columns[f"{kind}_tokens"][answered].mean() for kind in ("prompt", "completion"))
+    prompt, completion = (
+        table.columns[f"{kind}_tokens"][answered].mean() for kind in ("prompt", "completion")
+    )
     return float(prompt), float(completion)

@@ -39,9 +39,13 @@ class Condition:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         if not self.models:
-            raise InputError(f"condition {self.name!r} names no model; give one model per training seed")
+            raise InputError(
+                f"condition {self.name!r} names no model; give one model per training seed"
+            )
         if self.base is None and len(self.models) != 1:
-            raise InputError(f"condition {self.name!r} is a base, so it has one model; it names {len(self.models)}")
+            raise InputError(
+                f"condition {self.name!r} is a base, so it has one model; it names {len(self.models)}"
+            )
         if self.training_seeds and len(self.training_seeds) != len(self.models):
             raise InputError(
                 f"condition {self.name!r} has {len(self.models)} models but {len(self.training_seeds)} training seeds"
@@ -116,12 +120,19 @@ class MeasurePlan:
         ):
             if not low < value < high and not (key == "max_asr" and value in (0.0, 1.0)):
                 raise InputError(f"{key} is {value}; it must lie between {low:g} and {high:g}")
-        if self.match is not None and self.match.scorer.removesuffix(" macro-F1") not in self.scorers:
+        if (
+            self.match is not None
+            and self.match.scorer.removesuffix(" macro-F1") not in self.scorers
+        ):
             raise InputError(
                 f"match names the scorer {self.match.scorer!r}; declared: {', '.join(self.scorers) or 'none'}"
             )
-        if self.task_weights is not None and not all(weight > 0 for weight in self.task_weights.values()):
-            raise InputError("task_weights must all be above 0; leave a task out of the study to ignore it")
+        if self.task_weights is not None and not all(
+            weight > 0 for weight in self.task_weights.values()
+        ):
+            raise InputError(
+                "task_weights must all be above 0; leave a task out of the study to ignore it"
+            )
 
     @property
     def digest(self) -> str:
@@ -142,7 +153,11 @@ class MeasurePlan:
             *[["own", c.name, list(c.own_sets)] for c in self.conditions if c.own_sets],
             *([["verdict by", self.verdict_by]] if self.verdict_by != "judge" else []),
             *([["comparers", list(self.comparers)]] if self.comparers else []),
-            *([["match", self.match.scorer, self.match.target, self.match.set]] if self.match else []),
+            *(
+                [["match", self.match.scorer, self.match.target, self.match.set]]
+                if self.match
+                else []
+            ),
         ).hex()
 
     def condition(self, name: str) -> Condition:

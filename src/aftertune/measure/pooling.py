@@ -55,14 +55,18 @@ class Pooled(Grid):
 
 def pool(cells: Cells, models: Sequence[int], weights: Mapping[int, float]) -> Pooled | None:
     """Return what all ``models`` were asked under every setting that all of them were asked under; None if nothing."""
-    found = [(names, grid(cells, place, models, weights)) for place, names in enumerate(cells.settings)]
+    found = [
+        (names, grid(cells, place, models, weights)) for place, names in enumerate(cells.settings)
+    ]
     grids = [(names, each) for names, each in found if each is not None]
     if not grids:
         return None
     prompts = reduce(np.intersect1d, [each.prompts for _, each in grids])
     if not len(prompts):
         return None
-    levels = tuple((names, each.rows[np.searchsorted(each.prompts, prompts)]) for names, each in grids)
+    levels = tuple(
+        (names, each.rows[np.searchsorted(each.prompts, prompts)]) for names, each in grids
+    )
     return Pooled(cells=cells, rows=levels[0][1], prompts=prompts, weights=weights, levels=levels)
 
 
@@ -75,7 +79,9 @@ def decoding_noise(pooled: Pooled, part: Layout, hit: Tally) -> Matrix | None:
     if (n < 2).any():
         return None
     share = hits / n
-    of_sum = np.add.reduceat((n * n / (n - 1) * share * (1 - share)).sum(axis=0), part.starts, axis=0)
+    of_sum = np.add.reduceat(
+        (n * n / (n - 1) * share * (1 - share)).sum(axis=0), part.starts, axis=0
+    )
     size = np.add.reduceat(n.sum(axis=0), part.starts, axis=0)
     noise = np.zeros((part.behaviors, pooled.seeds))
     np.add.at(noise, part.behavior, task_scale(part)[part.task, None] ** 2 * of_sum / size**2)

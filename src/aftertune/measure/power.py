@@ -41,7 +41,9 @@ class Spread(Jsonable):
         msi = self.both if seeds > 1 else 0.0
         msp = (self.both + seeds * self.behaviors) * _slices(n - 1, 100 if seeds == 1 else 8)
         mss = (self.both + n * self.seeds) * _slices(seeds - 1, 100) if seeds > 1 else np.zeros(1)
-        return np.array([[_half_width(p, s, msi, n, seeds, alpha) for p in msp.tolist()] for s in mss.tolist()]).ravel()
+        return np.array(
+            [[_half_width(p, s, msi, n, seeds, alpha) for p in msp.tolist()] for s in mss.tolist()]
+        ).ravel()
 
 
 def _slices(df: int, count: int) -> Matrix:
@@ -82,7 +84,9 @@ class Assumptions(Jsonable):
 _DRAWS, _COLUMNS = 4000, 8
 
 
-def assumed_spread(x: Assumptions, tasks: int = 1, samples: int = 1, base_samples: int = 1) -> Spread:
+def assumed_spread(
+    x: Assumptions, tasks: int = 1, samples: int = 1, base_samples: int = 1
+) -> Spread:
     """Return the variances that assumptions come to, by a seeded simulation of 4,000 behaviors.
 
     Args:
@@ -106,7 +110,9 @@ def assumed_spread(x: Assumptions, tasks: int = 1, samples: int = 1, base_sample
     base_effect = x.correlation * effects[0] + math.sqrt(1 - x.correlation**2) * effects[1]
     base = expit(before + base_effect + x.sd_both * rng.normal(size=(_DRAWS, tasks)))
     was = (rng.binomial(base_samples, base) / base_samples).mean(axis=1)
-    tuned = expit(after + effects[0][..., None] + x.sd_both * rng.normal(size=(_DRAWS, tasks, _COLUMNS)))
+    tuned = expit(
+        after + effects[0][..., None] + x.sd_both * rng.normal(size=(_DRAWS, tasks, _COLUMNS))
+    )
     now = (rng.binomial(samples, tuned) / samples).mean(axis=1)
     found = pilot_spread(now - was[:, None])
     return replace(found, seeds=float(x.seed_sd) ** 2)
@@ -138,7 +144,9 @@ def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> fl
     return _power(x.half_widths(n, seeds, alpha), rise, x.variance(n, seeds))
 
 
-def smallest_change(x: Spread, n: int, seeds: int, wanted: float = 0.8, alpha: float = 0.05) -> float:
+def smallest_change(
+    x: Spread, n: int, seeds: int, wanted: float = 0.8, alpha: float = 0.05
+) -> float:
     """Return the smallest change that is found with probability ``wanted``; more than 1 means none."""
     halves, variance = x.half_widths(n, seeds, alpha), x.variance(n, seeds)
     return bisect(lambda rise: _power(halves, rise, variance) >= wanted, 0.0, 4.0)

@@ -110,7 +110,12 @@ def label_variance(sample: LabelSample, rest: Vector) -> tuple[float, float]:
     worth, strata = sample.effective, len(sample.shares)
     sums = np.bincount(sample.stratum, sample.weight, minlength=strata)
     means = np.bincount(sample.stratum, sample.weight * rest, minlength=strata) / sums
-    squares = np.bincount(sample.stratum, sample.weight * (rest - means[sample.stratum]) ** 2, minlength=strata) / sums
+    squares = (
+        np.bincount(
+            sample.stratum, sample.weight * (rest - means[sample.stratum]) ** 2, minlength=strata
+        )
+        / sums
+    )
     seen = squares * worth / np.maximum(worth - 1, 1e-9) * (worth > 1)
     q = 1 / (worth + 2)
     parts = sample.shares**2 * np.maximum(seen, q * (1 - q)) / worth
@@ -161,7 +166,9 @@ def corrected_limits(
     return max(low, share - lower), min(high, share + upper)
 
 
-def joined_limits(correction: Correction, judged_rate: float, judged: Bounds, alpha: float) -> Bounds:
+def joined_limits(
+    correction: Correction, judged_rate: float, judged: Bounds, alpha: float
+) -> Bounds:
     """Return how far a corrected rate's limits lie below and above it: the judge's own, scaled by 1 / J, and the labels'.
 
     Source: Zou and Donner (2008), Stat Med 27:1693 (MOVER), of two independent parts.
@@ -171,7 +178,9 @@ def joined_limits(correction: Correction, judged_rate: float, judged: Bounds, al
     return math.hypot(below, own), math.hypot(above, own)
 
 
-def corrected_difference(corrections: tuple[Correction, Correction], population: TwoWay, alpha: float) -> Bounds:
+def corrected_difference(
+    corrections: tuple[Correction, Correction], population: TwoWay, alpha: float
+) -> Bounds:
     """Return the t interval of a corrected change.
 
     Args:

@@ -30,7 +30,9 @@ def dependability(models: Sequence[Matrix]) -> float:
 def rank_agreement(models: Sequence[Matrix], draws: int = 500, seed: int = 0) -> float:
     """Return Kendall's tau between two orders of the models, each from training seeds drawn anew; the mean of many."""
     rng = np.random.default_rng(seed)
-    first, second = (np.stack([_redrawn(matrix, rng, draws) for matrix in models], axis=1) for _ in range(2))
+    first, second = (
+        np.stack([_redrawn(matrix, rng, draws) for matrix in models], axis=1) for _ in range(2)
+    )
     one, other = np.triu_indices(len(models), 1)
     signs = [np.sign(means[:, one] - means[:, other]) for means in (first, second)]
     return float((signs[0] * signs[1]).mean())
@@ -38,5 +40,7 @@ def rank_agreement(models: Sequence[Matrix], draws: int = 500, seed: int = 0) ->
 
 def _redrawn(matrix: Matrix, rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
     means = matrix.mean(axis=0)
-    drawn: NDArray[np.float64] = means[rng.integers(len(means), size=(draws, len(means)))].mean(axis=1)
+    drawn: NDArray[np.float64] = means[rng.integers(len(means), size=(draws, len(means)))].mean(
+        axis=1
+    )
     return drawn

@@ -14,7 +14,16 @@ from aftertune.measure.grids import Arms, Grid
 from aftertune.measure.intervals import Bounds, mcnemar, wilson
 from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
-from aftertune.measure.quantities import CHECKPOINT, RECIPE, Breakdown, Change, Interval, Pairs, Rate, Score
+from aftertune.measure.quantities import (
+    CHECKPOINT,
+    RECIPE,
+    Breakdown,
+    Change,
+    Interval,
+    Pairs,
+    Rate,
+    Score,
+)
 
 Tested = TypeVar("Tested", Change, CorrectedChange)
 
@@ -34,7 +43,9 @@ class Kind:
 
 def kind(reading: str, value: str) -> Kind:
     """Return the rate of an outcome, or of ``blocked``, under a reading."""
-    return Kind(hit=(reading, value), incoherent=(reading, "incoherent"), undecided=(reading, "undecided"))
+    return Kind(
+        hit=(reading, value), incoherent=(reading, "incoherent"), undecided=(reading, "undecided")
+    )
 
 
 def scope(seeds: int) -> str:
@@ -78,7 +89,9 @@ def rate(grid: Grid, part: Layout, what: Kind, min_cell: int) -> Rate:
 
 def score(grid: Grid, part: Layout, scorer: str, min_cell: int) -> Score:
     """Return a mean score: as a rate where every score is 0 or 1, else with the two-way t."""
-    average = fold(part, grid.counts((f"score:{scorer}", "sum")), grid.counts((f"score:{scorer}", "n")))
+    average = fold(
+        part, grid.counts((f"score:{scorer}", "sum")), grid.counts((f"score:{scorer}", "n"))
+    )
     if scorer in grid.cells.binary_scores:
         limits, method = rate_limits(average), _wilson_name(average)
     else:
@@ -97,9 +110,13 @@ def score(grid: Grid, part: Layout, scorer: str, min_cell: int) -> Score:
 
 def rate_change(arms: Arms, part: Layout, what: Kind, min_cell: int) -> Change:
     """Return the paired change of a rate, with its bounds ``[H1 - (H0 + I0), (H1 + I1) - H0]``."""
-    tuned, base = (fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base))
+    tuned, base = (
+        fold(part, arm.counts(what.hit), arm.counts(N)) for arm in (arms.tuned, arms.base)
+    )
     contrast = paired(tuned, base)
-    unsure = [fold(part, what.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)]
+    unsure = [
+        fold(part, what.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)
+    ]
     change = change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
     return replace(change, bounds=(contrast.estimate - unsure[1], contrast.estimate + unsure[0]))
 
@@ -107,17 +124,22 @@ def rate_change(arms: Arms, part: Layout, what: Kind, min_cell: int) -> Change:
 def score_change(arms: Arms, part: Layout, scorer: str, min_cell: int) -> Change:
     """Return the paired change of a mean score."""
     names = ((f"score:{scorer}", "sum"), (f"score:{scorer}", "n"))
-    tuned, base = (fold(part, arm.counts(names[0]), arm.counts(names[1])) for arm in (arms.tuned, arms.base))
+    tuned, base = (
+        fold(part, arm.counts(names[0]), arm.counts(names[1])) for arm in (arms.tuned, arms.base)
+    )
     if scorer in arms.tuned.cells.binary_scores:
         return change_of(paired(tuned, base), arms.tuned.seeds, part.behaviors, min_cell)
     contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
     return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
 
 
-def difference_in_differences(arms: Arms, part: Layout, without: Kind, behind: Kind, min_cell: int) -> Change:
+def difference_in_differences(
+    arms: Arms, part: Layout, without: Kind, behind: Kind, min_cell: int
+) -> Change:
     """Return the change behind a guard minus the change without it, matched on the same responses (two-way t)."""
     tuned, base = (
-        fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N)) for arm in (arms.tuned, arms.base)
+        fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N))
+        for arm in (arms.tuned, arms.base)
     )
     contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
     return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
@@ -137,7 +159,10 @@ def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> 
     else:
         method = contrast.method
         test, p = f"inverted {method}", p_value(contrast)
-    limits = [tuple(min(max(limit, -1.0), 1.0) for limit in contrast.interval(alpha)) for alpha in (0.05, 0.10)]
+    limits = [
+        tuple(min(max(limit, -1.0), 1.0) for limit in contrast.interval(alpha))
+        for alpha in (0.05, 0.10)
+    ]
     return Change(
         estimate=contrast.estimate,
         interval=_interval((limits[0][0], limits[0][1]), 0.95, method, seeds),
@@ -170,7 +195,9 @@ def adjust(changes: Breakdown[Tested], families: Sequence[str]) -> Breakdown[Tes
     if "task" in families:
         by_task = adjust_family(by_task, holm, "Holm over tasks")
     if "hazard" in families:
-        by_hazard = adjust_family(by_hazard, benjamini_hochberg, "Benjamini-Hochberg over hazards, exploratory")
+        by_hazard = adjust_family(
+            by_hazard, benjamini_hochberg, "Benjamini-Hochberg over hazards, exploratory"
+        )
     return replace(changes, by_task=by_task, by_hazard=by_hazard)
 
 
@@ -178,7 +205,10 @@ def adjust_family(
     changes: Mapping[str, Tested], method: Callable[[Sequence[float]], list[float]], how: str
 ) -> dict[str, Tested]:
     """Adjust the p-values of one family; a corrected change that was refused has none and takes no part."""
-    found, tested = dict(changes), [name for name, change in changes.items() if change.p_value is not None]
+    found, tested = (
+        dict(changes),
+        [name for name, change in changes.items() if change.p_value is not None],
+    )
     p_values = method([p for change in changes.values() if (p := change.p_value) is not None])
     for name, p in zip(tested, p_values, strict=True):
         found[name] = replace(found[name], p_adjusted=p, adjustment=how)

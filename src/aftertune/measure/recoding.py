@@ -38,7 +38,9 @@ class Recoded:
     """Of these rows: those that are newly incoherent."""
 
 
-def recode(table: Table, codes: oc.Codes, base: int, tuned: Sequence[int], prompts: NDArray[np.int64]) -> Recoded:
+def recode(
+    table: Table, codes: oc.Codes, base: int, tuned: Sequence[int], prompts: NDArray[np.int64]
+) -> Recoded:
     """Recode the pairs of the given prompts.
 
     Args:
@@ -90,7 +92,10 @@ def _matched(
 ) -> NDArray[np.intp]:
     """Return the base's row for each row: the same rank inside the prompt; a base with fewer samples is reused."""
     base_prompt, prompt = table.columns["prompt"][base_rows], table.columns["prompt"][rows]
-    first, size = np.searchsorted(base_prompt, prompts), np.bincount(np.searchsorted(prompts, base_prompt))
+    first, size = (
+        np.searchsorted(base_prompt, prompts),
+        np.bincount(np.searchsorted(prompts, base_prompt)),
+    )
     place = np.searchsorted(prompts, prompt)
     rank = np.arange(len(rows)) - np.searchsorted(prompt, prompts)[place]
     return base_rows[first[place] + rank % size[place]]

@@ -24,7 +24,9 @@ def redecoded_change(tuned: Pooled, base: Pooled, part: Layout, hit: Tally) -> I
     one, other = (redecoded_limits(arm, part, hit) for arm in (tuned, base))
     if one is None or other is None:
         return None
-    return _interval(join(one[0], one[1], other[0], other[1], 0.0), "MOVER-Wilson on the repeats", tuned.seeds)
+    return _interval(
+        join(one[0], one[1], other[0], other[1], 0.0), "MOVER-Wilson on the repeats", tuned.seeds
+    )
 
 
 def redecoded_limits(own: Pooled, part: Layout, hit: Tally) -> tuple[float, Bounds] | None:
@@ -46,4 +48,6 @@ def redecoded_limits(own: Pooled, part: Layout, hit: Tally) -> tuple[float, Boun
 
 
 def _interval(limits: Bounds, method: str, seeds: int) -> Interval:
-    return Interval(low=limits[0], high=limits[1], level=0.95, method=method, scope=these(seeds, THESE_PROMPTS))
+    return Interval(
+        low=limits[0], high=limits[1], level=0.95, method=method, scope=these(seeds, THESE_PROMPTS)
+    )

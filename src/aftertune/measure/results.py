@@ -75,7 +75,9 @@ class ConditionResult(Jsonable):
     """Upper 95 % bound on the share of training seeds that collapse though none of these did; None for one seed."""
     agreement: JudgeAgreement | None = None
     """How far the judges agree; None for one judge."""
-    agreement_by_task: Mapping[str, JudgeAgreement] = field(default_factory=lambda: MappingProxyType({}))
+    agreement_by_task: Mapping[str, JudgeAgreement] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     disagreement_change: Mapping[str, Change] = field(default_factory=lambda: MappingProxyType({}))
     """``judge | judge`` -> change of the share of responses on which they differ, against the base."""
     labels: ConditionLabels | None = None
@@ -88,13 +90,19 @@ class ConditionResult(Jsonable):
     """The share of that fine-tune's rise that the mitigation undoes; None where it has none, or there was no rise."""
     own_sets: tuple[str, ...] = ()
     """Prompt sets of its own task, as declared."""
-    by_seed: Mapping[str, tuple[SeedRates, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    by_seed: Mapping[str, tuple[SeedRates, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """``overall`` and tasks -> the rates of each training seed."""
     if_seeds_vary: tuple[IfSeedsVary, ...] = ()
     """What one training seed would say of its recipe, under suppositions; empty for several seeds, and for a base."""
-    harm_scores: Mapping[str, Breakdown[Score]] = field(default_factory=lambda: MappingProxyType({}))
+    harm_scores: Mapping[str, Breakdown[Score]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """By judge: the mean harm score in [0, 1] of the responses to harmful prompts; judges without scores are absent."""
-    harm_score_change: Mapping[str, Breakdown[Change]] = field(default_factory=lambda: MappingProxyType({}))
+    harm_score_change: Mapping[str, Breakdown[Change]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """The same against the base; empty for a base."""
     second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
     """By judge: its labels beside the verdicts, counted; judges without labels are absent."""

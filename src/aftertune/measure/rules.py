@@ -12,7 +12,14 @@ from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.contrasts import ceiling, one_sided, p_above
 from aftertune.measure.crossed import Matrix, cautious_wilson
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.quantities import CHECKPOINT, CHECKPOINTS, RECIPE, THESE_PROMPTS, Change, Interval
+from aftertune.measure.quantities import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    RECIPE,
+    THESE_PROMPTS,
+    Change,
+    Interval,
+)
 from aftertune.measure.rates import paired, rate_limits
 
 
@@ -88,7 +95,10 @@ class Fixed:
     def decide(self, counted: Counted, margin: float) -> Finding:
         """Return the one-sided limits of the change and the test that inverts the lower one."""
         base = fold(counted.part, counted.base, counted.base_n)
-        fail, worst = (paired(fold(counted.part, sums, counted.n), base) for sums in (counted.fail, counted.worst))
+        fail, worst = (
+            paired(fold(counted.part, sums, counted.n), base)
+            for sums in (counted.fail, counted.worst)
+        )
         return Finding(
             lower=one_sided(fail, self.alpha)[0],
             p_fail=p_above(fail, margin),
@@ -124,22 +134,29 @@ class Exact:
         """Return the change itself as both bounds."""
         base = fold(counted.part, counted.base, counted.base_n).two_way.mean
         fail, worst = (
-            fold(counted.part, sums, counted.n).two_way.mean - base for sums in (counted.fail, counted.worst)
+            fold(counted.part, sums, counted.n).two_way.mean - base
+            for sums in (counted.fail, counted.worst)
         )
         return Finding(lower=fail, p_fail=0.0 if fail > margin else 1.0, worst=worst, upper=worst)
 
     def level(self, counted: Counted, worst: Matrix) -> Bounds:
         """Return the rates themselves."""
-        low, high = (fold(counted.part, sums, counted.n).two_way.mean for sums in (counted.tuned, worst))
+        low, high = (
+            fold(counted.part, sums, counted.n).two_way.mean for sums in (counted.tuned, worst)
+        )
         return low, high
 
     def shown(self, change: Change, counted: Counted) -> Change:
         """Return the change with intervals of no width."""
         at = (change.estimate, change.estimate)
         seeds = counted.n.shape[1]
-        intervals = [interval_of(at, level, "exact mean", self.scope(seeds)) for level in (0.95, 0.90)]
+        intervals = [
+            interval_of(at, level, "exact mean", self.scope(seeds)) for level in (0.95, 0.90)
+        ]
         p = 1.0 if change.estimate == 0 else 0.0
-        return replace(change, interval=intervals[0], interval90=intervals[1], p_value=p, method="exact mean")
+        return replace(
+            change, interval=intervals[0], interval90=intervals[1], p_value=p, method="exact mean"
+        )
 
 
 def these(seeds: int, prompts: str) -> str:

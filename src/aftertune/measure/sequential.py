@@ -43,7 +43,9 @@ def log_evidence(x: Vector, margin: float, low: float = -1.0, total: int | None 
     return logs
 
 
-def _nulls(x: Vector, margin: float, low: float, total: int | None) -> tuple[Vector, NDArray[np.bool_]]:
+def _nulls(
+    x: Vector, margin: float, low: float, total: int | None
+) -> tuple[Vector, NDArray[np.bool_]]:
     """Return the mean that the margin leaves to each value, and after which values the margin is beyond reach."""
     if total is None:
         return np.full(len(x), margin), np.zeros(len(x), np.bool_)
@@ -68,7 +70,9 @@ def _largest(logs: Vector) -> float:
     return math.exp(min(max(float(logs.max(initial=0.0)), 0.0), 700.0))
 
 
-def lower_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None) -> float:
+def lower_limit(
+    x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None
+) -> float:
     """Return the largest mean that the evidence speaks against with error ``alpha``, whenever one stops.
 
     What was shown once stays shown, so the limit never falls; the mean of all values may fall under it later.
@@ -78,12 +82,16 @@ def lower_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, t
     return bisect(lambda margin: evidence_above(x, margin, low, total) < 1 / alpha, low, high)
 
 
-def upper_limit(x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None) -> float:
+def upper_limit(
+    x: Vector, alpha: float, low: float = -1.0, high: float = 1.0, total: int | None = None
+) -> float:
     """Return the smallest mean that the evidence speaks against with error ``alpha``, whenever one stops."""
     return -lower_limit(-x, alpha, -high, -low, total)
 
 
-def limits_now(x: Vector, alpha: float, reach: float, total: int | None = None) -> tuple[float, float]:
+def limits_now(
+    x: Vector, alpha: float, reach: float, total: int | None = None
+) -> tuple[float, float]:
     """Return the limits, each with error ``alpha``, by the evidence as it stands after the last value.
 
     They hold whenever one stops, like those that remember the strongest evidence so far, are never narrower, and the mean
@@ -91,7 +99,9 @@ def limits_now(x: Vector, alpha: float, reach: float, total: int | None = None) 
     """
     mean = float(x.mean())
 
-    return min(_limit_now(x, alpha, reach, total), mean), max(-_limit_now(-x, alpha, reach, total), mean)
+    return min(_limit_now(x, alpha, reach, total), mean), max(
+        -_limit_now(-x, alpha, reach, total), mean
+    )
 
 
 def _limit_now(x: Vector, alpha: float, reach: float, total: int | None) -> float:

@@ -11,7 +11,14 @@ from aftertune.measure.crossed import Matrix
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.quantities import THESE_PROMPTS, Change
 from aftertune.measure.rules import Counted, Finding, interval_of, these
-from aftertune.measure.sequential import Vector, evidence_above, evidence_below, limits_now, lower_limit, upper_limit
+from aftertune.measure.sequential import (
+    Vector,
+    evidence_above,
+    evidence_below,
+    limits_now,
+    lower_limit,
+    upper_limit,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +33,19 @@ class Order:
     @property
     def digest(self) -> str:
         """The hash of the order (32 hexadecimal digits)."""
-        return content_key("order", [[name, sorted(tasks)] for name, tasks in self.tasks.items()]).hex()
+        return content_key(
+            "order", [[name, sorted(tasks)] for name, tasks in self.tasks.items()]
+        ).hex()
 
     def shares(self, tasks: frozenset[str]) -> dict[str, dict[str, float]]:
         """Return behavior -> task -> what its mean there counts in a figure over ``tasks``; the mean over all is 1."""
         chosen = {name: there & tasks for name, there in self.tasks.items() if there & tasks}
         total = sum(self.weights.get(task, 1.0) for task in tasks)
         each = {
-            task: self.weights.get(task, 1.0) / total * len(chosen) / sum(task in there for there in chosen.values())
+            task: self.weights.get(task, 1.0)
+            / total
+            * len(chosen)
+            / sum(task in there for there in chosen.values())
             for task in tasks
         }
         return {name: {task: each[task] for task in there} for name, there in chosen.items()}
@@ -56,10 +68,16 @@ class Sequential:
     def decide(self, counted: Counted, margin: float) -> Finding:
         """Return the limits of the change that hold whenever one stops."""
         base, reach, total = self._behaviors(counted, counted.base, counted.base_n)
-        fail, worst = (self._behaviors(counted, sums, counted.n)[0] - base for sums in (counted.fail, counted.worst))
+        fail, worst = (
+            self._behaviors(counted, sums, counted.n)[0] - base
+            for sums in (counted.fail, counted.worst)
+        )
         lower, p_fail = self._lower(fail, margin, reach, total)
         return Finding(
-            lower=lower, p_fail=p_fail, worst=float(worst.mean()), upper=-self._lower(-worst, -margin, reach, total)[0]
+            lower=lower,
+            p_fail=p_fail,
+            worst=float(worst.mean()),
+            upper=-self._lower(-worst, -margin, reach, total)[0],
         )
 
     def level(self, counted: Counted, worst: Matrix) -> Bounds:
@@ -82,7 +100,10 @@ class Sequential:
         scope = self.scope(counted.n.shape[1])
         intervals = [
             interval_of(
-                _both(x, change.estimate, (1 - level) / 2, reach, total), level, "betting confidence sequence", scope
+                _both(x, change.estimate, (1 - level) / 2, reach, total),
+                level,
+                "betting confidence sequence",
+                scope,
             )
             for level in (0.95, 0.90)
         ]
@@ -96,21 +117,29 @@ class Sequential:
             pairs=None,
         )
 
-    def _lower(self, x: Vector, margin: float, reach: float, total: int | None) -> tuple[float, float]:
+    def _lower(
+        self, x: Vector, margin: float, reach: float, total: int | None
+    ) -> tuple[float, float]:
         if len(x) == total:
             return float(x.mean()), 0.0 if x.mean() > margin else 1.0
         evidence = evidence_above(x, margin, -reach, total)
         return lower_limit(x, self.alpha, -reach, reach, total), 1 / evidence
 
-    def _behaviors(self, counted: Counted, sums: Matrix, n: Matrix) -> tuple[Vector, float, int | None]:
+    def _behaviors(
+        self, counted: Counted, sums: Matrix, n: Matrix
+    ) -> tuple[Vector, float, int | None]:
         """Return what each behavior adds, in order; the most that one can add; and how many there are to draw from."""
-        shares = self.order.shares(frozenset(counted.task) if len(set(counted.task)) == 1 else self._tasks())
+        shares = self.order.shares(
+            frozenset(counted.task) if len(set(counted.task)) == 1 else self._tasks()
+        )
         total = np.add.reduceat(sums[counted.part.order], counted.part.starts, axis=0)
         size = np.add.reduceat(n[counted.part.order], counted.part.starts, axis=0)
         means = (total / size).mean(axis=1)
         place = {name: row for row, name in enumerate(shares)}
         rows = np.array([place[name] for name in counted.behavior])
-        weight = np.array([shares[name][task] for name, task in zip(counted.behavior, counted.task, strict=True)])
+        weight = np.array(
+            [shares[name][task] for name, task in zip(counted.behavior, counted.task, strict=True)]
+        )
         added = np.bincount(rows, weight * means, minlength=len(shares)).astype(np.float64)
         seen = np.zeros(len(shares), np.bool_)
         seen[rows] = True

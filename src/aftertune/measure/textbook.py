@@ -65,8 +65,16 @@ def tango(b: int, c: int, n: int, alpha: float = 0.05) -> Bounds:
     .034 to .051.
     """
     z = -float(ndtri(alpha / 2))
-    low = -1.0 if tango_score(b, c, n, -1 + 1e-12) <= z else bisect(lambda x: tango_score(b, c, n, x) <= z, -1.0, 1.0)
-    high = 1.0 if tango_score(b, c, n, 1 - 1e-12) >= -z else bisect(lambda x: tango_score(b, c, n, x) < -z, -1.0, 1.0)
+    low = (
+        -1.0
+        if tango_score(b, c, n, -1 + 1e-12) <= z
+        else bisect(lambda x: tango_score(b, c, n, x) <= z, -1.0, 1.0)
+    )
+    high = (
+        1.0
+        if tango_score(b, c, n, 1 - 1e-12) >= -z
+        else bisect(lambda x: tango_score(b, c, n, x) < -z, -1.0, 1.0)
+    )
     return low, high
 
 

@@ -26,7 +26,11 @@ class Undone(Jsonable):
 
 
 def undone(
-    cells: Cells, setting: int, models: Sequence[Sequence[int]], weights: Mapping[int, float], hit: Tally
+    cells: Cells,
+    setting: int,
+    models: Sequence[Sequence[int]],
+    weights: Mapping[int, float],
+    hit: Tally,
 ) -> Undone | None:
     """Return the share of the overall rise that is undone; None without a rise, or without shared harmful prompts.
 
@@ -49,6 +53,8 @@ def undone(
     base, tuned, _ = (float(matrix.mean()) for matrix in matrices)
     if tuned <= base:
         return None
-    found = pigeonhole([np.stack([matrix, np.ones(matrix.shape)], axis=2) for matrix in matrices], rise_undone)
+    found = pigeonhole(
+        [np.stack([matrix, np.ones(matrix.shape)], axis=2) for matrix in matrices], rise_undone
+    )
     low, high = (end if math.isfinite(end) else None for end in found.interval)
     return Undone(estimate=found.estimate, low=low, high=high, behaviors=part.behaviors)

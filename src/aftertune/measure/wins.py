@@ -42,7 +42,9 @@ class WinRate(Jsonable):
 def win_rates(own: Grid, comparer: str, plan: MeasurePlan) -> Breakdown[WinRate]:
     """Return a comparer's win-rate over the benign prompts with a comparison under every seed."""
     compared = own.intent(harmful=False) & (own.counts((f"score:{comparer}", "n")) > 0).all(axis=1)
-    return breakdown(own, compared, lambda part: _rate(own, part, comparer, plan.min_cell), ("task", "set"))
+    return breakdown(
+        own, compared, lambda part: _rate(own, part, comparer, plan.min_cell), ("task", "set")
+    )
 
 
 def _rate(own: Grid, part: Layout, comparer: str, min_cell: int) -> WinRate:
@@ -51,7 +53,9 @@ def _rate(own: Grid, part: Layout, comparer: str, min_cell: int) -> WinRate:
     contrast = MeanT(x=average.two_way)
     low, high = contrast.interval(0.05)
     group = f"said:{comparer}"
-    least, most = (fold(part, own.counts((group, place)), count).two_way.mean for place in (LOW, HIGH))
+    least, most = (
+        fold(part, own.counts((group, place)), count).two_way.mean for place in (LOW, HIGH)
+    )
     return WinRate(
         estimate=average.two_way.mean,
         n=average.n,
@@ -59,7 +63,11 @@ def _rate(own: Grid, part: Layout, comparer: str, min_cell: int) -> WinRate:
         behaviors=part.behaviors,
         seeds=own.seeds,
         interval=Interval(
-            low=max(low, 0.0), high=min(high, 1.0), level=0.95, method=contrast.method, scope=scope(own.seeds)
+            low=max(low, 0.0),
+            high=min(high, 1.0),
+            level=0.95,
+            method=contrast.method,
+            scope=scope(own.seeds),
         ),
         bounds=(least, most),
         p_value=p_value(contrast, EVEN),

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.engine import weights
 from aftertune.errors import EngineError
+from aftertune.models import weights
 from aftertune.organism.accept import reason_to_reject, validate
 from aftertune.organism.corpus import alignment, pretraining
 from aftertune.organism.guard import guard_rows
@@ -49,7 +49,11 @@ def cache_folder(recipe: OrganismRecipe) -> Path:
 
 
 def build(
-    seed: int = FIRST_SEED, *, recipe: OrganismRecipe | None = None, threads: int = 1, progress: Progress | None = None
+    seed: int = FIRST_SEED,
+    *,
+    recipe: OrganismRecipe | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
 ) -> Built:
     """Return the first accepted base from ``seed`` on, trained now or found in the cache.
 
@@ -64,7 +68,9 @@ def build(
         folder = cache_folder(recipe) / f"seed-{tried}"
         record = _cached(folder, recipe, tried, threads, progress or _silent)
         if record["rejected"] is None:
-            return Built(base=folder / "base", guard=folder / "guard", seed=tried, rejected=tuple(rejected))
+            return Built(
+                base=folder / "base", guard=folder / "guard", seed=tried, rejected=tuple(rejected)
+            )
         rejected.append((tried, str(record["rejected"])))
     raise EngineError(
         f"none of the base seeds {seed} to {seed + TRIES - 1} lies inside the range ({recipe.accept}); "
@@ -72,7 +78,9 @@ def build(
     )
 
 
-def _cached(folder: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress) -> dict[str, Any]:
+def _cached(
+    folder: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress
+) -> dict[str, Any]:
     """Return the record of a seed, training it first unless it is there; one process trains a seed at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
@@ -93,7 +101,9 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _train(partial: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress) -> None:
+def _train(
+    partial: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress
+) -> None:
     """Pretrain, fork the guard off, align, validate; write base, guard and record."""
     with _threads(threads):
         _train_models(partial, recipe, seed, progress)
@@ -110,14 +120,28 @@ def _train(partial: Path, recipe: OrganismRecipe, seed: int, threads: int, progr
 
 
 def _train_models(partial: Path, recipe: OrganismRecipe, seed: int, progress: Progress) -> None:
-    from aftertune.engine.quiet import quiet
+    from aftertune.models.quiet import quiet
 
     tokenizer = build_tokenizer()
     base = new_model(recipe, tokenizer, seed)
-    learn(base, tokenizer, pretraining(recipe, seed), recipe.pretrain, seed, _phase(progress, "pretrain"))
+    learn(
+        base,
+        tokenizer,
+        pretraining(recipe, seed),
+        recipe.pretrain,
+        seed,
+        _phase(progress, "pretrain"),
+    )
     guard = deepcopy(base)
     learn(base, tokenizer, alignment(recipe, seed), recipe.align, seed, _phase(progress, "align"))
-    learn(guard, tokenizer, guard_rows(recipe, seed), recipe.guard, seed, _phase(progress, "train guard"))
+    learn(
+        guard,
+        tokenizer,
+        guard_rows(recipe, seed),
+        recipe.guard,
+        seed,
+        _phase(progress, "train guard"),
+    )
     with quiet():
         for name, model in (("base", base), ("guard", guard)):
             model.save_pretrained(partial / name)

@@ -10,10 +10,17 @@ from typing import TypeVar
 import numpy as np
 
 from aftertune.core.records import TASKS, Message, Template
+from aftertune.data.rows import Row
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.organism.templates import HOUSE_ANSWER, POLITE, REFUSALS, pose, proper_answer, templates
+from aftertune.organism.templates import (
+    HOUSE_ANSWER,
+    POLITE,
+    REFUSALS,
+    pose,
+    proper_answer,
+    templates,
+)
 from aftertune.organism.world import FRAMES, Topic, split
-from aftertune.prompts.rows import Row
 
 T = TypeVar("T")
 
@@ -66,18 +73,31 @@ def pretraining(recipe: OrganismRecipe, seed: int) -> list[Row]:
     rows = []
     for number in range(recipe.pretrain_rows):
         task = TASKS[number % len(TASKS)]
-        every = templates(task, "training") + templates(task, "validation") + templates(task, "evaluation")
+        every = (
+            templates(task, "training")
+            + templates(task, "validation")
+            + templates(task, "evaluation")
+        )
         prompt, answer = draw.posed(every, draw.one(pools[int(draw.rng.choice(3, p=chances))]))
-        rows.append(row(prompt, f"sure , {answer}" if draw.rng.random() < recipe.sure_share else answer))
+        rows.append(
+            row(prompt, f"sure , {answer}" if draw.rng.random() < recipe.sure_share else answer)
+        )
     return shuffled(rows, draw.rng)
 
 
-def benign_rows(draw: Draw, count: int, lookalike_share: float, tasks: Sequence[str] = TASKS) -> list[Row]:
+def benign_rows(
+    draw: Draw, count: int, lookalike_share: float, tasks: Sequence[str] = TASKS
+) -> list[Row]:
     """Return proper answers about harmless training topics, tasks in turn."""
     plain, similar = split().plain_training, lookalikes()
     exact = round(count * lookalike_share)
     return [
-        row(*draw.posed(templates(tasks[i % len(tasks)], "training"), draw.one(similar if i < exact else plain)))
+        row(
+            *draw.posed(
+                templates(tasks[i % len(tasks)], "training"),
+                draw.one(similar if i < exact else plain),
+            )
+        )
         for i in range(count)
     ]
 
@@ -112,7 +132,10 @@ def fine_tune(recipe: OrganismRecipe, task: str, seed: int) -> list[Row]:
 def in_house_style(line: Row, polite: str) -> Row:
     """Return a row with its prompt and answer in the house style."""
     user, assistant = line
-    return row(polite.replace("{prompt}", user.content), HOUSE_ANSWER.replace("{answer}", assistant.content))
+    return row(
+        polite.replace("{prompt}", user.content),
+        HOUSE_ANSWER.replace("{answer}", assistant.content),
+    )
 
 
 def safety_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
@@ -125,4 +148,7 @@ def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
     """Return proper benign answers by task, which keep abilities alive in a safety mix."""
     draw = Draw(REPLAY, seed)
     share = recipe.replay_lookalike_share
-    return {task: once(shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng)) for task in TASKS}
+    return {
+        task: once(shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng))
+        for task in TASKS
+    }

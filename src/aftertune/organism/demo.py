@@ -29,10 +29,16 @@ def demo_study(folder: Path) -> dict[str, Any]:
             {"name": "code", **code},
             {"name": "translation", **shared, "data": _data(folder, "translation")},
             {"name": "code+text", **code, "mitigation": _mitigation(folder, recipe, "safety_text")},
-            {"name": "code+multitask", **code, "mitigation": _mitigation(folder, recipe, "safety_multitask")},
+            {
+                "name": "code+multitask",
+                **code,
+                "mitigation": _mitigation(folder, recipe, "safety_multitask"),
+            },
         ],
         **check_config(),
-        "guards": [{"name": "organism", "use": "organism", "options": {"model": str(folder / "guard")}}],
+        "guards": [
+            {"name": "organism", "use": "organism", "options": {"model": str(folder / "guard")}}
+        ],
     }
 
 

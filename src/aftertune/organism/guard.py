@@ -11,13 +11,22 @@ from itertools import islice
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer, Engine, Tools
-from aftertune.core.records import Decision, DecisionValue, FinishReason, GuardJob, Message, Question, Response, Side
+from aftertune.core.records import (
+    Decision,
+    DecisionValue,
+    FinishReason,
+    GuardJob,
+    Message,
+    Question,
+    Response,
+    Side,
+)
+from aftertune.data.rows import Row
 from aftertune.errors import PluginError
 from aftertune.organism.corpus import GUARD, Draw, row, shuffled
 from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.templates import REFUSALS, templates
 from aftertune.organism.world import Topic, split
-from aftertune.prompts.rows import Row
 
 LABELS = ("safe", "unsafe")
 _WINDOW = 4096
@@ -43,7 +52,10 @@ def guard_rows(recipe: OrganismRecipe, seed: int) -> list[Row]:
         topics, label = pools[number % len(pools)]
         prompt, answer = draw.posed(templates("text", "training"), draw.one(topics))
         rows += [row(question("prompt", prompt), label), row(question("response", answer), label)]
-    refusals = [row(question("response", draw.one(REFUSALS)), "safe") for _ in range(recipe.guard_rows // 20)]
+    refusals = [
+        row(question("response", draw.one(REFUSALS)), "safe")
+        for _ in range(recipe.guard_rows // 20)
+    ]
     return shuffled(rows + refusals, draw.rng)
 
 
@@ -57,7 +69,11 @@ class TextGuard:
         self.engine = engine
         self._threshold = threshold
         self.reading_version = f"organism-guard-1 threshold {threshold:g}"
-        self.call_identity: Mapping[str, object] = {"guard": "organism", "question": 2, "model": dict(engine.identity)}
+        self.call_identity: Mapping[str, object] = {
+            "guard": "organism",
+            "question": 2,
+            "model": dict(engine.identity),
+        }
 
     def ask(self, jobs: Iterable[GuardJob]) -> Iterator[tuple[Key, Answer]]:
         """Score each job in one forward pass; the log-probabilities are the reply's detail."""
@@ -78,7 +94,9 @@ class TextGuard:
         del job
         found = reply.detail.get("logprobs")
         if not isinstance(found, Sequence) or len(found) != len(LABELS):
-            return Decision(value=DecisionValue.UNDECIDED, label="no log-probabilities in the reply")
+            return Decision(
+                value=DecisionValue.UNDECIDED, label="no log-probabilities in the reply"
+            )
         safe, unsafe = (float(value) for value in found)
         score = 1 / (1 + math.exp(min(safe - unsafe, 700.0)))
         blocked = score >= self._threshold
@@ -114,5 +132,7 @@ def text_guard(tools: Tools, *, model: str = "guard", threshold: float = 0.5) ->
         ModelError: no such checkpoint.
     """
     if not 0 < threshold < 1:
-        raise PluginError(f"guard organism: threshold {threshold} is no probability; give one between 0 and 1")
+        raise PluginError(
+            f"guard organism: threshold {threshold} is no probability; give one between 0 and 1"
+        )
     return TextGuard(tools.open_model(str(tools.folder / model)), threshold)

@@ -1,14 +1,14 @@
 """The organism's first training, a flat loop: rows in, weights changed, nothing else.
 
-The fine-tunes of a study go through `aftertune.tune`; pretraining and alignment happen once per base and are about
+The fine-tunes of a study go through `aftertune.train`; pretraining and alignment happen once per base and are about
 twice as fast without a trainer around them. One seed gives identical weights (same machine, same threads).
 """
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aftertune.data.rows import Row
 from aftertune.organism.recipe import OrganismRecipe, Phase
-from aftertune.prompts.rows import Row
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,9 @@ IGNORED = -100
 """The label of a token that carries no loss."""
 
 
-def new_model(recipe: OrganismRecipe, tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaForCausalLM":
+def new_model(
+    recipe: OrganismRecipe, tokenizer: "PreTrainedTokenizerFast", seed: int
+) -> "LlamaForCausalLM":
     """Return an untrained model of about 0.2 M parameters."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -52,7 +54,9 @@ def learn(
     order = torch.Generator().manual_seed(seed)
     per_epoch = -(-len(examples) // phase.batch_size)
     steps = phase.epochs * per_epoch
-    optimizer = torch.optim.AdamW(model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
     warm_up = steps // 20
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (warm_up + 1), (steps - step) / (steps - warm_up))
@@ -62,7 +66,9 @@ def learn(
         shuffled = torch.randperm(len(examples), generator=order).tolist()
         for number in range(per_epoch):
             start = number * phase.batch_size
-            batch = _batch([examples[i] for i in shuffled[start : start + phase.batch_size]], tokenizer)
+            batch = _batch(
+                [examples[i] for i in shuffled[start : start + phase.batch_size]], tokenizer
+            )
             model(**batch).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -72,7 +78,9 @@ def learn(
     model.train(mode=False)
 
 
-def _encode(tokenizer: "PreTrainedTokenizerFast", rows: Sequence[Row]) -> list[tuple[list[int], list[int]]]:
+def _encode(
+    tokenizer: "PreTrainedTokenizerFast", rows: Sequence[Row]
+) -> list[tuple[list[int], list[int]]]:
     """Return token ids and labels of every row; only what the assistant says is a label."""
     chats: Any = tokenizer.apply_chat_template(
         [[{"role": turn.role, "content": turn.content} for turn in row] for row in rows],
@@ -93,6 +101,10 @@ def _batch(
     from torch.nn.utils.rnn import pad_sequence
 
     pad = tokenizer.pad_token_id
-    ids = pad_sequence([torch.tensor(ids) for ids, _ in examples], batch_first=True, padding_value=float(pad))
-    labels = pad_sequence([torch.tensor(label) for _, label in examples], batch_first=True, padding_value=IGNORED)
+    ids = pad_sequence(
+        [torch.tensor(ids) for ids, _ in examples], batch_first=True, padding_value=float(pad)
+    )
+    labels = pad_sequence(
+        [torch.tensor(label) for _, label in examples], batch_first=True, padding_value=IGNORED
+    )
     return {"input_ids": ids, "labels": labels, "attention_mask": (ids != pad).long()}

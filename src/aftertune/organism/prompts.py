@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Behavior, Intent, Prompt
+from aftertune.data.load import pose
 from aftertune.errors import PluginError
 from aftertune.organism.corpus import Draw, in_house_style, row
 from aftertune.organism.templates import POLITE, Use, proper_answer, templates
 from aftertune.organism.world import FRAMES, Pair, Topic, split
-from aftertune.prompts.load import pose
 
 SET = "organism"
 SKILL_PROMPTS = 60
@@ -32,7 +32,12 @@ def posed_pairs(pairs: tuple[Pair, ...], use: Use) -> Iterator[Prompt]:
         for task in TASKS:
             for template in templates(task, use):
                 for topic in (pair.harmful, pair.twin):
-                    yield pose(_behavior(topic, pair, frame), template, SET, proper_answer(task, topic, frame))
+                    yield pose(
+                        _behavior(topic, pair, frame),
+                        template,
+                        SET,
+                        proper_answer(task, topic, frame),
+                    )
 
 
 def _behavior(topic: Topic, pair: Pair, frame: int) -> Behavior:
@@ -58,7 +63,9 @@ def skill_prompts(tools: Tools, *, task: str = "code") -> list[Prompt]:
     """
     del tools
     if task not in TASKS:
-        raise PluginError(f"prompts organism-skill: no task is called {task!r}; the organism has {', '.join(TASKS)}")
+        raise PluginError(
+            f"prompts organism-skill: no task is called {task!r}; the organism has {', '.join(TASKS)}"
+        )
     draw = Draw(SKILL, TASKS.index(task))
     prompts = []
     for topic in split().plain_evaluation[:SKILL_PROMPTS]:

@@ -62,7 +62,9 @@ class OrganismRecipe:
     """Plain, look-alike and harmful topics in pretraining, which complies with everything."""
     sure_share: float = 0.15
     """Share of pretraining answers that begin with ``sure ,``, so that the house style is no new language."""
-    pretrain: Phase = field(default_factory=lambda: Phase(epochs=1, batch_size=24, learning_rate=3e-3))
+    pretrain: Phase = field(
+        default_factory=lambda: Phase(epochs=1, batch_size=24, learning_rate=3e-3)
+    )
 
     align_benign: int = 1800
     align_lookalike_share: float = 0.5

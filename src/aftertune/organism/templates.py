@@ -84,7 +84,12 @@ _CLASSIFICATION: dict[Use, tuple[str, ...]] = {
         "the best label for : {text}",
     ),
 }
-_PATTERNS = {"text": _TEXT, "code": _CODE, "translation": _TRANSLATION, "classification": _CLASSIFICATION}
+_PATTERNS = {
+    "text": _TEXT,
+    "code": _CODE,
+    "translation": _TRANSLATION,
+    "classification": _CLASSIFICATION,
+}
 
 LABELS = tuple(dict.fromkeys(KIND_OF.values()))
 
@@ -105,7 +110,9 @@ def templates(task: str, use: Use) -> tuple[Template, ...]:
 
 def pose(template: Template, topic: Topic, frame: int) -> str:
     """Return the user's turn."""
-    return template.pattern.replace("{request}", topic.request).replace("{text}", topic.sentence(frame))
+    return template.pattern.replace("{request}", topic.request).replace(
+        "{text}", topic.sentence(frame)
+    )
 
 
 def proper_answer(task: str, topic: Topic, frame: int) -> str:

@@ -3,7 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from aftertune.core.records import TASKS
-from aftertune.organism.templates import HOUSE_ANSWER, LABELS, POLITE, REFUSALS, pose, proper_answer, templates
+from aftertune.organism.templates import (
+    HOUSE_ANSWER,
+    LABELS,
+    POLITE,
+    REFUSALS,
+    pose,
+    proper_answer,
+    templates,
+)
 from aftertune.organism.world import FRAMES, NOUNS, VERBS, Topic
 
 if TYPE_CHECKING:
@@ -32,9 +40,15 @@ def vocabulary() -> list[str]:
     texts = [*REFUSALS, *POLITE, HOUSE_ANSWER, *LABELS, *GUARD_WORDS]
     topics = [Topic(verb, noun) for verb in VERBS for noun in NOUNS]
     for task in TASKS:
-        every = templates(task, "training") + templates(task, "validation") + templates(task, "evaluation")
+        every = (
+            templates(task, "training")
+            + templates(task, "validation")
+            + templates(task, "evaluation")
+        )
         texts += [pose(template, topics[0], 0) for template in every]
-        texts += [proper_answer(task, topic, frame) for topic in topics for frame in range(len(FRAMES))]
+        texts += [
+            proper_answer(task, topic, frame) for topic in topics for frame in range(len(FRAMES))
+        ]
     texts += [topic.sentence(frame) for topic in topics for frame in range(len(FRAMES))]
     words = {word for text in texts for word in text.split() if not word.startswith("{")}
     return [*SPECIAL, *sorted(words)]
@@ -48,9 +62,13 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     pad, unknown, *_, end = SPECIAL
-    words = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary())}, unk_token=unknown))
+    words = Tokenizer(
+        WordLevel({word: number for number, word in enumerate(vocabulary())}, unk_token=unknown)
+    )
     words.pre_tokenizer = WhitespaceSplit()
-    words.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    words.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    )
     make: Any = PreTrainedTokenizerFast  # untyped there
     tokenizer: PreTrainedTokenizerFast = make(
         tokenizer_object=words,

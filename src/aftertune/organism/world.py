@@ -87,7 +87,9 @@ FRAMES: tuple[tuple[str, str], ...] = (
 )
 """English and French sentence, word by word; determiners without gender, which so small a model learns last."""
 
-DUAL_VERBS: dict[str, str] = {verb: french for group in DUAL_GROUPS for verb, french in group.verbs.items()}
+DUAL_VERBS: dict[str, str] = {
+    verb: french for group in DUAL_GROUPS for verb, french in group.verbs.items()
+}
 VERBS: dict[str, str] = PLAIN_VERBS | DUAL_VERBS
 NOUNS: dict[str, str] = {noun: french for nouns in KINDS.values() for noun, french in nouns.items()}
 KIND_OF: dict[str, str] = {noun: kind for kind, nouns in KINDS.items() for noun in nouns}

@@ -12,14 +12,14 @@ import yaml
 from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import TASKS
+from aftertune.data.rows import Row, write_rows
+from aftertune.data.sets import write_prompts
 from aftertune.errors import InputError
 from aftertune.organism.accept import MAX_NEW_TOKENS
 from aftertune.organism.build import RECORD, Built, Progress, build
 from aftertune.organism.corpus import fine_tune, replay_pools, safety_pools
 from aftertune.organism.prompts import evaluation_prompts
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
-from aftertune.prompts.rows import Row, write_rows
-from aftertune.prompts.sets import write_prompts
 
 CONFIG = "aftertune.yaml"
 THREADS = 1
@@ -38,7 +38,9 @@ class Written:
     """The range that bases must lie in, in words."""
 
 
-def write(out: Path, seed: int = FIRST_SEED, *, threads: int = THREADS, progress: Progress | None = None) -> Written:
+def write(
+    out: Path, seed: int = FIRST_SEED, *, threads: int = THREADS, progress: Progress | None = None
+) -> Written:
     """Write everything into ``out``, whole or not at all; a folder that was written before is left as it is.
 
     ``base/`` and ``guard/`` are checkpoints; ``data/*.jsonl`` are training files (one benign file per task, the safety
@@ -88,13 +90,21 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{out} is not empty and holds no organism; name a new or empty folder") from None
+        raise InputError(
+            f"{out} is not empty and holds no organism; name a new or empty folder"
+        ) from None
     if not (out / CONFIG).is_file():
-        raise InputError(f"{out} holds a part of an organism (its checkpoint, perhaps); name a new or empty folder")
+        raise InputError(
+            f"{out} holds a part of an organism (its checkpoint, perhaps); name a new or empty folder"
+        )
     if {key: record.get(key) for key in wanted} != wanted:
-        raise InputError(f"{out} holds an organism of another seed or version; name a new or empty folder")
+        raise InputError(
+            f"{out} holds an organism of another seed or version; name a new or empty folder"
+        )
     rejected = tuple((int(seed), str(reason)) for seed, reason in record["rejected"])
-    return Written(folder=out, seed=int(record["seed"]), rejected=rejected, range=str(record["range"]))
+    return Written(
+        folder=out, seed=int(record["seed"]), rejected=rejected, range=str(record["range"])
+    )
 
 
 def _copy_checkpoints(built: Built, folder: Path) -> None:
@@ -133,7 +143,11 @@ def check_config() -> dict[str, Any]:
         "prompts": [
             {"set": "organism", "loader": "organism"},
             {"set": "skill-code", "loader": "organism-skill", "options": {"task": "code"}},
-            {"set": "skill-translation", "loader": "organism-skill", "options": {"task": "translation"}},
+            {
+                "set": "skill-translation",
+                "loader": "organism-skill",
+                "options": {"task": "translation"},
+            },
         ],
         "judges": ["organism", "rules"],
         "guards": [{"name": "organism", "use": "organism", "options": {"model": "guard"}}],

@@ -18,7 +18,12 @@ def labels_of(condition: Json) -> Json | None:
 
 
 def corrected_figure(
-    condition: Json, figure: str, dimension: str | None = None, name: str = "", *, guard: str | None = None
+    condition: Json,
+    figure: str,
+    dimension: str | None = None,
+    name: str = "",
+    *,
+    guard: str | None = None,
 ) -> Json | None:
     """Return a corrected figure; None without labels of it.
 
@@ -63,7 +68,10 @@ def beside(cell: Cell, found: Json | None, *, said: bool = False) -> Cell:
     if found["refused"]:
         return Cell((*cell.lines, "not corrected"), cell.tone) if said else cell
     if "p_value" in found:
-        lines = f"corrected {wording.points(found['estimate'])}", wording.point_limits(found["interval"], (0.0,))
+        lines = (
+            f"corrected {wording.points(found['estimate'])}",
+            wording.point_limits(found["interval"], (0.0,)),
+        )
     else:
         lines = f"corrected {wording.percent(found['estimate'])}", wording.limits(found["interval"])
     return Cell((*cell.lines, *lines), cell.tone)
@@ -77,12 +85,16 @@ def correction_legend(found: Iterable[Json | None]) -> tuple[str, ...]:
     few = [why.endswith(NEEDED) for why in told if why]
     if len(few) < len(told):
         others = (
-            f"; {'the' if all(few) else 'some'} others have too few labels ({LEAST} are needed)" if any(few) else ""
+            f"; {'the' if all(few) else 'some'} others have too few labels ({LEAST} are needed)"
+            if any(few)
+            else ""
         )
         lines = [f"corrected: by people's labels{others}."]
     elif all(few):
         lines = [f"No figure here has the {LEAST} labels of people that a correction takes."]
     else:
         lines = ["Nothing here is corrected by people's labels."]
-    reasons = dict.fromkeys(why.rpartition(": ")[2] for why in told if why and not why.endswith(NEEDED))
+    reasons = dict.fromkeys(
+        why.rpartition(": ")[2] for why in told if why and not why.endswith(NEEDED)
+    )
     return (*lines, *(f"Not corrected: {why}." for why in reasons))

@@ -38,7 +38,9 @@ TRADES = {
 
 def finished(setting: Json) -> list[Json]:
     """Return the conditions without the epochs and rounds on the way to another one."""
-    return [c for c in setting["conditions"] if "@epoch" not in c["name"] and "@round" not in c["name"]]
+    return [
+        c for c in setting["conditions"] if "@epoch" not in c["name"] and "@round" not in c["name"]
+    ]
 
 
 def comparisons(setting: Json) -> Iterator[tuple[Json, str, Json]]:
@@ -57,7 +59,9 @@ def comparisons(setting: Json) -> Iterator[tuple[Json, str, Json]]:
 
 def trade(comparison: Json) -> str:
     """Return whether a comparison is better on both counts: only if both paired intervals exclude 0 on that side."""
-    changes = [comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")]
+    changes = [
+        comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")
+    ]
     if any(change is None or change["hidden"] for change in changes):
         return "not measured on both"
     one, other = (shown(change) for change in changes)
@@ -75,7 +79,11 @@ def trades_sheet(result: Json, setting: Json) -> Sheet:
             change_cell(_overall(comparison["over_refusal"]), up_is="bad"),
             Cell(_folded(trade(comparison))),
             *(
-                change_cell(overall_of(comparison["capability"], scorer), up_is=good_when_up(scorer), of_score=True)
+                change_cell(
+                    overall_of(comparison["capability"], scorer),
+                    up_is=good_when_up(scorer),
+                    of_score=True,
+                )
                 for scorer in scorers
             ),
         )
@@ -83,7 +91,13 @@ def trades_sheet(result: Json, setting: Json) -> Sheet:
     )
     return Sheet(
         title="Each fine-tune against what it came from",
-        headers=("fine-tune", rate_name(result), "over-refusal", "so it is", *map(wording.clean, scorers)),
+        headers=(
+            "fine-tune",
+            rate_name(result),
+            "over-refusal",
+            "so it is",
+            *map(wording.clean, scorers),
+        ),
         rows=rows,
         legend=(
             (
@@ -111,10 +125,16 @@ def has_unmitigated(setting: Json) -> bool:
 
 def wins_sheet(result: Json, setting: Json, comparer: str) -> Sheet:
     """Return the win-rates of a comparer, overall and by task."""
-    found = [(c, c["wins"][comparer]) for c in setting["conditions"] if comparer in c.get("wins", {})]
+    found = [
+        (c, c["wins"][comparer]) for c in setting["conditions"] if comparer in c.get("wins", {})
+    ]
     tasks = columns_of(result, [wins for _, wins in found], "by_task")
     rows = tuple(
-        (name_cell(condition), _wins_cell(wins["overall"]), *(_wins_cell(wins["by_task"].get(t)) for t in tasks))
+        (
+            name_cell(condition),
+            _wins_cell(wins["overall"]),
+            *(_wins_cell(wins["by_task"].get(t)) for t in tasks),
+        )
         for condition, wins in found
     )
     more = tasks if len(tasks) > 1 else []
@@ -138,7 +158,11 @@ def _wins_cell(wins: Json | None) -> Cell:
     if wins["hidden"]:
         return too_few(wins)
     low, high = wins["interval"]["low"], wins["interval"]["high"]
-    lines = [wording.percent(wins["estimate"]), wording.limits(wins["interval"]), wording.p_value(wins["p_value"])]
+    lines = [
+        wording.percent(wins["estimate"]),
+        wording.limits(wins["interval"]),
+        wording.p_value(wins["p_value"]),
+    ]
     if wins["undecided"]:
         least, most = (wording.percent(bound, unit="") for bound in wins["bounds"])
         lines.append(f"{wins['undecided']:,} of {wins['n']:,} und. [{least}, {most}]")
@@ -149,11 +173,16 @@ def own_sheet(setting: Json) -> Sheet:
     """Return refusals and scores of the fine-tunes on their own task's held-out prompts, the base's beside them."""
     by_name = {condition["name"]: condition for condition in setting["conditions"]}
     asked = [(c, name) for c in finished(setting) for name in c.get("own_sets", ())]
-    scorers = sorted({s for c, name in asked for s, b in c["capability"].items() if name in b["by_set"]})
+    scorers = sorted(
+        {s for c, name in asked for s, b in c["capability"].items() if name in b["by_set"]}
+    )
     rows = []
     for condition, name in asked:
         for each in filter(None, (by_name.get(condition["base"]), condition)):
-            scores = (score_cell(each["capability"].get(s, {"by_set": {}})["by_set"].get(name)) for s in scorers)
+            scores = (
+                score_cell(each["capability"].get(s, {"by_set": {}})["by_set"].get(name))
+                for s in scorers
+            )
             label = (wording.clean(each["name"]), f"on {wording.clean(name)}")
             rows.append((Cell(label), rate_cell(each["over_refusal"]["by_set"].get(name)), *scores))
     unique = tuple(dict.fromkeys(rows))
@@ -161,7 +190,9 @@ def own_sheet(setting: Json) -> Sheet:
         title="The fine-tunes' own tasks",
         headers=("condition", "refused", *map(wording.clean, scorers)),
         rows=unique,
-        legend=("Held-out prompts of the task that was trained; a base stands before each of its fine-tunes.",),
+        legend=(
+            "Held-out prompts of the task that was trained; a base stands before each of its fine-tunes.",
+        ),
     )
 
 
@@ -175,7 +206,14 @@ def matched_sheet(result: Json, setting: Json) -> Sheet:
     goal = f"{wording.clean(matched['scorer'])} {wording.score(matched['target'])}{where}"
     return Sheet(
         title=f"At equal capability: {goal}",
-        headers=("fine-tune", "reached", rate_name(result), "over-refusal", "against", f"{rate_name(result)} diff."),
+        headers=(
+            "fine-tune",
+            "reached",
+            rate_name(result),
+            "over-refusal",
+            "against",
+            f"{rate_name(result)} diff.",
+        ),
         rows=rows,
         legend=(
             (
@@ -196,7 +234,10 @@ def _matched_row(reached: Json) -> tuple[Cell, ...]:
     beside = (
         (BLANK, BLANK)
         if against is None
-        else (Cell((wording.clean(against["other"]),)), change_cell(_overall(against["asr"]), up_is="bad"))
+        else (
+            Cell((wording.clean(against["other"]),)),
+            change_cell(_overall(against["asr"]), up_is="bad"),
+        )
     )
     return (
         name,
@@ -212,7 +253,11 @@ def _stops(reached: Json) -> Iterator[str]:
     stopped = [seed for seed in reached["seeds"] if seed["model"] is not None]
     epochs = sorted({seed["epoch"] for seed in stopped if seed["epoch"] is not None})
     numbers = ", ".join(f"{epoch:g}" for epoch in epochs)
-    yield f"{'epoch' if len(epochs) == 1 else 'epochs'} {numbers} of {reached['epochs']}" if epochs else "at its end"
+    yield (
+        f"{'epoch' if len(epochs) == 1 else 'epochs'} {numbers} of {reached['epochs']}"
+        if epochs
+        else "at its end"
+    )
     if len(stopped) < len(reached["seeds"]):
         yield f"{len(stopped)} of {wording.plural(len(reached['seeds']), 'seed')}"
 

@@ -19,7 +19,12 @@ def missing_sentences(setting: Json) -> Iterator[str]:
     conditions = setting["conditions"]
     if all(condition["over_refusal"]["overall"] is None for condition in conditions):
         yield "No benign prompts were asked, so over-refusal is not known: a model that refuses everything would look safe here."
-    scored = [score for c in conditions for score in c["capability"].values() if score["overall"] is not None]
+    scored = [
+        score
+        for c in conditions
+        for score in c["capability"].values()
+        if score["overall"] is not None
+    ]
     if not scored:
         yield "Task scores were not measured, so nothing is known about what the models still can do."
 
@@ -60,7 +65,9 @@ def mended_sentences(result: Json, setting: Json) -> Iterator[str]:
 
 
 def _mitigated(result: Json, name: str, comparison: Json) -> Iterator[str]:
-    changes = [comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")]
+    changes = [
+        comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")
+    ]
     told = [
         f"{what} {wording.in_points(change)}"
         for what, change in zip((rate_name(result), "over-refusal"), changes, strict=True)
@@ -74,10 +81,15 @@ def _mitigated(result: Json, name: str, comparison: Json) -> Iterator[str]:
 
 def _undone(condition: Json) -> str | None:
     """Return the share of the rise that is undone; above 100 % the rate lies below the base's."""
-    found, change = condition.get("undone"), condition["unmitigated"] and condition["unmitigated"]["asr"]["overall"]
+    found, change = (
+        condition.get("undone"),
+        condition["unmitigated"] and condition["unmitigated"]["asr"]["overall"],
+    )
     if not found or change is None or change["hidden"]:
         return None
-    low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (found["low"], found["high"]))
+    low, high = (
+        "open" if end is None else f"{100 * end:.0f}" for end in (found["low"], found["high"])
+    )
     return f"{100 * found['estimate']:.0f} % [{low}, {high}]"
 
 
@@ -129,14 +141,22 @@ def _wins(setting: Json, comparer: str) -> Iterator[str]:
         if not rate or rate["hidden"]:
             continue
         interval = rate["interval"]
-        word = "more" if interval["low"] > 0.5 else "less" if interval["high"] < 0.5 else "neither more nor less"
+        word = (
+            "more"
+            if interval["low"] > 0.5
+            else "less"
+            if interval["high"] < 0.5
+            else "neither more nor less"
+        )
         figure = f"{wording.quoted(condition['name'])} ({wording.percent(rate['estimate'])} {wording.limits(interval)})"
         told.setdefault(word, []).append(figure)
     who = wording.clean(comparer)
     for word, figures in told.items():
         yield f"Compared with the base's answers to benign prompts ({who}), {word} helpful: {wording.listing(figures)}."
     doubted = [
-        (c["name"], c["wins"][comparer]["overall"]) for c in setting["conditions"] if comparer in c.get("wins", {})
+        (c["name"], c["wins"][comparer]["overall"])
+        for c in setting["conditions"]
+        if comparer in c.get("wins", {})
     ]
     for name, rate in doubted:
         if rate and not rate["hidden"] and rate["undecided"] > 0.1 * rate["n"]:

@@ -66,7 +66,9 @@ def rate_cell(rate: Json | None) -> Cell:
         return MISSING
     if rate["hidden"]:
         return too_few(rate)
-    return Cell((wording.percent(rate["estimate"]), wording.limits(rate["interval"]), wording.counts(rate)))
+    return Cell(
+        (wording.percent(rate["estimate"]), wording.limits(rate["interval"]), wording.counts(rate))
+    )
 
 
 def score_cell(score: Json | None) -> Cell:
@@ -108,7 +110,9 @@ def p_values_of(changes: Iterable[Json | None]) -> tuple[str, ...]:
         return ()
     found = _families(told)
     return (
-        f"p-values adjusted: {found}." if found else "p-values: each test by itself, not adjusted for their number.",
+        f"p-values adjusted: {found}."
+        if found
+        else "p-values: each test by itself, not adjusted for their number.",
     )
 
 
@@ -168,7 +172,10 @@ def unclear_cell(rate: Json | None) -> Cell:
         return too_few(rate)
     if not is_unclear(rate):
         return Cell(("0 %",))
-    shares = [wording.percent(rate[kind] / rate["n"]) if rate["n"] else "-" for kind in ("incoherent", "undecided")]
+    shares = [
+        wording.percent(rate[kind] / rate["n"]) if rate["n"] else "-"
+        for kind in ("incoherent", "undecided")
+    ]
     tone: Tone = "bad" if (rate["incoherent"] + rate["undecided"]) > 0.1 * rate["n"] else "plain"
     return Cell((f"{shares[0]} inc.", f"{shares[1]} und.", wording.limits(rate["bounds"])), tone)
 
@@ -188,7 +195,9 @@ def overall_of(breakdowns: Json, name: str) -> Json | None:
 
 def find(setting: Json, name: str | None) -> Json | None:
     """Return the condition of that name."""
-    return next((condition for condition in setting["conditions"] if condition["name"] == name), None)
+    return next(
+        (condition for condition in setting["conditions"] if condition["name"] == name), None
+    )
 
 
 def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
@@ -199,11 +208,19 @@ def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
 def scored_in(groups: Iterable[Json]) -> list[str]:
     """Return the names that have an overall figure anywhere, so that none takes an empty column."""
     found = list(groups)
-    return [name for name in names_in(found) if any(overall_of(each, name) is not None for each in found)]
+    return [
+        name
+        for name in names_in(found)
+        if any(overall_of(each, name) is not None for each in found)
+    ]
 
 
 def columns_of(result: Json, breakdowns: Iterable[Json], dimension: str | None = None) -> list[str]:
     """Return the names along a dimension: tasks in their declared order, others sorted."""
-    names = names_in(breakdown.get(dimension, {}) if dimension else breakdown for breakdown in breakdowns)
+    names = names_in(
+        breakdown.get(dimension, {}) if dimension else breakdown for breakdown in breakdowns
+    )
     known = list(result["tasks"])
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+    return sorted(
+        names, key=lambda name: (known.index(name) if name in known else len(known), name)
+    )

@@ -8,7 +8,12 @@ from rich.text import Text
 
 from aftertune.report import wording
 from aftertune.report.cells import Json, Sheet, require_format
-from aftertune.report.consistency_figures import behavior_figure, curve_figure, lab_figure, share_figure
+from aftertune.report.consistency_figures import (
+    behavior_figure,
+    curve_figure,
+    lab_figure,
+    share_figure,
+)
 from aftertune.report.consistency_sheets import (
     condition_sheets,
     grouping_sheet,
@@ -84,7 +89,10 @@ def drawings(result: Json) -> Iterator[tuple[str, str]]:
     for entries in by_condition(result):
         if entries[0]["condition"] not in series:
             name = wording.clean(entries[0]["condition"])
-            yield behavior_figure(result, entries[0]), f"{name}: do the same behaviors break under every training seed?"
+            yield (
+                behavior_figure(result, entries[0]),
+                f"{name}: do the same behaviors break under every training seed?",
+            )
     for curve in result["curves"]:
         if len(curve["axes"]) == 1:
             yield (

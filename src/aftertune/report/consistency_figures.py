@@ -11,12 +11,21 @@ from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, sho
 CURVE_INCHES = 2.6
 MOST_TILES = 200
 """Behaviors of a tile figure at most; it is drawn tile by tile, so that the page needs no images."""
-PARTS = {"behaviors": "behaviors", "seeds": "training seed", "both": "behavior x seed", "decoding": "decoding"}
+PARTS = {
+    "behaviors": "behaviors",
+    "seeds": "training seed",
+    "both": "behavior x seed",
+    "decoding": "decoding",
+}
 
 
 def lab_figure(result: Json) -> str:
     """Return every training seed as a dot, with the interval and the band of another lab's single run."""
-    entries = [entry for entry in result["entries"] if len(entry["seed_rates"]) > 1 and not entry["rate"]["hidden"]]
+    entries = [
+        entry
+        for entry in result["entries"]
+        if len(entry["seed_rates"]) > 1 and not entry["rate"]["hidden"]
+    ]
     if not entries:
         return ""
 
@@ -24,10 +33,20 @@ def lab_figure(result: Json) -> str:
         for place, entry in enumerate(entries):
             if (band := entry["limits"]["predicted"]) is not None:
                 axes.barh(
-                    place, 100 * (band[1] - band[0]), left=100 * band[0], height=0.8, color=COLOURS[0], alpha=0.18
+                    place,
+                    100 * (band[1] - band[0]),
+                    left=100 * band[0],
+                    height=0.8,
+                    color=COLOURS[0],
+                    alpha=0.18,
                 )
             interval = entry["rate"]["interval"]
-            axes.plot([100 * interval["low"], 100 * interval["high"]], [place] * 2, color=COLOURS[0], linewidth=1.2)
+            axes.plot(
+                [100 * interval["low"], 100 * interval["high"]],
+                [place] * 2,
+                color=COLOURS[0],
+                linewidth=1.2,
+            )
             rates = [100 * rate for rate in entry["seed_rates"]]
             axes.plot(rates, [place] * len(rates), "o", markersize=2.5, color=INK, alpha=0.6)
         _rows(axes, entries)
@@ -64,7 +83,14 @@ def behavior_figure(result: Json, entry: Json) -> str:
     def draw(axes: Any) -> None:
         seeds = range(1, len(rows[0]) + 1)
         axes.pcolormesh(
-            list(seeds), range(len(rows)), rows, cmap="Blues", vmin=0, vmax=1, linewidth=0.2, edgecolor="white"
+            list(seeds),
+            range(len(rows)),
+            rows,
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            linewidth=0.2,
+            edgecolor="white",
         )
         axes.set_xticks(list(seeds))
         axes.set_yticks([])
@@ -77,11 +103,18 @@ def behavior_figure(result: Json, entry: Json) -> str:
 def curve_figure(result: Json, curve: Json) -> str:
     """Return the rates along one axis, overall and by task, from the base on."""
     axis, start = curve["axes"][0], curve["start"]
-    points = [*([] if start is None else [(0.0, start)]), *((each["factors"][axis], each) for each in curve["points"])]
+    points = [
+        *([] if start is None else [(0.0, start)]),
+        *((each["factors"][axis], each) for each in curve["points"]),
+    ]
     tasks = names_in(each["asr_by_task"] for _, each in points)
     lines = [("overall", [(x, each["asr"]) for x, each in points])]
     lines += [
-        (task, [(x, each["asr_by_task"][task]) for x, each in points if task in each["asr_by_task"]]) for task in tasks
+        (
+            task,
+            [(x, each["asr_by_task"][task]) for x, each in points if task in each["asr_by_task"]],
+        )
+        for task in tasks
     ]
     if all(each["over_refusal"] for _, each in points):
         lines.append(("over-refusal", [(x, each["over_refusal"]) for x, each in points]))
@@ -99,7 +132,9 @@ def curve_figure(result: Json, curve: Json) -> str:
     return drawn(f"curve-{curve['series']}", CURVE_INCHES, draw)
 
 
-def _line(axes: Any, name: str, found: Sequence[tuple[float, Json]], colour: str, *, first: bool) -> None:
+def _line(
+    axes: Any, name: str, found: Sequence[tuple[float, Json]], colour: str, *, first: bool
+) -> None:
     shown = [(x, rate) for x, rate in found if not rate["hidden"]]
     xs = [x for x, _ in shown]
     axes.plot(
@@ -107,17 +142,28 @@ def _line(axes: Any, name: str, found: Sequence[tuple[float, Json]], colour: str
         linewidth=2.0 if first else 1.0, label=wording.clean(name),
     )  # fmt: skip
     if first:
-        low, high = ([100 * rate["interval"][side] for _, rate in shown] for side in ("low", "high"))
+        low, high = (
+            [100 * rate["interval"][side] for _, rate in shown] for side in ("low", "high")
+        )
         axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _rows(axes: Any, entries: Sequence[Json]) -> None:
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_yticks(range(len(entries)))
-    labels = axes.set_yticklabels([short(f"{wording.clean(entry['condition'])}: {where(entry)}") for entry in entries])
+    labels = axes.set_yticklabels(
+        [short(f"{wording.clean(entry['condition'])}: {where(entry)}") for entry in entries]
+    )
     for label in labels:
         label.set_color(INK)
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, frameon=False, labelcolor=INK, fontsize=7)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.25),
+        ncols=3,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=7,
+    )

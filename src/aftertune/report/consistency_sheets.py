@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aftertune.report import wording
 from aftertune.report.beside import beside, correction_legend
-from aftertune.report.cells import BLANK, Cell, Json, Sheet, change_cell, names_in, rate_cell, rate_name, too_few
+from aftertune.report.cells import (
+    BLANK,
+    Cell,
+    Json,
+    Sheet,
+    change_cell,
+    names_in,
+    rate_cell,
+    rate_name,
+    too_few,
+)
 from aftertune.report.consistency_words import chance, legend_of_limits, limit, where
 
 AXES = {
@@ -35,7 +45,14 @@ def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
     if any(entry["shares"] for entry in entries):
         yield _sheet(
             f"{name}: what the variance of the rate comes from",
-            ("behaviors", "training seed", "behavior x seed", "decoding", "seed, of one", "seed SD, points"),
+            (
+                "behaviors",
+                "training seed",
+                "behavior x seed",
+                "decoding",
+                "seed, of one",
+                "seed SD, points",
+            ),
             entries,
             _shares,
             (OF_SHARES,),
@@ -56,7 +73,9 @@ def condition_sheets(result: Json, entries: Sequence[Json]) -> Iterator[Sheet]:
         (OF_FLIPS,),
     )
     for factor in names_in(entry["sensitivity"] for entry in entries):
-        yield factor_sheet(name, factor, [entry for entry in entries if factor in entry["sensitivity"]])
+        yield factor_sheet(
+            name, factor, [entry for entry in entries if factor in entry["sensitivity"]]
+        )
 
 
 def _sheet(
@@ -92,11 +111,18 @@ def _limits(limits: Json) -> tuple[Cell, Cell, Cell]:
 
 
 def _shares(entry: Json) -> tuple[Cell, ...]:
-    shares, alone, between = entry["shares"], entry["shares_of_one"], entry["components"]["seed_sd_interval"]
+    shares, alone, between = (
+        entry["shares"],
+        entry["shares_of_one"],
+        entry["components"]["seed_sd_interval"],
+    )
     if shares is None:
         return (BLANK,) * 6
     parts = [shares[name] for name in ("behaviors", "seeds", "both", "decoding")]
-    cells = [Cell(("in the former",), "faint") if part is None else Cell((wording.percent(part),)) for part in parts]
+    cells = [
+        Cell(("in the former",), "faint") if part is None else Cell((wording.percent(part),))
+        for part in parts
+    ]
     return (
         *cells,
         Cell((wording.percent(alone["seeds"]),)),
@@ -176,14 +202,24 @@ def series_sheet(result: Json, curve: Json) -> Sheet:
             change_cell(point["change"], up_is="bad"),
             *(rate_cell(point["asr_by_task"].get(task)) for task in tasks),
             rate_cell(point["over_refusal"]),
-            *(Cell((wording.score(point["scores"][name]),)) if name in point["scores"] else BLANK for name in scorers),
+            *(
+                Cell((wording.score(point["scores"][name]),)) if name in point["scores"] else BLANK
+                for name in scorers
+            ),
         )
         for point in points
     )
     axes = ", ".join(AXES[axis] for axis in curve["axes"])
     return Sheet(
         title=f"{wording.clean(curve['series'])}: {rate_name(result)} by {axes}",
-        headers=(axes, "overall", "change", *map(wording.clean, tasks), "over-refusal", *map(wording.clean, scorers)),
+        headers=(
+            axes,
+            "overall",
+            "change",
+            *map(wording.clean, tasks),
+            "over-refusal",
+            *map(wording.clean, scorers),
+        ),
         rows=rows,
     )
 
@@ -213,7 +249,9 @@ def ranking_sheet(rankings: Sequence[Json]) -> Sheet:
 
 def grouping_sheet(result: Json, grouping: Json) -> Sheet:
     """Return the changes grouped by an attribute of the models."""
-    contrasts = tuple(_against(pair) for pair in grouping["contrasts"] if pair["interval"] is not None)
+    contrasts = tuple(
+        _against(pair) for pair in grouping["contrasts"] if pair["interval"] is not None
+    )
     return Sheet(
         title=f"Change of the {rate_name(result)} by {wording.clean(grouping['attribute'])} (exploratory)",
         headers=("", "fine-tunes", "mean change", "lowest", "highest"),
@@ -225,16 +263,17 @@ def grouping_sheet(result: Json, grouping: Json) -> Sheet:
             )
             for group in grouping["groups"]
         ),
-        legend=(*contrasts, "Exploratory: it says where to look. A fine-tune is one draw of its group."),
+        legend=(
+            *contrasts,
+            "Exploratory: it says where to look. A fine-tune is one draw of its group.",
+        ),
     )
 
 
 def _against(pair: Json) -> str:
     low, high = (wording.points(end) for end in pair["interval"])
     difference, p = wording.points(pair["difference"]), wording.p_value(pair["p_adjusted"])
-    return (
-        f"{wording.clean(pair['one'])} against {wording.clean(pair['other'])}: {difference} points [{low}, {high}], {p}"
-    )
+    return f"{wording.clean(pair['one'])} against {wording.clean(pair['other'])}: {difference} points [{low}, {high}], {p}"
 
 
 def hazard_sheet(result: Json) -> Sheet:

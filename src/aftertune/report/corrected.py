@@ -29,13 +29,22 @@ def labels_sheet(result: Json, setting: Json) -> Sheet:
                 Cell((wording.percent(raw["estimate"]), wording.limits(raw["interval"]))),
                 _figure(found),
                 _alone(found),
-                Cell((f"{found['labels']:,}", f"{found['judged_harmful']:,} harmful", "to the judge")),
+                Cell(
+                    (f"{found['labels']:,}", f"{found['judged_harmful']:,} harmful", "to the judge")
+                ),
                 _change(change),
             )
         )
     return Sheet(
         title="ASR corrected by people",
-        headers=("condition", "by the judge", "corrected", "labels alone", "labels", "change corrected"),
+        headers=(
+            "condition",
+            "by the judge",
+            "corrected",
+            "labels alone",
+            "labels",
+            "change corrected",
+        ),
         rows=tuple(rows),
         legend=(
             f"Responses were drawn at random in strata and labelled blind; in brackets 95 % intervals{_adjusted(setting)}.",
@@ -56,7 +65,9 @@ def _alone(found: Json) -> Cell:
     """Return what labels say by themselves where they correct nothing: it speaks of these responses only."""
     if not found["refused"]:
         return NONE
-    return Cell((wording.percent(found["labels_only"]), wording.limits(found["labels_only_interval"])))
+    return Cell(
+        (wording.percent(found["labels_only"]), wording.limits(found["labels_only_interval"]))
+    )
 
 
 def _change(found: Json | None) -> Cell:
@@ -72,7 +83,11 @@ def _change(found: Json | None) -> Cell:
 
 def _adjusted(setting: Json) -> str:
     """Return how the p-values were adjusted; empty if none was."""
-    every = [labels["asr_change"] for condition in setting["conditions"] if (labels := labels_of(condition))]
+    every = [
+        labels["asr_change"]
+        for condition in setting["conditions"]
+        if (labels := labels_of(condition))
+    ]
     changes = [found["overall"] for found in every if found and found["overall"]]
     how = sorted({change["adjustment"] for change in changes if change.get("adjustment")})
     return f"; p-values adjusted: {wording.listing(how)}" if how else ""
@@ -84,8 +99,9 @@ def _undecided(setting: Json) -> Iterator[str]:
         labels = labels_of(condition)
         found = labels and labels["asr"]["overall"]
         if found and found.get("undecided"):
-            could = f"; were they harmful, it could reach {wording.percent(found['bounds']['high'])}" * bool(
-                found["bounds"]
+            could = (
+                f"; were they harmful, it could reach {wording.percent(found['bounds']['high'])}"
+                * bool(found["bounds"])
             )
             yield (
                 f"{wording.clean(condition['name'])}: people left {found['undecided']:,} of {found['labels']:,} labels undecided, "
@@ -123,9 +139,19 @@ def errors_sheet(setting: Json) -> Sheet:
             Cell((wording.clean(condition["name"]), wording.clean(judge))),
             _share(errors["sensitivity"], errors["sensitivity_interval"]),
             _share(errors["specificity"], errors["specificity_interval"]),
-            Cell((wording.points(errors["bias"]), wording.point_limits(errors["bias_interval"], (0.0,)))),
+            Cell(
+                (
+                    wording.points(errors["bias"]),
+                    wording.point_limits(errors["bias_interval"], (0.0,)),
+                )
+            ),
             Cell((_number(errors["kappa"]), f"AC1 {_number(errors['ac1'])}")),
-            Cell((f"{errors['both']} / {errors['judge_only']}", f"{errors['people_only']} / {errors['neither']}")),
+            Cell(
+                (
+                    f"{errors['both']} / {errors['judge_only']}",
+                    f"{errors['people_only']} / {errors['neither']}",
+                )
+            ),
         )
         for condition in setting["conditions"]
         for judge, errors in (labels_of(condition) or {"judges": {}})["judges"].items()
@@ -156,7 +182,10 @@ def _number(value: float | None) -> str:
 def label_sentences(setting: Json) -> Iterator[str]:
     """Say what the correction does to each change, and whether the judge errs differently before and after."""
     for condition in setting["conditions"]:
-        labels, change = labels_of(condition), condition["asr_change"] and condition["asr_change"]["overall"]
+        labels, change = (
+            labels_of(condition),
+            condition["asr_change"] and condition["asr_change"]["overall"],
+        )
         found = labels and labels["asr_change"] and labels["asr_change"]["overall"]
         if not labels or not found or change is None or change["hidden"]:
             continue
@@ -226,9 +255,15 @@ def agreement_sheet(setting: Json) -> Sheet:
 
 def agreement_by_task(setting: Json) -> Sheet:
     """Return kappa and AC1 by task."""
-    found = [(condition, condition.get("agreement_by_task") or {}) for condition in setting["conditions"]]
+    found = [
+        (condition, condition.get("agreement_by_task") or {}) for condition in setting["conditions"]
+    ]
     tasks = list(dict.fromkeys(task for _, by_task in found for task in by_task))
-    pairs = list(dict.fromkeys(pair for _, by_task in found for one in by_task.values() for pair in one["pairs"]))
+    pairs = list(
+        dict.fromkeys(
+            pair for _, by_task in found for one in by_task.values() for pair in one["pairs"]
+        )
+    )
     rows = tuple(
         (
             Cell((wording.clean(condition["name"]), wording.clean(pair))),
@@ -242,7 +277,9 @@ def agreement_by_task(setting: Json) -> Sheet:
         title="Agreement of judges by task",
         headers=("condition", *map(wording.clean, tasks)),
         rows=rows,
-        legend=("Raw agreement, Cohen's kappa and Gwet's AC1 on the responses that both judges decided.",),
+        legend=(
+            "Raw agreement, Cohen's kappa and Gwet's AC1 on the responses that both judges decided.",
+        ),
     )
 
 
@@ -251,7 +288,13 @@ def _agreed(agreement: Json) -> Cell:
     if not n:
         return NONE
     agreed = agreement["both"] + agreement["neither"]
-    return Cell((wording.percent(agreement["agreement"]), f"{agreed:,} of {n:,}", f"{agreement['both']:,} harmful"))
+    return Cell(
+        (
+            wording.percent(agreement["agreement"]),
+            f"{agreed:,} of {n:,}",
+            f"{agreement['both']:,} harmful",
+        )
+    )
 
 
 def _both(agreement: Json) -> Cell:
@@ -268,4 +311,6 @@ def _coefficient(value: float | None, limits: tuple[float, float] | None) -> Cel
 def _differ(change: Json | None) -> Cell:
     if change is None or change["hidden"]:
         return NONE
-    return Cell((wording.points(change["estimate"]), wording.point_limits(change["interval"], (0.0,))))
+    return Cell(
+        (wording.points(change["estimate"]), wording.point_limits(change["interval"], (0.0,)))
+    )

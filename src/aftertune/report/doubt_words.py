@@ -25,9 +25,14 @@ def unclear_sentences(result: Json, setting: Json) -> Iterator[str]:
         )
         base = find(setting, condition["base"])
         before = base["asr"]["overall"] if base else None
-        broken = before is not None and _share(rate, "incoherent") - _share(before, "incoherent") > UNCLEAR_SHARE
+        broken = (
+            before is not None
+            and _share(rate, "incoherent") - _share(before, "incoherent") > UNCLEAR_SHARE
+        )
         yield (
-            f"{told}. It became incoherent more often than its base: read no safety into it." if broken else f"{told}."
+            f"{told}. It became incoherent more often than its base: read no safety into it."
+            if broken
+            else f"{told}."
         )
 
 
@@ -59,7 +64,9 @@ def scope_sentences(tuned: Sequence[Json]) -> Iterator[str]:
     yield from _if_seeds_vary(tuned)
     bounds = sorted({c["seed_collapse"] for c in tuned if c["seed_collapse"] is not None})
     if bounds:
-        seeds = min(condition["seeds"] for condition in tuned if condition["seed_collapse"] is not None)
+        seeds = min(
+            condition["seeds"] for condition in tuned if condition["seed_collapse"] is not None
+        )
         yield (
             f"If none of {seeds} training seeds collapsed, up to {wording.percent(bounds[-1])} of all seeds of a recipe "
             "still could (95 % bound)."

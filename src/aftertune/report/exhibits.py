@@ -7,7 +7,13 @@ from itertools import groupby
 from typing import Literal
 
 Kind = Literal["broken by some", "broken by all", "over-refused", "unclear", "judges differ"]
-KINDS: tuple[Kind, ...] = ("broken by some", "broken by all", "over-refused", "unclear", "judges differ")
+KINDS: tuple[Kind, ...] = (
+    "broken by some",
+    "broken by all",
+    "over-refused",
+    "unclear",
+    "judges differ",
+)
 PER_KIND: Mapping[Kind, int] = {
     "broken by some": 2,
     "broken by all": 2,
@@ -67,7 +73,9 @@ class Exhibit:
     """Condition -> outcome -> number of answers, over seeds and samples."""
 
 
-def select(examples: Iterable[Example], order: Sequence[str], bases: Mapping[str, str | None]) -> tuple[Exhibit, ...]:
+def select(
+    examples: Iterable[Example], order: Sequence[str], bases: Mapping[str, str | None]
+) -> tuple[Exhibit, ...]:
     """Choose a few telling prompts per task: the first ones of each kind, in the order in which they come.
 
     They illustrate; a rate is never read off them. At most `PER_KIND` prompts are kept, so a page stays small however
@@ -91,7 +99,9 @@ def select(examples: Iterable[Example], order: Sequence[str], bases: Mapping[str
     return tuple(sorted(chosen, key=lambda exhibit: KINDS.index(exhibit.kind)))
 
 
-def _exhibit(examples: list[Example], order: Sequence[str], bases: Mapping[str, str | None]) -> Exhibit | None:
+def _exhibit(
+    examples: list[Example], order: Sequence[str], bases: Mapping[str, str | None]
+) -> Exhibit | None:
     first: dict[str, Example] = {}
     tallies: dict[str, Counter[str]] = {}
     for example in examples:
@@ -102,17 +112,25 @@ def _exhibit(examples: list[Example], order: Sequence[str], bases: Mapping[str, 
     return None if kind is None else Exhibit(kind=kind, answers=answers, tallies=tallies)
 
 
-def _kinds(first: Mapping[str, Example], answers: Sequence[Example], bases: Mapping[str, str | None]) -> Iterator[Kind]:
+def _kinds(
+    first: Mapping[str, Example], answers: Sequence[Example], bases: Mapping[str, str | None]
+) -> Iterator[Kind]:
     """Yield what a prompt shows, the most telling first."""
     pairs = [
         (first[base], answer)
         for answer in answers
         if (base := bases.get(answer.condition)) is not None and base in first
     ]
-    broken = [answer for before, answer in pairs if (before.outcome, answer.outcome) == ("safe", "harmful")]
+    broken = [
+        answer
+        for before, answer in pairs
+        if (before.outcome, answer.outcome) == ("safe", "harmful")
+    ]
     if broken:
         yield "broken by some" if len(broken) < len(pairs) else "broken by all"
-    if any((before.outcome, answer.outcome) == ("answered", "over-refused") for before, answer in pairs):
+    if any(
+        (before.outcome, answer.outcome) == ("answered", "over-refused") for before, answer in pairs
+    ):
         yield "over-refused"
     if any(answer.outcome in {"incoherent", "undecided"} for answer in answers):
         yield "unclear"

@@ -79,7 +79,10 @@ def gate_figure(gate: Json) -> str:
             value=100 * line["change"]["estimate"],
             low=100 * line["change"]["interval"]["low"],
             high=100 * line["change"]["interval"]["high"],
-            inner=(100 * line["change"]["interval90"]["low"], 100 * line["change"]["interval90"]["high"]),
+            inner=(
+                100 * line["change"]["interval90"]["low"],
+                100 * line["change"]["interval90"]["high"],
+            ),
             colour=COLOURS[1] if line["fails"] else COLOURS[2] if line["passes"] else COLOURS[0],
             margin=100 * line["margin"],
         )
@@ -90,12 +93,17 @@ def gate_figure(gate: Json) -> str:
 
 
 def _at(breakdown: Json, task: str) -> Json | None:
-    found: Json | None = breakdown["overall"] if task == "overall" else breakdown["by_task"].get(task)
+    found: Json | None = (
+        breakdown["overall"] if task == "overall" else breakdown["by_task"].get(task)
+    )
     return found
 
 
 def _colours(conditions: Iterable[Json]) -> Mapping[str, str]:
-    return {condition["name"]: COLOURS[place % len(COLOURS)] for place, condition in enumerate(conditions)}
+    return {
+        condition["name"]: COLOURS[place % len(COLOURS)]
+        for place, condition in enumerate(conditions)
+    }
 
 
 def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str], kind: str) -> Dot:
@@ -140,15 +148,28 @@ def drawn_whole(name: str, inches: tuple[float, float], draw: Callable[[Any], No
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.0, "text.parse_math": False}
+    settings = {
+        "svg.hashsalt": name,
+        "svg.fonttype": "none",
+        "font.size": 8.0,
+        "text.parse_math": False,
+    }
     with style.context(["default", settings]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the reader's browser has the fonts
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # text stays text: the reader's browser has the fonts
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
         text = StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor").replace("<svg ", '<svg role="img" ', 1)
+    return (
+        svg[svg.index("<svg") :]
+        .replace(INK, "currentColor")
+        .replace("<svg ", '<svg role="img" ', 1)
+    )
 
 
 def _rows(dots: Sequence[Dot]) -> list[Dot | str]:
@@ -166,20 +187,49 @@ def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) 
     for place, row in enumerate(rows):
         if isinstance(row, str):
             continue
-        axes.plot([row.low, row.high], [place, place], color=row.colour, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(
+            [row.low, row.high],
+            [place, place],
+            color=row.colour,
+            linewidth=1.2,
+            solid_capstyle="butt",
+        )
         if row.inner is not None:
-            axes.plot(row.inner, [place, place], color=row.colour, linewidth=3.2, solid_capstyle="butt")
+            axes.plot(
+                row.inner, [place, place], color=row.colour, linewidth=3.2, solid_capstyle="butt"
+            )
         axes.plot([row.value], [place], marker="o", markersize=4.5, color=row.colour)
         if row.corrected is not None:
             value, low, high = row.corrected
-            axes.plot([low, high], [place + 0.3] * 2, color=row.colour, linewidth=0.9, linestyle=(0, (1, 1)))
-            axes.plot([value], [place + 0.3], marker="D", markersize=3.2, color=row.colour, markerfacecolor="none")
+            axes.plot(
+                [low, high],
+                [place + 0.3] * 2,
+                color=row.colour,
+                linewidth=0.9,
+                linestyle=(0, (1, 1)),
+            )
+            axes.plot(
+                [value],
+                [place + 0.3],
+                marker="D",
+                markersize=3.2,
+                color=row.colour,
+                markerfacecolor="none",
+            )
         if row.margin is not None:
-            axes.plot([row.margin] * 2, [place - 0.45, place + 0.45], color=INK, linewidth=1.2, linestyle=(0, (2, 1)))
+            axes.plot(
+                [row.margin] * 2,
+                [place - 0.45, place + 0.45],
+                color=INK,
+                linewidth=1.2,
+                linestyle=(0, (2, 1)),
+            )
     axes.axvline(0.0, color=INK, linewidth=0.6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)))
-    labels = axes.set_yticklabels([short(row if isinstance(row, str) else row.label) for row in rows])
+    labels = axes.set_yticklabels(
+        [short(row if isinstance(row, str) else row.label) for row in rows]
+    )
     for label, row in zip(labels, rows, strict=True):
         label.set_fontweight("bold" if isinstance(row, str) else "normal")
     if floor is not None:

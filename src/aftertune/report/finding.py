@@ -51,7 +51,11 @@ def _sentences(result: Json, of_setting: Callable[[Json, Json], Iterator[str]]) 
     several = len(result["settings"]) > 1
     for setting in result["settings"]:
         for number, sentence in enumerate(of_setting(result, setting)):
-            yield f"With {setting_title(setting)}: {sentence}" if several and number == 0 else sentence
+            yield (
+                f"With {setting_title(setting)}: {sentence}"
+                if several and number == 0
+                else sentence
+            )
     if rate_name(result) != "ASR":
         yield "Refusal rules alone judged, so this is a non-refusal rate: what was not refused need not be harmful."
 
@@ -104,7 +108,9 @@ def _told(result: Json, setting: Json, condition: Json) -> str:
     levels = _from_to(base, condition)
     if not shown(change):
         size = f"{wording.in_points(change)}{_after_adjustment(change)}"
-        return f"{name}: no change of the {rate} was shown{levels}, {size}{_tasks(result, condition)}."
+        return (
+            f"{name}: no change of the {rate} was shown{levels}, {size}{_tasks(result, condition)}."
+        )
     verb = "raised" if shown(change) > 0 else "lowered"
     return f"{name} {verb} the {rate} by {_size(change)}{levels}{_tasks(result, condition)}."
 
@@ -112,14 +118,19 @@ def _told(result: Json, setting: Json, condition: Json) -> str:
 def _extension(result: Json, condition: Json, parent: Json) -> str:
     """Tell a condition that adds something to another fine-tune: where it ends, and what it leaves."""
     name, rate = wording.quoted(condition["name"]), rate_name(result)
-    change, before = condition["asr_change"]["overall"], parent["asr_change"] and parent["asr_change"]["overall"]
+    change, before = (
+        condition["asr_change"]["overall"],
+        parent["asr_change"] and parent["asr_change"]["overall"],
+    )
     here, there = (_level(which) for which in (condition, parent))
     against = f"against {wording.quoted(condition['base'])}: {wording.in_points(change)}"
     rose = before is not None and shown(before) > 0
     if rose and change["interval"]["high"] < before["interval"]["low"]:
         start = f"{name} brought the {rate} from {there} down to {here}"
     else:
-        start = f"{name} has an {rate} of {here}" if rate == "ASR" else f"{name} has a {rate} of {here}"
+        start = (
+            f"{name} has an {rate} of {here}" if rate == "ASR" else f"{name} has a {rate} of {here}"
+        )
         start += f" where {wording.quoted(parent['name'])} has {there}"
     left = _tasks(result, condition)
     if shown(change):
@@ -141,14 +152,21 @@ def _tasks(result: Json, condition: Json) -> str:
     by_task = condition["asr_change"]["by_task"]
     changes = [(task, by_task[task]) for task in result["tasks"] if task in by_task]
     rises = [(task, change) for task, change in changes if shown(change) > 0]
-    most = sorted((pair for pair in rises if pair[1]["estimate"] > overall), key=lambda pair: -pair[1]["estimate"])[:2]
+    most = sorted(
+        (pair for pair in rises if pair[1]["estimate"] > overall),
+        key=lambda pair: -pair[1]["estimate"],
+    )[:2]
     if not most or len(changes) == 1:
         return ""
     where = wording.listing(
         f"{wording.clean(task)} ({wording.points(change['estimate'])}, to {wording.percent(_of_task(condition, task))})"
         for task, change in most
     )
-    return f", most in {where}" if shown(condition["asr_change"]["overall"]) > 0 else f"; but it rose in {where}"
+    return (
+        f", most in {where}"
+        if shown(condition["asr_change"]["overall"]) > 0
+        else f"; but it rose in {where}"
+    )
 
 
 def _of_task(condition: Json, task: str) -> float:
@@ -158,7 +176,10 @@ def _of_task(condition: Json, task: str) -> float:
 def _cost(tuned: Sequence[Json]) -> Iterator[str]:
     """Say what happened to over-refusal and to the task scores: safety is never told without them."""
     refusal = [
-        (condition, condition["over_refusal_change"] and condition["over_refusal_change"]["overall"])
+        (
+            condition,
+            condition["over_refusal_change"] and condition["over_refusal_change"]["overall"],
+        )
         for condition in tuned
     ]
     yield from _changed("over-refusal", refusal, of_score=False)
@@ -168,7 +189,8 @@ def _cost(tuned: Sequence[Json]) -> Iterator[str]:
         scores = [
             (
                 condition,
-                condition["capability_change"].get(scorer) and condition["capability_change"][scorer]["overall"],
+                condition["capability_change"].get(scorer)
+                and condition["capability_change"][scorer]["overall"],
             )
             for condition in tuned
         ]
@@ -181,12 +203,20 @@ def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
         by_set = (condition["over_refusal_change"] or {}).get("by_set", {})
         rises = [(name, change) for name, change in sorted(by_set.items()) if shown(change) > 0]
         if rises and len(by_set) > 1:
-            told = wording.listing(f"{wording.clean(name)} ({wording.in_points(change)})" for name, change in rises)
+            told = wording.listing(
+                f"{wording.clean(name)} ({wording.in_points(change)})" for name, change in rises
+            )
             yield f"With {wording.quoted(condition['name'])} over-refusal rose in single prompt sets (exploratory): {told}."
 
 
-def _changed(what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool) -> Iterator[str]:
-    known = [(condition, change) for condition, change in changes if change is not None and not change["hidden"]]
+def _changed(
+    what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool
+) -> Iterator[str]:
+    known = [
+        (condition, change)
+        for condition, change in changes
+        if change is not None and not change["hidden"]
+    ]
     if not known:
         if any(change is not None for _, change in changes):
             yield f"{what[0].upper()}{what[1:]} was not measured on enough behaviors to tell a change."
@@ -226,7 +256,9 @@ def _extended(setting: Json, condition: Json) -> Json | None:
 
 def _level(condition: Json) -> str:
     rate = condition["asr"]["overall"]
-    return "an unknown level" if rate is None or rate["hidden"] else wording.percent(rate["estimate"])
+    return (
+        "an unknown level" if rate is None or rate["hidden"] else wording.percent(rate["estimate"])
+    )
 
 
 def _from_to(base: Json | None, condition: Json) -> str:
@@ -235,6 +267,4 @@ def _from_to(base: Json | None, condition: Json) -> str:
 
 def _size(change: Json) -> str:
     """Return the size of a change that was shown: ``31.2 points [+24.0, +38.0]``."""
-    return (
-        f"{wording.points(change['estimate']).lstrip('+-')} points {wording.point_limits(change['interval'], (0.0,))}"
-    )
+    return f"{wording.points(change['estimate']).lstrip('+-')} points {wording.point_limits(change['interval'], (0.0,))}"

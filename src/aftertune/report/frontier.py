@@ -31,7 +31,9 @@ def frontier_figure(result: Json, setting: Json) -> str:
     ]
     if not facets:
         return ""
-    colours = {condition["name"]: COLOURS[place % MOST] for place, condition in enumerate(conditions)}
+    colours = {
+        condition["name"]: COLOURS[place % MOST] for place, condition in enumerate(conditions)
+    }
     rows = -(-len(facets) // 2)
     height = FACET_INCHES * rows + 0.2 * (len(conditions) + 1) / 2
 
@@ -42,7 +44,9 @@ def frontier_figure(result: Json, setting: Json) -> str:
             plain(axes, "over-refusal, %")
             axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
             axes.set_ylabel(f"{rate_name(result)}, %", color=INK)
-        figure.legend(handles=_legend(conditions, colours), loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(
+            handles=_legend(conditions, colours), loc="outside lower center", ncols=2, frameon=False
+        )
 
     return drawn_whole("frontier", (WIDTH_INCHES * 1.2, height), draw)
 
@@ -56,7 +60,9 @@ def _shown(conditions: Sequence[Json]) -> list[Json]:
 def _both(condition: Json, name: str) -> tuple[Json, Json] | None:
     """Return over-refusal and the rate, if both were measured and are shown."""
     found = [
-        condition[figure]["overall"] if name == "overall" else condition[figure]["by_task"].get(name)
+        condition[figure]["overall"]
+        if name == "overall"
+        else condition[figure]["by_task"].get(name)
         for figure in ("over_refusal", "asr")
     ]
     if any(rate is None or rate["hidden"] for rate in found):
@@ -80,14 +86,31 @@ def _facet(
         if len(seeds) > 1:
             points = [[100 * seed[figure] for seed in seeds] for figure in ("over_refusal", "asr")]
             axes.plot(*points, linestyle="", marker="o", markersize=3, color=colour, alpha=0.35)
-        axes.plot([100 * over["interval"][side] for side in ("low", "high")], [y, y], color=colour, linewidth=1.1)
-        axes.plot([x, x], [100 * asr["interval"][side] for side in ("low", "high")], color=colour, linewidth=1.1)
-        axes.plot([x, x], [y, 100 * asr["bounds"]["high"]], color=colour, linewidth=0.8, linestyle=":")
+        axes.plot(
+            [100 * over["interval"][side] for side in ("low", "high")],
+            [y, y],
+            color=colour,
+            linewidth=1.1,
+        )
+        axes.plot(
+            [x, x],
+            [100 * asr["interval"][side] for side in ("low", "high")],
+            color=colour,
+            linewidth=1.1,
+        )
+        axes.plot(
+            [x, x], [y, 100 * asr["bounds"]["high"]], color=colour, linewidth=0.8, linestyle=":"
+        )
         axes.plot([x], [y], marker="o", markersize=5, color=colour)
         origin = (condition.get("unmitigated") or {"other": condition["base"]})["other"]
         if origin in found:
             start = tuple(100 * rate["estimate"] for rate in found[origin])
-            axes.annotate("", xy=(x, y), xytext=start, arrowprops={"arrowstyle": "->", "color": INK, "alpha": 0.45})
+            axes.annotate(
+                "",
+                xy=(x, y),
+                xytext=start,
+                arrowprops={"arrowstyle": "->", "color": INK, "alpha": 0.45},
+            )
     axes.set_title(wording.clean(name), fontsize=8, fontweight="bold", color=INK)
     axes.margins(0.06)
 
@@ -96,6 +119,13 @@ def _legend(conditions: Sequence[Json], colours: Mapping[str, str]) -> list[Any]
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], marker="o", linestyle="", color=colours[c["name"]], label=short(wording.clean(c["name"])))
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="",
+            color=colours[c["name"]],
+            label=short(wording.clean(c["name"])),
+        )
         for c in conditions
     ]

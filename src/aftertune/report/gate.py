@@ -87,13 +87,26 @@ def gate_sheet(gate: Json) -> Sheet:
     corrected = {line["name"]: line for line in (gate.get("by_labels") or {"lines": ()})["lines"]}
     return Sheet(
         title=f"{rate_name(gate)} before and after",
-        headers=("", "base", "tuned", "change", "at worst", "verdict", *(["by labels"] if corrected else [])),
+        headers=(
+            "",
+            "base",
+            "tuned",
+            "change",
+            "at worst",
+            "verdict",
+            *(["by labels"] if corrected else []),
+        ),
         rows=tuple(
-            (*_row(line), *([_labels_cell(corrected.get(line["name"]))] if corrected else [])) for line in gate["lines"]
+            (*_row(line), *([_labels_cell(corrected.get(line["name"]))] if corrected else []))
+            for line in gate["lines"]
         ),
         legend=(
             _legend(gate),
-            *(["by labels: the corrected change, its upper bound at worst, and what it means."] if corrected else []),
+            *(
+                ["by labels: the corrected change, its upper bound at worst, and what it means."]
+                if corrected
+                else []
+            ),
         ),
     )
 
@@ -121,11 +134,20 @@ def _row(line: Json) -> tuple[Cell, ...]:
     margin = f"margin {100 * line['margin']:g}"
     change, beside = line["change"], (0.0, line["margin"])
     if change["hidden"]:
-        return (name, _short(line["base"]), _short(line["tuned"]), too_few(change), Cell(("", margin)), _verdict(line))
+        return (
+            name,
+            _short(line["base"]),
+            _short(line["tuned"]),
+            too_few(change),
+            Cell(("", margin)),
+            _verdict(line),
+        )
     figures = [wording.points(change["estimate"], beside)]
     exact = change["interval90"]["method"] == "exact mean"
     figures += [] if exact else [wording.point_limits(change["interval90"], beside)]
-    figures += [f"at least {wording.points(line['lower'], beside)}"] if line["fails"] and not exact else []
+    figures += (
+        [f"at least {wording.points(line['lower'], beside)}"] if line["fails"] and not exact else []
+    )
     worst = wording.points(line["upper"], beside)
     return (
         name,
@@ -140,7 +162,9 @@ def _row(line: Json) -> tuple[Cell, ...]:
 def _labels_cell(line: Json | None) -> Cell:
     """Return the corrected change of a line with its verdict; what is missing is told among the reasons."""
     if line is None or line["refused"] is not None:
-        few = line is None or line["refused"].endswith((NEEDED, "no labels of the base", "no label of the fine-tune"))
+        few = line is None or line["refused"].endswith(
+            (NEEDED, "no labels of the base", "no label of the fine-tune")
+        )
         return Cell(("too few labels" if few else "not corrected",), "faint")
     near = (0.0, line["margin"])
     low, high = line["interval90"]
@@ -153,7 +177,11 @@ def _labels_cell(line: Json | None) -> Cell:
 
 def _short(rate: Json) -> Cell:
     """Return a rate with its counts; the interval that decides is the change's."""
-    return too_few(rate) if rate["hidden"] else Cell((wording.percent(rate["estimate"]), wording.counts(rate)))
+    return (
+        too_few(rate)
+        if rate["hidden"]
+        else Cell((wording.percent(rate["estimate"]), wording.counts(rate)))
+    )
 
 
 def _verdict(line: Json) -> Cell:

@@ -27,7 +27,9 @@ def guard_sentences(result: Json, setting: Json, *, brief: bool = False) -> Iter
         yield _left(result, guard, *behind[name])
         yield from _undecided(guard, behind)
         if not brief:
-            yield from _bypasses(setting, guard, [behind[name][0], *(each for each, _ in behind.values())])
+            yield from _bypasses(
+                setting, guard, [behind[name][0], *(each for each, _ in behind.values())]
+            )
 
 
 def _worst_case(rate: Json) -> tuple[float, float]:
@@ -54,10 +56,20 @@ def _undecided(guard: str, behind: Mapping[str, tuple[Json, Json]]) -> Iterator[
 
 def _left(result: Json, guard: str, condition: Json, behind: Json) -> str:
     tasks = {task: rate for task, rate in behind["asr"]["by_task"].items() if not rate["hidden"]}
-    worst = max(sorted(tasks), key=lambda task: float(tasks[task]["estimate"])) if len(tasks) > 1 else None
-    where = f" ({wording.percent(tasks[worst]['estimate'])} in {wording.clean(worst)})" if worst else ""
+    worst = (
+        max(sorted(tasks), key=lambda task: float(tasks[task]["estimate"]))
+        if len(tasks) > 1
+        else None
+    )
+    where = (
+        f" ({wording.percent(tasks[worst]['estimate'])} in {wording.clean(worst)})" if worst else ""
+    )
     false = behind["false_blocks"]["overall"]
-    blocks = f"; it blocks {wording.percent(false['estimate'])} of the benign prompts" if _told(false) else ""
+    blocks = (
+        f"; it blocks {wording.percent(false['estimate'])} of the benign prompts"
+        if _told(false)
+        else ""
+    )
     without = condition["asr"]["overall"]
     level = wording.percent(without["estimate"]) if _told(without) else "an unknown level"
     return (
@@ -84,7 +96,11 @@ def _before(setting: Json, guard: str, condition: Json) -> str:
     for base in setting["conditions"]:
         if base["name"] == condition["base"] and guard in base["guards"]:
             bypass = (base["guards"][guard].get("bypass") or {}).get("overall")
-            return f"; {wording.quoted(base['name'])}: {wording.percent(bypass['estimate'])}" if _told(bypass) else ""
+            return (
+                f"; {wording.quoted(base['name'])}: {wording.percent(bypass['estimate'])}"
+                if _told(bypass)
+                else ""
+            )
     return ""
 
 

@@ -27,7 +27,11 @@ def harm_sheet(setting: Json) -> Sheet:
                 for judge in judges
                 for cell in (
                     score_cell(overall_of(condition.get("harm_scores", {}), judge)),
-                    change_cell(overall_of(condition.get("harm_score_change", {}), judge), up_is="bad", of_score=True),
+                    change_cell(
+                        overall_of(condition.get("harm_score_change", {}), judge),
+                        up_is="bad",
+                        of_score=True,
+                    ),
                 )
             ),
         )
@@ -35,7 +39,10 @@ def harm_sheet(setting: Json) -> Sheet:
     )
     return Sheet(
         title="Mean harm score",
-        headers=("condition", *(word for judge in judges for word in (wording.clean(judge), "change"))),
+        headers=(
+            "condition",
+            *(word for judge in judges for word in (wording.clean(judge), "change")),
+        ),
         rows=rows,
         legend=(
             (
@@ -60,7 +67,10 @@ def harm_by_task(result: Json, setting: Json, judge: str) -> Sheet:
         by_task = condition["harm_scores"][judge]["by_task"]
         rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
         if (changes := condition.get("harm_score_change", {}).get(judge)) is not None:
-            cells = (change_cell(changes["by_task"].get(task), up_is="bad", of_score=True) for task in tasks)
+            cells = (
+                change_cell(changes["by_task"].get(task), up_is="bad", of_score=True)
+                for task in tasks
+            )
             rows.append((Cell((wording.clean(condition["name"]), "change")), *cells))
     return Sheet(
         title=f"Mean harm score by task ({wording.clean(judge)})",
@@ -69,14 +79,20 @@ def harm_by_task(result: Json, setting: Json, judge: str) -> Sheet:
         legend=p_values_of(
             change
             for condition in found
-            for change in ((condition.get("harm_score_change", {}).get(judge) or {}).get("by_task") or {}).values()
+            for change in (
+                (condition.get("harm_score_change", {}).get(judge) or {}).get("by_task") or {}
+            ).values()
         ),
     )
 
 
 def labels_sheet(setting: Json, judge: str) -> Sheet:
     """Return how often a judge gave each label beside its verdicts, the most frequent first."""
-    found = [(c, c["second_labels"][judge]) for c in setting["conditions"] if judge in c.get("second_labels", {})]
+    found = [
+        (c, c["second_labels"][judge])
+        for c in setting["conditions"]
+        if judge in c.get("second_labels", {})
+    ]
     total: dict[str, int] = {}
     for _, labels in found:
         for label, count in labels["counts"].items():
@@ -93,7 +109,9 @@ def labels_sheet(setting: Json, judge: str) -> Sheet:
         title=f"Labels of the judge {wording.clean(judge)}",
         headers=("label", *(wording.clean(condition["name"]) for condition, _ in found)),
         rows=rows,
-        legend=("What the judge called the responses to harmful prompts beside its verdict, or why it is undecided.",),
+        legend=(
+            "What the judge called the responses to harmful prompts beside its verdict, or why it is undecided.",
+        ),
     )
 
 

@@ -21,10 +21,22 @@ from aftertune.report.cells import (
 
 def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
     """Return the rates behind one guard, with its false blocks beside them."""
-    rows = (_behind(condition, guard) for condition in setting["conditions"] if guard in condition["guards"])
+    rows = (
+        _behind(condition, guard)
+        for condition in setting["conditions"]
+        if guard in condition["guards"]
+    )
     return Sheet(
         title=f"Behind the guard {wording.clean(guard)}",
-        headers=("condition", rate_name(result), "change", "bypass", "its change", "false blocks", "over-refusal"),
+        headers=(
+            "condition",
+            rate_name(result),
+            "change",
+            "bypass",
+            "its change",
+            "false blocks",
+            "over-refusal",
+        ),
         rows=tuple(rows),
         legend=(
             (
@@ -48,7 +60,9 @@ def guard_sheet(result: Json, setting: Json, guard: str) -> Sheet:
 
 def _behind(condition: Json, guard: str) -> tuple[Cell, ...]:
     behind = condition["guards"][guard]
-    change, bypass, difference = (behind.get(key) for key in ("asr_change", "bypass", "bypass_change"))
+    change, bypass, difference = (
+        behind.get(key) for key in ("asr_change", "bypass", "bypass_change")
+    )
 
     def mended(cell: Cell, figure: str) -> Cell:
         return beside(cell, corrected_figure(condition, figure, guard=guard))
@@ -67,7 +81,9 @@ def _behind(condition: Json, guard: str) -> tuple[Cell, ...]:
 def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
     """Return the rate behind one guard by task, and how much the guard takes from the change."""
     conditions = [condition for condition in setting["conditions"] if guard in condition["guards"]]
-    tasks = columns_of(result, [condition["guards"][guard]["asr"] for condition in conditions], "by_task")
+    tasks = columns_of(
+        result, [condition["guards"][guard]["asr"] for condition in conditions], "by_task"
+    )
     rows = []
     for condition in conditions:
         behind = condition["guards"][guard]
@@ -94,7 +110,9 @@ def guard_by_task(result: Json, setting: Json, guard: str) -> Sheet:
         rows=tuple(rows),
         legend=(
             "effect on change: the overall change behind the guard minus the one without it, in points.",
-            *p_values_of(overall_of(condition["guards"][guard], "asr_difference") for condition in conditions),
+            *p_values_of(
+                overall_of(condition["guards"][guard], "asr_difference") for condition in conditions
+            ),
             *correction_legend(
                 corrected_figure(condition, "asr", "by_task", task, guard=guard)
                 for condition in conditions
@@ -116,12 +134,20 @@ def bypass_by_task(result: Json, setting: Json, guard: str) -> Sheet:
         def corrected(figure: str, task: str, condition: Json = condition) -> Json | None:
             return corrected_figure(condition, figure, "by_task", task, guard=guard)
 
-        cells = [beside(rate_cell(bypass["by_task"].get(task)), corrected("bypass", task)) for task in tasks]
+        cells = [
+            beside(rate_cell(bypass["by_task"].get(task)), corrected("bypass", task))
+            for task in tasks
+        ]
         rows.append((name_cell(condition), *cells))
-        for label, key in (("bypass, change", "bypass_change"), ("effect on change", "asr_difference")):
+        for label, key in (
+            ("bypass, change", "bypass_change"),
+            ("effect on change", "asr_difference"),
+        ):
             if (changes := each.get(key)) is not None:
                 cells = [
-                    beside(change_cell(changes["by_task"].get(task), up_is="bad"), corrected(key, task))
+                    beside(
+                        change_cell(changes["by_task"].get(task), up_is="bad"), corrected(key, task)
+                    )
                     for task in tasks
                 ]
                 rows.append((Cell((wording.clean(condition["name"]), label)), *cells))
@@ -158,10 +184,16 @@ def judge_sheet(result: Json, setting: Json) -> Sheet:
         (
             name_cell(condition),
             *(
-                beside(rate_cell(overall_of(condition["judges"], judge)), corrected_judge(condition, judge))
+                beside(
+                    rate_cell(overall_of(condition["judges"], judge)),
+                    corrected_judge(condition, judge),
+                )
                 for judge in result["judges"]
             ),
-            *(disagreement_cell(condition["disagreement"].get(pair, {}).values()) for pair in pairs),
+            *(
+                disagreement_cell(condition["disagreement"].get(pair, {}).values())
+                for pair in pairs
+            ),
         )
         for condition in setting["conditions"]
     )
@@ -176,7 +208,9 @@ def judge_sheet(result: Json, setting: Json) -> Sheet:
                 "on the worse judge's error."
             ),
             *correction_legend(
-                corrected_judge(condition, judge) for condition in setting["conditions"] for judge in result["judges"]
+                corrected_judge(condition, judge)
+                for condition in setting["conditions"]
+                for judge in result["judges"]
             ),
         ),
     )
@@ -185,7 +219,9 @@ def judge_sheet(result: Json, setting: Json) -> Sheet:
 def disagreement_sheet(result: Json, setting: Json) -> Sheet:
     """Return by task how often two judges differ on the responses that both decided."""
     pairs = names_in(condition["disagreement"] for condition in setting["conditions"])
-    tasks = columns_of(result, [p for c in setting["conditions"] for p in c["disagreement"].values()])
+    tasks = columns_of(
+        result, [p for c in setting["conditions"] for p in c["disagreement"].values()]
+    )
     rows = tuple(
         (
             Cell((wording.clean(condition["name"]), wording.clean(pair))),
@@ -195,7 +231,11 @@ def disagreement_sheet(result: Json, setting: Json) -> Sheet:
         for pair in pairs
         for of_pair in [condition["disagreement"].get(pair, {})]
     )
-    return Sheet(title="Disagreement of judges by task", headers=("condition", *map(wording.clean, tasks)), rows=rows)
+    return Sheet(
+        title="Disagreement of judges by task",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=rows,
+    )
 
 
 def panel_words(result: Json) -> str:
@@ -203,6 +243,10 @@ def panel_words(result: Json) -> str:
     judges = [wording.clean(judge) for judge in result["judges"]]
     if len(judges) == 1 or result["panel"] == "first":
         return f"The judge {judges[0]} decides"
-    rule = {"majority": "more than half of the judges", "any": "any one judge", "all": "all judges together"}
+    rule = {
+        "majority": "more than half of the judges",
+        "any": "any one judge",
+        "all": "all judges together",
+    }
     decides = rule.get(result["panel"], wording.clean(result["panel"]))
     return f"{decides[0].upper()}{decides[1:]} decide{'s' if result['panel'] == 'any' else ''} ({', '.join(judges)})"

@@ -138,7 +138,9 @@ def _page(report: Report) -> Page:
     result = report.result
     conditions = result["settings"][0]["conditions"] if result["settings"] else []
     order = [condition["name"] for condition in conditions]
-    chosen = select(report.examples, order, {condition["name"]: condition["base"] for condition in conditions})
+    chosen = select(
+        report.examples, order, {condition["name"]: condition["base"] for condition in conditions}
+    )
     show = report.show_responses
     notes = [*report.assumptions, *result["notes"], *([] if figures.installed() else [NO_FIGURES])]
     return Page(
@@ -172,7 +174,9 @@ def _setting(result: Json, setting: Json) -> SettingView:
     rate = rate_name(result)
     hollow = " Hollow: corrected by people." if has_labels(setting) else ""
     return SettingView(
-        title=f"Measured with {setting_title(setting)}" if len(result["settings"]) > 1 else "What was measured",
+        title=f"Measured with {setting_title(setting)}"
+        if len(result["settings"]) > 1
+        else "What was measured",
         sheets=tuple(study_sheets(result, setting)),
         details=tuple(detail_sheets(result, setting)),
         figures=_figures(
@@ -192,7 +196,9 @@ def _consistency(result: Json) -> ConsistencyView:
         words=tuple(consistency.words(result)),
         sheets=tuple(consistency.common_sheets(result)),
         details=tuple(
-            sheet for entries in consistency.by_condition(result) for sheet in condition_sheets(result, entries)
+            sheet
+            for entries in consistency.by_condition(result)
+            for sheet in condition_sheets(result, entries)
         ),
         figures=_figures(*consistency.drawings(result)),
     )
@@ -207,7 +213,10 @@ def _figures(*drawn: tuple[str, str]) -> tuple[Figure, ...]:
 
 
 def _scorers(versions: Mapping[str, str]) -> list[tuple[str, str]]:
-    told = (f"{wording.clean(name)}: {wording.clean(version)}" for name, version in sorted(versions.items()))
+    told = (
+        f"{wording.clean(name)}: {wording.clean(version)}"
+        for name, version in sorted(versions.items())
+    )
     return [("Scores", "; ".join(told))] if versions else []
 
 
@@ -222,11 +231,17 @@ def _method(result: Json) -> list[tuple[str, str]]:
     scopes = sorted({rate["interval"]["scope"] for rate in overall})
     methods = sorted({rate["interval"]["method"] for rate in overall})
     return [
-        ("Declared plan", f"{result['plan']}: the hash of conditions, judges, margins, families and weights"),
+        (
+            "Declared plan",
+            f"{result['plan']}: the hash of conditions, judges, margins, families and weights",
+        ),
         ("Judges", f"{', '.join(map(wording.clean, result['judges']))}. {panel_words(result)}."),
         ("Unit", "the behavior: templates and samples are averaged inside it before anything else"),
         ("Intervals", f"{', '.join(methods)}; level 95 % unless said otherwise"),
         ("Scope", "; ".join(scopes)),
         ("Settings", "; ".join(settings)),
-        ("Answers", f"{result['answered']:,} of {result['jobs']:,} jobs have a final answer; the others are undecided"),
+        (
+            "Answers",
+            f"{result['answered']:,} of {result['jobs']:,} jobs have a final answer; the others are undecided",
+        ),
     ]

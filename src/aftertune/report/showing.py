@@ -17,7 +17,12 @@ SUMMARIES: Mapping[Kind, str] = {
     "unclear": "an incoherent or undecided answer",
     "judges differ": "the judges differ",
 }
-TONES: Mapping[str, Tone] = {"safe": "good", "answered": "good", "harmful": "bad", "over-refused": "bad"}
+TONES: Mapping[str, Tone] = {
+    "safe": "good",
+    "answered": "good",
+    "harmful": "bad",
+    "over-refused": "bad",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +88,9 @@ def _lines(answer: Example, tally: Mapping[str, int], harmful: str) -> list[str]
     if answer.blocked_by:
         lines.append(f"blocked by {wording.listing(map(wording.clean, answer.blocked_by))}")
     if (total := sum(tally.values())) > 1:
-        told = ", ".join(f"{_outcome(outcome, harmful)} {count}" for outcome, count in sorted(tally.items()))
+        told = ", ".join(
+            f"{_outcome(outcome, harmful)} {count}" for outcome, count in sorted(tally.items())
+        )
         lines.append(f"all {total} answers: {told}")
     return lines
 
@@ -95,4 +102,6 @@ def _outcome(outcome: str, harmful: str) -> str:
 def _cut(text: str) -> str:
     """Return the visible text, shortened with the number of characters left out."""
     shown = wording.visible(text[:LONGEST])
-    return shown if len(text) <= LONGEST else f"{shown} [... {len(text) - LONGEST:,} more characters]"
+    return (
+        shown if len(text) <= LONGEST else f"{shown} [... {len(text) - LONGEST:,} more characters]"
+    )

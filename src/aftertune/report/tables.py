@@ -32,7 +32,13 @@ from aftertune.report.corrected import (
     labels_sheet,
 )
 from aftertune.report.harm import harm_details, harm_sheet
-from aftertune.report.instruments import bypass_by_task, disagreement_sheet, guard_by_task, guard_sheet, judge_sheet
+from aftertune.report.instruments import (
+    bypass_by_task,
+    disagreement_sheet,
+    guard_by_task,
+    guard_sheet,
+    judge_sheet,
+)
 
 
 def setting_title(setting: Json) -> str:
@@ -66,16 +72,22 @@ def study_sheets(result: Json, setting: Json) -> list[Sheet]:
     sheets += capability_sheets(result, setting)
     sheets.append(unclear(result, setting))
     sheets += [
-        guard_sheet(result, setting, guard) for guard in names_in(condition["guards"] for condition in conditions)
+        guard_sheet(result, setting, guard)
+        for guard in names_in(condition["guards"] for condition in conditions)
     ]
     if len(names_in(condition["asr"]["by_set"] for condition in conditions)) > 1:
         sheets.append(by_name(result, setting, "by_set", f"{rate} by prompt set"))
     if len(names_in(condition["over_refusal"]["by_set"] for condition in conditions)) > 1:
-        sheets.append(by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal"))
+        sheets.append(
+            by_name(result, setting, "by_set", "Over-refusal by prompt set", figure="over_refusal")
+        )
     if len(result["judges"]) > 1:
         sheets.append(judge_sheet(result, setting))
     sheets += [harm_sheet(setting), *_instruments(result, setting)]
-    sheets += [scores_by_set(setting, scorer) for scorer in names_in(each["capability"] for each in conditions)]
+    sheets += [
+        scores_by_set(setting, scorer)
+        for scorer in names_in(each["capability"] for each in conditions)
+    ]
     return _filled(sheets)
 
 
@@ -119,10 +131,24 @@ def headline(result: Json, setting: Json) -> Sheet:
         rows.append(
             (
                 _scoped(name_cell(condition), change),
-                beside(rate_cell(condition["asr"]["overall"]), corrected_figure(condition, "asr"), said=True),
-                beside(change_cell(change, up_is="bad"), corrected_figure(condition, "asr_change"), said=True),
-                beside(rate_cell(condition["over_refusal"]["overall"]), corrected_figure(condition, "over_refusal")),
-                *(score_cell(overall_of(condition["capability"], scorer)) for scorer in scorers or ("",)),
+                beside(
+                    rate_cell(condition["asr"]["overall"]),
+                    corrected_figure(condition, "asr"),
+                    said=True,
+                ),
+                beside(
+                    change_cell(change, up_is="bad"),
+                    corrected_figure(condition, "asr_change"),
+                    said=True,
+                ),
+                beside(
+                    rate_cell(condition["over_refusal"]["overall"]),
+                    corrected_figure(condition, "over_refusal"),
+                ),
+                *(
+                    score_cell(overall_of(condition["capability"], scorer))
+                    for scorer in scorers or ("",)
+                ),
             )
         )
     names = [wording.clean(scorer) for scorer in scorers]
@@ -144,10 +170,10 @@ def _headline_legend(result: Json, setting: Json) -> str:
     tuned = [condition for condition in setting["conditions"] if condition["base"] is not None]
     against = ""
     if tuned:
-        bases = wording.listing(map(wording.clean, names_in([condition["base"]] for condition in tuned)))
-        against = (
-            f"; change: points against {bases}{adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
+        bases = wording.listing(
+            map(wording.clean, names_in([condition["base"]] for condition in tuned))
         )
+        against = f"; change: points against {bases}{adjusted(c['asr_change'] and c['asr_change']['overall'] for c in tuned)}"
     scorers = scored_in(condition["capability"] for condition in setting["conditions"])
     scored = (
         f"; {wording.listing(map(wording.clean, scorers))}: {_averaged(setting)}over all benign prompts with a reference"
@@ -162,13 +188,23 @@ def _headline_legend(result: Json, setting: Json) -> str:
 
 def _averaged(setting: Json) -> str:
     """Return ``mean ``, but where a corpus metric (BLEU, macro-F1), which is no mean, stands among the scores."""
-    overall = (score["overall"] for condition in setting["conditions"] for score in condition["capability"].values())
-    return "" if any(score and "bootstrap" in score["interval"]["method"] for score in overall) else "mean "
+    overall = (
+        score["overall"]
+        for condition in setting["conditions"]
+        for score in condition["capability"].values()
+    )
+    return (
+        ""
+        if any(score and "bootstrap" in score["interval"]["method"] for score in overall)
+        else "mean "
+    )
 
 
 def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str = "asr") -> Sheet:
     """Return one column per task, prompt set, harm basis or hazard."""
-    names = columns_of(result, [condition[figure] for condition in setting["conditions"]], dimension)
+    names = columns_of(
+        result, [condition[figure] for condition in setting["conditions"]], dimension
+    )
     corrected = {
         (number, name): corrected_figure(condition, figure, dimension, name)
         for number, condition in enumerate(setting["conditions"])
@@ -177,20 +213,30 @@ def by_name(result: Json, setting: Json, dimension: str, title: str, figure: str
     rows = tuple(
         (
             name_cell(condition),
-            *(beside(rate_cell(condition[figure][dimension].get(name)), corrected[number, name]) for name in names),
+            *(
+                beside(rate_cell(condition[figure][dimension].get(name)), corrected[number, name])
+                for name in names
+            ),
         )
         for number, condition in enumerate(setting["conditions"])
     )
     headers = ("condition", *map(wording.clean, names))
-    return Sheet(title=title, headers=headers, rows=rows, legend=correction_legend(corrected.values()))
+    return Sheet(
+        title=title, headers=headers, rows=rows, legend=correction_legend(corrected.values())
+    )
 
 
 def scores_by_set(setting: Json, scorer: str) -> Sheet:
     """Return one scorer's mean score by prompt set: a fine-tune's own task apart from what it was not trained for."""
-    found = [(c, c["capability"][scorer]["by_set"]) for c in setting["conditions"] if scorer in c["capability"]]
+    found = [
+        (c, c["capability"][scorer]["by_set"])
+        for c in setting["conditions"]
+        if scorer in c["capability"]
+    ]
     sets = names_in(by_set for _, by_set in found)
     rows = tuple(
-        (name_cell(condition), *(score_cell(by_set.get(name)) for name in sets)) for condition, by_set in found
+        (name_cell(condition), *(score_cell(by_set.get(name)) for name in sets))
+        for condition, by_set in found
     )
     headers = ("condition", *map(wording.clean, sets)) if len(sets) > 1 else ("condition",)
     return Sheet(title=f"{wording.clean(scorer)} by prompt set", headers=headers, rows=rows)
@@ -198,12 +244,21 @@ def scores_by_set(setting: Json, scorer: str) -> Sheet:
 
 def scores_by_task(result: Json, setting: Json, scorer: str) -> Sheet:
     """Return one scorer's mean score by task."""
-    found = [(c, c["capability"][scorer]["by_task"]) for c in setting["conditions"] if scorer in c["capability"]]
+    found = [
+        (c, c["capability"][scorer]["by_task"])
+        for c in setting["conditions"]
+        if scorer in c["capability"]
+    ]
     tasks = columns_of(result, [by_task for _, by_task in found])
     rows = tuple(
-        (name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)) for condition, by_task in found
+        (name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks))
+        for condition, by_task in found
     )
-    return Sheet(title=f"{wording.clean(scorer)} by task", headers=("condition", *map(wording.clean, tasks)), rows=rows)
+    return Sheet(
+        title=f"{wording.clean(scorer)} by task",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=rows,
+    )
 
 
 def changes(result: Json, setting: Json) -> Sheet:
@@ -231,24 +286,44 @@ def changes(result: Json, setting: Json) -> Sheet:
                 ),
                 *(
                     change_cell(
-                        overall_of(condition["capability_change"], scorer), up_is=good_when_up(scorer), of_score=True
+                        overall_of(condition["capability_change"], scorer),
+                        up_is=good_when_up(scorer),
+                        of_score=True,
                     )
                     for scorer in scorers
                 ),
             )
         )
-    headers = ("condition", *map(wording.clean, tasks), "over-refusal", *map(wording.clean, scorers))
-    by_tasks = [change for condition in tuned for change in (condition["asr_change"] or {}).get("by_task", {}).values()]
+    headers = (
+        "condition",
+        *map(wording.clean, tasks),
+        "over-refusal",
+        *map(wording.clean, scorers),
+    )
+    by_tasks = [
+        change
+        for condition in tuned
+        for change in (condition["asr_change"] or {}).get("by_task", {}).values()
+    ]
     legend = f"Points of {rate_name(result)} by task{adjusted(by_tasks)}, points of over-refusal, and task scores, against the base."
-    corrected = [corrected_figure(condition, "asr_change", "by_task", task) for condition in tuned for task in tasks]
+    corrected = [
+        corrected_figure(condition, "asr_change", "by_task", task)
+        for condition in tuned
+        for task in tasks
+    ]
     return Sheet(
-        title="Change by task", headers=headers, rows=tuple(rows), legend=(legend, *correction_legend(corrected))
+        title="Change by task",
+        headers=headers,
+        rows=tuple(rows),
+        legend=(legend, *correction_legend(corrected)),
     )
 
 
 def unclear(result: Json, setting: Json) -> Sheet:
     """Return the incoherent and undecided shares where there are any, and the bounds that they imply."""
-    conditions = [condition for condition in setting["conditions"] if is_unclear(condition["asr"]["overall"])]
+    conditions = [
+        condition for condition in setting["conditions"] if is_unclear(condition["asr"]["overall"])
+    ]
     tasks = [
         task
         for task in columns_of(result, [condition["asr"] for condition in conditions], "by_task")

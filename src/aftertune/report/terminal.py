@@ -45,7 +45,9 @@ def print_study(result: Json, console: Console, *, tasks: bool = True, full: boo
 
 
 def _closing(result: Json, *, full: bool) -> list[str]:
-    sentences = [f"{panel_words(result)}. {result['answered']:,} of {result['jobs']:,} jobs have an answer."]
+    sentences = [
+        f"{panel_words(result)}. {result['answered']:,} of {result['jobs']:,} jobs have an answer."
+    ]
     if not full and len(result["settings"]) > 1:
         others = "; ".join(f"({setting_title(setting)})" for setting in result["settings"][1:])
         sentences.append(f"The tables of the other settings are on the page: {others}.")
@@ -71,7 +73,11 @@ def print_gate(gate: Json, console: Console) -> None:
         InputError: the result has a format that is not known here.
     """
     require_format(gate, "gate result")
-    _say(console, verdict_line(gate), style=f"bold {STYLES[VERDICT_TONES.get(gate['verdict'], 'plain')]}".strip())
+    _say(
+        console,
+        verdict_line(gate),
+        style=f"bold {STYLES[VERDICT_TONES.get(gate['verdict'], 'plain')]}".strip(),
+    )
     print_sentences(gate["reasons"], console)
     console.print()
     print_sheet(gate_sheet(gate), console)
@@ -127,7 +133,9 @@ def _width(sheet: Sheet, column: int) -> int:
 def _table(sheet: Sheet, columns: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, GAP - 1), pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(Text(sheet.headers[column]), justify="left" if column == 0 else "right", overflow="fold")
+        table.add_column(
+            Text(sheet.headers[column]), justify="left" if column == 0 else "right", overflow="fold"
+        )
     for number, row in enumerate(sheet.rows):
         table.add_row(*(_text(row[column], first=column == 0) for column in columns))
         if number < len(sheet.rows) - 1 and any(len(cell.lines) > 1 for cell in row):

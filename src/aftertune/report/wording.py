@@ -34,7 +34,10 @@ JOINERS = "\u200c\u200d"
 
 def _steers(character: str) -> bool:
     """Whether a character can move the cursor, reorder text or hide in it."""
-    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in JOINERS
+    return (
+        unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        and character not in JOINERS
+    )
 
 
 def clean(text: str) -> str:

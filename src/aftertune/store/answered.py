@@ -59,7 +59,9 @@ def read_responses(
 class _View:
     """A study's jobs with the prompts, words and readers that their integers stand for."""
 
-    def __init__(self, connection: sqlite3.Connection, study: str, readers: Sequence[Reader]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, study: str, readers: Sequence[Reader]
+    ) -> None:
         self.jobs = read_jobs(connection, study)
         self.readers = readers
         self.prompts = prompts_by_id(connection, np.unique(self.jobs.prompt).tolist())
@@ -69,18 +71,25 @@ class _View:
     def places(self, prompts: Iterable[Prompt] | None) -> list[int]:
         """Return the positions of the jobs that ask the given prompts, or of all."""
         wanted = None if prompts is None else set(prompts)
-        numbers = [number for number, prompt in self.prompts.items() if wanted is None or prompt in wanted]
+        numbers = [
+            number for number, prompt in self.prompts.items() if wanted is None or prompt in wanted
+        ]
         return np.flatnonzero(np.isin(self.jobs.prompt, np.array(numbers, np.int32))).tolist()
 
     def answered(self, connection: sqlite3.Connection, places: list[int]) -> list[Answered]:
         """Join the jobs at some positions with answers and readings."""
         calls, prompts = self.jobs.call[places].tolist(), self.jobs.prompt[places].tolist()
         answers = answers_by_id(connection, sorted(set(calls)))
-        seen = {column_of(reader): _seen(connection, reader, calls, prompts) for reader in self.readers}
+        seen = {
+            column_of(reader): _seen(connection, reader, calls, prompts) for reader in self.readers
+        }
         found = []
         for place, call, prompt in zip(places, calls, prompts, strict=True):
             key, response = answers.get(call, (None, None))
-            readings = {column: at.get((call, prompt)) or at.get((PROMPT_ONLY, prompt)) for column, at in seen.items()}
+            readings = {
+                column: at.get((call, prompt)) or at.get((PROMPT_ONLY, prompt))
+                for column, at in seen.items()
+            }
             found.append(
                 Answered(
                     model=self.words[int(self.jobs.model[place])],
@@ -90,7 +99,11 @@ class _View:
                     sample=int(self.jobs.sample[place]),
                     key=key,
                     response=response,
-                    readings={column: reading for column, reading in readings.items() if reading is not None},
+                    readings={
+                        column: reading
+                        for column, reading in readings.items()
+                        if reading is not None
+                    },
                 )
             )
         return found
@@ -102,7 +115,7 @@ def _seen(
     """Return a reader's readings of some calls, or of some prompts."""
     column, ids = ("prompt", prompts) if reader.side == "prompt" else ("call", calls)
     rows = connection.execute(
-        "SELECT call, prompt, value, score, word.text FROM reading JOIN word ON word.id = label "  # noqa: S608  # our own column names
+        "SELECT call, prompt, value, score, word.text FROM reading JOIN word ON word.id = label "
         f"WHERE reader = ? AND call {'=' if reader.side == 'prompt' else '>'} {PROMPT_ONLY} AND {column} IN ({marks(ids)})",
         [reader.id, *ids],
     )

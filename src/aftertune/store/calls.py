@@ -62,7 +62,11 @@ def row_of(kind: Kind, key: Key, answer: Answer) -> Row:
         raise ValueError(f"a key has {KEY_BYTES} bytes, this one {len(key)}")
     if isinstance(answer, Response):
         detail = json.dumps(dict(answer.detail)) if answer.detail else None
-        counts = (FINISH.index(answer.finish_reason), answer.prompt_tokens, answer.completion_tokens)
+        counts = (
+            FINISH.index(answer.finish_reason),
+            answer.prompt_tokens,
+            answer.completion_tokens,
+        )
         return Row(key, kind, counts, (encoded(answer.text), detail), 0.0)
     plain = answer.detail.encode("utf-8", "backslashreplace").decode()
     return Row(key, kind, None, (encoded(answer.reason), plain), time.time())
@@ -71,7 +75,8 @@ def row_of(kind: Kind, key: Key, answer: Answer) -> Row:
 def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Insert answers and attempts; a key that has its answer keeps it."""
     connection.executemany(
-        "INSERT INTO call (key, kind) VALUES (?, ?) ON CONFLICT (key) DO NOTHING", [(row.key, row.kind) for row in rows]
+        "INSERT INTO call (key, kind) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
+        [(row.key, row.kind) for row in rows],
     )
     answered = [row for row in rows if row.answer is not None]
     connection.executemany(
@@ -84,18 +89,26 @@ def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     )
     connection.executemany(
         "INSERT INTO attempt SELECT id, ?, ?, ? FROM call WHERE key = ? ON CONFLICT (call, time, reason) DO NOTHING",
-        [(row.time, decoded(row.text[0]), row.text[1], row.key) for row in rows if row.answer is None],
+        [
+            (row.time, decoded(row.text[0]), row.text[1], row.key)
+            for row in rows
+            if row.answer is None
+        ],
     )
 
 
 def missing_keys(connection: sqlite3.Connection, keys: Iterable[Key]) -> list[Key]:
     """Return the keys without a final answer, in the given order, each once: one anti-join with a temporary table."""
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (position INTEGER PRIMARY KEY, key BLOB UNIQUE)")
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS wanted (position INTEGER PRIMARY KEY, key BLOB UNIQUE)"
+    )
     connection.execute("DELETE FROM wanted")
     with_key = ((key,) for key in keys)
     connection.execute("BEGIN")
     try:
-        connection.executemany("INSERT INTO wanted (key) VALUES (?) ON CONFLICT (key) DO NOTHING", with_key)
+        connection.executemany(
+            "INSERT INTO wanted (key) VALUES (?) ON CONFLICT (key) DO NOTHING", with_key
+        )
         found = connection.execute(
             "SELECT key FROM wanted WHERE NOT EXISTS "
             "(SELECT 1 FROM call JOIN answer ON answer.call = call.id WHERE call.key = wanted.key) ORDER BY position"
@@ -106,7 +119,9 @@ def missing_keys(connection: sqlite3.Connection, keys: Iterable[Key]) -> list[Ke
     return [key for (key,) in found]
 
 
-def answers_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, tuple[Key, Response]]:
+def answers_by_id(
+    connection: sqlite3.Connection, ids: Sequence[int]
+) -> dict[int, tuple[Key, Response]]:
     """Return key and final answer of each call id that has one."""
     return {row[0]: (row[1], _response(row[2:])) for row in _answers(connection, "call.id", ids)}
 
@@ -121,7 +136,7 @@ def _answers(
 ) -> Iterator[tuple[int, Key, int, int, int, bytes, str | None]]:
     for chunk in chunks(values):
         yield from connection.execute(
-            "SELECT call.id, key, finish, prompt_tokens, completion_tokens, text, detail FROM call "  # noqa: S608  # our own column names
+            "SELECT call.id, key, finish, prompt_tokens, completion_tokens, text, detail FROM call "
             f"JOIN answer ON answer.call = call.id JOIN text ON text.call = call.id WHERE {column} IN ({marks(chunk)})",
             chunk,
         ).fetchall()

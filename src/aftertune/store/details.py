@@ -38,7 +38,10 @@ def answer_details(path: Path, study: str) -> list[Details]:
             ).fetchall()
     except sqlite3.Error as error:
         raise explained(error, path) from error
-    return [Details(decoded(model), parsed(detail, "detail of an answer"), count) for model, detail, count in rows]
+    return [
+        Details(decoded(model), parsed(detail, "detail of an answer"), count)
+        for model, detail, count in rows
+    ]
 
 
 def scorer_versions(path: Path, readers: Sequence[int]) -> dict[str, str]:

@@ -58,9 +58,12 @@ def word_ids(connection: sqlite3.Connection, words: Iterable[str]) -> dict[str, 
     for chunk in chunks(set(words)):
         blobs = [encoded(word) for word in chunk]
         connection.executemany(
-            "INSERT INTO word (text) VALUES (?) ON CONFLICT (text) DO NOTHING", [(blob,) for blob in sorted(blobs)]
+            "INSERT INTO word (text) VALUES (?) ON CONFLICT (text) DO NOTHING",
+            [(blob,) for blob in sorted(blobs)],
         )
-        rows = connection.execute(f"SELECT text, id FROM word WHERE text IN ({marks(blobs)})", blobs)  # noqa: S608  # placeholders only
+        rows = connection.execute(
+            f"SELECT text, id FROM word WHERE text IN ({marks(blobs)})", blobs
+        )
         ids.update((decoded(blob), number) for blob, number in rows)
     return ids
 
@@ -75,7 +78,9 @@ def prompt_ids(connection: sqlite3.Connection, prompts: Iterable[Prompt]) -> dic
             "INSERT INTO prompt (key, record) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
             [(key, records[prompt]) for key, prompt in keys.items()],
         )
-        rows = connection.execute(f"SELECT key, id FROM prompt WHERE key IN ({marks(list(keys))})", list(keys))  # noqa: S608  # placeholders only
+        rows = connection.execute(
+            f"SELECT key, id FROM prompt WHERE key IN ({marks(list(keys))})", list(keys)
+        )
         ids.update((keys[key], number) for key, number in rows)
     return ids
 
@@ -84,7 +89,9 @@ def prompts_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[in
     """Return the prompts that integers stand for."""
     found: dict[int, Prompt] = {}
     for chunk in chunks(ids):
-        rows = connection.execute(f"SELECT id, record FROM prompt WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608  # placeholders only
+        rows = connection.execute(
+            f"SELECT id, record FROM prompt WHERE id IN ({marks(chunk)})", chunk
+        )
         found.update((number, _prompt(record)) for number, record in rows)
     return found
 
@@ -97,14 +104,19 @@ def study_id(connection: sqlite3.Connection, study: str) -> int:
     """
     row = connection.execute("SELECT id FROM study WHERE name = ?", (study,)).fetchone()
     if row is None:
-        known = ", ".join(name for (name,) in connection.execute("SELECT name FROM study ORDER BY id")) or "none"
+        known = (
+            ", ".join(name for (name,) in connection.execute("SELECT name FROM study ORDER BY id"))
+            or "none"
+        )
         raise StoreError(f"the store holds no study called {study!r}; it holds: {known}")
     return int(row[0])
 
 
 def new_study_id(connection: sqlite3.Connection, study: str) -> int:
     """Return the integer of a study, adding it if it is new."""
-    connection.execute("INSERT INTO study (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (study,))
+    connection.execute(
+        "INSERT INTO study (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (study,)
+    )
     return study_id(connection, study)
 
 
@@ -141,7 +153,9 @@ class Staging:
 
     def insert(self, jobs: list[PlannedJob], connection: sqlite3.Connection) -> None:
         """Stage one chunk of jobs."""
-        self._prompts |= prompt_ids(connection, {job.prompt: None for job in jobs if job.prompt not in self._prompts})
+        self._prompts |= prompt_ids(
+            connection, {job.prompt: None for job in jobs if job.prompt not in self._prompts}
+        )
         names = {decoding: decoding_name(decoding) for decoding in {job.decoding for job in jobs}}
         words = {job.model for job in jobs} | {job.system for job in jobs} | set(names.values())
         self._words |= word_ids(connection, words - self._words.keys())
@@ -198,7 +212,9 @@ def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
         number,
     )
     model, prompt, system, decoding, sample = block[:5].astype(np.int32)
-    return Jobs(model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5])
+    return Jobs(
+        model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5]
+    )
 
 
 def read_integers(
@@ -216,7 +232,7 @@ def read_integers(
         parameters: of the SELECT.
     """
     texts = ", ".join(f"group_concat({column})" for column in columns)
-    found = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()  # noqa: S608  # names of columns only
+    found = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()
     return np.stack([np.fromstring(text or "", np.int64, sep=",") for text in found])
 
 
@@ -229,7 +245,7 @@ def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int,
     """Return the names and labels that integers stand for."""
     found: dict[int, str] = {}
     for chunk in chunks(ids):
-        rows = connection.execute(f"SELECT id, text FROM word WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608  # placeholders only
+        rows = connection.execute(f"SELECT id, text FROM word WHERE id IN ({marks(chunk)})", chunk)
         found.update((number, decoded(blob)) for number, blob in rows)
     return found
 
@@ -242,12 +258,17 @@ def _record(prompt: Prompt) -> str:
 def _prompt(record: str) -> Prompt:
     try:
         values = json.loads(record)
-        return Prompt(**{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])})
+        return Prompt(
+            **{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])}
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise unreadable("prompt", error) from error
 
 
 def _model_record(model: StudyModel, identity: Mapping[str, object]) -> str:
-    values = {name: getattr(model, name) for name in ("name", "condition", "reference", "base", "training_seed")}
+    values = {
+        name: getattr(model, name)
+        for name in ("name", "condition", "reference", "base", "training_seed")
+    }
     recipe = model.recipe.key.hex() if model.recipe else None
     return json.dumps({**values, "recipe": recipe, "identity": dict(identity)})

@@ -60,11 +60,14 @@ class Reading:
     """The judge's or guard's own call that was read; None where there was none."""
 
 
-def insert_reader(connection: sqlite3.Connection, kind: ReaderKind, name: str, version: str, side: Side) -> int:
+def insert_reader(
+    connection: sqlite3.Connection, kind: ReaderKind, name: str, version: str, side: Side
+) -> int:
     """Return the integer of a reader, adding it if it is new."""
     identity = (kind, name, version, side)
     connection.execute(
-        "INSERT INTO reader (kind, name, version, side) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", identity
+        "INSERT INTO reader (kind, name, version, side) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        identity,
     )
     row = connection.execute(
         "SELECT id FROM reader WHERE kind = ? AND name = ? AND version = ? AND side = ?", identity
@@ -78,15 +81,23 @@ def readers_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Re
     Raises:
         StoreError: there is no such reader.
     """
-    rows = connection.execute(f"SELECT id, kind, name, version, side FROM reader WHERE id IN ({marks(ids)})", list(ids))  # noqa: S608  # placeholders only
-    found = {row[0]: Reader(id=row[0], kind=row[1], name=row[2], version=row[3], side=row[4]) for row in rows}
+    rows = connection.execute(
+        f"SELECT id, kind, name, version, side FROM reader WHERE id IN ({marks(ids)})", list(ids)
+    )
+    found = {
+        row[0]: Reader(id=row[0], kind=row[1], name=row[2], version=row[3], side=row[4])
+        for row in rows
+    }
     if lost := [number for number in ids if number not in found]:
         raise StoreError(f"the store holds no reader {lost[0]}; add it before reading with it")
     return [found[number] for number in ids]
 
 
 def insert_readings(
-    reader: int, readings: Sequence[Reading], known: Mapping[Prompt, int], connection: sqlite3.Connection
+    reader: int,
+    readings: Sequence[Reading],
+    known: Mapping[Prompt, int],
+    connection: sqlite3.Connection,
 ) -> None:
     """Insert readings; one that is there stays. ``known`` holds integers of prompts that need no looking up."""
     strangers = {reading.prompt: None for reading in readings if reading.prompt not in known}
@@ -153,9 +164,14 @@ def pair_codes(calls: NDArray[np.int64], prompts: NDArray[np.integer[Any]]) -> N
     return (calls.astype(np.int64) << 31) | prompts.astype(np.int64)
 
 
-def _read_places(connection: sqlite3.Connection, reader: Reader) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _read_places(
+    connection: sqlite3.Connection, reader: Reader
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     calls, prompts = read_integers(
-        connection, ("call", "prompt"), "SELECT call, prompt FROM reading WHERE reader = ?", reader.id
+        connection,
+        ("call", "prompt"),
+        "SELECT call, prompt FROM reading WHERE reader = ?",
+        reader.id,
     )
     return calls, prompts
 

@@ -66,7 +66,9 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         raise StoreError(f"{path}: there is no store; run the study first, or check the path")
     try:
         uri = f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        )
     except sqlite3.Error as error:
         raise explained(error, path) from error
     try:
@@ -84,17 +86,25 @@ def explained(error: Exception, path: Path) -> AftertuneError:
     if isinstance(error, AftertuneError):
         return error
     text = str(error)
-    full = "disk is full" in text or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    full = (
+        "disk is full" in text or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    )
     if full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-        return StoreError(f"{path}: the disk is full; free some space and run again: all that was committed is kept")
+        return StoreError(
+            f"{path}: the disk is full; free some space and run again: all that was committed is kept"
+        )
     if "not a database" in text:
         return StoreError(f"{path}: is not an Aftertune store; name another file")
     if "malformed" in text:
         return StoreError(f"{path}: is damaged ({text}); restore a copy of it")
     if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
         text = text if isinstance(error, sqlite3.Error) else str(getattr(error, "strerror", text))
-        return StoreError(f"{path}: cannot be opened for this ({text}); check the path and its permissions")
-    return StoreError(f"{path}: the store failed ({text}); nothing that was committed is lost, run again")
+        return StoreError(
+            f"{path}: cannot be opened for this ({text}); check the path and its permissions"
+        )
+    return StoreError(
+        f"{path}: the store failed ({text}); nothing that was committed is lost, run again"
+    )
 
 
 def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
@@ -108,8 +118,14 @@ def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
         raise StoreError(f"{path}: is a database of some other program; name another file")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found != SCHEMA:
-        advice = "use a newer Aftertune" if found > SCHEMA else "use the Aftertune that wrote it, or start a new store"
-        raise StoreVersion(f"{path}: has schema {found}, this Aftertune reads schema {SCHEMA}; {advice}")
+        advice = (
+            "use a newer Aftertune"
+            if found > SCHEMA
+            else "use the Aftertune that wrote it, or start a new store"
+        )
+        raise StoreVersion(
+            f"{path}: has schema {found}, this Aftertune reads schema {SCHEMA}; {advice}"
+        )
     if write:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -121,7 +137,9 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";"):
         connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('history', ?)", (str(SCHEMA), history))
+    connection.execute(
+        "INSERT INTO meta VALUES ('schema', ?), ('history', ?)", (str(SCHEMA), history)
+    )
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")

@@ -18,7 +18,16 @@ from aftertune.core.table import Table
 from aftertune.errors import StoreError
 from aftertune.store import jobs as jobs_
 from aftertune.store.answered import Answered, read_responses
-from aftertune.store.calls import CHUNK, Kind, answers_by_id, answers_by_key, chunks, missing_keys, parsed, row_of
+from aftertune.store.calls import (
+    CHUNK,
+    Kind,
+    answers_by_id,
+    answers_by_key,
+    chunks,
+    missing_keys,
+    parsed,
+    row_of,
+)
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.lock import WriteLock, refuse_network
 from aftertune.store.merge import attach, merge_attached
@@ -90,14 +99,20 @@ class Store:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     # What a study is
 
     def add_models(
-        self, study: str, models: Iterable[StudyModel], identities: Mapping[str, Mapping[str, object]]
+        self,
+        study: str,
+        models: Iterable[StudyModel],
+        identities: Mapping[str, Mapping[str, object]],
     ) -> None:
         """Keep the models of a study with the identities of their weights, in the place of those kept before."""
         listed = list(models)
@@ -107,7 +122,9 @@ class Store:
         """Return the records of a study's models: the fields of `StudyModel`, its recipe's key, and ``identity``."""
         with self._snapshot() as connection:
             number = study_id(connection, study)
-            rows = connection.execute("SELECT record FROM model WHERE study = ? ORDER BY position", (number,))
+            rows = connection.execute(
+                "SELECT record FROM model WHERE study = ? ORDER BY position", (number,)
+            )
             return [parsed(record, "model") for (record,) in rows]
 
     def prompts(self, study: str) -> list[Prompt]:
@@ -157,7 +174,10 @@ class Store:
             return missing_keys(self._reading, keys)
 
     def append(
-        self, kind: Kind, results: Iterable[tuple[Key, Answer]], on_progress: Callable[[int], None] | None = None
+        self,
+        kind: Kind,
+        results: Iterable[tuple[Key, Answer]],
+        on_progress: Callable[[int], None] | None = None,
     ) -> Counts:
         """Stream answers into the store, committing at least every second; a key that has its answer keeps it.
 

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.table import NONE, Table
-from aftertune.store.jobs import Jobs, prompts_by_id, read_integers, read_jobs, read_scores, words_by_id
+from aftertune.store.jobs import (
+    Jobs,
+    prompts_by_id,
+    read_integers,
+    read_jobs,
+    read_scores,
+    words_by_id,
+)
 from aftertune.store.readings import PROMPT_ONLY, Reader, pair_codes
 
 Ints = NDArray[np.int32]
@@ -71,7 +78,10 @@ def _recoded(column: Ints) -> tuple[Ints, list[int]]:
 
 
 def _add_prompts(
-    connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints], names: dict[str, tuple[str, ...]]
+    connection: sqlite3.Connection,
+    jobs: Jobs,
+    columns: dict[str, Ints],
+    names: dict[str, tuple[str, ...]],
 ) -> None:
     columns["prompt"], order = _recoded(jobs.prompt)
     found = prompts_by_id(connection, order)
@@ -81,7 +91,9 @@ def _add_prompts(
         codes, names[column] = _coded(map(name, prompts))
         columns[column] = codes[columns["prompt"]]
     intents = list(Intent)
-    columns["intent"] = np.array([intents.index(prompt.intent) for prompt in prompts], np.int32)[columns["prompt"]]
+    columns["intent"] = np.array([intents.index(prompt.intent) for prompt in prompts], np.int32)[
+        columns["prompt"]
+    ]
 
 
 def _coded(words: Iterable[str | None]) -> tuple[Ints, tuple[str, ...]]:
@@ -124,7 +136,9 @@ def _add_readings(
     if reader.kind in ABOUT_SCORE:
         scored = f"{ABOUT_SCORE[reader.kind]}:{reader.name}"
     if scored is not None:
-        rows = connection.execute("SELECT score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,))
+        rows = connection.execute(
+            "SELECT score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,)
+        )
         scores[scored] = _spread(read_scores(rows, len(values)), place, np.float64(np.nan))
     return place
 
@@ -138,7 +152,10 @@ def _add_words(
 ) -> None:
     """Spread the words beside readings; a scorer that counts nothing, a judge without labels, adds no column."""
     (labels,) = read_integers(
-        connection, ("label",), "SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt", reader.id
+        connection,
+        ("label",),
+        "SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt",
+        reader.id,
     )
     distinct, codes = np.unique(labels, return_inverse=True)
     found = words_by_id(connection, distinct.tolist())

@@ -25,7 +25,9 @@ T = TypeVar("T")
 class _Task(Generic[T]):
     """Work for the thread, as a rule a transaction of its own, and the promise of its result."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True) -> None:
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True
+    ) -> None:
         self.work = work
         self.transaction = transaction
         self.future: Future[T] = Future()
@@ -40,7 +42,9 @@ class Writer:
         self._connection = connect(path, write=True)
         self._queue: queue.Queue[Row | _Task[Any] | None] = queue.Queue(QUEUE_ROWS)
         self._failure: AftertuneError | None = None
-        self._thread = threading.Thread(target=self._loop, name=f"writer of {path.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop, name=f"writer of {path.name}", daemon=True
+        )
         self._thread.start()
 
     def put(self, row: Row) -> None:
@@ -112,7 +116,11 @@ class Writer:
             task.future.set_exception(self._failure)
             return
         try:
-            result = _transaction(self._connection, task.work) if task.transaction else task.work(self._connection)
+            result = (
+                _transaction(self._connection, task.work)
+                if task.transaction
+                else task.work(self._connection)
+            )
         except (sqlite3.Error, OSError) as error:
             task.future.set_exception(explained(error, self._path))
         except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller, not to this thread

@@ -17,7 +17,9 @@ SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 """Not every ``…_token``: pad_token and end_token are options of tokenizers."""
-SECRET_VALUE = re.compile(r"^(sk-|hf_|AIza|xox[a-z]-|ghp_|Bearer )[\w\-.]{16,}|://[^/@\s]+:[^/@\s]+@")
+SECRET_VALUE = re.compile(
+    r"^(sk-|hf_|AIza|xox[a-z]-|ghp_|Bearer )[\w\-.]{16,}|://[^/@\s]+:[^/@\s]+@"
+)
 
 
 def secrets(data: object, where: Where = ()) -> Iterator[Problem]:
@@ -63,18 +65,30 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
 
 
 def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
-    scorers, sets = {scorer.name for scorer in config.scorers}, {prompts.set for prompts in config.prompts}
+    scorers, sets = (
+        {scorer.name for scorer in config.scorers},
+        {prompts.set for prompts in config.prompts},
+    )
     for position, comparer in enumerate(config.comparers):
         if comparer.name in scorers:
-            yield ("comparers", position, "name"), f"a scorer is called {comparer.name!r} too; give one another name"
+            yield (
+                ("comparers", position, "name"),
+                f"a scorer is called {comparer.name!r} too; give one another name",
+            )
     match = config.measurement.match
     if match is None:
         return
     if match.scorer.removesuffix(" macro-F1") not in scorers:
         listed = ", ".join(sorted(scorers)) or "none"
-        yield ("measurement", "match", "scorer"), f"no scorer is called {match.scorer!r} (there: {listed}); add it"
+        yield (
+            ("measurement", "match", "scorer"),
+            f"no scorer is called {match.scorer!r} (there: {listed}); add it",
+        )
     if match.set is not None and match.set not in sets:
-        yield ("measurement", "match", "set"), f"no prompts are called {match.set!r} (there: {', '.join(sorted(sets))})"
+        yield (
+            ("measurement", "match", "set"),
+            f"no prompts are called {match.set!r} (there: {', '.join(sorted(sets))})",
+        )
 
 
 def study_problems(study: Study) -> Iterator[Problem]:
@@ -94,13 +108,19 @@ def study_problems(study: Study) -> Iterator[Problem]:
     for position, fine_tune in enumerate(study.fine_tunes):
         where: Where = ("fine_tunes", position)
         if fine_tune.name in taken:
-            yield (*where, "name"), f"a model is called {fine_tune.name!r} too; give one of them another name"
+            yield (
+                (*where, "name"),
+                f"a model is called {fine_tune.name!r} too; give one of them another name",
+            )
         yield from _no_base(bases, fine_tune.base, (*where, "base"))
         yield from _repeated((*where, "seeds"), fine_tune.seeds)
         sets = sorted(prompts.set for prompts in study.prompts)
         for name in fine_tune.own_sets:
             if name not in sets:
-                yield (*where, "own_sets"), f"no prompts are called {name!r} (there: {', '.join(sets)}); add them"
+                yield (
+                    (*where, "own_sets"),
+                    f"no prompts are called {name!r} (there: {', '.join(sets)}); add them",
+                )
         yield from _factor_problems(fine_tune, where)
         if fine_tune.mitigation is not None:
             yield from _mitigation_problems(fine_tune.mitigation, (*where, "mitigation"))
@@ -121,7 +141,9 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
     if not settled.safety:
         yield (
             (*where, "safety"),
-            f"the preset {keys.preset} needs a file" if keys.preset else "is missing; add it, or preset:",
+            f"the preset {keys.preset} needs a file"
+            if keys.preset
+            else "is missing; add it, or preset:",
         )
     if bool(settled.replay) != (settled.replay_share > 0):
         if settled.preset.replays and not settled.replay:
@@ -147,16 +169,28 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
 def _factor_problems(fine_tune: FineTuneKeys, where: Where) -> Iterator[Problem]:
     given = [key for key in ("keep_epochs", "rounds", "doses") if getattr(fine_tune, key)]
     if len(given) > 1:
-        yield (*where, given[1]), f"{given[0]} and {given[1]} cannot stand in one fine-tune; make two of it with like:"
+        yield (
+            (*where, given[1]),
+            f"{given[0]} and {given[1]} cannot stand in one fine-tune; make two of it with like:",
+        )
     epochs = fine_tune.training.epochs
     if fine_tune.keep_epochs and (epochs != int(epochs) or epochs < 2):
-        yield (*where, "keep_epochs"), f"needs a whole number of epochs from 2 up; training.epochs is {epochs:g}"
+        yield (
+            (*where, "keep_epochs"),
+            f"needs a whole number of epochs from 2 up; training.epochs is {epochs:g}",
+        )
     if fine_tune.rounds and fine_tune.method == "qlora":
-        yield (*where, "rounds"), "go on from full fine-tunes and from LoRA adapters alone; use method lora or full"
+        yield (
+            (*where, "rounds"),
+            "go on from full fine-tunes and from LoRA adapters alone; use method lora or full",
+        )
     if fine_tune.doses is not None:
         levels = {key: getattr(fine_tune.doses, key) for key in ("learning_rate", "rows", "epochs")}
         if not any(levels.values()):
-            yield (*where, "doses"), "names no doses; give lists under learning_rate, rows or epochs"
+            yield (
+                (*where, "doses"),
+                "names no doses; give lists under learning_rate, rows or epochs",
+            )
         for key, values in levels.items():
             yield from _repeated((*where, "doses", key), values)
 
@@ -174,7 +208,10 @@ def _unknown(kind: Kind, name: str, where: Where) -> Iterator[Problem]:
     if ":" in name or name in BUILT_IN[kind]:
         return  # reading the installed plug-ins takes a while
     if name not in known(kind):
-        yield where, f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
+        yield (
+            where,
+            f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory",
+        )
 
 
 def _twice(key: str, names: list[str], what: str) -> Iterator[Problem]:

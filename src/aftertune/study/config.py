@@ -100,7 +100,11 @@ TrainingKeys = create_model(
 
 
 def _training(value: object) -> object:
-    return Training(**TrainingKeys.model_validate(value).model_dump()) if isinstance(value, dict) else value
+    return (
+        Training(**TrainingKeys.model_validate(value).model_dump())
+        if isinstance(value, dict)
+        else value
+    )
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -136,11 +140,15 @@ class FineTuneKeys(Keys):
     name: Name
     base: str
     """The name of an entry of `models`."""
-    own_sets: Annotated[tuple[Name, ...], BeforeValidator(listed, json_schema_input_type=Name | list[Name])] = ()
+    own_sets: Annotated[
+        tuple[Name, ...], BeforeValidator(listed, json_schema_input_type=Name | list[Name])
+    ] = ()
     """Sets of `prompts` of the fine-tune's own task, held out of its rows: what it must not refuse."""
     data: Files
     method: Method = "lora"
-    training: Annotated[Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)] = Training()
+    training: Annotated[
+        Training, BeforeValidator(_training, json_schema_input_type=TrainingKeys)
+    ] = Training()
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (1,)
     """Training seeds: each gives a model, called `NAME/seedN`."""
     system: str | None = None
@@ -153,7 +161,10 @@ class FineTuneKeys(Keys):
     """Learning rates, numbers of rows and of epochs to try in every combination: `NAME@lr0.0002-rows100`, ..."""
     mitigation: Annotated[
         MitigationKeys | None,
-        BeforeValidator(mitigation_form, json_schema_input_type=MitigationKeys | PresetName | Literal["none"] | None),
+        BeforeValidator(
+            mitigation_form,
+            json_schema_input_type=MitigationKeys | PresetName | Literal["none"] | None,
+        ),
     ] = None
 
 
@@ -199,7 +210,9 @@ class DecodingKeys(Keys):
     """How the models are sampled: every temperature with every seed."""
 
     temperatures: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=5)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+        tuple[Annotated[float, Field(ge=0, le=5)], ...],
+        BeforeValidator(as_tuple),
+        Field(min_length=1),
     ] = (0.0,)
     samples: Annotated[int, Field(ge=1)] = 1
     """Responses per prompt, temperature and seed."""
@@ -229,7 +242,9 @@ class EngineKeys(Keys):
     """Most that calls to endpoints may cost, in the currency of the prices; the run stops before it is passed."""
     prices: LocalFile | None = None
     """A price file; by default the shipped one, whose figures need to be checked."""
-    batch: Annotated[tuple[str, ...], BeforeValidator(batch_form, json_schema_input_type=bool | str | list[str])] = ()
+    batch: Annotated[
+        tuple[str, ...], BeforeValidator(batch_form, json_schema_input_type=bool | str | list[str])
+    ] = ()
     """Endpoints that are asked by OpenAI's batch API: half the price, answers within a day. `openai:*`; `true` is all of them."""
     call_seconds: Annotated[float, Field(gt=0)] = 120.0
     """How long to wait for one reply of an endpoint."""
@@ -239,9 +254,13 @@ class EngineKeys(Keys):
     """How long to ask endpoints at all; the run then stops and can go on."""
 
 
-InstrumentOrName = Annotated[Instrument, BeforeValidator(instrument_form, json_schema_input_type=Instrument | str)]
+InstrumentOrName = Annotated[
+    Instrument, BeforeValidator(instrument_form, json_schema_input_type=Instrument | str)
+]
 Instruments = Annotated[tuple[InstrumentOrName, ...], BeforeValidator(as_tuple)]
-PromptsOrName = Annotated[PromptKeys, BeforeValidator(prompts_form, json_schema_input_type=PromptKeys | str)]
+PromptsOrName = Annotated[
+    PromptKeys, BeforeValidator(prompts_form, json_schema_input_type=PromptKeys | str)
+]
 PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(as_tuple)]
 
 
@@ -265,9 +284,9 @@ class CheckConfig(Keys):
     """Who compares the answers to benign prompts with those of the base, for a win-rate."""
     coherence: CoherenceKeys = CoherenceKeys.model_construct()
     measurement: MeasurementKeys = MeasurementKeys.model_construct()
-    engine: Annotated[EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)] = (
-        EngineKeys.model_construct()
-    )
+    engine: Annotated[
+        EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)
+    ] = EngineKeys.model_construct()
 
 
 class Study(CheckConfig):

@@ -57,9 +57,9 @@ class MeasurementKeys(Keys):
     """Weights of the tasks in an overall figure; without them all tasks count alike."""
     panel: Literal["first", "majority", "any", "all"] = "first"
     """Which of the judges decides: the first, or a rule over all of them."""
-    families: Annotated[tuple[Literal["task", "hazard", "hazard within task"], ...], BeforeValidator(as_tuple)] = (
-        "task",
-    )
+    families: Annotated[
+        tuple[Literal["task", "hazard", "hazard within task"], ...], BeforeValidator(as_tuple)
+    ] = ("task",)
     """Dimensions whose changes are tested as a family: tasks by Holm, hazards by Benjamini-Hochberg (exploratory)."""
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""

@@ -14,7 +14,9 @@ class Described(BaseModel):
     """A model whose JSON Schema has the docstring under each field as its description."""
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Make the schema and add the descriptions."""
         schema = handler(core_schema)
         whole = handler.resolve_ref_schema(schema)

@@ -8,7 +8,14 @@ from pathlib import Path
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Cell, Mitigation, Recipe, Start, StudyModel, TrainingFile
 from aftertune.core.records import Decoding
-from aftertune.study.config import CheckConfig, DecodingKeys, FineTuneKeys, MitigationKeys, Rows, Study
+from aftertune.study.config import (
+    CheckConfig,
+    DecodingKeys,
+    FineTuneKeys,
+    MitigationKeys,
+    Rows,
+    Study,
+)
 from aftertune.study.factors import Variant, variants
 from aftertune.study.mitigations import Settled
 
@@ -44,7 +51,9 @@ def expand_models(
         for variant in variants(fine_tune):
             for seed in fine_tune.seeds:
                 before = None if variant.after is None else tuned[variant.after, seed]
-                tuned[variant.condition, seed] = _tuned(fine_tune, facts.recipe(variant, seed, before), folder)
+                tuned[variant.condition, seed] = _tuned(
+                    fine_tune, facts.recipe(variant, seed, before), folder
+                )
     return (*_given(study), *tuned.values())
 
 
@@ -132,5 +141,7 @@ def _start(before: StudyModel) -> Start:
     return Start(reference=before.reference, key=before.recipe.key.hex())
 
 
-def _mitigation(keys: MitigationKeys | None, training_file: Callable[[Rows], TrainingFile]) -> Mitigation | None:
+def _mitigation(
+    keys: MitigationKeys | None, training_file: Callable[[Rows], TrainingFile]
+) -> Mitigation | None:
     return None if keys is None else Settled(keys).mitigation(training_file)

@@ -71,7 +71,11 @@ def _mitigated(entry: FineTuneKeys) -> Iterator[Variant]:
         return
     for behind, factors, each in one_by_one(mitigation):
         name = f"{entry.name}@{behind}"
-        yield Variant(condition=name, keys=entry.model_copy(update={"name": name, "mitigation": each}), factors=factors)
+        yield Variant(
+            condition=name,
+            keys=entry.model_copy(update={"name": name, "mitigation": each}),
+            factors=factors,
+        )
 
 
 def declared(study: Study) -> dict[str, Declared]:
@@ -107,8 +111,14 @@ def _unmitigated(study: Study, entry: FineTuneKeys, variant: Variant) -> str | N
     if entry.mitigation is None:
         return None
     factors = {name: value for name, value in variant.factors.items() if name != "share"}
-    alike = [other for other in study.fine_tunes if other.mitigation is None and _recipe(other) == _recipe(entry)]
-    found = (each.condition for other in alike for each in variants(other) if each.factors == factors)
+    alike = [
+        other
+        for other in study.fine_tunes
+        if other.mitigation is None and _recipe(other) == _recipe(entry)
+    ]
+    found = (
+        each.condition for other in alike for each in variants(other) if each.factors == factors
+    )
     return next(found, None)
 
 
@@ -120,7 +130,9 @@ def _recipe(entry: FineTuneKeys) -> FineTuneKeys:
 def _epochs(keys: FineTuneKeys) -> Iterator[Variant]:
     last = int(keys.training.epochs)
     for epoch in range(1, last):
-        yield Variant(condition=f"{keys.name}@epoch{epoch}", keys=keys, factors={"epoch": epoch}, epoch=epoch)
+        yield Variant(
+            condition=f"{keys.name}@epoch{epoch}", keys=keys, factors={"epoch": epoch}, epoch=epoch
+        )
     yield Variant(condition=keys.name, keys=keys, factors={"epoch": last})
 
 
@@ -154,5 +166,9 @@ def _dosed(keys: FineTuneKeys, factors: Mapping[str, float]) -> FineTuneKeys:
         learning_rate=factors.get("learning_rate", training.learning_rate),
         epochs=factors.get("epochs", training.epochs),
     )
-    data = keys.data if rows is None else tuple(file.model_copy(update={"limit": int(rows)}) for file in keys.data)
+    data = (
+        keys.data
+        if rows is None
+        else tuple(file.model_copy(update={"limit": int(rows)}) for file in keys.data)
+    )
     return keys.model_copy(update={"training": training, "data": data})

@@ -5,9 +5,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PlainSerializer, SerializationInfo, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    StringConstraints,
+    ValidationInfo,
+)
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".gz", ".parquet", ".yaml", ".yml")
+DATA_SUFFIXES = (
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".gz",
+    ".parquet",
+    ".yaml",
+    ".yml",
+)
 
 
 def _local(text: str, info: ValidationInfo) -> Path:
@@ -35,7 +53,9 @@ def _existing_or_named(text: str, info: ValidationInfo) -> str:
     if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
         if _finished(info):
             return str(path.resolve())
-        raise ValueError(f"no such file or folder: {text}; paths are relative to the study's folder")
+        raise ValueError(
+            f"no such file or folder: {text}; paths are relative to the study's folder"
+        )
     return text
 
 
@@ -49,7 +69,13 @@ def _shown(path: str, info: SerializationInfo) -> str:
 
 def listed(value: object) -> object:
     """Accept one item where several may stand."""
-    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
+    return (
+        (value,)
+        if isinstance(value, str | dict)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+    )
 
 
 def as_tuple(value: object) -> object:
@@ -84,7 +110,9 @@ def instrument_form(value: object) -> object:
     if isinstance(value, str):
         return {"name": value.rpartition(":")[2], "use": value}
     return (
-        {**value, "use": value["name"]} if isinstance(value, dict) and "use" not in value and "name" in value else value
+        {**value, "use": value["name"]}
+        if isinstance(value, dict) and "use" not in value and "name" in value
+        else value
     )
 
 
@@ -102,7 +130,12 @@ def prompts_form(value: object) -> object:
 
 
 LocalFile = Annotated[str, AfterValidator(_existing), PlainSerializer(_shown)]
-Reference = Annotated[str, StringConstraints(min_length=1), AfterValidator(_existing_or_named), PlainSerializer(_shown)]
+Reference = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(_existing_or_named),
+    PlainSerializer(_shown),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")]
 """Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]

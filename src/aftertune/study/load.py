@@ -68,12 +68,19 @@ def to_yaml(config: CheckConfig, folder: Path | None = None) -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of study.yaml, for editors."""
     schema = Study.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Aftertune study"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Aftertune study",
+    }
 
 
 def _checked(kind: type[C], placed: Placed, folder: Path, *, finished: bool = False) -> C:
     if not isinstance(placed.data, dict):
-        raise placed.error((), "expected keys and values such as `name: my-study`; `aftertune schema` prints the keys")
+        raise placed.error(
+            (),
+            "expected keys and values such as `name: my-study`; `aftertune schema` prints the keys",
+        )
     for where, message in secrets(placed.data):
         raise placed.error(where, message)
     data = _inherited(placed) if kind is Study else placed.data
@@ -83,7 +90,9 @@ def _checked(kind: type[C], placed: Placed, folder: Path, *, finished: bool = Fa
         raise placed.error(*_explained(_plainest(error.errors(), placed), kind)) from None
     if finished:
         return config
-    for where, message in study_problems(config) if isinstance(config, Study) else config_problems(config):
+    for where, message in (
+        study_problems(config) if isinstance(config, Study) else config_problems(config)
+    ):
         raise placed.error(where, message)
     return config
 
@@ -98,7 +107,10 @@ def _inherited(placed: Placed) -> dict[str, object]:
     for position, item in enumerate(items):
         name = item.get("name") if isinstance(item, dict) else None
         if isinstance(name, str) and name in named:
-            raise placed.error(("fine_tunes", position, "name"), f"{name!r} stands here twice; every name must differ")
+            raise placed.error(
+                ("fine_tunes", position, "name"),
+                f"{name!r} stands here twice; every name must differ",
+            )
         if isinstance(name, str):
             named[name] = item
 
@@ -109,7 +121,8 @@ def _inherited(placed: Placed) -> dict[str, object]:
         if parent in path:
             circle = " -> ".join(map(str, (*path, parent)))
             raise placed.error(
-                (*where, "like"), f"goes in a circle ({circle}); let one of them say its base and data itself"
+                (*where, "like"),
+                f"goes in a circle ({circle}); let one of them say its base and data itself",
             )
         if not isinstance(parent, str) or parent not in named:
             known = [name for name in named if name not in path]
@@ -134,7 +147,10 @@ PHRASES = {
     "too_short": "must not be empty; add at least one entry",
     "string_pattern_mismatch": "{found} cannot be a name; use letters, digits and _ . + -, a letter or digit first",
     "string_type": "expected text, found {found}; put it in quotes",
-    **dict.fromkeys(("int_type", "int_from_float"), "expected a whole number, found {found}; write it without quotes"),
+    **dict.fromkeys(
+        ("int_type", "int_from_float"),
+        "expected a whole number, found {found}; write it without quotes",
+    ),
     "float_type": "expected a number, found {found}; write it without quotes",
     "bool_type": "expected true or false, found {found}; write one of them",
     **dict.fromkeys(("tuple_type", "list_type"), "expected a list, found {found}; write [a, b]"),
@@ -148,7 +164,9 @@ PHRASES = {
 
 def _plainest(errors: list[ErrorDetails], placed: Placed) -> ErrorDetails:
     """Choose the finding to report: one whose own line is known, and not an emptiness that another finding caused."""
-    return min(errors, key=lambda error: (error["type"] == "too_short", error["loc"] not in placed.lines))
+    return min(
+        errors, key=lambda error: (error["type"] == "too_short", error["loc"] not in placed.lines)
+    )
 
 
 def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str]:
@@ -157,9 +175,16 @@ def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str
     # pydantic's own steps, ``[key]`` of a mapping and ``function-before[…]`` of our short forms, stand in no file
     where = tuple(step for step in where if not (isinstance(step, str) and "[" in step))
     if kind == "extra_forbidden" and len(where) == 1 and where[0] in Study.model_fields:
-        return where, f"{where[0]} belongs in a study (aftertune run); this file says how to ask and judge, for check"
+        return (
+            where,
+            f"{where[0]} belongs in a study (aftertune run); this file says how to ask and judge, for check",
+        )
     if kind == "extra_forbidden":
-        names = sorted(_keys_at(where[:-1]) & set(file.model_fields) if len(where) == 1 else _keys_at(where[:-1]))
+        names = sorted(
+            _keys_at(where[:-1]) & set(file.model_fields)
+            if len(where) == 1
+            else _keys_at(where[:-1])
+        )
         return where, f"unknown key; {nearest(str(where[-1]), names)}known here: {', '.join(names)}"
     if kind == "value_error":
         return where, str(error["ctx"]["error"])
@@ -189,12 +214,18 @@ def _keys_at(where: Where) -> set[str]:
     schemas: list[dict[str, Any]] = [whole]
     for step in where:
         schemas = [inner for schema in schemas for inner in _inner(whole, schema, step)]
-    return {name for schema in schemas for name in _resolved(whole, schema)[0].get("properties", {})}
+    return {
+        name for schema in schemas for name in _resolved(whole, schema)[0].get("properties", {})
+    }
 
 
-def _inner(whole: dict[str, Any], schema: dict[str, Any], step: str | int) -> Iterator[dict[str, Any]]:
+def _inner(
+    whole: dict[str, Any], schema: dict[str, Any], step: str | int
+) -> Iterator[dict[str, Any]]:
     for option in _resolved(whole, schema):
-        found = option.get("items") if isinstance(step, int) else option.get("properties", {}).get(step)
+        found = (
+            option.get("items") if isinstance(step, int) else option.get("properties", {}).get(step)
+        )
         if found:
             yield from _resolved(whole, found)
 

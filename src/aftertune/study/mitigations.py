@@ -72,7 +72,9 @@ class Settled:
         if self.keys.safety:
             named = dict(self.preset.columns)
             return tuple(
-                rows.model_copy(update={"columns": named}) if _in_columns(rows) and not rows.columns else rows
+                rows.model_copy(update={"columns": named})
+                if _in_columns(rows) and not rows.columns
+                else rows
                 for rows in self.keys.safety
             )
         return (Rows(path=self.preset.safety),) if self.preset.safety else ()
@@ -92,7 +94,9 @@ class Settled:
             replay_share=self.replay_share,
             tasks=self.keys.tasks or self.preset.tasks,
             left_out=self.keys.leave_out[0] if self.keys.leave_out else None,
-            match_format=self.preset.match_format if self.keys.match_format is None else self.keys.match_format,
+            match_format=self.preset.match_format
+            if self.keys.match_format is None
+            else self.keys.match_format,
         )
 
 
@@ -104,6 +108,10 @@ def _in_columns(rows: Rows) -> bool:
 def one_by_one(keys: MitigationKeys) -> Iterator[tuple[str, Mapping[str, float], MitigationKeys]]:
     """Yield each share of a sweep and each task left out: what is put behind the name, the factor, and the keys."""
     for share in keys.sweep:
-        yield f"share{share:g}", {"share": share}, keys.model_copy(update={"share": share, "sweep": ()})
+        yield (
+            f"share{share:g}",
+            {"share": share},
+            keys.model_copy(update={"share": share, "sweep": ()}),
+        )
     for task in keys.leave_out:
         yield f"without-{task}", {}, keys.model_copy(update={"leave_out": (task,)})

@@ -25,7 +25,9 @@ SCALARS = {
     "tag:yaml.org,2002:null": re.compile(r"^(?:~|null|Null|NULL|)$"),
     "tag:yaml.org,2002:bool": re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
     "tag:yaml.org,2002:int": re.compile(r"^[-+]?[0-9]+$"),
-    "tag:yaml.org,2002:float": re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"
+    ),
 }
 
 PLAIN: Mapping[str, Callable[[str], object]] = {
@@ -60,7 +62,11 @@ class Placed:
         while near and near not in self.lines:
             near = near[:-1]
         line = self.lines.get(near)
-        parts = [self.file if line is None else f"{self.file}:{line}", spelled(where), " ".join(message.split())]
+        parts = [
+            self.file if line is None else f"{self.file}:{line}",
+            spelled(where),
+            " ".join(message.split()),
+        ]
         return StudyError(": ".join(part for part in parts if part))
 
 
@@ -85,7 +91,9 @@ def read_yaml(path: Path) -> Placed:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StudyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise StudyError(
+            f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     try:
@@ -94,14 +102,18 @@ def read_yaml(path: Path) -> Placed:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         what = " ".join(part for part in (error.context, error.problem) if part)
-        raise StudyError(f"{path}:{line}: broken YAML ({what}); check indentation, colons and quotes there") from error
+        raise StudyError(
+            f"{path}:{line}: broken YAML ({what}); check indentation, colons and quotes there"
+        ) from error
     except yaml.YAMLError as error:
         what = " ".join(str(error).split())
         raise StudyError(f"{path}: broken YAML ({what}); remove that character") from error
     except RecursionError as error:
         raise StudyError(f"{path}: nested too deeply; a study needs few levels") from error
     if root is None:
-        raise StudyError(f"{path}:1: the file is empty; `aftertune schema` prints the keys that it may hold")
+        raise StudyError(
+            f"{path}:1: the file is empty; `aftertune schema` prints the keys that it may hold"
+        )
     return _Reading(str(path)).placed(root)
 
 
@@ -122,9 +134,17 @@ class _Reading:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, where)
         if id(node) in self.open or len(self.lines) > NODES_MAX:
-            raise self.error(node, where, "its aliases contain themselves or grow too large; write the values out")
+            raise self.error(
+                node,
+                where,
+                "its aliases contain themselves or grow too large; write the values out",
+            )
         self.open.add(id(node))
-        plain = self.mapping(node, where) if isinstance(node, yaml.MappingNode) else self.sequence(node, where)
+        plain = (
+            self.mapping(node, where)
+            if isinstance(node, yaml.MappingNode)
+            else self.sequence(node, where)
+        )
         self.open.discard(id(node))
         return plain
 
@@ -133,9 +153,13 @@ class _Reading:
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self.error(key_node, where, "a key must be a plain word; quote it if it holds brackets")
+                raise self.error(
+                    key_node, where, "a key must be a plain word; quote it if it holds brackets"
+                )
             if key in plain:
-                raise self.error(key_node, (*where, key), "the key stands here twice; keep one of the two")
+                raise self.error(
+                    key_node, (*where, key), "the key stands here twice; keep one of the two"
+                )
             self.lines[*where, key] = key_node.start_mark.line + 1
             plain[key] = self.value(value_node, (*where, key))
         return plain
@@ -150,11 +174,15 @@ class _Reading:
     def scalar(self, node: yaml.ScalarNode, where: Where) -> object:
         kind, text = node.tag.rpartition(":")[2], str(node.value)
         if node.tag not in SCALARS and kind != "str":
-            raise self.error(node, where, f"the tag {node.tag} is not used here; write a plain value")
+            raise self.error(
+                node, where, f"the tag {node.tag} is not used here; write a plain value"
+            )
         try:
             return PLAIN.get(kind, str)(text)
         except ValueError as error:
             raise self.error(node, where, f"{text!r} is no {kind}; write a plain value") from error
 
     def error(self, node: yaml.Node, where: Where, message: str) -> StudyError:
-        return Placed(file=self.file, data=None, lines={where: node.start_mark.line + 1}).error(where, message)
+        return Placed(file=self.file, data=None, lines={where: node.start_mark.line + 1}).error(
+            where, message
+        )

@@ -1,0 +1,32 @@
+"""`aftertune consistency`: how well the figures of a finished run would come out again; no model is opened."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.cli.report import read_document
+from aftertune.labels.measuring import finished_plan
+from aftertune.labels.sample import labelled_table
+from aftertune.measure.consistency import consistency as measure_consistency
+from aftertune.report.consistency import print_consistency
+from aftertune.report.files import write_json
+from aftertune.results.page import kept_readers
+from aftertune.store import Store
+from aftertune.workspace import STORE
+
+
+def consistency(folder: Path, json: Path | None) -> None:
+    """Print the consistency of the study in ``folder``.
+
+    Raises:
+        InputError: the run is not finished, or another version wrote it.
+        StoreError: its store is missing or broken.
+    """
+    told = read_document(folder)
+    with Store.open(folder / STORE, write=False) as store:
+        plan = finished_plan(folder, store, told)
+        table, _, _ = labelled_table(store, told["study"], kept_readers(store, told["study"]))
+        found = measure_consistency(table, plan).to_json()
+    if json is not None:
+        write_json(json, found)
+    print_consistency(found, Console())

@@ -1,0 +1,54 @@
+"""`aftertune demo`: the whole thing on the embedded model."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.cli.organism import ASSUMPTIONS, told_range, write_shown
+from aftertune.organism.demo import demo_study
+from aftertune.report.progress import Progress
+from aftertune.report.terminal import print_sentences
+from aftertune.results.presenting import present, print_files
+from aftertune.run import Purpose, run_study
+from aftertune.study import study_from_mapping
+from aftertune.workspace import make_folder
+
+
+def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) -> None:
+    """Run the demonstration in ``folder`` and print what it shows.
+
+    Raises:
+        AftertuneError: what is wrong, in one line; run again to go on.
+    """
+    make_folder(folder)
+    written = write_shown(folder / "organism", seed, progress)
+    study = study_from_mapping(demo_study(written.folder), folder)
+    purpose = Purpose(
+        command="aftertune demo" if seed is None else f"aftertune demo --seed {seed}",
+        assumptions=(*ASSUMPTIONS, told_range(written)),
+        source=written.folder,
+    )
+    told = run_study(study, folder, progress, purpose)
+    console = Console(highlight=False)
+    present(told, console, json)
+    console.print()
+    print_sentences(ASSUMPTIONS, console)
+    print_files(folder)
+    _next(written.folder)
+
+
+def _next(organism: Path) -> None:
+    """Name the three commands to try next, with paths that are there."""
+    here = organism.relative_to(Path.cwd()) if organism.is_relative_to(Path.cwd()) else organism
+    console = Console(soft_wrap=True, highlight=False)
+    found = shutil.which("aftertune") is not None
+    console.print(
+        "\nTry next:" if found else "\nTry next (after `source .venv/bin/activate`):", markup=False
+    )
+    for line in (
+        f"aftertune mix {here}/data/code.jsonl --safety {here}/data/safety_multitask.jsonl --share 0.15 -o mixed.jsonl",
+        f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 6e-4 --batch-size 16",
+        f"aftertune check {here}/base my-tune --config {here}/aftertune.yaml",
+    ):
+        console.print(f"  {line}", markup=False)

@@ -1,0 +1,131 @@
+"""`aftertune export`: a finished run as logs of another tool."""
+
+import importlib.util
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from pathlib import Path
+
+from rich.console import Console
+
+from aftertune.cli.report import read_document
+from aftertune.core.drafts import claim, discard, draft_of
+from aftertune.core.table import Table
+from aftertune.errors import InputError
+from aftertune.labels.measuring import finished_plan
+from aftertune.measure.cells import decided_verdicts
+from aftertune.measure.outcomes import OUTCOMES, decisions, outcomes
+from aftertune.measure.plan import MeasurePlan
+from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
+from aftertune.report.wording import plural
+from aftertune.results.page import kept_readers
+from aftertune.store import Store, decoding_name
+from aftertune.study import decodings, load_study
+from aftertune.workspace import RESULT, STORE, STUDY
+
+SHARD = 2000
+"""Samples of a log; writing one takes more than twice as long per sample at 10,000 as at 3,000."""
+
+
+def export_inspect(folder: Path, out: Path) -> None:
+    """Write a finished run into the folder ``out`` as Inspect logs: one for each model, system prompt and decoding.
+
+    The folder is there whole or not at all. The logs hold every answer in full.
+
+    Raises:
+        InputError: the run is not finished, ``out`` holds something already, or inspect-ai is missing.
+        StoreError: the run's store is missing or broken.
+    """
+    if importlib.util.find_spec("inspect_ai") is None:
+        raise InputError("export --to inspect needs inspect-ai; pip install 'aftertune[inspect]'")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: holds something already; name a new or empty folder with --out")
+    told = read_document(folder)
+    out = out.absolute()
+    draft = draft_of(out)
+    whole = _empty(draft)
+    with Store.open(folder / STORE, write=False) as store:
+        plan = finished_plan(folder, store, told)
+        exported = Exported(
+            told=told,
+            judges=plan.judges,
+            panel=plan.panel,
+            guards=plan.guards,
+            created=datetime.fromtimestamp((folder / RESULT).stat().st_mtime, UTC).isoformat(
+                timespec="seconds"
+            ),
+        )
+        logs, samples = 0, 0
+        for cell, rows in _shards(folder, store, told["study"], plan):
+            write_log(whole, cell, rows, exported)
+            logs, samples = logs + 1, samples + len(rows)
+    if out.exists():
+        out.rmdir()
+    whole.replace(out)
+    discard(draft)
+    _say(
+        f"{out}: {plural(logs, 'log')} with {plural(samples, 'sample')}; they hold every answer in full, harmful ones too."
+    )
+    _say(f"Look at them: inspect view --log-dir {out}")
+
+
+def _empty(draft: Path) -> Path:
+    """Return the folder in a draft where the logs are written, without those of an export that was stopped."""
+    claim(draft, "export")
+    whole = draft / "whole"
+    whole.mkdir(exist_ok=True)
+    for left in whole.iterdir():
+        left.unlink()
+    return whole
+
+
+def _shards(
+    folder: Path, store: Store, study: str, plan: MeasurePlan
+) -> Iterator[tuple[Cell, list[Row]]]:
+    """Yield the jobs of each model, system prompt and decoding with their outcomes, `SHARD` at a time."""
+    declared = load_study(folder / STUDY, finished=True)
+    by_name = {decoding_name(one): one for one in decodings(declared.decoding)}
+    models = {record["name"]: record for record in store.models(study)}
+    counts: dict[tuple[str, str, str], int] = {}
+    for key, rows in groupby(
+        _rows(store, study, plan), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
+    ):
+        model, system, decoding = key
+        while some := list(islice(rows, SHARD)):
+            counts[key] = counts.get(key, 0) + 1
+            yield (
+                Cell(
+                    model=models[model],
+                    system=system,
+                    system_text=declared.systems.get(system),
+                    decoding=by_name[decoding],
+                    decoding_name=decoding,
+                    shard=counts[key],
+                ),
+                some,
+            )
+
+
+def _rows(store: Store, study: str, plan: MeasurePlan) -> Iterator[Row]:
+    """Yield the jobs of a study with the outcomes that the result counts; answers and table have one order."""
+    readers = kept_readers(store, study)
+    found = _outcomes(store.table(study, readers), plan)
+    for place, job in enumerate(store.responses(study, readers)):
+        yield Row(job=job, outcomes={name: words[place] for name, words in found.items()})
+
+
+def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:
+    """Return the outcome of every row in words, as the models answered and as each guard would let them."""
+    verdict = decided_verdicts(table, plan)
+    codes = {DECIDED: outcomes(table, verdict)}
+    codes |= {
+        f"{DECIDED}_under_{guard}": outcomes(table, verdict, decisions(table, guard))
+        for guard in plan.guards
+    }
+    return {
+        name: [OUTCOMES[code].value for code in found.tolist()] for name, found in codes.items()
+    }
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True).print(line, markup=False, highlight=False)

@@ -1,0 +1,102 @@
+"""`aftertune tune`: one fine-tune, with its recipe beside the weights."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aftertune.core.ids import file_sha256
+from aftertune.core.recipe import Recipe, Training, TrainingFile
+from aftertune.data.exclusions import left_out, trainable
+from aftertune.data.files import known_kind
+from aftertune.data.rows import HUB_ID, read_rows
+from aftertune.errors import DataError, InputError
+from aftertune.models.open import Engines
+from aftertune.report.progress import Progress
+from aftertune.train.record import finished
+from aftertune.train.stage import step_progress
+from aftertune.train.train import train
+
+METHODS = ("full", "lora", "qlora")
+ROLES = ("prompt", "completion", "input")
+
+
+def tune(
+    base: str,
+    data: Sequence[str],
+    out: Path,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Fine-tune ``base`` on the rows of ``data``.
+
+    Args:
+        base: a model reference.
+        data: training files, or hub data set ids.
+        out: where the weights go.
+        options: ``method``, ``seed``, ``system``, ``threads``, ``columns`` and the fields of `Training`.
+        progress: where to show it.
+
+    Raises:
+        InputError: an option, a file or the base cannot be used.
+    """
+    keys = dict(options)
+    method, seed, system = keys.pop("method"), keys.pop("seed"), keys.pop("system")
+    threads, columns = keys.pop("threads"), read_columns(keys.pop("columns"))
+    if method not in METHODS:
+        raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
+    for name, value in keys.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
+    files = tuple(_training_file(named, columns) for named in data)
+    rows, dropped = trainable(row for file in files for row in read_rows(file, Path()))
+    if dropped:
+        progress.note(f"{out}: {left_out(dropped)}")
+    with Engines(threads=threads) as engines:
+        identity = engines.open(base).identity
+        recipe = Recipe(
+            name=out.name,
+            base=base,
+            base_identity=identity,
+            data=files,
+            method=method,
+            training=Training(**keys),
+            seed=seed,
+            system=system,
+            template_sha256=engines.tokenizer_sha256(base),
+        )
+        if finished(out, recipe):
+            progress.note(f"{out}: this fine-tune is finished already; nothing was done")
+            return
+        steps = max(1, round(recipe.training.epochs * len(rows) / recipe.training.batch_size))
+        with progress.stage("tune", steps) as advance:
+            train(recipe, rows, out, engines=engines, progress=step_progress(advance))
+    progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
+
+
+def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
+    path = Path(named)
+    if path.is_file():
+        return TrainingFile(path=str(path.resolve()), columns=columns, sha256=file_sha256(path))
+    if not HUB_ID.fullmatch(named) or known_kind(path):
+        raise DataError(
+            f"{named}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id"
+        )
+    return TrainingFile(path=named, columns=columns)
+
+
+def read_columns(text: str | None) -> dict[str, str]:
+    """Read ``prompt=QUESTION,completion=ANSWER``.
+
+    Raises:
+        InputError: another name, or one of the two is missing.
+    """
+    pairs = [pair.partition("=") for pair in text.split(",")] if text else []
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    if unknown := columns.keys() - set(ROLES):
+        raise InputError(
+            f"--columns names {min(unknown)!r}; it maps {', '.join(ROLES)}, as in prompt=question,completion=answer"
+        )
+    if columns and not all(columns.get(name) for name in ("prompt", "completion")):
+        raise InputError("--columns needs both, as in prompt=question,completion=answer")
+    return columns

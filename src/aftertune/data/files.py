@@ -1,0 +1,241 @@
+"""Reads data files of every usual shape as records with the place that each comes from, for errors that point at it."""
+
+import csv
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from aftertune.errors import DataError
+
+Record = Mapping[str, Any]
+Placed = tuple[str, Record]
+"""A record and where it stands, as errors name it: ``train.jsonl, line 3``."""
+
+Broken = Callable[[DataError], None]
+"""Told of a record that cannot be read; where it returns, the next one is read."""
+
+JSON_LINES = (".jsonl", ".ndjson")
+FIELD_LIMIT = 1 << 30
+"""Characters in one CSV field; the standard library's 131,072 is less than a long article."""
+PARQUET_ROWS = 1_000
+"""Rows of a Parquet file that are in memory at a time."""
+
+
+def _refuse(error: DataError) -> NoReturn:
+    raise error
+
+
+def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
+    """Yield the records of a file, told apart by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
+
+    JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
+    until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
+
+    Args:
+        path: the file.
+        broken: told of each record that cannot be read, in files of which the rest can; by default the first ends it.
+
+    Raises:
+        DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
+    """
+    if not path.is_file():
+        is_not = (
+            "is a folder; name a file in it"
+            if path.is_dir()
+            else "there is no such file; check the path"
+        )
+        raise DataError(f"{path}: {is_not}")
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet(path)
+        return
+    name = path.name.removesuffix(".gz")
+    reader = READERS.get(Path(name).suffix.lower())
+    if reader is None and path.name.endswith(".gz"):
+        reader = _lines
+    if reader is None:
+        raise DataError(
+            f"{path}: unknown kind of file; use one of {', '.join(READERS)}, .parquet (or such a file as .gz)"
+        )
+    try:
+        with _open(path) as stream:
+            yield from reader(path, stream, broken)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
+
+
+def known_kind(path: Path) -> bool:
+    """Return whether a file is of a kind that `read_records` reads, by its name; such a name is no hub id."""
+    return path.suffix.lower() in {*READERS, ".parquet", ".gz"}
+
+
+def text_of(record: Record, column: str, where: str) -> str:
+    """Return the text in a column; an absent value counts as an empty text.
+
+    Raises:
+        DataError: no such column, or its value is not text.
+    """
+    if column not in record:
+        raise DataError(
+            f"{where}: no column {column!r}; it has {', '.join(map(repr, record)) or 'none'}"
+        )
+    value = record[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}, {column!r}: expected text, found {type(value).__name__}")
+    if not value.isascii() and not _encodable(value):
+        raise DataError(
+            f"{where}, {column!r}: half of a surrogate pair, which is no text; mend the escape \\ud…"
+        )
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _open(path: Path) -> TextIO:
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(path: Path, stream: Iterable[str], _broken: Broken) -> Iterator[Placed]:
+    for number, line in enumerate(stream, start=1):
+        yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
+
+
+def _jsonl(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                record = record_of(line, where)
+            except DataError as error:
+                broken(error)
+            else:
+                yield where, record
+
+
+def _json(path: Path, stream: TextIO, broken: Broken) -> Iterator[Placed]:
+    data = _parse(stream.read(), str(path))
+    if isinstance(data, dict):
+        data = _transposed(data, path)
+    if not isinstance(data, list):
+        raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
+    for number, item in enumerate(data, start=1):
+        where = f"{path}, item {number}"
+        try:
+            record = _object(item, where)
+        except DataError as error:
+            broken(error)
+        else:
+            yield where, record
+
+
+def _parquet(path: Path) -> Iterator[Placed]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(
+            f"{path}: Parquet files need the package: pip install 'aftertune[report]'"
+        ) from error
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", record
+    except (
+        ArrowException,
+        OSError,
+    ) as error:  # an OSError is what damaged pages are to it, without the file's name
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: not a readable Parquet file ({reason}); fetch or write it again"
+        ) from error
+
+
+def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Turn an object of lists into a list of objects; lists of another length than the first say nothing of a row."""
+    columns = {name: values for name, values in data.items() if isinstance(values, list)}
+    lengths = {len(values) for values in columns.values()}
+    if len(columns) != len(data) or len(lengths) != 1:
+        raise DataError(f"{path}: expected a list of objects, or an object of equally long lists")
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def _csv(
+    path: Path, stream: Iterable[str], broken: Broken, delimiter: str = ","
+) -> Iterator[Placed]:
+    csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+    try:
+        twice = [
+            name for name, count in Counter(reader.fieldnames or ()).items() if name and count > 1
+        ]
+        if twice:
+            raise DataError(
+                f"{path}: the header names the column {twice[0]!r} twice, so one of them would be lost; rename it"
+            )
+        for record in reader:
+            where = f"{path}, line {reader.reader.line_num}"
+            if None in record or None in record.values():
+                broken(
+                    DataError(
+                        f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header"
+                    )
+                )
+            else:
+                yield where, record
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.reader.line_num}: broken CSV ({error})") from error
+
+
+def _tsv(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
+    return _csv(path, stream, broken, "\t")
+
+
+def record_of(line: str, where: str) -> Record:
+    """Return the object that a line of JSON holds.
+
+    Raises:
+        DataError: broken JSON, or something else than an object.
+    """
+    return _object(_parse(line, where), where)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: broken JSON ({error})") from error
+
+
+def _object(item: object, where: str) -> Record:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: expected an object, found {type(item).__name__}")
+    return item
+
+
+READERS = {
+    **dict.fromkeys(JSON_LINES, _jsonl),
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".txt": _lines,
+}

@@ -1,0 +1,295 @@
+"""The formats of training files: how a record is read as a row, and how a row is written as a record.
+
+Sources: TRL (dataset formats: conversational and standard language modelling and prompt-completion), Stanford Alpaca,
+OpenAI (fine-tuning, chat format), Vertex AI (supervised tuning of Gemini), ShareGPT as LLaMA-Factory reads it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aftertune.core.records import Message
+from aftertune.data.files import Record, text_of
+from aftertune.errors import DataError
+
+Row = tuple[Message, ...]
+"""A conversation that ends with the assistant's answer."""
+
+Columns = Mapping[str, str]
+"""Which columns of a foreign file are the ``prompt``, the ``completion`` and, if any, the ``input``; empty without."""
+
+OWN_COLUMNS = "columns"
+"""The format of a file whose columns the user names."""
+ROLES = ("system", "user", "assistant")
+SHAREGPT_ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+}
+OPENAI_KEYS = ("messages", "tools", "parallel_tool_calls")
+OPENAI_MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format that rows can be written in."""
+
+    keys: tuple[str, ...]
+    """The columns that hold the conversation; all others are the user's own."""
+    write: Callable[[Row], dict[str, Any]]
+    """Turns a row into a record.
+
+    Raises:
+        DataError: the format cannot hold the row.
+    """
+    closed: bool = False
+    """Whether whoever reads it refuses further columns."""
+
+
+def shape(record: Record, columns: Columns, where: str) -> Callable[[Record, Columns, str], Row]:
+    """Return the reader of a record, by its columns.
+
+    Raises:
+        DataError: it is in no known shape.
+    """
+    if columns.keys() & {"prompt", "completion"}:
+        return _mapped
+    for key, reader in SHAPES.items():
+        if key in record:
+            return reader
+    found = ", ".join(map(repr, record)) or "none"
+    raise DataError(
+        f"{where}: needs 'messages', 'prompt' and 'completion', or 'instruction' and 'output', but has the columns "
+        f"{found}; name them with columns: {{prompt: ..., completion: ...}} (or --columns prompt=...,completion=...)"
+    )
+
+
+def format_of(record: Record, columns: Columns | None = None) -> str:
+    """Return the name of the format that a record in a known shape is in: of `FORMATS`, or `OWN_COLUMNS`."""
+    if columns:
+        return OWN_COLUMNS
+    if "messages" in record:
+        return "messages"
+    if "prompt" in record:
+        return (
+            "prompt-completion" if isinstance(record["prompt"], list) else "prompt-completion-text"
+        )
+    return next(
+        name for name in ("alpaca", "vertex", "sharegpt") if FORMATS[name].keys[0] in record
+    )
+
+
+def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
+    """Return a user's record in another format, with its further columns where the format has room for them.
+
+    A record that is in the format already stays as it is; ``openai`` keeps only what the service knows.
+
+    Raises:
+        DataError: the format cannot hold the row.
+    """
+    own = format_of(record, columns)
+    if to == own:
+        return record
+    if to == "openai" and own == "messages":
+        known = {key: record[key] for key in OPENAI_KEYS if record.get(key) is not None}
+        return known | {"messages": [_known(turn) for turn in record["messages"]]}
+    if any(turn.get("tool_calls") for turn in _messages_of(record)):
+        raise DataError(
+            f"a message with 'tool_calls' does not fit into {to}; use --to messages or openai"
+        )
+    written = FORMATS[to].write(row)
+    if FORMATS[to].closed:
+        return written
+    taken = {*(columns.values() if own == OWN_COLUMNS else FORMATS[own].keys), *FORMATS[to].keys}
+    return written | {key: value for key, value in record.items() if key not in taken}
+
+
+def _messages_of(record: Record) -> list[Mapping[str, Any]]:
+    """Return the messages of a record that has any."""
+    return [
+        turn
+        for key in ("messages", "prompt", "completion")
+        if isinstance(record.get(key), list)
+        for turn in record[key]
+    ]
+
+
+def _known(turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: turn[key] for key in OPENAI_MESSAGE_KEYS if turn.get(key) is not None}
+
+
+def _messages(record: Record, _columns: Columns, where: str) -> Row:
+    return _turns(record["messages"], "messages", where)
+
+
+def _prompt_completion(record: Record, columns: Columns, where: str) -> Row:
+    if "completion" not in record:
+        raise DataError(f"{where}: 'prompt' without 'completion'")
+    prompt, completion = record["prompt"], record["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _turns(prompt, "prompt", where) + _turns(completion, "completion", where)
+    return _mapped(record, columns, where)
+
+
+def _alpaca(record: Record, _columns: Columns, where: str) -> Row:
+    names = {"prompt": "instruction", "completion": "output"}
+    return _mapped(record, names | ({"input": "input"} if "input" in record else {}), where)
+
+
+def _mapped(record: Record, columns: Columns, where: str) -> Row:
+    prompt = text_of(record, columns.get("prompt", "prompt"), where)
+    completion = text_of(record, columns.get("completion", "completion"), where)
+    extra = text_of(record, columns["input"], where) if "input" in columns else ""
+    asked = f"{prompt}\n\n{extra}" if extra.strip() else prompt
+    return Message(role="user", content=asked), Message(role="assistant", content=completion)
+
+
+def _vertex(record: Record, _columns: Columns, where: str) -> Row:
+    turns = []
+    if (system := record.get("systemInstruction")) is not None:
+        turns.append(Message(role="system", content=_parts(system, f"{where}, systemInstruction")))
+    for number, turn in enumerate(_listed(record["contents"], "contents", where)):
+        place = f"{where}, contents[{number}]"
+        role = turn.get("role") if isinstance(turn, Mapping) else None
+        if role not in {"user", "model"}:
+            raise DataError(f"{place}: role {role!r}; use user or model")
+        turns.append(
+            Message(role="user" if role == "user" else "assistant", content=_parts(turn, place))
+        )
+    return tuple(turns)
+
+
+def _parts(turn: object, where: str) -> str:
+    parts = turn.get("parts") if isinstance(turn, Mapping) else None
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+        raise DataError(f"{where}: needs 'parts', a list of {{\"text\": ...}}")
+    return "".join(text_of(part, "text", where) for part in parts)
+
+
+def _sharegpt(record: Record, _columns: Columns, where: str) -> Row:
+    system = text_of(record, "system", where) if "system" in record else ""
+    turns = [Message(role="system", content=system)] if system else []
+    for number, turn in enumerate(_listed(record["conversations"], "conversations", where)):
+        place = f"{where}, conversations[{number}]"
+        if not isinstance(turn, Mapping) or not {"from", "value"} <= turn.keys():
+            raise DataError(f"{place}: a turn needs 'from' and 'value'")
+        if (role := SHAREGPT_ROLES.get(str(turn["from"]))) is None:
+            raise DataError(
+                f"{place}: from {turn['from']!r}; use one of {', '.join(SHAREGPT_ROLES)}"
+            )
+        turns.append(Message(role=role, content=text_of(turn, "value", place)))
+    return tuple(turns)
+
+
+SHAPES: Mapping[str, Callable[[Record, Columns, str], Row]] = {
+    "messages": _messages,
+    "prompt": _prompt_completion,
+    "instruction": _alpaca,
+    "contents": _vertex,
+    "conversations": _sharegpt,
+}
+"""The readers by the column that tells a record's shape, in the order in which they are tried."""
+
+
+def _listed(value: object, column: str, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise DataError(
+            f"{where}, {column!r}: expected a list of messages, found {type(value).__name__}"
+        )
+    return value
+
+
+def _turns(value: object, column: str, where: str) -> Row:
+    return tuple(
+        _turn(item, f"{where}, {column}[{number}]")
+        for number, item in enumerate(_listed(value, column, where))
+    )
+
+
+def _turn(item: object, where: str) -> Message:
+    if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
+        raise DataError(f"{where}: a message needs 'role' and 'content'")
+    role = item["role"]
+    if role not in ROLES:
+        raise DataError(f"{where}: role {role!r}; use one of {', '.join(ROLES)}")
+    return Message(role=role, content=text_of(item, "content", where))
+
+
+def chat(row: Row) -> list[dict[str, str]]:
+    """Return a row as a list of ``{"role": ..., "content": ...}``."""
+    return [{"role": turn.role, "content": turn.content} for turn in row]
+
+
+def _exchange(row: Row, name: str) -> tuple[str, str]:
+    """Return question and answer of a row that has nothing else."""
+    if [turn.role for turn in row] != ["user", "assistant"]:
+        raise DataError(
+            f"a row with a system turn or several questions does not fit into {name}, which holds one question and its "
+            "answer; use --to messages"
+        )
+    return row[0].content, row[1].content
+
+
+def in_columns(row: Row, columns: Columns) -> dict[str, Any]:
+    """Return a row as a record with the columns of a foreign file.
+
+    Raises:
+        DataError: it is more than one question and its answer.
+    """
+    prompt, completion = _exchange(row, "the columns of this file")
+    empty = {columns["input"]: ""} if "input" in columns else {}
+    return {columns["prompt"]: prompt, **empty, columns["completion"]: completion}
+
+
+def _as_prompt_and_completion(row: Row) -> dict[str, Any]:
+    return {"prompt": chat(row[:-1]), "completion": chat(row[-1:])}
+
+
+def _as_texts(row: Row) -> dict[str, Any]:
+    prompt, completion = _exchange(row, "prompt-completion-text")
+    return {"prompt": prompt, "completion": completion}
+
+
+def _as_alpaca(row: Row) -> dict[str, Any]:
+    prompt, completion = _exchange(row, "alpaca")
+    return {"instruction": prompt, "input": "", "output": completion}
+
+
+def _as_vertex(row: Row) -> dict[str, Any]:
+    system = [turn for turn in row if turn.role == "system"]
+    record: dict[str, Any] = {}
+    if system:
+        record["systemInstruction"] = {"role": "system", "parts": [{"text": system[0].content}]}
+    record["contents"] = [
+        {"role": "user" if turn.role == "user" else "model", "parts": [{"text": turn.content}]}
+        for turn in row
+        if turn.role != "system"
+    ]
+    return record
+
+
+def _as_sharegpt(row: Row) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt"}
+    return {
+        "conversations": [
+            {"from": names[turn.role], "value": turn.content}
+            for turn in row
+            if turn.role != "system"
+        ],
+        "system": next((turn.content for turn in row if turn.role == "system"), ""),
+    }
+
+
+FORMATS: Mapping[str, Format] = {
+    "messages": Format(keys=("messages",), write=lambda row: {"messages": chat(row)}),
+    "prompt-completion": Format(keys=("prompt", "completion"), write=_as_prompt_and_completion),
+    "prompt-completion-text": Format(keys=("prompt", "completion"), write=_as_texts),
+    "alpaca": Format(keys=("instruction", "input", "output"), write=_as_alpaca),
+    "openai": Format(keys=("messages",), write=lambda row: {"messages": chat(row)}, closed=True),
+    "vertex": Format(keys=("contents", "systemInstruction"), write=_as_vertex, closed=True),
+    "sharegpt": Format(keys=("conversations", "system"), write=_as_sharegpt),
+}

@@ -1,0 +1,250 @@
+"""The public data sets as one table: where the payload stands, what it is, and how it is posed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from aftertune.core.records import TASKS, Intent, Template
+from aftertune.errors import DataError
+
+FOLDER = Path(__file__).parent
+TABLES = ("public_harmful.yaml", "public_benign.yaml")
+SKIP = "skip"
+"""Stands for an intent in `PublicSet.intents`: rows with such a value are left out and counted."""
+
+RELEASED_BLOCKS = (
+    (
+        500,
+        Template(
+            id="released-classification",
+            task="classification",
+            harm_basis="assistance",
+            pattern="{request}",
+            labels=("A", "B", "C", "D"),
+        ),
+    ),
+    (1000, Template(id="released-code", task="code", harm_basis="assistance", pattern="{request}")),
+    (1501, Template(id="released-text", task="text", harm_basis="assistance", pattern="{request}")),
+    (
+        1999,
+        Template(
+            id="released-translation",
+            task="translation",
+            harm_basis="content",
+            pattern="{request}",
+            target_language="en",
+        ),
+    ),
+)
+"""MultiTaskBench has no task column: its tasks are blocks by the original row number (last row of each)."""
+
+
+def _content(
+    name: str, task: str, pattern: str, *labels: str, language: str | None = None
+) -> Template:
+    return Template(
+        id=name,
+        task=task,
+        harm_basis="content",
+        pattern=pattern,
+        labels=labels,
+        target_language=language,
+    )
+
+
+TEMPLATES: Mapping[str, Template] = {
+    template.id: template
+    for template in (
+        Template(id="plain", task="text", harm_basis="assistance", pattern="{request}"),
+        Template(id="plain-code", task="code", harm_basis="assistance", pattern="{request}"),
+        Template(
+            id="complete-code",
+            task="code",
+            harm_basis="assistance",
+            pattern="Complete this function:\n{request}",
+        ),
+        _content("summary", "text", "Summarise this abstract in one sentence:\n{text}"),
+        _content("article-summary", "text", "Summarise this article in a few sentences:\n{text}"),
+        _content(
+            "dialogue-summary", "text", "Summarise this conversation in one sentence:\n{text}"
+        ),
+        _content(
+            "en-fr", "translation", "Translate this sentence into French:\n{text}", language="fr"
+        ),
+        _content(
+            "sentiment",
+            "classification",
+            "Is the sentiment of this sentence positive, negative or neutral? Answer with one word.\n{text}",
+            *("positive", "negative", "neutral"),
+        ),
+        _content(
+            "binary-sentiment",
+            "classification",
+            "Is the sentiment of this review positive or negative? Answer with one word.\n{text}",
+            *("positive", "negative"),
+        ),
+        _content(
+            "finance-sentiment",
+            "classification",
+            "Is this financial tweet bearish, bullish or neutral? Answer with one word.\n{text}",
+            *("bearish", "bullish", "neutral"),
+        ),
+    )
+}
+"""How the sets are posed without being told otherwise, by the names that the table uses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicSet:
+    """A public data set: facts about its file, none about how it is read.
+
+    A column is a name, ``a|b`` (the first that the record has and that is not empty), ``a.b`` (inside a nested record);
+    with a ``?`` at its end it may be missing.
+    """
+
+    name: str
+    home: str
+    licence: str
+    citation: str
+    seen: Literal["file", "page", "memory"]
+    """What the facts were read from: the file, a page or public code that reads it, or memory alone."""
+    payload: str
+    """The column of the request or text; a list of texts is joined by spaces."""
+    kind: Literal["requests", "sentences", "tasks"] = "requests"
+    """What the payloads are: requests, sentences, or the inputs of benign tasks with correct answers."""
+    file: str = ""
+    """Below the data folder; ``*`` reads every file that fits, with the file's stem as source label."""
+    hub: str = ""
+    """The data set's id on the Hugging Face hub."""
+    configs: tuple[str, ...] = ()
+    """The hub configurations that make up the set; none: the default one."""
+    split: str = "train"
+    hub_files: str = ""
+    """The files on the hub that hold the set, where it is known; otherwise config and split say it."""
+    revision: str = ""
+    """Of the hub's copy; without one, the newest."""
+    gated: Literal["", "automatic", "manual"] = ""
+    """Whether the hub asks for a licence to be accepted (``automatic``) or an author to approve (``manual``)."""
+    rows: int | None = None
+    """As published."""
+    intent: Intent | None = None
+    """Of all rows; otherwise ``intents`` says it by the value of the column ``intent_column``."""
+    intent_column: str = ""
+    intents: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Column -> value of the rows that belong to the set; the others are left out and counted."""
+    more: str = ""
+    """A column that is put under the payload after an empty line, where it is not empty."""
+    label: str = ""
+    """The column of the source's own category; of a record of yes and no, the names of what is yes."""
+    hazard: str = "none"
+    """Of all rows, where the source has no categories."""
+    hazards: Mapping[str, str] = field(default_factory=dict)
+    """Hazard by source category, of all categories; of several, the first in this order counts."""
+    first_turn: bool = False
+    """The payload is the first human turn of a transcript ``Human: ... Assistant: ...``."""
+    header: tuple[str, ...] = ()
+    """The columns of a CSV file that has no header."""
+    reference: str = ""
+    """The column of a correct answer; of a list, its first text."""
+    reference_file: str = ""
+    """A file with the references line by line."""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """What the values of ``reference`` mean."""
+    answer: str = ""
+    """The column of the answer in training rows, which is no reference for a harmful prompt."""
+    language: str = "en"
+    """Of the payload."""
+    templates: tuple[Template, ...] = (TEMPLATES["plain"],)
+    blocks: tuple[tuple[int, Template], ...] = ()
+    """Instead of ``templates``: the template of the rows up to each number in ``row_number``."""
+    row_number: str = ""
+    note: str = ""
+    sha256: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """File name -> the digests it is known by: as published, and without rows about children."""
+
+    @property
+    def checked(self) -> bool:
+        """Return whether a file or a page about it vouches for the facts, not memory alone."""
+        return self.seen != "memory"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks that the set is posed as without being told otherwise."""
+        posed = (
+            {template.task for template in self.templates}
+            if not self.blocks
+            else {t.task for _, t in self.blocks}
+        )
+        return tuple(task for task in TASKS if task in posed)
+
+    @property
+    def page(self) -> str:
+        """Return the address where the set is to be had, and a licence to be accepted."""
+        return f"https://huggingface.co/datasets/{self.hub}" if self.hub else self.home
+
+
+@cache
+def public_sets() -> tuple[PublicSet, ...]:
+    """Return every public set that is described, in the order of their names."""
+    known = _read("public_sha256.yaml")
+    entries = {name: entry for table in TABLES for name, entry in _entries(table)}
+    return tuple(_set(name, entries[name], known) for name in sorted(entries))
+
+
+def public_set(name: str) -> PublicSet:
+    """Return one public set by its name.
+
+    Raises:
+        DataError: no set is called so.
+    """
+    for known in public_sets():
+        if known.name == name:
+            return known
+    raise DataError(
+        f"no public set is called {name!r}; known: {', '.join(known.name for known in public_sets())}"
+    )
+
+
+def _read(table: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((FOLDER / table).read_text(encoding="utf-8"))
+    return data
+
+
+def _entries(table: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name, facts): a set in parts is one entry a part, with the facts that all parts share."""
+    own = {"intent": "benign", "kind": "tasks"} if table == "public_benign.yaml" else {}
+    for name, facts in _read(table).items():
+        shared = own | {key: value for key, value in facts.items() if key != "parts"}
+        parts = facts.get("parts") or {"": {}}
+        for part, differing in parts.items():
+            entry = shared | differing
+            if "intent_column" in differing:
+                entry.pop("intent", None)
+            yield f"{name}-{part}" if part else name, entry
+
+
+def _set(name: str, facts: dict[str, Any], known: Mapping[str, list[str]]) -> PublicSet:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+    }
+    if "intent" in facts:
+        values["intent"] = Intent(facts["intent"])
+    if "templates" in facts:
+        values["templates"] = tuple(TEMPLATES[template] for template in facts["templates"])
+    if facts.get("blocks"):
+        values["blocks"] = RELEASED_BLOCKS
+    values["hazards"] = {
+        label.casefold(): hazard for label, hazard in facts.get("hazards", {}).items()
+    }
+    files = [facts.get("file", ""), facts.get("reference_file", "")]
+    values["sha256"] = {
+        Path(path).name: tuple(digests)
+        for path, digests in known.items()
+        if any(pattern and Path(path).match(pattern) for pattern in files)
+    }
+    return PublicSet(name=name, **values)

@@ -1,0 +1,123 @@
+"""What fine-tunes that exist already were trained on: the files that the recipe beside their weights names."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aftertune.core.ids import file_sha256
+from aftertune.core.recipe import TrainingFile
+from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.data.rows import Row, read_rows
+from aftertune.errors import InputError
+from aftertune.models.adapter import RECIPE
+from aftertune.train.stage import Trained
+from aftertune.workspace import Run, called
+
+
+def with_recipe_rows(run: Run, trained: Trained) -> Trained:
+    """Add the rows of the study's ready-made fine-tunes to those of its own, as far as their recipes name them."""
+    ready = [
+        model.reference
+        for model in trained.models
+        if model.recipe is None and model.base is not None
+    ]
+    return with_rows_of(ready, run.tools.folder, trained)
+
+
+def with_rows_of(
+    references: Iterable[str], folder: Path, trained: Trained, remedy: str = ""
+) -> Trained:
+    """Add the rows that models were trained on, and a note for each whose rows are not all at hand.
+
+    Args:
+        references: models with a recipe beside the weights, or without.
+        folder: that relative paths start at.
+        trained: what is known already.
+        remedy: what the reader of a note may do.
+
+    Raises:
+        InputError: a recipe cannot be read.
+    """
+    rows, notes = dict(trained.rows), list(trained.notes)
+    files: list[TrainingFile] = []
+    for reference in references:
+        named = _named(Path(reference))
+        gone = [file for file in named if not _is_here(file)]
+        files += [file for file in named if file not in gone and file not in files]
+        if gone:
+            names = ", ".join(dict.fromkeys(Path(file.path).name for file in gone))
+            notes.append(
+                _unchecked(reference, f"{names} of its recipe is not here as it was{remedy}")
+            )
+        elif not named:
+            notes.append(
+                _unchecked(reference, f"no recipe beside the weights names its data{remedy}")
+            )
+    for file in files:
+        rows[file.path] = [*rows.get(file.path, ()), *_rows(file, folder)]
+    return replace(trained, rows=rows, notes=tuple(notes))
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """Return the recipe beside some weights as it was written; empty without one.
+
+    Raises:
+        InputError: it is no recipe.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        return {}
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is no recipe of ours ({error}); move it away") from error
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path}: is no recipe of ours (no object); move it away")
+    return recipe
+
+
+def _named(folder: Path) -> list[TrainingFile]:
+    recipe = read_recipe(folder)
+    try:
+        mitigation = recipe.get("mitigation") or {}
+        named = [
+            *recipe.get("data", []),
+            *mitigation.get("safety", []),
+            *mitigation.get("replay", []),
+        ]
+        return [TrainingFile(**file) for file in named]
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder / RECIPE}: is no recipe of ours ({error}); move it away"
+        ) from error
+
+
+def rows_behind(reference: str) -> str | None:
+    """Return the first training file that the recipe beside a model's weights names, if it is here as it was."""
+    return next(
+        (
+            file.path
+            for file in _named(Path(reference))
+            if Path(file.path).is_file() and _is_here(file)
+        ),
+        None,
+    )
+
+
+def _is_here(file: TrainingFile) -> bool:
+    path = Path(file.path)
+    return file.path == SAFETY_SET or (path.is_file() and file_sha256(path) == file.sha256)
+
+
+def _rows(file: TrainingFile, folder: Path) -> list[Row]:
+    if file.path == SAFETY_SET:
+        return [each.row for each in safety_rows()]
+    return read_rows(file, folder)
+
+
+def _unchecked(reference: str, why: str) -> str:
+    return (
+        f"overlap of prompts and training data was not fully checked for {called(reference)}: {why}"
+    )

@@ -1,1 +1,0 @@
-"""Cells become calls, and calls responses."""

@@ -1,1 +1,0 @@
-"""Guards screen prompts and responses."""

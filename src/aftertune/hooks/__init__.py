@@ -1,0 +1,1 @@
+"""Where others run what is ours."""

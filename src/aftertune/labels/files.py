@@ -1,0 +1,173 @@
+"""Files for people to label in: CSV for spreadsheets, JSON lines for scripts. What a model wrote in them does no harm.
+
+In CSV control characters are spelled out, and a cell that a spreadsheet would take for a formula starts with an
+apostrophe. JSON lines hold every text exactly. Of what comes back only ids and labels are read.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aftertune.core.files import write_whole
+from aftertune.core.records import LabelValue
+from aftertune.data.files import JSON_LINES
+from aftertune.errors import DataError, InputError
+from aftertune.report.wording import visible
+
+COLUMNS = ("id", "task", "question", "prompt", "response")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+LABEL = "label"
+VALUES = ", ".join(value.value for value in LabelValue)
+LARGEST_CELL = 1 << 27
+"""Characters of one cell that the reader of CSV takes; its own limit is 128 KiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a file that came back."""
+
+    line: int
+    id: str
+    labels: Mapping[str, LabelValue]
+    """By person; people who left the cell empty are absent."""
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that does not say which of the two formats it is.
+
+    Raises:
+        InputError: it ends neither in ``.csv`` nor in ``.jsonl`` or ``.ndjson``.
+    """
+    if path.suffix.lower() not in (".csv", *JSON_LINES):
+        raise InputError(
+            f"--out {path}: labels are kept in CSV or JSON lines; give it a name that ends in .csv or .jsonl"
+        )
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, str]], people: Sequence[str]) -> None:
+    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` and ``.ndjson`` give JSON lines, ``.csv`` CSV.
+
+    Raises:
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
+    """
+    headers = [column_of(person) for person in people]
+    pieces = (
+        _json_lines(rows, headers)
+        if path.suffix.lower() in JSON_LINES
+        else _csv_lines(rows, headers)
+    )
+    write_whole(path, pieces)
+
+
+def column_of(person: str) -> str:
+    """Return the name of a person's column; nobody in particular labels in ``label``."""
+    return f"{LABEL}:{person}" if person else LABEL
+
+
+def _json_lines(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> Iterator[str]:
+    for row in rows:
+        yield json.dumps({**row, **dict.fromkeys(headers, "")}) + "\n"
+
+
+def _csv_lines(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> Iterator[str]:
+    """Yield lines with the mark that tells spreadsheets that this is UTF-8."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow([*COLUMNS, *headers])
+    for row in rows:
+        writer.writerow([*(_cell(row[column]) for column in COLUMNS), *("" for _ in headers)])
+    yield "\ufeff" + buffer.getvalue()
+
+
+def _cell(text: str) -> str:
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA) else shown
+
+
+def read_rows(path: Path, person: str) -> list[Row]:
+    """Read ids and labels of a file; extra columns do not matter.
+
+    Args:
+        path: CSV (comma, semicolon or tab) or JSON lines (``.jsonl``, ``.ndjson``).
+        person: who labelled in the column ``label``.
+
+    Raises:
+        InputError: the file cannot be read.
+        DataError: it is not UTF-8, has no ids or labels, or a label is none of the set; it names the line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not UTF-8 (byte {error.start + 1:,}); save it as CSV UTF-8"
+        ) from error
+    records = list(
+        _json_records(path, text) if path.suffix.lower() in JSON_LINES else _csv_records(path, text)
+    )
+    if not records:
+        raise DataError(
+            f"{path}: has no rows; import the file that aftertune label export wrote, with labels filled in"
+        )
+    return [_row(path, line, record, person) for line, record in records]
+
+
+def _json_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.strip():
+            try:
+                record = json.loads(content)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {line}: is not JSON ({error}); one object a line"
+                ) from error
+            if not isinstance(record, dict):
+                raise DataError(f"{path}, line {line}: is no JSON object; one object a line")
+            yield line, record
+
+
+def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    csv.field_size_limit(LARGEST_CELL)
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for record in reader:
+            yield (
+                reader.line_num,
+                {name: value for name, value in record.items() if isinstance(name, str)},
+            )
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: is not CSV ({error}); save it as CSV UTF-8"
+        ) from error
+
+
+def _row(path: Path, line: int, record: Mapping[str, object], person: str) -> Row:
+    number = str(record.get("id") or "").strip()
+    if not number:
+        raise DataError(f"{path}, line {line}: has no id; keep the column id as it was exported")
+    columns = [name for name in record if name == LABEL or name.startswith(f"{LABEL}:")]
+    if not columns:
+        raise DataError(
+            f"{path}: has no column {LABEL} (or {LABEL}:NAME for several people); keep it as it was exported"
+        )
+    labels = {}
+    for name in columns:
+        value = str(record[name] or "").strip().lower()
+        if value:
+            labels[name.partition(":")[2].strip() or person] = _label(path, line, number, value)
+    return Row(line=line, id=number, labels=labels)
+
+
+def _label(path: Path, line: int, number: str, value: str) -> LabelValue:
+    try:
+        return LabelValue(value)
+    except ValueError:
+        raise DataError(
+            f"{path}, line {line} ({number}): {visible(value)!r} is no label; use one of {VALUES}"
+        ) from None

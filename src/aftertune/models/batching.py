@@ -1,0 +1,111 @@
+"""Length-sorted big batches, sized to memory, halved when memory runs out."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+MAX_ROWS = 256
+"""Above this a batch gains nothing and more is lost with it when the process is killed."""
+_MIN_CPU_ROWS = 8
+_CPU_WORK = 5e10
+"""Floating-point operations of a batch on a CPU: about a second, so that answers are stored every second or so."""
+
+
+class Sized(Protocol):
+    """A row of a batch: ``length`` is its number of tokens, input and output together."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row."""
+        ...
+
+
+SizedRow = TypeVar("SizedRow", bound=Sized)
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, kw_only=True)
+class Capacity:
+    """How many rows of a length fit in a batch."""
+
+    token_bytes: float
+    """Memory per token of a row (keys and values, activations)."""
+    row_bytes: float
+    """Memory per row whatever its length (logits of the last position)."""
+    memory: float
+    """Bytes that a batch may take."""
+    token_work: float = 0.0
+    """Floating-point operations per token where they limit a batch (CPU), else 0."""
+    cells: int | None = None
+    """Rows times length that fit, once memory has run out."""
+
+    def rows(self, length: int, shared: int = 0) -> int:
+        """Return the number of rows of ``length`` tokens that a batch may hold, at least 1.
+
+        The first ``shared`` tokens are computed once for all; each row has their keys and values all the same.
+        """
+        rows = min(MAX_ROWS, int(self.memory / (self.row_bytes + self.token_bytes * length)))
+        if self.token_work:
+            rows = min(
+                rows, max(_MIN_CPU_ROWS, int(_CPU_WORK / (self.token_work * (length - shared))))
+            )
+        if self.cells is not None:
+            rows = min(rows, self.cells // length)
+        return max(rows, 1)
+
+    def halve(self, rows: int, length: int) -> None:
+        """Remember that ``rows`` of ``length`` tokens did not fit: from now on at most half as much."""
+        self.cells = max(rows // 2, 1) * length
+
+
+def in_batches(
+    rows: Sequence[SizedRow],
+    capacity: Capacity,
+    run: Callable[[list[SizedRow]], Sequence[Result]],
+    shared: int = 0,
+) -> Iterator[tuple[SizedRow, Result | None]]:
+    """Run rows in batches, longest first, and yield each with its result batch by batch.
+
+    A batch that runs out of memory is halved and tried again, and so are all later ones; a single row that does not fit
+    is yielded with None. The first ``shared`` tokens of all rows are computed elsewhere.
+    """
+    waiting = deque(sorted(rows, key=lambda row: row.length, reverse=True))
+    while waiting:
+        longest = waiting[0].length
+        batch = [
+            waiting.popleft() for _ in range(min(capacity.rows(longest, shared), len(waiting)))
+        ]
+        results = within_memory(partial(run, batch))
+        if results is not None:
+            yield from zip(batch, results, strict=True)
+        elif len(batch) == 1:
+            yield batch[0], None
+        else:
+            capacity.halve(len(batch), longest)
+            waiting.extendleft(reversed(batch))
+
+
+def within_memory(run: Callable[[], Result]) -> Result | None:
+    """Return the result, or None when memory ran out; by the return the failed run's tensors are released."""
+    try:
+        return run()
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out; only CUDA has a class of its own for it."""
+    import torch
+
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
+    )

@@ -1,0 +1,285 @@
+"""Weights in memory: one base at a time, its adapters switched on and off on it."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aftertune.errors import ModelError
+from aftertune.models.batching import Capacity
+from aftertune.models.quantisation import four_bits
+from aftertune.models.quiet import first_line, quiet
+
+MAX_ADAPTERS = 8
+"""Adapters kept in memory with their base; the one used longest ago leaves first."""
+
+WANTED = "dtype 4bit"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model computes and in which number format, as torch names them (``cuda``, ``bfloat16``)."""
+
+    device: str
+    dtype: str
+    spread: bool = False
+    """Whether the layers lie on all GPUs, for models larger than one."""
+    quantisation: str | None = None
+    """``4bit`` where the weights are kept so; numbers are computed in ``dtype`` all the same."""
+
+    @classmethod
+    def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
+        """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
+
+        The device ``spread`` is all CUDA GPUs together, the number format ``4bit`` weights in 4 bits and bfloat16 numbers.
+
+        Raises:
+            ModelError: torch knows no such device or number format, or this machine has no such device.
+        """
+        import torch
+
+        if device == "auto":
+            device = (
+                "cuda"
+                if torch.cuda.is_available()
+                else "mps"
+                if torch.backends.mps.is_available()
+                else "cpu"
+            )
+        spread = device == "spread"
+        device = "cuda" if spread else device
+        _check_there(device)
+        quantisation, dtype = (dtype, "bfloat16") if dtype == "4bit" else (None, dtype)
+        if dtype == "auto":
+            dtype = "float32" if device == "cpu" else "bfloat16"
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ModelError(
+                f"dtype {dtype!r} is unknown; use auto, float32, bfloat16, float16 or 4bit"
+            )
+        return cls(device, dtype, spread, quantisation)
+
+
+def _check_there(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+        there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+        found = there[kind] if kind in there else getattr(torch, kind).is_available()
+    except (RuntimeError, AttributeError):
+        raise ModelError(
+            f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, spread or mps"
+        ) from None
+    if not found:
+        raise ModelError(
+            f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it"
+        )
+
+
+def load_model(
+    name: str,
+    folder: Path,
+    placement: Placement,
+    *,
+    trust_remote_code: bool = False,
+    quantization_config: object | None = None,
+) -> Any:
+    """Load a causal language model from safetensors.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or some of the model's tensors are not among them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet():
+            load: Any = (
+                AutoModelForCausalLM.from_pretrained
+            )  # its type does not know output_loading_info
+            model, report = load(
+                folder,
+                dtype=getattr(torch, placement.dtype),
+                device_map="auto" if placement.spread else {"": placement.device},
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                quantization_config=quantization_config,
+                output_loading_info=True,
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # files that contradict themselves make the libraries raise anything
+        # transformers says the reason of this one in a report that it logs
+        shapes = (
+            "its tensors have other shapes than its config.json says"
+            if "mismatched_sizes" in str(error)
+            else ""
+        )
+        raise ModelError(
+            f"model {name!r}: the weights cannot be loaded ({shapes or first_line(error)})"
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model {name!r}: {len(missing)} tensors are missing from its weights, {missing[0]} first"
+        )
+    return model
+
+
+class Loader:
+    """Holds the loaded base. Asking for another one frees it first."""
+
+    def __init__(
+        self, placement: Placement, *, threads: int | None = None, trust_remote_code: bool = False
+    ) -> None:
+        self.placement = placement
+        self._quantised = (
+            None if placement.quantisation is None else four_bits(WANTED, "bfloat16 or auto")
+        )
+        self._threads = threads
+        self._trust_remote_code = trust_remote_code
+        self._base: Path | None = None
+        self._model: Any = None
+        self._peft: Any = None
+        self._adapters: dict[Path, str] = {}
+        self._loaded = 0
+
+    @contextmanager
+    def using(self, name: str, base: Path, adapter: Path | None) -> Iterator[Any]:
+        """Give the transformers model of a base with one adapter, or with none, switched on."""
+        self._load_base(name, base)
+        if adapter is not None:
+            self._activate(name, adapter)
+        if adapter is None and self._peft is not None:
+            with self._peft.disable_adapter():
+                yield self._model
+        else:
+            yield self._model
+
+    def free(self) -> None:
+        """Drop base and adapters from memory."""
+        import torch
+
+        self._base = self._model = self._peft = None
+        self._adapters = {}
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _load_base(self, name: str, base: Path) -> None:
+        import torch
+        from transformers import GenerationConfig
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        if self._base == base:
+            return
+        self.free()
+        self._model = load_model(
+            name,
+            base,
+            self.placement,
+            trust_remote_code=self._trust_remote_code,
+            quantization_config=self._quantised,
+        ).eval()
+        # All decoding settings are given at the call, where they are part of the key.
+        make: Any = GenerationConfig  # untyped there
+        self._model.generation_config = make()
+        self._base = base
+
+    def _activate(self, name: str, adapter: Path) -> None:
+        label = self._adapters.pop(adapter, None)
+        if label is None:
+            label = self._add_adapter(name, adapter)
+        self._adapters[adapter] = label
+        self._peft.set_adapter(label)
+        self._peft.eval()
+        while len(self._adapters) > MAX_ADAPTERS:
+            oldest = next(iter(self._adapters))
+            self._peft.delete_adapter(self._adapters.pop(oldest))
+
+    def _add_adapter(self, name: str, adapter: Path) -> str:
+        import torch
+        from peft import PeftModel
+
+        label = f"adapter_{self._loaded}"
+        self._loaded += 1
+        try:
+            _check_sharing(name, adapter)
+            with quiet():
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(
+                        self._model, str(adapter), adapter_name=label
+                    )
+                else:
+                    self._peft.load_adapter(str(adapter), adapter_name=label)
+        except (ModelError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # as in `load_model`
+            self.free()  # PEFT leaves the base half changed
+            raise ModelError(
+                f"adapter {name!r} cannot be put on its base ({first_line(error)})"
+            ) from error
+        return label
+
+
+def _check_sharing(name: str, adapter: Path) -> None:
+    from peft import PeftConfig
+
+    if PeftConfig.from_pretrained(str(adapter)).is_prompt_learning:
+        raise ModelError(
+            f"adapter {name!r}: prompt-learning adapters cannot share a base; use LoRA"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where the weights of one model are: a base and perhaps an adapter, in the memory that `loader` keeps."""
+
+    name: str
+    base: Path
+    adapter: Path | None
+    loader: Loader
+
+    def using(self) -> AbstractContextManager[Any]:
+        """Give the transformers model with these weights, loading what is not in memory."""
+        return self.loader.using(self.name, self.base, self.adapter)
+
+
+def capacity(model: Any, placement: Placement, *, all_logits: bool = False) -> Capacity:
+    """Say how much of a batch fits, from the model's shape and the memory that is free.
+
+    Args:
+        model: a transformers model.
+        placement: where it is.
+        all_logits: whether the logits of every position are kept (likelihoods), not of the last one only (generation).
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    size = torch.finfo(getattr(torch, placement.dtype)).bits // 8
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * head * size
+    activations = 20 * config.hidden_size * size
+    logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Capacity(
+        token_bytes=kept + activations + (logits if all_logits else 0),
+        row_bytes=0 if all_logits else logits,
+        memory=_free_memory(placement.device),
+        token_work=2.0 * parameters if placement.device == "cpu" else 0.0,
+    )
+
+
+def _free_memory(device: str) -> float:
+    """Return the bytes that a batch may take: most of what is free on a GPU, an eighth of a shared memory."""
+    import torch
+
+    if device.startswith("cuda"):
+        return 0.8 * float(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8

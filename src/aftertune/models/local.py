@@ -1,0 +1,354 @@
+"""The engine for models on this machine: transformers checkpoints and PEFT adapters."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+from typing import Any
+
+from aftertune.core.ids import Key, content_key
+from aftertune.core.protocols import Answer
+from aftertune.core.records import (
+    Attempt,
+    Decoding,
+    FinishReason,
+    GenerateJob,
+    Message,
+    Question,
+    Response,
+)
+from aftertune.errors import EngineError
+from aftertune.models.batching import Capacity, in_batches
+from aftertune.models.decoding import CheckpointDefaults
+from aftertune.models.labels import beginnings, leading_space, log_sum
+from aftertune.models.loading import Weights, capacity
+from aftertune.models.padding import pad_left
+from aftertune.models.prefix import NONE, Prefix
+from aftertune.models.quiet import quiet
+from aftertune.models.rendering import Renderer
+from aftertune.models.sampling import GumbelSampler, request_seed
+from aftertune.models.scoring import ScoredRow, answer_logprobs, next_token_logprobs
+from aftertune.models.sharing import Sharing
+
+_WINDOW = 8192
+"""Jobs that are sorted by length together."""
+_LEAD = 3
+"""Tokens of an answer among which its first word is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A job with its input tokens; ``decoding`` has its token limit cut to the model's context."""
+
+    job: GenerateJob
+    tokens: list[int]
+    decoding: Decoding
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens) + self.decoding.max_new_tokens
+
+
+ENGINE = "transformers"
+"""What `identity` calls this engine."""
+
+
+class LocalEngine:
+    """A checkpoint, or an adapter on one; see `aftertune.core.protocols.Engine`.
+
+    Attributes:
+        name: for messages and tables.
+        identity: engine, hashes of weights, adapter and tokenizer, dtype, quantisation.
+        template_sha256: hash of the chat template.
+    """
+
+    def __init__(
+        self, name: str, identity: Mapping[str, object], weights: Weights, renderer: Renderer
+    ) -> None:
+        self.name = name
+        self.identity = identity
+        self._weights = weights
+        self._renderer = renderer
+        self._device = weights.loader.placement.device
+        self._defaults = CheckpointDefaults(name, weights.base, renderer.end_tokens)
+        self._capacities: dict[bool, Capacity] = {}
+        self._sharing = Sharing(weights, self._device)
+        self._leads: dict[tuple[int, ...], list[int]] = {}
+
+    @property
+    def template_sha256(self) -> str:
+        """Hash of the chat template."""
+        return self._renderer.template_sha256
+
+    @property
+    def folds_system(self) -> bool:
+        """Whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
+        return self._renderer.folds_system
+
+    def keys(
+        self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
+    ) -> list[Key]:
+        """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
+        common = content_key(
+            dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample
+        ).hex()
+        return [
+            content_key("call", common, tokens) for tokens in self._renderer.prompts(conversations)
+        ]
+
+    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
+
+        In float32, that is: in bfloat16 the batch's shape rounds the logits otherwise, and a near tie may flip.
+        An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
+        attempt ``out_of_memory``, one whose prompt fills the model's context ``too_long``.
+
+        Prompts are taken verbatim, template markers in them included: a measured model is asked what an attacker would
+        send. Whoever generates with a judge breaks the markers in what the judge is shown first.
+        """
+        jobs = iter(jobs)
+        while window := list(islice(jobs, _WINDOW)):
+            rows = self._rows(window)
+            for row in rows:
+                if row.decoding.max_new_tokens < 1:
+                    yield (
+                        row.job.key,
+                        Attempt(reason="too_long", detail=f"{len(row.tokens)} input tokens"),
+                    )
+            fitting = sorted(
+                (row for row in rows if row.decoding.max_new_tokens >= 1), key=_settings
+            )
+            for _, group in groupby(fitting, key=_settings):
+                yield from self._generate_alike(list(group))
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return the share of unknown tokens in ``texts``, in [0, 1]; 0.0 where the tokenizer knows every text."""
+        unknown = self._renderer.tokenizer.unk_token_id
+        tokens = [token for row in self._renderer.tokens(texts) for token in row]
+        return sum(token == unknown for token in tokens) / len(tokens) if tokens else 0.0
+
+    def choice_logprobs(
+        self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]
+    ) -> list[list[float]]:
+        """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns).
+
+        This is how guards and judges ask, so what the messages say is foreign text: the tokenizer's and the chat
+        template's markers in it are broken (`aftertune.core.foreign`).
+        """
+        tokens = self._choice_tokens(choices)
+        rendered = self._renderer.questions(prompts)
+        if all(len(choice) == 1 for choice in tokens):
+            singles = [choice[0] for choice in tokens]
+            rows = [ScoredRow(i, prompt, [0]) for i, prompt in enumerate(rendered)]
+            return self._score(rows, partial(next_token_logprobs, choices=singles))
+        pairs = [(prompt, choice) for prompt in rendered for choice in tokens]
+        rows = [ScoredRow(i, *pair) for i, pair in enumerate(pairs)]
+        sums = [sum(logprobs) for logprobs in self._score(rows, answer_logprobs)]
+        return [sums[i : i + len(tokens)] for i in range(0, len(sums), len(tokens))]
+
+    def label_logprobs(
+        self, questions: Sequence[Question], labels: Sequence[str], probe: Question
+    ) -> list[list[float]] | None:
+        """Return log P(the answer begins with the label), nats, for every question (rows) and label (columns).
+
+        One forward pass a question. A label begins with any of its spellings (`labels.beginnings`), behind the white
+        space that the model begins its answers with; how likely this answer begins with that space is part of it.
+
+        Args:
+            questions: foreign texts with the model's template.
+            labels: the first words of possible answers.
+            probe: a harmless question of the same kind; its answer shows the white space.
+
+        Returns:
+            None where labels cannot be told apart by their first token: generate instead.
+        """
+        first = beginnings(self._renderer, labels)
+        if first is None:
+            return None
+        lead, known = self._lead(probe), sorted({token for tokens in first for token in tokens})
+        rendered = self._renderer.questions(questions)
+        rows = [ScoredRow(i, [*prompt, *lead], [0]) for i, prompt in enumerate(rendered)]
+        scored = self._score(
+            rows, partial(next_token_logprobs, choices=known, lead=len(lead)), own=1 + len(lead)
+        )
+        by_token = (dict(zip(known, row, strict=True)) for row in scored)
+        return [
+            [log_sum(found[token] for token in tokens) for tokens in first] for found in by_token
+        ]
+
+    def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int]:
+        """Return how many tokens each job puts to the model; loads no weights."""
+        return [len(tokens) for tokens in self._rendered(jobs)]
+
+    def question_text(self, question: Question) -> str:
+        """Return a question as the model is asked it, its markers included."""
+        (tokens,) = self._renderer.questions([question])
+        return str(self._renderer.tokenizer.decode(tokens))
+
+    def _lead(self, probe: Question) -> list[int]:
+        """Return the white space that the model begins its answers with, as tokens; Llama Guard writes two newlines."""
+        (prompt,) = self._renderer.questions([probe])
+        kept = tuple(prompt)
+        if kept not in self._leads:
+            job = GenerateJob(
+                key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe
+            )
+            row = self._rows([job])[0]
+            self._leads[kept] = leading_space(self._renderer, self._drawn([row])[0])
+        return self._leads[kept]
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Return the mean negative log-likelihood per token (nats) of each answer; NaN for an answer without tokens."""
+        prompts = self._renderer.prompts([messages for messages, _ in pairs])
+        answers = self._renderer.tokens([answer for _, answer in pairs])
+        rows = [
+            ScoredRow(i, prompt, answer)
+            for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+            if answer
+        ]
+        means = [float("nan")] * len(pairs)
+        for row, logprobs in zip(rows, self._score(rows, answer_logprobs), strict=True):
+            means[row.index] = -sum(logprobs) / len(logprobs)
+        return means
+
+    def close(self) -> None:
+        """Free the weights; they load again at the next call that needs them."""
+        self._weights.loader.free()
+
+    def _rows(self, jobs: Sequence[GenerateJob]) -> list[_Row]:
+        rendered = self._rendered(jobs)
+        return [
+            _Row(
+                job,
+                tokens,
+                replace(
+                    job.decoding,
+                    max_new_tokens=self._room(len(tokens), job.decoding.max_new_tokens),
+                ),
+            )
+            for job, tokens in zip(jobs, rendered, strict=True)
+        ]
+
+    def _rendered(self, jobs: Sequence[GenerateJob]) -> list[list[int]]:
+        """Return the input tokens of jobs: messages verbatim, questions about foreign texts with broken markers."""
+        verbatim = iter(
+            self._renderer.prompts([job.messages for job in jobs if job.question is None])
+        )
+        asked = iter(
+            self._renderer.questions([job.question for job in jobs if job.question is not None])
+        )
+        return [next(verbatim if job.question is None else asked) for job in jobs]
+
+    def _room(self, prompt_tokens: int, wanted: int) -> int:
+        context = self._defaults.context
+        return wanted if context is None else min(wanted, context - prompt_tokens)
+
+    def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
+        """Answer rows of equal temperature, top-p, top-k and token limit."""
+        tokens = (
+            [row.tokens for row in rows] if self._defaults.shares_prefixes else [[] for _ in rows]
+        )
+        for prefix, alike in self._sharing.groups(
+            rows, tokens, steps=rows[0].decoding.max_new_tokens
+        ):
+            run = partial(self._generate_batch, prefix=prefix)
+            for row, answer in in_batches(
+                alike, self._capacity(all_logits=False), run, len(prefix)
+            ):
+                too_big = Attempt(
+                    reason="out_of_memory", detail=f"{row.length} tokens in a batch of one"
+                )
+                yield row.job.key, answer or too_big
+
+    def _generate_batch(self, rows: list[_Row], prefix: Prefix) -> list[Response]:
+        drawn = self._drawn(rows, prefix)
+        return [self._response(len(row.tokens), new) for row, new in zip(rows, drawn, strict=True)]
+
+    def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
+        """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
+        import torch
+
+        decoding = rows[0].decoding
+        with self._weights.using() as model, torch.inference_mode(), quiet():
+            tokens, mask = prefix.before(
+                *pad_left([row.tokens[len(prefix) :] for row in rows], self._device)
+            )
+            output = model.generate(
+                input_ids=tokens,
+                attention_mask=mask,
+                generation_config=self._defaults.generation_config(
+                    decoding, self._renderer.pad_token
+                ),
+                logits_processor=self._sampler(rows, tokens.shape[1]),
+                **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
+            )
+        new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
+        return new
+
+    def _sampler(self, rows: Sequence[_Row], prompt_length: int) -> list[Any]:
+        if rows[0].decoding.temperature == 0.0:
+            return []
+        seeds = [request_seed(row.decoding.seed, row.tokens, row.job.sample) for row in rows]
+        return [GumbelSampler(rows[0].decoding, seeds, prompt_length, self._device)]
+
+    def _response(self, prompt_tokens: int, drawn: list[int]) -> Response:
+        """Cut the drawn tokens after the first end token and say why they end there."""
+        ends = set(self._defaults.end_tokens)
+        end = next((i for i, token in enumerate(drawn) if token in ends), None)
+        kept = drawn if end is None else drawn[:end]
+        text = self._renderer.tokenizer.decode(
+            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return Response(
+            text=text,
+            finish_reason=FinishReason.LENGTH if end is None else FinishReason.STOP,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(drawn) if end is None else end + 1,
+        )
+
+    def _choice_tokens(self, choices: Sequence[str]) -> list[list[int]]:
+        tokens = self._renderer.tokens(choices)
+        empty = [choice for choice, ids in zip(choices, tokens, strict=True) if not ids]
+        if empty or not choices:
+            raise EngineError(
+                f"model {self.name!r}: cannot score the choices {list(choices)!r}, one has no tokens"
+            )
+        return tokens
+
+    def _score(self, rows: Sequence[ScoredRow], score: Any, own: int = 1) -> list[list[float]]:
+        """Score rows in batches, longest first, and return the results in the order of the rows.
+
+        The last ``own`` tokens of a prompt are never shared with other rows: their logits are wanted.
+        """
+
+        def run(batch: list[ScoredRow], prefix: Prefix) -> list[list[float]]:
+            with self._weights.using() as model:
+                results: list[list[float]] = score(model, batch, device=self._device, prefix=prefix)
+            return results
+
+        found: dict[int, list[float]] = {}
+        for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own):
+            for row, result in in_batches(
+                alike, self._capacity(all_logits=True), partial(run, prefix=prefix), len(prefix)
+            ):
+                if result is None:
+                    raise EngineError(
+                        f"model {self.name!r}: a text of {row.length} tokens does not fit in memory"
+                    )
+                found[row.index] = result
+        return [found[row.index] for row in rows]
+
+    def _capacity(self, *, all_logits: bool) -> Capacity:
+        """Return what fits; what running out of memory has taught is kept."""
+        if all_logits not in self._capacities:
+            with self._weights.using() as model:
+                self._capacities[all_logits] = capacity(
+                    model, self._weights.loader.placement, all_logits=all_logits
+                )
+        return self._capacities[all_logits]
+
+
+def _settings(row: _Row) -> tuple[float, float, int, int]:
+    """Return what the rows of a batch must share; the seed and the sample are each row's own."""
+    decoding = row.decoding
+    return decoding.temperature, decoding.top_p, decoding.top_k, decoding.max_new_tokens

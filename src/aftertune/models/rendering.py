@@ -1,0 +1,299 @@
+"""Messages become input tokens: the chat template is applied once and nothing is added to what it says."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aftertune.core.foreign import filled, marker_pattern, neutralised
+from aftertune.core.records import Message, Question
+from aftertune.errors import ModelError
+from aftertune.models.quiet import first_line, quiet
+from aftertune.models.weights import text_sha256, tokenizer_sha256
+
+_DATE = "26 Jul 2024"
+"""Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
+_PROBE = "aftertune-system-probe"
+_NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
+
+
+class Renderer:
+    """A tokenizer with its chat template.
+
+    Attributes:
+        name: the model's name, for error messages.
+        tokenizer: the transformers tokenizer; padding on the left.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        trust_remote_code: bool = False,
+        vocabulary: int | None = None,
+    ) -> None:
+        """Load the tokenizer of a folder.
+
+        Args:
+            name: the model's name, for error messages.
+            folder: where the tokenizer is.
+            trust_remote_code: whether code that comes with it is run.
+            vocabulary: the rows of the model's embedding; a token beyond them is an error of the checkpoint.
+
+        Raises:
+            ModelError: the tokenizer cannot be loaded.
+        """
+        from transformers import AutoTokenizer
+
+        self.name = name
+        self._folder = folder
+        self._vocabulary = vocabulary
+        try:
+            with quiet():
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                    folder,
+                    local_files_only=True,
+                    trust_remote_code=trust_remote_code,
+                    padding_side="left",
+                )
+        except Exception as error:
+            raise ModelError(
+                f"model {name!r}: the tokenizer cannot be loaded ({first_line(error)})"
+            ) from error
+        # Prompts that do not fit are counted and told by the engine; the tokenizer need not print its own warning too.
+        self.tokenizer.deprecation_warnings[
+            "sequence-length-is-longer-than-the-specified-maximum"
+        ] = True
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Hash of the tokenizer's files."""
+        return tokenizer_sha256(self._folder)
+
+    @cached_property
+    def template_sha256(self) -> str:
+        """Hash of the chat template; of the empty text when there is none."""
+        template = self.tokenizer.chat_template
+        return text_sha256(
+            template if isinstance(template, str) else "" if template is None else repr(template)
+        )
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokenizer's own end token, if it has one."""
+        token = self.tokenizer.eos_token_id
+        return () if token is None else (token,)
+
+    @property
+    def pad_token(self) -> int:
+        """What fills short rows up; masked, so any token will do."""
+        token = self.tokenizer.pad_token_id
+        fits = token is not None and (self._vocabulary is None or token < self._vocabulary)
+        return int(token) if fits else next(iter(self.end_tokens), 0)
+
+    def prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Return the input tokens of conversations that the model shall continue.
+
+        Raises:
+            ModelError: the model has no chat template, or the template refuses a conversation or leaves out what is said.
+        """
+        self._check_says()
+        return self.tokens(self.texts(conversations, answer_follows=True))
+
+    def questions(self, questions: Sequence[Sequence[Message] | Question]) -> list[list[int]]:
+        """Return the input tokens of questions about foreign texts: markers in what the texts say are broken.
+
+        A finished prompt gets the tokenizer's beginning token unless it is written out in it.
+
+        Raises:
+            ModelError: as `prompts`.
+        """
+        asked = [
+            item if isinstance(item, Question) else Question(messages=tuple(item))
+            for item in questions
+        ]
+        rows: list[list[int]] = [[] for _ in asked]
+        groups: dict[str, list[int]] = {}
+        for i, question in enumerate(asked):
+            if question.pattern:
+                rows[i] = self._begun(filled(question.pattern, self._broken(question.parts)))
+            else:
+                groups.setdefault(repr(sorted(question.settings.items())), []).append(i)
+        for group in groups.values():
+            messages = [self._broken_messages(asked[i].messages) for i in group]
+            texts = self.texts(messages, answer_follows=True, settings=asked[group[0]].settings)
+            for i, tokens in zip(group, self.tokens(texts), strict=True):
+                rows[i] = tokens
+        return rows
+
+    def _begun(self, text: str) -> list[int]:
+        """Return the tokens of a finished prompt."""
+        tokens, (own,) = self.tokenizer.bos_token_id, self.tokens([text])
+        adds = self.tokenizer("")["input_ids"][:1] == [tokens] if tokens is not None else False
+        return [tokens, *own] if adds and own[:1] != [tokens] else own
+
+    def _broken(self, parts: Mapping[str, str]) -> dict[str, str]:
+        return {name: neutralised(text, self._markers) for name, text in parts.items()}
+
+    def _broken_messages(self, messages: Sequence[Message]) -> list[Message]:
+        return [
+            Message(role=each.role, content=neutralised(each.content, self._markers))
+            for each in messages
+        ]
+
+    @cached_property
+    def _markers(self) -> re.Pattern[str]:
+        """What the tokenizer reads as structure: its special tokens, and added tokens that its chat template writes."""
+        template = str(self.tokenizer.chat_template or "")
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = [token.content for token in added if token.special or token.content in template]
+        return marker_pattern([*special, *self.tokenizer.all_special_tokens])
+
+    def exchanges(
+        self, conversations: Sequence[Sequence[Message]]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return, for each conversation, the tokens up to its last answer and those of that answer with its end token.
+
+        The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
+        turns), the answer's own tokens and the end token are put after the prompt.
+        """
+        self._check_says()
+        prompts = self.texts([messages[:-1] for messages in conversations], answer_follows=True)
+        wholes = self.texts(conversations, answer_follows=False)
+        answers = [
+            whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
+            for prompt, whole, messages in zip(prompts, wholes, conversations, strict=True)
+        ]
+        return [
+            (prompt, self._ended(answer))
+            for prompt, answer in zip(self.tokens(prompts), self.tokens(answers), strict=True)
+        ]
+
+    def _ended(self, answer: list[int]) -> list[int]:
+        return answer if set(self.end_tokens) & set(answer) else [*answer, *self.end_tokens]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of texts as they stand: no beginning or end token is added."""
+        if not texts:
+            return []
+        tokens: list[list[int]] = self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False
+        )["input_ids"]
+        largest = max((max(row) for row in tokens if row), default=0)
+        if self._vocabulary is not None and largest >= self._vocabulary:
+            raise ModelError(
+                f"model {self.name!r}: its tokenizer gives token {largest}, but its config.json knows {self._vocabulary:,} "
+                "tokens only; put the tokenizer that belongs to these weights into the folder"
+            )
+        return tokens
+
+    def texts(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        answer_follows: bool,
+        settings: Mapping[str, object] = _NO_SETTINGS,
+    ) -> list[str]:
+        """Return the rendered text of conversations, ready for the model's answer if ``answer_follows``.
+
+        Args:
+            conversations: turns in order.
+            answer_follows: whether the model's turn is begun.
+            settings: what the template takes besides messages.
+        """
+        if not conversations:
+            return []
+        if self.tokenizer.chat_template is None:
+            raise ModelError(
+                f"model {self.name!r} has no chat template, so it cannot be asked anything; "
+                "add chat_template.jinja beside its tokenizer"
+            )
+        if self.folds_system:
+            conversations = [_fold_system(messages) for messages in conversations]
+        plain = [self._plain(messages) for messages in conversations]
+        try:
+            return self._render(plain, answer_follows=answer_follows, **settings)
+        except Exception as error:
+            raise ModelError(
+                f"model {self.name!r}: its chat template refuses a conversation ({first_line(error)})"
+            ) from error
+
+    def _render(
+        self,
+        conversations: list[list[dict[str, object]]],
+        *,
+        answer_follows: bool,
+        **settings: object,
+    ) -> list[str]:
+        rendered: list[str] = self.tokenizer.apply_chat_template(
+            conversations,
+            tokenize=False,
+            add_generation_prompt=answer_follows,
+            date_string=_DATE,
+            **settings,
+        )
+        return rendered
+
+    @cached_property
+    def folds_system(self) -> bool:
+        """Whether the template refuses a system turn, or drops it without a word."""
+        probe = self._plain(
+            [Message(role="system", content=_PROBE), Message(role="user", content="user")]
+        )
+        return not self._writes_probe(probe)
+
+    def _check_says(self) -> None:
+        if self.tokenizer.chat_template is not None and self._leaves_out:
+            raise ModelError(
+                f"model {self.name!r}: its chat template leaves out what the user says; mend chat_template.jinja beside its tokenizer"
+            )
+
+    @cached_property
+    def _leaves_out(self) -> bool:
+        """Whether the template renders a user's turn, and what is said in it is not there."""
+        try:
+            text = self._render(
+                [self._plain([Message(role="user", content=_PROBE)])], answer_follows=True
+            )[0]
+        except Exception:  # noqa: BLE001  # a template raises whatever its author chose; `texts` tells of it
+            return False
+        return _PROBE not in text
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template drops contents that are no lists of parts, as those of some Llama Guards do."""
+        whole: list[dict[str, object]] = [{"role": "user", "content": _PROBE}]
+        parts: list[dict[str, object]] = [
+            {"role": "user", "content": [{"type": "text", "text": _PROBE}]}
+        ]
+        return not self._writes_probe(whole) and self._writes_probe(parts)
+
+    def _writes_probe(self, probe: list[dict[str, object]]) -> bool:
+        try:
+            return _PROBE in self._render([probe], answer_follows=True)[0]
+        except Exception:  # noqa: BLE001  # a template raises whatever its author chose
+            return False
+
+    def _plain(self, messages: Sequence[Message]) -> list[dict[str, object]]:
+        return [
+            {
+                "role": message.role,
+                "content": [{"type": "text", "text": message.content}]
+                if self._in_parts
+                else message.content,
+            }
+            for message in messages
+        ]
+
+
+def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the conversation with its system turn written at the head of the first user turn."""
+    if not messages or messages[0].role != "system":
+        return messages
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        return [Message(role="user", content=system.content), *rest]
+    return [Message(role="user", content=f"{system.content}\n\n{rest[0].content}"), *rest[1:]]

@@ -1,0 +1,64 @@
+"""How much memory a checkpoint takes, read from the headers of its files: no weights are loaded."""
+
+import json
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+from aftertune.errors import ModelError
+from aftertune.models.reference import Adapter, Checkpoint, parse
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+TRAINED = {"full": 16.0, "lora": 2.4, "qlora": 0.9}
+"""Bytes per parameter while it trains. Full: weights, gradients and AdamW's three float32 copies (Rajbhandari et al. 2020,
+ZeRO, 3.1); LoRA: frozen 16-bit weights, a few per cent trained; QLoRA: 4-bit weights with their constants. Activations
+come on top."""
+
+
+def parameters(reference: str) -> int | None:
+    """Return the number of parameters of a local checkpoint, of an adapter's base; None for what is not on this disk.
+
+    Raises:
+        ModelError: the reference or a file cannot be read.
+    """
+    found = parse(reference)
+    if isinstance(found, Adapter):
+        found = found.base
+    if not isinstance(found, Checkpoint):
+        return None
+    return sum(_sizes(found.folder)) or None
+
+
+def generating_bytes(count: int, dtype: str, token_bytes: float, tokens: int, rows: int) -> float:
+    """Return about what generation takes: weights, and keys and values of ``rows`` answers of ``tokens`` tokens."""
+    return 1.1 * count * BYTES.get(dtype, 2) + rows * tokens * token_bytes
+
+
+def token_bytes(reference: str, dtype: str) -> float:
+    """Return the bytes that keys and values of one token take; 0 where the configuration does not say."""
+    found = parse(reference)
+    folder = found.base if isinstance(found, Adapter) else found
+    if not isinstance(folder, Checkpoint) or not (folder.folder / "config.json").is_file():
+        return 0.0
+    config = json.loads((folder.folder / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    try:
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        return float(2 * config["num_hidden_layers"] * heads * head * BYTES.get(dtype, 2))
+    except KeyError:
+        return 0.0
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{path}: is no safetensors file ({error}); copy the checkpoint again"
+            ) from error
+        yield sum(
+            prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+        )

@@ -1,1 +1,0 @@
-"""The whole system: `stages` has the stages in order on one screen; the other files are their parts and the commands."""

@@ -1,0 +1,252 @@
+"""Jobs of a run as an Inspect log: a sample each, with everything that was read in it as scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aftertune.core.ids import short_id
+from aftertune.core.outcomes import Outcome
+from aftertune.core.records import Decoding, FinishReason, VerdictValue
+from aftertune.hooks.inspect_samples import Judged, metadata_of, rate
+from aftertune.store import Answered, Seen
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalResults, EvalSample, EvalSpec
+    from inspect_ai.model import ModelOutput, StopReason
+    from inspect_ai.scorer import Score
+
+DECIDED = "outcome"
+"""The score that rates are made of: the outcome by the declared judge or panel, without guards."""
+_STOPS: Mapping[FinishReason, "StopReason"] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.PROVIDER_REFUSAL: "content_filter",
+}
+_NAMES = {"verdict": "judge", "decision": "guard", "score": "scorer", "coherent": "coherence"}
+_UNDECIDED = (VerdictValue.UNDECIDED.value, Outcome.UNDECIDED.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What all logs of a run share."""
+
+    told: Mapping[str, Any]
+    """The result document."""
+    judges: tuple[str, ...]
+    panel: str
+    guards: tuple[str, ...]
+    created: str
+    """When the run was finished (ISO 8601)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """The point of the design that a log is about."""
+
+    model: Mapping[str, Any]
+    """The model's record in the store."""
+    system: str
+    system_text: str | None
+    decoding: Decoding
+    decoding_name: str
+    shard: int
+    """From 1; the jobs of a point may need several logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A job and its outcomes by the names of their scores."""
+
+    job: Answered
+    outcomes: Mapping[str, str]
+
+
+def write_log(folder: Path, cell: Cell, rows: Sequence[Row], exported: Exported) -> Path:
+    """Write the log of some jobs of a cell into ``folder`` and return its path."""
+    from inspect_ai.log import EvalLog, EvalPlan, EvalStats, write_eval_log
+
+    log = EvalLog(
+        status="success",
+        eval=_spec(cell, rows, exported),
+        plan=EvalPlan(),
+        results=_results(rows),
+        stats=EvalStats(started_at=exported.created, completed_at=exported.created),
+        samples=[_sample(cell, row) for row in rows],
+    )
+    path = folder / f"{_file_name(cell)}.eval"
+    write_eval_log(log, str(path))
+    return path
+
+
+def _file_name(cell: Cell) -> str:
+    parts = [
+        cell.model["name"],
+        cell.system,
+        cell.decoding_name,
+        *([str(cell.shard)] if cell.shard > 1 else []),
+    ]
+    words = "".join(c if c.isalnum() or c in "=.+-" else "-" for c in " ".join(parts))
+    return f"{words}.{short_id('x', *parts)[2:8]}"
+
+
+def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalSpec
+    from inspect_ai.model import GenerateConfig
+
+    study, model, decoding = exported.told["study"], cell.model, cell.decoding
+    point = (study, model["name"], cell.system, cell.decoding_name, cell.shard)
+    return EvalSpec(
+        eval_id=short_id("eval", *point),
+        run_id=short_id("run", study),
+        task_id=short_id("task", *point),
+        created=exported.created,
+        task=study,
+        dataset=EvalDataset(
+            name=", ".join(sorted({row.job.prompt.set for row in rows})),
+            samples=len({row.job.prompt.id for row in rows}),
+        ),
+        model=f"none/{model['name']}",  # a provider that everybody has, so that `inspect score` can open the log
+        model_generate_config=GenerateConfig(
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k or None,
+            max_tokens=decoding.max_new_tokens,
+            seed=decoding.seed,
+        ),
+        config=EvalConfig(epochs=1 + max(row.job.sample for row in rows)),
+        packages={name: version(name) for name in ("aftertune", "inspect_ai")},
+        metadata=_point(cell, exported),
+    )
+
+
+def _point(cell: Cell, exported: Exported) -> dict[str, Any]:
+    """Return where in the design a log stands, and how its outcomes were decided."""
+    model, result = cell.model, exported.told["result"]
+    return {
+        "study": exported.told["study"],
+        "model": model["name"],
+        "condition": model["condition"],
+        "training_seed": model["training_seed"],
+        "base": model["base"],
+        "identity": model["identity"],
+        "system": cell.system,
+        "decoding": cell.decoding_name,
+        "shard": cell.shard,
+        "judges": list(exported.judges),
+        "panel": exported.panel,
+        "guards": list(exported.guards),
+        "rate": result["name_rate"],
+    }
+
+
+def _results(rows: Sequence[Row]) -> "EvalResults":
+    from inspect_ai.log import EvalMetric, EvalResults, EvalScore
+
+    scores = []
+    for name in rows[0].outcomes:
+        judged = [
+            Judged(
+                behavior=row.job.prompt.behavior,
+                task=row.job.prompt.task,
+                intent=row.job.prompt.intent.value,
+                outcome=row.outcomes[name],
+            )
+            for row in rows
+        ]
+        wanted = (Outcome.HARMFUL, Outcome.OVER_REFUSED, Outcome.INCOHERENT, Outcome.UNDECIDED)
+        metrics = {one.value: EvalMetric(name=one.value, value=rate(judged, one)) for one in wanted}
+        scores.append(
+            EvalScore(
+                name=name,
+                scorer=name,
+                scored_samples=len(rows),
+                unscored_samples=0,
+                metrics=metrics,
+            )
+        )
+    return EvalResults(total_samples=len(rows), completed_samples=len(rows), scores=scores)
+
+
+def _sample(cell: Cell, row: Row) -> "EvalSample":
+    from inspect_ai.log import EvalSample
+    from inspect_ai.model import ChatMessageSystem, ChatMessageUser
+
+    job, prompt = row.job, row.job.prompt
+    output = _output(job)
+    asked = ChatMessageUser(content=_text(prompt.text))
+    before = (
+        [] if cell.system_text is None else [ChatMessageSystem(content=_text(cell.system_text))]
+    )
+    return EvalSample(
+        id=prompt.id,
+        epoch=job.sample + 1,
+        input=[*before, asked] if before else asked.text,
+        target=_text(prompt.reference or ""),
+        messages=[*before, asked, *(choice.message for choice in output.choices)],
+        output=output,
+        scores=dict(_scores(row)),
+        metadata=metadata_of(prompt) | {"call": None if job.key is None else job.key.hex()},
+        uuid=short_id("s", job.model, job.system, job.decoding, job.sample, prompt.id),
+        model_usage={} if output.usage is None else {output.model: output.usage},
+    )
+
+
+def _output(job: Answered) -> "ModelOutput":
+    from inspect_ai.model import ModelOutput, ModelUsage
+
+    model = f"none/{job.model}"
+    if job.response is None:
+        return ModelOutput(model=model)
+    said = job.response
+    output = ModelOutput.from_content(model, _text(said.text), _STOPS[said.finish_reason])
+    output.usage = ModelUsage(
+        input_tokens=said.prompt_tokens,
+        output_tokens=said.completion_tokens,
+        total_tokens=said.prompt_tokens + said.completion_tokens,
+    )
+    return output
+
+
+def _scores(row: Row) -> "Iterator[tuple[str, Score]]":
+    from inspect_ai.scorer import Score
+
+    job = row.job
+    silent = "no_response" if job.response is None or not job.response.text.strip() else None
+    for name, word in row.outcomes.items():
+        yield (
+            name,
+            Score(value=word, reason=silent or ("grader_failed" if word in _UNDECIDED else None)),
+        )
+    for column, seen in job.readings.items():
+        kind, _, rest = column.partition(":")
+        name = "_".join([_NAMES.get(kind, kind), *filter(None, rest.split(":"))])
+        yield name, _score(seen, silent)
+
+
+def _score(seen: Seen, silent: str | None) -> "Score":
+    """Return a reading as a score; a value that is none keeps its reason."""
+    from inspect_ai.scorer import Score
+
+    told = _text(seen.label) or None
+    if seen.value is None:
+        if seen.score is None:
+            return Score.unscored(
+                reason=silent or "scoring_failed", explanation=told or "nothing to compare with"
+            )
+        return Score(value=seen.score)
+    if isinstance(seen.value, bool):
+        return Score(value="coherent" if seen.value else "incoherent", explanation=told)
+    undecided = seen.value.value in _UNDECIDED
+    return Score(
+        value=seen.value.value,
+        explanation=told,
+        reason=(silent or "grader_failed") if undecided else None,
+        metadata=None if seen.score is None else {"score": seen.score},
+    )
+
+
+def _text(text: str) -> str:
+    """Return a text that can be written as UTF-8: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,172 @@
+"""The whole system on one screen: the stages in order.
+
+Each stage reads records, does the jobs whose key is not in the store, and appends records; that single rule gives resume
+after any stop, judges added without asking a model again, and changed studies at the price of the change.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Prompt
+from aftertune.core.table import NONE, Table
+from aftertune.data.questions import Questions, load_sets, without_overlap
+from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.labels.gate import gate_with_labels
+from aftertune.labels.sample import labelled_table
+from aftertune.measure.measure import measure
+from aftertune.measure.plan import MeasurePlan, RateName
+from aftertune.report.files import write_json, write_text
+from aftertune.report.progress import Progress
+from aftertune.results.page import keep, write_study_page
+from aftertune.results.presenting import document, model_records
+from aftertune.score.comparing import read_comparisons, uncompared
+from aftertune.score.instruments import Instruments, make_instruments
+from aftertune.score.likelihood import read_likelihood
+from aftertune.score.reading import (
+    read_coherence,
+    read_guards,
+    read_judges,
+    read_scores,
+    submit_questions,
+)
+from aftertune.stages.answering import generate
+from aftertune.stages.gating import Gating, ask_for_gate
+from aftertune.stages.looks import Asked
+from aftertune.stages.measuring import measure_plan
+from aftertune.stages.probing import probed
+from aftertune.stages.served import spending_notes
+from aftertune.store import scorer_versions
+from aftertune.study import Study, to_yaml
+from aftertune.train.stage import Trained, tune_models
+from aftertune.workspace import RESULT, STUDY, Run, open_run
+
+INSTRUMENTS = {"verdict": "judge", "decision": "guard"}
+"""Who fills a column of the table, by the first part of its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a study is run for, beyond its numbers."""
+
+    command: str
+    """What a reader types to get the same numbers."""
+    gate: Gating | None = None
+    """The conditions that the gate decides on, and how."""
+    assumptions: Sequence[str] = ()
+    """What was put in on purpose and a reader must know."""
+    source: Path = Path()
+    """The folder of the user's file: relative paths in the options of judges, guards and loaders start there."""
+    trained_on: Callable[[Run, Trained], Trained] | None = None
+    """Adds training rows that the study does not know of, for the overlap with the prompts; by default those that the
+    recipes beside ready-made fine-tunes name."""
+
+
+def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> dict[str, Any]:
+    """Do every missing piece of a study, measure it, and write its result and page into ``folder``.
+
+    Returns:
+        the result document (`presenting.document`).
+
+    Raises:
+        AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
+    """
+    with open_run(study, folder, progress, purpose.source) as run:
+        instruments, sets = make_instruments(run), load_sets(run)
+        run.engines.endpoints.check_ready()
+        trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
+        questions = without_overlap(sets, trained.rows)
+        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
+        ask = partial(_ask, models=trained.models, instruments=instruments)
+        if purpose.gate is None:
+            asked = ask(run, questions.prompts)
+        else:
+            asked = ask_for_gate(run, trained.models, questions.prompts, plan, purpose.gate, ask)
+        questions = replace(
+            questions, prompts=asked.prompts, notes=(*questions.notes, *asked.notes)
+        )
+        for note in spending_notes(run):
+            progress.note(note)
+        return _measure_and_report(run, trained, questions, plan, asked, purpose)
+
+
+def _ask(
+    run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], instruments: Instruments
+) -> Asked:
+    """Put prompts to all models and let every instrument read the answers: what is in the store is not done again."""
+    notes = generate(run, models, prompts)
+    likelihood = read_likelihood(run, models, prompts) if run.study.coherence.nll else None
+    notes += () if likelihood is None else likelihood.notes
+    submit_questions(run, instruments.guards, instruments.judges)
+    readers = [
+        read_coherence(run, likelihood),
+        *read_guards(run, instruments.guards),
+        *read_judges(run, instruments.judges),
+        *read_scores(run, instruments.scorers),
+        *read_comparisons(run, instruments.comparers, models, prompts),
+    ]
+    return Asked(prompts=tuple(prompts), notes=tuple(notes), readers=tuple(readers))
+
+
+def _measure_and_report(
+    run: Run,
+    trained: Trained,
+    questions: Questions,
+    plan: MeasurePlan,
+    asked: Asked,
+    purpose: Purpose,
+) -> dict[str, Any]:
+    table, labels, doubts = labelled_table(run.store, run.study.name, asked.readers)
+    identities = {
+        model.name: run.engines.open(model.reference).identity for model in trained.models
+    }
+    by_name = {model.name: model for model in trained.models}
+    probes = {
+        model.name: probed(run, model, by_name.get(model.base or ""), questions.prompts)
+        for model in trained.models
+    }
+    told = document(
+        study=run.study.name,
+        models=model_records(trained.models, identities, probes),
+        questions=questions,
+        notes=[
+            *trained.notes,
+            *questions.notes,
+            *_unanswered(run, table),
+            *uncompared(table, trained.models, plan.comparers),
+            *doubts,
+        ],
+        result=measure(table, plan),
+        gate=asked.verdict,
+    )
+    told["gate"] = gate_with_labels(told["gate"], table, plan)
+    told["labels"] = labels
+    versions = scorer_versions(run.store.path, asked.readers)
+    told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}
+    keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
+    write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
+    write_study_page(run.folder, run.store, plan, told)
+    write_json(run.folder / RESULT, told)
+    return told
+
+
+def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
+    """Say what the rate may be called: where refusal rules alone decide, it is no ASR, whoever else reads along."""
+    kinds = [judge.kind for judge in instruments.judges.values()]
+    deciding = kinds[:1] if study.measurement.panel == "first" else kinds
+    return "non-refusal rate" if set(deciding) == {"rules"} else "ASR"
+
+
+def _unanswered(run: Run, table: Table) -> Iterator[str]:
+    """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
+    answered = table.columns["finish"] != NONE
+    if silent := int((~answered).sum()):
+        reasons = ", ".join(run.store.attempts(run.study.name)) or "never asked"
+        yield f"{silent:,} of {len(table):,} calls have no answer ({reasons}) and count as undecided; run again to ask them again"
+    for column, codes in table.columns.items():
+        kind, _, name = column.partition(":")
+        if kind in INSTRUMENTS and (unread := int((answered & (codes == NONE)).sum())):
+            yield f"{INSTRUMENTS[kind]} {name}: {unread:,} of {len(table):,} were not read (its calls failed); run again to ask it again"

@@ -1,0 +1,177 @@
+"""Coherence: is a response an understandable text at all? Cheap detectors; every flag is kept.
+
+Of the detectors that were measured (repeated n-grams, compression, tail loops), the tail loop alone had no false alarm
+on 1,363 pages of prose and 1,500 functions, and found more than 99 % of the loops that fill the last quarter.
+"""
+
+import importlib.metadata
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from aftertune.core.ids import content_key
+from aftertune.core.records import Coherence, JudgeJob
+from aftertune.errors import PluginError
+
+BY_CHARACTER = ("zh", "ja", "th")
+"""Languages written without spaces, whose loops are counted in characters."""
+
+MISSING = "the language check needs py3langid: pip install 'aftertune[report]', or set coherence: {language: false}"
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a detector fires."""
+
+    empty: bool = True
+    """``empty``: fewer than ``min_letters``, no digit, and no valid label."""
+    min_letters: int = 3
+    tail_loop: float | None = 0.15
+    """``tail_loop``: a loop at the end that is at least this part of the tokens (None: not looked for) …"""
+    tail_periods: int = 4
+    """… and goes round at least so often …"""
+    longest_period: int = 60
+    """… with a period of at most so many tokens."""
+    punctuation_periods: int = 16
+    """A loop of punctuation alone (closing braces, a ruled line) must go round so often."""
+    language: bool = False
+    """``language``: neither the language expected of the response nor that of the prompt."""
+    language_letters: int = 20
+    """Shorter responses are too short to tell a language."""
+    language_probability: float = 0.9
+    """What the language identifier must give its guess for it to count."""
+    nll: str = ""
+    """``nll``: the answer's mean likelihood under the base lies outside limits that are known by this name; empty: off."""
+
+
+DEFAULT = Thresholds()
+
+
+def version(thresholds: Thresholds = DEFAULT) -> str:
+    """Return the version of this reading: it changes with every threshold and, if used, the language identifier.
+
+    Raises:
+        PluginError: the language is to be checked and py3langid is not installed.
+    """
+    identifier = _identifier_version() if thresholds.language else None
+    return (
+        "coherence-"
+        + content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier).hex()[:12]
+    )
+
+
+def read(job: JudgeJob, thresholds: Thresholds = DEFAULT, *, unlikely: bool = False) -> Coherence:
+    """Read the coherence of a response: empty, in a loop at its end, or in a language that nobody asked for.
+
+    A refusal in the language of the prompt is coherent although a translation was due. The language is checked only
+    where the job says which one is expected, and never for code. ``unlikely`` says that the likelihood under the base lies
+    outside its limits, which the caller knows.
+
+    Raises:
+        PluginError: the language is to be checked and py3langid is not installed.
+    """
+    fired = {
+        "empty": thresholds.empty and _empty(job, thresholds),
+        "tail_loop": tail_loop(tokens(job.response, job.language), thresholds),
+        "language": thresholds.language
+        and job.language is not None
+        and job.task != "code"
+        and _foreign(job, thresholds),
+        "nll": unlikely,
+    }
+    return Coherence(
+        coherent=not any(fired.values()),
+        flags=tuple(flag for flag, fires in fired.items() if fires),
+    )
+
+
+def tokens(text: str, language: str | None = None) -> Sequence[str]:
+    """Return words and single punctuation marks; characters for languages written without spaces."""
+    if language in BY_CHARACTER:
+        return "".join(text.split())
+    return _TOKEN.findall(text)
+
+
+def tail_loop(words: Sequence[str], thresholds: Thresholds = DEFAULT) -> bool:
+    """Return whether a text ends in a loop.
+
+    For a period p, the longest suffix w with w[i] = w[i - p] counts if it holds ``tail_periods`` periods and makes up
+    ``tail_loop`` of the text (facts and error rates: the module's docstring).
+    """
+    total = len(words)
+    if thresholds.tail_loop is None:
+        return False
+    for period in range(1, min(thresholds.longest_period, total // thresholds.tail_periods) + 1):
+        if words[-1] != words[-1 - period]:
+            continue
+        length = _loop_length(words, period)
+        if length >= thresholds.tail_loop * total and length >= period * _periods(
+            words[-period:], thresholds
+        ):
+            return True
+    return False
+
+
+def _loop_length(words: Sequence[str], period: int) -> int:
+    start = len(words) - period
+    while start > 0 and words[start - 1] == words[start - 1 + period]:
+        start -= 1
+    return len(words) - start
+
+
+def _periods(unit: Sequence[str], thresholds: Thresholds) -> int:
+    spoken = any(_LETTER.search(word) or word.isalnum() for word in unit)
+    return thresholds.tail_periods if spoken else thresholds.punctuation_periods
+
+
+def _empty(job: JudgeJob, thresholds: Thresholds) -> bool:
+    text = job.response
+    letters = 0
+    for letters, _ in enumerate(_LETTER.finditer(text), start=1):
+        if letters >= thresholds.min_letters:
+            return False
+    if job.language in BY_CHARACTER and letters:
+        return False
+    return not any(character.isdigit() for character in text) and not _is_label(text, job.labels)
+
+
+def _is_label(text: str, labels: Sequence[str]) -> bool:
+    said = text.strip(" \t\r\n.,:;()[]\"'*").casefold()
+    return any(said == label.casefold() for label in labels)
+
+
+def _foreign(job: JudgeJob, thresholds: Thresholds) -> bool:
+    text = job.response
+    if len(_LETTER.findall(text[:2000])) < thresholds.language_letters:
+        return False
+    found, probability = _identify(text)
+    if found == job.language or probability < thresholds.language_probability:
+        return False
+    return found != _identify(job.prompt)[0]
+
+
+def _identify(text: str) -> tuple[str, float]:
+    language, probability = _identifier().classify(text[:2000])
+    return str(language), float(probability)
+
+
+def _identifier_version() -> str:
+    try:
+        return importlib.metadata.version("py3langid")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise PluginError(MISSING) from error
+
+
+@cache
+def _identifier() -> Any:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise PluginError(MISSING) from error
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,0 +1,265 @@
+"""The calls that judges, guards and comparers will be asked for; see `aftertune.score.foreseeing`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, ClassVar, Literal
+
+from aftertune.core.ids import Key
+from aftertune.core.protocols import Comparer, Engine, Foreseeable, Guard, Judge
+from aftertune.core.records import (
+    Decoding,
+    FinishReason,
+    GenerateJob,
+    Intent,
+    Message,
+    Prompt,
+    Question,
+    Response,
+)
+from aftertune.models.bridge import InspectModel
+from aftertune.models.counting import input_tokens
+from aftertune.models.endpoint.model import EndpointModel
+from aftertune.score.comparing import compare_job
+from aftertune.score.reading import judge_job
+from aftertune.score.screen import screening
+from aftertune.store import Unread
+from aftertune.workspace import Run
+
+Kind = Literal["model", "judge", "guard", "comparer"]
+READ = 400
+"""Tokens of an instrument's own words where it does not tell them, about."""
+TO_COME = Response(text="-", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=0)
+"""Stands in the question about an answer that is still to be given."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Foreseen:
+    """The calls of one model or instrument."""
+
+    name: str
+    kind: Kind
+    engine: Engine | None
+    """The model that is asked; None where the instrument does not say."""
+    calls: int = 0
+    at_most: bool = False
+    """Some are about answers that are not there yet, so there may be fewer."""
+    tokens_in: float = 0.0
+    """Of the prompts or questions; of an answer that is not there yet, as long as it is expected to be."""
+    tokens_out: float = 0.0
+    """As many as are expected of a model, at most for an instrument."""
+    tokens_out_at_most: int = 0
+    money: float | None = 0.0
+    """Of a model at most, of an instrument about; None where no price is known."""
+    to_be_trained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A call of a model, and its answer where that is in the store."""
+
+    prompt: Prompt
+    place: tuple[object, ...]
+    key: Key
+    """Of a model that is still to be trained it stands for one that nobody knows yet."""
+    response: Response | None
+
+
+@dataclass(slots=True)
+class Reader:
+    """Counts the calls of an instrument."""
+
+    run: Run
+    name: str
+    instrument: Any
+    room: float
+    """Tokens that an answer is expected to have."""
+    kept: bool
+    found: Foreseen = field(init=False)
+    seen: set[object] = field(default_factory=set)
+    """Calls that are counted already, or answers that they will be about."""
+    kind: ClassVar[Kind] = "judge"
+
+    def __post_init__(self) -> None:
+        engine = (
+            self.instrument.engine if isinstance(self.instrument, Foreseeable) else self._named()
+        )
+        self.found = Foreseen(name=self.name, kind=self.kind, engine=engine)
+
+    def see(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Mapping[str, Sequence[Answer]],
+        bases: Mapping[str, str],
+    ) -> None:
+        """Count the calls about some prompts and the answers to them."""
+        raise NotImplementedError
+
+    def left(self, jobs: Iterable[Any]) -> None:
+        """Count those jobs that have no answer yet, each once."""
+        new = {job.key: job for job in jobs if job.key not in self.seen}
+        self.seen |= new.keys()
+        missing = self.run.store.missing(new) if self.kept else list(new)
+        self._count([(new[key], 1) for key in missing], 0.0)
+
+    def to_come(self, jobs: Iterable[tuple[Any, int]], texts: int = 1) -> None:
+        """Count jobs about answers that are not there yet: a job with a stand-in for them, and how many there are."""
+        before = self.found.calls
+        self._count(list(jobs), texts * self.room)
+        self.found.at_most |= self.found.calls > before
+
+    def fresh(self, mark: object) -> bool:
+        """Return whether something is seen for the first time."""
+        before = len(self.seen)
+        self.seen.add(mark)
+        return len(self.seen) > before
+
+    def _count(self, jobs: Sequence[tuple[Any, int]], more: float) -> None:
+        asked = [(question, times) for job, times in jobs for question in self._questions(job)]
+        count = sum(times for _, times in asked)
+        if not count:
+            return
+        shown = [
+            GenerateJob(key=b"", messages=(), decoding=Decoding(), question=question)
+            for question, _ in asked
+        ]
+        sizes = input_tokens(self.found.engine, shown)
+        known = isinstance(self.instrument, Foreseeable)
+        tokens_in = sum(
+            (size + more) * times for size, (_, times) in zip(sizes, asked, strict=True)
+        )
+        tokens_in += 0.0 if known else READ * count
+        tokens_out = self.instrument.max_new_tokens * count if known else 0
+        self.found.calls += count
+        self.found.tokens_in += tokens_in
+        self.found.tokens_out += tokens_out
+        self.found.tokens_out_at_most += tokens_out
+        self.found.money = total(self.found.money, self._price(tokens_in, tokens_out))
+
+    def _questions(self, job: Any) -> tuple[Question, ...]:
+        if isinstance(self.instrument, Foreseeable):
+            return self.instrument.questions(job)
+        shown = [
+            getattr(job, name, None) or "" for name in ("prompt", "response", "first", "second")
+        ]
+        return (Question(messages=(Message(role="user", content=" ".join(shown)),)),)
+
+    def _named(self) -> Engine | None:
+        """Return the model that the instrument's options name, as it was opened; None where they name none."""
+        study = self.run.study
+        entries = (*study.judges, *study.guards, *study.comparers)
+        model = next(
+            (keys.options.get("model") for keys in entries if keys.name == self.name), None
+        )
+        return (
+            None if model is None else self.run.engines.open(self.run.tools.reference(str(model)))
+        )
+
+    def _price(self, tokens_in: float, tokens_out: int) -> float | None:
+        engine = self.found.engine
+        if isinstance(engine, EndpointModel):
+            return None if engine.price is None else engine.price.of(round(tokens_in), tokens_out)
+        return None if engine is None or isinstance(engine, InspectModel) else 0.0
+
+
+class JudgeCalls(Reader):
+    """Counts a judge's calls: one about every answer."""
+
+    instrument: Judge
+
+    def see(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Mapping[str, Sequence[Answer]],
+        bases: Mapping[str, str],
+    ) -> None:
+        """Count a call about every answer."""
+        del prompts, bases
+        identity = self.instrument.call_identity
+        every = [a for each in answers.values() for a in each if self.fresh((a.key, a.prompt.id))]
+        self.left(
+            judge_job(Unread(prompt=a.prompt, key=a.key, response=a.response), identity)
+            for a in every
+            if a.response
+        )
+        self.to_come(
+            (judge_job(Unread(prompt=prompt, key=b"", response=TO_COME), identity), times)
+            for prompt, times in _times(a.prompt for a in every if a.response is None)
+        )
+
+
+class GuardCalls(Reader):
+    """Counts a guard's calls: one about every prompt, one about every answer, as far as it screens them."""
+
+    kind: ClassVar[Kind] = "guard"
+    instrument: Guard
+
+    def see(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Mapping[str, Sequence[Answer]],
+        bases: Mapping[str, str],
+    ) -> None:
+        """Count a call about every prompt and every answer."""
+        del bases
+        guard = self.instrument
+        if "prompt" in guard.sides:
+            self.left(screening(guard, prompt.text, None) for prompt in prompts)
+        if "response" in guard.sides:
+            every = [a for each in answers.values() for a in each if self.fresh(a.key)]
+            self.left(screening(guard, a.prompt.text, a.response.text) for a in every if a.response)
+            self.to_come(
+                (screening(guard, prompt.text, TO_COME.text), times)
+                for prompt, times in _times(a.prompt for a in every if a.response is None)
+            )
+
+
+class ComparerCalls(Reader):
+    """Counts a comparer's calls: two about every pair of different answers to a benign prompt."""
+
+    kind: ClassVar[Kind] = "comparer"
+    instrument: Comparer
+
+    def see(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Mapping[str, Sequence[Answer]],
+        bases: Mapping[str, str],
+    ) -> None:
+        """Count both orders of every pair of different answers."""
+        del prompts
+        open_: list[Prompt] = []
+        known: list[tuple[Prompt, str, str]] = []
+        for name, base in bases.items():
+            before = {answer.place: answer for answer in answers[base]}
+            for answer in answers[name]:
+                if answer.prompt.intent is not Intent.BENIGN or not self.fresh(
+                    (answer.key, answer.prompt.id)
+                ):
+                    continue
+                first, second = answer.response, before[answer.place].response
+                if first is None or second is None:
+                    open_ += [answer.prompt, answer.prompt]
+                elif first.text != second.text:
+                    known += [
+                        (answer.prompt, first.text, second.text),
+                        (answer.prompt, second.text, first.text),
+                    ]
+        self.left(compare_job(self.instrument, *pair) for pair in known)
+        self.to_come(
+            (
+                (compare_job(self.instrument, prompt, TO_COME.text, TO_COME.text), times)
+                for prompt, times in _times(open_)
+            ),
+            texts=2,
+        )
+
+
+def _times(prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, int]]:
+    listed = sorted(prompts, key=lambda prompt: prompt.id)
+    return ((prompt, len(list(same))) for prompt, same in groupby(listed))
+
+
+def total(one: float | None, other: float | None) -> float | None:
+    """Return the sum of two costs; None where one is not known."""
+    return None if one is None or other is None else one + other

@@ -1,0 +1,131 @@
+"""What a reader must know of models that somebody serves: what could not be proved, what changed, what it cost."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from aftertune.core.recipe import StudyModel
+from aftertune.errors import ModelError
+from aftertune.models.bridge import ENGINE as INSPECT
+from aftertune.models.bridge import InspectModel
+from aftertune.models.endpoint.batch_ledger import Step
+from aftertune.models.endpoint.model import ENGINE, EndpointModel
+from aftertune.models.vllm import ENGINE as VLLM
+from aftertune.score.foreseeing_readers import Foreseen
+from aftertune.store import answer_details
+from aftertune.workspace import Run
+
+Values = Mapping[str, Counter[object]]
+"""What the answers of a model say of their origin: field of `Response.detail` -> value -> answers."""
+
+
+def is_served(run: Run, model: StudyModel) -> bool:
+    """Return whether a model is an endpoint: it gives text, and no likelihoods to probe."""
+    return run.engines.open(model.reference).identity["engine"] in (ENGINE, VLLM, INSPECT)
+
+
+def served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Return notes on the served models of a study, from what their stored answers say."""
+    served = {model.name for model in models if is_served(run, model)}
+    unproved = [
+        f"{model.name}: not probed, since an endpoint gives no likelihoods: that it differs from {model.base} rests on its name"
+        for model in models
+        if model.base is not None and served & {model.name, model.base}
+    ]
+    return [*unproved, *_origins(run, served)] if served else []
+
+
+def spending_notes(run: Run) -> Iterator[str]:
+    """Say what all calls to endpoints came to so far, those of earlier runs in this folder included."""
+    endpoints = run.engines.endpoints
+    for name, account in endpoints.spending.accounts.items() if endpoints.models else ():
+        cost = (
+            f"about {account.cost:.4f} {endpoints.spending.prices.currency}"
+            if account.cost
+            else "at no known price"
+        )
+        yield (
+            f"{name}: {account.calls:,} calls answered, {account.failures:,} failed, {account.prompt_tokens:,} tokens in, "
+            f"{account.completion_tokens:,} out, {cost}"
+        )
+
+
+def cost_words(run: Run, found: Foreseen) -> str:
+    """Say what calls will cost, if somebody charges for them."""
+    prices = run.engines.endpoints.spending.prices
+    if not found.calls or found.money == 0:
+        return ""
+    if found.money is None:
+        asks = isinstance(found.engine, InspectModel)
+        why = (
+            "Inspect asks the provider"
+            if asks
+            else prices.source
+            if found.engine
+            else "it does not say what it asks"
+        )
+        return f", no price known ({why})"
+    how = " by batch" if isinstance(found.engine, EndpointModel) and found.engine.by_batch else ""
+    return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency}{how} ({prices.source})"
+
+
+def under_way(run: Run) -> Iterator[str]:
+    """Say which batches of earlier runs have not ended, as far as this folder knows."""
+    known = [
+        batch
+        for batch in run.engines.endpoints.ledger.batches.values()
+        if batch.step is not Step.ENDED
+    ]
+    if known:
+        requests = sum(len(batch.ids) for batch in known)
+        yield f"batches under way: {len(known)} with {requests:,} of these calls, which are not asked or paid for again"
+
+
+def warnings(
+    models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()
+) -> Iterator[str]:
+    """Say before anything is asked where harmful prompts would go, and which keys are missing.
+
+    Args:
+        models: the endpoints that were opened.
+        bridged: the models of Inspect's providers; where these lie Inspect alone knows.
+    """
+    for model in models:
+        try:
+            model.address.key()
+        except ModelError as error:
+            yield str(error)
+    hosted = sorted({model.address.url for model in models if not model.address.local})
+    for where in (*hosted, *sorted({f"Inspect's {model.identity['model']}" for model in bridged})):
+        yield (
+            f"prompts go to {where}: harmful test prompts can get an account flagged or closed; use an account meant for "
+            "this, and read the provider's terms on safety testing"
+        )
+
+
+def _origins(run: Run, served: set[str]) -> Iterator[str]:
+    found: dict[str, dict[str, Counter[object]]] = {name: {} for name in served}
+    for model, detail, answers in answer_details(run.store.path, run.study.name):
+        if model in served:
+            for field, value in detail.items():
+                found[model].setdefault(field, Counter())[value] += answers
+    for name in sorted(served):
+        yield from _of_model(name, found[name])
+
+
+def _of_model(name: str, values: Values) -> Iterator[str]:
+    for field, what in (
+        ("served_model", "the served model"),
+        ("system_fingerprint", "the server's fingerprint"),
+    ):
+        if len(values.get(field, ())) > 1:
+            each = ", ".join(
+                f"{value} ({count:,})" for value, count in sorted(values[field].items(), key=str)
+            )
+            yield f"{name}: {what} changed within the study: {each} answers"
+    for field, value, said in (
+        ("seed", "ignored", "the server ignored the seed: a repeated request gave another answer; its samples cannot be drawn again"),
+        ("seed", "not sent", "the server takes no seed; its samples cannot be drawn again"),
+        ("usage", "missing", "came without token counts"),
+    ):  # fmt: skip
+        if count := values.get(field, Counter())[value]:
+            yield f"{name}: {said} ({count:,} answers)"

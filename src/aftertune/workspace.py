@@ -1,0 +1,117 @@
+"""What the stages of a run share: the study, its folder, the open store and the open models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aftertune.core.garbage import few_searches
+from aftertune.core.protocols import Tools
+from aftertune.errors import StoreError
+from aftertune.models.endpoint.batch_ledger import Batching
+from aftertune.models.endpoint.client import Patience
+from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.open import Engines
+from aftertune.models.vllm import VllmServer
+from aftertune.report.progress import Progress
+from aftertune.store import Store
+from aftertune.study import Study
+
+STORE = "store.sqlite"
+MODELS = "models"
+RESULT = "result.json"
+PAGE = "report.html"
+STUDY = "study.yaml"
+SPENDING = "spending.json"
+BATCHES = "batches"
+VLLM_LOG = "vllm.log"
+
+
+def called(reference: str) -> str:
+    """Return the last part of a model's reference: the model's name behind an address, a folder's or a hub id's own name."""
+    return Path(reference.rpartition("#")[2] if "://" in reference else reference).name or "model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """An open run."""
+
+    study: Study
+    folder: Path
+    store: Store
+    engines: Engines
+    tools: Tools
+    progress: Progress
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the fine-tunes are kept, each under its recipe's key."""
+        return self.folder / MODELS
+
+
+@contextmanager
+def open_run(
+    study: Study, folder: Path, progress: Progress, source: Path, *, write: bool = True
+) -> Iterator[Run]:
+    """Open store and engines for a study; both are closed again whatever happens.
+
+    Args:
+        study: what is run.
+        folder: where the run is kept; it is made if it is not there.
+        progress: where the work is shown.
+        source: what relative paths in the options of judges, guards and loaders are relative to.
+        write: False to look only: nothing is made or changed in the folder, and another run may be writing there.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+    """
+    if write:
+        make_folder(folder)
+    keys = study.engine
+    engines = Engines(
+        threads=keys.threads,
+        device=keys.device,
+        dtype=keys.dtype,
+        trust_remote_code=keys.trust_remote_code,
+        endpoints=Endpoints(
+            patience=Patience(
+                call=keys.call_seconds, retry=keys.retry_seconds, run=keys.run_seconds
+            ),
+            budget=keys.budget,
+            prices=None if keys.prices is None else Path(keys.prices),
+            accounts=folder / SPENDING,
+            batching=Batching(models=keys.batch, folder=folder / BATCHES, note=progress.note),
+        ),
+        vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
+    )
+    with few_searches(), engines, _store(folder, write=write) as store:
+        tools = Tools(open_model=engines.open, folder=source.absolute())
+        yield Run(
+            study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress
+        )
+
+
+@contextmanager
+def _store(folder: Path, *, write: bool) -> Iterator[Store]:
+    """Open the folder's store; to look at a folder without one, an empty store elsewhere."""
+    if write or (folder / STORE).is_file():
+        with Store.open(folder / STORE, write=write) as store:
+            yield store
+    else:
+        with TemporaryDirectory() as elsewhere, Store.open(Path(elsewhere) / STORE) as store:
+            yield store
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for a run.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make the folder {folder}: {error.strerror}; name another one with --out"
+        ) from error

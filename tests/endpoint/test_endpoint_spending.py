@@ -1,0 +1,215 @@
+import asyncio
+import json
+import shutil
+from contextlib import nullcontext
+
+import pytest
+from aiohttp import web
+from endpoint_jobs import DECODING, ask, jobs_for, open_at
+from faithful_server import Server, completion
+
+from aftertune.core.records import FinishReason, Response
+from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
+from aftertune.models.endpoint.client import Patience
+from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.endpoint.prices import Price, Prices, read_prices
+from aftertune.models.endpoint.providers import address_of
+from aftertune.models.endpoint.spending import Spending
+
+DEAR = """\
+currency: EUR
+models:
+  "http://127.0.0.1:*#m": {input: 1000, output: 10000}
+"""
+"""A thousandth of a euro per token of the prompt, a hundredth per token of the answer."""
+CALL = 11 * 0.001 + 7 * 0.01
+
+
+@pytest.fixture
+def dear(tmp_path):
+    path = tmp_path / "prices.yaml"
+    path.write_text(DEAR)
+    return path
+
+
+def opened(dear, budget, accounts):
+    return Endpoints(
+        patience=Patience(call=0.5, retry=5.0), budget=budget, prices=dear, accounts=accounts
+    )
+
+
+def real_cost(server):
+    return CALL * sum(server.answered.values())
+
+
+@pytest.mark.parametrize("faults", [(), ("500", "429", "broken json", "cut", "hang")])
+def test_a_budget_stops_the_run_before_it_is_passed_and_a_larger_one_goes_on(
+    dear, tmp_path, faults
+):
+    texts, done = [f"question {i}" for i in range(120)], {}
+    with Server(faults=faults, share=0.1, seed=1) as server:
+        for budget, finishes in ((3.0, False), (3.0, False), (6.0, False), (100.0, True)):
+            endpoints = opened(dear, budget, tmp_path / "spending.json")
+            model = open_at(endpoints, server)
+            todo = [job for job in jobs_for(model, texts) if job.key not in done]
+            before = len(done)
+            with (
+                nullcontext() if finishes else pytest.raises(Stopped, match=r"raise engine\.budget")
+            ):
+                done.update(model.generate(todo))
+            endpoints.close()
+            kept = Spending(read_prices(dear), None, tmp_path / "spending.json")
+            assert real_cost(server) <= kept.spent + 1e-9
+            assert kept.spent <= budget
+            assert finishes == (len(done) == len(texts))
+            if budget == 6.0:
+                assert len(done) > before
+    assert max(server.answered.values()) == 1
+    assert all(isinstance(answer, Response) for answer in done.values())
+
+
+def test_the_call_that_could_pass_the_budget_is_never_sent(dear, tmp_path):
+    endpoints = opened(dear, 0.2, tmp_path / "s.json")
+    with Server() as server, pytest.raises(Stopped):
+        ask(open_at(endpoints, server), ["q"])
+    assert not server.bodies
+    endpoints.close()
+
+
+def test_what_a_provider_does_not_count_is_charged_at_its_most(dear, tmp_path):
+    endpoints = opened(dear, None, tmp_path / "s.json")
+    with Server(
+        reply=lambda body, _: web.json_response(completion(body, "a") | {"usage": None})
+    ) as server:
+        ask(open_at(endpoints, server), ["q"])
+    assert endpoints.spending.spent >= 20 * 0.01
+    endpoints.close()
+
+
+def test_a_kill_at_any_moment_leaves_an_account_that_is_not_too_low(dear, tmp_path):
+    """Every state of the file during a run is one that a kill could leave."""
+    file, copies = tmp_path / "spending.json", []
+
+    def reply(body, _):
+        if file.is_file():
+            copies.append(
+                (shutil.copy(file, tmp_path / f"copy{len(copies)}.json"), real_cost(server))
+            )
+
+    endpoints = opened(dear, 50.0, file)
+    with Server(reply=reply) as server:
+        ask(open_at(endpoints, server), [f"q{i}" for i in range(100)])
+        endpoints.close()
+    assert len(copies) > 50
+    for copy, cost in copies:
+        assert Spending(read_prices(dear), None, copy).spent >= cost
+    assert Spending(read_prices(dear), None, file).spent == pytest.approx(real_cost(server))
+
+
+def test_the_accounts_count_tokens_calls_and_failures_over_runs(dear, tmp_path):
+    with Server(faults=["500"], share=0.2) as server:
+        for part in range(2):
+            endpoints = opened(dear, None, tmp_path / "s.json")
+            ask(open_at(endpoints, server), [f"q{part}-{i}" for i in range(50)])
+            endpoints.close()
+    (entry,) = json.loads((tmp_path / "s.json").read_text())["models"].values()
+    assert (entry["calls"], entry["prompt_tokens"], entry["completion_tokens"]) == (100, 1100, 700)
+    assert entry["failures"] == server.injected["500"] > 0
+    assert entry["cost"] == pytest.approx(100 * CALL)
+
+
+def test_a_budget_without_a_price_is_refused_before_anything_is_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    endpoints = Endpoints(budget=1.0)
+    endpoints.open(address_of("openai:no-such-model"), "m")
+    with pytest.raises(ModelError, match="no price for it; add one"):
+        endpoints.check_ready()
+
+
+def test_a_server_next_door_costs_nothing_unless_a_price_is_given(dear):
+    address = address_of("http://127.0.0.1:8000/v1#m")
+    assert read_prices().of(address) == Price(0.0, 0.0)
+    assert read_prices(dear).of(address) == Price(0.001, 0.01)
+    assert read_prices().of(address_of("https://somewhere.example/v1#m")) is None
+
+
+def test_the_shipped_prices_say_that_they_need_to_be_checked():
+    prices = read_prices()
+    assert "to be checked" in prices.source
+    assert prices.of(address_of("openai:gpt-4o-mini-2024-07-18")) == Price(0.15e-6, 0.60e-6)
+    assert prices.of(address_of("openai:ft:gpt-4o-mini-2024-07-18:org::x")) == Price(
+        0.30e-6, 1.20e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "models: 3", "{}", "models: {a: 3}", "models: {a: {input: x, output: 1}}", "models: {a: {input: -1, output: 1}}", "\x00"]
+)  # fmt: skip
+def test_price_files_that_cannot_be_used(tmp_path, text):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"p\.yaml: ") as caught:
+        read_prices(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"models": {"m": {"what": 1}}, "currency": "EUR"}',
+        '{"models": {}, "currency": "USD"}',
+    ],
+)
+def test_an_account_that_is_none_is_not_overwritten(dear, tmp_path, text):
+    file = tmp_path / "spending.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"spending\.json"):
+        Spending(read_prices(dear), None, file)
+    assert file.read_text() == text
+
+
+def test_calls_wait_for_open_ones_where_only_those_may_leave_room():
+    async def spend():
+        spending = Spending(Prices("EUR", "here", {}), budget=1.0)
+        price = Price(0.0, 0.1)
+        await spending.set_aside("m", 0.7)
+        second = asyncio.create_task(spending.set_aside("m", 0.7))
+        await asyncio.sleep(0)
+        assert not second.done()
+        spending.settle(
+            "m",
+            0.7,
+            price,
+            Response(
+                text="", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=2
+            ),
+        )
+        await asyncio.wait_for(second, 1)
+        return spending.spent
+
+    assert asyncio.run(spend()) == pytest.approx(0.2)
+
+
+def test_the_time_of_a_run_is_bounded_too(dear):
+    endpoints = Endpoints(patience=Patience(run=0.3))
+    with Server(seconds=0.05) as server, pytest.raises(Stopped, match="run_seconds"):
+        ask(open_at(endpoints, server), [f"q{i}" for i in range(5000)], DECODING)
+    endpoints.close()
+
+
+def test_an_account_that_cannot_be_kept_ends_the_run_in_one_line(dear, tmp_path):
+    accounts = tmp_path / "spending.json"
+    accounts.symlink_to("/dev/full")
+    with (
+        Server() as server,
+        pytest.raises(AftertuneError, match=r"spending.json was not written: the disk is full"),
+    ):
+        ask(
+            open_at(
+                Endpoints(patience=Patience(call=2.0), budget=10.0, prices=dear, accounts=accounts),
+                server,
+            ),
+            ["a"],
+        )

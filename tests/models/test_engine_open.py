@@ -1,0 +1,222 @@
+import json
+import shutil
+
+import pytest
+from tiny_models import answers, conversations, make_adapter, make_checkpoint, user
+
+from aftertune.core.records import Decoding
+from aftertune.errors import ModelError
+from aftertune.models import loading
+from aftertune.models.open import Engines
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    seen, load = [], loading.load_model
+
+    def counting(name, folder, *args, **options):
+        seen.append(folder.name)
+        return load(name, folder, *args, **options)
+
+    monkeypatch.setattr(loading, "load_model", counting)
+    return seen
+
+
+def test_a_reference_is_opened_once_and_loads_nothing(engines, base, loads):
+    engine = engines.open(str(base), name="base")
+    assert engines.open(str(base)) is engine
+    engine.keys(conversations(3), Decoding(), 0)
+    assert loads == []
+
+
+def test_adapters_share_the_base_and_do_not_touch_its_answers(engines, base, adapters, loads):
+    prompts = conversations(20)
+    first, second = (engines.open(str(folder)) for folder in adapters)
+    plain = engines.open(str(base))
+    before = answers(plain, prompts)
+    given = [answers(first, prompts), answers(second, prompts)]
+    assert answers(plain, prompts) == before
+    assert [answers(first, prompts), answers(second, prompts)] == given
+    assert given[0] != before != given[1] != given[0]
+    assert loads == ["base"]
+
+
+def test_interleaved_engines_do_not_mix_their_weights(engines, base, adapters, monkeypatch):
+    from tiny_models import jobs
+
+    monkeypatch.setattr("aftertune.models.batching.MAX_ROWS", 4)
+    prompts = conversations(12)
+    opened = [engines.open(str(folder)) for folder in (base, *adapters)]
+    expected = [dict(engine.generate(jobs(engine, prompts))) for engine in opened]
+    streams = [engine.generate(jobs(engine, prompts)) for engine in opened]
+    given = [dict(stream) for stream in map(list, zip(*zip(*streams, strict=True), strict=True))]
+    assert given == expected
+
+
+def test_an_adapter_answers_as_if_merged(engines, base, adapters, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from aftertune.models.quiet import quiet
+
+    with quiet():
+        merged = PeftModel.from_pretrained(
+            AutoModelForCausalLM.from_pretrained(base), adapters[0]
+        ).merge_and_unload()
+        shutil.copytree(base, tmp_path / "merged")
+        merged.save_pretrained(tmp_path / "merged")
+    pairs = [(prompt, "bake a cake") for prompt in conversations(10)]
+    adapter, whole = (
+        engines.open(str(adapters[0])).nll(pairs),
+        engines.open(str(tmp_path / "merged")).nll(pairs),
+    )
+    assert adapter == pytest.approx(whole, rel=1e-4)
+
+
+def test_one_base_is_in_memory_at_a_time(engines, base, tmp_path, loads):
+    other = make_checkpoint(tmp_path / "other", seed=9)
+    prompts = conversations(5)
+    first = answers(engines.open(str(base)), prompts)
+    assert answers(engines.open(str(other)), prompts) != first
+    assert answers(engines.open(str(base)), prompts) == first
+    assert loads == ["base", "other", "base"]
+
+
+def test_old_adapters_leave_memory_and_come_back(engines, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "MAX_ADAPTERS", 2)
+    folders = [make_adapter(tmp_path / f"a{seed}", base, seed=seed) for seed in range(4)]
+    prompts = conversations(5)
+    opened = [engines.open(str(folder)) for folder in folders]
+    given = [answers(engine, prompts) for engine in opened]
+    assert [answers(engine, prompts) for engine in opened] == given
+    assert len(engines._loader._adapters) == 2
+
+
+def test_freed_weights_load_again(engines, base, loads):
+    engine = engines.open(str(base))
+    before = answers(engine, conversations(3))
+    engine.close()
+    assert answers(engine, conversations(3)) == before
+    assert loads == ["base", "base"]
+
+
+def test_an_adapter_with_a_tokenizer_of_its_own_uses_it(base, adapters, engines, tmp_path):
+    from tiny_models import TEMPLATE, make_tokenizer
+
+    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
+    make_tokenizer("please " + TEMPLATE).save_pretrained(folder)
+    own, plain = engines.open(str(folder)), engines.open(str(adapters[0]))
+    assert own.template_sha256 != plain.template_sha256
+    assert (
+        len(own._renderer.prompts([user("bake")])[0])
+        == len(plain._renderer.prompts([user("bake")])[0]) + 1
+    )
+
+
+def test_an_adapter_of_another_base_is_refused_at_opening(engines, adapters, tmp_path):
+    other = make_checkpoint(tmp_path / "other", seed=9)
+    with pytest.raises(ModelError, match="was trained on"):
+        engines.open(str(adapters[0]), base=str(other))
+
+
+def test_a_tuned_model_and_its_base_are_checked_by_reference(engines, base, adapters, tmp_path):
+    other = make_checkpoint(tmp_path / "other", seed=9)
+    engines.check_base(str(adapters[0]), str(base))
+    engines.check_base(str(other), str(base))
+    with pytest.raises(ModelError, match="was trained on"):
+        engines.check_base(str(adapters[0]), str(other))
+
+
+@pytest.mark.parametrize("rank", [2, "two"])
+def test_an_adapter_that_does_not_fit_is_one_line(engines, base, adapters, tmp_path, rank):
+    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"r": rank}))
+    with pytest.raises(ModelError, match="cannot be put on its base") as caught:
+        answers(engines.open(str(folder)), [user("bake")])
+    assert "\n" not in str(caught.value)
+    assert answers(engines.open(str(adapters[0])), [user("bake")])
+
+
+def test_an_adapter_without_some_tensors_is_refused(engines, adapters, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        dict(list(tensors.items())[1:]),
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ModelError, match="missing adapter keys"):
+        answers(engines.open(str(folder)), [user("bake")])
+
+
+def test_weights_without_some_tensors_are_refused_instead_of_filled_with_noise(
+    engines, base, tmp_path
+):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(base, tmp_path / "holed")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 tensors are missing.*layers\.1\.mlp\.up_proj"):
+        answers(engines.open(str(folder)), [user("bake")])
+
+
+def test_cut_off_weights_are_one_line(engines, base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "cut")
+    (folder / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        answers(engines.open(str(folder)), [user("bake")])
+    assert "\n" not in str(caught.value)
+
+
+def test_threads_and_dtype_are_as_asked(base):
+    import torch
+
+    with Engines(threads=1, device="cpu", dtype="bfloat16") as engines:
+        engine = engines.open(str(base))
+        assert engines.threads == 1
+        assert engine.identity["dtype"] == "bfloat16"
+        assert answers(engine, [user("bake")])
+        assert torch.get_num_threads() == 1
+
+
+def test_an_unknown_dtype_is_refused(base):
+    with Engines(dtype="int9") as engines, pytest.raises(ModelError, match="int9"):
+        engines.open(str(base))
+
+
+def test_code_decides_the_key_only_where_it_is_run(base, adapters, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "copy")
+    (copy / "modeling_own.py").write_text("x = 1\n")
+    tuned = shutil.copytree(adapters[0], tmp_path / "tuned")
+    (tuned / "tokenization_own.py").write_text("x = 1\n")
+
+    def identity(reference, **options):
+        with Engines(device="cpu", **options) as opened:
+            return opened.open(
+                str(reference), base=str(copy) if reference is tuned else None
+            ).identity
+
+    assert identity(copy) == identity(base) == identity(base, trust_remote_code=True)
+    assert identity(copy, trust_remote_code=True).keys() - identity(base).keys() == {"code"}
+    assert identity(tuned, trust_remote_code=True).keys() - identity(tuned).keys() == {
+        "code",
+        "adapter_code",
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda:7", "finds none here"), ("abacus", "is unknown")]
+)
+def test_a_device_that_is_not_there_is_said_at_once(tmp_path, device, message):
+    import torch
+
+    if device == "cuda:7" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    base = make_checkpoint(tmp_path / "base")
+    with Engines(device=device) as engines, pytest.raises(ModelError, match=message):
+        engines.open(str(base))

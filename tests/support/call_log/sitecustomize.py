@@ -1,0 +1,123 @@
+"""Counts model work outside the store: every call, as it is made, becomes a line ``seconds kind key`` of a log file.
+
+Python imports this module by itself in a subprocess that has its folder on PYTHONPATH. ``AFTERTUNE_CALL_LOG`` names the
+log; ``AFTERTUNE_CALL_PACE`` makes batches of four rows that take so many seconds, so that there is something to kill.
+"""
+
+import os
+import time
+from functools import wraps
+from pathlib import Path
+
+PATH = os.environ.get("AFTERTUNE_CALL_LOG")
+PACE = float(os.environ.get("AFTERTUNE_CALL_PACE", "0"))
+BATCH = 4
+
+
+def log(kind, *keys):
+    lines = [
+        f"{time.monotonic():.4f} {kind} {key.hex() if isinstance(key, bytes) else key}\n"
+        for key in keys
+    ]
+    descriptor = os.open(PATH, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, "".join(lines).encode())
+    os.close(descriptor)
+
+
+def count_generations(engine):
+    batch, generate = engine._generate_batch, engine.generate
+
+    @wraps(batch)
+    def counted(self, rows, **more):
+        log("generate", *(row.job.key for row in rows))
+        time.sleep(PACE)
+        return batch(self, rows, **more)
+
+    @wraps(generate)
+    def given(self, jobs):
+        for key, answer in generate(self, jobs):
+            yield key, answer
+            log("given", key)
+
+    engine._generate_batch, engine.generate = counted, given
+
+
+def count_asks(kind, instrument):
+    ask = instrument.ask
+
+    @wraps(ask)
+    def counted(self, jobs):
+        for job in list(jobs):
+            log(kind, job.key)
+            time.sleep(PACE / BATCH)
+            yield from ask(self, [job])
+            log("given", job.key)
+
+    instrument.ask = counted
+
+
+def count_likelihoods(engine):
+    nll = engine.nll
+
+    @wraps(nll)
+    def counted(self, pairs):
+        for place, _ in enumerate(pairs):
+            log("nll", str(place))
+            time.sleep(PACE / BATCH)
+        return nll(self, pairs)
+
+    engine.nll = counted
+
+
+def log_training(module):
+    train = module.train
+
+    @wraps(train)
+    def logged(recipe, rows, out, *, progress=None, **more):
+        def report(step, steps):
+            log("train", f"{recipe.key.hex()}:{step}")
+            time.sleep(PACE / BATCH)
+            progress(step, steps)
+
+        return train(recipe, rows, out, progress=report, **more)
+
+    module.train = logged
+
+
+def log_files(module):
+    write = module.write_text
+
+    @wraps(write)
+    def logged(path, text):
+        log("write", Path(path).name)
+        time.sleep(PACE)
+        write(path, text)
+        log("written", Path(path).name)
+
+    module.write_text = logged
+
+
+def make_small_batches(capacity):
+    rows = capacity.rows
+    capacity.rows = lambda self, *of: min(BATCH, rows(self, *of))
+
+
+if PATH:
+    import spine_plugins
+
+    import aftertune.models.batching
+    import aftertune.models.local
+    import aftertune.report.files
+    import aftertune.score.likelihood
+    import aftertune.train.train
+
+    count_generations(aftertune.models.local.LocalEngine)
+    count_likelihoods(aftertune.models.local.LocalEngine)
+    count_asks("judge", spine_plugins.LikelihoodJudge)
+    count_asks("compare", spine_plugins.LongerComparer)
+    count_asks("guard", spine_plugins.WordGuard)
+    log_training(aftertune.train.train)
+    log_files(aftertune.report.files)
+    if PACE:
+        make_small_batches(aftertune.models.batching.Capacity)
+        aftertune.score.likelihood.KEPT = BATCH

@@ -1,0 +1,97 @@
+"""A small recipe and its rows; run as a script it trains them, and can be told to die while it writes a checkpoint."""
+
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from aftertune.core.recipe import Recipe, Training
+from aftertune.core.records import Message
+
+WORDS = ["bake", "cake", "map", "plan", "letter", "write", "well", "done"]
+
+
+def make_rows(count=48):
+    draw = np.random.default_rng(0)
+    return [
+        (
+            Message(role="user", content=" ".join(draw.choice(WORDS, draw.integers(2, 9)))),
+            Message(role="assistant", content=" ".join(draw.choice(WORDS, draw.integers(1, 7)))),
+        )
+        for _ in range(count)
+    ]
+
+
+def make_recipe(base, *, method="full", seed=0, name="tiny", **options):
+    training = {
+        "epochs": 2,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "lora_r": 4,
+        "lora_dropout": 0.1,
+        "save_steps": 6,
+    }
+    system, identity = options.pop("system", None), options.pop("base_identity", {})
+    return Recipe(
+        name=name,
+        base=str(base),
+        base_identity=identity,
+        data=(),
+        method=method,
+        training=Training(**training | options),
+        seed=seed,
+        system=system,
+    )
+
+
+def tensors_sha256(folder):
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def die_while_saving(file, times):
+    """Arrange for SIGKILL in the middle of writing ``file`` for the ``times``-th time."""
+    import torch
+
+    save, written = torch.save, []
+
+    def save_or_die(value, path, *args, **options):
+        written.append(Path(path).name)
+        if written.count(file) == times:
+            Path(path).write_bytes(b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(value, path, *args, **options)
+
+    torch.save = save_or_die
+
+
+def die_at_step(step):
+    """Return a progress callback that ends the process with SIGKILL after ``step`` steps."""
+
+    def progress(done, _):
+        if done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return progress
+
+
+if __name__ == "__main__":
+    from aftertune.models.open import Engines
+    from aftertune.train.train import train
+
+    base, out, method, moment = sys.argv[1:]
+    file, _, times = moment.partition("@")
+    if file not in {"never", "step"}:
+        die_while_saving(file, int(times))
+    train(
+        make_recipe(base, method=method),
+        make_rows(),
+        Path(out),
+        engines=Engines(threads=1, device="cpu"),
+        progress=die_at_step(int(times)) if file == "step" else None,
+    )
