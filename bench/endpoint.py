@@ -104,8 +104,8 @@ def aftertune(url: str, count: int) -> float:
     from aftertune.score.instruments import make_instruments
     from aftertune.score.reading import read_judges
     from aftertune.stages.answering import generate
-    from aftertune.stages.expanding import expand_study
     from aftertune.study import study_from_mapping
+    from aftertune.train.stage import expand_study
     from aftertune.workspace import open_run
 
     with tempfile.TemporaryDirectory() as name:

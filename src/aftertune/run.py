@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.recipe import StudyModel
+from aftertune.core.recipe import StudyModel, Trained
 from aftertune.core.records import Prompt
 from aftertune.core.table import NONE, Table
 from aftertune.data.questions import Questions, load_sets, without_overlap
@@ -41,7 +41,7 @@ from aftertune.stages.probing import probed
 from aftertune.stages.served import spending_notes
 from aftertune.store import scorer_versions
 from aftertune.study import Study, to_yaml
-from aftertune.train.stage import Trained, tune_models
+from aftertune.train.stage import tune_models
 from aftertune.workspace import RESULT, STUDY, Run, open_run
 
 INSTRUMENTS = {"verdict": "judge", "decision": "guard"}

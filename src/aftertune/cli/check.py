@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from aftertune.core.files import real
-from aftertune.core.recipe import TrainingFile
+from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
@@ -23,7 +23,6 @@ from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.stages.gating import Gating, Scope
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
-from aftertune.train.stage import Trained
 from aftertune.workspace import Run
 
 CONFIG = "aftertune.yaml"

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from aftertune.cli.data_tokens import tokens_of
 from aftertune.cli.data_words import counted, facts, say, screen, shortened
-from aftertune.cli.tune import read_columns
 from aftertune.core.records import FinishReason, Intent, JudgeJob, VerdictValue
 from aftertune.data.files import read_records
 from aftertune.data.lint import (
@@ -23,7 +22,7 @@ from aftertune.data.lint import (
     Report,
     estimated,
 )
-from aftertune.data.rows import Row
+from aftertune.data.rows import Row, read_columns
 from aftertune.errors import DataError
 from aftertune.report.files import write_json
 from aftertune.report.wording import clean, listing, plural

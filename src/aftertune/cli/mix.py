@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aftertune.cli.tune import read_columns
 from aftertune.core.files import real
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
@@ -28,7 +27,7 @@ from aftertune.data.mix_card import Pools, write_card
 from aftertune.data.mix_scan import Seen, refuse_evaluation, scan, warnings
 from aftertune.data.repose import INPUT, PromptFormat, find_format, repose
 from aftertune.data.rowfile import RowFile, scan_pools
-from aftertune.data.rows import Row, write_lines
+from aftertune.data.rows import Row, read_columns, write_lines
 from aftertune.data.sources import answered_rows, licence_of
 from aftertune.errors import DataError, InputError
 from aftertune.report.wording import clean

@@ -26,11 +26,10 @@ from aftertune.measure.power import (
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
-from aftertune.stages.expanding import expand_study
 from aftertune.stages.measuring import conditions, measure_plan, study_model
 from aftertune.store import Store
 from aftertune.study import load_study
-from aftertune.train.stage import study_rows
+from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import STORE, STUDY, open_run
 
 FORMAT = 2

@@ -12,10 +12,9 @@ from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.score.foreseeing import foresee
 from aftertune.score.instruments import make_instruments
-from aftertune.stages.expanding import expand_study
 from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
-from aftertune.train.stage import study_rows
+from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import open_run
 
 

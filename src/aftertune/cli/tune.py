@@ -9,7 +9,7 @@ from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.files import known_kind
-from aftertune.data.rows import HUB_ID, read_rows
+from aftertune.data.rows import HUB_ID, read_columns, read_rows
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
 from aftertune.report.progress import Progress
@@ -18,7 +18,6 @@ from aftertune.train.stage import step_progress
 from aftertune.train.train import train
 
 METHODS = ("full", "lora", "qlora")
-ROLES = ("prompt", "completion", "input")
 
 
 def tune(
@@ -83,20 +82,3 @@ def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
             f"{named}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id"
         )
     return TrainingFile(path=named, columns=columns)
-
-
-def read_columns(text: str | None) -> dict[str, str]:
-    """Read ``prompt=QUESTION,completion=ANSWER``.
-
-    Raises:
-        InputError: another name, or one of the two is missing.
-    """
-    pairs = [pair.partition("=") for pair in text.split(",")] if text else []
-    columns = {name.strip(): column.strip() for name, _, column in pairs}
-    if unknown := columns.keys() - set(ROLES):
-        raise InputError(
-            f"--columns names {min(unknown)!r}; it maps {', '.join(ROLES)}, as in prompt=question,completion=answer"
-        )
-    if columns and not all(columns.get(name) for name in ("prompt", "completion")):
-        raise InputError("--columns needs both, as in prompt=question,completion=answer")
-    return columns

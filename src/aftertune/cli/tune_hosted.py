@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aftertune.cli.tune import read_columns
 from aftertune.core.recipe import TrainingFile
 from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.formats import FORMATS, Row
-from aftertune.data.rows import read_rows
+from aftertune.data.rows import read_columns, read_rows
 from aftertune.errors import InputError, Stopped
 from aftertune.models.endpoint.prices import read_prices
 from aftertune.report.progress import Progress

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from aftertune.core.ids import Key, content_key
-from aftertune.core.records import Decoding
+from aftertune.core.records import Decoding, Message
 
 Method = Literal["full", "lora", "qlora"]
 
@@ -158,6 +158,17 @@ class StudyModel:
     """The name of the study model that it is compared with; None for a base."""
     training_seed: int | None = None
     recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The models of a study, all of them on disk, and the rows that went into them."""
+
+    models: tuple[StudyModel, ...]
+    rows: Mapping[str, list[tuple[Message, ...]]]
+    """All rows of every training, safety and replay file, by the file as the study names it."""
+    notes: tuple[str, ...] = ()
+    """What has to be known about the training rows to read the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

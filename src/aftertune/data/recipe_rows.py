@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.ids import file_sha256
-from aftertune.core.recipe import TrainingFile
+from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
 from aftertune.models.adapter import RECIPE
-from aftertune.train.stage import Trained
 from aftertune.workspace import Run, called
 
 

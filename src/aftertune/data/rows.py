@@ -12,13 +12,14 @@ from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
 from aftertune.data import formats
 from aftertune.data.files import Placed, Record, known_kind, read_records
-from aftertune.errors import DataError
+from aftertune.errors import DataError, InputError
 
 Row: TypeAlias = formats.Row
 """A conversation that ends with the assistant's answer."""
 
 Fault = Literal["roles", "empty"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+COLUMN_ROLES = ("prompt", "completion", "input")
 
 
 def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
@@ -172,3 +173,20 @@ def fault(row: Row) -> tuple[Fault, str] | None:
             "the last turn must be the assistant's answer; there is nothing to learn without it",
         )
     return None
+
+
+def read_columns(text: str | None) -> dict[str, str]:
+    """Return the columns that an option such as ``prompt=QUESTION,completion=ANSWER`` names, by their role in a row.
+
+    Raises:
+        InputError: a role is unknown, or prompt or completion has no column.
+    """
+    pairs = [pair.partition("=") for pair in text.split(",")] if text else []
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    if unknown := columns.keys() - set(COLUMN_ROLES):
+        raise InputError(
+            f"--columns names {min(unknown)!r}; it maps {', '.join(COLUMN_ROLES)}, as in prompt=question,completion=answer"
+        )
+    if columns and not all(columns.get(name) for name in ("prompt", "completion")):
+        raise InputError("--columns needs both, as in prompt=question,completion=answer")
+    return columns

@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aftertune.cli.tune import read_columns
 from aftertune.core.files import real
 from aftertune.core.ids import short_id
 from aftertune.core.protocols import Engine, Tools
@@ -17,7 +16,7 @@ from aftertune.data.files import read_records
 from aftertune.data.formats import SHAPES
 from aftertune.data.load import load_prompts
 from aftertune.data.public import public_sets
-from aftertune.data.rows import Row, unchecked_row
+from aftertune.data.rows import Row, read_columns, unchecked_row
 from aftertune.data.sets import PromptSet, gather, read_prompts
 from aftertune.errors import DataError, PluginError
 

@@ -5,29 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aftertune.core.ids import Key
-from aftertune.core.recipe import Mitigation, Recipe, StudyModel, TrainingFile
+from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_pools
+from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_pools, safety_sha256
 from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.mix import mix
 from aftertune.data.repose import PromptFormat, find_format, repose
 from aftertune.data.rows import Row, read_pools, read_rows
 from aftertune.errors import DataError
-from aftertune.stages.expanding import expand_study
+from aftertune.study import expand_models
 from aftertune.train.train import adopt, train, trained
 from aftertune.workspace import Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """The models of a study, all of them on disk, and the rows that went into them."""
-
-    models: tuple[StudyModel, ...]
-    rows: Mapping[str, list[Row]]
-    """All rows of every training, safety and replay file, by the file as the study names it."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the result should know about the training rows."""
-
 
 _Which = tuple[str, tuple[tuple[str, str], ...], int | None]
 
@@ -79,6 +67,17 @@ class Files:
         for (path, _, _), rows in [*self.rows.items(), *pooled]:
             named.setdefault(path, []).extend(rows)
         return named
+
+
+def expand_study(run: Run) -> tuple[StudyModel, ...]:
+    """Return the study's models before any is trained; engines give the identities of bases and load no weights for it."""
+    return expand_models(
+        run.study,
+        run.engines.training_identity,
+        folder=run.models_folder,
+        template_sha256=run.engines.tokenizer_sha256,
+        bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
+    )
 
 
 def tune_models(run: Run) -> Trained:
