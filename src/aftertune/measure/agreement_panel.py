@@ -10,7 +10,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import ac1, alpha_of, alpha_parts, kappa
 from aftertune.measure.corrections import COMPLIED
 from aftertune.measure.grids import Grid
-from aftertune.measure.label_results import JudgeAgreement, PairAgreement
+from aftertune.measure.results import JudgeAgreement, PairAgreement
 
 RESAMPLES = 1000
 RARE = 0.10

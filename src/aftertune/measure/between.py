@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from aftertune.measure.capability import capability_of
 from aftertune.measure.cells import Cells
-from aftertune.measure.differences import Comparison, compare
+from aftertune.measure.differences import compare
 from aftertune.measure.grids import Grid, arms, grid
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown, Rate, Score
 from aftertune.measure.rates import Kind, rate
+from aftertune.measure.results import Breakdown, Comparison, Rate, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from aftertune.measure.cells import Cells
 from aftertune.measure.corpus import Corpus, corpora, corpus_change, corpus_score
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown, Change, Score
 from aftertune.measure.rates import adjust, score, score_change
+from aftertune.measure.results import Breakdown, Change, Score
 
 _BY = ("task", "set")
 Pair = tuple[str, str]

@@ -12,7 +12,7 @@ from scipy.special import chdtri, stdtr, stdtrit
 
 from aftertune.measure.crossed import Matrix, two_way
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.quantities import Jsonable
+from aftertune.measure.results import Jsonable
 
 REPEATABILITY = 1.959964 * math.sqrt(2)
 """2.77: the 95 % limit of a difference of two runs, in standard deviations of one."""

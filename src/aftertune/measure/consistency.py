@@ -36,14 +36,13 @@ from aftertune.measure.factors import sensitivities
 from aftertune.measure.grids import Arms
 from aftertune.measure.groups import Corrector, groupings, hazards
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import Pooled, decoding_noise, flips, pool
-from aftertune.measure.quantities import RECIPE_HERE, Interval
 from aftertune.measure.ranking import FEWEST, dependability, rank_agreement
 from aftertune.measure.rates import rate, rate_change
 from aftertune.measure.redecoding import redecoded_change, redecoded_rate
+from aftertune.measure.results import RECIPE_HERE, CorrectedChange, Interval
 
 POINTS = (5, 10)
 """The differences between two labs whose probability is told, in points."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from aftertune.measure.components import Components, Shares
 from aftertune.measure.factors import Sensitivity
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.pooling import Flips
-from aftertune.measure.quantities import Change, Interval, Jsonable, Rate
+from aftertune.measure.results import Change, CorrectedChange, Interval, Jsonable, Rate
 
 FORMAT = 1
 

@@ -12,12 +12,6 @@ from aftertune.measure.corrections import Figure
 from aftertune.measure.crossed import Matrix, TwoWay, quantiles, two_way
 from aftertune.measure.intervals import Bounds, wilson
 from aftertune.measure.judge_error import difference, sensitivity, specificity
-from aftertune.measure.label_results import (
-    CorrectedChange,
-    CorrectedRate,
-    ErrorDifference,
-    JudgeErrors,
-)
 from aftertune.measure.ppi import (
     Correction,
     LabelSample,
@@ -26,8 +20,14 @@ from aftertune.measure.ppi import (
     label_variance,
     scaled_difference,
 )
-from aftertune.measure.quantities import Interval
 from aftertune.measure.rates import rate_limits, scope
+from aftertune.measure.results import (
+    CorrectedChange,
+    CorrectedRate,
+    ErrorDifference,
+    Interval,
+    JudgeErrors,
+)
 
 PPI = "PPI++ with the crossed variance"
 DELTA = "Wilson on effective labels"

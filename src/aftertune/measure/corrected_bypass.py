@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from aftertune.measure.corrected import PPI, CorrectedContrast, corrected_rate, told_change
 from aftertune.measure.corrections import Figure
 from aftertune.measure.crossed import Matrix, two_way
-from aftertune.measure.label_results import CorrectedChange, CorrectedRate
 from aftertune.measure.ppi import Correction, correct, corrected_limits, scaled_difference
+from aftertune.measure.results import CorrectedChange, CorrectedRate
 
 LEAST_HARMFUL = 10
 """Labels of harm below which their share that a guard passes is not told."""

@@ -15,16 +15,16 @@ from aftertune.measure.corrected import (
 from aftertune.measure.corrected_bypass import Labels, corrected_bypass, corrected_bypass_change
 from aftertune.measure.corrections import HARMFUL, Figure, LabelledRows, figure
 from aftertune.measure.grids import Arms, Grid, breakdown
-from aftertune.measure.label_results import (
+from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.rates import adjust
+from aftertune.measure.results import (
+    Breakdown,
     ConditionLabels,
     CorrectedChange,
     CorrectedRate,
     ErrorDifference,
     GuardLabels,
 )
-from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown
-from aftertune.measure.rates import adjust
 
 REFUSED: Tally = ("decided", "over-refused")
 _TASKS = ("task",)

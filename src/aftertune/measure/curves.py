@@ -8,8 +8,8 @@ from aftertune.measure.grids import Arms, breakdown
 from aftertune.measure.measure import ASR, OVER_REFUSAL
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import Pooled
-from aftertune.measure.quantities import Rate
 from aftertune.measure.rates import Kind, rate, rate_change, score
+from aftertune.measure.results import Rate
 
 
 class Has(Protocol):

@@ -5,7 +5,6 @@ behaviors are paired, seeds are not.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aftertune.measure.averaging import Average, Layout, fold
@@ -16,20 +15,10 @@ from aftertune.measure.crossed import Matrix, quantiles, two_way
 from aftertune.measure.grids import Arms, breakdown
 from aftertune.measure.intervals import Bounds, wilson
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown, Change, Jsonable
 from aftertune.measure.rates import Kind, adjust, change_of
+from aftertune.measure.results import Breakdown, Change, Comparison
 
 METHOD = "crossed t, seeds unshared"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Jsonable):
-    """A condition against another fine-tune: differences of shares, the other one subtracted."""
-
-    other: str
-    asr: Breakdown[Change]
-    over_refusal: Breakdown[Change]
-    capability: Mapping[str, Breakdown[Change]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

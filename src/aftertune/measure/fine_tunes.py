@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.multiplicity import holm
-from aftertune.measure.quantities import Change
 from aftertune.measure.rates import adjust_family
-from aftertune.measure.results import ConditionResult
+from aftertune.measure.results import Change, ConditionResult, CorrectedChange
 
 HOW = "Holm over fine-tunes"
 

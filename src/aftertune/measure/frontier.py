@@ -1,24 +1,15 @@
 """The plane of over-refusal and ASR: every training seed as a point of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.cells import N
 from aftertune.measure.crossed import Matrix
 from aftertune.measure.grids import Grid
-from aftertune.measure.quantities import Jsonable
 from aftertune.measure.rates import Kind
+from aftertune.measure.results import SeedRates
 
 OVERALL = "overall"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedRates(Jsonable):
-    """The rates of one training seed."""
-
-    asr: float
-    over_refusal: float
 
 
 def seed_rates(own: Grid, harmful: Kind, refused: Kind) -> Mapping[str, tuple[SeedRates, ...]]:

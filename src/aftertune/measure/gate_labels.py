@@ -29,13 +29,13 @@ from aftertune.measure.corrections import (
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles, two_way
 from aftertune.measure.gate import Case, case_of
 from aftertune.measure.gate_label_reasons import missing_of, sides_of, verdict_of
-from aftertune.measure.gate_results import LabelsLine, LabelsVerdict
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import Correction, scaled_difference
 from aftertune.measure.rates import paired, rate_limits
 from aftertune.measure.recoding import Recoded, recode
+from aftertune.measure.results import LabelsLine, LabelsVerdict
 from aftertune.measure.rules import Fixed
 
 FAIL, WORST = "gate:fail", "gate:worst"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aftertune.measure.averaging import Layout, layout
 from aftertune.measure.cells import BENIGN_INTENT, HARMFUL_INTENT, Cells, Tally
 from aftertune.measure.crossed import Matrix
-from aftertune.measure.quantities import Breakdown
+from aftertune.measure.results import Breakdown
 
 T = TypeVar("T")
 DIMENSION_FIELDS = {

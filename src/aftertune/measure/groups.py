@@ -11,11 +11,11 @@ from scipy.special import stdtr, stdtrit
 from aftertune.measure.averaging import Layout
 from aftertune.measure.consistency_results import Group, GroupContrast, Grouping, HazardChange
 from aftertune.measure.curves import Has
-from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.measure import ASR
 from aftertune.measure.multiplicity import benjamini_hochberg
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import rate_change
+from aftertune.measure.results import CorrectedChange
 
 FEWEST_BEHAVIORS = 25
 """Behaviors of a hazard in a task from which on its change is looked at."""

@@ -1,7 +1,6 @@
 """How harmful judges find the responses, and what else they call them: figures beside the ASR, never in its place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +8,10 @@ from numpy.typing import NDArray
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.judge_rows import harm_score, labels_of
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown, Change, Jsonable, Score
 from aftertune.measure.rates import adjust, score, score_change
+from aftertune.measure.results import Breakdown, Change, Score, SecondLabels
 
 _BY = ("task",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecondLabels(Jsonable):
-    """The labels that a judge gave beside its verdicts on a condition's responses to harmful prompts."""
-
-    counts: Mapping[str, int]
-    """Label -> responses, the most frequent first."""
-    n: int
-    """All responses, those without a label included."""
 
 
 def harm_scores(own: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:

@@ -8,56 +8,12 @@ would tie them to each other. A seed that never reaches the target is left out, 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from aftertune.measure.between import Between
-from aftertune.measure.differences import Comparison
 from aftertune.measure.plan import Condition, Match, MeasurePlan
-from aftertune.measure.quantities import Breakdown, Jsonable, Rate, Score
+from aftertune.measure.results import Breakdown, Matched, Reached, Score, Stopped
 
 EPOCH = "epoch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped(Jsonable):
-    """A training seed at its first epoch that reaches the target."""
-
-    training_seed: int | None
-    """None where it is not known."""
-    model: str | None
-    """The chosen checkpoint; None where none reaches the target."""
-    epoch: float | None
-    score: float | None
-    """At the chosen epoch; otherwise the best of all. None where none was scored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached(Jsonable):
-    """A fine-tune, each of its seeds at its first epoch that reaches the target."""
-
-    fine_tune: str
-    """The condition of its last epoch."""
-    epochs: int
-    """How many were looked at."""
-    seeds: tuple[Stopped, ...]
-    score: float | None
-    """Mean over the seeds that reach the target; otherwise the best of all. None where none was scored."""
-    asr: Rate | None
-    """Of the chosen checkpoints; None where no seed reaches the target."""
-    over_refusal: Rate | None
-    against: Comparison | None
-    """The difference from the fine-tune without mitigation, at its own chosen checkpoints; None without such, or unless
-    both reach the target."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched(Jsonable):
-    """The comparison at equal capability."""
-
-    scorer: str
-    target: float
-    set: str | None
-    reached: tuple[Reached, ...]
 
 
 def matched(between: Between, match: Match, measured: Collection[str]) -> Matched:

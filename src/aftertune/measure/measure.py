@@ -20,17 +20,19 @@ from aftertune.measure.fine_tunes import adjust_over_fine_tunes
 from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.harm import harm_score_changes, harm_scores, second_labels
-from aftertune.measure.label_results import ConditionLabels
 from aftertune.measure.matched import matched
 from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.measure.quantities import Breakdown, Change, Rate
 from aftertune.measure.rates import Kind, adjust, difference_in_differences, kind, rate, rate_change
 from aftertune.measure.results import (
     FORMAT,
+    Breakdown,
+    Change,
+    ConditionLabels,
     ConditionResult,
     Disagreement,
     GuardResult,
+    Rate,
     SettingResult,
     StudyResult,
 )

@@ -5,23 +5,13 @@ standard deviation between training seeds.
 """
 
 import math
-from dataclasses import dataclass
 
 from aftertune.measure.crossed import quantiles
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.quantities import Change, Jsonable, Rate
+from aftertune.measure.results import Change, IfSeedsVary, Rate
 
 SUPPOSED = (0.02, 0.05, 0.10)
 """Standard deviations between training seeds, as shares."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IfSeedsVary(Jsonable):
-    """95 % intervals about the recipe, on the supposition of one standard deviation between its training seeds."""
-
-    seed_sd: float
-    asr: Bounds
-    asr_change: Bounds
 
 
 def if_seeds_vary(rate: Rate | None, change: Change | None) -> tuple[IfSeedsVary, ...]:

@@ -11,7 +11,7 @@ from aftertune.measure.averaging import Layout, task_scale
 from aftertune.measure.cells import Cells, N, Tally
 from aftertune.measure.crossed import Matrix
 from aftertune.measure.grids import Grid, grid
-from aftertune.measure.quantities import Jsonable
+from aftertune.measure.results import Jsonable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

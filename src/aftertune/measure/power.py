@@ -13,7 +13,7 @@ from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
 from aftertune.measure.intervals import bisect
-from aftertune.measure.quantities import Jsonable
+from aftertune.measure.results import Jsonable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,13 @@ from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_valu
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.grids import Arms, Grid
 from aftertune.measure.intervals import Bounds, mcnemar, wilson
-from aftertune.measure.label_results import CorrectedChange
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
-from aftertune.measure.quantities import (
+from aftertune.measure.results import (
     CHECKPOINT,
     RECIPE,
     Breakdown,
     Change,
+    CorrectedChange,
     Interval,
     Pairs,
     Rate,

@@ -9,7 +9,7 @@ from aftertune.measure.cells import N, Tally
 from aftertune.measure.crossed import quantiles
 from aftertune.measure.intervals import Bounds, join, wilson
 from aftertune.measure.pooling import Pooled, decoding_noise
-from aftertune.measure.quantities import THESE_PROMPTS, Interval
+from aftertune.measure.results import THESE_PROMPTS, Interval
 from aftertune.measure.rules import these
 
 

@@ -1,25 +1,421 @@
-"""What measurement gives: the results of a study and of the gate, ready for JSON.
+"""Results of a measurement as typed records: every figure knows its counts, its method and its scope.
 
-Formats of ``to_json`` (`FORMAT`): 1, the first.
+Nothing is rounded; ``to_json`` gives plain values in the order of the fields. Formats (`FORMAT`): 1, the first.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from aftertune.measure.differences import Comparison
-from aftertune.measure.frontier import SeedRates
-from aftertune.measure.harm import SecondLabels
-from aftertune.measure.label_results import ConditionLabels, JudgeAgreement
-from aftertune.measure.matched import Matched
-from aftertune.measure.one_seed import IfSeedsVary
-from aftertune.measure.quantities import Breakdown, Change, Jsonable, Rate, Score
-from aftertune.measure.undone import Undone
-from aftertune.measure.wins import WinRate
+from aftertune.core.rounding import percent, points
+from aftertune.measure.intervals import Bounds
 
 FORMAT = 1
+CHECKPOINT = "this checkpoint, prompts like these"
+RECIPE = "the recipe, prompts like these"
+CHECKPOINTS = "these checkpoints"
+"""Several training seeds of which nothing is said beyond themselves."""
+THESE_PROMPTS = "these prompts"
+RECIPE_HERE = "the recipe, these prompts"
+"""New training seeds on the same prompts: what another lab finds that repeats the training."""
+T = TypeVar("T")
+
+
+class Jsonable:
+    """Gives ``to_json``: plain dicts, lists, strings and numbers in the order of the fields; nothing is rounded."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return plain
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval(Jsonable):
+    """A confidence interval with what it may be said about."""
+
+    low: float
+    high: float
+    level: float
+    """Two-sided confidence level, 0.95 unless said otherwise."""
+    method: str
+    scope: str
+    """`CHECKPOINT`, `RECIPE`, or one of these prompts alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(Jsonable):
+    """A share of responses (ASR, over-refusal, false blocks), averaged inside behaviors first."""
+
+    estimate: float
+    """The averaged rate in [0, 1]."""
+    k: int
+    """Raw count of the responses that it counts."""
+    n: int
+    """Raw count of all responses, undecided and incoherent ones included."""
+    behaviors: int
+    seeds: int
+    """Training seeds."""
+    samples: int
+    """Responses per behavior and training seed (tasks x templates x samples x decoding seeds); the largest if unequal."""
+    undecided: int
+    incoherent: int
+    interval: Interval
+    bounds: Interval
+    """From the interval's lower limit to the upper limit when undecided and incoherent responses count too."""
+    unequal: bool
+    """Cells or weights are unequal, so the estimate is not k / n and the count is marked raw."""
+    hidden: bool
+    """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
+
+    def __str__(self) -> str:
+        """Return ``15.5 % (31 of 200)``."""
+        raw = "raw " if self.unequal else ""
+        return f"{percent(self.estimate)} ({raw}{self.k} of {self.n})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score(Jsonable):
+    """A mean score in [0, 1] of benign responses, averaged inside behaviors first."""
+
+    estimate: float
+    n: int
+    behaviors: int
+    seeds: int
+    interval: Interval
+    unequal: bool
+    hidden: bool
+
+    def __str__(self) -> str:
+        """Return ``0.831 (n = 200)``."""
+        return f"{self.estimate:.3f} (n = {self.n})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs(Jsonable):
+    """The 2 x 2 table of paired yes/no outcomes (a, b, c, e of the literature)."""
+
+    both: int
+    tuned_only: int
+    base_only: int
+    neither: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Jsonable):
+    """A paired change from base to fine-tune, as a difference of shares (0.21 = 21 points)."""
+
+    estimate: float
+    interval: Interval
+    """Level 0.95."""
+    interval90: Interval
+    """Level 0.90."""
+    p_value: float
+    """Two-sided, against no change."""
+    method: str
+    """How the p-value was found."""
+    behaviors: int
+    seeds: int
+    pairs: Pairs | None
+    """Only with one task, one template, one sample and one training seed."""
+    bounds: tuple[float, float] | None
+    """The change if undecided and incoherent base responses counted and tuned ones did not, and the reverse; None for
+    scores."""
+    hidden: bool
+    p_adjusted: float | None = None
+    """Adjusted over the declared family; None outside one."""
+    adjustment: str | None = None
+    """``Holm over tasks`` or ``Benjamini-Hochberg over hazards, exploratory``."""
+
+    def __str__(self) -> str:
+        """Return ``+21.0 points [+12.4, +30.1]``."""
+        return f"{points(self.estimate)} points [{points(self.interval.low)}, {points(self.interval.high)}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown(Jsonable, Generic[T]):
+    """One figure overall and along each dimension; a name without data is absent."""
+
+    overall: T | None
+    """None when there is nothing to average."""
+    by_task: Mapping[str, T] = field(default_factory=lambda: MappingProxyType({}))
+    by_set: Mapping[str, T] = field(default_factory=lambda: MappingProxyType({}))
+    by_harm_basis: Mapping[str, T] = field(default_factory=lambda: MappingProxyType({}))
+    by_hazard: Mapping[str, T] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRate(Jsonable):
+    """A mean share of comparisons won against the base, in [0, 1]; one half is even."""
+
+    estimate: float
+    n: int
+    """Pairs of answers."""
+    undecided: int
+    """Pairs of which at least one order was not decided."""
+    behaviors: int
+    seeds: int
+    interval: Interval
+    bounds: tuple[float, float]
+    """If everything undecided were lost, and if it were won."""
+    p_value: float
+    """Two-sided, against one half."""
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone(Jsonable):
+    """The share of a rise that a mitigation undoes: 1 brings the base's rate back, more goes below it."""
+
+    estimate: float
+    low: float | None
+    """95 %, over behaviors and training seeds; None where it is open, as the rise may be nothing."""
+    high: float | None
+    behaviors: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Jsonable):
+    """A condition against another fine-tune: differences of shares, the other one subtracted."""
+
+    other: str
+    asr: Breakdown[Change]
+    over_refusal: Breakdown[Change]
+    capability: Mapping[str, Breakdown[Change]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedRates(Jsonable):
+    """The rates of one training seed."""
+
+    asr: float
+    over_refusal: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Jsonable):
+    """A training seed at its first epoch that reaches the target."""
+
+    training_seed: int | None
+    """None where it is not known."""
+    model: str | None
+    """The chosen checkpoint; None where none reaches the target."""
+    epoch: float | None
+    score: float | None
+    """At the chosen epoch; otherwise the best of all. None where none was scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached(Jsonable):
+    """A fine-tune, each of its seeds at its first epoch that reaches the target."""
+
+    fine_tune: str
+    """The condition of its last epoch."""
+    epochs: int
+    """How many were looked at."""
+    seeds: tuple[Stopped, ...]
+    score: float | None
+    """Mean over the seeds that reach the target; otherwise the best of all. None where none was scored."""
+    asr: Rate | None
+    """Of the chosen checkpoints; None where no seed reaches the target."""
+    over_refusal: Rate | None
+    against: Comparison | None
+    """The difference from the fine-tune without mitigation, at its own chosen checkpoints; None without such, or unless
+    both reach the target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched(Jsonable):
+    """The comparison at equal capability."""
+
+    scorer: str
+    target: float
+    set: str | None
+    reached: tuple[Reached, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondLabels(Jsonable):
+    """The labels that a judge gave beside its verdicts on a condition's responses to harmful prompts."""
+
+    counts: Mapping[str, int]
+    """Label -> responses, the most frequent first."""
+    n: int
+    """All responses, those without a label included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IfSeedsVary(Jsonable):
+    """95 % intervals about the recipe, on the supposition of one standard deviation between its training seeds."""
+
+    seed_sd: float
+    asr: Bounds
+    asr_change: Bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedRate(Jsonable):
+    """An ASR (or a rate of over-refusal) corrected by human labels, or why it is not."""
+
+    estimate: float | None
+    """None where it was refused."""
+    interval: Interval | None
+    labels: int
+    judged_harmful: int
+    """Of them, called harmful (over-refused) by the judge, the panel or behind the guard whose rate it is."""
+    labels_only: float
+    """What the labels say by themselves, weighted by how they were drawn."""
+    labels_only_interval: Interval
+    """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
+    refused: str | None
+    """Why there is no corrected rate, in words; None where there is one."""
+    undecided: int = 0
+    """Labels that left it undecided (where several people labelled a response, one of them did)."""
+    bounds: Interval | None = None
+    """From the lower limit to the upper one that would be if what people left undecided had been harmful; None where they
+    left nothing undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedChange(Jsonable):
+    """A change of the ASR corrected by labels of both arms, or why it is not."""
+
+    estimate: float | None
+    interval: Interval | None
+    p_value: float | None
+    """Two-sided, against no change."""
+    labels: tuple[int, int]
+    """Of the fine-tune, and of its base."""
+    refused: str | None
+    p_adjusted: float | None = None
+    """Adjusted over the family that the judge's change belongs to; None outside one."""
+    adjustment: str | None = None
+    """As `Change.adjustment`."""
+    bounds: tuple[float, float] | None = None
+    """The change if what people left undecided had been harmful in the base alone, and in the fine-tune alone; None where
+    they left nothing undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeErrors(Jsonable):
+    """One judge against people in one condition; shares are weighted by how the labels were drawn."""
+
+    both: int
+    judge_only: int
+    people_only: int
+    neither: int
+    """Raw counts of labels: harmful to both, to the judge alone, to people alone, to neither."""
+    sensitivity: float | None
+    sensitivity_interval: Interval | None
+    """None without a harmful label."""
+    specificity: float | None
+    specificity_interval: Interval | None
+    bias: float
+    """The judge's rate minus the truth, as a share; equal errors bias models of different ASR differently."""
+    bias_interval: Interval
+    agreement: float
+    kappa: float | None
+    ac1: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorDifference(Jsonable):
+    """Whether the deciding judge errs differently on a fine-tune than on its base."""
+
+    sensitivity: Interval | None
+    specificity: Interval | None
+    """Of the difference, fine-tune minus base; level 97.5 % each, so 95 % together."""
+    bias: float
+    bias_interval: Interval
+    """Of the difference of biases: what the raw change owes to the judge."""
+    differs: bool
+    """One of the two intervals excludes 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLabels(Jsonable):
+    """The rates behind one guard, corrected: what it passes is known, what of it is harmful people say."""
+
+    asr: Breakdown[CorrectedRate]
+    asr_change: Breakdown[CorrectedChange] | None
+    """Against the base behind the same guard; None for a base."""
+    asr_difference: Breakdown[CorrectedChange] | None
+    """Change with the guard minus change without it; None for a base."""
+    over_refusal: Breakdown[CorrectedRate]
+    bypass: Breakdown[CorrectedRate]
+    """Of what people call harmful: passed by the guard."""
+    bypass_change: Breakdown[CorrectedChange] | None = None
+    """Against the base; None for a base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionLabels(Jsonable):
+    """Everything that human labels say about one condition under one setting; names without a label are absent."""
+
+    labels: int
+    """Of responses to harmful prompts."""
+    asr: Breakdown[CorrectedRate]
+    asr_change: Breakdown[CorrectedChange] | None
+    """Against the base; None for a base, or without labels of it."""
+    judges: Mapping[str, JudgeErrors]
+    against_base: ErrorDifference | None
+    benign: int = 0
+    """Labels of responses to benign prompts."""
+    over_refusal: Breakdown[CorrectedRate] = field(default_factory=lambda: Breakdown(overall=None))
+    over_refusal_change: Breakdown[CorrectedChange] | None = None
+    judge_rates: Mapping[str, Breakdown[CorrectedRate]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """The ASR from every judge by itself, corrected: with enough labels all of them estimate the same."""
+    guards: Mapping[str, GuardLabels] = field(default_factory=lambda: MappingProxyType({}))
+    refusal_against_base: ErrorDifference | None = None
+    """`against_base` for over-refusal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAgreement(Jsonable):
+    """Two judges on the responses to harmful prompts that both decided."""
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+    agreement: float
+    kappa: float | None
+    kappa_interval: tuple[float, float] | None
+    """95 %, by resampling behaviors; None where it is not defined."""
+    ac1: float | None
+    ac1_interval: tuple[float, float] | None
+    rare: bool
+    """Fewer than 10 % (or more than 90 %) are harmful to the judges together: kappa is low whatever they do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeAgreement(Jsonable):
+    """All judges of a condition, overall or in one task."""
+
+    pairs: Mapping[str, PairAgreement]
+    """By ``judge | judge``."""
+    alpha: float | None
+    """Krippendorff's, nominal, over all judges; responses that one of them left undecided take part with the others."""
+    alpha_interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,3 +640,44 @@ class GateResult(Jsonable):
     stopping: Stopping | None = None
     """None where all prompts were asked by design."""
     declaration: Declaration | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsLine(Jsonable):
+    """One line of the gate corrected by labels: the overall figure, or a task. None where the labels are too few."""
+
+    name: str
+    margin: float
+    labels: tuple[int, int]
+    """Of the fine-tune, and of its base."""
+    base: float | None
+    tuned: float | None
+    change: float | None
+    interval90: Bounds | None
+    """Level 1 - 2 alpha."""
+    lower: float | None
+    """One-sided lower bound of the change, pairs without an answer as no change."""
+    p_fail: float | None
+    """One-sided p-value of a rise above the margin, adjusted by Holm over the tasks (overall: unadjusted)."""
+    fails: bool
+    upper: float | None
+    """One-sided upper bound, pairs without an answer and newly incoherent answers as harmful."""
+    room: bool
+    passes: bool
+    refused: str | None
+    """Why there is no corrected change, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsVerdict(Jsonable):
+    """The verdict that people's labels give."""
+
+    verdict: GateVerdict
+    exit_code: int
+    reasons: tuple[str, ...]
+    lines: tuple[LabelsLine, ...]
+    asr_lower: float | None
+    asr_upper: float | None
+    """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
+    against_base: ErrorDifference | None
+    """Whether the judge errs differently on the two models; None with too few labels."""

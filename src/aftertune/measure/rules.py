@@ -12,7 +12,8 @@ from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.contrasts import ceiling, one_sided, p_above
 from aftertune.measure.crossed import Matrix, cautious_wilson
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.quantities import (
+from aftertune.measure.rates import paired, rate_limits
+from aftertune.measure.results import (
     CHECKPOINT,
     CHECKPOINTS,
     RECIPE,
@@ -20,7 +21,6 @@ from aftertune.measure.quantities import (
     Change,
     Interval,
 )
-from aftertune.measure.rates import paired, rate_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

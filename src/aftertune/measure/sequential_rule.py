@@ -9,7 +9,7 @@ import numpy as np
 from aftertune.core.ids import content_key
 from aftertune.measure.crossed import Matrix
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.quantities import THESE_PROMPTS, Change
+from aftertune.measure.results import THESE_PROMPTS, Change
 from aftertune.measure.rules import Counted, Finding, interval_of, these
 from aftertune.measure.sequential import (
     Vector,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,18 +11,7 @@ from aftertune.measure.averaging import fold
 from aftertune.measure.bootstrap import pigeonhole, rise_undone
 from aftertune.measure.cells import Cells, N, Tally
 from aftertune.measure.grids import grid
-from aftertune.measure.quantities import Jsonable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undone(Jsonable):
-    """The share of a rise that a mitigation undoes: 1 brings the base's rate back, more goes below it."""
-
-    estimate: float
-    low: float | None
-    """95 %, over behaviors and training seeds; None where it is open, as the rise may be nothing."""
-    high: float | None
-    behaviors: int
+from aftertune.measure.results import Undone
 
 
 def undone(

@@ -4,39 +4,18 @@ Every pair is shown in both orders; won in one order and lost in the other is ha
 not decide counts half as well, and the bounds say what it could come to.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.contrasts import MeanT, p_value
 from aftertune.measure.grids import Grid, breakdown
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.quantities import Breakdown, Interval, Jsonable
 from aftertune.measure.rates import scope
+from aftertune.measure.results import Breakdown, Interval, WinRate
 
 EVEN = 0.5
 LOW, HIGH, UNDECIDED = "0", "1", "2"
 """Places of a comparison's counts (`core.counts.WINS`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WinRate(Jsonable):
-    """A mean share of comparisons won against the base, in [0, 1]; one half is even."""
-
-    estimate: float
-    n: int
-    """Pairs of answers."""
-    undecided: int
-    """Pairs of which at least one order was not decided."""
-    behaviors: int
-    seeds: int
-    interval: Interval
-    bounds: tuple[float, float]
-    """If everything undecided were lost, and if it were won."""
-    p_value: float
-    """Two-sided, against one half."""
-    hidden: bool
 
 
 def win_rates(own: Grid, comparer: str, plan: MeasurePlan) -> Breakdown[WinRate]:
