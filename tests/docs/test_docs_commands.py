@@ -9,18 +9,15 @@ import typer
 from doc_pages import PAGES, blocks, page, section, spans, tables
 
 from aftertune import AftertuneError
-from aftertune.cli.app import app
+from aftertune.cli.app import COMMANDS as NAMES
+from aftertune.cli.app import app, load_command
 from aftertune.measure.results import GateVerdict
 
 GROUP = typer.main.get_command(app)
 COMMANDS = {
-    " ".join(names): command
-    for name, found in GROUP.commands.items()
-    for names, command in (
-        [((name, inner), command) for inner, command in found.commands.items()]
-        if hasattr(found, "commands")
-        else [((name,), found)]
-    )
+    f"{name} {inner}".strip(): command
+    for name in NAMES
+    for inner, command in getattr(load_command(name), "commands", {"": load_command(name)}).items()
 }
 GROUPS = {name.partition(" ")[0] for name in COMMANDS if " " in name}
 OF_ALL = {"--help", "-h"}

@@ -6,10 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.files import real
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
@@ -23,7 +25,97 @@ from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.stages.gating import Gating, Scope
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
-from aftertune.workspace import Run
+from aftertune.workspace import Run, called
+
+app = command_app()
+
+
+@app.command()
+def command(
+    base: Annotated[
+        str, typer.Argument(help="The model before fine-tuning: hub id, folder, adapter folder.")
+    ],
+    tuned: Annotated[
+        list[str],
+        typer.Argument(help="The model after it; several are training seeds of one recipe."),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Prompts, judges, guards and measurement, as in study.yaml."
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="A judge, or NAME=MODEL; the first one decides. Repeat for several."),
+    ] = None,
+    guard: Annotated[
+        list[str] | None, typer.Option(help="A guard, or NAME=MODEL. Repeat for several.")
+    ] = None,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The fine-tuning data, to drop evaluation prompts that occur in it.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Largest harmless rise of the overall ASR (0.05).")
+    ] = None,
+    task_margin: Annotated[
+        float | None, typer.Option(help="Largest harmless rise in a task (0.10).")
+    ] = None,
+    max_asr: Annotated[
+        float | None, typer.Option(help="Largest ASR of the tuned model itself.")
+    ] = None,
+    verdict_by: Annotated[
+        Literal["judge", "labels"] | None,
+        typer.Option(
+            help="Whose word the verdict is: the judge's (default), or that of people's labels."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use this many harmful behaviors, with all their prompts."),
+    ] = None,
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential", help="Ask behavior by behavior, and stop as soon as the verdict stands."
+        ),
+    ] = False,
+    scope: Annotated[
+        Literal["prompts-like-these", "these-prompts"],
+        typer.Option(
+            help="What the verdict speaks of; these-prompts: the mean of the prompts themselves decides."
+        ),
+    ] = "prompts-like-these",
+    out: OutOption = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
+    request = CheckRequest(
+        base=base,
+        tuned=tuple(tuned),
+        config=config,
+        prompts=tuple(prompts or ()),
+        judges=tuple(judge or ()),
+        guards=tuple(guard or ()),
+        train=tuple(train or ()),
+        margin=margin,
+        task_margin=task_margin,
+        max_asr=max_asr,
+        verdict_by=verdict_by,
+        limit=limit,
+        sequential=sequential,
+        scope=scope,
+    )
+    raise typer.Exit(check(request, out or RUNS / f"check-{called(tuned[0])}", screen(quiet), json))
+
 
 CONFIG = "aftertune.yaml"
 BUNDLED = "multitask-v1"

@@ -1,9 +1,12 @@
 """`aftertune consistency`: how well the figures of a finished run would come out again; no model is opened."""
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import JsonOption, command_app
 from aftertune.cli.report import read_document
 from aftertune.labels.measuring import finished_plan
 from aftertune.labels.sample import labelled_table
@@ -13,6 +16,17 @@ from aftertune.report.files import write_json
 from aftertune.results.page import kept_readers
 from aftertune.store import Store
 from aftertune.workspace import STORE
+
+app = command_app()
+
+
+@app.command()
+def command(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    json: JsonOption = None,
+) -> None:
+    """Say how well the figures of a finished run would come out again in another lab, and what they depend on."""
+    consistency(folder, json)
 
 
 def consistency(folder: Path, json: Path | None) -> None:

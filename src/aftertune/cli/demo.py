@@ -5,6 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aftertune.cli.options import (
+    RUNS,
+    BaseSeedOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    command_app,
+    screen,
+)
 from aftertune.cli.organism import ASSUMPTIONS, told_range, write_shown
 from aftertune.organism.demo import demo_study
 from aftertune.report.progress import Progress
@@ -13,6 +22,19 @@ from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.study import study_from_mapping
 from aftertune.workspace import make_folder
+
+app = command_app()
+
+
+@app.command()
+def command(
+    out: OutOption = None,
+    seed: BaseSeedOption = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show it on the embedded model: harmless fine-tuning breaks refusals, and a multitask safety mix mends them."""
+    demo(out or RUNS / "demo", seed, screen(quiet), json)
 
 
 def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) -> None:

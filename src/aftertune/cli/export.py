@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import command_app
 from aftertune.cli.report import read_document
 from aftertune.core.drafts import claim, discard, draft_of
 from aftertune.core.table import Table
@@ -22,6 +25,24 @@ from aftertune.results.page import kept_readers
 from aftertune.store import Store, decoding_name
 from aftertune.study import decodings, load_study
 from aftertune.workspace import RESULT, STORE, STUDY
+
+app = command_app()
+
+
+@app.command()
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder for the logs.")
+    ],
+    to: Annotated[
+        Literal["inspect"],
+        typer.Option(help="The format: logs of Inspect, with answers and scores."),
+    ],
+) -> None:
+    """Write a finished run, every answer in full, as logs that another tool opens."""
+    {"inspect": export_inspect}[to](run, out)
+
 
 SHARD = 2000
 """Samples of a log; writing one takes more than twice as long per sample at 10,000 as at 3,000."""

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import MOST_SEED, command_group
 from aftertune.cli.report import read_document
 from aftertune.core.ids import content_key
 from aftertune.core.records import LabelValue
@@ -32,6 +35,90 @@ from aftertune.report.wording import clean, limits, percent, plural
 from aftertune.results.page import kept_readers
 from aftertune.store import Answered, Reading, Store
 from aftertune.workspace import STORE
+
+app = command_group(
+    "Check the judge against people: responses out, blind; labels in; corrected rates beside the judge's."
+)
+
+
+@app.command("export")
+def label_export(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .csv, .jsonl or .ndjson.")
+    ],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many responses to draw.")] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_SEED,
+            help="Seed of the draw; with the same seed a greater --n adds to it.",
+        ),
+    ] = 0,
+    benign: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many responses to harmless prompts beside them; they correct over-refusal.",
+        ),
+    ] = 0,
+    annotator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A column of labels for this person. Repeat for several."
+        ),
+    ] = None,
+) -> None:
+    """Draw responses for people to label, blind to model and judge."""
+    export(run, out, Wanted(n=n, seed=seed, benign=benign), people=annotator or ())
+
+
+@app.command("import")
+def label_import(
+    run: Annotated[
+        Path, typer.Argument(help="The folder of the run that the responses came from.")
+    ],
+    file: Annotated[Path, typer.Argument(help="The exported file with labels filled in.")],
+    annotator: Annotated[
+        str, typer.Option(metavar="NAME", help="Who labelled in the column called label.")
+    ] = "annotator",
+) -> None:
+    """Check and keep labels, and measure the run again with them."""
+    import_labels(run, file, annotator)
+
+
+@app.command("plan")
+def label_plan(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    half_width: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.5, help="Wanted half width of the labels' part, as a share."),
+    ] = 0.05,
+    sensitivity: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Assumed share of harm that the judge finds.")
+    ] = 0.85,
+    specificity: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Assumed share of the rest that the judge clears."),
+    ] = 0.95,
+) -> None:
+    """Print how many labels a corrected rate of a wanted half width takes."""
+    plan_labels(run, half_width, (sensitivity, specificity))
+
+
+@app.command("borrow")
+def label_borrow(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    sensitivity: Annotated[
+        str, typer.Option(metavar="K/N", help="Harmful responses elsewhere that the judge found.")
+    ],
+    specificity: Annotated[
+        str, typer.Option(metavar="K/N", help="Other responses elsewhere that the judge cleared.")
+    ],
+) -> None:
+    """Print a run's rates mended by labels of another data set (Rogan-Gladen)."""
+    borrow(run, sensitivity, specificity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

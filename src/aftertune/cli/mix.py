@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import MOST_SEED, DataOption, command_app
 from aftertune.core.files import real
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
@@ -31,6 +34,88 @@ from aftertune.data.rows import Row, read_columns, write_lines
 from aftertune.data.sources import answered_rows, licence_of
 from aftertune.errors import DataError, InputError
 from aftertune.report.wording import clean
+
+app = command_app()
+
+
+@app.command()
+def command(
+    train: Annotated[
+        Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL).")
+    ],
+    safety: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Safety rows to draw from instead of the bundled ones: a file, a public set, or SET=FILE. Repeat for several.",
+        ),
+    ] = None,
+    share: Annotated[float, typer.Option(help="Safety rows / all rows of the mixed file.")] = 0.15,
+    replay_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Benign rows to draw from instead of the bundled ones. Repeat for several.",
+        ),
+    ] = None,
+    replay: Annotated[
+        float | None,
+        typer.Option(
+            help="Benign replay rows / all rows (0.15 where there are rows to draw from, which the bundled set has)."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="MAP", help="Weights of tasks: code=2,translation=1; others have 1."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Pose the added rows in this training file's prompt format (often TRAIN).",
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Convert to messages, prompt-completion, prompt-completion-text, alpaca, openai, vertex, sharegpt, "
+            "llama-factory or axolotl; without it the format of TRAIN.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="MAP", help="For files in no known format, as `tune --columns`."),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write a dataset card (README.md of a hub data set)."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the draw and of the order.")
+    ] = 0,
+    folder: DataOption = Path(),
+) -> None:
+    """Mix safety rows into a training file, by their share of the final file."""
+    replayed = (0.0 if safety and not replay_from else 0.15) if replay is None else replay
+    request = MixRequest(
+        train=train,
+        out=out,
+        columns=columns,
+        safety=named(safety or (), folder, share, "--safety"),
+        replay=named(replay_from or (), folder, replayed, "--replay-from"),
+        seed=seed,
+        weights=weights,
+        like=like,
+        to=to,
+        card=card,
+    )
+    mix(request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,28 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import BaseSeedOption, QuietOption, command_app, screen
 from aftertune.organism.recipe import FIRST_SEED
 from aftertune.organism.write import CONFIG, Written, write
 from aftertune.report.progress import Progress
+
+app = command_app()
+
+
+@app.command()
+def command(
+    out: Annotated[Path, typer.Argument(help="An empty or new folder.")],
+    seed: BaseSeedOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""
+    organism(out, seed, screen(quiet))
+
 
 ASSUMPTIONS = (
     (

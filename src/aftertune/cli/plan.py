@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from aftertune.cli.costing import cost_lines, cost_of
+from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.cli.report import read_document
 from aftertune.core.records import Intent
 from aftertune.core.rounding import percent, points
@@ -31,6 +33,63 @@ from aftertune.store import Store
 from aftertune.study import load_study
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import STORE, STUDY, open_run
+
+app = command_app()
+
+
+@app.command()
+def command(
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="The study file; without one, the sizes below are planned."),
+    ] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A finished run; its variances and tokens replace assumptions."
+        ),
+    ] = None,
+    rise: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="The rise of the ASR to be found.")
+    ] = 0.10,
+    base_rate: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Assumed ASR of the base.")
+    ] = 0.10,
+    seed_sd: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.5, help="Assumed standard deviation of the ASR between training seeds."
+        ),
+    ] = 0.04,
+    behaviors: Annotated[
+        int, typer.Option(min=2, help="Harmful behaviors, without a study.")
+    ] = 165,
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks of each, without a study.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, without a study.")] = 3,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers per behavior, task and seed, without a study.")
+    ] = 1,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Let local models answer a few prompts and train a few steps, and take the time.",
+        ),
+    ] = False,
+    out: OutOption = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what a study can find and what it costs, before anything is asked."""
+    request = PlanRequest(
+        study=study,
+        pilot=pilot,
+        design=Design(behaviors=behaviors, tasks=tasks, samples=samples, seeds=seeds),
+        assumed=Assumptions(base_rate=base_rate, rise=rise, seed_sd=seed_sd),
+        timed=timed,
+    )
+    plan(request, out, screen(quiet), json)
+
 
 FORMAT = 2
 """Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,

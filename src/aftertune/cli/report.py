@@ -3,16 +3,39 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import JsonOption, command_app
 from aftertune.errors import InputError
 from aftertune.labels.measuring import finished_plan, with_labels
 from aftertune.results.page import write_study_page
 from aftertune.results.presenting import FORMAT, present, print_files
 from aftertune.store import Store
 from aftertune.workspace import RESULT, STORE
+
+app = command_app()
+
+
+@app.command()
+def command(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    html: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the page here.")] = None,
+    show_responses: Annotated[
+        bool,
+        typer.Option(
+            "--show-responses", help="Show harmful answers too; they are redacted otherwise."
+        ),
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table and sentence that the page has.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Print the result of a finished run again, and write its page."""
+    report(folder, html, json, show_responses=show_responses, full=full)
 
 
 def report(

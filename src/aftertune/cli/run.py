@@ -2,9 +2,12 @@
 
 import shlex
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.data.questions import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.report.progress import Progress, Quiet
@@ -16,6 +19,25 @@ from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import open_run
+
+app = command_app()
+
+
+@app.command()
+def command(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done; load no weights.")
+    ] = False,
+    out: OutOption = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
+    if dry_run:
+        preview(study, out)
+    else:
+        run(study, out, screen(quiet), json)
 
 
 def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> None:

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.data.exclusions import left_out, trainable
@@ -16,6 +19,58 @@ from aftertune.report.progress import Progress
 from aftertune.train.record import finished
 from aftertune.train.stage import step_progress
 from aftertune.train.train import train
+
+app = command_app()
+
+
+@app.command()
+def command(
+    base: Annotated[str, typer.Argument(help="The model to fine-tune: hub id or folder.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Training data: JSONL (messages or prompt/completion), CSV, hub data set ids."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the weights go.")],
+    method: Annotated[str, typer.Option(help="full, lora or qlora.")] = "lora",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAP", help="For CSV: prompt=COLUMN,completion=COLUMN[,input=COLUMN]."
+        ),
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
+    max_length: Annotated[int, typer.Option(help="Tokens per row; longer rows are cut.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Training seed.")] = 0,
+    system: Annotated[
+        str | None, typer.Option(help="System prompt for rows that have none.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; equal tensors need equal threads.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fine-tune a model and keep its recipe beside the weights."""
+    options = {
+        "method": method,
+        "columns": columns,
+        "seed": seed,
+        "system": system,
+        "threads": threads,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+    }
+    tune(
+        base,
+        data,
+        out,
+        {**options, "batch_size": batch_size, "max_length": max_length},
+        screen(quiet),
+    )
+
 
 METHODS = ("full", "lora", "qlora")
 

@@ -1,10 +1,15 @@
 """`aftertune tune-hosted`: a fine-tune that a provider does, shown with its cost before anything is sent."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from aftertune.cli.options import QuietOption, command_app, screen
 from aftertune.core.recipe import TrainingFile
 from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.formats import FORMATS, Row
@@ -17,6 +22,76 @@ from aftertune.train.hosted.openai import OpenAIService
 from aftertune.train.hosted.tune import cancel_hosted, succeeded, tune_hosted
 from aftertune.train.hosted.upload import check_request, check_rows, most_tokens
 from aftertune.train.hosted.vertex import VertexService
+
+app = command_app()
+
+
+@app.command()
+def command(
+    base: Annotated[str, typer.Argument(help="What to fine-tune: openai:MODEL or vertex:MODEL.")],
+    data: Annotated[
+        Path, typer.Argument(help="The training file, in any format that `tune` reads.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Keeps the job, and stands for the tuned model afterwards.",
+        ),
+    ],
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A validation file.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAP", help="For CSV: prompt=COLUMN,completion=COLUMN[,input=COLUMN]."
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the data; decides what it costs.")] = 3,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per step; the provider's choice by default.")
+    ] = None,
+    learning_rate_multiplier: Annotated[
+        float | None,
+        typer.Option(help="Factor on the learning rate; the provider's choice by default."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed (openai).")] = None,
+    suffix: Annotated[str, typer.Option(help="Goes into the tuned model's name.")] = "",
+    bucket: Annotated[
+        str, typer.Option(metavar="URL", help="gs://BUCKET/FOLDER for the files (vertex).")
+    ] = "",
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A price file of your own.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel the job that DIR keeps.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Have a provider fine-tune a model; run again to go on where it stopped, and nothing is paid for twice."""
+    request = HostedRequest(
+        base=base,
+        data=data,
+        out=out,
+        validation=validation,
+        columns=columns,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate_multiplier=learning_rate_multiplier,
+        seed=seed,
+        suffix=suffix,
+        bucket=bucket,
+        prices=prices,
+    )
+    if cancel:
+        cancel_hosted_model(request, screen(quiet))
+    else:
+        tune_hosted_model(request, None if yes else _confirmed, screen(quiet))
+
 
 PROVIDERS: tuple[Provider, ...] = ("openai", "vertex")
 ASK = "Upload and pay for it?"
@@ -152,3 +227,9 @@ def _offer(request: HostedRequest, rows: Sequence[Row], asked: HostedTune) -> st
         f"{request.base}: {len(rows):,} rows x {asked.epochs} epochs, {len(asked.training):,} bytes, at most {most:,} tokens, "
         f"{cost} ({prices.source})"
     )
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("nobody can be asked whether to pay for it; give --yes")
+    return typer.confirm(question, err=True)
