@@ -12,8 +12,7 @@ from aftertune.data.rows import Row
 from aftertune.models.bridge import InspectModel
 from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
-from aftertune.score.foreseeing import foresee
-from aftertune.score.foreseeing_readers import Foreseen
+from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.instruments import make_instruments
 from aftertune.stages.calls import calls
 from aftertune.study import cells_of
@@ -51,7 +50,7 @@ def cost_of(
     """
     by_name = {model.name: model for model in models}
     clock, costs = _Clock(run, prompts), []
-    for found in foresee(run, models, prompts, make_instruments(run), tokens=tokens, kept=False):
+    for found in estimate(run, models, prompts, make_instruments(run), tokens=tokens, kept=False):
         cost = _told(run, found)
         costs.append(cost)
         if found.kind != "model":
@@ -67,7 +66,7 @@ def cost_of(
     return costs
 
 
-def _told(run: Run, found: Foreseen) -> Cost:
+def _told(run: Run, found: Estimate) -> Cost:
     cost: Cost = {
         "name": found.name,
         "kind": found.kind,

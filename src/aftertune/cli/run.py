@@ -13,7 +13,7 @@ from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.report.progress import Progress, Quiet
 from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
-from aftertune.score.foreseeing import foresee
+from aftertune.score.estimate import estimate
 from aftertune.score.instruments import make_instruments
 from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
@@ -76,7 +76,7 @@ def preview(path: Path, out: Path | None) -> None:
             1
         ]  # rows, shares and tasks that do not fit are known beforehand
         questions = without_overlap(sets, with_recipe_rows(run, known).rows)
-        found = foresee(run, models, questions.prompts, instruments)
+        found = estimate(run, models, questions.prompts, instruments)
         left_out = len(sets.prompts) - len(questions.prompts)
         seen = f", {left_out:,} left out since they occur in training rows" if left_out else ""
         _say(console, study, f"{len(questions.prompts):,} prompts{seen}")

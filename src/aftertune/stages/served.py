@@ -10,7 +10,7 @@ from aftertune.models.bridge import InspectModel
 from aftertune.models.endpoint.batch_ledger import Step
 from aftertune.models.endpoint.model import ENGINE, EndpointModel
 from aftertune.models.vllm import ENGINE as VLLM
-from aftertune.score.foreseeing_readers import Foreseen
+from aftertune.score.estimate import Estimate
 from aftertune.store import answer_details
 from aftertune.workspace import Run
 
@@ -49,7 +49,7 @@ def spending_notes(run: Run) -> Iterator[str]:
         )
 
 
-def cost_words(run: Run, found: Foreseen) -> str:
+def cost_words(run: Run, found: Estimate) -> str:
     """Say what calls will cost, if somebody charges for them."""
     prices = run.engines.endpoints.spending.prices
     if not found.calls or found.money == 0:
