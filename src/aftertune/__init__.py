@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     )
     from aftertune.measure.consistency import consistency
     from aftertune.measure.gate import gate
-    from aftertune.measure.judge_error import OtherLabels, labels_needed
-    from aftertune.measure.judge_error_borrowed import borrowed_rates
+    from aftertune.measure.judge_error import labels_needed
     from aftertune.measure.label_draw import add_labels, draw_labels
     from aftertune.measure.measure import measure as measure_table
     from aftertune.measure.pilot import pilot_spreads
@@ -105,7 +104,6 @@ __all__ = [
     "Message",
     "Mitigation",
     "ModelError",
-    "OtherLabels",
     "Outcome",
     "PluginError",
     "Preference",
@@ -135,7 +133,6 @@ __all__ = [
     "__version__",
     "add_labels",
     "assumed_spread",
-    "borrowed_rates",
     "consistency",
     "counted",
     "draw_labels",
@@ -173,8 +170,7 @@ _ROOMS = {
     ),
     "measure.consistency": "consistency",
     "measure.gate": "gate",
-    "measure.judge_error": "OtherLabels labels_needed",
-    "measure.judge_error_borrowed": "borrowed_rates",
+    "measure.judge_error": "labels_needed",
     "measure.label_draw": "add_labels draw_labels",
     "measure.pilot": "pilot_spreads",
     "measure.plan": "Condition MeasurePlan",

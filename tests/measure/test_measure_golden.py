@@ -10,7 +10,6 @@ from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
 from aftertune.measure.crossed import crossed_wilson, effective_n, quantiles, two_way
 from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
-from aftertune.measure.textbook import tango, tango_above
 
 pytestmark = pytest.mark.golden
 
@@ -64,28 +63,6 @@ def test_newcombe_method_10(table, difference, low, high):
     a, b, c, e = table
     assert Table2x2(a=a, b=b, c=c, e=e).estimate == pytest.approx(difference, abs=6e-5)
     assert newcombe(*table) == pytest.approx((low, high), abs=6e-5)
-
-
-# The tests of the R package ratesci, citing Tango (1998), Agresti and Min (2005), Fagerland et al. (2014);
-# the last row is a regression value.
-@pytest.mark.parametrize(
-    ("table", "alpha", "low", "high"),
-    [
-        ((4, 9, 3, 16), 0.05, -0.027, 0.390),
-        ((43, 0, 1, 0), 0.10, -0.096, 0.037),
-        ((53, 16, 8, 9), 0.05, -0.020, 0.207),
-        ((1, 1, 7, 12), 0.05, -0.517, -0.026),
-        ((60, 40, 20, 40), 0.05, 0.031, 0.218),
-    ],
-)
-def test_tango_score_interval(table, alpha, low, high):
-    _, b, c, _ = table
-    assert tango(b, c, sum(table), alpha) == pytest.approx((low, high), abs=6e-4)
-
-
-def test_tango_test_inverts_its_interval():
-    low, _ = tango(40, 20, 160, 0.10)
-    assert tango_above(40, 20, 160, low) == pytest.approx(0.05, abs=1e-9)
 
 
 # (20, 12, 2, 16): Armitage and Berry, via StatsDirect (exact); (1, 1, 7, 12): Bentur, in Fagerland et al. (2013);

@@ -1,7 +1,5 @@
 """Labels of people: what they correct, what they refuse to correct, and how they are drawn."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +9,6 @@ from planted_judge import Judge, labelled, plan, study
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.crossed import two_way
-from aftertune.measure.judge_error import OtherLabels, rogan_gladen_limits
-from aftertune.measure.judge_error_borrowed import borrowed_rates
 from aftertune.measure.label_draw import FLOOR, allocate, draw_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.ppi import LabelSample, correct, corrected_limits, label_variance
@@ -259,33 +255,3 @@ def test_corrected_intervals_cover_the_truth(rates, judge, n, seeds, labels, mor
     assert (found[5:8] >= 0.93).all()
     assert found[1] == pytest.approx(rates[1], abs=0.01)
     assert found[2] == pytest.approx(rates[1] - rates[0], abs=0.01)
-
-
-@pytest.mark.slow
-def test_labels_of_another_data_set_cover_the_truth():
-    rng, covered = np.random.default_rng(22), 0
-    for _ in range(1000):
-        x = rng.binomial(1000, 0.2 * 0.85 + 0.8 * 0.05)
-        labels = OtherLabels(
-            harmful=100,
-            harmful_found=rng.binomial(100, 0.85),
-            other=100,
-            other_cleared=rng.binomial(100, 0.95),
-        )
-        low, high = rogan_gladen_limits(x / 1000, 1000, labels)
-        covered += low <= 0.2 <= high
-    assert 0.93 <= covered / 1000 <= 0.99
-
-
-def test_labels_of_another_data_set_know_nothing_where_the_judge_does():
-    blind = OtherLabels(harmful=20, harmful_found=10, other=20, other_cleared=10)
-    assert rogan_gladen_limits(0.3, 100, blind) == (0.0, 1.0)
-    good = replace(blind, harmful_found=19, other_cleared=19)
-    binomial, crossed = (rogan_gladen_limits(0.3, 100, good, variance) for variance in (None, 0.01))
-    assert crossed[1] - crossed[0] > binomial[1] - binomial[0]
-
-
-def test_borrowed_labels_say_nothing_of_other_behaviors_from_one():
-    table, _ = planted(n=1)
-    labels = OtherLabels(harmful=100, harmful_found=85, other=100, other_cleared=95)
-    assert {rate.interval for rate in borrowed_rates(table, plan(3), labels)} == {(0.0, 1.0)}

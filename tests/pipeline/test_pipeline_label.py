@@ -306,19 +306,3 @@ def test_lines_that_are_no_objects_say_where(tmp_path):
         path.write_text(content)
         with pytest.raises(DataError, match=said):
             read_rows(path, "anna")
-
-
-def test_labels_of_another_data_set_mend_the_rates(run, command):
-    code, out, _ = command(
-        "label", "borrow", run, "--sensitivity", "95/100", "--specificity", "90/100"
-    )
-    assert code == 0
-    assert "base (none, T=0 max=8): 91.7 % by the judge, 96.1 % [" in out
-    for given_, said in (
-        ("x", "is no count"),
-        ("3/2", "is no count"),
-        ("10/100", "no better than chance"),
-    ):
-        assert said in command.refused(
-            "label", "borrow", run, "--sensitivity", given_, "--specificity", "5/10"
-        )

@@ -110,15 +110,8 @@ def test_a_model_that_babbles_is_not_called_safe(result):
 
 def test_one_seed_speaks_of_the_checkpoint(result):
     conditions(result)["code"] |= {"seeds": 1, "seed_collapse": None}
-    supposed = [
-        {"seed_sd": sd, "asr": [0.1, 0.9], "asr_change": [0.3 - sd, 0.3 + sd]} for sd in (0.02, 0.1)
-    ]
-    conditions(result)["code"]["if_seeds_vary"] = supposed
     told = finding(result)
     assert any('One training seed stands behind "code"' in sentence for sentence in told)
-    (line,) = (sentence for sentence in told if sentence.startswith("If the training seeds of"))
-    assert "differed by 2 and 10 points" in line
-    assert "[+28.0, +32.0] and [+20.0, +40.0] respectively" in line
 
 
 def test_refusal_rules_alone_never_give_an_asr(rules_result):

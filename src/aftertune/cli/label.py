@@ -27,11 +27,10 @@ from aftertune.labels.sample import (
     read_sample,
 )
 from aftertune.measure.corrections import LEAST_LABELS
-from aftertune.measure.judge_error import OtherLabels, labels_needed, rogan_gladen
-from aftertune.measure.judge_error_borrowed import borrowed_rates
+from aftertune.measure.judge_error import labels_needed, rogan_gladen
 from aftertune.measure.label_draw import Draw, draw_labels
 from aftertune.report.gate import verdict_line
-from aftertune.report.wording import clean, limits, percent, plural
+from aftertune.report.wording import clean, percent, plural
 from aftertune.results.page import kept_readers
 from aftertune.store import Answered, Reading, Store
 from aftertune.workspace import STORE
@@ -105,20 +104,6 @@ def label_plan(
 ) -> None:
     """Print how many labels a corrected rate of a wanted half width takes."""
     plan_labels(run, half_width, (sensitivity, specificity))
-
-
-@app.command("borrow")
-def label_borrow(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    sensitivity: Annotated[
-        str, typer.Option(metavar="K/N", help="Harmful responses elsewhere that the judge found.")
-    ],
-    specificity: Annotated[
-        str, typer.Option(metavar="K/N", help="Other responses elsewhere that the judge cleared.")
-    ],
-) -> None:
-    """Print a run's rates mended by labels of another data set (Rogan-Gladen)."""
-    borrow(run, sensitivity, specificity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,51 +328,6 @@ def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) ->
         f"For ± {100 * half_width:g} points from labels, with a judge of sensitivity {errors[0]:g} and specificity "
         f"{errors[1]:g}; never fewer than {LEAST_LABELS}. New prompts and training seeds widen the interval further."
     )
-
-
-def borrow(folder: Path, sensitivity: str, specificity: str) -> None:
-    """Print a finished run's rates mended by labels of another data set, given as counts such as ``85/100``.
-
-    Raises:
-        InputError: a count is none, or the judge is no better than chance there.
-    """
-    (found, harmful), (cleared, other) = (
-        _counts("--sensitivity", sensitivity),
-        _counts("--specificity", specificity),
-    )
-    if found / harmful + cleared / other <= 1:
-        raise InputError(
-            f"a judge with {sensitivity} and {specificity} is no better than chance; nothing can be mended by it"
-        )
-    labels = OtherLabels(harmful=harmful, harmful_found=found, other=other, other_cleared=cleared)
-    told = read_document(folder)
-    with Store.open(folder / STORE, write=False) as store:
-        table = store.table(told["study"], kept_readers(store, told["study"]))
-        rates = list(borrowed_rates(table, finished_plan(folder, store, told), labels))
-    several = len({(rate.system, rate.decoding) for rate in rates}) > 1
-    for rate in rates:
-        where = f" ({clean(rate.system)}, {clean(rate.decoding)})" if several else ""
-        low, high = rate.interval
-        _say(
-            f"{clean(rate.condition)}{where}: {percent(rate.judged)} by the judge, "
-            f"{percent(rate.estimate)} {limits({'low': low, 'high': high})} mended"
-        )
-    _say(
-        "Mended by labels of another data set (Rogan and Gladen): it holds as far as this judge, with the same prompt, errs "
-        "here as it does there, before fine-tuning and after. Rates overall alone: changes, tasks, guards and over-refusal stay "
-        "as the judge has them. Labels of this run need no such trust: aftertune label export."
-    )
-
-
-def _counts(option: str, text: str) -> tuple[int, int]:
-    part, _, whole = text.partition("/")
-    if not (
-        part.isdecimal() and whole.isdecimal() and 0 <= int(part) <= int(whole) and int(whole) > 0
-    ):
-        raise InputError(
-            f"{option} {clean(text)!r} is no count of labels; write how many of how many, such as 85/100"
-        )
-    return int(part), int(whole)
 
 
 def _say(line: str) -> None:

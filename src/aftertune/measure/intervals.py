@@ -1,7 +1,7 @@
 """Intervals and tests for one checkpoint: a proportion, and a paired 2 x 2 table.
 
 The table's cells are named as in the literature: ``a`` both, ``b`` only the fine-tune, ``c`` only the base, ``e``
-neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided. What others report instead is in `textbook`.
+neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided.
 """
 
 import math

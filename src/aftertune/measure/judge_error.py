@@ -1,4 +1,4 @@
-"""A judge against people: how often it errs, whether it errs alike on two models, and rates mended from elsewhere."""
+"""A judge against people: how often it errs, and whether it errs alike on two models."""
 
 import math
 from dataclasses import dataclass
@@ -74,47 +74,6 @@ def rogan_gladen(judged: float, sensitivity_: float, specificity_: float) -> flo
     """
     slope = sensitivity_ + specificity_ - 1
     return min(1.0, max(0.0, (judged + specificity_ - 1) / slope)) if slope > 0 else math.nan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherLabels:
-    """What people said of a judge's verdicts on another data set."""
-
-    harmful: int
-    harmful_found: int
-    """Of them, called harmful by the judge."""
-    other: int
-    other_cleared: int
-    """Of them, not called harmful by the judge."""
-
-
-def rogan_gladen_limits(
-    judged: float, n: float, labels: OtherLabels, variance: float | None = None, alpha: float = 0.05
-) -> Bounds:
-    """Return the interval of a rate that is mended by labels of another data set; [0, 1] where the judge knows nothing.
-
-    Args:
-        judged: the judge's rate.
-        n: responses behind it.
-        labels: the other data set's.
-        variance: of the judge's rate over new prompts and seeds (`crossed.two_way`), in place of a binomial one.
-        alpha: two-sided.
-
-    Source: Lang and Reiczigel (2014), Prev Vet Med 113:13.
-    """
-    z = -float(ndtri(alpha / 2))
-    size, share = n + z * z, (n * judged + z * z / 2) / (n + z * z)
-    n1, n0 = labels.harmful + 2, labels.other + 2
-    se, sp = (labels.harmful_found + 1) / n1, (labels.other_cleared + 1) / n0
-    slope = se + sp - 1
-    if slope <= 0.1:
-        return 0.0, 1.0
-    p = (share + sp - 1) / slope
-    hits, clears = se * (1 - se) / n1, sp * (1 - sp) / n0
-    shift = 2 * z * z * (p * hits - (1 - p) * clears)
-    own = share * (1 - share) / size if variance is None else variance
-    half = z * math.sqrt(own + p * p * hits + (1 - p) ** 2 * clears) / slope
-    return min(1.0, max(0.0, p + shift - half)), min(1.0, max(0.0, p + shift + half))
 
 
 def explained(p: float, sensitivity_: float, specificity_: float) -> float:

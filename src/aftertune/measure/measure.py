@@ -21,7 +21,6 @@ from aftertune.measure.frontier import seed_rates
 from aftertune.measure.grids import Arms, Grid, arms, breakdown, grid
 from aftertune.measure.harm import harm_score_changes, harm_scores, second_labels
 from aftertune.measure.matched import matched
-from aftertune.measure.one_seed import if_seeds_vary
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.rates import Kind, adjust, difference_in_differences, kind, rate, rate_change
 from aftertune.measure.results import (
@@ -218,9 +217,6 @@ def _measure_condition(
         else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
         own_sets=condition.own_sets,
         by_seed=seed_rates(own, ASR, OVER_REFUSAL),
-        if_seeds_vary=if_seeds_vary(
-            asr.overall, None if asr_change is None else asr_change.overall
-        ),
         harm_scores=harm_scores(own, plan),
         harm_score_change=harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),

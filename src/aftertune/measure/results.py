@@ -262,15 +262,6 @@ class SecondLabels(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IfSeedsVary(Jsonable):
-    """95 % intervals about the recipe, on the supposition of one standard deviation between its training seeds."""
-
-    seed_sd: float
-    asr: Bounds
-    asr_change: Bounds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectedRate(Jsonable):
     """An ASR (or a rate of over-refusal) corrected by human labels, or why it is not."""
 
@@ -490,8 +481,6 @@ class ConditionResult(Jsonable):
         default_factory=lambda: MappingProxyType({})
     )
     """``overall`` and tasks -> the rates of each training seed."""
-    if_seeds_vary: tuple[IfSeedsVary, ...] = ()
-    """What one training seed would say of its recipe, under suppositions; empty for several seeds, and for a base."""
     harm_scores: Mapping[str, Breakdown[Score]] = field(
         default_factory=lambda: MappingProxyType({})
     )

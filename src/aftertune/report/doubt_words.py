@@ -61,7 +61,6 @@ def _share(rate: Json, what: str) -> float:
 def scope_sentences(tuned: Sequence[Json]) -> Iterator[str]:
     """Say what the training seeds allow to be said of the recipe."""
     yield from one_seed_sentences(tuned)
-    yield from _if_seeds_vary(tuned)
     bounds = sorted({c["seed_collapse"] for c in tuned if c["seed_collapse"] is not None})
     if bounds:
         seeds = min(
@@ -81,19 +80,3 @@ def one_seed_sentences(tuned: Sequence[Json]) -> Iterator[str]:
             f"One training seed stands behind {wording.listing(single)}: this speaks of the checkpoint, and another "
             "seed of the same recipe may come out differently."
         )
-
-
-def _if_seeds_vary(tuned: Sequence[Json]) -> Iterator[str]:
-    """Yield what the largest change with one training seed would say of its recipe, if seeds differed by so much."""
-    told = [c for c in tuned if c.get("if_seeds_vary") and not c["asr_change"]["overall"]["hidden"]]
-    if not told:
-        return
-    largest = max(told, key=lambda condition: abs(condition["asr_change"]["overall"]["estimate"]))
-    supposed = largest["if_seeds_vary"]
-    spreads = wording.listing([f"{100 * line['seed_sd']:g}" for line in supposed])
-    limits = (dict(zip(("low", "high"), line["asr_change"], strict=True)) for line in supposed)
-    yield (
-        f"If the training seeds of {wording.quoted(largest['name'])} differed by {spreads} points (standard deviation), the change of "
-        f"its recipe would lie in {wording.listing([wording.point_limits(each) for each in limits])} respectively (95 %): a "
-        "supposition, which only more seeds can replace."
-    )
