@@ -76,7 +76,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
     """
     with open_run(study, folder, progress, purpose.source) as run:
         instruments, sets = make_instruments(run), load_sets(run)
-        run.engines.endpoints.check_ready()
+        run.engines.check_ready()
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
         questions = without_overlap(sets, trained.rows)
         plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))

@@ -28,6 +28,7 @@ from aftertune.core.records import (
 from aftertune.core.registry import find
 from aftertune.errors import EngineError, InputError, ModelError, Stopped
 from aftertune.models.asking import ask as ask_until_read
+from aftertune.models.counting import most_cost
 from aftertune.models.endpoint import batch_lines, batches
 from aftertune.models.endpoint.batch_ledger import Batching
 from aftertune.models.endpoint.batch_limits import TRIES
@@ -507,10 +508,11 @@ def test_a_batch_costs_half(opened, dear, tmp_path):
     with BatchServer() as server:
         endpoints = opened(prices=dear, accounts=tmp_path / "spending.json", budget=100.0)
         model = open_at(endpoints, server)
-        most = model.most_cost(jobs_for(model, TEXTS))
+        most = most_cost(model, jobs_for(model, TEXTS))
         ask(model, TEXTS)
         at_once = Endpoints(prices=dear)
-        assert most == pytest.approx(open_at(at_once, server).most_cost(jobs_for(model, TEXTS)) / 2)
+        same = open_at(at_once, server)
+        assert most == pytest.approx(most_cost(same, jobs_for(model, TEXTS)) / 2)
         at_once.close()
     told = json.loads((tmp_path / "spending.json").read_text())
     (entry,) = told["models"].values()

@@ -6,6 +6,7 @@ import math
 import pytest
 from aiohttp import web
 from faithful_server import FAULTS, KEY, Server, completion
+from fake_engine import FakeEngine
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import (
@@ -229,7 +230,7 @@ def test_served_judges(tools):
     assert len(server.bodies) == 2
 
 
-class Spent:
+class Spent(FakeEngine):
     """An engine whose budget is used up after some replies."""
 
     name, identity = "spent", {"engine": "endpoint"}

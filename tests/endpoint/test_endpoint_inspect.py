@@ -116,7 +116,7 @@ def test_a_wrong_key_ends_it_without_showing_the_key(opened):
 
 def test_it_is_said_where_prompts_would_go(opened):
     with Server() as server:
-        (said,) = warnings([], [opened(server)])
+        (said,) = warnings([opened(server)])
     assert "Inspect's openai-api/local/m" in said
     assert "flagged" in said
 

@@ -121,9 +121,9 @@ def test_the_accounts_count_tokens_calls_and_failures_over_runs(dear, tmp_path):
 def test_a_budget_without_a_price_is_refused_before_anything_is_sent(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     endpoints = Endpoints(budget=1.0)
-    endpoints.open(address_of("openai:no-such-model"), "m")
+    model = endpoints.open(address_of("openai:no-such-model"), "m")
     with pytest.raises(ModelError, match="no price for it; add one"):
-        endpoints.check_ready()
+        model.check_ready()
 
 
 def test_a_server_next_door_costs_nothing_unless_a_price_is_given(dear):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fake_engine import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,11 +100,8 @@ def test_why_a_reply_is_undecided():
     ]
 
 
-class Scripted:
+class Scripted(FakeEngine):
     """An engine that says what it is told to, and keeps what it was asked."""
-
-    name = "scripted"
-    identity = {"engine": "scripted"}  # noqa: RUF012 - nobody changes it
 
     def __init__(self, *texts):
         self.texts, self.asked = list(texts), []

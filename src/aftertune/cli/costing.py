@@ -9,8 +9,6 @@ from aftertune.core.ids import Key
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Prompt
 from aftertune.data.rows import Row
-from aftertune.models.bridge import InspectModel
-from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.instruments import make_instruments
@@ -70,14 +68,14 @@ def _told(run: Run, found: Estimate) -> Cost:
     cost: Cost = {
         "name": found.name,
         "kind": found.kind,
-        "served": isinstance(found.engine, EndpointModel | InspectModel),
+        "served": found.engine is not None and found.engine.remote,
         "calls": found.calls,
         "calls_at_most": found.at_most,
         "tokens_in": round(found.tokens_in),
         "tokens_out": round(found.tokens_out),
         "tokens_out_at_most": found.tokens_out_at_most,
         "money_at_most" if found.kind == "model" else "money": found.money,
-        "currency": run.engines.endpoints.spending.prices.currency,
+        "currency": run.engines.endpoints.prices.currency,
     }
     if found.kind == "model":
         cost |= {"seconds": None, "training_seconds": None, "to_be_trained": found.to_be_trained}

@@ -103,7 +103,7 @@ def preview(path: Path, out: Path | None) -> None:
             )
         for warning in (
             *under_way(run),
-            *warnings(run.engines.endpoints.models, run.engines.bridged),
+            *warnings(run.engines.opened),
         ):
             console.print(f"note: {warning}", markup=False, highlight=False)
 

@@ -22,6 +22,7 @@ from aftertune.core.records import (
     JudgeJob,
     Message,
     Preference,
+    Price,
     Question,
     Response,
     Side,
@@ -32,11 +33,69 @@ Answer = Response | Attempt
 
 
 class Engine(Protocol):
-    """An opened model. Opening is cheap (tokenizer and hashes); weights load at the first call that needs them."""
+    """An opened model. Opening is cheap (tokenizer and hashes); weights load at the first call that needs them.
+
+    Nobody outside `aftertune.models` asks which class an engine is: what depends on it is an attribute here.
+    """
 
     name: str
+    """The model's name in messages and tables."""
     identity: Mapping[str, object]
     """Everything about the model that decides its answers: weights hash, adapter hash, engine, dtype, quantisation."""
+
+    @property
+    def remote(self) -> bool:
+        """Return whether somebody else's machine answers, so that other remote engines can be asked meanwhile.
+
+        `generate` of a remote engine may be called from a thread of its own beside other engines.
+        """
+        ...
+
+    @property
+    def served(self) -> bool:
+        """Return whether a server gives texts only, so that `nll` and `choice_logprobs` raise `EngineError`."""
+        ...
+
+    @property
+    def by_batch(self) -> bool:
+        """Return whether a provider's batch service answers: cheaper, and all that is asked together should come in one call."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """Return the price of a token as this model is asked (`FREE` on this machine), None where it is not known."""
+        ...
+
+    @property
+    def price_source(self) -> str:
+        """Return where `price` comes from, or why it is not known; empty on this machine."""
+        ...
+
+    @property
+    def folds_system(self) -> bool:
+        """Return whether the chat template has no system turn, so that its text stands at the head of the user's turn."""
+        ...
+
+    @property
+    def moderates(self) -> bool:
+        """Return whether questions to a moderation service (`Question.moderated`) can be sent to this engine."""
+        ...
+
+    @property
+    def destination(self) -> str:
+        """Return who outside this machine and its network receives the prompts (a base URL, a provider); else empty."""
+        ...
+
+    def check_ready(self) -> None:
+        """Raise `ModelError` where a call cannot succeed or be accounted for: a key or a price is missing. Asks nobody."""
+        ...
+
+    def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int] | None:
+        """Return how many tokens each job puts to the model; None where only the server has the tokenizer.
+
+        Loads no weights and asks nobody.
+        """
+        ...
 
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int

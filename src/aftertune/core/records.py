@@ -208,6 +208,24 @@ class Attempt:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The price of a token, in the currency of the price file."""
+
+    input: float
+    """Price of a token of the prompt."""
+    output: float
+    """Price of a token of the answer."""
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Return the cost of a call with so many tokens."""
+        return prompt_tokens * self.input + completion_tokens * self.output
+
+
+FREE = Price(0.0, 0.0)
+"""The price of a model that nobody charges for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeJob:
     """What a judge sees."""

@@ -58,7 +58,7 @@ def classify(
     A call that fails gives the attempt of its first question that failed.
     """
     jobs = iter(jobs)
-    by_batch = isinstance(engine, EndpointModel) and engine.by_batch
+    by_batch = engine.by_batch
     while window := list(islice(jobs, None if by_batch else _WINDOW)):
         scores = _scores(engine, window, how)
         for key, replies in _replied(engine, window, scores, how):

@@ -94,6 +94,9 @@ class InspectModel(Remote):
     """
 
     served_by = "Inspect's providers"
+    by_batch = moderates = False
+    price = None
+    price_source = "Inspect asks the provider"
 
     def __init__(self, found: InspectName, name: str, endpoints: Endpoints) -> None:
         if importlib.util.find_spec("inspect_ai") is None:
@@ -161,9 +164,13 @@ class InspectModel(Remote):
 
         yield from stream(self._loop, work)
 
-    def most_cost(self, jobs: Iterable[GenerateJob]) -> float | None:  # noqa: ARG002 - as of an endpoint's model
-        """Return None: what Inspect spends has no price here."""
-        return None
+    @property
+    def destination(self) -> str:
+        """Return the provider and model; where these lie Inspect alone knows."""
+        return f"Inspect's {self.identity['model']}"
+
+    def check_ready(self) -> None:
+        """Do nothing: Inspect asked for the key when the model was opened."""
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

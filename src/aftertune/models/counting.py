@@ -1,38 +1,60 @@
-"""How many tokens calls will have: counted where the tokenizer is here, estimated by length where it is a server's."""
+"""Number of tokens of calls that are still to be made: counted where the tokenizer is here, else estimated from the length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aftertune.core.foreign import safe_prompt
 from aftertune.core.protocols import Engine
 from aftertune.core.records import GenerateJob
-from aftertune.models.local import LocalEngine
-from aftertune.models.vllm import VllmModel
 
 PER_TOKEN = 4
 """Characters of English per token, where nothing better is known."""
+AROUND = 16
+"""Tokens that a chat template puts around a message, at most."""
 
 
 def has_tokenizer(engine: Engine | None) -> bool:
     """Return whether the model's own tokenizer counts."""
-    return isinstance(engine, LocalEngine | VllmModel)
+    return engine is not None and engine.input_tokens([]) is not None
 
 
 def input_tokens(engine: Engine | None, jobs: Sequence[GenerateJob]) -> list[float]:
-    """Return how many tokens each job puts to a model (None: one that nobody knows); asks nothing, loads no weights."""
-    local = engine.local if isinstance(engine, VllmModel) else engine
-    if isinstance(local, LocalEngine):
-        return [float(count) for count in local.input_tokens(jobs)]
+    """Return how many tokens each job puts to a model, None for an unknown model; asks nothing, loads no weights."""
+    counts = None if engine is None else engine.input_tokens(jobs)
+    if counts is not None:
+        return [float(count) for count in counts]
     return [_characters(job) / PER_TOKEN for job in jobs]
 
 
+def most_tokens(texts: Iterable[str]) -> int:
+    """Return a number of tokens that messages with these texts cannot exceed: one a byte, and the template's around each."""
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    return sum(sizes) + AROUND * (1 + len(sizes))
+
+
+def most_cost(engine: Engine, jobs: Iterable[GenerateJob]) -> float | None:
+    """Return the most that jobs of messages can cost, each answered at its full length; None without a price.
+
+    Every byte of a prompt counts as a token, and every answer as long as it may be.
+    """
+    price = engine.price
+    if price is None:
+        return None
+    return sum(
+        price.of(
+            most_tokens(message.content for message in job.messages), job.decoding.max_new_tokens
+        )
+        for job in jobs
+    )
+
+
 def _characters(job: GenerateJob) -> int:
-    asked = job.question
-    if asked is None:
+    question = job.question
+    if question is None:
         return sum(len(message.content) for message in job.messages)
-    if asked.moderated is not None:
-        return len(asked.moderated)
+    if question.moderated is not None:
+        return len(question.moderated)
     return (
-        len(safe_prompt(asked))
-        if asked.pattern
-        else sum(len(message.content) for message in asked.messages)
+        len(safe_prompt(question))
+        if question.pattern
+        else sum(len(message.content) for message in question.messages)
     )

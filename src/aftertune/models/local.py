@@ -9,6 +9,7 @@ from typing import Any
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import (
+    FREE,
     Attempt,
     Decoding,
     FinishReason,
@@ -61,6 +62,10 @@ class LocalEngine:
         identity: engine, hashes of weights, adapter and tokenizer, dtype, quantisation.
         template_sha256: hash of the chat template.
     """
+
+    remote = served = by_batch = moderates = False
+    price = FREE
+    price_source = destination = ""
 
     def __init__(
         self, name: str, identity: Mapping[str, object], weights: Weights, renderer: Renderer
@@ -175,6 +180,9 @@ class LocalEngine:
         return [
             [log_sum(found[token] for token in tokens) for tokens in first] for found in by_token
         ]
+
+    def check_ready(self) -> None:
+        """Do nothing: a local model needs neither key nor price."""
 
     def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int]:
         """Return how many tokens each job puts to the model; loads no weights."""

@@ -76,9 +76,18 @@ class Engines:
         return self._opened[known]
 
     @property
-    def bridged(self) -> list[InspectModel]:
-        """The opened models of Inspect's providers."""
-        return [model for model in self._opened.values() if isinstance(model, InspectModel)]
+    def opened(self) -> list[OpenedModel]:
+        """The opened models, in the order of their opening."""
+        return list(self._opened.values())
+
+    def check_ready(self) -> None:
+        """See before hours of other work that no opened model lacks its key, or a price if there is a budget.
+
+        Raises:
+            ModelError: one of them does.
+        """
+        for model in self.opened:
+            model.check_ready()
 
     def check_base(self, tuned: str, base: str) -> None:
         """See that ``tuned``, if it is an adapter, was trained on the model ``base``; full checkpoints pass.
@@ -147,8 +156,9 @@ class Engines:
     def close(self) -> None:
         """Free the weights, close the connections and forget the opened models."""
         self.free()
-        for model in self.bridged:
-            model.close()
+        for model in self.opened:
+            if isinstance(model, InspectModel):
+                model.close()
         self.endpoints.close()
         if self._vllm is not None:
             self._vllm.close()

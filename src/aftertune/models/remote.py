@@ -1,14 +1,14 @@
-"""What a model behind a wire cannot do, whoever serves it; see `aftertune.core.protocols.Engine`."""
+"""The part of an engine that is the same for every model behind a server; see `aftertune.core.protocols.Engine`."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 
-from aftertune.core.records import Message
+from aftertune.core.records import GenerateJob, Message
 from aftertune.errors import EngineError
 
 
 class Remote:
-    """A model of which only answers are to be had: its tokens and likelihoods stay with whoever serves it.
+    """A model that only gives answers: its tokens and likelihoods stay with the server.
 
     Attributes:
         name: for messages and tables.
@@ -17,6 +17,11 @@ class Remote:
 
     name: str
     served_by: ClassVar[str]
+    remote = served = True
+    folds_system = False
+
+    def input_tokens(self, jobs: Sequence[GenerateJob]) -> None:
+        """Return None: the tokenizer is the server's."""
 
     def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
         """Return 0.0: a server does not tell its tokens."""

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
-from aftertune.core.records import Decoding, GenerateJob, Message
+from aftertune.core.records import FREE, Decoding, GenerateJob, Message
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.adapter import rank
 from aftertune.models.endpoint.model import EndpointModel
@@ -213,6 +213,11 @@ class VllmModel:
         local: the same model in this process, which renders and keys; its weights are not loaded.
     """
 
+    remote = by_batch = moderates = False  # one server at a time has the GPU
+    served = True
+    price = FREE
+    price_source = destination = ""
+
     def __init__(
         self, local: LocalEngine, endpoint: EndpointModel, server: VllmServer, base: Path
     ) -> None:
@@ -238,6 +243,18 @@ class VllmModel:
         if listed:
             self._server.serve(self._base)
             yield from self.endpoint.generate(listed)
+
+    @property
+    def folds_system(self) -> bool:
+        """Return whether the chat template has no system turn."""
+        return self.local.folds_system
+
+    def check_ready(self) -> None:
+        """Do nothing: the server is this run's own."""
+
+    def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int]:
+        """Return how many tokens each job puts to the model; loads no weights."""
+        return self.local.input_tokens(jobs)
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Return the share of ``<unk>`` tokens in ``texts``."""

@@ -24,9 +24,7 @@ from aftertune.core.records import (
     Question,
     Response,
 )
-from aftertune.models.bridge import InspectModel
-from aftertune.models.counting import has_tokenizer, input_tokens
-from aftertune.models.endpoint.model import EndpointModel
+from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.score.comparing import compare_job
 from aftertune.score.instruments import Instruments
 from aftertune.score.reading import judge_job
@@ -168,9 +166,8 @@ class Reader:
 
     def _price(self, tokens_in: float, tokens_out: int) -> float | None:
         engine = self.found.engine
-        if isinstance(engine, EndpointModel):
-            return None if engine.price is None else engine.price.of(round(tokens_in), tokens_out)
-        return None if engine is None or isinstance(engine, InspectModel) else 0.0
+        price = None if engine is None else engine.price
+        return None if price is None else price.of(round(tokens_in), tokens_out)
 
 
 class JudgeCalls(Reader):
@@ -379,5 +376,5 @@ class _Model:
             unique = {job.messages: job for job in jobs}
             sizes = dict(zip(unique, input_tokens(self.engine, list(unique.values())), strict=True))
             found.tokens_in += sum(sizes[job.messages] for job in jobs)
-        if jobs and isinstance(self.engine, EndpointModel | InspectModel):
-            found.money = total(found.money, self.engine.most_cost(jobs))
+        if jobs and self.engine.remote:
+            found.money = total(found.money, most_cost(self.engine, jobs))

@@ -16,7 +16,6 @@ from aftertune.core.records import (
     Side,
 )
 from aftertune.errors import PluginError
-from aftertune.models.endpoint.model import EndpointModel
 from aftertune.score.categories import OPENAI, label
 from aftertune.score.model_guard import BOTH, checked_sides, checked_threshold
 
@@ -106,7 +105,7 @@ def openai_moderation(
         checked_sides("openai-moderation", sides),
     )
     engine = tools.open_model(model)
-    if not isinstance(engine, EndpointModel):
+    if not engine.moderates:
         raise PluginError(
             f"guard openai-moderation: {model!r} is no endpoint; name openai:MODEL or URL#MODEL"
         )

@@ -11,7 +11,6 @@ from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Guard, Judge, Scorer
 from aftertune.core.records import Decision, GuardJob, JudgeJob, Side, Verdict
 from aftertune.errors import AftertuneError, PluginError
-from aftertune.models.endpoint.model import EndpointModel
 from aftertune.score import coherence
 from aftertune.score.likelihood import Likelihood
 from aftertune.score.screen import screening
@@ -77,7 +76,7 @@ def submit_questions(run: Run, guards: Mapping[str, Guard], judges: Mapping[str,
 
 def _submit(run: Run, instrument: Any, reader: int, job_of: Callable[[Unread], Any]) -> None:
     engine = getattr(instrument, "engine", None)
-    if not isinstance(engine, EndpointModel) or not engine.by_batch:
+    if engine is None or not engine.by_batch:
         return
     for chunk in _chunks(run.store.unread(run.study.name, reader), BATCH_CHUNK):
         jobs = {job.key: job for job in map(job_of, chunk)}

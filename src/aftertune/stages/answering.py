@@ -7,7 +7,6 @@ from aftertune.core.recipe import StudyModel
 from aftertune.core.records import GenerateJob, Prompt
 from aftertune.errors import ModelError
 from aftertune.models.endpoint.model import EndpointModel
-from aftertune.models.local import LocalEngine
 from aftertune.stages.calls import calls
 from aftertune.stages.probing import prove
 from aftertune.stages.served import served_notes
@@ -75,11 +74,7 @@ def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     if all(text is None for text in run.study.systems.values()):
         return []
     opened = ((model, run.engines.open(model.reference)) for model in models)
-    folded = [
-        model.name
-        for model, engine in opened
-        if isinstance(engine, LocalEngine) and engine.folds_system
-    ]
+    folded = [model.name for model, engine in opened if engine.folds_system]
     said = "chat template takes no system turn: the system prompt stands at the head of the user's turn"
     return [f"{', '.join(folded)}: the {said}"] if folded else []
 

@@ -3,13 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from aftertune.core.protocols import Engine
 from aftertune.core.recipe import StudyModel
 from aftertune.errors import ModelError
-from aftertune.models.bridge import ENGINE as INSPECT
-from aftertune.models.bridge import InspectModel
 from aftertune.models.endpoint.batch_ledger import Step
-from aftertune.models.endpoint.model import ENGINE, EndpointModel
-from aftertune.models.vllm import ENGINE as VLLM
 from aftertune.score.estimate import Estimate
 from aftertune.store import answer_details
 from aftertune.workspace import Run
@@ -20,7 +17,7 @@ Values = Mapping[str, Counter[object]]
 
 def is_served(run: Run, model: StudyModel) -> bool:
     """Return whether a model is an endpoint: it gives text, and no likelihoods to probe."""
-    return run.engines.open(model.reference).identity["engine"] in (ENGINE, VLLM, INSPECT)
+    return run.engines.open(model.reference).served
 
 
 def served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
@@ -51,21 +48,17 @@ def spending_notes(run: Run) -> Iterator[str]:
 
 def cost_words(run: Run, found: Estimate) -> str:
     """Say what calls will cost, if somebody charges for them."""
-    prices = run.engines.endpoints.spending.prices
     if not found.calls or found.money == 0:
         return ""
+    engine = found.engine
+    if engine is None:
+        return ", no price known (it does not say what it asks)"
     if found.money is None:
-        asks = isinstance(found.engine, InspectModel)
-        why = (
-            "Inspect asks the provider"
-            if asks
-            else prices.source
-            if found.engine
-            else "it does not say what it asks"
-        )
-        return f", no price known ({why})"
-    how = " by batch" if isinstance(found.engine, EndpointModel) and found.engine.by_batch else ""
-    return f", {'at most' if found.kind == 'model' else 'about'} {found.money:,.4f} {prices.currency}{how} ({prices.source})"
+        return f", no price known ({engine.price_source})"
+    how = " by batch" if engine.by_batch else ""
+    currency = run.engines.endpoints.prices.currency
+    limit = "at most" if found.kind == "model" else "about"
+    return f", {limit} {found.money:,.4f} {currency}{how} ({engine.price_source})"
 
 
 def under_way(run: Run) -> Iterator[str]:
@@ -80,24 +73,16 @@ def under_way(run: Run) -> Iterator[str]:
         yield f"batches under way: {len(known)} with {requests:,} of these calls, which are not asked or paid for again"
 
 
-def warnings(
-    models: Sequence[EndpointModel], bridged: Sequence[InspectModel] = ()
-) -> Iterator[str]:
-    """Say before anything is asked where harmful prompts would go, and which keys are missing.
-
-    Args:
-        models: the endpoints that were opened.
-        bridged: the models of Inspect's providers; where these lie Inspect alone knows.
-    """
-    for model in models:
+def warnings(engines: Sequence[Engine]) -> Iterator[str]:
+    """Say before anything is asked where harmful prompts would go, and which keys are missing."""
+    for engine in engines:
         try:
-            model.address.key()
+            engine.check_ready()
         except ModelError as error:
             yield str(error)
-    hosted = sorted({model.address.url for model in models if not model.address.local})
-    for where in (*hosted, *sorted({f"Inspect's {model.identity['model']}" for model in bridged})):
+    for destination in sorted({engine.destination for engine in engines} - {""}):
         yield (
-            f"prompts go to {where}: harmful test prompts can get an account flagged or closed; use an account meant for "
+            f"prompts go to {destination}: harmful test prompts can get an account flagged or closed; use an account meant for "
             "this, and read the provider's terms on safety testing"
         )
 

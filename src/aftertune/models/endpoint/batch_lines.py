@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from aftertune.core.ids import Key
-from aftertune.core.records import GenerateJob, Response
+from aftertune.core.records import GenerateJob, Price, Response
 from aftertune.errors import AftertuneError
 from aftertune.models.endpoint.failures import Failure
-from aftertune.models.endpoint.prices import Price
 from aftertune.models.endpoint.providers import Address
 from aftertune.models.endpoint.reply import read_reply
 from aftertune.models.endpoint.request import encoded, job_body, key_of, most_prompt_tokens

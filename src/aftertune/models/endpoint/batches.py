@@ -28,6 +28,7 @@ from aftertune.models.endpoint.batch_lines import (
 )
 from aftertune.models.endpoint.batch_service import BatchService, Status
 from aftertune.models.endpoint.failures import Failure
+from aftertune.models.endpoint.prices import in_batch
 from aftertune.models.endpoint.providers import Address
 from aftertune.models.endpoint.spending import Spending
 
@@ -68,7 +69,7 @@ class Batches:
         )
         self._note, self._deadline = note, deadline
         price = spending.price(address)
-        self._price = None if price is None else price.in_batch
+        self._price = None if price is None else in_batch(price)
         self._found: dict[str, Result] = {}
         """What lines said that nobody has asked for yet, by request."""
         self._unanswered: dict[str, set[str]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
-from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Response
+from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
 from aftertune.errors import ModelError, Stopped
 from aftertune.models.endpoint import request
 from aftertune.models.endpoint.batch_ledger import Batching, Ledger, Step
@@ -16,7 +16,7 @@ from aftertune.models.endpoint.batch_lines import batched
 from aftertune.models.endpoint.batch_service import BatchService
 from aftertune.models.endpoint.batches import Batches
 from aftertune.models.endpoint.client import Client, Patience
-from aftertune.models.endpoint.prices import Price, read_prices
+from aftertune.models.endpoint.prices import Prices, in_batch, read_prices
 from aftertune.models.endpoint.providers import Address
 from aftertune.models.endpoint.spending import Spending
 from aftertune.models.endpoint.stream import Loop, Outlet, stream
@@ -48,6 +48,7 @@ class EndpointModel(Remote):
     """
 
     served_by = "an endpoint"
+    moderates = True
 
     def __init__(
         self, name: str, address: Address, endpoints: "Endpoints", *, by_batch: bool = False
@@ -134,20 +135,27 @@ class EndpointModel(Remote):
     @property
     def price(self) -> Price | None:
         """What a token costs, as this model is asked; None for an unknown price."""
-        price = self._endpoints.spending.prices.of(self.address)
-        return price.in_batch if self.by_batch and price is not None else price
+        price = self._endpoints.prices.of(self.address)
+        return in_batch(price) if self.by_batch and price is not None else price
 
-    def most_cost(self, jobs: Iterable[GenerateJob]) -> float | None:
-        """Return the most that jobs can cost, in the currency of the prices, each answered at once; None without a price.
+    @property
+    def price_source(self) -> str:
+        """Return the price file with its date and source."""
+        return self._endpoints.prices.source
 
-        Every byte of a prompt counts as a token, and every answer as long as it may be.
+    @property
+    def destination(self) -> str:
+        """Return the base URL, unless it lies on this machine or in its network."""
+        return "" if self.address.local else self.address.url
+
+    def check_ready(self) -> None:
+        """See that the key is there, and a price if there is a budget.
+
+        Raises:
+            ModelError: one of them is missing.
         """
-        price = self.price
-        if price is None:
-            return None
-        asked = [request.body(self.address, job.messages, job.decoding, job.sample) for job in jobs]
-        limit = self.address.provider.limit_field
-        return sum(price.of(request.most_prompt_tokens(fields), fields[limit]) for fields in asked)
+        self.address.key()
+        self._endpoints.spending.price(self.address)
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -232,6 +240,7 @@ class Endpoints:
         self.batching = batching or Batching()
         self._limits = (prices, budget, accounts)
         self._ledger: Ledger | None = None
+        self._prices: Prices | None = None
         self._spending: Spending | None = None
         self._began: float | None = None
         self.models: list[EndpointModel] = []
@@ -247,11 +256,18 @@ class Endpoints:
         return any(model.by_batch for model in self.models)
 
     @property
+    def prices(self) -> Prices:
+        """The prices; read from their file at the first use."""
+        if self._prices is None:
+            self._prices = read_prices(self._limits[0])
+        return self._prices
+
+    @property
     def spending(self) -> Spending:
         """The account; read from its file at the first use."""
         if self._spending is None:
-            prices, budget, accounts = self._limits
-            self._spending = Spending(read_prices(prices), budget, accounts)
+            _, budget, accounts = self._limits
+            self._spending = Spending(self.prices, budget, accounts)
             for batch in self.ledger.batches.values():
                 if batch.step is not Step.ENDED:
                     self._spending.hold(batch.key, batch.most)
@@ -263,16 +279,6 @@ class Endpoints:
         if self._ledger is None:
             self._ledger = Ledger(self.batching.folder)
         return self._ledger
-
-    def check_ready(self) -> None:
-        """See that the opened models have their keys, and prices if there is a budget; before hours of other work.
-
-        Raises:
-            ModelError: one of them has not.
-        """
-        for model in self.models:
-            model.address.key()
-            self.spending.price(model.address)
 
     def began(self) -> float:
         """Return when the first call was about to be made (`time.monotonic`)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from aftertune.core.records import FREE, Price
 from aftertune.errors import InputError
 from aftertune.models.endpoint.providers import Address
 
@@ -18,26 +19,9 @@ _PER = 1_000_000
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a token costs."""
-
-    input: float
-    """Of the prompt, per token."""
-    output: float
-    """Of the answer, per token."""
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return what a call costs."""
-        return prompt_tokens * self.input + completion_tokens * self.output
-
-    @property
-    def in_batch(self) -> "Price":
-        """The price in a batch."""
-        return Price(self.input * BATCH_SHARE, self.output * BATCH_SHARE)
-
-
-FREE = Price(0.0, 0.0)
+def in_batch(price: Price) -> Price:
+    """Return the price in a batch."""
+    return Price(price.input * BATCH_SHARE, price.output * BATCH_SHARE)
 
 
 @dataclass(frozen=True, slots=True)

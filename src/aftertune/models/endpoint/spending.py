@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.files import write_whole
-from aftertune.core.records import Response
+from aftertune.core.records import Price, Response
 from aftertune.errors import InputError, ModelError, Stopped
 from aftertune.models.endpoint.failures import Failure
-from aftertune.models.endpoint.prices import Price, Prices
+from aftertune.models.endpoint.prices import Prices
 from aftertune.models.endpoint.providers import Address
 
 _AHEAD = 0.01

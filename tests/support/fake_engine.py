@@ -1,0 +1,18 @@
+"""The attributes of an engine that answers in this process, for scripted engines of tests."""
+
+from aftertune.core.records import FREE
+
+
+class FakeEngine:
+    """See `aftertune.core.protocols.Engine`; a subclass adds `generate` and what else its test needs."""
+
+    name = "scripted"
+    identity = {"engine": "scripted"}  # noqa: RUF012 - nobody changes it
+    remote = served = by_batch = folds_system = moderates = False
+    price, price_source, destination = FREE, "", ""
+
+    def check_ready(self):
+        pass
+
+    def input_tokens(self, jobs):
+        return None
