@@ -12,8 +12,8 @@ from synthetic_study import job, key, prompt, response
 
 from aftertune.errors import StoreError, StoreLocked, StoreVersion
 from aftertune.store import Store
-from aftertune.store.lock import WriteLock, _held, refuse_network
 from aftertune.store.schema import SCHEMA, explained
+from aftertune.store.writer import WriteLock, _held_locks, refuse_network
 
 WRITER = """
     import sys
@@ -122,7 +122,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_dies(tmp_path):
     lock = WriteLock(tmp_path / "store.db")
     with forked():
         os.close(lock._descriptor)  # what the system does with a process that is killed: no release
-        _held.discard(lock._descriptor)
+        _held_locks.discard(lock._descriptor)
         WriteLock(tmp_path / "store.db").release()
 
 

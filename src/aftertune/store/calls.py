@@ -13,7 +13,7 @@ from aftertune.core.records import FinishReason, Response
 from aftertune.errors import StoreError
 
 Kind = Literal["generate", "judge", "guard"]
-"""What a call was first made for; one key is one call, whoever reads it."""
+"""A call's kind says what it was first made for; one key is one call, whoever scores its answer."""
 
 FINISH = tuple(FinishReason)
 CHUNK = 1000
@@ -109,14 +109,14 @@ def missing_keys(connection: sqlite3.Connection, keys: Iterable[Key]) -> list[Ke
         connection.executemany(
             "INSERT INTO wanted (key) VALUES (?) ON CONFLICT (key) DO NOTHING", with_key
         )
-        found = connection.execute(
+        unanswered = connection.execute(
             "SELECT key FROM wanted WHERE NOT EXISTS "
             "(SELECT 1 FROM call JOIN answer ON answer.call = call.id WHERE call.key = wanted.key) ORDER BY position"
         ).fetchall()
     finally:
         connection.execute("COMMIT")
     connection.execute("DELETE FROM wanted")
-    return [key for (key,) in found]
+    return [key for (key,) in unanswered]
 
 
 def answers_by_id(

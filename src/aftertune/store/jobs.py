@@ -1,4 +1,4 @@
-"""A study's planned jobs: which model is asked which prompt how often, and the integers that all joins use."""
+"""The planned jobs of a study: a model asked a prompt under a system prompt and a decoding, as rows of integers."""
 
 import json
 import sqlite3
@@ -87,13 +87,13 @@ def prompt_ids(connection: sqlite3.Connection, prompts: Iterable[Prompt]) -> dic
 
 def prompts_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Prompt]:
     """Return the prompts that integers stand for."""
-    found: dict[int, Prompt] = {}
+    prompts: dict[int, Prompt] = {}
     for chunk in chunks(ids):
         rows = connection.execute(
             f"SELECT id, record FROM prompt WHERE id IN ({marks(chunk)})", chunk
         )
-        found.update((number, _prompt(record)) for number, record in rows)
-    return found
+        prompts.update((number, _prompt(record)) for number, record in rows)
+    return prompts
 
 
 def study_id(connection: sqlite3.Connection, study: str) -> int:
@@ -104,11 +104,11 @@ def study_id(connection: sqlite3.Connection, study: str) -> int:
     """
     row = connection.execute("SELECT id FROM study WHERE name = ?", (study,)).fetchone()
     if row is None:
-        known = (
+        names = (
             ", ".join(name for (name,) in connection.execute("SELECT name FROM study ORDER BY id"))
             or "none"
         )
-        raise StoreError(f"the store holds no study called {study!r}; it holds: {known}")
+        raise StoreError(f"the store holds no study called {study!r}; it holds: {names}")
     return int(row[0])
 
 
@@ -126,7 +126,7 @@ def insert_models(
     models: Iterable[StudyModel],
     identities: Mapping[str, Mapping[str, object]],
 ) -> None:
-    """Keep what the models of a study are: their record and the identity of the weights that answered."""
+    """Keep the records of a study's models, with the identity of the weights that answered."""
     number = new_study_id(connection, study)
     rows = [
         (number, position, model.name, _model_record(model, identities.get(model.name, {})))
@@ -145,7 +145,7 @@ def begin_staging(connection: sqlite3.Connection) -> None:
 
 
 class Staging:
-    """Turns jobs into rows of integers, remembering the integers of prompts and names that it has met."""
+    """A staging area turns jobs into rows of integers; it remembers the integers of prompts and names."""
 
     def __init__(self) -> None:
         self._prompts: dict[Prompt, int] = {}
@@ -222,18 +222,16 @@ def read_integers(
 ) -> NDArray[np.int64]:
     """Read columns of integers, none of them NULL, into an array of shape (columns, rows).
 
-    SQLite puts each column into one text, which numpy reads at once: a third of the time that an object for every
-    number takes.
-
     Args:
         connection: to the store.
         columns: their names.
         source: the SELECT that gives them, in its order.
         parameters: of the SELECT.
     """
+    # One text a column, which numpy reads at once, takes a third of the time of an object for every number.
     texts = ", ".join(f"group_concat({column})" for column in columns)
-    found = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()
-    return np.stack([np.fromstring(text or "", np.int64, sep=",") for text in found])
+    lists = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()
+    return np.stack([np.fromstring(text or "", np.int64, sep=",") for text in lists])
 
 
 def read_scores(rows: sqlite3.Cursor, count: int) -> NDArray[np.float64]:
@@ -243,11 +241,11 @@ def read_scores(rows: sqlite3.Cursor, count: int) -> NDArray[np.float64]:
 
 def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:
     """Return the names and labels that integers stand for."""
-    found: dict[int, str] = {}
+    words: dict[int, str] = {}
     for chunk in chunks(ids):
         rows = connection.execute(f"SELECT id, text FROM word WHERE id IN ({marks(chunk)})", chunk)
-        found.update((number, decoded(blob)) for number, blob in rows)
-    return found
+        words.update((number, decoded(blob)) for number, blob in rows)
+    return words
 
 
 def _record(prompt: Prompt) -> str:

@@ -29,8 +29,6 @@ from aftertune.store.calls import (
     row_of,
 )
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
-from aftertune.store.lock import WriteLock, refuse_network
-from aftertune.store.merge import attach, merge_attached
 from aftertune.store.readings import (
     Reader,
     ReaderKind,
@@ -41,10 +39,10 @@ from aftertune.store.readings import (
     readers_by_id,
     unread_places,
 )
-from aftertune.store.schema import connect, explained
+from aftertune.store.schema import attach, connect, explained, merge_attached
 from aftertune.store.tables import read_table
 from aftertune.store.work import Backlog, Counts, HasKey
-from aftertune.store.writer import Writer
+from aftertune.store.writer import WriteLock, Writer, refuse_network
 
 T = TypeVar("T")
 
@@ -131,8 +129,8 @@ class Store:
         """Return the prompts of a study's jobs, each once, in planned order."""
         with self._snapshot() as connection:
             planned = jobs_.read_jobs(connection, study).prompt.tolist()
-            found = prompts_by_id(connection, set(planned))
-        return [found[number] for number in dict.fromkeys(planned)]
+            by_number = prompts_by_id(connection, set(planned))
+        return [by_number[number] for number in dict.fromkeys(planned)]
 
     def plan(self, study: str, jobs: Iterable[PlannedJob]) -> None:
         """Replace the study's job list; until this returns, the old one is valid."""

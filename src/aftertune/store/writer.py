@@ -1,5 +1,10 @@
-"""The one thread that writes to a store file: rows in large batches, committed at least every second."""
+"""One process and one thread write to a store file: a lock keeps others out, rows are committed at least every second.
 
+The lock is held by the operating system on a side file, so it dies with its process.
+"""
+
+import fcntl
+import os
 import queue
 import sqlite3
 import threading
@@ -9,7 +14,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aftertune.errors import AftertuneError
+from aftertune.errors import AftertuneError, StoreError, StoreLocked
 from aftertune.store.calls import Row, insert_rows
 from aftertune.store.schema import connect, explained
 
@@ -139,3 +144,83 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connect
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+NETWORK = {
+    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
+    "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs",
+}  # fmt: skip
+"""File systems on which SQLite's shared memory and locks do not hold between machines."""
+
+MOUNTS = Path("/proc/mounts")
+
+_held_locks: set[int] = set()
+
+
+class WriteLock:
+    """The right to write to a store, held on a side file by the operating system: it dies with its process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreLocked: another process (or another store object of this one) writes to the file.
+        """
+        self._descriptor = os.open(
+            path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StoreLocked(
+                f"{path}: another run (process {holder}) is writing to this store; wait for it or stop it; "
+                "reading is possible meanwhile"
+            ) from None
+        _held_locks.add(self._descriptor)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let others write: at once, even while a child forked a moment ago has not yet closed its copy."""
+        _held_locks.discard(self._descriptor)
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def _forget_in_child() -> None:
+    """Close inherited locks in a forked child, which would otherwise keep them when its parent dies."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def refuse_network(path: Path, mounts: Path = MOUNTS) -> None:
+    """Refuse a path on a network file system; where the system lists no mounts (macOS) nothing is refused.
+
+    Raises:
+        StoreError: the path is on one.
+    """
+    if not mounts.exists():
+        return
+    target = path.absolute().parent.resolve()
+    longest, kind = -1, ""
+    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        _, point, mounted_kind, *_ = line.split(" ")
+        folder = Path(_unescaped(point))
+        if target.is_relative_to(folder) and len(folder.parts) >= longest:
+            longest, kind = len(folder.parts), mounted_kind
+    if kind in NETWORK:
+        raise StoreError(
+            f"{path}: is on a network file system ({kind}), where a store can be damaged; put it on a local disk"
+        )
+
+
+def _unescaped(point: str) -> str:
+    r"""Undo the octal escapes of spaces and tabs in a mount table (``\040``)."""
+    for code in ("040", "011", "012", "134"):
+        point = point.replace(f"\\{code}", chr(int(code, 8)))
+    return point
