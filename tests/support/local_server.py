@@ -9,6 +9,9 @@ from aiohttp import web
 class LocalServer:
     """A context manager: ``with Server() as server: server.root``."""
 
+    port = 0
+    """The port to listen at; 0 takes a free one."""
+
     def __enter__(self):
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
@@ -26,7 +29,7 @@ class LocalServer:
         self.add_routes(app.router)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.root = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
         ready.set()
