@@ -1,13 +1,13 @@
-"""What types cannot say: names that must differ, references that must lead somewhere, numbers that must fit together."""
+"""The checks of a study that types cannot make: names that differ, references that exist, numbers that fit together."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from aftertune.core.recipe import MOST_ADDED
 from aftertune.core.registry import BUILT_IN, Kind, known, names_offered
+from aftertune.study.conditions import Settled
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
-from aftertune.study.mitigations import Settled
-from aftertune.study.place import Where, nearest
+from aftertune.study.yaml_lines import Where, nearest
 
 Problem = tuple[Where, str]
 
@@ -129,11 +129,11 @@ def study_problems(study: Study) -> Iterator[Problem]:
 def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem]:
     if keys.share is None and not keys.sweep and keys.preset is None:
         yield where, "names no share; give share: (of the final set), sweep: or preset:"
-    for one, other in (("share", "sweep"), ("sweep", "leave_out")):
-        if getattr(keys, one) and getattr(keys, other):
+    for first, second in (("share", "sweep"), ("sweep", "leave_out")):
+        if getattr(keys, first) and getattr(keys, second):
             yield (
-                (*where, other),
-                f"{one} and {other} cannot stand in one mitigation; make two fine-tunes of it with like:",
+                (*where, second),
+                f"{first} and {second} cannot stand in one mitigation; make two fine-tunes of it with like:",
             )
     for key in ("tasks", "sweep", "leave_out"):
         yield from _repeated((*where, key), getattr(keys, key))
@@ -147,13 +147,13 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
         )
     if bool(settled.replay) != (settled.replay_share > 0):
         if settled.preset.replays and not settled.replay:
-            told = (
+            message = (
                 f"{keys.preset} needs benign rows to replay beside your own safety rows; name a file with replay: (best rows "
                 "like those that the base was trained on)"
             )
         else:
-            told = "replay and replay_share need each other; give both or neither"
-        yield where, told
+            message = "replay and replay_share need each other; give both or neither"
+        yield where, message
     for share in keys.sweep or (settled.share,):
         replayed = Settled(keys.model_copy(update={"share": share})).replay_share
         if share + replayed > MOST_ADDED:

@@ -8,6 +8,7 @@ from pathlib import Path
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Cell, Mitigation, Recipe, Start, StudyModel, TrainingFile
 from aftertune.core.records import Decoding
+from aftertune.study.conditions import Settled, Variant, variants
 from aftertune.study.config import (
     CheckConfig,
     DecodingKeys,
@@ -16,8 +17,6 @@ from aftertune.study.config import (
     Rows,
     Study,
 )
-from aftertune.study.factors import Variant, variants
-from aftertune.study.mitigations import Settled
 
 
 def expand_models(

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from aftertune.study.check import config_problems, secrets, study_problems
 from aftertune.study.config import CheckConfig, Study
-from aftertune.study.place import Placed, Where, nearest, read_yaml
+from aftertune.study.yaml_lines import Placed, Where, nearest, read_yaml
 
 C = TypeVar("C", bound=CheckConfig)
 
@@ -114,10 +114,10 @@ def _inherited(placed: Placed) -> dict[str, object]:
         if isinstance(name, str):
             named[name] = item
 
-    def filled(item: object, where: Where, seen: tuple[object, ...]) -> object:
+    def filled(item: object, where: Where, ancestors: tuple[object, ...]) -> object:
         if not isinstance(item, dict) or "like" not in item:
             return item
-        parent, path = item["like"], (*seen, item.get("name"))
+        parent, path = item["like"], (*ancestors, item.get("name"))
         if parent in path:
             circle = " -> ".join(map(str, (*path, parent)))
             raise placed.error(
@@ -125,11 +125,11 @@ def _inherited(placed: Placed) -> dict[str, object]:
                 f"goes in a circle ({circle}); let one of them say its base and data itself",
             )
         if not isinstance(parent, str) or parent not in named:
-            known = [name for name in named if name not in path]
-            listed = ", ".join(known) or "none"
+            others = [name for name in named if name not in path]
+            listed = ", ".join(others) or "none"
             raise placed.error(
                 (*where, "like"),
-                f"{nearest(str(parent), known)}no other fine-tune is called {parent!r}; there: {listed}",
+                f"{nearest(str(parent), others)}no other fine-tune is called {parent!r}; there: {listed}",
             )
         inherited = filled(named[parent], where, path)
         assert isinstance(inherited, dict)
@@ -145,18 +145,18 @@ def _inherited(placed: Placed) -> dict[str, object]:
 PHRASES = {
     "missing": "is missing; add it",
     "too_short": "must not be empty; add at least one entry",
-    "string_pattern_mismatch": "{found} cannot be a name; use letters, digits and _ . + -, a letter or digit first",
-    "string_type": "expected text, found {found}; put it in quotes",
+    "string_pattern_mismatch": "{shown} cannot be a name; use letters, digits and _ . + -, a letter or digit first",
+    "string_type": "expected text, found {shown}; put it in quotes",
     **dict.fromkeys(
         ("int_type", "int_from_float"),
-        "expected a whole number, found {found}; write it without quotes",
+        "expected a whole number, found {shown}; write it without quotes",
     ),
-    "float_type": "expected a number, found {found}; write it without quotes",
-    "bool_type": "expected true or false, found {found}; write one of them",
-    **dict.fromkeys(("tuple_type", "list_type"), "expected a list, found {found}; write [a, b]"),
+    "float_type": "expected a number, found {shown}; write it without quotes",
+    "bool_type": "expected true or false, found {shown}; write one of them",
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list, found {shown}; write [a, b]"),
     **dict.fromkeys(
         ("dict_type", "mapping_type", "model_type", "dataclass_exact_type", "is_instance_of"),
-        "expected keys and values, found {found}; write {{key: value}}",
+        "expected keys and values, found {shown}; write {{key: value}}",
     ),
 }
 """Our words for pydantic's commonest findings, by its error type."""
@@ -171,7 +171,7 @@ def _plainest(errors: list[ErrorDetails], placed: Placed) -> ErrorDetails:
 
 def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str]:
     """Put pydantic's finding into words: where it is, what is wrong, what to do."""
-    where, kind, found = error["loc"], error["type"], _shown(error["input"])
+    where, kind, shown = error["loc"], error["type"], _shown(error["input"])
     # pydantic's own steps, ``[key]`` of a mapping and ``function-before[…]`` of our short forms, stand in no file
     where = tuple(step for step in where if not (isinstance(step, str) and "[" in step))
     if kind == "extra_forbidden" and len(where) == 1 and where[0] in Study.model_fields:
@@ -189,16 +189,16 @@ def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str
     if kind == "value_error":
         return where, str(error["ctx"]["error"])
     reason = error["msg"].replace("Input should be", "it should be")
-    phrase = PHRASES.get(kind, "found {found}; {reason}")
-    return where, phrase.format(found=found, reason=reason) + _share_hint(where, error["input"])
+    phrase = PHRASES.get(kind, "found {shown}; {reason}")
+    return where, phrase.format(shown=shown, reason=reason) + _share_hint(where, error["input"])
 
 
-def _share_hint(where: Where, found: object) -> str:
+def _share_hint(where: Where, value: object) -> str:
     """Say what 5 would be as a share, the commonest mistake with margins."""
     is_share = where[-1] in ("margin", "task_margin", "max_asr", "share", "replay_share", "alpha")
-    if not is_share or not isinstance(found, int | float) or not 1 <= found < 100:
+    if not is_share or not isinstance(value, int | float) or not 1 <= value < 100:
         return ""
-    return f" (write {found / 100:g} for {found:g} %)"
+    return f" (write {value / 100:g} for {value:g} %)"
 
 
 def _shown(value: object) -> str:
@@ -223,11 +223,11 @@ def _inner(
     whole: dict[str, Any], schema: dict[str, Any], step: str | int
 ) -> Iterator[dict[str, Any]]:
     for option in _resolved(whole, schema):
-        found = (
+        child = (
             option.get("items") if isinstance(step, int) else option.get("properties", {}).get(step)
         )
-        if found:
-            yield from _resolved(whole, found)
+        if child:
+            yield from _resolved(whole, child)
 
 
 def _resolved(whole: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:

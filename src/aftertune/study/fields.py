@@ -1,4 +1,4 @@
-"""The short forms and the paths of a study file: what may be written, and what it becomes while it is read."""
+"""The types of a study file's fields: paths, names, shares, and short forms that become whole ones while they are read."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reads YAML and remembers the line of every key, so that an error can point at it.
+"""The YAML reader remembers the line of every key, so that an error can point at it.
 
 Plain scalars follow YAML 1.2: ``1e-4`` is a number, ``no`` and ``on`` are text, a date is text.
 """
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """What a file says, and where it says it."""
+    """The values of a file, with the line of each."""
 
     file: str
     """The name that errors begin with."""
@@ -71,14 +71,14 @@ class Placed:
 
 
 def spelled(where: Where) -> str:
-    """Return a way as it is read aloud: ``fine_tunes[0].training.epochs``."""
+    """Return the path to a value in one string: ``fine_tunes[0].training.epochs``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
     return text.removeprefix(".")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'? `` if a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return ``did you mean 'x'? `` if one of ``words`` is near, else nothing."""
+    near = difflib.get_close_matches(word, list(words), n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
 
@@ -118,7 +118,7 @@ def read_yaml(path: Path) -> Placed:
 
 
 class _Reading:
-    """Turns a tree of YAML nodes into plain values, noting lines on the way."""
+    """A reading turns a tree of YAML nodes into plain values and notes their lines."""
 
     def __init__(self, file: str) -> None:
         self.file = file
