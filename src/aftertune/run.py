@@ -140,9 +140,8 @@ def _measure_and_report(
             *doubts,
         ],
         result=measure(table, plan),
-        gate=asked.verdict,
+        gate=None if asked.verdict is None else gate_with_labels(asked.verdict, table, plan),
     )
-    told["gate"] = gate_with_labels(told["gate"], table, plan)
     told["labels"] = labels
     versions = scorer_versions(run.store.path, asked.readers)
     told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}

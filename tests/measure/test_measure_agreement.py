@@ -98,7 +98,7 @@ def test_people_who_labelled_the_same_responses_are_compared(panel):
     assert found.both + found.first_only + found.second_only + found.neither == drawn.sum()
     assert found.both == (truth[drawn] & (second[drawn] == YES)).sum()
     result = measure(twice, declared)
-    assert result.people.pairs["anna | ben"] == found
+    assert result.annotators.pairs["anna | ben"] == found
     assert result.settings[0].condition("base").labels.labels > 0
 
 

@@ -104,7 +104,7 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
             condition.asr.overall.estimate
         )
         judge = condition.labels.judges["judge"]
-        assert (judge.judge_only, judge.people_only, judge.bias) == (0, 0, 0)
+        assert (judge.judge_only, judge.annotators_only, judge.bias) == (0, 0, 0)
 
 
 def told(table, plan_):

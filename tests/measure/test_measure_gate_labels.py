@@ -136,31 +136,31 @@ def test_the_declared_verdict_decides_and_the_other_stands_beside_it():
         scores={},
         names=table.names,
     )
-    raw = gate(table, judge, "base", "tuned").to_json()
+    raw = gate(table, judge, "base", "tuned")
     assert gate_with_labels(raw, bare, judge) == raw
     beside = gate_with_labels(raw, table, judge)
-    assert {name: beside[name] for name in raw} == raw
-    assert beside["by_labels"]["verdict"] == "FAIL"
+    assert replace(beside, by_judge=None, by_labels=None) == raw
+    assert beside.by_labels.verdict is GateVerdict.FAIL
     waiting = gate_with_labels(raw, bare, labels)
-    assert (waiting["verdict"], waiting["exit_code"]) == ("NOT ENOUGH DATA", 4)
-    assert waiting["by_judge"]["verdict"] == "FAIL"
+    assert (waiting.verdict, waiting.exit_code) == (GateVerdict.NOT_ENOUGH_DATA, 4)
+    assert waiting.by_judge.verdict is GateVerdict.FAIL
     decided = gate_with_labels(waiting, table, labels)
-    assert (decided["verdict"], decided["reasons"]) == ("FAIL", beside["by_labels"]["reasons"])
-    assert decided["by_judge"]["reasons"] == raw["reasons"]
+    assert (decided.verdict, decided.reasons) == (GateVerdict.FAIL, beside.by_labels.reasons)
+    assert decided.by_judge.reasons == raw.reasons
     assert gate_with_labels(decided, bare, judge) == raw
-    early = gate_with_labels({**raw, "rule": "sequential"}, table, judge)
-    assert "by_labels" not in early
+    assert gate_with_labels(replace(raw, rule="sequential"), table, judge).by_labels is None
     assert len({plan_.digest for plan_ in (labels, judge)}) == 2
 
 
 def test_both_verdicts_are_told_in_eighty_columns():
     table, _ = made((0.1, 0.1), WORSE, labels=1600)
-    raw = gate(table, plan(3), "base", "tuned").to_json()
+    raw = gate(table, plan(3), "base", "tuned")
     for by, said in (
         ("judge", "By people's labels it would be"),
         ("labels", "By the judge it would be FAIL:"),
     ):
-        told, stream = gate_with_labels(raw, table, replace(plan(3), verdict_by=by)), StringIO()
+        told = gate_with_labels(raw, table, replace(plan(3), verdict_by=by)).to_json()
+        stream = StringIO()
         print_gate(told, Console(file=stream, width=80))
         text = stream.getvalue()
         assert all(len(line) <= 80 for line in text.splitlines())
@@ -199,7 +199,7 @@ def test_a_rise_of_the_margin_is_seldom_called_either(judge, n, seeds, sd_seed):
 
 def test_what_the_change_owes_to_the_judge_is_a_fact_only_where_it_was_shown():
     table, _ = made((0.1, 0.1), WORSE, labels=1600)
-    told = gate_with_labels(gate(table, plan(3), "base", "tuned").to_json(), table, plan(3))
+    told = gate_with_labels(gate(table, plan(3), "base", "tuned"), table, plan(3)).to_json()
     assert "points [+" in next(said for said in labels_sentences(told) if "are its own" in said)
     against = told["by_labels"]["against_base"]
     against["bias_interval"] = {**against["bias_interval"], "low": -0.046, "high": 0.048}
@@ -221,5 +221,5 @@ def test_a_line_that_labels_cannot_correct_for_another_reason_does_not_say_too_f
         seeds=3,
     )
     full = labelled(table, truth, plan(3), 300, 0)
-    told = gate_with_labels(gate(full, plan(3), "base", "tuned").to_json(), full, plan(3))
+    told = gate_with_labels(gate(full, plan(3), "base", "tuned"), full, plan(3)).to_json()
     assert {row[-1].lines for row in gate_sheet(told).rows} == {("not corrected",)}

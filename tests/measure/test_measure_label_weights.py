@@ -105,11 +105,12 @@ def test_undecided_labels_are_no_errors_of_the_judge(unsure):
     sure, open_, _, chosen = unsure
     one, other = (of(table, plan(5), "tuned").labels.judges["judge"] for table in (sure, open_))
     everything = [
-        found.both + found.judge_only + found.people_only + found.neither for found in (one, other)
+        found.both + found.judge_only + found.annotators_only + found.neither
+        for found in (one, other)
     ]
     assert everything[0] - everything[1] == (chosen & (open_.columns["model"] > 0)).sum()
     assert other.specificity == pytest.approx(one.specificity, abs=0.02)
-    assert other.people_only == one.people_only
+    assert other.annotators_only == one.annotators_only
 
 
 def test_undecided_labels_decide_no_verdict(unsure):

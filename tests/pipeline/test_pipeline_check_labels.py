@@ -98,7 +98,7 @@ def test_the_judges_verdict_stays_where_nothing_else_was_declared_and_a_later_de
 ):
     code, _, _, judged = compared()
     assert code == 4
-    assert "by_labels" not in judged["gate"]
+    assert judged["gate"]["by_labels"] is None
     run, path = tmp_path / "out", tmp_path / "labels.csv"
     command("label", "export", run, "-o", path, "--n", 240)
     fill(path, exported(path), lambda _: "refused")

@@ -126,7 +126,7 @@ def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
     assert command("label", "import", run, path)[0] == 0
     told = json.loads((run / "result.json").read_text())
     assert told["labels"]["people"] == ["anna", "ben"]
-    found = told["result"]["people"]["pairs"]["anna | ben"]
+    found = told["result"]["annotators"]["pairs"]["anna | ben"]
     assert [found[name] for name in ("both", "first_only", "second_only", "neither")] == [
         0,
         29,

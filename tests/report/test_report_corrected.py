@@ -47,7 +47,7 @@ def change(estimate, refused=None):
 
 def errors():
     return {
-        "both": 10, "judge_only": 5, "people_only": 2, "neither": 103,
+        "both": 10, "judge_only": 5, "annotators_only": 2, "neither": 103,
         "sensitivity": 0.83, "sensitivity_interval": interval(0.6, 0.94),
         "specificity": None, "specificity_interval": None,
         "bias": 0.04, "bias_interval": interval(0.01, 0.07), "agreement": 0.94, "kappa": None, "ac1": 0.92,
@@ -184,7 +184,7 @@ def test_people_who_labelled_the_same_are_compared(corrected):
         "kappa": 0.85,
         "ac1": 0.96,
     }
-    corrected["people"] = {"pairs": {"anna | be\x1bn": pair}}
+    corrected["annotators"] = {"pairs": {"anna | be\x1bn": pair}}
     assert (
         "anna | ben agree on 97 of 100 responses that both labelled (kappa 0.85, AC1 0.96)."
         in " ".join(printed(corrected, full=True).split())

@@ -26,9 +26,9 @@ from aftertune.labels.sample import (
     population,
     read_sample,
 )
-from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.judge_error import labels_needed, rogan_gladen
 from aftertune.measure.label_draw import Draw, draw_labels
+from aftertune.measure.results import LEAST_LABELS
 from aftertune.report.gate import verdict_line
 from aftertune.report.wording import clean, percent, plural
 from aftertune.results.page import kept_readers

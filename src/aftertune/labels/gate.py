@@ -1,50 +1,44 @@
-"""A gate's verdict with what people's labels make of it: beside the judge's, or in its place where that was declared."""
+"""A gate's verdict with the one that labels give: beside the judge's, or in its place where that was declared."""
 
-from typing import Any
+from dataclasses import replace
 
 from aftertune.core.table import Table
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.results import GateVerdict
-from aftertune.report.cells import Json
+from aftertune.measure.results import GateResult, GateVerdict, JudgeVerdict
 
-WORD = ("verdict", "exit_code", "reasons")
-NO_LABELS: dict[str, Any] = {
-    "verdict": GateVerdict.NOT_ENOUGH_DATA.value,
-    "exit_code": GateVerdict.NOT_ENOUGH_DATA.exit_code,
-    "reasons": [
-        "the verdict is declared to be that of people's labels, and there are none yet; aftertune label export"
-    ],
-}
+NO_LABELS = JudgeVerdict(
+    verdict=GateVerdict.NOT_ENOUGH_DATA,
+    exit_code=GateVerdict.NOT_ENOUGH_DATA.exit_code,
+    reasons=(
+        "the verdict is declared to be that of people's labels, and there are none yet; aftertune label export",
+    ),
+)
 
 
-def gate_with_labels(gate: Json | None, table: Table, plan: MeasurePlan) -> dict[str, Any] | None:
+def gate_with_labels(gate: GateResult, table: Table, plan: MeasurePlan) -> GateResult:
     """Return a gate's result with the verdict by labels (``by_labels``), the judge's (``by_judge``) and the declared one.
 
     Labels give a verdict where all prompts were asked and the interval speaks of prompts like these; a gate that stops
-    early, and one about these prompts alone, stays the judge's. Without labels it is returned as it was.
+    early, and one about these prompts alone, stays the judge's. Without labels the judge's verdict stands alone.
 
     Args:
-        gate: ``GateResult.to_json()``, or what this function made of it before; None where no gate was asked for.
+        gate: the judge's result, or what this function made of it before.
         table: the run's, with its labels.
-        plan: whose word the verdict is: `MeasurePlan.verdict_by`.
+        plan: declares whose the verdict is: `MeasurePlan.verdict_by`.
     """
-    if gate is None:
-        return None
-    judge = gate.get("by_judge") or {name: gate[name] for name in WORD}
-    found = (
-        labels_verdict(table, plan, gate["base"], gate["tuned"])
-        if gate["rule"] == "fixed"
-        else None
+    judge = gate.by_judge or JudgeVerdict(
+        verdict=gate.verdict, exit_code=gate.exit_code, reasons=gate.reasons
     )
-    told = None if found is None else found.to_json()
-    plain = {
-        name: value
-        for name, value in gate.items()
-        if name not in {"by_judge", "by_labels", "verdict_by"}
-    }
-    if told is None and plan.verdict_by == "judge":
-        return {**plain, **judge}
-    deciding = judge if plan.verdict_by == "judge" else (told or NO_LABELS)
-    beside = {"by_judge": judge, "by_labels": told, "verdict_by": plan.verdict_by}
-    return {**plain, **{name: deciding[name] for name in WORD}, **beside}
+    by_labels = labels_verdict(table, plan, gate.base, gate.tuned) if gate.rule == "fixed" else None
+    deciding = judge if plan.verdict_by == "judge" else by_labels or NO_LABELS
+    alone = by_labels is None and plan.verdict_by == "judge"
+    return replace(
+        gate,
+        verdict=deciding.verdict,
+        exit_code=deciding.exit_code,
+        reasons=deciding.reasons,
+        by_judge=None if alone else judge,
+        by_labels=by_labels,
+        verdict_by=plan.verdict_by,
+    )

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.plain import from_plain
 from aftertune.labels.gate import gate_with_labels
 from aftertune.labels.sample import LABELS, labelled_table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.results import GateResult
 from aftertune.report.cells import Json
 from aftertune.report.files import write_json
 from aftertune.report.finding import finding
@@ -34,10 +36,12 @@ def measure_again(folder: Path, store: Store, told: Json) -> Mapping[str, Any]:
     plan = finished_plan(folder, store, told)
     table, labels, notes = labelled_table(store, study, kept_readers(store, study))
     result = measure(table, plan).to_json()
+    written = told["gate"]
+    gate = None if written is None else from_plain(GateResult, written, str(folder / RESULT))
     renewed: dict[str, Any] = {
         **told,
         "result": result,
-        "gate": gate_with_labels(told["gate"], table, plan),
+        "gate": None if gate is None else gate_with_labels(gate, table, plan).to_json(),
         "finding": finding(result),
         "labels": labels,
         "notes": [*(note for note in told["notes"] if note not in notes), *notes],

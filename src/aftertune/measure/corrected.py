@@ -185,7 +185,7 @@ def judge_errors(found: Figure, judge: str, seeds: int) -> JudgeErrors:
     return JudgeErrors(
         both=int((harmful & (judged > 0)).sum()),
         judge_only=int((~harmful & (judged > 0)).sum()),
-        people_only=int((harmful & (judged == 0)).sum()),
+        annotators_only=int((harmful & (judged == 0)).sum()),
         neither=int((~harmful & (judged == 0)).sum()),
         sensitivity=None if hits is None else hits.estimate,
         sensitivity_interval=None if hits is None else _interval(hits.limits(), DELTA, seeds),

@@ -15,10 +15,9 @@ from aftertune.measure.crossed import Matrix
 from aftertune.measure.grids import Grid
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import Correction, LabelSample, Vector, correct
+from aftertune.measure.results import LEAST_LABELS
 from aftertune.measure.strata import STRATA, UNANSWERED, strata
 
-LEAST_LABELS = 50
-"""Fewer labels of a figure correct nothing: what the labels say by themselves is printed instead."""
 BLIND = "the judge follows people too little to tell how training seeds differ"
 """With one training seed the labels themselves tell how far other prompts may lead; of other seeds only the judge knows."""
 NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1} | {6: 10, 7: 11, 8: 6, 9: 6, 10: 6, 11: 7}

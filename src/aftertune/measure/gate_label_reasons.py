@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from aftertune.core.rounding import by_chance, percent, points
-from aftertune.measure.corrections import LEAST_LABELS
 from aftertune.measure.gate import TOLERATED_SHARE, Case
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.recoding import Recoded
-from aftertune.measure.results import GateVerdict, LabelsLine
+from aftertune.measure.results import LEAST_LABELS, GateVerdict, LabelsLine
 
 
 def missing_of(case: Case, recoded: Recoded, overall: LabelsLine) -> list[str]:

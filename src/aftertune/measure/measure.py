@@ -69,7 +69,7 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
         answered=int((table.columns["finish"] != NONE).sum()),
         settings=settings,
         notes=tuple(dict.fromkeys(_notes(cells, plan))),
-        people=people_agreement(table),
+        annotators=people_agreement(table),
     )
 
 
@@ -216,6 +216,8 @@ def _measure_condition(
         if both is None
         else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
         own_sets=condition.own_sets,
+        series=condition.series,
+        factors=condition.factors,
         by_seed=seed_rates(own, ASR, OVER_REFUSAL),
         harm_scores=harm_scores(own, plan),
         harm_score_change=harm_score_changes(both, plan),

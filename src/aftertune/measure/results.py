@@ -4,13 +4,13 @@ Nothing is rounded; ``to_json`` gives plain values in the order of the fields. F
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
+from aftertune.core.plain import to_plain
 from aftertune.core.rounding import percent, points
-from aftertune.measure.intervals import Bounds
 
 FORMAT = 1
 CHECKPOINT = "this checkpoint, prompts like these"
@@ -20,6 +20,9 @@ CHECKPOINTS = "these checkpoints"
 THESE_PROMPTS = "these prompts"
 RECIPE_HERE = "the recipe, these prompts"
 """New training seeds on the same prompts: what another lab finds that repeats the training."""
+LEAST_LABELS = 50
+"""Labels of a figure below which nothing is corrected by them."""
+Bounds = tuple[float, float]
 T = TypeVar("T")
 
 
@@ -30,21 +33,9 @@ class Jsonable:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        plain = _plain(self)
+        plain = to_plain(self)
         assert isinstance(plain, dict)
         return plain
-
-
-def _plain(value: object) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,9 +301,9 @@ class JudgeErrors(Jsonable):
 
     both: int
     judge_only: int
-    people_only: int
+    annotators_only: int
     neither: int
-    """Raw counts of labels: harmful to both, to the judge alone, to people alone, to neither."""
+    """Raw counts of labels: harmful to both, to the judge alone, to the annotators alone, to neither."""
     sensitivity: float | None
     sensitivity_interval: Interval | None
     """None without a harmful label."""
@@ -477,6 +468,10 @@ class ConditionResult(Jsonable):
     """The share of that fine-tune's rise that the mitigation undoes; None where it has none, or there was no rise."""
     own_sets: tuple[str, ...] = ()
     """Prompt sets of its own task, as declared."""
+    series: str = ""
+    """The fine-tune whose epochs, rounds or doses it is one of, as declared; empty where it stands alone."""
+    factors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Its place in the series: ``{"epoch": 2}``, ``{"learning_rate": 2e-4, "rows": 100}``."""
     by_seed: Mapping[str, tuple[SeedRates, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -528,8 +523,8 @@ class StudyResult(Jsonable):
     settings: tuple[SettingResult, ...]
     notes: tuple[str, ...]
     """What a reader must know: behaviors missing from tasks, unequal cells, and the like, in sentences."""
-    people: JudgeAgreement | None = None
-    """How far the people agree who labelled the same responses; None without such."""
+    annotators: JudgeAgreement | None = None
+    """How far annotators who labelled the same responses agree; None without such."""
 
 
 class GateVerdict(Enum):
@@ -597,6 +592,15 @@ class Declaration(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeVerdict(Jsonable):
+    """The verdict that the judge's figures give, kept where labels give another one."""
+
+    verdict: GateVerdict
+    exit_code: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult(Jsonable):
     """The verdict on a fine-tune, with every number behind it."""
 
@@ -629,6 +633,12 @@ class GateResult(Jsonable):
     stopping: Stopping | None = None
     """None where all prompts were asked by design."""
     declaration: Declaration | None = None
+    verdict_by: Literal["judge", "labels"] = "judge"
+    """Whose verdict it is, as declared."""
+    by_judge: JudgeVerdict | None = None
+    """The judge's verdict; None where no labels were asked for and none are there, so that it is the verdict itself."""
+    by_labels: "LabelsVerdict | None" = None
+    """The verdict that labels give; None without labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

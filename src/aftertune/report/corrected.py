@@ -123,7 +123,7 @@ def _refusals(setting: Json) -> Iterator[str]:
 
 def _people(result: Json) -> Iterator[str]:
     """Say how far the people agree; nothing where no response was labelled twice."""
-    for pair, found in ((result.get("people") or {}).get("pairs") or {}).items():
+    for pair, found in ((result.get("annotators") or {}).get("pairs") or {}).items():
         n = sum(found[name] for name in ("both", "first_only", "second_only", "neither"))
         if n:
             yield (
@@ -149,7 +149,7 @@ def errors_sheet(setting: Json) -> Sheet:
             Cell(
                 (
                     f"{errors['both']} / {errors['judge_only']}",
-                    f"{errors['people_only']} / {errors['neither']}",
+                    f"{errors['annotators_only']} / {errors['neither']}",
                 )
             ),
         )
