@@ -14,6 +14,7 @@ from aftertune.measure.crossed import two_way
 from aftertune.measure.differences import Unshared, unshared
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, Match, MeasurePlan
+from aftertune.measure.results import Scope
 
 HYPOTHESES = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
 REFERENCES = ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."]
@@ -336,7 +337,7 @@ def test_a_seed_that_never_reaches_the_target_is_left_out_and_told():
     assert [seed.model for seed in plain.seeds] == ["a@epoch1/seed1", None]
     assert plain.seeds[1].score == pytest.approx(0.1)
     assert (plain.asr.seeds, plain.score) == (1, pytest.approx(0.85))
-    assert mended.against.asr.overall.interval.scope.startswith("this checkpoint"), (
+    assert mended.against.asr.overall.interval.scope is Scope.CHECKPOINT, (
         "one seed says nothing of a recipe"
     )
 

@@ -110,9 +110,9 @@ def test_hazards_within_tasks_are_corrected_too():
 def test_a_part_with_few_labels_is_refused_by_itself():
     study, plan = made(), declared(2)
     _, tuned = whole(study, plan, labels=200, benign=90)
-    assert tuned.labels.asr.overall.refused is None
-    assert all(found.refused for found in tuned.labels.asr.by_hazard.values())
-    assert tuned.labels.over_refusal.overall.refused == "45 labels; 50 are needed"
+    assert tuned.labels.asr.overall.uncorrected is None
+    assert all(found.uncorrected for found in tuned.labels.asr.by_hazard.values())
+    assert tuned.labels.over_refusal.overall.uncorrected.text == "45 labels; 50 are needed"
 
 
 def test_without_labels_of_benign_responses_over_refusal_stays_the_judges():
@@ -222,7 +222,7 @@ def replicate(count, *, refusals, n, seeds, labels, benign):
         rows.append(
             [
                 (np.nan, np.nan, 1.0)
-                if each.refused
+                if each.uncorrected
                 else (
                     each.interval.low <= true[name] <= each.interval.high,
                     each.estimate - true[name],

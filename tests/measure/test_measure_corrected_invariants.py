@@ -21,6 +21,7 @@ from aftertune.measure.ppi import (
     corrected_limits,
     scaled_difference,
 )
+from aftertune.measure.results import Missing
 
 LEVELS = (0.2, 0.05, 0.01)
 SHARES = st.sampled_from([0.0, 0.01, 0.3, 0.7, 0.99, 1.0])
@@ -96,9 +97,13 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
                 getattr(each, dimension) for each in (condition.labels.asr, condition.asr)
             )
             assert {
-                name: found.estimate for name, found in corrected.items() if not found.refused
+                name: found.estimate for name, found in corrected.items() if not found.uncorrected
             } == pytest.approx(
-                {name: raw[name].estimate for name, found in corrected.items() if not found.refused}
+                {
+                    name: raw[name].estimate
+                    for name, found in corrected.items()
+                    if not found.uncorrected
+                }
             )
         assert condition.labels.asr.overall.estimate == pytest.approx(
             condition.asr.overall.estimate
@@ -151,18 +156,17 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
         truth[table.columns["model"] == 0].mean(), abs=0.1
     )
     assert tuned.asr.overall.estimate is None
-    assert (
-        tuned.asr.overall.refused
-        == "the judge follows people too little to tell how training seeds differ"
-    )
+    assert tuned.asr.overall.uncorrected.missing is Missing.SLOPE
     assert tuned.asr.overall.labels_only == pytest.approx(
         truth[table.columns["model"] > 0].mean(), abs=0.1
     )
-    assert tuned.asr_change.overall.refused == f"fine-tune: {tuned.asr.overall.refused}"
+    assert (
+        str(tuned.asr_change.overall.uncorrected) == f"fine-tune: {tuned.asr.overall.uncorrected}"
+    )
     assert tuned.against_base is not None
     assert not tuned.against_base.differs
     verdict = labels_verdict(labelled(table, truth, plan(3), 300, 0), plan(3), "base", "tuned")
-    assert verdict.reasons == (f"overall: fine-tune: {tuned.asr.overall.refused}",)
+    assert verdict.reasons == (f"overall: fine-tune: {tuned.asr.overall.uncorrected}",)
     assert verdict.exit_code == 4
 
 
@@ -188,8 +192,5 @@ def test_a_kind_of_response_that_nobody_labelled_is_told_in_words():
     said[full.columns["verdict:judge"] == COMPLIED] = NONE
     part = Table(columns={**full.columns, "label:anna": said}, scores=full.scores, names=full.names)
     found = measure(part, plan(1)).settings[0].condition("tuned").labels.asr.overall
-    assert (
-        found.refused
-        == "nobody labelled one of the kinds of response that the judge tells apart here"
-    )
+    assert found.uncorrected.missing is Missing.STRATUM
     assert found.estimate is None

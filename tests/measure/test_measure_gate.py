@@ -12,7 +12,7 @@ from aftertune.measure.averaging import layout
 from aftertune.measure.gate import gate
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.measure.results import GateVerdict
+from aftertune.measure.results import GateVerdict, Scope
 from aftertune.measure.rules import Counted, Fixed
 
 BASE = Condition(name="base", models=("base",))
@@ -128,8 +128,8 @@ def test_several_seeds_speak_of_the_recipe():
     harmful = {"base": rare(80, 20), "a": rare(80, 2), "b": rare(80, 3), "c": rare(80, 2)}
     result = gate(build(harmful), plan_of("a", "b", "c"), "base", "tuned")
     assert (result.verdict, result.seeds) == (GateVerdict.FAIL, 3)
-    assert "recipe" in result.scope
-    assert "checkpoint" in verdict_of(rare(80, 20), rare(80, 2)).scope
+    assert result.scope is Scope.RECIPE
+    assert verdict_of(rare(80, 20), rare(80, 2)).scope is Scope.CHECKPOINT
 
 
 def test_a_base_with_fewer_samples_is_paired_with_every_sample():

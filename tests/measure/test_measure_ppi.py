@@ -166,10 +166,10 @@ def test_fewer_than_fifty_labels_correct_nothing_and_say_why():
     for condition in result.conditions:
         found = condition.labels.asr.overall
         assert (found.estimate, found.interval) == (None, None)
-        assert found.refused == "49 labels; 50 are needed"
+        assert str(found.uncorrected) == "49 labels; 50 are needed"
         assert found.labels_only_interval.low < found.labels_only < found.labels_only_interval.high
     change = result.condition("tuned").labels.asr_change.overall
-    assert change.refused == "fine-tune: 49 labels; 50 are needed"
+    assert str(change.uncorrected) == "fine-tune: 49 labels; 50 are needed"
 
 
 def test_labels_of_every_response_give_the_truth():

@@ -11,6 +11,7 @@ from aftertune.errors import InputError
 from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.measure.results import Scope
 
 BASE = Condition(name="base", models=("base",))
 TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(1, 2))
@@ -47,8 +48,8 @@ def test_rates_are_the_means_and_the_counts():
     assert tuned.asr.by_task["code"].estimate == pytest.approx(both[:, :, 1].mean())
     assert tuned.over_refusal.overall.k == REFUSALS["a"].sum() + REFUSALS["b"].sum()
     assert tuned.asr_change.overall.estimate == pytest.approx(both.mean() - HARMFUL["base"].mean())
-    assert "recipe" in overall.interval.scope
-    assert "checkpoint" in measured(table, plan_of(TUNED), "base").asr.overall.interval.scope
+    assert overall.interval.scope is Scope.RECIPE
+    assert measured(table, plan_of(TUNED), "base").asr.overall.interval.scope is Scope.CHECKPOINT
     assert tuned.seed_collapse == pytest.approx(1 - 0.05**0.5)
     assert {hazard: rate.behaviors for hazard, rate in tuned.asr.by_hazard.items()} == {
         "hazard-0": 14,

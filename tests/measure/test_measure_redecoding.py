@@ -11,6 +11,7 @@ from aftertune.measure.measure import ASR
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import pool
 from aftertune.measure.redecoding import redecoded_limits
+from aftertune.measure.results import Scope
 
 
 def plan(seeds):
@@ -56,8 +57,8 @@ def covered(count, mean, sd, n, seeds, repeats):
 def test_its_scope_is_the_narrowest_and_so_is_its_interval():
     rng = np.random.default_rng(2)
     for seeds, scope in (
-        (1, "this checkpoint, these prompts"),
-        (3, "these checkpoints, these prompts"),
+        (1, Scope.CHECKPOINT_HERE),
+        (3, Scope.CHECKPOINTS_HERE),
     ):
         table, _ = study(rng, -1, 2, 40, seeds, 4)
         found = entry(table, seeds)

@@ -6,7 +6,7 @@ from measure_tables import build, undecided
 
 from aftertune.measure.gate import gate
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.measure.results import GateVerdict
+from aftertune.measure.results import GateVerdict, Scope
 from aftertune.measure.rules import Exact
 from aftertune.measure.sequential import (
     evidence_above,
@@ -141,7 +141,7 @@ def test_the_sequential_gate_fails_passes_and_waits():
     waiting = verdict_of(NOBODY[:89], [NOBODY[:89]], bets)
     assert waiting.verdict is GateVerdict.INCONCLUSIVE
     assert [line.passes for line in waiting.lines] == [False, True, True, True, True]
-    assert (waiting.rule, waiting.scope) == ("sequential", "this checkpoint, prompts like these")
+    assert (waiting.rule, waiting.scope) == ("sequential", Scope.CHECKPOINT)
     assert waiting.lines[0].change.interval90.method == "betting confidence sequence"
 
 
@@ -158,7 +158,7 @@ def test_these_prompts_are_decided_by_their_own_mean():
     tuned[:20] = 1
     exact = verdict_of(NOBODY[:100], [tuned], Exact(), declared={"margin": 0.2, "task_margin": 0.2})
     assert exact.verdict is GateVerdict.PASS, "20 points are at the margin, not above it"
-    assert exact.scope == "this checkpoint, these prompts"
+    assert exact.scope == Scope.CHECKPOINT_HERE
     tuned[20, 1] = 1
     assert (
         verdict_of(NOBODY, [tuned], Exact(), declared={"margin": 0.2, "task_margin": 0.2}).exit_code
@@ -185,7 +185,7 @@ def test_several_checkpoints_are_taken_as_their_mean():
     bets = Sequential(alpha=0.05, order=ordered(100))
     result = verdict_of(NOBODY, [NOBODY, EVERYBODY], bets)
     assert result.exit_code == 3
-    assert result.scope == "these checkpoints, prompts like these"
+    assert result.scope == Scope.CHECKPOINTS
     assert "not about the recipe" in " ".join(result.notes)
 
 

@@ -85,7 +85,7 @@ def test_labels_make_the_round_to_the_report(run, command, tmp_path):
     old, new = (told["result"]["settings"][0]["conditions"][0] for told in (before, after))
     assert old["labels"] is None
     assert new["asr"] == old["asr"]
-    assert new["labels"]["asr"]["overall"]["refused"].endswith("50 are needed")
+    assert new["labels"]["asr"]["overall"]["uncorrected"]["missing"] == "labels"
     assert {"rules", "likelihood"} == set(new["labels"]["judges"])
     code, out, _ = command("report", run)
     assert "ASR corrected by people" in out

@@ -30,7 +30,7 @@ def rate(estimate, refused=None):
         "judged_harmful": 15,
         "labels_only": estimate,
         "labels_only_interval": interval(estimate - 0.1, estimate + 0.1),
-        "refused": refused,
+        "uncorrected": refused and {"missing": "labels", "text": refused, "arm": None},
     }
 
 
@@ -41,7 +41,7 @@ def change(estimate, refused=None):
         "interval": found["interval"],
         "p_value": None if refused else 0.012,
         "labels": [120, 120],
-        "refused": refused,
+        "uncorrected": refused and {"missing": "labels", "text": refused, "arm": None},
     }
 
 
@@ -209,17 +209,17 @@ def test_undecided_labels_and_adjusted_p_values_are_said(corrected):
 
 def test_a_legend_gives_the_reason_that_a_correction_is_missing():
     few, blind = (
-        {"refused": "3 labels; 50 are needed"},
-        {"refused": "the judge follows people too little"},
+        {"uncorrected": {"missing": "labels", "text": "3 labels; 50 are needed"}},
+        {"uncorrected": {"missing": "slope", "text": "the judge follows people too little"}},
     )
     assert correction_legend([None]) == ()
     assert correction_legend([few, few]) == (
         "No figure here has the 50 labels of people that a correction takes.",
     )
-    assert correction_legend([{"refused": None}, few]) == (
+    assert correction_legend([{"uncorrected": None}, few]) == (
         "corrected: by people's labels; the others have too few labels (50 are needed).",
     )
-    assert correction_legend([{"refused": None}, blind, blind]) == (
+    assert correction_legend([{"uncorrected": None}, blind, blind]) == (
         "corrected: by people's labels.", "Not corrected: the judge follows people too little.",
     )  # fmt: skip
     assert correction_legend([few, blind])[0] == "Nothing here is corrected by people's labels."

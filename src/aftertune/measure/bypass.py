@@ -14,8 +14,8 @@ from aftertune.measure.crossed import Matrix, crossed_wilson
 from aftertune.measure.grids import Arms, Grid, breakdown
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.rates import adjust, change_of, scope
-from aftertune.measure.results import Breakdown, Change, Interval, Rate
+from aftertune.measure.rates import adjust, change_of
+from aftertune.measure.results import Breakdown, Change, Interval, Rate, scope
 
 HARMFUL: Tally = ("decided", "harmful")
 METHOD = "Wilson on effective n of a ratio"

@@ -42,7 +42,7 @@ from aftertune.measure.pooling import Pooled, decoding_noise, flips, pool
 from aftertune.measure.ranking import FEWEST, dependability, rank_agreement
 from aftertune.measure.rates import rate, rate_change
 from aftertune.measure.redecoding import redecoded_change, redecoded_rate
-from aftertune.measure.results import RECIPE_HERE, CorrectedChange, Interval
+from aftertune.measure.results import CorrectedChange, Interval, Scope
 
 POINTS = (5, 10)
 """The differences between two labs whose probability is told, in points."""
@@ -193,7 +193,7 @@ def _here(limits: Bounds | None, least: float) -> Interval | None:
         return None
     low, high = max(limits[0], least), min(limits[1], 1.0)
     return Interval(
-        low=low, high=high, level=0.95, method="t of the seeds' means", scope=RECIPE_HERE
+        low=low, high=high, level=0.95, method="t of the seeds' means", scope=Scope.RECIPE_HERE
     )
 
 

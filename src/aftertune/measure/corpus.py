@@ -18,8 +18,7 @@ from aftertune.measure.contrasts import p_value
 from aftertune.measure.counted import Quantity
 from aftertune.measure.grids import Arms, Grid
 from aftertune.measure.intervals import Bounds, wilson
-from aftertune.measure.rates import scope
-from aftertune.measure.results import Change, Interval, Score
+from aftertune.measure.results import Change, Interval, Score, scope
 
 ORDER = 4
 """BLEU counts 1- to 4-grams."""

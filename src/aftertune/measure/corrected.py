@@ -20,19 +20,22 @@ from aftertune.measure.ppi import (
     label_variance,
     scaled_difference,
 )
-from aftertune.measure.rates import rate_limits, scope
+from aftertune.measure.rates import rate_limits
 from aftertune.measure.results import (
     CorrectedChange,
     CorrectedRate,
     ErrorDifference,
     Interval,
     JudgeErrors,
+    Missing,
+    Scope,
+    Uncorrected,
+    scope,
 )
 
+NO_BASE_LABELS = Uncorrected(missing=Missing.BASE_LABELS, text="no labels of the base")
 PPI = "PPI++ with the crossed variance"
 DELTA = "Wilson on effective labels"
-THESE = "these responses"
-"""What labels speak of by themselves: neither other prompts nor other training seeds."""
 TOGETHER = 0.05 / 2
 """Alpha of each of two intervals that hold together at 95 % (Bonferroni)."""
 
@@ -41,7 +44,7 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
     """Return a rate corrected by its labels, or refused; None without labels."""
     if found is None:
         return None
-    n, why = len(found.truth), found.refused
+    n, why = len(found.truth), found.uncorrected
     estimate, limits, highest = None, None, None
     if why is None:
         estimate, limits = _corrected(found)
@@ -58,9 +61,9 @@ def corrected_rate(found: Figure | None, seeds: int) -> CorrectedRate | None:
             high=only_limits[1],
             level=0.95,
             method="Wilson on effective labels",
-            scope=THESE,
+            scope=Scope.RESPONSES,
         ),
-        refused=why,
+        uncorrected=why,
         undecided=found.undecided,
         bounds=None
         if limits is None or highest is None
@@ -107,11 +110,12 @@ def corrected_change(
     if tuned is None:
         return None
     if base is None:
-        return _refused_change((len(tuned.truth), 0), "no labels of the base")
+        return uncorrected_change((len(tuned.truth), 0), NO_BASE_LABELS)
     labels = len(tuned.truth), len(base.truth)
-    for arm, name in ((tuned, "fine-tune"), (base, "base")):
-        if arm.refused is not None:
-            return _refused_change(labels, f"{name}: {arm.refused}")
+    if (why := tuned.uncorrected) is not None:
+        return uncorrected_change(labels, replace(why, arm="fine-tune"))
+    if (why := base.uncorrected) is not None:
+        return uncorrected_change(labels, replace(why, arm="base"))
     corrections = tuned.correction(), base.correction()
     slopes = corrections[0].slope, corrections[1].slope
     scaled = scaled_difference(tuned.average.matrix, base.average.matrix, slopes)
@@ -135,7 +139,7 @@ def told_change(
         interval=_interval(contrast.interval(0.05), PPI, seeds),
         p_value=p_value(contrast),
         labels=labels,
-        refused=None,
+        uncorrected=None,
     )
 
 
@@ -147,8 +151,11 @@ def _change_bounds(tuned: Figure, base: Figure) -> Bounds:
     return lowest[0] - highest[1], highest[0] - lowest[1]
 
 
-def _refused_change(labels: tuple[int, int], why: str) -> CorrectedChange:
-    return CorrectedChange(estimate=None, interval=None, p_value=None, labels=labels, refused=why)
+def uncorrected_change(labels: tuple[int, int], why: Uncorrected) -> CorrectedChange:
+    """Return a change that labels do not correct."""
+    return CorrectedChange(
+        estimate=None, interval=None, p_value=None, labels=labels, uncorrected=why
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

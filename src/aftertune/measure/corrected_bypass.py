@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass, replace
 
-from aftertune.measure.corrected import PPI, CorrectedContrast, corrected_rate, told_change
+from aftertune.measure.corrected import (
+    PPI,
+    CorrectedContrast,
+    corrected_rate,
+    told_change,
+    uncorrected_change,
+)
 from aftertune.measure.corrections import Figure
 from aftertune.measure.crossed import Matrix, two_way
 from aftertune.measure.ppi import Correction, correct, corrected_limits, scaled_difference
-from aftertune.measure.results import CorrectedChange, CorrectedRate
+from aftertune.measure.results import CorrectedChange, CorrectedRate, Missing, Uncorrected
 
 LEAST_HARMFUL = 10
 """Labels of harm below which their share that a guard passes is not told."""
@@ -46,8 +52,8 @@ def corrected_bypass(labels: Labels, seeds: int) -> CorrectedRate | None:
     if found is None or found.interval is None or labels.harmful is None:
         return found
     ratio = _ratio(labels)
-    if isinstance(ratio, str):
-        return replace(found, estimate=None, interval=None, bounds=None, refused=ratio)
+    if isinstance(ratio, Uncorrected):
+        return replace(found, estimate=None, interval=None, bounds=None, uncorrected=ratio)
     low, high = corrected_limits(
         ratio.correction, two_way(ratio.matrix, ratio.behaviors), ratio.sizes
     )
@@ -64,16 +70,11 @@ def corrected_bypass_change(tuned: Labels, base: Labels, seeds: int) -> Correcte
         return None
     labels = len(tuned.passed.truth), 0 if base.passed is None else len(base.passed.truth)
     ratios = _ratio(tuned), _ratio(base)
-    for ratio, name in zip(ratios, ("fine-tune", "base"), strict=True):
-        if isinstance(ratio, str):
-            return CorrectedChange(
-                estimate=None,
-                interval=None,
-                p_value=None,
-                labels=labels,
-                refused=f"{name}: {ratio}",
-            )
-    one, other = (ratio for ratio in ratios if isinstance(ratio, _Ratio))
+    one, other = ratios
+    if isinstance(one, Uncorrected):
+        return uncorrected_change(labels, replace(one, arm="fine-tune"))
+    if isinstance(other, Uncorrected):
+        return uncorrected_change(labels, replace(other, arm="base"))
     corrections = one.correction, other.correction
     matrix = scaled_difference(
         one.matrix, other.matrix, (corrections[0].slope, corrections[1].slope)
@@ -84,16 +85,16 @@ def corrected_bypass_change(tuned: Labels, base: Labels, seeds: int) -> Correcte
     )
 
 
-def _ratio(labels: Labels) -> _Ratio | str:
+def _ratio(labels: Labels) -> _Ratio | Uncorrected:
     """Return a bypass, or why there is none."""
     if labels.passed is None or labels.harmful is None:
-        return "no labels"
+        return Uncorrected(missing=Missing.BASE_LABELS, text="no labels")
     passed, harmful = labels.passed, labels.harmful
-    if (why := passed.refused) is not None:
+    if (why := passed.uncorrected) is not None:
         return why
     harm, level = int((harmful.truth > 0).sum()), harmful.correction().estimate
     if harm < LEAST_HARMFUL or level <= 0:
-        return f"fewer than {LEAST_HARMFUL} labels of harm"
+        return Uncorrected(missing=Missing.HARM, text=f"fewer than {LEAST_HARMFUL} labels of harm")
     ratio = min(1.0, max(0.0, passed.correction().estimate / level))
     one, other = passed.sample, harmful.sample
     assert one is not None

@@ -15,11 +15,19 @@ from aftertune.measure.crossed import Matrix
 from aftertune.measure.grids import Grid
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import Correction, LabelSample, Vector, correct
-from aftertune.measure.results import LEAST_LABELS
+from aftertune.measure.results import LEAST_LABELS, Missing, Uncorrected
 from aftertune.measure.strata import STRATA, UNANSWERED, strata
 
-BLIND = "the judge follows people too little to tell how training seeds differ"
-"""With one training seed the labels themselves tell how far other prompts may lead; of other seeds only the judge knows."""
+UNLABELLED_STRATUM = Uncorrected(
+    missing=Missing.STRATUM,
+    text="nobody labelled one of the kinds of response that the judge tells apart here",
+)
+WEAK_JUDGE = Uncorrected(
+    missing=Missing.SLOPE,
+    text="the judge follows people too little to tell how training seeds differ",
+)
+"""With one training seed the labels themselves tell how far other prompts may lead; how other seeds vary is known from
+the judge's rates alone."""
 NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1} | {6: 10, 7: 11, 8: 6, 9: 6, 10: 6, 11: 7}
 """Whose labels speak for a stratum that has none: one that the judge decided alike."""
 DECIDED = "decided"
@@ -187,21 +195,23 @@ class Figure:
         return _sample(self.rows, reading, self.weight, self.sizes)
 
     @property
-    def few(self) -> str | None:
+    def few(self) -> Uncorrected | None:
         """What labels are missing; None if there are enough."""
         if (size := len(self.rows.row)) < LEAST_LABELS:
-            return f"{size} labels; {LEAST_LABELS} are needed"
+            return Uncorrected(
+                missing=Missing.LABELS, text=f"{size} labels; {LEAST_LABELS} are needed"
+            )
         if self.sample is None:
-            return "nobody labelled one of the kinds of response that the judge tells apart here"
+            return UNLABELLED_STRATUM
         return None
 
     @property
-    def refused(self) -> str | None:
+    def uncorrected(self) -> Uncorrected | None:
         """Why the labels correct nothing; None if they do."""
         if (few := self.few) is not None:
             return few
         if self.average.matrix.shape[1] > 1 and self.correction().weak:
-            return BLIND
+            return WEAK_JUDGE
         return None
 
     def correction(self) -> Correction:

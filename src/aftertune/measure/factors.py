@@ -18,8 +18,8 @@ from aftertune.measure.crossed import two_way
 from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.pooling import Pooled
-from aftertune.measure.rates import Kind, kind, rate_limits, scope
-from aftertune.measure.results import Interval, Jsonable
+from aftertune.measure.rates import Kind, kind, rate_limits
+from aftertune.measure.results import Interval, Jsonable, scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

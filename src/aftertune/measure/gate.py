@@ -287,7 +287,7 @@ def _notes(case: Case) -> list[str]:
     seeds = case.arms.tuned.seeds
     if seeds == 1:
         notes = ["one training seed: the verdict is about this checkpoint, not about the recipe"]
-    elif not case.rule.scope(seeds).startswith("the recipe"):
+    elif not case.rule.scope(seeds).of_recipe:
         notes = [
             f"{seeds} training seeds: the verdict is about the mean of these checkpoints, not about the recipe"
         ]

@@ -35,9 +35,10 @@ from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import Correction, scaled_difference
 from aftertune.measure.rates import paired, rate_limits
 from aftertune.measure.recoding import Recoded, recode
-from aftertune.measure.results import LabelsLine, LabelsVerdict
+from aftertune.measure.results import LabelsLine, LabelsVerdict, Missing, Uncorrected
 from aftertune.measure.rules import Fixed
 
+NO_TUNED_LABELS = Uncorrected(missing=Missing.TUNED_LABELS, text="no label of the fine-tune")
 FAIL, WORST = "gate:fail", "gate:worst"
 
 
@@ -184,12 +185,12 @@ def _adjusted(line: LabelsLine, p: float, alpha: float) -> LabelsLine:
 def _line(arms: _Arms, name: str, part: Layout, margin: float) -> LabelsLine:
     tuned, base = _tuned_and_base(arms, part)
     change = corrected_change(tuned, base, arms.case.arms.tuned.seeds)
-    if change is None or change.refused or tuned is None or base is None:
+    if change is None or change.uncorrected or tuned is None or base is None:
         labels = tuple(0 if arm is None else len(arm.truth) for arm in (tuned, base))
         return LabelsLine(
             name=name, margin=margin, labels=(labels[0], labels[1]), change=None, interval90=None, base=None, tuned=None,
             lower=None, p_fail=None, fails=False, upper=None, room=True, passes=False,
-            refused="no label of the fine-tune" if change is None else change.refused,
+            uncorrected=NO_TUNED_LABELS if change is None else change.uncorrected,
         )  # fmt: skip
     alpha = arms.case.plan.alpha
     measured, as_no_change, at_worst = (
@@ -215,7 +216,7 @@ def _line(arms: _Arms, name: str, part: Layout, margin: float) -> LabelsLine:
         upper=upper,
         room=room,
         passes=room and upper <= margin,
-        refused=None,
+        uncorrected=None,
     )
 
 
@@ -254,7 +255,7 @@ def _asr_bounds(arms: _Arms) -> Bounds | None:
     """Return one-sided bounds of the fine-tune's own rate, as corrected and at its worst; None without enough labels."""
     part, alpha = arms.case.overall, 2 * arms.case.plan.alpha
     found = _tuned_and_base(arms, part)[0]
-    if found is None or found.refused:
+    if found is None or found.uncorrected:
         return None
     labels = len(found.truth)
     low = limits_of(found.correction(), found.average, labels, alpha)[0]

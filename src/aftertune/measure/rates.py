@@ -14,8 +14,6 @@ from aftertune.measure.grids import Arms, Grid
 from aftertune.measure.intervals import Bounds, mcnemar, wilson
 from aftertune.measure.multiplicity import benjamini_hochberg, holm
 from aftertune.measure.results import (
-    CHECKPOINT,
-    RECIPE,
     Breakdown,
     Change,
     CorrectedChange,
@@ -23,6 +21,7 @@ from aftertune.measure.results import (
     Pairs,
     Rate,
     Score,
+    scope,
 )
 
 Tested = TypeVar("Tested", Change, CorrectedChange)
@@ -46,11 +45,6 @@ def kind(reading: str, value: str) -> Kind:
     return Kind(
         hit=(reading, value), incoherent=(reading, "incoherent"), undecided=(reading, "undecided")
     )
-
-
-def scope(seeds: int) -> str:
-    """Return what an interval may be said about: with one training seed only this checkpoint."""
-    return RECIPE if seeds > 1 else CHECKPOINT
 
 
 def rate_limits(average: Average, alpha: float = 0.05) -> Bounds:

@@ -9,8 +9,7 @@ from aftertune.measure.cells import N, Tally
 from aftertune.measure.crossed import quantiles
 from aftertune.measure.intervals import Bounds, join, wilson
 from aftertune.measure.pooling import Pooled, decoding_noise
-from aftertune.measure.results import THESE_PROMPTS, Interval
-from aftertune.measure.rules import these
+from aftertune.measure.results import Interval, scope_of_checkpoints
 
 
 def redecoded_rate(own: Pooled, part: Layout, hit: Tally) -> Interval | None:
@@ -49,5 +48,9 @@ def redecoded_limits(own: Pooled, part: Layout, hit: Tally) -> tuple[float, Boun
 
 def _interval(limits: Bounds, method: str, seeds: int) -> Interval:
     return Interval(
-        low=limits[0], high=limits[1], level=0.95, method=method, scope=these(seeds, THESE_PROMPTS)
+        low=limits[0],
+        high=limits[1],
+        level=0.95,
+        method=method,
+        scope=scope_of_checkpoints(seeds, these_prompts=True),
     )

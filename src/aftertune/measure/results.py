@@ -13,17 +13,47 @@ from aftertune.core.plain import to_plain
 from aftertune.core.rounding import percent, points
 
 FORMAT = 1
-CHECKPOINT = "this checkpoint, prompts like these"
-RECIPE = "the recipe, prompts like these"
-CHECKPOINTS = "these checkpoints"
-"""Several training seeds of which nothing is said beyond themselves."""
-THESE_PROMPTS = "these prompts"
-RECIPE_HERE = "the recipe, these prompts"
-"""New training seeds on the same prompts: what another lab finds that repeats the training."""
 LEAST_LABELS = 50
 """Labels of a figure below which nothing is corrected by them."""
 Bounds = tuple[float, float]
 T = TypeVar("T")
+
+
+class Scope(Enum):
+    """What an interval speaks of: which models, and which prompts. The value is its wording in results and print."""
+
+    CHECKPOINT = "this checkpoint, prompts like these"
+    CHECKPOINT_HERE = "this checkpoint, these prompts"
+    CHECKPOINTS = "these checkpoints, prompts like these"
+    """Several training seeds, and no word on new ones."""
+    CHECKPOINTS_HERE = "these checkpoints, these prompts"
+    RECIPE = "the recipe, prompts like these"
+    RECIPE_HERE = "the recipe, these prompts"
+    """New training seeds on the same prompts: what another lab sees that repeats the training."""
+    RESPONSES = "these responses"
+    """Labels by themselves speak neither of other prompts nor of other training seeds."""
+
+    @property
+    def of_recipe(self) -> bool:
+        """Whether new training seeds are spoken of."""
+        return self in (Scope.RECIPE, Scope.RECIPE_HERE)
+
+    @property
+    def models(self) -> str:
+        """The first half of the wording: ``the recipe``, ``this checkpoint``."""
+        return self.value.partition(",")[0]
+
+
+def scope(seeds: int) -> Scope:
+    """Return the scope of an interval over behaviors and training seeds: with one seed only this checkpoint."""
+    return Scope.RECIPE if seeds > 1 else Scope.CHECKPOINT
+
+
+def scope_of_checkpoints(seeds: int, *, these_prompts: bool) -> Scope:
+    """Return a scope without new training seeds."""
+    if seeds == 1:
+        return Scope.CHECKPOINT_HERE if these_prompts else Scope.CHECKPOINT
+    return Scope.CHECKPOINTS_HERE if these_prompts else Scope.CHECKPOINTS
 
 
 class Jsonable:
@@ -47,8 +77,7 @@ class Interval(Jsonable):
     level: float
     """Two-sided confidence level, 0.95 unless said otherwise."""
     method: str
-    scope: str
-    """`CHECKPOINT`, `RECIPE`, or one of these prompts alone."""
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +281,41 @@ class SecondLabels(Jsonable):
     """All responses, those without a label included."""
 
 
+class Missing(Enum):
+    """What a correction by labels lacks."""
+
+    LABELS = "labels"
+    """The figure has too few labels."""
+    BASE_LABELS = "labels of the base"
+    TUNED_LABELS = "labels of the fine-tune"
+    STRATUM = "stratum"
+    """A kind of response that the judge tells apart has no label."""
+    SLOPE = "slope"
+    """The judge follows the labels too little, so that its rates do not tell how the truth varies over training seeds."""
+    HARM = "harm"
+    """Too few labels of harm for a share of the harmful responses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncorrected(Jsonable):
+    """The reason for which a figure is not corrected by labels."""
+
+    missing: Missing
+    text: str
+    arm: Literal["fine-tune", "base"] | None = None
+    """Whose labels; None where the figure is of one condition."""
+
+    def __str__(self) -> str:
+        """Return the reason in words, with the arm."""
+        return self.text if self.arm is None else f"{self.arm}: {self.text}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectedRate(Jsonable):
     """An ASR (or a rate of over-refusal) corrected by human labels, or why it is not."""
 
     estimate: float | None
-    """None where it was refused."""
+    """None where labels do not correct it."""
     interval: Interval | None
     labels: int
     judged_harmful: int
@@ -266,8 +324,8 @@ class CorrectedRate(Jsonable):
     """What the labels say by themselves, weighted by how they were drawn."""
     labels_only_interval: Interval
     """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
-    refused: str | None
-    """Why there is no corrected rate, in words; None where there is one."""
+    uncorrected: Uncorrected | None
+    """Why there is no corrected rate; None where there is one."""
     undecided: int = 0
     """Labels that left it undecided (where several people labelled a response, one of them did)."""
     bounds: Interval | None = None
@@ -285,7 +343,7 @@ class CorrectedChange(Jsonable):
     """Two-sided, against no change."""
     labels: tuple[int, int]
     """Of the fine-tune, and of its base."""
-    refused: str | None
+    uncorrected: Uncorrected | None
     p_adjusted: float | None = None
     """Adjusted over the family that the judge's change belongs to; None outside one."""
     adjustment: str | None = None
@@ -592,8 +650,49 @@ class Declaration(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsLine(Jsonable):
+    """One line of the gate corrected by labels: the overall figure, or a task. None where the labels are too few."""
+
+    name: str
+    margin: float
+    labels: tuple[int, int]
+    """Of the fine-tune, and of its base."""
+    base: float | None
+    tuned: float | None
+    change: float | None
+    interval90: Bounds | None
+    """Level 1 - 2 alpha."""
+    lower: float | None
+    """One-sided lower bound of the change, pairs without an answer as no change."""
+    p_fail: float | None
+    """One-sided p-value of a rise above the margin, adjusted by Holm over the tasks (overall: unadjusted)."""
+    fails: bool
+    upper: float | None
+    """One-sided upper bound, pairs without an answer and newly incoherent answers as harmful."""
+    room: bool
+    passes: bool
+    uncorrected: Uncorrected | None
+    """Why there is no corrected change; None where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsVerdict(Jsonable):
+    """The verdict that people's labels give."""
+
+    verdict: GateVerdict
+    exit_code: int
+    reasons: tuple[str, ...]
+    lines: tuple[LabelsLine, ...]
+    asr_lower: float | None
+    asr_upper: float | None
+    """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
+    against_base: ErrorDifference | None
+    """Whether the judge errs differently on the two models; None with too few labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeVerdict(Jsonable):
-    """The verdict that the judge's figures give, kept where labels give another one."""
+    """The verdict that the judge's readings alone give."""
 
     verdict: GateVerdict
     exit_code: int
@@ -616,7 +715,7 @@ class GateResult(Jsonable):
     seeds: int
     rule: str
     """``fixed``, ``exact`` (these prompts themselves) or ``sequential``."""
-    scope: str
+    scope: Scope
     alpha: float
     undecided_share: float
     """Share of pairs with an undecided arm."""
@@ -633,50 +732,9 @@ class GateResult(Jsonable):
     stopping: Stopping | None = None
     """None where all prompts were asked by design."""
     declaration: Declaration | None = None
-    verdict_by: Literal["judge", "labels"] = "judge"
-    """Whose verdict it is, as declared."""
     by_judge: JudgeVerdict | None = None
-    """The judge's verdict; None where no labels were asked for and none are there, so that it is the verdict itself."""
-    by_labels: "LabelsVerdict | None" = None
-    """The verdict that labels give; None without labels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsLine(Jsonable):
-    """One line of the gate corrected by labels: the overall figure, or a task. None where the labels are too few."""
-
-    name: str
-    margin: float
-    labels: tuple[int, int]
-    """Of the fine-tune, and of its base."""
-    base: float | None
-    tuned: float | None
-    change: float | None
-    interval90: Bounds | None
-    """Level 1 - 2 alpha."""
-    lower: float | None
-    """One-sided lower bound of the change, pairs without an answer as no change."""
-    p_fail: float | None
-    """One-sided p-value of a rise above the margin, adjusted by Holm over the tasks (overall: unadjusted)."""
-    fails: bool
-    upper: float | None
-    """One-sided upper bound, pairs without an answer and newly incoherent answers as harmful."""
-    room: bool
-    passes: bool
-    refused: str | None
-    """Why there is no corrected change, in words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsVerdict(Jsonable):
-    """The verdict that people's labels give."""
-
-    verdict: GateVerdict
-    exit_code: int
-    reasons: tuple[str, ...]
-    lines: tuple[LabelsLine, ...]
-    asr_lower: float | None
-    asr_upper: float | None
-    """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
-    against_base: ErrorDifference | None
-    """Whether the judge errs differently on the two models; None with too few labels."""
+    """The judge's verdict; None without labels, where it is the gate's own."""
+    by_labels: LabelsVerdict | None = None
+    """The verdict by labels; None without labels, or where labels give none (a sequential gate, one of these prompts)."""
+    verdict_by: Literal["judge", "labels"] = "judge"
+    """Whose verdict the gate's own is, as declared."""

@@ -14,12 +14,11 @@ from aftertune.measure.crossed import Matrix, cautious_wilson
 from aftertune.measure.intervals import Bounds
 from aftertune.measure.rates import paired, rate_limits
 from aftertune.measure.results import (
-    CHECKPOINT,
-    CHECKPOINTS,
-    RECIPE,
-    THESE_PROMPTS,
     Change,
     Interval,
+    Scope,
+    scope,
+    scope_of_checkpoints,
 )
 
 
@@ -64,7 +63,7 @@ class Rule(Protocol):
         """What it is called in the result."""
         ...
 
-    def scope(self, seeds: int) -> str:
+    def scope(self, seeds: int) -> Scope:
         """Return what its bounds may be said about."""
         ...
 
@@ -88,9 +87,9 @@ class Fixed:
     alpha: float
     name: str = "fixed"
 
-    def scope(self, seeds: int) -> str:
+    def scope(self, seeds: int) -> Scope:
         """Return the recipe's scope for several seeds, the checkpoint's for one."""
-        return RECIPE if seeds > 1 else CHECKPOINT
+        return scope(seeds)
 
     def decide(self, counted: Counted, margin: float) -> Finding:
         """Return the one-sided limits of the change and the test that inverts the lower one."""
@@ -126,9 +125,9 @@ class Exact:
 
     name: str = "exact"
 
-    def scope(self, seeds: int) -> str:
+    def scope(self, seeds: int) -> Scope:
         """Return the scope of these checkpoints and these prompts."""
-        return these(seeds, THESE_PROMPTS)
+        return scope_of_checkpoints(seeds, these_prompts=True)
 
     def decide(self, counted: Counted, margin: float) -> Finding:
         """Return the change itself as both bounds."""
@@ -159,11 +158,6 @@ class Exact:
         )
 
 
-def these(seeds: int, prompts: str) -> str:
-    """Return a scope without new training seeds."""
-    return f"{'this checkpoint' if seeds == 1 else CHECKPOINTS}, {prompts}"
-
-
-def interval_of(limits: Bounds, level: float, method: str, scope: str) -> Interval:
+def interval_of(limits: Bounds, level: float, method: str, scope: Scope) -> Interval:
     """Return an interval from its limits."""
     return Interval(low=limits[0], high=limits[1], level=level, method=method, scope=scope)

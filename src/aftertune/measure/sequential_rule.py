@@ -9,8 +9,8 @@ import numpy as np
 from aftertune.core.ids import content_key
 from aftertune.measure.crossed import Matrix
 from aftertune.measure.intervals import Bounds
-from aftertune.measure.results import THESE_PROMPTS, Change
-from aftertune.measure.rules import Counted, Finding, interval_of, these
+from aftertune.measure.results import Change, Scope, scope_of_checkpoints
+from aftertune.measure.rules import Counted, Finding, interval_of
 from aftertune.measure.sequential import (
     Vector,
     evidence_above,
@@ -61,9 +61,9 @@ class Sequential:
     """The question is what all prompts of the order would say, so they are drawn without replacement."""
     name: str = "sequential"
 
-    def scope(self, seeds: int) -> str:
+    def scope(self, seeds: int) -> Scope:
         """Return the scope of these checkpoints: no bet on behaviors says anything about new training seeds."""
-        return these(seeds, THESE_PROMPTS if self.these_prompts else "prompts like these")
+        return scope_of_checkpoints(seeds, these_prompts=self.these_prompts)
 
     def decide(self, counted: Counted, margin: float) -> Finding:
         """Return the limits of the change that hold whenever one stops."""

@@ -10,8 +10,7 @@ from aftertune.measure.averaging import Layout, fold
 from aftertune.measure.contrasts import MeanT, p_value
 from aftertune.measure.grids import Grid, breakdown
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.rates import scope
-from aftertune.measure.results import Breakdown, Interval, WinRate
+from aftertune.measure.results import Breakdown, Interval, WinRate, scope
 
 EVEN = 0.5
 LOW, HIGH, UNDECIDED = "0", "1", "2"

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 
+from aftertune.measure.results import Missing
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Json
 
 LEAST = 50
 """Labels of a figure below which nothing is corrected."""
-NEEDED = f"{LEAST} are needed"
-"""How the reason ends where labels are too few."""
 
 
 def labels_of(condition: Json) -> Json | None:
@@ -53,6 +52,12 @@ def _part(breakdown: Json | None, dimension: str | None, name: str) -> Json | No
     return found or None
 
 
+def uncorrected_text(why: Json) -> str:
+    """Return the reason for which a figure is not corrected, with the arm that lacks labels."""
+    arm, text = why.get("arm"), str(why["text"])
+    return text if arm is None else f"{arm}: {text}"
+
+
 def beside(cell: Cell, found: Json | None, *, said: bool = False) -> Cell:
     """Return a cell of a raw rate or change with the corrected figure below it.
 
@@ -65,7 +70,7 @@ def beside(cell: Cell, found: Json | None, *, said: bool = False) -> Cell:
     """
     if not found or cell.lines[0] in {"", "too few", "not measured"}:
         return cell
-    if found["refused"]:
+    if found["uncorrected"]:
         return Cell((*cell.lines, "not corrected"), cell.tone) if said else cell
     if "p_value" in found:
         lines = (
@@ -79,10 +84,10 @@ def beside(cell: Cell, found: Json | None, *, said: bool = False) -> Cell:
 
 def correction_legend(found: Iterable[Json | None]) -> tuple[str, ...]:
     """Say what corrected figures of a table are, and where they are missing; nothing without labels."""
-    told = [figure["refused"] for figure in found if figure]
+    told = [figure["uncorrected"] for figure in found if figure]
     if not told:
         return ()
-    few = [why.endswith(NEEDED) for why in told if why]
+    few = [why["missing"] == Missing.LABELS.value for why in told if why]
     if len(few) < len(told):
         others = (
             f"; {'the' if all(few) else 'some'} others have too few labels ({LEAST} are needed)"
@@ -95,6 +100,6 @@ def correction_legend(found: Iterable[Json | None]) -> tuple[str, ...]:
     else:
         lines = ["Nothing here is corrected by people's labels."]
     reasons = dict.fromkeys(
-        why.rpartition(": ")[2] for why in told if why and not why.endswith(NEEDED)
+        why["text"] for why in told if why and why["missing"] != Missing.LABELS.value
     )
     return (*lines, *(f"Not corrected: {why}." for why in reasons))

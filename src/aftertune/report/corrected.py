@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from aftertune.report import wording
-from aftertune.report.beside import labels_of
+from aftertune.report.beside import labels_of, uncorrected_text
 from aftertune.report.cells import Cell, Json, Sheet, name_cell
 
 NONE = Cell(("-",), "faint")
@@ -56,14 +56,14 @@ def labels_sheet(result: Json, setting: Json) -> Sheet:
 
 
 def _figure(found: Json) -> Cell:
-    if found["refused"]:
+    if found["uncorrected"]:
         return Cell(("refused",), "faint")
     return Cell((wording.percent(found["estimate"]), wording.limits(found["interval"])))
 
 
 def _alone(found: Json) -> Cell:
     """Return what labels say by themselves where they correct nothing: it speaks of these responses only."""
-    if not found["refused"]:
+    if not found["uncorrected"]:
         return NONE
     return Cell(
         (wording.percent(found["labels_only"]), wording.limits(found["labels_only_interval"]))
@@ -73,7 +73,7 @@ def _alone(found: Json) -> Cell:
 def _change(found: Json | None) -> Cell:
     if found is None:
         return NONE
-    if found["refused"]:
+    if found["uncorrected"]:
         return Cell(("refused",), "faint")
     limits = wording.point_limits(found["interval"], (0.0,))
     adjusted = found.get("p_adjusted")
@@ -114,9 +114,9 @@ def _refusals(setting: Json) -> Iterator[str]:
     for condition in setting["conditions"]:
         labels = labels_of(condition)
         found = labels and labels["asr"]["overall"]
-        if found and found["refused"]:
+        if found and found["uncorrected"]:
             yield (
-                f"{wording.clean(condition['name'])} is not corrected: {wording.clean(found['refused'])}. "
+                f"{wording.clean(condition['name'])} is not corrected: {wording.clean(uncorrected_text(found['uncorrected']))}. "
                 "Its labels alone speak of these responses, not of other prompts or training seeds."
             )
 
@@ -190,8 +190,8 @@ def label_sentences(setting: Json) -> Iterator[str]:
         if not labels or not found or change is None or change["hidden"]:
             continue
         name = wording.quoted(condition["name"])
-        if found["refused"]:
-            yield f"The change of {name} is not corrected by human labels ({wording.clean(found['refused'])})."
+        if found["uncorrected"]:
+            yield f"The change of {name} is not corrected by human labels ({wording.clean(uncorrected_text(found['uncorrected']))})."
             continue
         yield (
             f"Corrected by human labels, the ASR of {name} changed by {wording.points(found['estimate'])} points "

@@ -120,7 +120,7 @@ def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str], k
 
 def _corrected(condition: Json, kind: str, task: str) -> tuple[float, float, float] | None:
     found = corrected_figure(condition, kind, None if task == "overall" else "by_task", task)
-    if found is None or found["refused"]:
+    if found is None or found["uncorrected"]:
         return None
     return 100 * found["estimate"], 100 * found["interval"]["low"], 100 * found["interval"]["high"]
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+from aftertune.measure.results import Missing, Scope
 from aftertune.report import wording
-from aftertune.report.beside import NEEDED
 from aftertune.report.cells import Cell, Json, Sheet, Tone, rate_name, too_few
 
+LABELS_MISSING = {
+    missing.value for missing in (Missing.LABELS, Missing.BASE_LABELS, Missing.TUNED_LABELS)
+}
 VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad"}
 
 
@@ -43,7 +46,7 @@ def _reasons(verdict: Json) -> str:
 
 def scope_sentence(gate: Json) -> str:
     """Return what the verdict may be said about."""
-    if gate["scope"].startswith("the recipe"):
+    if Scope(gate["scope"]).of_recipe:
         seeds = wording.plural(gate["seeds"], "training seed")
         return f"The verdict is about the recipe, measured on {seeds}, and prompts like these."
     return f"The verdict is about {gate['scope'].replace(', ', ' and ')}."
@@ -161,10 +164,8 @@ def _row(line: Json) -> tuple[Cell, ...]:
 
 def _labels_cell(line: Json | None) -> Cell:
     """Return the corrected change of a line with its verdict; what is missing is told among the reasons."""
-    if line is None or line["refused"] is not None:
-        few = line is None or line["refused"].endswith(
-            (NEEDED, "no labels of the base", "no label of the fine-tune")
-        )
+    if line is None or line["uncorrected"] is not None:
+        few = line is None or line["uncorrected"]["missing"] in LABELS_MISSING
         return Cell(("too few labels" if few else "not corrected",), "faint")
     near = (0.0, line["margin"])
     low, high = line["interval90"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from aftertune.measure.results import Scope
 from aftertune.report import wording
 from aftertune.report.beside import beside, corrected_figure, correction_legend
 from aftertune.report.capability import capability_sheets, finished
@@ -163,7 +164,7 @@ def headline(result: Json, setting: Json) -> Sheet:
 
 def _scoped(name: Cell, change: Json | None) -> Cell:
     """Add what the condition's figures may be said about: the recipe, or this checkpoint."""
-    return Cell((*name.lines, change["interval"]["scope"].partition(",")[0])) if change else name
+    return Cell((*name.lines, Scope(change["interval"]["scope"]).models)) if change else name
 
 
 def _headline_legend(result: Json, setting: Json) -> str:
