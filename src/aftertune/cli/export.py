@@ -1,11 +1,12 @@
-"""`aftertune export`: a finished run as logs of another tool."""
+"""`aftertune export`: a finished run as JSON lines, or as logs of another tool."""
 
 import importlib.util
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from aftertune.cli.options import command_app
 from aftertune.cli.report import read_document
 from aftertune.core.drafts import claim, discard, draft_of
 from aftertune.core.table import Table
+from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
 from aftertune.labels.measuring import finished_plan
 from aftertune.measure.cells import decided_verdicts
@@ -22,7 +24,7 @@ from aftertune.measure.plan import MeasurePlan
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.wording import plural
 from aftertune.results.page import kept_readers
-from aftertune.store import Store, decoding_name
+from aftertune.store import Seen, Store, decoding_name
 from aftertune.study import decodings, load_study
 from aftertune.workspace import RESULT, STORE, STUDY
 
@@ -33,19 +35,100 @@ app = command_app()
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder for the logs.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="A file for jsonl; a new or empty folder for inspect.",
+        ),
     ],
     to: Annotated[
-        Literal["inspect"],
-        typer.Option(help="The format: logs of Inspect, with answers and scores."),
+        Literal["jsonl", "inspect"],
+        typer.Option(help="The format: JSON lines, one a response; or logs of Inspect."),
     ],
 ) -> None:
-    """Write a finished run, every answer in full, as logs that another tool opens."""
-    {"inspect": export_inspect}[to](run, out)
+    """Write a finished run, every answer in full with its scores, for scripts or as logs that another tool opens."""
+    {"jsonl": export_jsonl, "inspect": export_inspect}[to](run, out)
 
 
+UNDER = f"{DECIDED}_under_"
+"""Before a guard's name: the outcome of what it lets through."""
 SHARD = 2000
 """Samples of a log; writing one takes more than twice as long per sample at 10,000 as at 3,000."""
+
+
+def export_jsonl(folder: Path, out: Path) -> None:
+    """Write a finished run into the file ``out``, one JSON object a response; `docs/commands.md` lists the fields.
+
+    The file is there whole or not at all, and takes the place of an older one.
+
+    Raises:
+        InputError: the run is not finished, or ``out`` is a folder.
+        StoreError: the run's store is missing or broken.
+    """
+    document = read_document(folder)
+    with Store.open(folder / STORE, write=False) as store:
+        plan = finished_plan(folder, store, document)
+        study = document["study"]
+        models = {record["name"]: record for record in store.models(study)}
+        records = [_record(row, models[row.job.model]) for row in _rows(store, study, plan)]
+    write_lines(map(json.dumps, records), out)
+    _say(
+        f"{out}: {plural(len(records), 'response')}; the file holds every answer in full, harmful ones too."
+    )
+
+
+def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a response as the plain values of its line; its keys are the same in every line."""
+    job, prompt, response = row.job, row.job.prompt, row.job.response
+    scores: dict[str, dict[str, Any]] = {"verdict": {}, "decision": {}, "score": {}}
+    for column, reading in job.readings.items():
+        kind, _, name = column.partition(":")
+        if kind == "score":
+            scores[kind][name] = reading.score
+        elif kind == "verdict":
+            scores[kind][name] = _shown(reading)
+        elif kind == "decision":
+            guard, _, side = name.rpartition(":")
+            scores[kind].setdefault(guard, {})[side] = _shown(reading)
+    coherence = job.readings.get("coherent")
+    return {
+        "model": job.model,
+        "condition": model["condition"],
+        "training_seed": model["training_seed"],
+        "prompt_id": prompt.id,
+        "behavior": prompt.behavior,
+        "pair": prompt.pair,
+        "template": prompt.template,
+        "task": prompt.task,
+        "set": prompt.set,
+        "hazard": prompt.hazard,
+        "harm_basis": prompt.harm_basis,
+        "intent": prompt.intent.value,
+        "prompt": prompt.text,
+        "system": job.system,
+        "decoding": job.decoding,
+        "sample": job.sample,
+        "finish_reason": None if response is None else response.finish_reason.value,
+        "text": None if response is None else response.text,
+        "coherent": None if coherence is None else coherence.value,
+        "incoherence": [] if coherence is None else coherence.label.split(),
+        "verdicts": scores["verdict"],
+        "decisions": scores["decision"],
+        "scores": scores["score"],
+        "outcome": row.outcomes[DECIDED],
+        "outcomes_under_guards": {
+            name.removeprefix(UNDER): outcome
+            for name, outcome in row.outcomes.items()
+            if name != DECIDED
+        },
+    }
+
+
+def _shown(reading: Seen) -> dict[str, Any]:
+    value = getattr(reading.value, "value", reading.value)
+    return {"value": value, "score": reading.score, "label": reading.label}
 
 
 def export_inspect(folder: Path, out: Path) -> None:
@@ -140,7 +223,7 @@ def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:
     verdict = decided_verdicts(table, plan)
     codes = {DECIDED: outcomes(table, verdict)}
     codes |= {
-        f"{DECIDED}_under_{guard}": outcomes(table, verdict, decisions(table, guard))
+        f"{UNDER}{guard}": outcomes(table, verdict, decisions(table, guard))
         for guard in plan.guards
     }
     return {
