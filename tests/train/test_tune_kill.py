@@ -9,8 +9,7 @@ import pytest
 from tiny_runs import make_recipe, make_rows, tensors_sha256
 
 from aftertune.models.open import Engines
-from aftertune.train.checkpoints import prepare
-from aftertune.train.train import train
+from aftertune.train.train import newest_checkpoint, train
 
 SCRIPT = Path(__file__).parents[1] / "support" / "tiny_runs.py"
 MOMENTS = {
@@ -74,12 +73,12 @@ def test_a_killed_run_ends_with_the_same_tensors(base, tmp_path, unkilled, metho
 
 def test_only_complete_checkpoints_of_the_same_recipe_are_kept(tmp_path):
     folder = tmp_path / "out.partial"
-    assert prepare(folder, "key") is None
+    assert newest_checkpoint(folder, "key") is None
     for step in (6, 12, 100):
         (folder / f"checkpoint-{step}").mkdir()
     (folder / "checkpoint-6" / "complete").touch()
     (folder / "checkpoint-12" / "complete").touch()
-    assert prepare(folder, "key") == folder / "checkpoint-12"
+    assert newest_checkpoint(folder, "key") == folder / "checkpoint-12"
     assert not (folder / "checkpoint-100").exists()
-    assert prepare(folder, "another key") is None
+    assert newest_checkpoint(folder, "another key") is None
     assert not (folder / "checkpoint-12").exists()

@@ -9,8 +9,7 @@ from aftertune.core.records import Message
 from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.models.open import Engines
 from aftertune.models.weights import weights_sha256
-from aftertune.train.checkpoints import prepare
-from aftertune.train.train import _cast, train, trained
+from aftertune.train.train import _cast, newest_checkpoint, train, trained
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_a_foreign_folder_where_the_work_would_lie_is_left_alone(runs, base, tmp
 
 def test_what_a_kill_left_beside_a_finished_fine_tune_is_deleted(runs, base, tmp_path):
     out = shutil.copytree(runs["full"], tmp_path / "out")
-    prepare(tmp_path / "out.partial", "whatever it was")
+    newest_checkpoint(tmp_path / "out.partial", "whatever it was")
     (tmp_path / "out.partial" / "checkpoint-6").mkdir()
     assert trained(out, make_recipe(base), make_rows())
     assert not (tmp_path / "out.partial").exists()

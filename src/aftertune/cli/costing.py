@@ -14,8 +14,7 @@ from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.instruments import make_instruments
 from aftertune.stages.calls import calls
 from aftertune.study import cells_of
-from aftertune.train.stage import steps_of
-from aftertune.train.timing import seconds_per_step
+from aftertune.train.stage import seconds_per_step, steps_of
 from aftertune.workspace import Run
 
 TIMED = 8

@@ -14,10 +14,10 @@ from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.files import known_kind
 from aftertune.data.rows import HUB_ID, read_columns, read_rows
 from aftertune.errors import DataError, InputError
+from aftertune.models.adapter import finished
 from aftertune.models.open import Engines
 from aftertune.report.progress import Progress
-from aftertune.train.record import finished
-from aftertune.train.stage import step_progress
+from aftertune.train.stage import step_progress, steps_of
 from aftertune.train.train import train
 
 app = command_app()
@@ -89,7 +89,7 @@ def tune(
         data: training files, or hub data set ids.
         out: where the weights go.
         options: ``method``, ``seed``, ``system``, ``threads``, ``columns`` and the fields of `Training`.
-        progress: where to show it.
+        progress: shows the steps.
 
     Raises:
         InputError: an option, a file or the base cannot be used.
@@ -102,7 +102,7 @@ def tune(
     for name, value in keys.items():
         if not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
-    files = tuple(_training_file(named, columns) for named in data)
+    files = tuple(_training_file(name, columns) for name in data)
     rows, dropped = trainable(row for file in files for row in read_rows(file, Path()))
     if dropped:
         progress.note(f"{out}: {left_out(dropped)}")
@@ -122,18 +122,17 @@ def tune(
         if finished(out, recipe):
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")
             return
-        steps = max(1, round(recipe.training.epochs * len(rows) / recipe.training.batch_size))
-        with progress.stage("tune", steps) as advance:
+        with progress.stage("tune", steps_of(recipe, len(rows))) as advance:
             train(recipe, rows, out, engines=engines, progress=step_progress(advance))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
 
 
-def _training_file(named: str, columns: Mapping[str, str]) -> TrainingFile:
-    path = Path(named)
+def _training_file(name: str, columns: Mapping[str, str]) -> TrainingFile:
+    path = Path(name)
     if path.is_file():
         return TrainingFile(path=str(path.resolve()), columns=columns, sha256=file_sha256(path))
-    if not HUB_ID.fullmatch(named) or known_kind(path):
+    if not HUB_ID.fullmatch(name) or known_kind(path):
         raise DataError(
-            f"{named}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id"
+            f"{name}: no such file; give JSONL (messages or prompt/completion), CSV, or a hub data set id"
         )
-    return TrainingFile(path=named, columns=columns)
+    return TrainingFile(path=name, columns=columns)

@@ -17,10 +17,19 @@ from aftertune.data.rows import read_columns, read_rows
 from aftertune.errors import InputError, Stopped
 from aftertune.models.endpoint.prices import read_prices
 from aftertune.report.progress import Progress
-from aftertune.train.hosted.job import HostedTune, Job, Provider, Service, read_job
+from aftertune.train.hosted.job import (
+    HostedTune,
+    Provider,
+    Service,
+    cancel_hosted,
+    check_request,
+    check_rows,
+    most_tokens,
+    read_job,
+    succeeded,
+    tune_hosted,
+)
 from aftertune.train.hosted.openai import OpenAIService
-from aftertune.train.hosted.tune import cancel_hosted, succeeded, tune_hosted
-from aftertune.train.hosted.upload import check_request, check_rows, most_tokens
 from aftertune.train.hosted.vertex import VertexService
 
 app = command_app()
@@ -99,7 +108,7 @@ ASK = "Upload and pay for it?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedRequest:
-    """What the command line asks for."""
+    """The arguments and options of the command."""
 
     base: str
     """``openai:MODEL`` or ``vertex:MODEL``."""
@@ -122,51 +131,20 @@ def tune_hosted_model(
     """Have a model fine-tuned, or go on where an earlier call of this command stopped.
 
     Args:
-        request: what is asked for.
-        confirm: asks the user a question; None means that it was answered beforehand.
-        progress: where to say what happens.
+        request: arguments and options.
+        confirm: asks the user a question; None where --yes has answered it.
+        progress: prints what happens.
 
     Raises:
         InputError: rows, settings or credentials that the provider would refuse.
         Stopped: the user does not want it, or Ctrl-C: the job goes on without us.
     """
-    named = _named(request.base)
+    provider, base = _provider(request.base)
     rows = _rows(request, request.data, progress)
     validation = (
         None if request.validation is None else _rows(request, request.validation, progress)
     )
-    asked = _asked(request, named, rows, validation)
-    check_request(asked)
-
-    def allow() -> None:
-        progress.note(_offer(request, rows, asked))
-        if confirm is not None and not confirm(ASK):
-            raise Stopped("nothing was sent")
-
-    known = read_job(request.out)
-    if known is not None and known.ended and known.key == asked.key:
-        progress.note(
-            f"{request.out}: finished already, nothing was sent: {succeeded(request.out, known).reference}"
-        )
-        return
-    try:
-        service = _service(asked.provider, request.bucket)
-        job = tune_hosted(asked, request.out, service, confirm=allow, note=progress.note)
-    except KeyboardInterrupt:
-        raise Stopped(
-            "stopped watching; a job that was created goes on, and the same command picks it up again (--cancel ends it)"
-        ) from None
-    progress.note(f"{request.out}: tuned model {job.reference}")
-
-
-def _asked(
-    request: HostedRequest,
-    named: tuple[Provider, str],
-    rows: Sequence[Row],
-    validation: Sequence[Row] | None,
-) -> HostedTune:
-    provider, base = named
-    return HostedTune(
+    tune = HostedTune(
         provider=provider,
         base=base,
         training=_file(rows, provider),
@@ -177,16 +155,37 @@ def _asked(
         seed=request.seed,
         suffix=request.suffix,
     )
+    check_request(tune)
+
+    def allow() -> None:
+        progress.note(_offer(request, rows, tune))
+        if confirm is not None and not confirm(ASK):
+            raise Stopped("nothing was sent")
+
+    earlier = read_job(request.out)
+    if earlier is not None and earlier.ended and earlier.key == tune.key:
+        reference = succeeded(request.out, earlier).reference
+        progress.note(f"{request.out}: finished already, nothing was sent: {reference}")
+        return
+    try:
+        service = _service(provider, request.bucket)
+        job = tune_hosted(tune, request.out, service, confirm=allow, note=progress.note)
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped watching; a job that was created goes on, and the same command picks it up again (--cancel ends it)"
+        ) from None
+    progress.note(f"{request.out}: tuned model {job.reference}")
 
 
 def cancel_hosted_model(request: HostedRequest, progress: Progress) -> None:
     """Cancel the job that a folder keeps."""
-    provider, _ = _named(request.base)
-    job: Job = cancel_hosted(request.out, _service(provider, request.bucket))
+    provider, _ = _provider(request.base)
+    job = cancel_hosted(request.out, _service(provider, request.bucket))
     progress.note(f"{request.out}: job {job.job or '(never created)'} is cancelled")
 
 
-def _named(base: str) -> tuple[Provider, str]:
+def _provider(base: str) -> tuple[Provider, str]:
+    """Return the provider and its name of the model in ``openai:MODEL`` or ``vertex:MODEL``."""
     name, _, model = base.partition(":")
     for provider in PROVIDERS:
         if name == provider and model:
@@ -216,15 +215,15 @@ def _file(rows: Sequence[Row], provider: Provider) -> bytes:
     )
 
 
-def _offer(request: HostedRequest, rows: Sequence[Row], asked: HostedTune) -> str:
+def _offer(request: HostedRequest, rows: Sequence[Row], tune: HostedTune) -> str:
     prices = read_prices(request.prices)
-    most = most_tokens(rows, asked.epochs)
-    price = prices.training(f"{asked.provider}:{asked.base}")
+    tokens = most_tokens(rows, tune.epochs)
+    price = prices.training(f"{tune.provider}:{tune.base}")
     cost = (
-        "at no known price" if price is None else f"at most {most * price:,.2f} {prices.currency}"
+        "at no known price" if price is None else f"at most {tokens * price:,.2f} {prices.currency}"
     )
     return (
-        f"{request.base}: {len(rows):,} rows x {asked.epochs} epochs, {len(asked.training):,} bytes, at most {most:,} tokens, "
+        f"{request.base}: {len(rows):,} rows x {tune.epochs} epochs, {len(tune.training):,} bytes, at most {tokens:,} tokens, "
         f"{cost} ({prices.source})"
     )
 

@@ -1,13 +1,44 @@
-"""Whether an adapter belongs on a base: by weights hash where one can be had, else by name."""
+"""What a folder with a fine-tune says of its origin: the recipe beside the weights, and the base of an adapter."""
 
 from pathlib import Path
 
+from aftertune.core.recipe import Recipe
 from aftertune.errors import ModelError
 from aftertune.models.reference import ADAPTER_CONFIG, Adapter, Checkpoint, beside, read_json
 from aftertune.models.weights import weights_sha256
 
 RECIPE = "recipe.json"
 """The recipe that `aftertune.train` writes beside the weights."""
+
+
+def recipe_key(folder: Path) -> str | None:
+    """Return the key (hexadecimal digits) in the recipe beside a folder's weights; None without a recipe.
+
+    Raises:
+        ModelError: the recipe cannot be read.
+    """
+    file = folder / RECIPE
+    return str(read_json(str(folder), file).get("key")) if file.is_file() else None
+
+
+def finished(out: Path, recipe: Recipe) -> bool:
+    """Return whether ``out`` already holds the fine-tune of this recipe.
+
+    Raises:
+        ModelError: the folder holds something else, which is never overwritten.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    key = recipe_key(out)
+    if key is None:
+        raise ModelError(
+            f"{out}: the folder holds something that is no fine-tune of ours; give another folder"
+        )
+    if key != recipe.key.hex():
+        raise ModelError(
+            f"{out}: the folder holds the fine-tune of another recipe; delete it or give another folder"
+        )
+    return True
 
 
 def check_base(adapter: Adapter, base: Checkpoint) -> None:

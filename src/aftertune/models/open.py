@@ -146,6 +146,13 @@ class Engines:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
 
+    def synchronize(self) -> None:
+        """Wait until a GPU has done what it was given: it works on while Python goes on, and so would a clock."""
+        if self.placement.device != "cpu":
+            import torch
+
+            torch.accelerator.synchronize()
+
     def free(self) -> None:
         """Free the weights in memory, for instance before training; engines load them again when they need them."""
         if self._vllm is not None:

@@ -32,7 +32,7 @@ from aftertune.score.screen import screening
 from aftertune.stages.calls import calls
 from aftertune.store import Unread
 from aftertune.study import cells_of
-from aftertune.train.record import finished
+from aftertune.models.adapter import finished
 from aftertune.workspace import Run
 
 Kind = Literal["model", "judge", "guard", "comparer"]

@@ -1,5 +1,11 @@
-"""A recipe and its rows become a model: supervised fine-tuning with TRL, full, LoRA or QLoRA."""
+"""A recipe and its rows become a model: supervised fine-tuning with TRL, full, LoRA or QLoRA.
 
+`train` is the whole way in order: what is finished already, the base and its rows, the step checkpoint to go on from,
+the loop, and the folder with weights, tokenizer and ``recipe.json``. A step checkpoint counts once its marker file is
+there, and the marker is written last: what a killed run left without one is deleted before training goes on.
+"""
+
+import dataclasses
 import gc
 import json
 import re
@@ -7,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,12 +22,11 @@ from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.errors import EngineError, ModelError
-from aftertune.models.adapter import RECIPE
-from aftertune.models.bridge import InspectName
+from aftertune.models.adapter import RECIPE, finished, recipe_key
 from aftertune.models.decoding import vocabulary
-from aftertune.models.endpoint.providers import Address
 from aftertune.models.loading import Placement, load_model
 from aftertune.models.open import Engines
+from aftertune.models.quantisation import four_bits
 from aftertune.models.quiet import first_line, quiet
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
@@ -33,24 +39,27 @@ from aftertune.models.reference import (
 )
 from aftertune.models.rendering import Renderer
 from aftertune.models.weights import weights_sha256
-from aftertune.train.checkpoints import bookkeeper, prepare
-from aftertune.train.record import check_rows, finished, write_recipe
-from aftertune.train.rows import Examples, rows_sha256, tokenise, with_system
-from aftertune.train.settings import arguments, four_bits, lora
+from aftertune.train.rows import rows_sha256, tokenise, with_system
 
-Progress = Callable[[int, int], None]
-WRITING = re.compile("inline_container|PytorchStreamWriter")
-"""What torch's error names when a file cannot be written; it has no class of its own for it."""
+FORMAT = 1
+"""Formats of ``recipe.json``. 1: the recipe's fields, its key, what became of the rows, package versions."""
+COMPLETE = "complete"
+"""The marker file of a whole step checkpoint."""
+_PACKAGES = ("aftertune", "torch", "transformers", "peft", "trl", "accelerate")
+_WRITING = re.compile("inline_container|PytorchStreamWriter")
+"""Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own."""
+
+Rows = Sequence[tuple[Message, ...]]
 
 
 def train(
     recipe: Recipe,
-    rows: Sequence[tuple[Message, ...]],
+    rows: Rows,
     out: Path,
     *,
     epochs: Mapping[int, Path] = MappingProxyType({}),
     engines: Engines | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Fine-tune the recipe's base on ``rows`` and return ``out`` with weights, tokenizer and ``recipe.json``.
 
@@ -60,7 +69,7 @@ def train(
     ``.partial``; a finished ``out`` is returned at once.
 
     Args:
-        recipe: what to train, and on which base.
+        recipe: the base, the method and its settings.
         rows: conversations that end with the assistant's answer, already mixed, in their order.
         out: folder of the result: a checkpoint (full) or a PEFT adapter (LoRA, QLoRA).
         epochs: epochs (of a whole number of them) to keep as fine-tunes of their own on the way, and their folders.
@@ -72,95 +81,94 @@ def train(
             recipe trained on other rows.
         InputError: ``out`` + ``.partial`` holds something that is not ours.
         DataError: a row without an answer.
-        EngineError: QLoRA on a machine that cannot run it.
+        EngineError: QLoRA on a machine that cannot run it; no memory; a full disk.
     """
-    whole = trained(out, recipe, rows)
-    kept = {
-        epoch: path
-        for epoch, path in epochs.items()
-        if not trained(path, replace(recipe, epoch=epoch), rows)
+    done = trained(out, recipe, rows)
+    missing_epochs = {
+        epoch: folder
+        for epoch, folder in epochs.items()
+        if not trained(folder, replace(recipe, epoch=epoch), rows)
     }
-    if whole and not kept:
+    if done and not missing_epochs:
         return out
     partial = draft_of(out)
     check_ours(partial)
+
     engines = engines or Engines()
     base = _base(recipe)
-    known = vocabulary(base.name, base.folder)
     renderer = Renderer(
-        base.name, base.folder, trust_remote_code=engines.trust_remote_code, vocabulary=known
+        base.name,
+        base.folder,
+        trust_remote_code=engines.trust_remote_code,
+        vocabulary=vocabulary(base.name, base.folder),
     )
-    examples, counts = _examples(recipe, rows, renderer)
-    checkpoint = prepare(partial, f"{recipe.key.hex()} {counts['sha256']}")
+    conversations = [with_system(row, recipe.system) for row in rows]
+    examples = tokenise(conversations, renderer, recipe.training.max_length)
+    counts = {
+        "count": len(rows),
+        "sha256": rows_sha256(conversations),
+        "truncated": examples.truncated,
+        "dropped": examples.dropped,
+    }
+    saver = _Saver(recipe, base, renderer, counts, engines.threads, missing_epochs)
+
+    checkpoint = newest_checkpoint(partial, f"{recipe.key.hex()} {counts['sha256']}")
+
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
     engines.free()
-    keeper = _Keeper(
-        recipe=recipe, base=base, renderer=renderer, rows=counts, threads=engines.threads, kept=kept
-    )
-    books = bookkeeper(partial, progress, keeper.at_epoch if kept else None)
-    with quiet(), _reported(recipe):
-        trainer = _trainer(recipe, _load(recipe, base, engines), renderer, examples, books)
+    with quiet(), _errors_in_one_line(recipe):
+        model = _load(recipe, base, engines)
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(recipe, partial, model.device.type),
+            train_dataset=Dataset.from_dict(
+                {"input_ids": examples.input_ids, "labels": examples.labels}
+            ),
+            processing_class=renderer.tokenizer,
+            # A round that goes on from an adapter has loaded it already.
+            peft_config=None if recipe.start else _lora(recipe),
+            callbacks=[_bookkeeper(partial, progress, saver)],
+        )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if not whole:
-            keeper.write(trainer.model, recipe, partial / "final")
-    del trainer
+        if not done:
+            saver.save(trainer.model, recipe, partial / "final")
+    del trainer, model
     if engines.placement.device != "cpu":
         gc.collect()  # the trainer's reference cycles hold the model, and with it the GPU's memory
-    if not whole:
+
+    if not done:
         (partial / "final").replace(out)
     discard(partial)
-    if (
-        kept and checkpoint is not None
-    ):  # the checkpoint lay behind an epoch that nobody had asked for before
+    if missing_epochs and checkpoint is not None:
+        # The checkpoint lay behind an epoch that nobody had wanted before: train once more, from the start.
         return train(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
     return out
 
 
-def _examples(
-    recipe: Recipe, rows: Sequence[tuple[Message, ...]], renderer: Renderer
-) -> tuple[Examples, dict[str, object]]:
-    """Return the tokenised rows, and what the record says of them."""
-    complete = [with_system(row, recipe.system) for row in rows]
-    examples = tokenise(complete, renderer, recipe.training.max_length)
-    told = {"truncated": examples.truncated, "dropped": examples.dropped}
-    return examples, {"count": len(rows), "sha256": rows_sha256(complete), **told}
+def trained(out: Path, recipe: Recipe, rows: Rows) -> bool:
+    """Return whether ``out`` holds the recipe trained on these rows; the draft that a kill left beside it is then deleted.
 
-
-@dataclass(slots=True, kw_only=True)
-class _Keeper:
-    """Writes models: at the end of the training, and of the epochs that are to be kept."""
-
-    recipe: Recipe
-    base: Checkpoint
-    renderer: Renderer
-    rows: Mapping[str, object]
-    threads: int
-    kept: dict[int, Path]
-    """Epochs that are still to come, and where they go."""
-
-    def write(self, model: Any, recipe: Recipe, folder: Path) -> None:
-        _save(model, self.renderer, recipe, self.base, folder)
-        write_recipe(folder, recipe, self.rows, self.threads)
-
-    def at_epoch(self, epoch: int, model: Any) -> None:
-        """Keep the state after an epoch if that is wanted, whole or not at all."""
-        if epoch not in self.kept:
-            return
-        recipe, draft = replace(self.recipe, epoch=epoch), draft_of(self.kept[epoch])
-        claim(draft, recipe.key.hex())
-        self.write(model, recipe, draft / "final")
-        (draft / "final").replace(self.kept.pop(epoch))
-        discard(draft)
-
-
-def trained(out: Path, recipe: Recipe, rows: Sequence[tuple[Message, ...]]) -> bool:
-    """Return whether ``out`` already holds the recipe trained on these rows; what a kill left beside it is then deleted.
+    A recipe's key names files by the hash of their bytes, but a hub data set by its name alone, whose rows may have
+    changed since: so the hash of the rows themselves is compared too.
 
     Raises:
         ModelError: it holds something else, or the same recipe trained on other rows.
     """
     if not finished(out, recipe):
         return False
-    check_rows(out, recipe, rows_sha256([with_system(row, recipe.system) for row in rows]))
+    record = read_json(str(out), out / RECIPE).get("rows")
+    recorded = str(record.get("sha256")) if isinstance(record, dict) else "none"
+    sha256 = rows_sha256([with_system(row, recipe.system) for row in rows])
+    if recorded != sha256:
+        names = [Path(file.path).name if file.sha256 else file.path for file in recipe.data]
+        raise ModelError(
+            f"{out}: was trained on other rows ({RECIPE}: {recorded[:12]}…) than {', '.join(names) or 'its data'} gives "
+            f"now ({sha256[:12]}…); delete the folder to train again, or bring the old rows back"
+        )
     discard(draft_of(out))
     return True
 
@@ -178,13 +186,14 @@ def adopt(source: Path, out: Path, recipe: Recipe) -> None:
 
 def _base(recipe: Recipe) -> Checkpoint:
     """Return the recipe's base after seeing that it is the one that the recipe was made for."""
-    found = parse(recipe.base)
-    base = fetch(found) if isinstance(found, HubModel) else found
+    base = parse(recipe.base)
+    if isinstance(base, HubModel):
+        base = fetch(base)
     if isinstance(base, Adapter):
         raise ModelError(
             f"recipe {recipe.name!r}: its base {recipe.base!r} is an adapter; merge it into its base first"
         )
-    if isinstance(base, Address | InspectName):
+    if not isinstance(base, Checkpoint):
         raise ModelError(
             f"recipe {recipe.name!r}: its base {recipe.base!r} is an endpoint, which has no weights here"
         )
@@ -197,13 +206,20 @@ def _base(recipe: Recipe) -> Checkpoint:
 
 
 def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
-    """Load the base to be trained: in float32 if its own weights change, else as it is used.
+    """Load the model to be trained: in float32 if all its weights change, else in the number format of its use.
 
-    Training that goes on from a full fine-tune loads that one in its place; from an adapter, the adapter upon it.
+    Training that goes on from a full fine-tune loads that one in place of the base; from an adapter, the adapter upon
+    the base.
     """
-    placement, folder = engines.placement, base.folder
-    start = None if recipe.start is None else _start(recipe)
+    placement, folder, start = engines.placement, base.folder, None
+    if recipe.start is not None:
+        start = Path(recipe.start.reference)
+        if recipe_key(start) != recipe.start.key:
+            raise ModelError(
+                f"recipe {recipe.name!r}: {start} is not the fine-tune that it goes on from; train that first"
+            )
     if recipe.method == "full":
+        # AdamW's small steps are lost in 16 bits; `_cast` rounds once, at the end.
         placement, folder = Placement(placement.device, "float32"), start or folder
     engines.set_threads()
     model = load_model(
@@ -211,7 +227,9 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
         folder,
         placement,
         trust_remote_code=engines.trust_remote_code,
-        quantization_config=four_bits(recipe),
+        quantization_config=four_bits(f"recipe {recipe.name!r}: qlora", "method lora")
+        if recipe.method == "qlora"
+        else None,
     )
     if recipe.method == "full" or start is None:
         return model
@@ -220,23 +238,152 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     return PeftModel.from_pretrained(model, start, is_trainable=True)
 
 
-def _start(recipe: Recipe) -> Path:
-    """Return the fine-tune that training goes on from after seeing that it is the one that the recipe names."""
-    assert recipe.start is not None
-    folder = Path(recipe.start.reference)
-    found = (
-        read_json(str(folder), folder / RECIPE).get("key") if (folder / RECIPE).is_file() else None
+def _arguments(recipe: Recipe, partial: Path, device: str) -> Any:
+    """Return TRL's settings: step checkpoints in ``partial``, no reports, the seed everywhere."""
+    from trl.trainer.sft_config import SFTConfig
+
+    training = recipe.training
+    return SFTConfig(
+        output_dir=str(partial),
+        num_train_epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=training.warmup_ratio,  # below 1 it is a share of all steps
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        adam_beta2=training.adam_beta2,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        save_strategy="steps",
+        save_steps=training.save_steps,
+        save_total_limit=2,  # the newer one may be half written
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
+        gradient_checkpointing=device == "cuda",
+        dataloader_pin_memory=device == "cuda",
+        disable_tqdm=True,
+        logging_strategy="no",
+        report_to="none",
+        log_level="error",
     )
-    if found != recipe.start.key:
-        raise ModelError(
-            f"recipe {recipe.name!r}: {folder} is not the fine-tune that it goes on from; train that first"
-        )
-    return folder
+
+
+def _lora(recipe: Recipe) -> Any:
+    """Return PEFT's settings; None for a full fine-tune."""
+    if recipe.method == "full":
+        return None
+    from peft import LoraConfig
+
+    training = recipe.training
+    targets = training.lora_targets
+    return LoraConfig(
+        r=training.lora_r,
+        lora_alpha=training.lora_alpha,
+        lora_dropout=training.lora_dropout,
+        target_modules=targets
+        if targets == "all-linear"
+        else [name.strip() for name in targets.split(",")],
+        task_type="CAUSAL_LM",
+    )
+
+
+def newest_checkpoint(folder: Path, owner: str) -> Path | None:
+    """Return the newest complete step checkpoint in ``folder``, if any, after making the folder ready for training.
+
+    Args:
+        folder: where the checkpoints are; emptied when they belong to another owner.
+        owner: what decides the result: the recipe's key and the rows' hash.
+
+    Raises:
+        InputError: the folder holds something that no training of ours put there.
+    """
+    claim(folder, owner)
+    complete = {}
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).exists():
+            complete[int(path.name.rpartition("-")[2])] = path
+        else:
+            shutil.rmtree(path)
+    return complete[max(complete)] if complete else None
+
+
+@dataclass(slots=True)
+class _Saver:
+    """Writes the model at the end of the training, and after the epochs that are to be kept."""
+
+    recipe: Recipe
+    base: Checkpoint
+    renderer: Renderer
+    row_counts: Mapping[str, object]
+    threads: int
+    missing_epochs: dict[int, Path]
+    """Epochs that are still to be kept, and their folders."""
+
+    def save(self, model: Any, recipe: Recipe, folder: Path) -> None:
+        """Write weights (safetensors, in the base's own number format), tokenizer and recipe; the model stays as it is."""
+        import torch
+
+        shutil.rmtree(folder, ignore_errors=True)
+        if recipe.method == "full":
+            config = read_json(self.base.name, self.base.folder / "config.json")
+            dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
+            with _cast(model, getattr(torch, dtype)):
+                model.save_pretrained(folder)
+        else:
+            model.peft_config["default"].base_model_name_or_path = recipe.base
+            model.save_pretrained(folder, save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+            _sort_config(folder / ADAPTER_CONFIG)
+        self.renderer.tokenizer.save_pretrained(folder)
+        _write_recipe(folder, recipe, self.row_counts, self.threads)
+
+    def keep_epoch(self, epoch: int, model: Any) -> None:
+        """Keep the state after an epoch if that is wanted, whole or not at all."""
+        if epoch not in self.missing_epochs:
+            return
+        recipe, draft = replace(self.recipe, epoch=epoch), draft_of(self.missing_epochs[epoch])
+        claim(draft, recipe.key.hex())
+        self.save(model, recipe, draft / "final")
+        (draft / "final").replace(self.missing_epochs.pop(epoch))
+        discard(draft)
+
+
+def _bookkeeper(folder: Path, progress: Callable[[int, int], None] | None, saver: _Saver) -> Any:
+    """Return a trainer callback that marks checkpoints complete, keeps epochs and reports progress."""
+    from transformers import TrainerCallback
+
+    def report(state: Any) -> None:
+        if progress is not None:
+            progress(state.global_step, state.max_steps)
+
+    class Bookkeeper(TrainerCallback):
+        """Marks checkpoints, keeps epochs and reports progress."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            report(state)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            # The trainer writes the step checkpoint of this moment later, so a run that resumes from it has the epoch.
+            if saver.missing_epochs:
+                steps = state.max_steps // int(args.num_train_epochs)
+                epoch, rest = divmod(state.global_step, steps)
+                if rest == 0:
+                    saver.keep_epoch(epoch, kwargs["model"])
+            report(state)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+            (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    return Bookkeeper()
 
 
 @contextmanager
-def _reported(recipe: Recipe) -> Iterator[None]:
-    """Turn what the trainer refuses, and a GPU that is too small, into one line."""
+def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
+    """Turn what the trainer refuses, a GPU that is too small and a full disk into errors of one line."""
     import torch
     from safetensors import SafetensorError
 
@@ -251,51 +398,12 @@ def _reported(recipe: Recipe) -> Iterator[None]:
             f"recipe {recipe.name!r} cannot be trained ({first_line(error)})"
         ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and not WRITING.search(str(error)):
+        if isinstance(error, RuntimeError) and not _WRITING.search(str(error)):
             raise
         raise EngineError(
             f"recipe {recipe.name!r}: its checkpoint cannot be written ({first_line(error)}); is the disk full? free some "
             "space and run again: training goes on from the last whole checkpoint"
         ) from error
-
-
-def _trainer(recipe: Recipe, model: Any, renderer: Renderer, examples: Examples, books: Any) -> Any:
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments(recipe, books.folder, model.device.type),
-        train_dataset=Dataset.from_dict(
-            {"input_ids": examples.input_ids, "labels": examples.labels}
-        ),
-        processing_class=renderer.tokenizer,
-        peft_config=None
-        if recipe.start
-        else lora(recipe),  # an adapter that goes on is there already
-        callbacks=[books],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _save(model: Any, renderer: Renderer, recipe: Recipe, base: Checkpoint, folder: Path) -> None:
-    """Write weights (safetensors, in the base's own number format), tokenizer and chat template; the model stays as it is."""
-    import torch
-
-    shutil.rmtree(folder, ignore_errors=True)
-    if recipe.method == "full":
-        config = read_json(base.name, base.folder / "config.json")
-        dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
-        with _cast(model, getattr(torch, dtype)):
-            model.save_pretrained(folder)
-    else:
-        model.peft_config["default"].base_model_name_or_path = recipe.base
-        model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-        _order(folder / ADAPTER_CONFIG)
-    renderer.tokenizer.save_pretrained(folder)
 
 
 @contextmanager
@@ -314,9 +422,40 @@ def _cast(model: Any, dtype: Any) -> Iterator[None]:
         tensor.data.copy_(was)
 
 
-def _order(config: Path) -> None:
+def _sort_config(config: Path) -> None:
     """Rewrite an adapter's config in a fixed order: PEFT writes sets of names in hash order."""
     values = json.loads(config.read_text(encoding="utf-8"))
     if isinstance(values.get("target_modules"), list):
         values["target_modules"].sort()
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_recipe(folder: Path, recipe: Recipe, rows: Mapping[str, object], threads: int) -> None:
+    """Write ``recipe.json``: the recipe, its key, what became of the rows, and the versions that trained it."""
+    record = {
+        "format": FORMAT,
+        "key": recipe.key.hex(),
+        **_fields(recipe),
+        "rows": dict(rows),
+        "threads": threads,
+        "versions": {name: number for name in _PACKAGES if (number := _version(name))},
+    }
+    (folder / RECIPE).write_text(
+        json.dumps(record, indent=2, default=_plain) + "\n", encoding="utf-8"
+    )
+
+
+def _fields(value: object) -> dict[str, object]:
+    assert dataclasses.is_dataclass(value)
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else _fields(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

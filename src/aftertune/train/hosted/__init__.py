@@ -1,1 +1,1 @@
-"""Fine-tuning that a provider does: upload, job, wait, each kept on disk before the next begins."""
+"""Fine-tuning that a provider does: one file for the job's state and steps, one for each provider."""
