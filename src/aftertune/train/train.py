@@ -435,7 +435,7 @@ def _write_recipe(folder: Path, recipe: Recipe, rows: Mapping[str, object], thre
     record = {
         "format": FORMAT,
         "key": recipe.key.hex(),
-        **_fields(recipe),
+        **_plain(recipe),
         "rows": dict(rows),
         "threads": threads,
         "versions": {name: number for name in _PACKAGES if (number := _version(name))},
@@ -445,13 +445,11 @@ def _write_recipe(folder: Path, recipe: Recipe, rows: Mapping[str, object], thre
     )
 
 
-def _fields(value: object) -> dict[str, object]:
-    assert dataclasses.is_dataclass(value)
+def _plain(value: Any) -> dict[str, object]:
+    """Return a mapping or a record as a dictionary; `dataclasses.asdict` cannot copy read-only mappings."""
+    if isinstance(value, Mapping):
+        return dict(value)
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else _fields(value)
 
 
 def _version(package: str) -> str | None:

@@ -116,21 +116,6 @@ class Job:
         return self.step in (Step.SUCCEEDED, Step.FAILED, Step.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """A provider's answer about a job."""
-
-    step: Step
-    """`Step.WAITING` until it has ended."""
-    message: str = ""
-    """The provider's own word for the state."""
-    model: str = ""
-    """The tuned model as a model reference, once there is one."""
-    checkpoints: tuple[str, ...] = ()
-    trained_tokens: int | None = None
-    problem: str = ""
-
-
 class Service(Protocol):
     """A provider. Every method raises ModelError where another try cannot help, and EngineError where it may."""
 
@@ -150,8 +135,8 @@ class Service(Protocol):
         """Create the job, marked by the key, and return its id; never sent a second time by itself."""
         ...
 
-    def status(self, job: str) -> Status:
-        """Return how far a job is."""
+    def progress(self, job: Job) -> tuple[Job, str]:
+        """Return the job as it stands now, and the provider's own word for its state."""
         ...
 
     def cancel(self, job: str) -> None:
@@ -235,19 +220,12 @@ def _create(request: HostedTune, job: Job, service: Service) -> str:
 def _wait(out: Path, job: Job, service: Service, note: Callable[[str], None]) -> Job:
     pause, message = FIRST_WAIT, ""
     while not job.ended:
-        status = service.status(job.job)
-        if status.message != message:
-            message, pause = status.message, FIRST_WAIT
+        before = message
+        job, message = service.progress(job)
+        if message != before:
+            pause = FIRST_WAIT
             note(f"job {job.job}: {message}")
-        if status.step is not Step.WAITING:
-            job = replace(
-                job,
-                step=status.step,
-                reference=status.model,
-                checkpoints=status.checkpoints,
-                trained_tokens=status.trained_tokens,
-                problem=status.problem,
-            )
+        if job.ended:
             write_job(out, job)
             break
         time.sleep(pause)

@@ -1,10 +1,11 @@
 """OpenAI's fine-tuning service, by its own package."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aftertune.errors import EngineError, ModelError, PluginError
-from aftertune.train.hosted.job import HostedTune, Status, Step
+from aftertune.train.hosted.job import HostedTune, Job, Step
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -97,31 +98,31 @@ class OpenAIService:
         }
         return self._call(lambda: self._writing.fine_tuning.jobs.create(**fields).id)
 
-    def status(self, job: str) -> Status:
-        """Return how far a job is, with the message of its newest event."""
+    def progress(self, job: Job) -> tuple[Job, str]:
+        """Return the job as it stands now, and its state with the message of its newest event."""
         jobs = self._reading.fine_tuning.jobs
-        state = self._call(lambda: jobs.retrieve(job))
-        step = _ENDS.get(state.status, Step.WAITING)
+        tuning = self._call(lambda: jobs.retrieve(job.job))
+        step = _ENDS.get(tuning.status, Step.WAITING)
         if step is not Step.SUCCEEDED:
-            problem = getattr(state.error, "message", None) or ""
-            events = self._call(lambda: jobs.list_events(job, limit=1).data)
-            message = f"{state.status}: {events[0].message}" if events else state.status
-            return Status(step=step, message=" ".join(message.split()), problem=problem)
-        if not state.fine_tuned_model:
-            return Status(
-                step=Step.FAILED, message=state.status, problem="it ended without a tuned model"
-            )
-        saved = self._call(lambda: list(jobs.checkpoints.list(job)))
+            events = self._call(lambda: jobs.list_events(job.job, limit=1).data)
+            message = f"{tuning.status}: {events[0].message}" if events else tuning.status
+            problem = getattr(tuning.error, "message", None) or ""
+            return replace(job, step=step, problem=problem), " ".join(message.split())
+        if not tuning.fine_tuned_model:
+            problem = "it ended without a tuned model"
+            return replace(job, step=Step.FAILED, problem=problem), tuning.status
+        saved = self._call(lambda: list(jobs.checkpoints.list(job.job)))
         saved.sort(key=lambda checkpoint: checkpoint.step_number)
-        return Status(
+        done = replace(
+            job,
             step=step,
-            message=state.status,
-            model=f"openai:{state.fine_tuned_model}",
+            reference=f"openai:{tuning.fine_tuned_model}",
             checkpoints=tuple(
                 f"openai:{checkpoint.fine_tuned_model_checkpoint}" for checkpoint in saved
             ),
-            trained_tokens=state.trained_tokens,
+            trained_tokens=tuning.trained_tokens,
         )
+        return done, tuning.status
 
     def cancel(self, job: str) -> None:
         """Ask the provider to stop a job."""

@@ -7,13 +7,14 @@ for them. The Gemini Developer API is not used: it took such a job without its t
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from aftertune.errors import EngineError, InputError, ModelError, PluginError
-from aftertune.train.hosted.job import HostedTune, Status, Step
+from aftertune.train.hosted.job import HostedTune, Job, Step
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -153,32 +154,30 @@ class VertexService:
             )
         return str(job.name)
 
-    def status(self, job: str) -> Status:
-        """Return how far a job is."""
-        tuning = self._call(lambda: self._reading.tunings.get(name=job))
+    def progress(self, job: Job) -> tuple[Job, str]:
+        """Return the job as it stands now, and its state."""
+        tuning = self._call(lambda: self._reading.tunings.get(name=job.job))
         state = _state(tuning)
         step = _ENDS.get(state, Step.WAITING)
         problem = str(getattr(tuning.error, "message", "") or "") if tuning.error else ""
         if step is not Step.SUCCEEDED:
-            return Status(step=step, message=state, problem=problem)
+            return replace(job, step=step, problem=problem), state
         tuned = tuning.tuned_model
         if tuned is None or not tuned.endpoint:  # PARTIALLY_SUCCEEDED may come without one
-            return Status(
-                step=Step.FAILED,
-                message=state,
-                problem=problem or f"{state}, but no endpoint was made",
-            )
+            problem = problem or f"{state}, but no endpoint was made"
+            return replace(job, step=Step.FAILED, problem=problem), state
         endpoints = [
             checkpoint.endpoint
             for checkpoint in tuned.checkpoints or ()
             if checkpoint.endpoint and checkpoint.endpoint != tuned.endpoint
         ]
-        return Status(
+        done = replace(
+            job,
             step=step,
-            message=state,
-            model=self._reference(tuned.endpoint),
+            reference=self._reference(tuned.endpoint),
             checkpoints=tuple(map(self._reference, endpoints)),
         )
+        return done, state
 
     def cancel(self, job: str) -> None:
         """Ask the provider to stop a job."""
