@@ -24,6 +24,7 @@ from aftertune.core.records import (
     Question,
     Response,
 )
+from aftertune.models.adapter import finished
 from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.score.comparing import compare_job
 from aftertune.score.instruments import Instruments
@@ -32,7 +33,6 @@ from aftertune.score.screen import screening
 from aftertune.stages.calls import calls
 from aftertune.store import Unread
 from aftertune.study import cells_of
-from aftertune.models.adapter import finished
 from aftertune.workspace import Run
 
 Kind = Literal["model", "judge", "guard", "comparer"]
