@@ -13,7 +13,7 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench bench-peers real-text mitigations constraints clean
+.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real-text mitigations constraints clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Show the whole thing on the embedded model (one to three minutes, no keys, no downloads)
 	@$(BIN)/aftertune demo
+
+test-fast: $(READY) ## Run the tests of core, data, measure, report, store and study (under a minute on two cores)
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix tests/,core data measure report store study)
 
 test: $(READY) ## Run the tests (under ten minutes on two cores)
 	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
