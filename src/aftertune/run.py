@@ -15,6 +15,7 @@ from aftertune.core.records import Prompt
 from aftertune.core.table import NONE, Table
 from aftertune.data.questions import Questions, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.generate import generate, probed
 from aftertune.labels.gate import gate_with_labels
 from aftertune.labels.sample import labelled_table
 from aftertune.measure.measure import measure
@@ -33,11 +34,9 @@ from aftertune.score.reading import (
     read_scores,
     submit_questions,
 )
-from aftertune.stages.answering import generate
 from aftertune.stages.gating import Gating, ask_for_gate
 from aftertune.stages.looks import Asked
 from aftertune.stages.measuring import measure_plan
-from aftertune.stages.probing import probed
 from aftertune.stages.served import spending_notes
 from aftertune.store import scorer_versions
 from aftertune.study import Study, to_yaml

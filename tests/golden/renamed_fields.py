@@ -3,7 +3,9 @@
 A path is written with ``/`` between its parts; ``*`` is any one part (an index, a name).
 """
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "people_only": "annotators_only",
+}
 """A field's name anywhere -> its new name."""
 
 MOVED: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Several draws at temperature 0 are one answer, and a reader of the counts must know."""
 
-from aftertune.stages.answering import greedy_notes
+from aftertune.generate import greedy_notes
 from aftertune.study.config import DecodingKeys
 
 

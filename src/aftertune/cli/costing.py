@@ -9,10 +9,10 @@ from aftertune.core.ids import Key
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Prompt
 from aftertune.data.rows import Row
+from aftertune.generate import calls
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.instruments import make_instruments
-from aftertune.stages.calls import calls
 from aftertune.study import cells_of
 from aftertune.train.stage import seconds_per_step, steps_of
 from aftertune.workspace import Run

@@ -24,13 +24,13 @@ from aftertune.core.records import (
     Question,
     Response,
 )
+from aftertune.generate import calls
 from aftertune.models.adapter import finished
 from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.score.comparing import compare_job
 from aftertune.score.instruments import Instruments
 from aftertune.score.reading import judge_job
 from aftertune.score.screen import screening
-from aftertune.stages.calls import calls
 from aftertune.store import Unread
 from aftertune.study import cells_of
 from aftertune.workspace import Run

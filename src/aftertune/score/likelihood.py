@@ -13,7 +13,7 @@ from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Intent, Prompt
-from aftertune.stages.calls import conversation
+from aftertune.generate import conversation
 from aftertune.store import Answered, Reading
 from aftertune.workspace import Run
 

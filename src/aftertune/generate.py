@@ -1,0 +1,314 @@
+"""The generate stage asks every model every prompt of its cells; what is in the store is not asked again.
+
+Before a fine-tune answers anything, a probe shows that its probabilities differ from its base's: an adapter that was never
+switched on, a folder with the base's own weights or a merge that failed would each give a study full of "no change" and no
+error. Comparing a few log-likelihoods catches them all.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from aftertune.core.ids import Key, content_key
+from aftertune.core.protocols import Engine
+from aftertune.core.recipe import Cell, StudyModel
+from aftertune.core.records import GenerateJob, Message, Prompt
+from aftertune.errors import ModelError
+from aftertune.models.endpoint.model import EndpointModel
+from aftertune.store import PlannedJob, answer_details
+from aftertune.study import cells_of
+from aftertune.study.config import DecodingKeys
+from aftertune.workspace import Run
+
+PROBES = 8
+"""Prompts that the probe compares likelihoods on."""
+_PROBE_ANSWER = "yes"
+_NOT_FINITE = "gives no finite probabilities (NaN): its weights are broken, or too large for its number format; train or save it again"
+
+
+def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> list[str]:
+    """Ask every model every prompt of its cells; what is in the store is not asked again.
+
+    Returns:
+        notes on models that are not what their names say, or cannot be seen to be.
+
+    Raises:
+        ModelError: an adapter belongs to another base, two seeds are one model, or a fine-tune gives exactly the
+            probabilities of its base, so it was not measured.
+    """
+    _check_bases(run, models)
+    _check_seeds(run, models)
+    by_name = {model.name: model for model in models}
+    planned = [(model, plan_model(run, model, prompts)) for model in models]
+    declare(run, models, [row for _, (rows, _) in planned for row in rows])
+    missing_keys = {
+        model.name: set(run.store.missing(job.key for job in jobs)) for model, (_, jobs) in planned
+    }
+    missing = [
+        (model, [job for job in jobs if job.key in missing_keys[model.name]])
+        for model, (_, jobs) in planned
+    ]
+    _submit(run, missing)
+    with run.progress.stage("generate", sum(map(len, missing_keys.values()))) as advance:
+        for model, jobs in missing:
+            if not jobs:
+                continue
+            engine = run.engines.open(model.reference)
+            if model.base is not None:
+                prove(run, model, by_name[model.base], prompts)
+            run.store.complete("generate", jobs, engine.generate, advance)
+    return [
+        *same_weights(run, models),
+        *_served_notes(run, models),
+        *_system_notes(run, models),
+        *greedy_notes(run.study.decoding),
+    ]
+
+
+def _submit(run: Run, missing: Iterable[tuple[StudyModel, Sequence[GenerateJob]]]) -> None:
+    """Send batches before anything is waited for: the batches of all models are under way together."""
+    for model, jobs in missing:
+        engine = run.engines.open(model.reference)
+        if isinstance(engine, EndpointModel):
+            engine.submit(jobs)
+
+
+# The calls of a model
+
+
+def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
+    """Return the messages that a model is sent: the system prompt, if there is one, and the prompt as the user's turn."""
+    user = Message(role="user", content=prompt)
+    return (user,) if system is None else (Message(role="system", content=system), user)
+
+
+def calls(
+    engine: Engine,
+    cells: Iterable[Cell],
+    prompts: Sequence[Prompt],
+    systems: Mapping[str, str | None],
+) -> Iterator[tuple[Cell, Prompt, GenerateJob]]:
+    """Yield the calls of the cells of one model, cell by cell, sample by sample, prompt by prompt.
+
+    The order is that of the arguments, so expanding twice gives the same calls in the same order.
+    """
+    for cell in cells:
+        conversations = [conversation(prompt.text, systems[cell.system]) for prompt in prompts]
+        for sample in range(cell.samples):
+            keys = engine.keys(conversations, cell.decoding, sample)
+            for prompt, messages, key in zip(prompts, conversations, keys, strict=True):
+                yield (
+                    cell,
+                    prompt,
+                    GenerateJob(key=key, messages=messages, decoding=cell.decoding, sample=sample),
+                )
+
+
+def plan_model(
+    run: Run, model: StudyModel, prompts: Sequence[Prompt]
+) -> tuple[list[PlannedJob], list[GenerateJob]]:
+    """Return the calls of one model, as rows of the store's plan and as jobs of the engine; loads no weights."""
+    engine = run.engines.open(model.reference)
+    rows, jobs = [], []
+    for cell, prompt, job in calls(
+        engine, cells_of(run.study, model.name), prompts, run.study.systems
+    ):
+        rows.append(
+            PlannedJob(
+                model=model.name,
+                prompt=prompt,
+                system=cell.system,
+                decoding=cell.decoding,
+                sample=job.sample,
+                key=job.key,
+            )
+        )
+        jobs.append(job)
+    return rows, jobs
+
+
+def declare(run: Run, models: Sequence[StudyModel], rows: Sequence[PlannedJob]) -> None:
+    """Write the models and the planned calls of the study into the store."""
+    identities = {model.name: run.engines.open(model.reference).identity for model in models}
+    run.store.add_models(run.study.name, models, identities)
+    run.store.plan(run.study.name, rows)
+
+
+# Models that are not what their names say
+
+
+def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:
+    """Refuse an adapter that the study compares with another base than its own."""
+    references = {model.name: model.reference for model in models}
+    for model in models:
+        if model.base is not None and model.recipe is None:
+            run.engines.check_base(model.reference, references[model.base])
+
+
+def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
+    """Refuse one model under two seeds of a condition: it would count as two draws of the recipe."""
+    names: dict[Key, str] = {}
+    for model in models:
+        key = content_key(model.condition, dict(run.engines.open(model.reference).identity))
+        if key in names:
+            raise ModelError(
+                f"{names[key]} and {model.name} are the same weights, so they are one training seed and not two; give each once"
+            )
+        names[key] = model.name
+
+
+def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Return a note on each model that has the very weights of another one, for instance of its base."""
+    first: dict[Key, str] = {}
+    notes = []
+    for model in models:
+        key = content_key(dict(run.engines.open(model.reference).identity))
+        if key in first:
+            notes.append(f"{model.name} has the weights of {first[key]}: the two are one model")
+        first.setdefault(key, model.name)
+    return notes
+
+
+# The probe
+
+
+def prove(run: Run, model: StudyModel, base: StudyModel, prompts: Sequence[Prompt]) -> None:
+    """Compare the likelihoods of a fine-tune with its base's and keep the largest change, unless that was done before.
+
+    Endpoints give no likelihoods and are not probed (`_served_notes`), nor is a base under a second name (`same_weights`).
+
+    Raises:
+        ModelError: the fine-tune gives exactly the probabilities of its base, so it was not measured; or one of them is
+            broken and computes none.
+    """
+    if _same(run, model, base) or _is_served(run, model) or _is_served(run, base):
+        return
+    if probed(run, model, base, prompts) is not None:
+        return
+    base_nll = _base_likelihoods(run, base, prompts)
+    tuned_nll = likelihoods(run.engines.open(model.reference), prompts)
+    changes = [abs(before - after) for before, after in zip(base_nll, tuned_nll, strict=True)]
+    largest_change = max(changes, default=0.0)
+    if not math.isfinite(largest_change):
+        raise ModelError(f"{model.name} {_NOT_FINITE}")
+    if largest_change == 0.0:
+        raise ModelError(
+            f"{model.name} gives exactly the probabilities of its base {base.name} on {len(changes)} prompts: the fine-tune "
+            "is not active or has no effect; check that the folder holds its own weights"
+        )
+    value = {"prompts": len(changes), "largest_change": largest_change}
+    run.store.set_meta(run.study.name, _probe_name(run, prompts, base, model), value)
+
+
+def probed(
+    run: Run, model: StudyModel, base: StudyModel | None, prompts: Sequence[Prompt]
+) -> object:
+    """Return the result of a fine-tune's probe, the largest change of the mean log-likelihood per token (nats); or None."""
+    if base is None or _same(run, model, base):
+        return None
+    return run.store.get_meta(run.study.name, _probe_name(run, prompts, base, model))
+
+
+def likelihoods(engine: Engine, prompts: Sequence[Prompt]) -> list[float]:
+    """Return the negative log-likelihood of a fixed answer to the first few prompts, in nats per token."""
+    return engine.nll(
+        [
+            (conversation(prompt.text, None), prompt.reference or _PROBE_ANSWER)
+            for prompt in prompts[:PROBES]
+        ]
+    )
+
+
+def _base_likelihoods(run: Run, base: StudyModel, prompts: Sequence[Prompt]) -> list[float]:
+    """Return the base's likelihoods, computed once: opening the base again evicts the fine-tune's weights."""
+    name = _probe_name(run, prompts, base)
+    kept = run.store.get_meta(run.study.name, name)
+    if isinstance(kept, list):
+        return [float(value) for value in kept]
+    values = likelihoods(run.engines.open(base.reference), prompts)
+    if not all(map(math.isfinite, values)):
+        raise ModelError(f"{base.name} {_NOT_FINITE}")
+    run.store.set_meta(run.study.name, name, values)
+    return values
+
+
+def _probe_name(run: Run, prompts: Sequence[Prompt], *models: StudyModel) -> str:
+    """Return the name of a probe's note: a hash of weights and prompts, since names and folders may be used again."""
+    identities = [dict(run.engines.open(model.reference).identity) for model in models]
+    return f"probe:{content_key(identities, [prompt.id for prompt in prompts[:PROBES]]).hex()}"
+
+
+def _same(run: Run, model: StudyModel, base: StudyModel) -> bool:
+    return run.engines.open(model.reference).identity == run.engines.open(base.reference).identity
+
+
+# Notes
+
+
+def _is_served(run: Run, model: StudyModel) -> bool:
+    return run.engines.open(model.reference).served
+
+
+def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Return a note on the models whose template has no place for the system prompt."""
+    if all(text is None for text in run.study.systems.values()):
+        return []
+    folded = [model.name for model in models if run.engines.open(model.reference).folds_system]
+    if not folded:
+        return []
+    names = ", ".join(folded)
+    return [
+        f"{names}: the chat template takes no system turn: the system prompt stands at the head of the user's turn"
+    ]
+
+
+def greedy_notes(keys: DecodingKeys) -> list[str]:
+    """Return a note where several draws at temperature 0 are one answer, counted as many times."""
+    draws = keys.samples * len(keys.seeds)
+    if draws == 1 or 0.0 not in keys.temperatures:
+        return []
+    return [
+        (
+            f"temperature 0 draws nothing: the {draws} answers to each prompt (samples x decoding seeds) are the same, unless a server "
+            "says otherwise; each is counted, so counts say more than was learnt (intervals are over behaviors). Take one sample and seed"
+        )
+    ]
+
+
+def _served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Return notes on the served models of a study, from what their stored answers say."""
+    served = {model.name for model in models if _is_served(run, model)}
+    unproved = [
+        f"{model.name}: not probed, since an endpoint gives no likelihoods: that it differs from {model.base} rests on its name"
+        for model in models
+        if model.base is not None and served & {model.name, model.base}
+    ]
+    return [*unproved, *_origin_notes(run, served)] if served else []
+
+
+def _origin_notes(run: Run, served: set[str]) -> Iterator[str]:
+    """Yield notes on changed servers, seeds that were ignored and missing token counts, model by model."""
+    values: dict[str, dict[str, Counter[object]]] = {name: {} for name in served}
+    for model, detail, answers in answer_details(run.store.path, run.study.name):
+        if model in served:
+            for field, value in detail.items():
+                values[model].setdefault(field, Counter())[value] += answers
+    for name in sorted(served):
+        counts = values[name]
+        for field, thing in (
+            ("served_model", "the served model"),
+            ("system_fingerprint", "the server's fingerprint"),
+        ):
+            if len(counts.get(field, ())) > 1:
+                listed = ", ".join(
+                    f"{value} ({count:,})"
+                    for value, count in sorted(counts[field].items(), key=str)
+                )
+                yield f"{name}: {thing} changed within the study: {listed} answers"
+        for field, value, note in (
+            ("seed", "ignored", "the server ignored the seed: a repeated request gave another answer; its samples cannot be drawn again"),
+            ("seed", "not sent", "the server takes no seed; its samples cannot be drawn again"),
+            ("usage", "missing", "came without token counts"),
+        ):  # fmt: skip
+            if count := counts.get(field, Counter())[value]:
+                yield f"{name}: {note} ({count:,} answers)"
