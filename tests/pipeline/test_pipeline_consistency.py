@@ -8,8 +8,8 @@ from tiny_study import environment, finish, start, study, write_study
 
 
 @pytest.fixture(scope="module")
-def told(finished_study, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("told")
+def printed(finished_study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("printed")
     shutil.copytree(finished_study.folder / "out", folder / "out")
     code, out, err = finish(
         start(
@@ -20,20 +20,17 @@ def told(finished_study, tmp_path_factory):
     return out, json.loads((folder / "c.json").read_text()), folder
 
 
-def test_it_says_what_two_labs_would_find(told, finished_study):
-    out, found, _ = told
-    assert (
-        "Two labs running one training seed each on these prompts would differ by more than 10 points"
-        in out
-    )
-    assert "help+safety: whether another lab finds the change again" in out
-    assert {(entry["condition"], entry["task"]) for entry in found["entries"]} == {
+def test_it_says_what_two_labs_would_find(printed, finished_study):
+    out, result, _ = printed
+    assert "Two labs" in out
+    assert len(out.splitlines()) <= 60
+    assert {(entry["condition"], entry["task"]) for entry in result["entries"]} == {
         (name, task)
         for name in ("base", "help", "help+safety")
         for task in (None, "text", "classification")
     }
     settings = json.loads(finished_study.result)["result"]["settings"]
-    for entry in (entry for entry in found["entries"] if entry["task"] is None):
+    for entry in (entry for entry in result["entries"] if entry["task"] is None):
         rates = [
             condition["asr"]["overall"]["estimate"]
             for setting in settings
@@ -48,10 +45,10 @@ def test_it_says_what_two_labs_would_find(told, finished_study):
 def test_the_page_has_it_too(finished_study):
     page = (finished_study.folder / "out" / "report.html").read_text()
     assert "Would it come out again?" in page
-    assert "Two labs running one training seed each" in page
+    assert "Two labs" in page
 
 
-def test_a_folder_without_a_run_is_one_line(told, tmp_path):
+def test_a_folder_without_a_run_is_one_line(tmp_path):
     code, out, err = finish(
         start("consistency", ".", env=environment(tmp_path / "cache"), cwd=tmp_path)
     )

@@ -1,18 +1,25 @@
 """Consistency in words and tables: what a reader sees at 80 columns, from a real measurement."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from measure_tables import build
 from rich.console import Console
 
-from aftertune.errors import InputError
 from aftertune.measure.consistency import consistency
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.report.consistency import drawings, print_consistency
-from aftertune.report.consistency_sheets import factor_sheet
-from aftertune.report.consistency_words import chance, limit, times
+from aftertune.report.consistency import (
+    chance,
+    details,
+    drawings,
+    factor_sheet,
+    limit,
+    paragraphs,
+    print_consistency,
+    sheets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def result():
         *series,
     )
     table = build(harmful, benign=harmful, templates=2, samples=3)
-    return consistency(table, MeasurePlan(conditions=conditions, judges=("rules",))).to_json()
+    return consistency(table, MeasurePlan(conditions=conditions, judges=("rules",)))
 
 
 def printed(result):
@@ -40,58 +47,50 @@ def printed(result):
 
 
 def test_it_reads_at_80_columns_and_names_cannot_steer_the_screen(result):
-    text = printed(result)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "\x1b" not in text
-    joined = " ".join(text.split())
-    assert (
-        "Two labs running one training seed each on these prompts would differ by more than 10 points"
-        in joined
-    )
-    assert "On these very prompts, a great many training seeds would change the ASR by [" in joined
-    assert "One training seed says nothing of what another one would give" in joined
-    assert "sensitivity to the template" in joined
-    assert "s: ASR by epoch" in joined
+    lines = printed(result).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 60, "two tables, a curve and a paragraph"
+    assert not any("\x1b" in line for line in lines)
 
 
-def test_a_factor_over_too_few_behaviors_is_not_told(result):
-    entry = next(entry for entry in result["entries"] if "template" in entry["sensitivity"])
-    few = {**entry["sensitivity"]["template"], "behaviors": 3, "hidden": True}
-    cells = [
-        cell.lines
-        for cell in factor_sheet(
-            "a", "template", [{**entry, "sensitivity": {"template": few}}]
-        ).rows[0]
+def test_fine_tunes_with_several_seeds_have_a_paragraph(result):
+    ((name, paragraph),) = paragraphs(result)
+    entry = next(e for e in result.entries if e.base and e.components.seeds == 2 and not e.task)
+    assert name == "<b>[31m"
+    for value in (limit(entry.limits.reproducibility), chance(entry.reproduction.same_sign)):
+        assert value in paragraph
+    single = [entry for entry in result.entries if entry.components.seeds == 1]
+    assert [name for name, _ in paragraphs(replace(result, entries=tuple(single)))] == [
+        "One training seed"
     ]
+
+
+def test_the_screen_has_overall_figures_and_the_page_every_task(result):
+    limits, factors, curve = sheets(result)
+    assert [row[0].lines[0] for row in limits.rows] == ["base", "<b>[31m"], "a series has its curve"
+    assert {row[1].lines[0] for row in factors.rows} == {"template"}
+    assert [row[0].lines for row in curve.rows] == [("base",), ("1",), ("2",)]
+    by_task, every_factor = details(result)
+    assert len(by_task.rows) == len(result.entries) == 12
+    assert len(every_factor.rows) == sum(len(entry.sensitivity) for entry in result.entries)
+
+
+def test_a_factor_over_too_few_behaviors_is_hidden(result):
+    entry = next(entry for entry in result.entries if "template" in entry.sensitivity)
+    few = replace(entry.sensitivity["template"], behaviors=3, hidden=True)
+    entry = replace(entry, sensitivity={"template": few})
+    cells = [cell.lines for cell in factor_sheet([(entry, "template")]).rows[0]]
     assert ("too few", "3 behaviors") in cells
     assert not any("%" in line for lines in cells for line in lines)
 
 
 def test_figures_are_drawn_once_for_what_is_there(result):
     pytest.importorskip("matplotlib", reason="figures need the report extra")
-    found = [(svg, caption) for svg, caption in drawings(result) if svg]
-    assert [caption.partition(":")[0] for _, caption in found] == [
-        "Each dot a training seed; line", "Shares of the variance of the rate.", "<b>[31m", "s",
-    ]  # fmt: skip
-    assert all(svg.startswith("<svg") and "<b>" not in svg for svg, _ in found)
-    assert found == [(svg, caption) for svg, caption in drawings(result) if svg], "the same bytes"
-    assert not any("<image" in svg for svg, _ in found), "the page's policy shows no images"
-
-
-def test_another_format_is_refused(result):
-    with pytest.raises(InputError, match="format 99"):
-        printed({**result, "format": 99})
-
-
-@pytest.mark.parametrize(
-    ("p", "words"),
-    [
-        (0.33, "one time in three"), (0.147, "one time in seven"), (0.051, "one time in twenty"),
-        (0.5, "every second time"), (0.001, "less than one time in a hundred"), (0.99, "nearly always"),
-    ],
-)  # fmt: skip
-def test_a_probability_is_a_frequency(p, words):
-    assert times(p) == words
+    figures = [(svg, caption) for svg, caption in drawings(result) if svg]
+    assert len(figures) == 2, "the seeds, and the curve of the series"
+    assert all(svg.startswith("<svg") and "<b>" not in svg for svg, _ in figures)
+    assert figures == [(svg, caption) for svg, caption in drawings(result) if svg], "the same bytes"
+    assert not any("<image" in svg for svg, _ in figures), "the page's policy shows no images"
 
 
 def test_nothing_is_certain_and_nothing_is_rounded_to_nought():

@@ -36,11 +36,12 @@ def consistency(folder: Path, json: Path | None) -> None:
         InputError: the run is not finished, or another version wrote it.
         StoreError: its store is missing or broken.
     """
-    told = read_document(folder)
+    document = read_document(folder)
+    study = document["study"]
     with Store.open(folder / STORE, write=False) as store:
-        plan = finished_plan(folder, store, told)
-        table, _, _ = labelled_table(store, told["study"], kept_readers(store, told["study"]))
-        found = measure_consistency(table, plan).to_json()
+        plan = finished_plan(folder, store, document)
+        table, _, _ = labelled_table(store, study, kept_readers(store, study))
+        result = measure_consistency(table, plan)
     if json is not None:
-        write_json(json, found)
-    print_consistency(found, Console())
+        write_json(json, result.to_json())
+    print_consistency(result, Console())

@@ -1,15 +1,20 @@
-"""From a table and a plan to how consistent a study's figures are: what another lab would get."""
+"""Whether a study's rates would come out again: variance components, limits of two labs, flips, and fixed factors.
 
+Rates are means over the system prompts and decodings that all models of a comparison share. Training seeds and behaviors
+are drawn, so their parts of the variance are estimated (`components`). Templates, decodings, system prompts and judges are
+few and chosen, so their levels are compared with one another, paired on the same behaviors and seeds.
+"""
+
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from aftertune.core.table import Table
-from aftertune.measure.averaging import Layout, fold
-from aftertune.measure.cells import Cells, N, tally
+from aftertune.measure.averaging import Average, Layout, fold
+from aftertune.measure.cells import Cells, N, Tally, tally
 from aftertune.measure.components import (
-    Components,
     components,
     differing,
     on_these_behaviors,
@@ -22,40 +27,36 @@ from aftertune.measure.components import (
 )
 from aftertune.measure.consistency_results import (
     FORMAT,
+    Components,
     Consistency,
     ConsistencyResult,
+    Flips,
+    LevelContrast,
     Limits,
-    Ranking,
     Reproduction,
+    Sensitivity,
 )
+from aftertune.measure.contrasts import MeanT, p_value
 from aftertune.measure.corrected import corrected_change
 from aftertune.measure.corrections import DECIDED, HARMFUL, LabelledRows, figure, labelled_rows
-from aftertune.measure.crossed import Matrix
-from aftertune.measure.curves import Has, curves
-from aftertune.measure.factors import sensitivities
-from aftertune.measure.grids import Arms
-from aftertune.measure.groups import Corrector, groupings, hazards
-from aftertune.measure.intervals import Bounds
+from aftertune.measure.crossed import Matrix, two_way
 from aftertune.measure.measure import ASR, model_codes, task_weights
+from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.measure.pooling import Pooled, decoding_noise, flips, pool
-from aftertune.measure.ranking import FEWEST, dependability, rank_agreement
-from aftertune.measure.rates import rate, rate_change
-from aftertune.measure.redecoding import redecoded_change, redecoded_rate
-from aftertune.measure.results import CorrectedChange, Interval, Scope
+from aftertune.measure.pooling import (
+    DECODING,
+    SYSTEM,
+    Pooled,
+    PooledCondition,
+    decoding_noise,
+    pool,
+)
+from aftertune.measure.rates import Kind, kind, rate, rate_change, rate_limits
+from aftertune.measure.results import CorrectedChange, Interval, Scope, scope
+from aftertune.measure.series import Corrector, curves, groupings, hazards
 
 POINTS = (5, 10)
-"""The differences between two labs whose probability is told, in points."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A condition with its cells, and those of its base on the same prompts."""
-
-    condition: Condition
-    own: Pooled
-    arms: Arms | None
-    base: Pooled | None
+"""Differences between two labs whose probability is given, in points."""
 
 
 def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
@@ -65,99 +66,102 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
         InputError: as `measure.measure`.
     """
     cells, weights = tally(table, plan), task_weights(table, plan)
-    measured = [
-        found
+    conditions = [
+        pooled
         for condition in plan.conditions
-        if (found := _measured(cells, plan, condition, weights))
+        if (pooled := _pooled(cells, plan, condition, weights)) is not None
     ]
-    entries = tuple(entry for each in measured for entry in _entries(each, plan))
-    used = dict.fromkeys(level[0] for each in measured for level in each.own.levels)
+    correct = _corrector(labelled_rows(table, plan), cells, plan)
     return ConsistencyResult(
         format=FORMAT,
         plan=plan.digest,
         name_rate=plan.name_rate,
-        settings=tuple(used),
-        entries=entries,
-        rankings=tuple(_rankings(measured)),
-        curves=tuple(curves(measured, plan)),
-        groupings=tuple(groupings(measured, plan)),
-        hazards=tuple(hazards(measured, plan, _corrector(labelled_rows(table, plan), cells, plan))),
-        notes=tuple(dict.fromkeys(_notes(cells, measured))),
+        settings=tuple(dict.fromkeys(names for x in conditions for names, _ in x.own.levels)),
+        entries=tuple(
+            _entry(pooled, plan, task, part)
+            for pooled in conditions
+            for task, part in parts(pooled.own)
+        ),
+        curves=tuple(curves(conditions, plan)),
+        groupings=tuple(groupings(conditions, plan)),
+        hazards=tuple(hazards(conditions, plan, correct)),
+        notes=tuple(dict.fromkeys(_notes(cells, conditions))),
     )
 
 
-def _corrector(labelled: LabelledRows | None, cells: Cells, plan: MeasurePlan) -> Corrector:
-    """Return what corrects a change by labels, which are those of one setting: taken together they are not weighed."""
-
-    def correct(each: Has, part: Layout) -> CorrectedChange | None:
-        base = each.condition.base
-        if labelled is None or each.arms is None or base is None or len(cells.settings) > 1:
-            return None
-        arms = (each.arms.tuned, each.condition), (each.arms.base, plan.condition(base))
-        found = [
-            figure(labelled, arm, model_codes(cells, of), 0, part, (DECIDED, arm.counts(HARMFUL)))
-            for arm, of in arms
-        ]
-        return corrected_change(found[0], found[1], each.arms.tuned.seeds)
-
-    return correct
-
-
-def _measured(
+def _pooled(
     cells: Cells, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]
-) -> Measured | None:
+) -> PooledCondition | None:
     models = model_codes(cells, condition)
     base = [] if condition.base is None else model_codes(cells, plan.condition(condition.base))
     joint = pool(cells, [*models, *base], weights)
     if joint is None:
         return None
-    own = joint.of_models(slice(0, len(models)))
-    if not base:
-        return Measured(condition=condition, own=own, arms=None, base=None)
-    other = joint.of_models(slice(len(models), None))
-    return Measured(condition=condition, own=own, arms=Arms(tuned=own, base=other), base=other)
+    return PooledCondition(
+        condition=condition,
+        own=joint.of_models(slice(0, len(models))),
+        base=joint.of_models(slice(len(models), None)) if base else None,
+    )
 
 
-def _entries(measured: Measured, plan: MeasurePlan) -> Iterator[Consistency]:
-    for task, part in parts(measured.own):
-        yield _entry(measured, plan, task, part)
+def _corrector(labelled: LabelledRows | None, cells: Cells, plan: MeasurePlan) -> Corrector:
+    """Return what corrects a change by labels; those of several settings taken together would need weights of their own."""
+
+    def correct(pooled: PooledCondition, part: Layout) -> CorrectedChange | None:
+        base = pooled.condition.base
+        if labelled is None or pooled.base is None or base is None or len(cells.settings) > 1:
+            return None
+        tuned, was = (
+            figure(
+                labelled,
+                arm,
+                model_codes(cells, condition),
+                0,
+                part,
+                (DECIDED, arm.counts(HARMFUL)),
+            )
+            for arm, condition in (
+                (pooled.own, pooled.condition),
+                (pooled.base, plan.condition(base)),
+            )
+        )
+        return corrected_change(tuned, was, pooled.own.seeds)
+
+    return correct
 
 
 def parts(own: Pooled) -> Iterator[tuple[str | None, Layout]]:
     """Yield the overall figure's folding of the harmful prompts, then every task's."""
-    among = own.intent(harmful=True)
-    whole = own.choose("overall", 0, among)
+    harmful = own.intent(harmful=True)
+    whole = own.choose("overall", 0, harmful)
     if whole is not None:
         yield None, whole
-    for code in np.unique(own.attribute("task")[among]).tolist():
-        part = own.choose("task", code, among)
+    for code in np.unique(own.attribute("task")[harmful]).tolist():
+        part = own.choose("task", code, harmful)
         if part is not None:
             yield own.cells.names["task"][code], part
 
 
-def _entry(measured: Measured, plan: MeasurePlan, task: str | None, part: Layout) -> Consistency:
-    own, matrix = measured.own, matrix_of(measured.own, part)
+def _entry(
+    pooled: PooledCondition, plan: MeasurePlan, task: str | None, part: Layout
+) -> Consistency:
+    own = pooled.own
+    matrix = fold(part, own.counts(ASR.hit), own.counts(N)).matrix  # behaviors x training seeds
     noise = decoding_noise(own, part, ASR.hit)
-    found = components(matrix, None if noise is None else float(noise.mean()))
+    split = components(matrix, None if noise is None else float(noise.mean()))
     return Consistency(
-        condition=measured.condition.name,
-        base=measured.condition.base,
+        condition=pooled.condition.name,
+        base=pooled.condition.base,
         task=task,
         rate=rate(own, part, ASR, plan.min_cell),
         seed_rates=tuple(matrix.mean(axis=0).tolist()),
         by_behavior=_by_behavior(own, part, matrix),
-        templates=len(np.unique(own.attribute("template")[part.order])),
-        components=found,
-        shares=shares(found, own.seeds),
-        shares_of_one=shares(found, 1),
-        limits=_limits(float(matrix.mean()), found),
-        reproduction=_reproduction(measured, plan, task, part, found),
+        components=split,
+        shares=shares(split, own.seeds),
+        limits=_limits(float(matrix.mean()), split),
+        reproduction=_reproduction(pooled, plan, part, split),
         flips=flips(own, part, ASR.hit),
-        sensitivity=sensitivities(own, part, plan, one_task=task is not None),
-        redecoded=redecoded_rate(own, part, ASR.hit),
-        redecoded_change=None
-        if measured.base is None
-        else redecoded_change(own, measured.base, part, ASR.hit),
+        sensitivity=_sensitivities(own, part, plan, one_task=task is not None),
     )
 
 
@@ -169,108 +173,177 @@ def _by_behavior(own: Pooled, part: Layout, matrix: Matrix) -> dict[str, tuple[f
     return {names[code]: tuple(row) for code, row in zip(codes, matrix.tolist(), strict=True)}
 
 
-def matrix_of(own: Pooled, part: Layout) -> Matrix:
-    """Return the rate of harmful answers as behaviors x training seeds."""
-    return fold(part, own.counts(ASR.hit), own.counts(N)).matrix
-
-
-def _limits(mean: float, found: Components) -> Limits:
-    apart = {str(points): differing(found, points / 100) for points in POINTS}
+def _limits(mean: float, split: Components) -> Limits:
+    apart = {str(points): differing(split, points / 100) for points in POINTS}
     return Limits(
-        repeatability=repeatability(found),
-        reproducibility=reproducibility(found),
-        reproducibility_interval=reproducibility_interval(found),
-        of_means=reproducibility(found, found.seeds),
+        repeatability=repeatability(split),
+        reproducibility=reproducibility(split),
+        reproducibility_interval=reproducibility_interval(split),
+        of_means=reproducibility(split, split.seeds),
         differing={points: p for points, p in apart.items() if p is not None},
-        predicted=predicted(mean, found),
-        predicted_mean=predicted(mean, found, found.seeds),
-        these_prompts=_here(on_these_behaviors(mean, found), 0.0),
-    )
-
-
-def _here(limits: Bounds | None, least: float) -> Interval | None:
-    if limits is None:
-        return None
-    low, high = max(limits[0], least), min(limits[1], 1.0)
-    return Interval(
-        low=low, high=high, level=0.95, method="t of the seeds' means", scope=Scope.RECIPE_HERE
+        predicted=predicted(mean, split),
     )
 
 
 def _reproduction(
-    measured: Measured, plan: MeasurePlan, task: str | None, part: Layout, found: Components
+    pooled: PooledCondition, plan: MeasurePlan, part: Layout, split: Components
 ) -> Reproduction | None:
-    if measured.arms is None or measured.base is None or not found.seed_variance:
+    if pooled.arms is None or pooled.base is None:
         return None
-    change = rate_change(measured.arms, part, ASR, plan.min_cell)
-    noise = decoding_noise(measured.base, part, ASR.hit)
+    change = rate_change(pooled.arms, part, ASR, plan.min_cell)
+    noise = decoding_noise(pooled.base, part, ASR.hit)
+    # Both labs decode the base, whose rate is the mean over the behaviors; unknown (asked once) it is taken as 0.
     base = 0.0 if noise is None else float(noise.mean()) / part.behaviors
-    margin = plan.margin if task is None else plan.task_margin
-    limits = (change.interval.low, change.interval.high)
-    nearer = limits[0] if change.estimate > 0 else limits[1]
-    here = _here(on_these_behaviors(change.estimate, found, base), -1.0)
-    assert here is not None  # there is a seed variance
-
-    def probability(above: float, seeds: int) -> float:
-        p = reproduced(change.estimate, found, above=above, seeds=seeds, base=base)
-        assert p is not None  # there is a seed variance
-        return p
-
+    same_sign = reproduced(change.estimate, split, base=base)
+    limits = on_these_behaviors(change.estimate, split, base)
+    if same_sign is None or limits is None:
+        return None
+    nearer = change.interval.low if change.estimate > 0 else change.interval.high
+    # A change is just significant where its interval ends at 0, so at the width of the side that is nearer to 0.
+    again = reproduced(
+        change.estimate,
+        split,
+        above=abs(change.estimate - nearer),
+        seeds=split.seeds,
+        base=base,
+    )
     return Reproduction(
         change=change,
-        same_sign=probability(0.0, 1),
-        same_sign_of_means=probability(0.0, found.seeds),
-        significant=probability(abs(change.estimate - nearer), found.seeds)
-        if nearer * change.estimate > 0
-        else None,
-        margin=margin,
-        above_margin=probability(margin, found.seeds)
-        if change.estimate > 0
-        else 1 - probability(-margin, found.seeds),
-        these_prompts=here,
+        same_sign=same_sign,
+        significant=again if nearer * change.estimate > 0 else None,
+        these_prompts=Interval(
+            low=max(limits[0], -1.0),
+            high=min(limits[1], 1.0),
+            level=0.95,
+            method="t of the seeds' means",
+            scope=Scope.RECIPE_HERE,
+        ),
     )
 
 
-def _rankings(measured: Sequence[Measured]) -> Iterator[Ranking]:
-    """Rank the fine-tunes with several seeds; the conditions of a series are one fine-tune seen often, and stay out."""
-    tuned = [
-        each
-        for each in measured
-        if each.condition.base is not None and each.own.seeds > 1 and not each.condition.series
+def flips(pooled: Pooled, part: Layout, hit: Tally) -> Flips:
+    """Return the flip rates of the prompts of a layout."""
+    n, hits = (pooled.counts_by_level(counted)[:, part.order] for counted in (N, hit))
+    p, seeds = hits / n, pooled.seeds  # settings x prompts x seeds
+    # Two of the n answers of a cell differ with probability 2 n / (n - 1) p (1 - p), without bias.
+    decoding = None if (n < 2).any() else float((2 * n / (n - 1) * p * (1 - p)).mean())
+    # Over pairs j < k of seeds the sum of p_j (1 - p_k) + p_k (1 - p_j) is (S - 1) sum p - ((sum p)^2 - sum p^2).
+    total, squares = p.sum(axis=2), (p**2).sum(axis=2)
+    pairs = (seeds - 1) * total - (total**2 - squares)
+    all_hits, all_n = hits.sum(axis=(0, 2)), n.sum(axis=(0, 2))
+    return Flips(
+        decoding=decoding,
+        seed=float(pairs.mean() / (seeds * (seeds - 1) / 2)) if seeds > 1 else None,
+        any=float(((all_hits > 0) & (all_hits < all_n)).mean()),
+    )
+
+
+def _sensitivities(
+    own: Pooled, part: Layout, plan: MeasurePlan, *, one_task: bool
+) -> dict[str, Sensitivity]:
+    """Return the sensitivity to every factor that has several levels here; templates only inside a task."""
+    harmful = kind("decided", "harmful")
+    averages: dict[str, dict[str, Average]] = {}
+    for name, factor in (("system prompt", SYSTEM), ("decoding", DECODING)):
+        levels = dict.fromkeys(names[factor] for names, _ in own.levels)
+        averages[name] = {level: _average(own.at(factor, level), part, harmful) for level in levels}
+    if one_task:
+        averages["template"] = _templates(own, part, harmful)
+    averages["judge"] = {
+        judge: _average(own, part, kind(f"judge:{judge}", "harmful")) for judge in plan.judges
+    }
+    return {
+        name: _sensitivity(levels, plan.min_cell)
+        for name, levels in averages.items()
+        if len(levels) > 1
+    }
+
+
+def _average(own: Pooled, part: Layout, what: Kind) -> Average:
+    return fold(part, own.counts(what.hit), own.counts(N))
+
+
+def _templates(own: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
+    """Return the averages by template, over the behaviors that were posed by all of them."""
+    template, behavior = own.attribute("template"), own.attribute("behavior")
+    chosen = np.zeros(len(own.prompts), np.bool_)
+    chosen[part.order] = True
+    codes = np.unique(template[chosen]).tolist()
+    for code in codes:
+        chosen &= np.isin(behavior, behavior[chosen & (template == code)])
+    if not chosen.any():
+        return {}
+    posed = {code: own.choose("template", code, chosen) for code in codes}
+    names = own.cells.names["template"]
+    return {
+        names[code]: _average(own, layout, what)
+        for code, layout in posed.items()
+        if layout is not None
+    }
+
+
+def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
+    means = {name: average.two_way.mean for name, average in levels.items()}
+    contrasts = [
+        (one, other, MeanT(x=two_way(levels[one].matrix - levels[other].matrix)))
+        for one, other in combinations(levels, 2)
     ]
-    if len(tuned) < FEWEST:
-        return
-    figures = [dict(parts(each.own)) for each in tuned]
-    for task in figures[0]:
-        pairs = [(each, figure.get(task)) for each, figure in zip(tuned, figures, strict=True)]
-        matrices = {
-            each.condition.name: matrix_of(each.own, part)
-            for each, part in pairs
-            if part is not None
-        }
-        if len(matrices) >= FEWEST:
-            yield Ranking(
-                task=task,
-                order=tuple(sorted(matrices, key=lambda name: float(matrices[name].mean()))),
-                dependability=dependability(list(matrices.values())),
-                rank_agreement=rank_agreement(list(matrices.values())),
-            )
+    adjusted = holm([p_value(contrast) for _, _, contrast in contrasts])
+    # Equal levels still differ by chance: half the mean variance of a difference is what that gives their variance.
+    by_chance = float(np.mean([contrast.x.variance for _, _, contrast in contrasts])) / 2
+    worst = max(means, key=means.__getitem__)
+    alpha = 0.05 / len(levels)
+    low, high = rate_limits(levels[worst], alpha)
+    behaviors, seeds = levels[worst].matrix.shape
+    return Sensitivity(
+        rates=means,
+        sd=math.sqrt(max(0.0, float(np.var(list(means.values()), ddof=1)) - by_chance)),
+        worst=worst,
+        worst_interval=Interval(
+            low=low, high=high, level=1 - alpha, method="Wilson, Bonferroni", scope=scope(seeds)
+        ),
+        pairs=tuple(
+            _contrast(one, other, contrast, p)
+            for (one, other, contrast), p in zip(contrasts, adjusted, strict=True)
+        ),
+        behaviors=behaviors,
+        hidden=behaviors < min_cell,
+    )
 
 
-def _notes(cells: Cells, measured: Sequence[Measured]) -> Iterator[str]:
-    """Say what was left out to have every behavior under every seed and setting, and what cannot be told apart."""
-    for each in measured:
-        codes = model_codes(cells, each.condition)
+def _contrast(one: str, other: str, contrast: MeanT, p_adjusted: float) -> LevelContrast:
+    low, high = contrast.interval(0.05)
+    return LevelContrast(
+        one=one,
+        other=other,
+        difference=contrast.estimate,
+        interval=Interval(
+            low=max(low, -1.0),
+            high=min(high, 1.0),
+            level=0.95,
+            method="two-way t",
+            scope=scope(contrast.x.seeds),
+        ),
+        p_value=p_value(contrast),
+        p_adjusted=p_adjusted,
+    )
+
+
+def _notes(cells: Cells, conditions: Sequence[PooledCondition]) -> Iterator[str]:
+    """Yield what was left out to have every behavior under every seed and setting, and what cannot be told apart."""
+    for pooled in conditions:
         slices = [
-            cells.slice_of(place, code) for place in range(len(cells.settings)) for code in codes
+            cells.slice_of(place, code)
+            for place in range(len(cells.settings))
+            for code in model_codes(cells, pooled.condition)
         ]
-        asked = len(np.unique(np.concatenate([cells.prompts[part] for part in slices])))
-        if asked > len(each.own.prompts):
+        prompts = len(np.unique(np.concatenate([cells.prompts[part] for part in slices])))
+        if prompts > len(pooled.own.prompts):
             yield (
-                f"{each.condition.name}: {asked - len(each.own.prompts)} of {asked} prompts were not put to every seed "
-                "and its base under every setting and are left out"
+                f"{pooled.condition.name}: {prompts - len(pooled.own.prompts)} of {prompts} prompts were not put to every "
+                "seed and its base under every setting and are left out"
             )
-    if any((each.own.counts_by_level(N) < 2).any() for each in measured):
+    if any((pooled.own.counts_by_level(N) < 2).any() for pooled in conditions):
         yield (
             "each prompt was asked once under a setting, so what decoding changes cannot be told from what training seeds "
             "change in single prompts; ask for 2 samples or more to tell them apart"

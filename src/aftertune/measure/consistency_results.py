@@ -1,15 +1,44 @@
-"""What a consistency report holds, ready for JSON. Formats of ``to_json`` (`FORMAT`): 1, the first."""
+"""The records of a consistency result; formats of ``to_json`` (`FORMAT`): 1, the first; 2 without rankings and re-decoded rates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aftertune.measure.components import Components, Shares
-from aftertune.measure.factors import Sensitivity
-from aftertune.measure.intervals import Bounds
-from aftertune.measure.pooling import Flips
-from aftertune.measure.results import Change, CorrectedChange, Interval, Jsonable, Rate
+from aftertune.measure.results import Bounds, Change, CorrectedChange, Interval, Jsonable, Rate
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components(Jsonable):
+    """Variance components of one cell mean, as shares squared; None where the design cannot tell."""
+
+    behaviors: int
+    seeds: int
+    of_behaviors: float | None
+    """None for a single behavior."""
+    of_seeds: float | None
+    """None for a single training seed."""
+    of_both: float | None
+    """Behavior x seed; with decoding in it where that is None."""
+    of_decoding: float | None
+    """Variance that decoding again gives a cell mean; None where a prompt was asked once."""
+    seed_variance: float | None
+    """Of a seed's mean over these behaviors, decoding included: what another training seed changes."""
+    seed_sd_interval: Bounds | None
+    """95 % interval of the training seeds' own standard deviation."""
+    icc: float | None
+    """ICC(2,1), absolute agreement of the seeds on the behaviors; 1 where the same behaviors break under every seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares(Jsonable):
+    """Shares of the variance of a rate over so many behaviors and training seeds; they sum to 1."""
+
+    behaviors: float
+    seeds: float
+    both: float
+    decoding: float | None
+    """None where it is in ``both``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +56,6 @@ class Limits(Jsonable):
     """Points -> probability that two labs with one training seed each differ by more than that."""
     predicted: Bounds | None
     """95 % interval of the rate that another lab with one training seed finds."""
-    predicted_mean: Bounds | None
-    """The same with as many training seeds as there are here."""
-    these_prompts: Interval | None
-    """Of the rate that very many training seeds would give on these very prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +65,55 @@ class Reproduction(Jsonable):
     change: Change
     same_sign: float
     """With one training seed."""
-    same_sign_of_means: float
-    """With as many seeds as there are here."""
     significant: float | None
     """Of being significant again with as many seeds; None where the change is not significant here."""
-    margin: float
-    above_margin: float
-    """Of being above the margin with as many seeds."""
     these_prompts: Interval
     """Of the change that very many training seeds would give on these very prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flips(Jsonable):
+    """How often single answers change, over prompts, settings and training seeds."""
+
+    decoding: float | None
+    """Probability that two decodings of one model differ; None where each prompt was asked once."""
+    seed: float | None
+    """Probability that two training seeds differ on a prompt; None for one seed."""
+    any: float
+    """Share of prompts that were answered harmfully by some run and not by all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelContrast(Jsonable):
+    """One level of a factor against another, paired (two-way t)."""
+
+    one: str
+    other: str
+    difference: float
+    """Rate of ``one`` minus rate of ``other``."""
+    interval: Interval
+    p_value: float
+    p_adjusted: float
+    """Holm over the pairs of the factor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity(Jsonable):
+    """How the rate depends on one factor."""
+
+    rates: Mapping[str, float]
+    """By level."""
+    sd: float
+    """Between the levels, after what chance alone would make of equal ones; never below 0."""
+    worst: str
+    """The level with the highest rate."""
+    worst_interval: Interval
+    """Simultaneous over the levels (Bonferroni), as the level was chosen by its rate."""
+    pairs: tuple[LevelContrast, ...]
+    behaviors: int
+    """Those that occur at every level."""
+    hidden: bool
+    """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,34 +129,15 @@ class Consistency(Jsonable):
     """Of each training seed, in their order."""
     by_behavior: Mapping[str, tuple[float, ...]]
     """Behavior -> its rate under each training seed; empty overall where not every behavior occurs in every task."""
-    templates: int
     components: Components
     shares: Shares | None
     """Of the variance of the rate as it was measured."""
-    shares_of_one: Shares | None
-    """Of the variance of a rate with one training seed."""
     limits: Limits
     reproduction: Reproduction | None
     """None for a base, and with one training seed."""
     flips: Flips
     sensitivity: Mapping[str, Sensitivity]
-    """By factor: ``system prompt``, ``decoding``, ``template``, ``judge``."""
-    redecoded: Interval | None = None
-    """Of the rate that very many decodings of these checkpoints would give on these prompts; None where each was asked once."""
-    redecoded_change: Interval | None = None
-    """The same of the change against the base; None for a base too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking(Jsonable):
-    """Whether the order of the fine-tunes would come out again."""
-
-    task: str | None
-    order: tuple[str, ...]
-    """From the lowest rate to the highest."""
-    dependability: float
-    rank_agreement: float
-    """Mean Kendall's tau of two orders from training seeds drawn anew."""
+    """By factor: ``system prompt``, ``decoding``, ``template`` (inside tasks alone), ``judge``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +156,7 @@ class Point(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve(Jsonable):
-    """How the rates go along the epochs, rounds or doses of one fine-tune."""
+    """The rates along the epochs, rounds or doses of one fine-tune."""
 
     series: str
     axes: tuple[str, ...]
@@ -134,7 +180,7 @@ class Group(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupContrast(Jsonable):
-    """Two groups of conditions against each other (Welch's t over conditions; exploratory)."""
+    """Two groups of conditions against each other (Welch's t over conditions)."""
 
     one: str
     other: str
@@ -148,7 +194,7 @@ class GroupContrast(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping(Jsonable):
-    """The changes grouped by one attribute of the models; exploratory."""
+    """The changes grouped by one attribute of the models."""
 
     attribute: str
     groups: tuple[Group, ...]
@@ -158,14 +204,14 @@ class Grouping(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HazardChange(Jsonable):
-    """The change in one hazard of one task; exploratory."""
+    """The change in one hazard of one task."""
 
     condition: str
     task: str
     hazard: str
     change: Change
     corrected: CorrectedChange | None = None
-    """By people's labels; None without any, and where several settings are taken together."""
+    """By annotators' labels; None without any, and where several settings are taken together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +224,7 @@ class ConsistencyResult(Jsonable):
     settings: tuple[tuple[str, str], ...]
     """(system prompt, decoding)."""
     entries: tuple[Consistency, ...]
-    rankings: tuple[Ranking, ...]
-    """With four fine-tunes and more."""
+    """Every condition overall, then in its tasks."""
     curves: tuple[Curve, ...]
     groupings: tuple[Grouping, ...]
     hazards: tuple[HazardChange, ...]

@@ -1,4 +1,4 @@
-"""Several settings (system prompts, temperatures) of the same prompts and models taken together, cell by cell."""
+"""The settings of a study (system prompts x decodings) taken together: the counts of the prompts that all of them share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from aftertune.measure.averaging import Layout, task_scale
 from aftertune.measure.cells import Cells, N, Tally
 from aftertune.measure.crossed import Matrix
-from aftertune.measure.grids import Grid, grid
-from aftertune.measure.results import Jsonable
+from aftertune.measure.grids import Arms, Grid, grid
+from aftertune.measure.plan import Condition
+
+SYSTEM, DECODING = 0, 1
+"""Places of the two factors in the name of a setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled(Grid):
-    """The prompts that all models were asked under every setting, with counts over all of them or some."""
+    """The prompts that all models were asked under every setting, with counts over all settings or some of them."""
 
     levels: tuple[tuple[tuple[str, str], NDArray[np.intp]], ...]
-    """(system, decoding) -> prompts x models: the cell of each."""
+    """(system prompt, decoding), and prompts x models: the row of each in the cells."""
 
     def counts(self, tally: Tally) -> Matrix:
         """Return a tally as prompts x models, summed over the settings."""
@@ -33,14 +36,13 @@ class Pooled(Grid):
             return np.zeros((len(self.levels), *self.rows.shape))
         return np.stack([column[rows] for _, rows in self.levels]).astype(np.float64)
 
-    def at(self, place: int, name: str) -> "Pooled":
-        """Return the part with one level of a factor: ``place`` 0 is the system prompt, 1 the decoding."""
-        return self._with([level for level in self.levels if level[0][place] == name])
+    def at(self, factor: int, name: str) -> "Pooled":
+        """Return the part with one level of a factor, `SYSTEM` or `DECODING`."""
+        return self._with([level for level in self.levels if level[0][factor] == name])
 
     def of_models(self, columns: slice) -> "Pooled":
         """Return the part with some of the models."""
-        levels = tuple((names, rows[:, columns]) for names, rows in self.levels)
-        return self._with(levels)
+        return self._with([(names, rows[:, columns]) for names, rows in self.levels])
 
     def _with(self, levels: Sequence[tuple[tuple[str, str], NDArray[np.intp]]]) -> "Pooled":
         return Pooled(
@@ -53,63 +55,53 @@ class Pooled(Grid):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledCondition:
+    """A condition with its counts, and those of its base on the same prompts."""
+
+    condition: Condition
+    own: Pooled
+    base: Pooled | None
+    """None for a base."""
+
+    @property
+    def arms(self) -> Arms | None:
+        """Fine-tune and base; None for a base."""
+        return None if self.base is None else Arms(tuned=self.own, base=self.base)
+
+
 def pool(cells: Cells, models: Sequence[int], weights: Mapping[int, float]) -> Pooled | None:
-    """Return what all ``models`` were asked under every setting that all of them were asked under; None if nothing."""
-    found = [
-        (names, grid(cells, place, models, weights)) for place, names in enumerate(cells.settings)
+    """Return the prompts that all ``models`` were asked under every setting in which all of them occur; None without any."""
+    grids = [
+        (names, shared)
+        for place, names in enumerate(cells.settings)
+        if (shared := grid(cells, place, models, weights)) is not None
     ]
-    grids = [(names, each) for names, each in found if each is not None]
     if not grids:
         return None
-    prompts = reduce(np.intersect1d, [each.prompts for _, each in grids])
+    prompts = reduce(np.intersect1d, [shared.prompts for _, shared in grids])
     if not len(prompts):
         return None
     levels = tuple(
-        (names, each.rows[np.searchsorted(each.prompts, prompts)]) for names, each in grids
+        (names, shared.rows[np.searchsorted(shared.prompts, prompts)]) for names, shared in grids
     )
     return Pooled(cells=cells, rows=levels[0][1], prompts=prompts, weights=weights, levels=levels)
 
 
 def decoding_noise(pooled: Pooled, part: Layout, hit: Tally) -> Matrix | None:
-    """Return the variance that decoding anew gives each cell of the folded matrix (behaviors x training seeds).
+    """Return the variance that decoding again gives each cell mean (behaviors x training seeds).
 
-    From the repeats inside a prompt, setting and seed; None where one of them was asked once, so that nothing is known.
+    From the repeats of a prompt under one setting and training seed; None where one of them was asked once, so that
+    nothing is known.
     """
     n, hits = (pooled.counts_by_level(tally)[:, part.order] for tally in (N, hit))
     if (n < 2).any():
         return None
-    share = hits / n
-    of_sum = np.add.reduceat(
-        (n * n / (n - 1) * share * (1 - share)).sum(axis=0), part.starts, axis=0
-    )
+    p = hits / n
+    # A cell mean is sum(hits) / sum(n). Each of its binomials has the unbiased variance n p (1 - p) n / (n - 1).
+    variance = np.add.reduceat((n * n / (n - 1) * p * (1 - p)).sum(axis=0), part.starts, axis=0)
     size = np.add.reduceat(n.sum(axis=0), part.starts, axis=0)
     noise = np.zeros((part.behaviors, pooled.seeds))
-    np.add.at(noise, part.behavior, task_scale(part)[part.task, None] ** 2 * of_sum / size**2)
+    scale = task_scale(part)[part.task, None] ** 2
+    np.add.at(noise, part.behavior, scale * variance / size**2)
     return noise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flips(Jsonable):
-    """How often single answers change, over prompts, settings and training seeds."""
-
-    decoding: float | None
-    """Probability that two decodings of one model differ; None where each prompt was asked once."""
-    seed: float | None
-    """Probability that two training seeds differ on a prompt; None for one seed."""
-    any: float
-    """Share of prompts that were answered harmfully by some run and not by all."""
-
-
-def flips(pooled: Pooled, part: Layout, hit: Tally) -> Flips:
-    """Return the flip rates of the prompts of a layout."""
-    n, hits = (pooled.counts_by_level(tally)[:, part.order] for tally in (N, hit))
-    share, seeds = hits / n, pooled.seeds
-    decoding = None if (n < 2).any() else float((2 * n / (n - 1) * share * (1 - share)).mean())
-    total, squares = share.sum(axis=2), (share**2).sum(axis=2)
-    pairs = (seeds - 1) * total - (total**2 - squares)
-    whole, of = hits.sum(axis=(0, 2)), n.sum(axis=(0, 2))
-    return Flips(
-        decoding=decoding,
-        seed=float(pairs.mean() / (seeds * (seeds - 1) / 2)) if seeds > 1 else None,
-        any=float(((whole > 0) & (whole < of)).mean()),
-    )

@@ -1,101 +1,438 @@
-"""The consistency report: on a terminal, and as a part of the page."""
+"""The consistency report, on a terminal and as a part of the page: a paragraph a condition, one table, one figure.
+
+Factors, series, groups and hazards have a table each where a study has them.
+"""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from aftertune.measure.consistency_results import (
+    Consistency,
+    ConsistencyResult,
+    Curve,
+    Grouping,
+    Point,
+    Sensitivity,
+)
+from aftertune.measure.results import Interval, Jsonable
 from aftertune.report import wording
-from aftertune.report.cells import Json, Sheet, require_format
-from aftertune.report.consistency_figures import (
-    behavior_figure,
-    curve_figure,
-    lab_figure,
-    share_figure,
+from aftertune.report.beside import beside, correction_legend
+from aftertune.report.cells import (
+    BLANK,
+    Cell,
+    Json,
+    Sheet,
+    change_cell,
+    names_in,
+    rate_cell,
+    too_few,
 )
-from aftertune.report.consistency_sheets import (
-    condition_sheets,
-    grouping_sheet,
-    hazard_sheet,
-    ranking_sheet,
-    series_sheet,
-)
-from aftertune.report.consistency_words import sentences
+from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, short
 from aftertune.report.terminal import print_sheet
 
+CURVE_INCHES = 2.6
 
-def print_consistency(result: Json, console: Console) -> None:
-    """Print a consistency result: every condition's sentences and tables, then what compares conditions.
 
-    Args:
-        result: ``ConsistencyResult.to_json()``, or the same read back from a file.
-        console: where to; its width decides how many columns stand side by side.
-
-    Raises:
-        InputError: the result has a format that is not known here.
-    """
-    require_format(result, "consistency result")
-    for entries in by_condition(result):
-        console.print(Text(wording.clean(entries[0]["condition"]), style="bold underline"))
-        for sentence in sentences(result, entries[0]):
-            console.print(Text(sentence))
+def print_consistency(result: ConsistencyResult, console: Console) -> None:
+    """Print a consistency result: what the seeds say of another lab, then the tables of the overall figures."""
+    for name, paragraph in paragraphs(result):
+        console.print(Text(name, style="bold"))
+        console.print(Text(paragraph))
         console.print()
-        for sheet in condition_sheets(result, entries):
-            print_sheet(sheet, console)
-    for sheet in common_sheets(result):
+    for sheet in sheets(result):
         print_sheet(sheet, console)
-    for note in result["notes"]:
+    for note in result.notes:
         console.print(Text(f"note: {wording.clean(note)}", style="dim"))
-    console.print(Text(f"Declared plan: {result['plan']}", style="dim"))
+    console.print(Text(f"Declared plan: {result.plan}", style="dim"))
 
 
-def by_condition(result: Json) -> Iterator[Sequence[Json]]:
-    """Yield the entries of each condition, its overall figure first."""
-    for _, entries in groupby(result["entries"], key=lambda entry: entry["condition"]):
-        yield list(entries)
+def paragraphs(result: ConsistencyResult) -> Iterator[tuple[str, str]]:
+    """Yield the name of each fine-tune with several training seeds, and what its overall figure says; else one warning."""
+    tuned = [entry for entry in _overall(result) if entry.base is not None]
+    several = [entry for entry in tuned if entry.components.seeds > 1]
+    for entry in several:
+        yield wording.clean(entry.condition), " ".join(_sentences(result, entry))
+    if tuned and not several:
+        yield (
+            "One training seed",
+            "One training seed says nothing of what another one would give: train more of them.",
+        )
 
 
-def common_sheets(result: Json) -> Iterator[Sheet]:
-    """Yield the tables that compare conditions: series, order, groups, hazards."""
-    for curve in result["curves"]:
-        yield series_sheet(result, curve)
-    if result["rankings"]:
-        yield ranking_sheet(result["rankings"])
-    for grouping in result["groupings"]:
-        yield grouping_sheet(result, grouping)
-    if result["hazards"]:
-        yield hazard_sheet(result)
+def sheets(result: ConsistencyResult) -> Iterator[Sheet]:
+    """Yield the tables of the overall figures, and of what compares conditions: series, groups, hazards."""
+    in_series = {point.condition for curve in result.curves for point in curve.points}
+    alone = [
+        entry
+        for entry in _overall(result)
+        if entry.components.seeds > 1 or entry.condition not in in_series
+    ]
+    yield limits_sheet(result, alone)
+    factors = list(_most_sensitive(result))
+    if factors:
+        yield factor_sheet(factors)
+    for curve in result.curves:
+        yield _series_sheet(result, curve)
+    for grouping in result.groupings:
+        yield _grouping_sheet(result, grouping)
+    if result.hazards:
+        yield _hazard_sheet(result)
 
 
-def words(result: Json) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each condition with several seeds and the sentences on its overall figure."""
-    for entries in by_condition(result):
-        if entries[0]["components"]["seeds"] > 1:
-            yield wording.clean(entries[0]["condition"]), tuple(sentences(result, entries[0]))
+def details(result: ConsistencyResult) -> Iterator[Sheet]:
+    """Yield the tables by task: limits of every condition, and every factor that has several levels."""
+    yield limits_sheet(result, result.entries)
+    factors = [
+        (entry, factor) for entry in result.entries for factor in names_in([entry.sensitivity])
+    ]
+    if factors:
+        yield factor_sheet(factors)
 
 
-def drawings(result: Json) -> Iterator[tuple[str, str]]:
-    """Yield the figures as SVG elements with their captions."""
+def drawings(result: ConsistencyResult) -> Iterator[tuple[str, str]]:
+    """Yield the figures as SVG elements with their captions; empty where there is nothing to draw."""
     yield (
-        lab_figure(result),
+        _lab_figure(result),
         (
             "Each dot a training seed; line: 95 % interval over prompts and seeds like these; band: where another lab with one "
             "training seed would lie, 95 %, on these prompts."
         ),
     )
-    yield share_figure(result), "Shares of the variance of the rate."
-    series = {point["condition"] for curve in result["curves"] for point in curve["points"]}
-    for entries in by_condition(result):
-        if entries[0]["condition"] not in series:
-            name = wording.clean(entries[0]["condition"])
+    for curve in result.curves:
+        if len(curve.axes) == 1:
             yield (
-                behavior_figure(result, entries[0]),
-                f"{name}: do the same behaviors break under every training seed?",
+                _curve_figure(result, curve),
+                f"{wording.clean(curve.series)}: the degradation curve, with 95 % intervals.",
             )
-    for curve in result["curves"]:
-        if len(curve["axes"]) == 1:
-            yield (
-                curve_figure(result, curve),
-                f"{wording.clean(curve['series'])}: the degradation curve, with 95 % intervals.",
+
+
+def _overall(result: ConsistencyResult) -> list[Consistency]:
+    return [entry for entry in result.entries if entry.task is None]
+
+
+def _most_sensitive(result: ConsistencyResult) -> Iterator[tuple[Consistency, str]]:
+    """Yield each fine-tune's factors: the overall figure, or (templates) the task in which levels differ most."""
+    for overall in [entry for entry in _overall(result) if entry.base is not None]:
+        entries = [entry for entry in result.entries if entry.condition == overall.condition]
+        for factor in names_in(entry.sensitivity for entry in entries):
+            if factor in overall.sensitivity:
+                yield overall, factor
+                continue
+            shown = [entry for entry in entries if factor in entry.sensitivity]
+            yield max(shown, key=lambda entry: _spread(entry.sensitivity[factor])), factor
+
+
+def _spread(factor: Sensitivity) -> float:
+    return -1.0 if factor.hidden else factor.sd
+
+
+def _sentences(result: ConsistencyResult, entry: Consistency) -> Iterator[str]:
+    limits, rate = entry.limits, result.name_rate
+    if limits.reproducibility is None or limits.reproducibility_interval is None:
+        yield "All training seeds gave the very same rate, which says nothing of how far another one may lie off."
+        return
+    low, high = (f"{100 * end:.1f}" for end in limits.reproducibility_interval)
+    yield (
+        f"Two labs running one training seed each on these prompts would differ by more than {limit(limits.reproducibility)} "
+        f"points once in twenty (very many seeds would say {low} to {high}), and by more than 10 points with probability "
+        f"{chance(limits.differing['10'])}. With {wording.plural(entry.components.seeds, 'seed')} each the limit is "
+        f"{limit(limits.of_means)} points."
+    )
+    again = entry.reproduction
+    if again is None:
+        return
+    direction = "rise" if again.change.estimate > 0 else "fall"
+    significant = (
+        "; it is not significant here"
+        if again.significant is None
+        else f", and with as many seeds as here a significant one with {chance(again.significant)}"
+    )
+    yield (
+        f"Another lab with one seed would see a {direction} of the {rate} too with probability {chance(again.same_sign)}"
+        f"{significant}."
+    )
+    yield (
+        f"On these very prompts, a great many training seeds would change the {rate} by "
+        f"{wording.point_limits(again.these_prompts.to_json())} points (95 %)."
+    )
+
+
+def chance(p: float | None) -> str:
+    """Return a probability in percent, which is never certain."""
+    if p is None:
+        return "-"
+    return "> 99 %" if p > 0.99 else "< 1 %" if p < 0.01 else wording.percent(p)
+
+
+def limit(value: float | None) -> str:
+    """Return a limit in points: ``9.4``, ``unknown`` where the design cannot tell, ``none seen`` where nothing flipped."""
+    if value is None:
+        return "unknown"
+    return "<0.1" if 0 < value < 0.0005 else f"{100 * value:.1f}" if value else "none seen"
+
+
+def limits_sheet(result: ConsistencyResult, entries: Sequence[Consistency]) -> Sheet:
+    """Return how far two runs may lie apart, how much of that is the training seeds', and which answers flip."""
+    rate, settings = result.name_rate, wording.plural(len(result.settings), "setting")
+    return Sheet(
+        title="Would it come out again?",
+        headers=("", rate, "seeds", "repeated", "new seed", "again"),
+        rows=tuple(
+            (
+                _name_cell(entry),
+                rate_cell(entry.rate.to_json()),
+                _seeds_cell(entry),
+                Cell((limit(entry.limits.repeatability), _share(entry.flips.decoding))),
+                _new_seed_cell(entry),
+                _again_cell(entry),
             )
+            for entry in entries
+        ),
+        legend=(
+            (
+                f"{rate}: mean over {settings} (system prompt x decoding). seeds: range, standard deviation (95 %), share of the "
+                f"variance of the {rate}. repeated, new seed: limit of the difference in points, exceeded once in twenty, if the same "
+                "model is decoded again, and if another lab trains one seed (in brackets what very many seeds might say); "
+                "below, answers that turn. again: the change's sign with one seed; its significance with as many as here."
+            ),
+        ),
+    )
+
+
+def _name_cell(entry: Consistency) -> Cell:
+    name = wording.clean(entry.condition)
+    return Cell((name,) if entry.task is None else (name, wording.clean(entry.task)))
+
+
+def _where(entry: Consistency) -> str:
+    return wording.clean(f"{entry.condition}: {entry.task or 'overall'}")
+
+
+def _seeds_cell(entry: Consistency) -> Cell:
+    if entry.rate.hidden:
+        return too_few(entry.rate.to_json())
+    if len(entry.seed_rates) == 1:
+        return Cell(("one",), "faint")
+    low, high = (wording.percent(end(entry.seed_rates), unit="") for end in (min, max))
+    lines = [f"{low} - {high}", wording.plural(len(entry.seed_rates), "seed")]
+    if entry.components.seed_sd_interval is not None:
+        low_sd, high_sd = entry.components.seed_sd_interval
+        lines.append(f"SD {100 * low_sd:.1f} - {100 * high_sd:.1f}")
+    if entry.shares is not None:
+        lines.append(f"share {wording.percent(entry.shares.seeds)}")
+    return Cell(tuple(lines))
+
+
+def _new_seed_cell(entry: Consistency) -> Cell:
+    lines = [limit(entry.limits.reproducibility)]
+    if entry.limits.reproducibility_interval is not None:
+        low, high = entry.limits.reproducibility_interval
+        lines.append(f"[{100 * low:.1f}, {100 * high:.1f}]")
+    return Cell((*lines, _share(entry.flips.seed)))
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else wording.percent(share)
+
+
+def _again_cell(entry: Consistency) -> Cell:
+    if entry.reproduction is None:
+        return BLANK
+    return Cell((chance(entry.reproduction.same_sign), chance(entry.reproduction.significant)))
+
+
+def factor_sheet(factors: Sequence[tuple[Consistency, str]]) -> Sheet:
+    """Return how the rate depends on factors: an entry and the name of a factor a row."""
+    return Sheet(
+        title="Sensitivity to fixed factors",
+        headers=("", "factor", "lowest", "highest", "SD", "differ"),
+        rows=tuple(_factor_row(entry, factor) for entry, factor in factors),
+        legend=(
+            (
+                "highest: its interval holds for all levels together (Bonferroni). SD: between the levels beyond chance, in points. "
+                "differ: smallest p-value of two levels (Holm). Templates: of the task in which they differ most."
+            ),
+        ),
+    )
+
+
+def _factor_row(entry: Consistency, factor: str) -> tuple[Cell, ...]:
+    of = entry.sensitivity[factor]
+    name = Cell((factor, wording.plural(len(of.rates), "level")))
+    if of.hidden:
+        few = Cell(("too few", wording.plural(of.behaviors, "behavior")), "faint")
+        return _name_cell(entry), name, few, BLANK, BLANK, BLANK
+    lowest = min(of.rates, key=of.rates.__getitem__)
+    highest = f"{wording.percent(of.rates[of.worst])} {wording.limits(of.worst_interval.to_json())}"
+    return (
+        _name_cell(entry),
+        name,
+        Cell((wording.percent(of.rates[lowest]), wording.clean(lowest))),
+        Cell((highest, wording.clean(of.worst))),
+        Cell((f"{100 * of.sd:.1f}",)),
+        Cell((wording.p_value(min(pair.p_adjusted for pair in of.pairs)),)),
+    )
+
+
+def _series_sheet(result: ConsistencyResult, curve: Curve) -> Sheet:
+    """Return the rates along the epochs, rounds or doses of a fine-tune."""
+    tasks = names_in(point.asr_by_task for point in curve.points)
+    scorers = names_in(point.scores for point in curve.points)
+    points = [*([] if curve.start is None else [curve.start]), *curve.points]
+    axes = ", ".join(axis.replace("_", " ") for axis in curve.axes)
+    return Sheet(
+        title=f"{wording.clean(curve.series)}: {result.name_rate} by {axes}",
+        headers=(
+            axes,
+            "overall",
+            "change",
+            *map(wording.clean, tasks),
+            "over-refusal",
+            *map(wording.clean, scorers),
+        ),
+        rows=tuple(_point_row(point, tasks, scorers) for point in points),
+    )
+
+
+def _point_row(point: Point, tasks: Sequence[str], scorers: Sequence[str]) -> tuple[Cell, ...]:
+    return (
+        Cell((" ".join(f"{value:g}" for value in point.factors.values()) or "base",)),
+        rate_cell(_json(point.asr)),
+        change_cell(_json(point.change), up_is="bad"),
+        *(rate_cell(_json(point.asr_by_task.get(task))) for task in tasks),
+        rate_cell(_json(point.over_refusal)),
+        *(
+            Cell((wording.score(point.scores[name]),)) if name in point.scores else BLANK
+            for name in scorers
+        ),
+    )
+
+
+def _json(figure: Jsonable | None) -> Json | None:
+    return None if figure is None else figure.to_json()
+
+
+def _grouping_sheet(result: ConsistencyResult, grouping: Grouping) -> Sheet:
+    """Return the changes grouped by an attribute of the models."""
+    contrasts = (
+        f"{wording.clean(pair.one)} against {wording.clean(pair.other)}: {wording.points(pair.difference)} points "
+        f"[{wording.points(pair.interval[0])}, {wording.points(pair.interval[1])}], {wording.p_value(pair.p_adjusted)}"
+        for pair in grouping.contrasts
+        if pair.interval is not None
+    )
+    return Sheet(
+        title=f"Change of the {result.name_rate} by {wording.clean(grouping.attribute)} (exploratory)",
+        headers=("", "fine-tunes", "mean change", "lowest", "highest"),
+        rows=tuple(
+            (
+                Cell((wording.clean(group.value),)),
+                Cell((f"{len(group.conditions):,}",)),
+                *(
+                    Cell((wording.points(change),))
+                    for change in (group.change, group.lowest, group.highest)
+                ),
+            )
+            for group in grouping.groups
+        ),
+        legend=(
+            *contrasts,
+            "Exploratory: it says where to look. A fine-tune is one draw of its group.",
+        ),
+    )
+
+
+def _hazard_sheet(result: ConsistencyResult) -> Sheet:
+    """Return the changes in single hazards of single tasks."""
+    return Sheet(
+        title=f"Change of the {result.name_rate} by hazard within task (exploratory)",
+        headers=("", "task", "hazard", "change"),
+        rows=tuple(
+            (
+                *(
+                    Cell((wording.clean(name),))
+                    for name in (hazard.condition, hazard.task, hazard.hazard)
+                ),
+                beside(change_cell(hazard.change.to_json(), up_is="bad"), _json(hazard.corrected)),
+            )
+            for hazard in result.hazards
+        ),
+        legend=(
+            "p-values adjusted by Benjamini-Hochberg over the hazards of a fine-tune; exploratory.",
+            *correction_legend(_json(hazard.corrected) for hazard in result.hazards),
+        ),
+    )
+
+
+def _lab_figure(result: ConsistencyResult) -> str:
+    """Return every training seed as a dot, with the interval and the band of another lab's single run."""
+    entries = [
+        entry for entry in result.entries if len(entry.seed_rates) > 1 and not entry.rate.hidden
+    ]
+    if not entries:
+        return ""
+
+    def draw(axes: Any) -> None:
+        for row, entry in enumerate(entries):
+            if (band := entry.limits.predicted) is not None:
+                low, high = (100 * end for end in band)
+                axes.barh(row, high - low, left=low, height=0.8, color=COLOURS[0], alpha=0.18)
+            axes.plot(_percents(entry.rate.interval), [row] * 2, color=COLOURS[0], linewidth=1.2)
+            rates = [100 * rate for rate in entry.seed_rates]
+            axes.plot(rates, [row] * len(rates), "o", markersize=2.5, color=INK, alpha=0.6)
+        axes.set_ylim(len(entries) - 0.4, -0.6)
+        axes.set_yticks(range(len(entries)))
+        for label in axes.set_yticklabels([short(_where(entry)) for entry in entries]):
+            label.set_color(INK)
+        plain(axes, f"{result.name_rate}, percent")
+
+    return drawn("labs", ROW_INCHES * (len(entries) + 3), draw)
+
+
+def _percents(interval: Interval) -> list[float]:
+    return [100 * interval.low, 100 * interval.high]
+
+
+def _curve_figure(result: ConsistencyResult, curve: Curve) -> str:
+    """Return the rates along one axis, overall (with its interval) and by task, from the base on."""
+    axis = curve.axes[0]
+    points = [
+        *([] if curve.start is None else [(0.0, curve.start)]),
+        *((point.factors[axis], point) for point in curve.points),
+    ]
+    tasks = names_in(point.asr_by_task for _, point in points)
+    lines = [("overall", [(x, point.asr) for x, point in points])]
+    lines += [
+        (task, [(x, rate) for x, point in points if (rate := point.asr_by_task.get(task))])
+        for task in tasks
+    ]
+    refusals = [(x, rate) for x, point in points if (rate := point.over_refusal)]
+    if len(refusals) == len(points):
+        lines.append(("over-refusal", refusals))
+
+    def draw(axes: Any) -> None:
+        for place, (name, rates) in enumerate(lines):
+            shown = [(x, rate) for x, rate in rates if not rate.hidden]
+            xs, colour = [x for x, _ in shown], COLOURS[place % len(COLOURS)]
+            axes.plot(
+                xs, [100 * rate.estimate for _, rate in shown], "o-", color=colour, markersize=3,
+                linewidth=1.0 if place else 2.0, label=wording.clean(name),
+            )  # fmt: skip
+            if place == 0 and shown:
+                limits = [_percents(rate.interval) for _, rate in shown]
+                axes.fill_between(
+                    xs, *zip(*limits, strict=True), color=colour, alpha=0.15, linewidth=0
+                )
+        if axis in ("epoch", "round"):
+            axes.set_xticks([x for x, _ in points])
+        plain(axes, axis.replace("_", " "))
+        axes.set_ylabel(f"{result.name_rate}, percent", color=INK)
+        axes.set_ylim(bottom=0)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, frameon=False,
+            labelcolor=INK, fontsize=7,
+        )  # fmt: skip
+
+    return drawn(f"curve-{curve.series}", CURVE_INCHES, draw)

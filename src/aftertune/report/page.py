@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aftertune import __version__
+from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.report import consistency, figures, wording
 from aftertune.report.cells import Json, Sheet, Tone, rate_name, require_format
-from aftertune.report.consistency_sheets import condition_sheets
 from aftertune.report.corrected import has_labels
 from aftertune.report.exhibits import Example, select
 from aftertune.report.files import write_text
@@ -60,8 +60,8 @@ class SettingView:
 class ConsistencyView:
     """What another lab would find."""
 
-    words: tuple[tuple[str, tuple[str, ...]], ...]
-    """Condition and sentences."""
+    paragraphs: tuple[tuple[str, str], ...]
+    """Condition, and what its seeds say of another lab."""
     sheets: tuple[Sheet, ...]
     details: tuple[Sheet, ...]
     figures: tuple[Figure, ...]
@@ -99,8 +99,8 @@ class Report:
     """Show the answers that may be harmful, too."""
     assumptions: Sequence[str] = ()
     """What was put in on purpose and a reader must know, in sentences."""
-    consistency: Json | None = None
-    """``ConsistencyResult.to_json()``, where the study has factors that tell of it."""
+    consistency: ConsistencyResult | None = None
+    """Where the study has several training seeds or a series."""
     scorers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Scorer -> its version: how it counts, with sacrebleu's signature."""
 
@@ -190,16 +190,11 @@ def _setting(result: Json, setting: Json) -> SettingView:
     )
 
 
-def _consistency(result: Json) -> ConsistencyView:
-    require_format(result, "consistency result")
+def _consistency(result: ConsistencyResult) -> ConsistencyView:
     return ConsistencyView(
-        words=tuple(consistency.words(result)),
-        sheets=tuple(consistency.common_sheets(result)),
-        details=tuple(
-            sheet
-            for entries in consistency.by_condition(result)
-            for sheet in condition_sheets(result, entries)
-        ),
+        paragraphs=tuple(consistency.paragraphs(result)),
+        sheets=tuple(consistency.sheets(result)),
+        details=tuple(consistency.details(result)),
         figures=_figures(*consistency.drawings(result)),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aftertune.labels.sample import labelled_table
 from aftertune.measure.consistency import consistency
+from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.plan import MeasurePlan
 from aftertune.report.page import Report, write_page
 from aftertune.results.examples import examples
@@ -60,9 +61,9 @@ def write_study_page(
     return path
 
 
-def _consistency(store: Store, study: str, plan: MeasurePlan) -> Mapping[str, Any] | None:
+def _consistency(store: Store, study: str, plan: MeasurePlan) -> ConsistencyResult | None:
     """Return how well the figures would come out again, where training seeds or other factors can tell."""
     if all(len(condition.models) == 1 and not condition.series for condition in plan.conditions):
         return None
     table, _, _ = labelled_table(store, study, kept_readers(store, study))
-    return consistency(table, plan).to_json()
+    return consistency(table, plan)
