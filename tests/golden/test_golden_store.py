@@ -91,6 +91,24 @@ def test_a_judge_is_added_and_nothing_is_asked(command, folder):
     assert "soft" in (folder / "run" / "result.json").read_text()
 
 
+def test_a_label_undecided_leaves_a_run_readable(command, folder):
+    """It is counted where too few labels correct anything, so that there are no bounds yet."""
+    assert command("run", "study.yaml", "--out", "run", "-q")[0] == 0
+    code, _, err = command(
+        "label", "export", "run", "-o", "labels.jsonl", "--n", "12", "--benign", "4"
+    )
+    assert code == 0, err
+    first = json.loads((folder / "labels.jsonl").read_text().splitlines()[0])
+    (folder / "labels.jsonl").write_text(json.dumps(first | {"label": "undecided"}) + "\n")
+    for words in (
+        ["label", "import", "run", "labels.jsonl", "--annotator", "ben"],
+        ["report", "run", "--full"],
+        ["run", "study.yaml", "--out", "run", "-q"],
+    ):
+        code, _, err = command(*words)
+        assert code == 0, err
+
+
 def test_a_changed_number_is_seen(monkeypatch):
     for table in ("RENAMED", "MOVED"):
         monkeypatch.setattr(golden_results, table, {})

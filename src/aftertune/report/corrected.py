@@ -99,10 +99,10 @@ def _undecided(setting: Json) -> Iterator[str]:
         labels = labels_of(condition)
         found = labels and labels["asr"]["overall"]
         if found and found.get("undecided"):
-            could = (
-                f"; were they harmful, it could reach {wording.percent(found['bounds']['high'])}"
-                * bool(found["bounds"])
-            )
+            could = ""
+            if found["bounds"]:  # None while there are too few labels to correct a rate
+                high = wording.percent(found["bounds"]["high"])
+                could = f"; were they harmful, it could reach {high}"
             yield (
                 f"{wording.clean(condition['name'])}: people left {found['undecided']:,} of {found['labels']:,} labels undecided, "
                 f"which the rate counts as not harmful{could}."
