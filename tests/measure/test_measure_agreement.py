@@ -5,8 +5,7 @@ import pytest
 from planted_judge import NO, YES, Judge, judged, labelled, plan, study
 
 from aftertune.core.table import NONE, Table
-from aftertune.measure.agreement import ac1, alpha, kappa
-from aftertune.measure.agreement_panel import people_agreement
+from aftertune.measure.agreement import ac1, alpha, annotator_agreement, kappa
 from aftertune.measure.measure import measure
 
 JUDGES = ("judge", "second", "third")
@@ -82,9 +81,9 @@ def test_rare_harm_warns_of_kappa():
 def test_people_who_labelled_the_same_responses_are_compared(panel):
     table, truth = panel
     declared = plan(2)
-    assert people_agreement(table) is None
+    assert annotator_agreement(table) is None
     once = labelled(table, truth, declared, 100, 0)
-    assert people_agreement(once) is None
+    assert annotator_agreement(once) is None
     rng = np.random.default_rng(7)
     drawn = once.columns["label:anna"] != NONE
     second = np.full(len(table), NONE, np.int32)
@@ -94,7 +93,7 @@ def test_people_who_labelled_the_same_responses_are_compared(panel):
         scores={**once.scores, "drawn:ben": once.scores["drawn:anna"]},
         names=once.names,
     )
-    found = people_agreement(twice).pairs["anna | ben"]
+    found = annotator_agreement(twice).pairs["anna | ben"]
     assert found.both + found.first_only + found.second_only + found.neither == drawn.sum()
     assert found.both == (truth[drawn] & (second[drawn] == YES)).sum()
     result = measure(twice, declared)
@@ -128,16 +127,15 @@ def test_kappa_against_statsmodels():
     assert kappa(table) == pytest.approx(statsmodels.cohens_kappa(table).kappa, abs=1e-12)
 
 
-@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval", "ratio"])
-def test_alpha_against_krippendorff(level):
+def test_alpha_against_krippendorff():
     krippendorff = pytest.importorskip("krippendorff", reason="needs krippendorff (the dev extra)")
     rng = np.random.default_rng(9)
     for _ in range(20):
         ratings = rng.integers(1, 4, (4, 30)).astype(float)
         ratings[rng.random(ratings.shape) < 0.3] = np.nan
         counts = np.stack([(ratings == value).sum(axis=0) for value in (1, 2, 3)], axis=1)
-        theirs = krippendorff.alpha(reliability_data=ratings, level_of_measurement=level)
-        assert alpha(counts, level) == pytest.approx(theirs, abs=1e-12)
+        theirs = krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal")
+        assert alpha(counts) == pytest.approx(theirs, abs=1e-12)
 
 
 def test_where_all_say_one_thing_kappa_is_not_defined():

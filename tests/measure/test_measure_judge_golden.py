@@ -94,13 +94,9 @@ RATERS = np.array([
 RATINGS = np.stack([(value == RATERS).sum(axis=0) for value in range(1, 6)], axis=1)
 
 
-# Krippendorff (2011), the 4 x 12 example with missing ratings at all four levels, and the binary 2 x 10 one.
-@pytest.mark.parametrize(
-    ("level", "expected"),
-    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
-)
-def test_krippendorff(level, expected):
-    assert alpha(RATINGS, level) == pytest.approx(expected, abs=6e-4)
+# Krippendorff (2011), the 4 x 12 example with missing ratings, nominal, and the binary 2 x 10 one.
+def test_krippendorff():
+    assert alpha(RATINGS) == pytest.approx(0.743, abs=6e-4)
 
 
 def test_krippendorff_of_two_values():
@@ -108,7 +104,6 @@ def test_krippendorff_of_two_values():
     pairs = np.array([one, other])
     binary = np.stack([(pairs == value).sum(axis=0) for value in (0, 1)], axis=1)
     assert alpha(binary) == pytest.approx(0.095, abs=6e-4)
-    assert alpha(binary, "interval") == pytest.approx(alpha(binary)), "two values have one distance"
 
 
 # Cohen's kappa: worked examples of the literature. AC1: Gwet (2008); the first table's is from a second program.

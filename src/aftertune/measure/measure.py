@@ -8,7 +8,7 @@ import numpy as np
 
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
-from aftertune.measure.agreement_panel import judge_agreement, people_agreement
+from aftertune.measure.agreement import annotator_agreement, judge_agreement
 from aftertune.measure.between import Between
 from aftertune.measure.bypass import bypass_changes, bypasses
 from aftertune.measure.capability import capability, capability_changes
@@ -69,7 +69,7 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
         answered=int((table.columns["finish"] != NONE).sum()),
         settings=settings,
         notes=tuple(dict.fromkeys(_notes(cells, plan))),
-        annotators=people_agreement(table),
+        annotators=annotator_agreement(table),
     )
 
 
