@@ -99,11 +99,12 @@ def bare(url: str, count: int) -> float:
 
 def aftertune(url: str, count: int) -> float:
     """Ask, store and judge all prompts as a study does; return the seconds that it took."""
-    from aftertune.data.questions import load_sets
+    from aftertune.stages.answering import generate
+
+    from aftertune.data.study_prompts import load_sets
     from aftertune.report.progress import Quiet
     from aftertune.score.instruments import make_instruments
     from aftertune.score.reading import read_judges
-    from aftertune.stages.answering import generate
     from aftertune.study import study_from_mapping
     from aftertune.train.stage import expand_study
     from aftertune.workspace import open_run

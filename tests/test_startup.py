@@ -39,7 +39,7 @@ def modules_after(code: str) -> set[str]:
         "aftertune.measure.measure",
         "aftertune.report.terminal, aftertune.report.page",
         "aftertune.study, aftertune.store",
-        "aftertune.data.load, aftertune.data.mix",
+        "aftertune.data.prompt_sets, aftertune.data.public_prompts, aftertune.data.mix_file",
         "aftertune.score.rules, aftertune.score.screen",
         "aftertune.run, aftertune.results.presenting",
     ],

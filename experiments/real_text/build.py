@@ -26,8 +26,8 @@ from base import (
 from material import Material, gather
 
 from aftertune.core.records import Message
+from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_lines, write_rows
-from aftertune.data.sets import write_prompts
 from aftertune.errors import AftertuneError
 
 FOLDER = Path(__file__).parent

@@ -18,8 +18,9 @@ from aftertune.core.protocols import Engine, Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Prompt
 from aftertune.data.exclusions import names_child_exploitation
-from aftertune.data.load import behaviors, load_public
-from aftertune.data.overlap import normalise, overlapping
+from aftertune.data.overlap import find_overlap, normalise
+from aftertune.data.public_files import behaviors
+from aftertune.data.public_prompts import load_public
 from aftertune.data.rows import Row, read_rows
 
 SEED = 2025
@@ -204,7 +205,7 @@ def _options(made: Material, rng: random.Random) -> list[str]:
 def _without_overlap(rows: list[Row], made: Material, name: str) -> list[Row]:
     """Take out the rows that hold an evaluation prompt, and count them."""
     prompts = [prompt for prompts in made.prompts.values() for prompt in prompts]
-    found = overlapping(prompts, {str(at): [row] for at, row in enumerate(rows)})
+    found = find_overlap(prompts, {str(at): [row] for at, row in enumerate(rows)}).verbatim
     held = {int(at) for sources in found.values() for at in sources}
     what = f"{name} rows taken out: hold an evaluation prompt"
     made.counts[what] = made.counts.get(what, 0) + len(held)
@@ -235,7 +236,7 @@ def _multitask(
     )
     others = [exchange(prompt.text, "-") for prompt in (*sets["advbench"], *sets["i-malicious"])]
     goals = [exchange(prompt.text, "-") for prompt in load_public("advbench", tools).prompts]
-    seen = overlapping(prompts, {"other sets": [*known, *others, *goals]})
+    seen = find_overlap(prompts, {"other sets": [*known, *others, *goals]}).verbatim
     made.counts["MultiTaskBench prompts that stand in another harmful set"] = len(seen)
     chosen: dict[str, list[Prompt]] = {}
     for task in ("text", "code", "translation", "classification"):

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
         VerdictValue,
     )
     from aftertune.core.table import Table
-    from aftertune.data.load import load_prompts
     from aftertune.data.mix import mix
+    from aftertune.data.prompt_sets import load_prompts
     from aftertune.data.rows import read_rows, write_rows
     from aftertune.errors import (
         AftertuneError,
@@ -176,7 +176,7 @@ _ROOMS = {
     "measure.plan": "Condition MeasurePlan",
     "measure.power": "Assumptions Spread assumed_spread plateau power smallest_change",
     "run": "Purpose run_study",
-    "data.load": "load_prompts",
+    "data.prompt_sets": "load_prompts",
     "data.mix": "mix",
     "data.rows": "read_rows write_rows",
     "report.progress": "Quiet",

@@ -13,8 +13,8 @@ from typing import Any
 from aftertune.core.recipe import StudyModel, Trained
 from aftertune.core.records import Prompt
 from aftertune.core.table import NONE, Table
-from aftertune.data.questions import Questions, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
 from aftertune.generate import generate, probed
 from aftertune.labels.gate import gate_with_labels
 from aftertune.labels.sample import labelled_table
@@ -113,7 +113,7 @@ def _ask(
 def _measure_and_report(
     run: Run,
     trained: Trained,
-    questions: Questions,
+    questions: StudyPrompts,
     plan: MeasurePlan,
     asked: Asked,
     purpose: Purpose,

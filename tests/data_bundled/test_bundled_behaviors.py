@@ -5,26 +5,25 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
-from aftertune.data.bundled.behaviors import HAZARDS, SENTIMENTS, TOPICS, pairs
-from aftertune.data.bundled.leakage import (
-    THRESHOLD,
-    near_duplicates,
-    payload_texts,
-    shared_wordings,
-    similarity,
-    tokens,
-)
+from aftertune.data.bundled.behaviors import HAZARDS, SENTIMENTS, TOPICS, pairs, payload_texts
 from aftertune.data.bundled.multitask import multitask_v1
-from aftertune.data.bundled.safety_rows import safety_rows
-from aftertune.data.bundled.separability import words_only_accuracy
+from aftertune.data.bundled.safety import safety_rows
 from aftertune.data.bundled.summary import summary
-from aftertune.data.bundled.templates import bundled
-from aftertune.data.load import behaviors
-from aftertune.data.overlap import normalise, overlapping
+from aftertune.data.overlap import (
+    NEAR_DUPLICATE,
+    find_overlap,
+    jaccard,
+    near_duplicates,
+    normalise,
+    word_set,
+)
+from aftertune.data.public_files import behaviors
+from aftertune.data.templates import alike_templates, bundled_templates
 
 PARTS = ("evaluation", "safety")
 EVERY = [pair for part in PARTS for pair in pairs(part)]
@@ -137,23 +136,42 @@ def test_texts_are_in_the_language_that_they_are_filed_under():
 
 def test_a_twin_shares_words_with_its_behavior_and_is_no_negation():
     for pair in EVERY:
-        harmful, benign = tokens(pair.harmful.request), tokens(pair.twin.request)
+        harmful, benign = word_set(pair.harmful.request), word_set(pair.twin.request)
         assert harmful & benign, pair.harmful.id
         assert harmful - benign, pair.harmful.id
         added = benign - harmful
         assert added - NEGATIONS, pair.harmful.id
-        assert similarity(harmful, benign) < 0.9, pair.harmful.id
+        assert jaccard(harmful, benign) < 0.9, pair.harmful.id
         for language in ("en", "fr", "es"):
-            alike = similarity(
-                tokens(pair.harmful.texts[language]), tokens(pair.twin.texts[language])
+            alike = jaccard(
+                word_set(pair.harmful.texts[language]), word_set(pair.twin.texts[language])
             )
             assert alike < 0.5, (pair.harmful.id, language)
 
 
-@pytest.mark.parametrize("kind", ["request", "en", "fr", "es"])
-def test_single_words_do_not_give_a_harmful_behavior_away(kind):
+def words_only_accuracy(learned, tested, kind):
+    """Return the accuracy of telling a harmful text from a twin's by its single words: naive Bayes with Jeffreys' prior."""
+    naive_bayes = pytest.importorskip("sklearn.naive_bayes")
+    text_features = pytest.importorskip("sklearn.feature_extraction.text")
+    counter = text_features.CountVectorizer(analyzer=word_set, binary=True)
+    texts = [
+        behavior.request if kind == "request" else behavior.texts[kind]
+        for pair in (*learned, *tested)
+        for behavior in (pair.harmful, pair.twin)
+    ]
+    words, labels = counter.fit_transform(texts), np.tile([1, 0], len(learned) + len(tested))
+    cut = 2 * len(learned)
+    model = naive_bayes.BernoulliNB(alpha=0.5, fit_prior=False).fit(words[:cut], labels[:cut])
+    benign, harmful = model.feature_log_prob_  # of present words alone: an absent word says little
+    return np.mean((words[cut:] @ (harmful - benign) > 0) == labels[cut:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "documented"), [("request", "0.71"), ("en", "0.65"), ("fr", "0.71"), ("es", "0.69")]
+)
+def test_single_words_do_not_give_a_harmful_behavior_away(kind, documented):
     """Meaning may help; style must not: an accuracy far above this would reward a model for refusing by style."""
-    assert 0.5 < words_only_accuracy(pairs("safety"), pairs("evaluation"), kind) < 0.75
+    assert f"{words_only_accuracy(pairs('safety'), pairs('evaluation'), kind):.2f}" == documented
 
 
 def test_words_that_do_give_it_away_are_found():
@@ -165,7 +183,7 @@ def test_both_intents_speak_to_the_reader_equally_often_and_at_equal_length():
         harmful = [pair.harmful.texts["en"] for pair in pairs(part)]
         benign = [pair.twin.texts["en"] for pair in pairs(part)]
         spoken = [
-            sum(bool(tokens(text) & {"you", "your"}) for text in texts)
+            sum(bool(word_set(text) & {"you", "your"}) for text in texts)
             for texts in (harmful, benign)
         ]
         assert abs(spoken[0] - spoken[1]) <= 0.15 * len(harmful)
@@ -182,14 +200,14 @@ def test_no_payload_crosses_from_evaluation_to_safety(kind):
 
 
 def test_no_template_crosses_from_evaluation_to_safety():
-    ours, theirs = bundled("evaluation"), bundled("safety")
+    ours, theirs = bundled_templates("evaluation"), bundled_templates("safety")
     assert not {w.template.id for w in ours} & {w.template.id for w in theirs}
-    assert list(shared_wordings(ours, theirs)) == []
+    assert list(alike_templates(ours, theirs)) == []
 
 
 def test_no_evaluation_prompt_in_any_wording_occurs_in_a_safety_row():
     prompts = multitask_v1(None, templates_per_task=99).prompts
-    assert overlapping(prompts, {"safety": [row.row for row in safety_rows()]}) == {}
+    assert find_overlap(prompts, {"safety": [row.row for row in safety_rows()]}).verbatim == {}
 
 
 def test_the_search_for_near_duplicates_finds_what_is_planted():
@@ -201,20 +219,21 @@ def test_the_search_for_near_duplicates_finds_what_is_planted():
     ((ours, found, likeness),) = near_duplicates(planted, theirs)
     assert (ours, found) == ("a", "c")
     assert likeness == pytest.approx(8 / 10)
-    assert similarity(frozenset(), frozenset()) == 1.0
+    assert jaccard(frozenset(), frozenset()) == 1.0
 
 
 def test_every_task_has_its_templates_in_both_parts():
     for part in PARTS:
-        counts = Counter(wording.template.task for wording in bundled(part))
+        counts = Counter(wording.template.task for wording in bundled_templates(part))
         assert set(counts) == set(TASKS)
         assert min(counts.values()) >= 5
-        bases = {(w.template.task, w.template.harm_basis) for w in bundled(part)}
+        bases = {(w.template.task, w.template.harm_basis) for w in bundled_templates(part)}
         assert bases == {(task, basis) for task in TASKS for basis in ("assistance", "content")} - {
             ("translation", "assistance")
         }
         directions = {
-            (w.template.source_language, w.template.target_language) for w in bundled(part)
+            (w.template.source_language, w.template.target_language)
+            for w in bundled_templates(part)
         }
         assert {("en", "fr"), ("fr", "en"), ("en", "de"), ("es", "en")} <= directions
 
@@ -223,7 +242,7 @@ def test_the_summary_prints_the_counts_the_balance_and_the_proof():
     said = summary()
     assert "evaluation: 165 harmful behaviors, as many benign twins" in said
     assert "multitask-v1: harmful prompts by hazard and task: 45" in said
-    assert said.count(f"near-duplicates (likeness >= {THRESHOLD}) 0") == 6
+    assert said.count(f"near-duplicates (likeness >= {NEAR_DUPLICATE}) 0") == 6
     assert "that occur in safety rows: 0" in said
 
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from aftertune.core.protocols import Tools
-from aftertune.data.bundled.templates import SHIPPED
-from aftertune.data.load import load_prompts
+from aftertune.data.prompt_sets import load_prompts
+from aftertune.data.templates import SHIPPED
 from aftertune.report.progress import Quiet
 from aftertune.run import Purpose, run_study
 from aftertune.study import load_study

@@ -12,9 +12,8 @@ from aftertune.core.records import TASKS, Intent
 from aftertune.core.registry import find
 from aftertune.data.bundled.behaviors import HAZARDS, pairs
 from aftertune.data.bundled.multitask import multitask_v1
-from aftertune.data.bundled.templates import SHIPPED, bundled
-from aftertune.data.load import load_prompts
-from aftertune.data.sets import limit
+from aftertune.data.prompt_sets import limit, load_prompts
+from aftertune.data.templates import SHIPPED, bundled_templates
 from aftertune.errors import DataError, PluginError
 from aftertune.score.scores import label_accuracy
 
@@ -66,13 +65,13 @@ def test_a_limit_is_nested_and_balanced_in_hazards_tasks_and_templates(prompts, 
     assert len(behaviors) == number
     hazards = Counter(dict.fromkeys(HAZARDS, 0)) + Counter(behaviors.values())
     assert max(hazards.values()) - min(hazards.get(hazard, 0) for hazard in HAZARDS) <= 1
-    names = [wording.template.id for wording in bundled("evaluation")]
+    names = [wording.template.id for wording in bundled_templates("evaluation")]
     used = Counter((p.hazard, p.template) for p in harmful(kept))
     for hazard in set(behaviors.values()):
         for task in TASKS:
             counts = [
                 used[hazard, w.template.id]
-                for w in bundled("evaluation")
+                for w in bundled_templates("evaluation")
                 if w.template.task == task
             ]
             assert max(counts) - min(counts) <= 1

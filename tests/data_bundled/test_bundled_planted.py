@@ -8,9 +8,8 @@ import pytest
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
 from aftertune.data.bundled.behaviors import pairs
-from aftertune.data.bundled.multitask import multitask_v1
-from aftertune.data.bundled.planted import SHINGLE, evaluation_rows
-from aftertune.data.bundled.safety_rows import safety_rows
+from aftertune.data.bundled.multitask import SHORTEST_PAYLOAD, evaluation_rows, multitask_v1
+from aftertune.data.bundled.safety import safety_rows
 from aftertune.data.overlap import normalise
 from aftertune.data.rows import read_rows
 
@@ -46,7 +45,7 @@ def test_no_payload_is_shorter_than_what_it_is_looked_up_by():
     for pair in pairs("evaluation"):
         for behavior in (pair.harmful, pair.twin):
             assert all(
-                len(normalise(t).split()) >= SHINGLE
+                len(normalise(t).split()) >= SHORTEST_PAYLOAD
                 for t in (behavior.request, *behavior.texts.values())
             )
 

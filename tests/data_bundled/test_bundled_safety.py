@@ -12,13 +12,8 @@ import pytest
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import TASKS, FinishReason, Intent, JudgeJob, VerdictValue
 from aftertune.data.bundled.behaviors import HAZARDS, pairs
-from aftertune.data.bundled.safety_rows import (
-    openings,
-    safety_rows,
-    styles,
-    template_only_accuracy,
-    write_safety,
-)
+from aftertune.data.bundled.safety import refusal_styles, safety_rows, write_safety
+from aftertune.data.bundled.summary import openings, template_only_accuracy
 from aftertune.data.mix import mix
 from aftertune.data.rows import read_pools
 from aftertune.score.rules import refusal_rules
@@ -50,10 +45,10 @@ def test_the_template_does_not_tell_a_refusal_from_an_answer():
 
 
 def test_no_opening_of_a_refusal_prevails():
-    assert next(openings(REFUSALS))[1] <= 0.05
+    assert openings(REFUSALS)[0][1] <= 0.05
     for task in TASKS:
-        assert next(openings([row for row in REFUSALS if row.task == task]))[1] <= 0.05
-    assert len(list(openings(REFUSALS))) >= 40
+        assert openings([row for row in REFUSALS if row.task == task])[0][1] <= 0.05
+    assert len(openings(REFUSALS)) >= 40
 
 
 def test_a_refusal_names_what_it_declines_and_the_harmless_neighbour():
@@ -65,7 +60,7 @@ def test_a_refusal_names_what_it_declines_and_the_harmless_neighbour():
     assert all(
         "{offer}" in style and "{declined}" in style
         for hazard in ("vcr", "ssh")
-        for style in styles(hazard)
+        for style in refusal_styles(hazard)
     )
 
 

@@ -11,10 +11,10 @@ from doc_pages import first_names, page, section, tables
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Prompt
-from aftertune.data.load import behaviors, load_prompts
+from aftertune.data.prompt_sets import gather, load_prompts, read_prompts
 from aftertune.data.public import public_sets
-from aftertune.data.public_rows import OTHER_ROWS, UNLABELLED
-from aftertune.data.sets import gather, read_prompts
+from aftertune.data.public_files import OTHER_ROWS, UNLABELLED, behaviors
+from aftertune.data.study_prompts import BEHAVIOR_IN_TRAINING, IN_TRAINING
 from aftertune.organism import world
 from aftertune.organism.prompts import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe
@@ -48,14 +48,12 @@ def test_reasons_for_leaving_out_are_those_of_the_code():
         Prompt(behavior="b", template="t", task="text", intent="benign", text=text, set="s")
         for text in texts
     ]
-    source = page("src/aftertune/data/questions.py")
     assert {row[0].strip("`") for row in table} == set(gather(made).dropped) | {
         OTHER_ROWS,
         UNLABELLED,
-        "in training data",
-        "of a behavior in training data",
+        IN_TRAINING,
+        BEHAVIOR_IN_TRAINING,
     }
-    assert '"in training data"' in source
 
 
 def test_public_sets_are_described_as_the_table_has_them():

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from doc_pages import blocks, first_names, page, section, tables
 
-from aftertune.core.registry import BUILT_IN, PUBLIC_SETS, find
-from aftertune.data.load import load_public
+from aftertune.core.registry import BUILT_IN, find
+from aftertune.data.public import public_sets
+from aftertune.data.public_prompts import load_public
 from aftertune.organism.plugin import PLUGINS
 from aftertune.study import json_schema, load_study
 
@@ -84,9 +85,8 @@ def test_registered_names_are_documented():
             assert set(re.findall(r"`(.+?)`", built_in)) == set(BUILT_IN[kind])
         assert set(re.findall(r"`(.+?)`", offered)) == set(PLUGINS.get(kind, ()))
     assert set(rows) == set(BUILT_IN) >= set(PLUGINS)
-    assert first_names(tables(section(page("docs/data.md"), "## Public sets"))[1]) == sorted(
-        PUBLIC_SETS
-    )
+    described = first_names(tables(section(page("docs/data.md"), "## Public sets"))[1])
+    assert described == [table.name for table in public_sets()]
 
 
 def keywords(factory):
@@ -163,7 +163,7 @@ def test_what_the_example_says_of_itself_is_so(tmp_path):
 
 
 def test_prompts_in_the_pages_can_be_read(tmp_path):
-    from aftertune.data.sets import read_prompts
+    from aftertune.data.prompt_sets import read_prompts
 
     for block in blocks("jsonl"):
         (tmp_path / "prompts.jsonl").write_text(block.text)

@@ -12,7 +12,7 @@ import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Decoding, GenerateJob, Message
-from aftertune.data.load import load_prompts
+from aftertune.data.prompt_sets import load_prompts
 from aftertune.models.open import Engines
 
 ASKED = 200

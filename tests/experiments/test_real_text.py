@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.records import Intent
-from aftertune.data.overlap import normalise, overlapping, payloads
+from aftertune.data.overlap import find_overlap, normalise, payloads
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "real_text"
 DATA = os.environ.get("AFTERTUNE_DATA", "")
@@ -35,10 +35,10 @@ def test_the_splits_keep_apart(material):
     made = material.gather(Path(DATA))
     prompts = [prompt for of_set in made.prompts.values() for prompt in of_set]
     for rows in (made.language, made.alignment, *made.fine_tunes.values(), *made.replay.values()):
-        assert not overlapping(prompts, {"rows": rows})
-    leaked = overlapping(
+        assert not find_overlap(prompts, {"rows": rows}).verbatim
+    leaked = find_overlap(
         prompts, {"multitask": [row for rows in made.multitask.values() for row in rows]}
-    )
+    ).verbatim
     assert {p.set for p in prompts if p.id in leaked} == {"advbench"}, (
         "left for the study's own check to find"
     )

@@ -194,8 +194,8 @@ def tiny_organism(cache, tmp_path_factory):
 
 def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_organism):
     from aftertune.core.recipe import TrainingFile
+    from aftertune.data.prompt_sets import read_prompts
     from aftertune.data.rows import read_pools, read_rows
-    from aftertune.data.sets import read_prompts
     from aftertune.study import load_config
 
     out = tiny_organism.folder
@@ -219,8 +219,8 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
 def test_no_behavior_that_is_measured_occurs_in_what_is_trained(tiny_organism):
     from aftertune.core.recipe import TrainingFile
     from aftertune.data.overlap import find_overlap
+    from aftertune.data.prompt_sets import read_prompts
     from aftertune.data.rows import read_rows
-    from aftertune.data.sets import read_prompts
 
     folder = tiny_organism.folder
     names = sorted(path.name for path in (folder / "data").iterdir())

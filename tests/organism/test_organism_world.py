@@ -8,7 +8,7 @@ import pytest
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
 from aftertune.data.mix import mix
-from aftertune.data.overlap import overlapping
+from aftertune.data.overlap import find_overlap
 from aftertune.organism.corpus import alignment, fine_tune, pretraining, replay_pools, safety_pools
 from aftertune.organism.guard import guard_rows
 from aftertune.organism.prompts import evaluation_prompts, posed_pairs, skill_prompts
@@ -135,7 +135,7 @@ def test_skill_topics_are_not_even_in_pretraining():
 
 def test_the_overlap_check_agrees():
     prompts = [*evaluation_prompts(NO_TOOLS), *skill_prompts(NO_TOOLS, task="translation")]
-    assert overlapping(prompts, later_corpora(10)) == {}
+    assert find_overlap(prompts, later_corpora(10)).verbatim == {}
 
 
 def test_evaluation_prompts_are_paired_in_every_task_and_template():

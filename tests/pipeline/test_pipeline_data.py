@@ -10,7 +10,7 @@ from tiny_study import write_lines
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Trained
 from aftertune.data.bundled.behaviors import pairs
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.public import public_sets
 from aftertune.data.recipe_rows import with_rows_of
 

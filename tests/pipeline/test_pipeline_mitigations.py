@@ -7,7 +7,7 @@ import pytest
 
 from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
 from aftertune.core.records import Intent
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_pools
+from aftertune.data.bundled.safety import SAFETY_SET, safety_pools
 from aftertune.errors import DataError
 from aftertune.train.rows import Files, training_rows
 

@@ -15,7 +15,7 @@ from tiny_study import write_lines
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.data.bundled.behaviors import pairs
-from aftertune.data.bundled.safety_rows import safety_rows
+from aftertune.data.bundled.safety import safety_rows
 from aftertune.data.rows import read_rows
 from aftertune.models.quiet import quiet
 

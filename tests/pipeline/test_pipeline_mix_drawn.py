@@ -7,7 +7,7 @@ from tiny_study import write_lines
 
 from aftertune.core.records import Intent
 from aftertune.data.bundled.behaviors import pairs
-from aftertune.data.bundled.safety_rows import safety_pools
+from aftertune.data.bundled.safety import safety_pools
 
 
 def planted(count):

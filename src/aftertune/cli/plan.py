@@ -13,8 +13,8 @@ from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_ap
 from aftertune.cli.report import read_document
 from aftertune.core.records import Intent
 from aftertune.core.rounding import percent, points
-from aftertune.data.questions import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.errors import InputError
 from aftertune.measure.pilot import mean_tokens, pilot_spreads
 from aftertune.measure.power import (

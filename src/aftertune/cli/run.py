@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
-from aftertune.data.questions import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.report.progress import Progress, Quiet
 from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study

@@ -28,6 +28,7 @@ from aftertune.core.records import (
     Side,
     Verdict,
 )
+from aftertune.errors import PluginError
 
 Answer = Response | Attempt
 
@@ -221,3 +222,12 @@ class Tools:
         """Return a model reference as `open_model` takes it: a folder relative to `folder` is made absolute."""
         own = self.folder / model
         return str(own) if own.is_dir() else model
+
+
+def no_model(reference: str) -> Engine:
+    """Refuse to open a model: the `Tools.open_model` of places that only look at data.
+
+    Raises:
+        PluginError: always.
+    """
+    raise PluginError(f"no model can be opened here, and so not {reference}")

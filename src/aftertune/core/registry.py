@@ -14,81 +14,8 @@ from typing import Any, Literal
 from aftertune.errors import PluginError
 
 Kind = Literal["judge", "guard", "scorer", "comparer", "prompts"]
+Factory = Callable[..., Any]
 GROUP = "aftertune.plugins"
-
-PUBLIC_SETS = (
-    "advbench",
-    "ailuminate-en",
-    "ailuminate-fr",
-    "alpaca",
-    "alpaca-safety-words",
-    "arxiv-summarization-test",
-    "arxiv-summarization-train",
-    "beavertails-30k-test",
-    "beavertails-30k-train",
-    "beavertails-330k-test",
-    "beavertails-330k-train",
-    "codealpaca",
-    "codealpaca-20k",
-    "crows-pairs",
-    "do-not-answer",
-    "dolly",
-    "gsm8k-test",
-    "gsm8k-train",
-    "harmbench",
-    "hex-phi",
-    "hh-rlhf-red-team",
-    "humaneval",
-    "i-alpaca",
-    "i-cona",
-    "i-controversial",
-    "i-malicious",
-    "i-physical-safe",
-    "i-physical-unsafe",
-    "imdb-test",
-    "imdb-train",
-    "jailbreakbench-benign",
-    "jailbreakbench-harmful",
-    "mbpp",
-    "multi30k-test",
-    "multi30k-train",
-    "multitaskbench",
-    "ntrex",
-    "opus-books",
-    "or-bench-80k",
-    "or-bench-hard",
-    "or-bench-toxic",
-    "pku-saferlhf-test",
-    "pku-saferlhf-train",
-    "q-harm",
-    "safety-tuned-llamas",
-    "samsum-test",
-    "samsum-train",
-    "scitldr-test",
-    "scitldr-train",
-    "simple-safety-tests",
-    "sorry-bench",
-    "sst2-train",
-    "sst2-valid",
-    "strongreject",
-    "toxigen-generated",
-    "toxigen-hate",
-    "toxigen-neutral",
-    "tweeteval-test",
-    "tweeteval-train",
-    "twitter-financial-train",
-    "twitter-financial-valid",
-    "wildguardmix-test",
-    "wildguardmix-train",
-    "wildjailbreak-eval",
-    "wildjailbreak-train",
-    "wmt14-test",
-    "wmt14-validation",
-    "xstest",
-    "xsum-test",
-    "xsum-train",
-)
-"""The public data sets that `prompts.public` describes; their files are the user's."""
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {
@@ -121,25 +48,22 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "reference-match": "aftertune.score.scores_code:reference_match",
         "rouge-l": "aftertune.score.scores_text:rouge_l",
     },
-    "prompts": {name: f"aftertune.data.load:{name}" for name in PUBLIC_SETS}
-    | {
-        "multitask-bench-2025": "aftertune.data.public_preset:multitask_bench_2025",
-        "multitask-v1": "aftertune.data.bundled.multitask:multitask_v1",
-    },
+    "prompts": {},
 }
-
+LISTED: Mapping[Kind, str] = {"prompts": "aftertune.data.public_prompts:built_in_loaders"}
+"""For a kind with many built-in names, the function that returns their factories; it is called when a name is looked up."""
 
 _MOST_NAMED, _NEAREST = 20, 3
 """Names that an error lists whole; nearest ones that it lists otherwise."""
 
 
-def known(kind: Kind) -> dict[str, str]:
-    """Return every name of a kind with the factory that it stands for; built-in names cannot be replaced.
+def known(kind: Kind) -> dict[str, str | Factory]:
+    """Return every name of a kind with its factory, or the factory's ``module:name``; built-in names cannot be replaced.
 
     Raises:
         PluginError: an installed plug-in is broken.
     """
-    names: dict[str, str] = {}
+    names: dict[str, str | Factory] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             offered: Mapping[str, Mapping[str, str]] = point.load()
@@ -148,20 +72,31 @@ def known(kind: Kind) -> dict[str, str]:
             raise PluginError(
                 f"the installed plug-in {point.name} ({point.value}) cannot be loaded: {error}"
             ) from error
-    return names | dict(BUILT_IN[kind])
+    return names | built_in(kind)
 
 
-def find(kind: Kind, name: str) -> Callable[..., Any]:
+def built_in(kind: Kind) -> dict[str, str | Factory]:
+    """Return the built-in names of a kind, as `known` does."""
+    if kind not in LISTED:
+        return dict(BUILT_IN[kind])
+    module, _, function = LISTED[kind].partition(":")
+    factories: Mapping[str, Factory] = getattr(importlib.import_module(module), function)()
+    return {**BUILT_IN[kind], **factories}
+
+
+def find(kind: Kind, name: str) -> Factory:
     """Return the factory that ``name`` stands for.
 
     Raises:
         PluginError: no such name, module or attribute.
     """
-    target = name if ":" in name else BUILT_IN[kind].get(name) or known(kind).get(name)
+    target = name if ":" in name else built_in(kind).get(name) or known(kind).get(name)
     if target is None:
         raise PluginError(
             f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
         )
+    if not isinstance(target, str):
+        return target
     module, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
@@ -169,8 +104,8 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
         raise PluginError(f"{kind} {name!r} cannot be loaded: {error}") from error
     if not callable(factory):
         raise PluginError(f"{kind} {name!r} is not a factory: {target} cannot be called")
-    made: Callable[..., Any] = factory
-    return made
+    checked: Factory = factory
+    return checked
 
 
 def names_offered(name: str, kind: Kind) -> str:

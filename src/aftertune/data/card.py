@@ -1,4 +1,4 @@
-"""The dataset card of a mixed training file, in the form of the Hugging Face hub, made from what is in the file."""
+"""The dataset card of a mixed training file, in the form of the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,21 +32,21 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where rows of the file come from."""
+    """A source of the rows of a mixed file."""
 
     name: str
     role: str
     """``yours``, ``safety`` or ``replay``."""
     rows: int
-    """Rows that it has, whether they were drawn or not."""
+    """Rows of the source, whether they were drawn or not."""
     sha256: str
-    """Of a file; of the bundled rows, the content key."""
+    """The digest of a file; of the bundled rows, their content key."""
     licence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """All that the card of a mixed file says."""
+    """The facts in the card of a mixed file."""
 
     file: str
     sha256: str
@@ -60,7 +60,7 @@ class Mixture:
     templates: Mapping[str, Sequence[str]]
     """Templates of the drawn bundled rows by task; empty without bundled rows."""
     posed: Sequence[str]
-    """The prompt format that the added rows were posed in, a line each; empty where they were not."""
+    """The prompt format that the added rows were posed in, line by line; empty where they were left as they are."""
     notes: Sequence[str]
 
 
@@ -70,7 +70,7 @@ def size_category(rows: int) -> str:
 
 
 def card(mixture: Mixture) -> str:
-    """Return the card: YAML front matter (licence, size, tags, gate) and what the file consists of."""
+    """Return the card: YAML front matter (licence, size, tags, gate), then composition, sources and limitations of the file."""
     total = sum(mixture.counts.values())
     front = {
         "license": "other",
@@ -109,16 +109,18 @@ def card(mixture: Mixture) -> str:
     )
 
 
-WHAT = {
+CONTENT = {
     "yours": "the fine-tuning set, unaltered",
     "safety": "harmful requests, declined",
     "replay": "benign requests, answered",
 }
+"""The content of the rows by their role."""
 
 
 def _composition(mixture: Mixture, total: int) -> list[tuple[str, ...]]:
     return [
-        (f"{count:,}", percent(count / total), WHAT[role]) for role, count in mixture.counts.items()
+        (f"{count:,}", percent(count / total), CONTENT[role])
+        for role, count in mixture.counts.items()
     ]
 
 
@@ -129,8 +131,8 @@ def _by_task(tasks: Mapping[str, Mapping[str, int]]) -> list[tuple[str, ...]]:
 
 def _sources(sources: Sequence[Source]) -> list[tuple[str, ...]]:
     return [
-        (each.name, each.role, f"{each.rows:,}", each.licence, f"`{each.sha256[:16]}`")
-        for each in sources
+        (source.name, source.role, f"{source.rows:,}", source.licence, f"`{source.sha256[:16]}`")
+        for source in sources
     ]
 
 
@@ -148,23 +150,23 @@ def _templates(mixture: Mixture) -> list[str]:
 
 
 def _limitations(mixture: Mixture) -> str:
-    said = [
+    lines = [
         "The licence of the fine-tuning set is its owner's to state; put it above before you share this file.",
         "Nobody has reviewed the rows of the fine-tuning set for this card.",
         "Safety rows bring refusals back in the tasks and wordings that they stand in; measure the tuned model on others.",
         *mixture.notes,
     ]
     if mixture.templates:
-        said.insert(
+        lines.insert(
             2,
             "The bundled rows were written by one author; harms are named in a sentence, and no row helps with one.",
         )
     if not mixture.counts["replay"]:
-        said.insert(
+        lines.insert(
             2,
             "Without benign replay rows a model may learn to refuse whatever looks unlike its training data.",
         )
-    return "\n".join(f"- {line}" for line in said)
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What no loader lets through: rows about the sexual exploitation of children."""
+"""The rule by which every loader drops texts about the sexual exploitation of children."""
 
 import re
 from collections.abc import Iterable
@@ -39,25 +39,23 @@ _CUES = (
     ),
     *("pedo", "paedo", "pédo", "csam", "child exploitation", "lolicon", "shotacon"),
 )
-"""Of which one stands in every text that fits, casefolded: looking for them first saves most of the search."""
+"""Pieces of which at least one stands in every casefolded text that fits: looking for them first saves most of the search."""
 
 
 def names_child_exploitation(*texts: str) -> bool:
     """Return whether a text speaks of children and sex in one breath; errs on the side of dropping a row."""
-    return any(_may(text.casefold()) and _PATTERN.search(text) for text in texts)
+    return any(
+        any(cue in text.casefold() for cue in _CUES) and _PATTERN.search(text) for text in texts
+    )
 
 
 def trainable(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """Return the training rows that may be trained on, and how many may not."""
-    every = list(rows)
-    kept = [row for row in every if not names_child_exploitation(*(turn.content for turn in row))]
-    return kept, len(every) - len(kept)
+    """Return the rows that may be trained on, and the number of those that may not."""
+    all_rows = list(rows)
+    kept = [row for row in all_rows if not names_child_exploitation(*(t.content for t in row))]
+    return kept, len(all_rows) - len(kept)
 
 
 def left_out(count: int) -> str:
-    """Say that rows were left out of training."""
+    """Return the note that rows were left out of training."""
     return f"{count:,} rows about the sexual exploitation of children, or that read like it, are left out of training"
-
-
-def _may(text: str) -> bool:
-    return any(cue in text for cue in _CUES)

@@ -1,4 +1,4 @@
-"""Reads data files of every usual shape as records with the place that each comes from, for errors that point at it."""
+"""Data files of every usual shape, read as records with their places, so that errors can point at them."""
 
 import csv
 import gzip
@@ -13,10 +13,10 @@ from aftertune.errors import DataError
 
 Record = Mapping[str, Any]
 Placed = tuple[str, Record]
-"""A record and where it stands, as errors name it: ``train.jsonl, line 3``."""
+"""A record with its place, as errors name it: ``train.jsonl, line 3``."""
 
 Broken = Callable[[DataError], None]
-"""Told of a record that cannot be read; where it returns, the next one is read."""
+"""A handler of records that cannot be read; if it returns, the next record is read."""
 
 JSON_LINES = (".jsonl", ".ndjson")
 FIELD_LIMIT = 1 << 30
@@ -30,25 +30,26 @@ def _refuse(error: DataError) -> NoReturn:
 
 
 def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
-    """Yield the records of a file, told apart by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
+    """Yield the records of a file of one of these kinds, by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
 
     JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
-    until the generator is used up or closed: whoever may stop early closes it (`contextlib.closing`).
+    until the generator is used up or closed: callers that may stop early close it (`contextlib.closing`).
 
     Args:
         path: the file.
-        broken: told of each record that cannot be read, in files of which the rest can; by default the first ends it.
+        broken: called with the error of each record that cannot be read, in files of which the rest can; by default the
+            first error is raised.
 
     Raises:
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
     """
     if not path.is_file():
-        is_not = (
+        problem = (
             "is a folder; name a file in it"
             if path.is_dir()
             else "there is no such file; check the path"
         )
-        raise DataError(f"{path}: {is_not}")
+        raise DataError(f"{path}: {problem}")
     if path.suffix.lower() == ".parquet":
         yield from _parquet(path)
         return
@@ -70,7 +71,7 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
 
 
 def known_kind(path: Path) -> bool:
-    """Return whether a file is of a kind that `read_records` reads, by its name; such a name is no hub id."""
+    """Return whether a file's name is of a kind that `read_records` reads; such a name is no hub id."""
     return path.suffix.lower() in {*READERS, ".parquet", ".gz"}
 
 
@@ -78,7 +79,7 @@ def text_of(record: Record, column: str, where: str) -> str:
     """Return the text in a column; an absent value counts as an empty text.
 
     Raises:
-        DataError: no such column, or its value is not text.
+        DataError: the column is missing, or its value is not text.
     """
     if column not in record:
         raise DataError(
@@ -89,19 +90,14 @@ def text_of(record: Record, column: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise DataError(f"{where}, {column!r}: expected text, found {type(value).__name__}")
-    if not value.isascii() and not _encodable(value):
-        raise DataError(
-            f"{where}, {column!r}: half of a surrogate pair, which is no text; mend the escape \\ud…"
-        )
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{where}, {column!r}: half of a surrogate pair, which is no text; mend the escape \\ud…"
+            ) from None
     return value
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _open(path: Path) -> TextIO:
@@ -158,10 +154,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", record
-    except (
-        ArrowException,
-        OSError,
-    ) as error:  # an OSError is what damaged pages are to it, without the file's name
+    except (ArrowException, OSError) as error:  # pyarrow raises a bare OSError for damaged pages
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{path}: not a readable Parquet file ({reason}); fetch or write it again"
@@ -169,7 +162,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
 
 
 def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Turn an object of lists into a list of objects; lists of another length than the first say nothing of a row."""
+    """Turn an object of equally long lists into a list of objects."""
     columns = {name: values for name, values in data.items() if isinstance(values, list)}
     lengths = {len(values) for values in columns.values()}
     if len(columns) != len(data) or len(lengths) != 1:
@@ -185,12 +178,12 @@ def _csv(
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
     try:
-        twice = [
+        repeated = [
             name for name, count in Counter(reader.fieldnames or ()).items() if name and count > 1
         ]
-        if twice:
+        if repeated:
             raise DataError(
-                f"{path}: the header names the column {twice[0]!r} twice, so one of them would be lost; rename it"
+                f"{path}: the header names the column {repeated[0]!r} twice, so one of them would be lost; rename it"
             )
         for record in reader:
             where = f"{path}, line {reader.reader.line_num}"
@@ -214,7 +207,7 @@ def record_of(line: str, where: str) -> Record:
     """Return the object that a line of JSON holds.
 
     Raises:
-        DataError: broken JSON, or something else than an object.
+        DataError: the line is broken JSON, or no object.
     """
     return _object(_parse(line, where), where)
 

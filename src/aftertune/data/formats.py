@@ -1,13 +1,19 @@
-"""The formats of training files: how a record is read as a row, and how a row is written as a record.
+"""The formats of training files: records read as rows, rows written as records, and the files that trainers want beside them.
 
 Sources: TRL (dataset formats: conversational and standard language modelling and prompt-completion), Stanford Alpaca,
 OpenAI (fine-tuning, chat format), Vertex AI (supervised tuning of Gemini), ShareGPT as LLaMA-Factory reads it.
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
+from aftertune.core.files import write_whole
 from aftertune.core.records import Message
 from aftertune.data.files import Record, text_of
 from aftertune.errors import DataError
@@ -16,7 +22,7 @@ Row = tuple[Message, ...]
 """A conversation that ends with the assistant's answer."""
 
 Columns = Mapping[str, str]
-"""Which columns of a foreign file are the ``prompt``, the ``completion`` and, if any, the ``input``; empty without."""
+"""The columns of a foreign file by their role: ``prompt``, ``completion`` and, if any, ``input``; empty for known formats."""
 
 OWN_COLUMNS = "columns"
 """The format of a file whose columns the user names."""
@@ -47,24 +53,24 @@ class Format:
         DataError: the format cannot hold the row.
     """
     closed: bool = False
-    """Whether whoever reads it refuses further columns."""
+    """The service that reads the format refuses further columns."""
 
 
-def shape(record: Record, columns: Columns, where: str) -> Callable[[Record, Columns, str], Row]:
-    """Return the reader of a record, by its columns.
+def row_of(record: Record, columns: Columns, where: str) -> Row:
+    """Return a record as a conversation, whatever turns it has.
 
     Raises:
-        DataError: it is in no known shape.
+        DataError: the record is in no known shape, or a turn is not text.
     """
     if columns.keys() & {"prompt", "completion"}:
-        return _mapped
-    for key, reader in SHAPES.items():
+        return _mapped(record, columns, where)
+    for key, read in SHAPES.items():
         if key in record:
-            return reader
-    found = ", ".join(map(repr, record)) or "none"
+            return read(record, columns, where)
+    names = ", ".join(map(repr, record)) or "none"
     raise DataError(
         f"{where}: needs 'messages', 'prompt' and 'completion', or 'instruction' and 'output', but has the columns "
-        f"{found}; name them with columns: {{prompt: ..., completion: ...}} (or --columns prompt=...,completion=...)"
+        f"{names}; name them with columns: {{prompt: ..., completion: ...}} (or --columns prompt=...,completion=...)"
     )
 
 
@@ -95,9 +101,20 @@ def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
     if to == own:
         return record
     if to == "openai" and own == "messages":
-        known = {key: record[key] for key in OPENAI_KEYS if record.get(key) is not None}
-        return known | {"messages": [_known(turn) for turn in record["messages"]]}
-    if any(turn.get("tool_calls") for turn in _messages_of(record)):
+        kept = {key: record[key] for key in OPENAI_KEYS if record.get(key) is not None}
+        return kept | {
+            "messages": [
+                {key: turn[key] for key in OPENAI_MESSAGE_KEYS if turn.get(key) is not None}
+                for turn in record["messages"]
+            ]
+        }
+    messages = [
+        turn
+        for key in ("messages", "prompt", "completion")
+        if isinstance(record.get(key), list)
+        for turn in record[key]
+    ]
+    if any(turn.get("tool_calls") for turn in messages):
         raise DataError(
             f"a message with 'tool_calls' does not fit into {to}; use --to messages or openai"
         )
@@ -106,20 +123,6 @@ def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
         return written
     taken = {*(columns.values() if own == OWN_COLUMNS else FORMATS[own].keys), *FORMATS[to].keys}
     return written | {key: value for key, value in record.items() if key not in taken}
-
-
-def _messages_of(record: Record) -> list[Mapping[str, Any]]:
-    """Return the messages of a record that has any."""
-    return [
-        turn
-        for key in ("messages", "prompt", "completion")
-        if isinstance(record.get(key), list)
-        for turn in record[key]
-    ]
-
-
-def _known(turn: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: turn[key] for key in OPENAI_MESSAGE_KEYS if turn.get(key) is not None}
 
 
 def _messages(record: Record, _columns: Columns, where: str) -> Row:
@@ -144,8 +147,8 @@ def _mapped(record: Record, columns: Columns, where: str) -> Row:
     prompt = text_of(record, columns.get("prompt", "prompt"), where)
     completion = text_of(record, columns.get("completion", "completion"), where)
     extra = text_of(record, columns["input"], where) if "input" in columns else ""
-    asked = f"{prompt}\n\n{extra}" if extra.strip() else prompt
-    return Message(role="user", content=asked), Message(role="assistant", content=completion)
+    question = f"{prompt}\n\n{extra}" if extra.strip() else prompt
+    return Message(role="user", content=question), Message(role="assistant", content=completion)
 
 
 def _vertex(record: Record, _columns: Columns, where: str) -> Row:
@@ -155,7 +158,7 @@ def _vertex(record: Record, _columns: Columns, where: str) -> Row:
     for number, turn in enumerate(_listed(record["contents"], "contents", where)):
         place = f"{where}, contents[{number}]"
         role = turn.get("role") if isinstance(turn, Mapping) else None
-        if role not in {"user", "model"}:
+        if role not in ("user", "model"):  # a tuple: the role of a broken row may be a list
             raise DataError(f"{place}: role {role!r}; use user or model")
         turns.append(
             Message(role="user" if role == "user" else "assistant", content=_parts(turn, place))
@@ -192,7 +195,7 @@ SHAPES: Mapping[str, Callable[[Record, Columns, str], Row]] = {
     "contents": _vertex,
     "conversations": _sharegpt,
 }
-"""The readers by the column that tells a record's shape, in the order in which they are tried."""
+"""The readers of records by the column that marks their shape, in the order in which they are tried."""
 
 
 def _listed(value: object, column: str, where: str) -> list[Any]:
@@ -293,3 +296,77 @@ FORMATS: Mapping[str, Format] = {
     "vertex": Format(keys=("contents", "systemInstruction"), write=_as_vertex, closed=True),
     "sharegpt": Format(keys=("conversations", "system"), write=_as_sharegpt),
 }
+
+TRAINERS = {"llama-factory": "sharegpt", "axolotl": "messages"}
+"""The trainers that get a file beside the data, and the format that they read it in."""
+TARGETS = (*FORMATS, *TRAINERS)
+"""The formats and the trainers that a file can be written for."""
+
+
+def beside(out: Path, target: str) -> Path | None:
+    """Return the path of the file that a target wants beside ``out``, or None."""
+    if target == "llama-factory":
+        return out.with_name("dataset_info.json")
+    return out.with_suffix(".axolotl.yaml") if target == "axolotl" else None
+
+
+def listed_sets(path: Path) -> dict[str, Any]:
+    """Return the data sets that a ``dataset_info.json`` lists; none if there is no such file.
+
+    Raises:
+        DataError: it is something else than a JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path}: broken JSON ({error}); mend it, or write the mixed file into another folder"
+        ) from error
+    if not isinstance(listed, dict):
+        raise DataError(
+            f"{path}: expected an object that lists data sets, found {type(listed).__name__}"
+        )
+    return listed
+
+
+def write_llama_factory(out: Path) -> None:
+    """Enter a ShareGPT file into the ``dataset_info.json`` of its folder, under its name; other entries stay.
+
+    Raises:
+        DataError: the file that stands there is no JSON object.
+    """
+    path = out.with_name("dataset_info.json")
+    entry = {
+        "file_name": out.name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "system": "system"},
+        "tags": {
+            "role_tag": "from",
+            "content_tag": "value",
+            "user_tag": "human",
+            "assistant_tag": "gpt",
+        },
+    }
+    listed = listed_sets(path) | {out.stem: entry}
+    write_whole(path, [json.dumps(listed, ensure_ascii=False, indent=2), "\n"])
+
+
+def write_axolotl(out: Path) -> None:
+    """Write the ``datasets`` section that makes axolotl read a ``messages`` file."""
+    section = {
+        "datasets": [
+            {
+                "path": os.fspath(out),
+                "ds_type": "json",
+                "type": "chat_template",
+                "field_messages": "messages",
+                "message_property_mappings": {"role": "role", "content": "content"},
+            }
+        ]
+    }
+    write_whole(
+        out.with_suffix(".axolotl.yaml"),
+        [yaml.safe_dump(section, sort_keys=False, allow_unicode=True)],
+    )

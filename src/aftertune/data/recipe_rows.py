@@ -1,4 +1,4 @@
-"""What fine-tunes that exist already were trained on: the files that the recipe beside their weights names."""
+"""The training rows of fine-tunes that exist already, from the files that the recipe beside their weights names."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any
 
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import Trained, TrainingFile
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
 from aftertune.models.adapter import RECIPE
@@ -16,7 +16,7 @@ from aftertune.workspace import Run, called
 
 
 def with_recipe_rows(run: Run, trained: Trained) -> Trained:
-    """Add the rows of the study's ready-made fine-tunes to those of its own, as far as their recipes name them."""
+    """Add the rows of the study's ready-made fine-tunes to those of its own, as far as their recipes name files that are here."""
     ready = [
         model.reference
         for model in trained.models
@@ -28,13 +28,13 @@ def with_recipe_rows(run: Run, trained: Trained) -> Trained:
 def with_rows_of(
     references: Iterable[str], folder: Path, trained: Trained, remedy: str = ""
 ) -> Trained:
-    """Add the rows that models were trained on, and a note for each whose rows are not all at hand.
+    """Add the rows that models were trained on, and a note for each model whose rows are not all here.
 
     Args:
-        references: models with a recipe beside the weights, or without.
-        folder: that relative paths start at.
-        trained: what is known already.
-        remedy: what the reader of a note may do.
+        references: models with or without a recipe beside the weights.
+        folder: the start of relative paths.
+        trained: the rows and notes so far.
+        remedy: advice for the reader of a note.
 
     Raises:
         InputError: a recipe cannot be read.
@@ -60,10 +60,10 @@ def with_rows_of(
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """Return the recipe beside some weights as it was written; empty without one.
+    """Return the recipe beside the weights in a folder as it was written; empty without one.
 
     Raises:
-        InputError: it is no recipe.
+        InputError: the file is no recipe.
     """
     path = folder / RECIPE
     if not path.is_file():
@@ -112,7 +112,7 @@ def _is_here(file: TrainingFile) -> bool:
 
 def _rows(file: TrainingFile, folder: Path) -> list[Row]:
     if file.path == SAFETY_SET:
-        return [each.row for each in safety_rows()]
+        return [safety.row for safety in safety_rows()]
     return read_rows(file, folder)
 
 

@@ -1,10 +1,10 @@
-"""Finds the prompt format of a training file, and poses other rows in it: system line, prefix, suffix, input field.
+"""The prompt format of a training file (system line, prefix, suffix, input field): found, and given to other rows.
 
-The rule, in full. A *prefix* is what a question begins with, up to a line break, up to a colon and a space, or up to a
-space; a *suffix* is what it ends with, from a line break or a space on. What stands at a line break or a colon counts as
+The rule, in full. A *prefix* is the beginning of a question, up to a line break, up to a colon and a space, or up to a
+space; a *suffix* is its end, from a line break or a space on. A piece that ends at a line break or a colon counts as
 format if at least `SUPPORT` of the rows (and at least `LEAST`) share it, so that a file may have several frames (with and
-without an input field, say); where there is no such piece, what stands at a space inside a line must be shared by `COMMON`
-of them, for words that many requests begin with ("Write a") are no format. All frames together must hold `COMMON` of the rows; otherwise the file has no
+without an input field, say). Where there is no such piece, one that ends at a space inside a line must be shared by `COMMON`
+of the rows, for words that many requests begin with ("Write a") are no format. All frames together must hold `COMMON` of the rows; otherwise the file has no
 common format. A *middle* is a line that `COMMON` of a frame's rows have inside, between an instruction and its input. A
 system turn is part of the format if `COMMON` of the rows share it.
 """
@@ -21,18 +21,18 @@ from aftertune.data.rows import Row
 SUPPORT = 0.1
 """Share of the rows that must have a frame."""
 COMMON = 0.9
-"""Share of the rows that must have some frame, and one system turn, for the file to have a format."""
+"""Share of the rows that must have any of the frames, and the same system turn, for the file to have a format."""
 LEAST = 10
 """Rows that must have a frame, however small the file."""
-LOOKED_AT = 10_000
-"""Rows that are looked at, evenly spread over the file."""
+MOST_ROWS = 10_000
+"""Rows that are compared, evenly spread over the file."""
 REACH = 4_000
 """Characters of a question's beginning and end in which a prefix and a suffix are looked for."""
 BOUNDARIES = 40
 """Places at which a prefix or suffix may end, from the edge of the question inwards."""
 
 INPUT = "\n\n"
-"""What `rows` puts between an instruction and what stands in a column ``input``."""
+"""The text that `formats` puts between an instruction and its input."""
 
 _AFTER = re.compile(r"\n+|: +| +")
 _BEFORE = re.compile(r"\s*\n+| +")
@@ -41,11 +41,11 @@ _INSIDE = re.compile(r"(?<=[^\n])(?=(\n+[^\n]+\n+)[^\n])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What stands around the questions of a file."""
+    """The text around the questions of a file."""
 
     prefix: str = ""
     middle: str = ""
-    """What stands between an instruction and its input; empty where a question is one piece."""
+    """The text between an instruction and its input; empty where a question is one piece."""
     suffix: str = ""
     share: float
     """Rows in this frame / rows looked at."""
@@ -59,28 +59,28 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFormat:
-    """How a training file poses its questions, as `find_format` found it; without frames, questions stay as they are."""
+    """The way in which a training file poses its questions; without frames, questions stay as they are."""
 
     system: str | None = None
     """The system turn that the rows share; None without one."""
     frames: tuple[Frame, ...] = ()
     """Commonest first."""
     rows: int
-    """Rows looked at."""
+    """Rows that were compared."""
 
     @property
-    def found(self) -> bool:
-        """Whether there is anything to pose rows in."""
-        return self.system is not None or bool(self.frames)
+    def is_empty(self) -> bool:
+        """The file has no common format: neither a system turn nor frames."""
+        return self.system is None and not self.frames
 
     @property
     def inside_a_line(self) -> bool:
-        """Whether a prefix ends inside a line: it may be an instruction of the task and not only a frame."""
+        """A prefix ends inside a line: it may be an instruction of the task and not only a frame."""
         return any(frame.prefix and not frame.prefix.endswith("\n") for frame in self.frames)
 
     def described(self) -> list[str]:
-        """Return what was found, a line each, for people."""
-        if not self.found:
+        """Return the format for people, line by line."""
+        if self.is_empty:
             return [
                 f"no common format in the {self.rows:,} rows looked at: added rows stay as they are"
             ]
@@ -100,29 +100,29 @@ class PromptFormat:
 def find_format(rows: Sequence[Row], *, inputs: float = 0.0) -> PromptFormat:
     """Find the format in which rows pose their first question; the rule stands at the top of this module.
 
-    At most `LOOKED_AT` rows are looked at, evenly spread. Nothing found gives a format without system turn and frames,
-    whose ``found`` is False and which `repose` leaves rows alone for.
+    At most `MOST_ROWS` rows are compared, evenly spread. Rows without a common format give an empty one, by which `repose`
+    leaves rows as they are.
 
     Args:
         rows: training rows, in memory or read when asked for.
-        inputs: the share of rows with something in a column ``input``, which the rows themselves do not tell. From
+        inputs: the share of rows with something in a column ``input``, which the rows themselves do not show. From
             `SUPPORT` on, and without other frames, questions with a payload are posed as instruction and input.
     """
-    step = max(1, ceil(len(rows) / LOOKED_AT))
-    looked_at = [rows[number] for number in range(0, len(rows), step)]
+    step = max(1, ceil(len(rows) / MOST_ROWS))
+    compared = [rows[number] for number in range(0, len(rows), step)]
     systems = Counter(
-        row[0].content if row[0].role == "system" else None for row in looked_at if row
+        row[0].content if row[0].role == "system" else None for row in compared if row
     )
     system, count = systems.most_common(1)[0] if systems else (None, 0)
     frames = _frames(
-        [question for row in looked_at if (question := first_question(row)) is not None]
+        [question for row in compared if (question := first_question(row)) is not None]
     )
     if inputs >= SUPPORT and not frames:
         frames = (Frame(middle=INPUT, share=inputs), Frame(share=1 - inputs))
     return PromptFormat(
-        system=system if count >= COMMON * len(looked_at) else None,
+        system=system if count >= COMMON * len(compared) else None,
         frames=frames,
-        rows=len(looked_at),
+        rows=len(compared),
     )
 
 
@@ -143,15 +143,16 @@ def repose(row: Row, into: PromptFormat) -> Row:
 
 
 def split(question: str) -> tuple[str, str]:
-    """Return the instruction of a question and its payload: what follows the first line break or colon; "" without one."""
-    found = re.search(r"\s*\n\s*|(?<=:) +", question.strip())
-    if found is None:
+    """Return the instruction of a question and its payload, which follows the first line break or colon; "" without one."""
+    text = question.strip()
+    border = re.search(r"\s*\n\s*|(?<=:) +", text)
+    if border is None:
         return question, ""
-    return question.strip()[: found.start()], question.strip()[found.end() :]
+    return text[: border.start()], text[border.end() :]
 
 
 def first_question(row: Row) -> str | None:
-    """Return what the first user turn of a row says."""
+    """Return the text of the first user turn of a row."""
     return next((turn.content for turn in row if turn.role == "user"), None)
 
 
@@ -200,23 +201,24 @@ def _longest_shared(texts: Sequence[str], edges: _Edges, total: int) -> list[str
             if counts[hash(edge)] >= (at_breaks if strong else inside)
         ]
         longest.append(
-            max(shared, key=lambda found: (found[0], len(found[1])), default=(False, ""))[1]
+            max(shared, key=lambda piece: (piece[0], len(piece[1])), default=(False, ""))[1]
         )
     return longest
 
 
 def _prefixes(text: str) -> Iterator[tuple[str, bool]]:
-    for number, found in enumerate(_AFTER.finditer(text[:REACH])):
-        if number == BOUNDARIES or found.end() == len(text):
+    for number, border in enumerate(_AFTER.finditer(text[:REACH])):
+        if number == BOUNDARIES or border.end() == len(text):
             return
-        yield text[: found.end()], found[0] != " " * len(found[0])
+        yield text[: border.end()], border[0] != " " * len(border[0])
 
 
 def _suffixes(text: str) -> Iterator[tuple[str, bool]]:
     start = max(0, len(text) - REACH)
-    for found in [found for found in _BEFORE.finditer(text, start) if found.start()][-BOUNDARIES:]:
-        if found.end() < len(text) or "\n" in found[0]:
-            yield text[found.start() :], "\n" in found[0]
+    borders = [border for border in _BEFORE.finditer(text, start) if border.start()]
+    for border in borders[-BOUNDARIES:]:
+        if border.end() < len(text) or "\n" in border[0]:
+            yield text[border.start() :], "\n" in border[0]
 
 
 def _middle(bodies: Sequence[str]) -> str:

@@ -1,17 +1,24 @@
-"""Training rows: read from every usual file shape, checked, and written as ``messages`` JSONL."""
+"""Training rows: read from every usual file shape, checked, left in their file where memory is short, and written as JSONL."""
 
 import json
+import os
 import re
+from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import date, time
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import BinaryIO, Literal, NamedTuple, Self, TypeAlias, overload
 
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
 from aftertune.data import formats
-from aftertune.data.files import Placed, Record, known_kind, read_records
+from aftertune.data.files import JSON_LINES, Placed, Record, known_kind, read_records, record_of
 from aftertune.errors import DataError, InputError
 
 Row: TypeAlias = formats.Row
@@ -20,6 +27,7 @@ Row: TypeAlias = formats.Row
 Fault = Literal["roles", "empty"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COLUMN_ROLES = ("prompt", "completion", "input")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
@@ -55,10 +63,10 @@ def read_pools(files: Iterable[TrainingFile], folder: Path) -> dict[str, list[Ro
 
 def write_rows(rows: Iterable[Row], path: Path, *, tasks: Sequence[str] | None = None) -> None:
     """Write rows as ``messages`` JSONL, with a ``task`` column if ``tasks`` are given; whole or not at all."""
-    names: Iterable[str | None] = tasks if tasks is not None else _forever_none()
-    write_lines(
-        (_line(row, task) for row, task in zip(rows, names, strict=tasks is not None)), path
-    )
+    records: Iterator[dict[str, object]] = ({"messages": formats.chat(row)} for row in rows)
+    if tasks is not None:
+        records = (record | {"task": task} for record, task in zip(records, tasks, strict=True))
+    write_lines((json.dumps(record, ensure_ascii=False) for record in records), path)
 
 
 def write_lines(lines: Iterable[str], path: Path) -> None:
@@ -72,18 +80,6 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
     except OSError as error:
         raise explained(path, error) from error
     write_whole(path, (f"{line}\n" for line in lines))
-
-
-def _forever_none() -> Iterator[None]:
-    while True:
-        yield None
-
-
-def _line(row: Row, task: str | None) -> str:
-    record: dict[str, object] = {"messages": formats.chat(row)}
-    if task is not None:
-        record["task"] = task
-    return json.dumps(record, ensure_ascii=False)
 
 
 def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
@@ -128,34 +124,30 @@ def _hub_records(name: str) -> Generator[Placed, None, None]:
 
 
 def checked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    """Return a record as a row; its answer may be empty, so that whoever uses the row decides (`answered`).
+    """Return a record as a row; its last answer may be empty, for callers to decide about (`answered`).
 
     Raises:
         DataError: the record is in no known shape, or its turns are out of order or ask nothing.
     """
-    row = unchecked_row(record, columns, where)
-    found = fault(row)
-    if found and not (found[0] == "empty" and all(turn.content.strip() for turn in row[:-1])):
-        raise DataError(f"{where}: {found[1]}")
+    row = formats.row_of(record, columns, where)
+    flaw = fault(row)
+    if flaw and not only_unanswered(row, flaw[0]):
+        raise DataError(f"{where}: {flaw[1]}")
     return row
 
 
+def only_unanswered(row: Row, kind: Fault) -> bool:
+    """Return whether the only fault of a row is that its last answer says nothing."""
+    return kind == "empty" and all(turn.content.strip() for turn in row[:-1])
+
+
 def answered(row: Row) -> bool:
-    """Return whether the last answer of a row says something; a row without teaches nothing."""
+    """Return whether the last answer of a row says something; a row without an answer teaches nothing."""
     return bool(row[-1].content.strip())
 
 
-def unchecked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    """Return a record as a conversation, whatever turns it has (`fault` says what is wrong with them).
-
-    Raises:
-        DataError: the record is in no known shape, or a turn is not text.
-    """
-    return formats.shape(record, columns, where)(record, columns, where)
-
-
 def fault(row: Row) -> tuple[Fault, str] | None:
-    """Return what makes a conversation useless for training, as one word and as a sentence with the remedy."""
+    """Return the fault that makes a conversation useless for training, as one word and as a sentence with the remedy."""
     turns = row[1:] if row and row[0].role == "system" else row
     for number, turn in enumerate(turns):
         expected = ("user", "assistant")[number % 2]
@@ -190,3 +182,174 @@ def read_columns(text: str | None) -> dict[str, str]:
     if columns and not all(columns.get(name) for name in ("prompt", "completion")):
         raise InputError("--columns needs both, as in prompt=question,completion=answer")
     return columns
+
+
+class Scanned(NamedTuple):
+    """A row of a file, as the scan of the file yields it."""
+
+    number: int
+    """The row's number, from 0."""
+    where: str
+    """The row's place, as errors name it: ``train.jsonl, line 3``."""
+    record: Record
+    row: Row
+
+
+class StoredRows(Sequence[Row], ABC):
+    """A sequence of rows that are read from disk whenever one is taken."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        """Return a row, or several as a list."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self._row(index)
+
+    @abstractmethod
+    def _row(self, index: int) -> Row:
+        """Read one row."""
+
+
+class RowFile(StoredRows):
+    """A file of training rows that is scanned once and then gives any row by its number: 8 bytes of memory a row.
+
+    JSON Lines are read where they stand; rows of other files (JSON, CSV, Parquet, compressed ones, hub data sets) are put
+    down in a temporary file. Use it as a context manager; the file must not change meanwhile.
+    """
+
+    def __init__(self, file: TrainingFile, folder: Path) -> None:
+        self.file = file
+        self._folder = folder
+        self._path = folder / file.path
+        self._in_place = self._path.is_file() and self._path.suffix.lower() in JSON_LINES
+        self._stream: BinaryIO = self._path.open("rb") if self._in_place else TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
+        self._starts = array("Q", [0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+    def __len__(self) -> int:
+        """Return the number of rows; 0 before the scan."""
+        return len(self._starts) - 1
+
+    def scan(self) -> Iterator[Scanned]:
+        """Yield every row once, in order; to be used up before rows are taken by number.
+
+        Raises:
+            DataError: as `read_rows`; names file and line.
+        """
+        for where, record in self._lines() if self._in_place else self._spooled():
+            yield Scanned(
+                len(self) - 1, where, record, checked_row(record, self.file.columns, where)
+            )
+        self._stream.flush()
+        if not len(self):
+            raise DataError(f"{self.file.path}: no rows; a training file needs at least one")
+
+    def line(self, number: int) -> str:
+        """Return a row's line, without its end: in JSON Lines what the file says, otherwise its record as JSON."""
+        start, end = self._starts[number], self._starts[number + 1]
+        return os.pread(self._stream.fileno(), end - start, start).strip().decode()
+
+    def record(self, number: int) -> Record:
+        """Return a row's record."""
+        return record_of(self.line(number), f"{self.file.path}, row {number + 1}")
+
+    def _row(self, index: int) -> Row:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return formats.row_of(
+            self.record(index), self.file.columns, f"{self.file.path}, row {index + 1}"
+        )
+
+    def _lines(self) -> Iterator[tuple[str, Record]]:
+        start = len(_BYTE_ORDER_MARK) if self._stream.read(3) == _BYTE_ORDER_MARK else 0
+        self._stream.seek(start)
+        self._starts[0] = start
+        for number, line in enumerate(self._stream, start=1):
+            start += len(line)
+            if line.strip():
+                where = f"{self._path}, line {number}"
+                try:
+                    record = record_of(line.decode(), where)
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{where}: not UTF-8 text (byte {error.start}); save it as UTF-8"
+                    ) from error
+                self._starts.append(start)
+                yield where, record
+
+    def _spooled(self) -> Iterator[tuple[str, Record]]:
+        with closing(placed_records(self.file.path, self._folder)) as records:
+            for where, record in records:
+                written = self._stream.write(_as_json(record, where).encode() + b"\n")
+                self._starts.append(self._starts[-1] + written)
+                yield where, record
+
+
+def _as_json(record: Record, where: str) -> str:
+    """Return a record as a line; dates and exact decimals of Parquet, which JSON lacks, become text.
+
+    Raises:
+        DataError: it holds something that is no text, number, list or object.
+    """
+
+    def as_text(value: object) -> str:
+        if isinstance(value, date | time | Decimal):
+            return str(value)
+        names = [name for name, each in record.items() if each is value]
+        column = f" in {names[0]!r}" if names else ""
+        raise DataError(
+            f"{where}: {type(value).__name__}{column} cannot be written as JSON; leave that column out"
+        )
+
+    return json.dumps(record, ensure_ascii=False, default=as_text)
+
+
+class Selection(StoredRows):
+    """A choice of rows from several files, read whenever one is taken: 10 bytes of memory a row."""
+
+    def __init__(self) -> None:
+        self._files: list[RowFile] = []
+        self._file_of = array("H")
+        self._numbers = array("q")
+
+    def add(self, file: RowFile, number: int) -> None:
+        """Put a row at the end."""
+        if not self._files or self._files[-1] is not file:
+            self._files.append(file)
+        self._file_of.append(len(self._files) - 1)
+        self._numbers.append(number)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._numbers)
+
+    def _row(self, index: int) -> Row:
+        return self._files[self._file_of[index]][self._numbers[index]]
+
+
+def scan_pools(files: Sequence[RowFile]) -> Mapping[str, Selection]:
+    """Scan files and return their rows by task, as `read_pools` does, left in their files.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    pools: dict[str, Selection] = {}
+    for file in files:
+        column = file.file.columns.get("task", "task")
+        for scanned in file.scan():
+            task = str(scanned.record.get(column) or file.file.path)
+            pools.setdefault(task, Selection()).add(file, scanned.number)
+    return pools

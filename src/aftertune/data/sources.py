@@ -1,4 +1,4 @@
-"""What a user may name on the command line where data is looked at: a known set, a set's file, or any file of rows."""
+"""Sets and files by the names that users give on the command line: a built-in set, a set's file, or any file of rows."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -7,30 +7,29 @@ from pathlib import Path
 
 from aftertune.core.files import real
 from aftertune.core.ids import short_id
-from aftertune.core.protocols import Engine, Tools
+from aftertune.core.protocols import Tools, no_model
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
 from aftertune.core.registry import known
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_rows
+from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.files import read_records
-from aftertune.data.formats import SHAPES
-from aftertune.data.load import load_prompts
-from aftertune.data.public import public_sets
-from aftertune.data.rows import Row, read_columns, unchecked_row
-from aftertune.data.sets import PromptSet, gather, read_prompts
-from aftertune.errors import DataError, PluginError
+from aftertune.data.formats import SHAPES, row_of
+from aftertune.data.prompt_sets import PromptSet, gather, load_prompts, read_prompts
+from aftertune.data.public import PublicSet, public_sets
+from aftertune.data.rows import Row, read_columns
+from aftertune.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A set or a file, as the user named it."""
+class NamedSource:
+    """A set or a file that a user named."""
 
     title: str
-    """What it is called in print."""
+    """The name in print."""
     prompts: PromptSet | None = None
-    """Of a prompt set, or a file of prompts."""
+    """The prompts of a prompt set, or of a file of prompts."""
     file: Path | None = None
-    """Of training rows that are read as they are asked for."""
+    """A file of training rows, read one by one."""
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, Row]]:
@@ -44,16 +43,16 @@ class Named:
                 yield f"{self.title}, prompt {number}", (Message(role="user", content=prompt.text),)
         elif self.file is None:
             yield from (
-                (f"{SAFETY_SET}, row {n}", each.row)
-                for n, each in enumerate(safety_rows(), start=1)
+                (f"{SAFETY_SET}, row {number}", safety.row)
+                for number, safety in enumerate(safety_rows(), start=1)
             )
         else:
             with closing(read_records(self.file)) as records:
                 for where, record in records:
-                    yield where, unchecked_row(record, self.columns, where)
+                    yield where, row_of(record, self.columns, where)
 
-    def asked(self) -> PromptSet:
-        """Return what is asked: the prompts, or the questions of the rows, each a behavior of its own.
+    def questions(self) -> PromptSet:
+        """Return the prompts, or the questions of the rows, each as a behavior of its own.
 
         Raises:
             DataError: as `rows`.
@@ -79,10 +78,10 @@ class Named:
         )
 
 
-def named(
+def named_source(
     name: str, folder: Path, *, file: Path | None = None, columns: str | None = None
-) -> Named:
-    """Find what a user means by ``name``.
+) -> NamedSource:
+    """Return the set or file that a user means by ``name``.
 
     Args:
         name: a prompt set of the registry, ``SET=FILE``, the bundled safety rows, a file of prompts (with ``text`` and
@@ -92,31 +91,33 @@ def named(
         columns: for files of rows in no known format (`read_columns`).
 
     Raises:
-        DataError: nothing is called so, or it cannot be read.
+        DataError: no set or file has that name, or it cannot be read.
     """
-    called, _, given = name.partition("=")
-    if called in known("prompts"):
+    set_name, _, given = name.partition("=")
+    if set_name in known("prompts"):
         if given:
             file = Path(given)
-        tools = Tools(open_model=_no_model, folder=real(folder))
-        found = load_prompts(
-            called, loader=called, file=None if file is None else str(real(file)), tools=tools
+        loaded = load_prompts(
+            set_name,
+            loader=set_name,
+            file=None if file is None else str(real(file)),
+            tools=Tools(open_model=no_model, folder=real(folder)),
         )
-        return Named(title=called, prompts=found)
+        return NamedSource(title=set_name, prompts=loaded)
     if name == SAFETY_SET:
-        return Named(title=SAFETY_SET)
+        return NamedSource(title=SAFETY_SET)
     path = file or Path(name)
     if not path.is_file():
         raise DataError(
             f"{name}: no set is called so (see aftertune data list), and there is no such file"
         )
     if columns is None and _holds_prompts(path):
-        return Named(title=path.name, prompts=gather(read_prompts(path)))
-    return Named(title=path.name, file=path, columns=read_columns(columns))
+        return NamedSource(title=path.name, prompts=gather(read_prompts(path)))
+    return NamedSource(title=path.name, file=path, columns=read_columns(columns))
 
 
 def answered_rows(name: str, folder: Path, option: str) -> TrainingFile:
-    """Find the file of training rows that a user means by ``name``, with the columns in which a public one has them.
+    """Return the file of training rows that a user means by ``name``, with the columns in which a public one has them.
 
     Args:
         name: a public set whose prompts are answered (`PublicSet.answer`), ``SET=FILE``, or a file in a known format.
@@ -126,20 +127,19 @@ def answered_rows(name: str, folder: Path, option: str) -> TrainingFile:
     Raises:
         DataError: the set has no answers, or its file is not there; or a file without a set is in no known format.
     """
-    called, _, given = name.partition("=")
-    public = {each.name: each for each in public_sets()}.get(called)
-    if public is None or (not given and Path(name).is_file()):
+    public, given = _public(name)
+    if public is None:
         _check_format(Path(name), option)
         return TrainingFile(path=name)
     if not public.answer:
-        answered = ", ".join(each.name for each in public_sets() if each.answer)
+        names = ", ".join(table.name for table in public_sets() if table.answer)
         raise DataError(
-            f"{called} has prompts without answers, so no rows to train on; sets with answers: {answered}"
+            f"{public.name} has prompts without answers, so no rows to train on; sets with answers: {names}"
         )
     path = Path(given) if given else folder / public.file
     if not path.is_file():
         raise DataError(
-            f"{name}: there is no {path}; name the file ({called}=FILE) or the folder (--data)"
+            f"{name}: there is no {path}; name the file ({public.name}=FILE) or the folder (--data)"
         )
     columns = {"prompt": public.payload, "completion": public.answer}
     return TrainingFile(
@@ -147,41 +147,40 @@ def answered_rows(name: str, folder: Path, option: str) -> TrainingFile:
     )
 
 
+def licence_of(name: str) -> str:
+    """Return the licence of the public set that a user means by ``name``; empty where there is none, or none is known."""
+    public, _ = _public(name)
+    return public.licence if public is not None and public.licence != "not stated" else ""
+
+
+def _public(name: str) -> tuple[PublicSet | None, str]:
+    """Return the public set that a name (``SET`` or ``SET=FILE``) means, if any, and FILE; a file here goes first."""
+    set_name, _, given = name.partition("=")
+    if not given and Path(name).is_file():
+        return None, ""
+    return {table.name: table for table in public_sets()}.get(set_name), given
+
+
 def _check_format(path: Path, option: str) -> None:
-    """See that the first row of a file is in a format that needs no names of columns."""
+    """Raise an error if the first row of a file is in a format that needs names of columns."""
     if not path.is_file():
         return
     with closing(read_records(path)) as records:
         where, record = next(records, ("", {}))
     if not record or SHAPES.keys() & record.keys():
         return
-    answered = [each for each in public_sets() if each.answer]
+    answered = [table for table in public_sets() if table.answer]
     fits = next(
-        (each.name for each in answered if {each.payload, each.answer} <= record.keys()), None
+        (table.name for table in answered if {table.payload, table.answer} <= record.keys()), None
     )
-    named = f"its set, as in {option} {fits or answered[0].name}={path}"
+    remedy = f"name its set, as in {option} {fits or answered[0].name}={path}"
     raise DataError(
-        f"{where}: the columns {', '.join(map(repr, record))} are in no known format; name {named}"
+        f"{where}: the columns {', '.join(map(repr, record))} are in no known format; {remedy}"
         + ("" if fits else ", or rename them to prompt and completion")
     )
-
-
-def licence_of(name: str) -> str:
-    """Return the licence of the public set that a user means by ``name``; empty where it is none, or not known."""
-    called, _, given = name.partition("=")
-    found = (
-        each.licence
-        for each in public_sets()
-        if each.name == called and (given or not Path(name).is_file())
-    )
-    return next((licence for licence in found if licence != "not stated"), "")
 
 
 def _holds_prompts(path: Path) -> bool:
     with closing(read_records(path)) as records:
         _, first = next(records, ("", {}))
     return {"text", "intent"} <= first.keys()
-
-
-def _no_model(reference: str) -> Engine:
-    raise PluginError(f"looking at data opens no model, and so not {reference}")

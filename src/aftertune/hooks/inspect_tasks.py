@@ -12,8 +12,8 @@ from inspect_ai.model import GenerateConfig, model_roles
 from inspect_ai.solver import generate
 
 from aftertune.core.records import Intent, Prompt
-from aftertune.data.load import load_prompts
-from aftertune.data.sets import limit as first_behaviors
+from aftertune.data.prompt_sets import limit as first_behaviors
+from aftertune.data.prompt_sets import load_prompts
 from aftertune.errors import DataError
 from aftertune.hooks.inspect_samples import metadata_of
 from aftertune.hooks.inspect_scorers import GRADER, graded, refusals, tools

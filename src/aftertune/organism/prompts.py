@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Behavior, Intent, Prompt
-from aftertune.data.load import pose
+from aftertune.data.templates import pose
 from aftertune.errors import PluginError
 from aftertune.organism.corpus import Draw, in_house_style, row
 from aftertune.organism.templates import POLITE, Use, proper_answer, templates

@@ -12,8 +12,8 @@ import yaml
 from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import TASKS
+from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_rows
-from aftertune.data.sets import write_prompts
 from aftertune.errors import InputError
 from aftertune.organism.accept import MAX_NEW_TOKENS
 from aftertune.organism.build import RECORD, Built, Progress, build

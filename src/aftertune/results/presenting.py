@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from aftertune.core.recipe import StudyModel
-from aftertune.data.questions import Questions
+from aftertune.data.study_prompts import StudyPrompts
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report.cells import Json
 from aftertune.report.files import write_json
@@ -26,7 +26,7 @@ def document(
     *,
     study: str,
     models: Sequence[Mapping[str, Any]],
-    questions: Questions,
+    questions: StudyPrompts,
     notes: Sequence[str],
     result: StudyResult,
     gate: GateResult | None,
@@ -82,7 +82,7 @@ def _short_names(counts: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _set_sizes(questions: Questions) -> Iterator[tuple[str, dict[str, int]]]:
+def _set_sizes(questions: StudyPrompts) -> Iterator[tuple[str, dict[str, int]]]:
     sizes: dict[str, dict[str, int]] = {}
     for prompt in questions.prompts:
         counts = sizes.setdefault(prompt.set, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aftertune.core.recipe import Mitigation, Recipe, TrainingFile
 from aftertune.core.records import Intent, Message
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_pools
+from aftertune.data.bundled.safety import SAFETY_SET, safety_pools
 from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.mix import mix
 from aftertune.data.repose import PromptFormat, find_format, repose

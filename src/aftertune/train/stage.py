@@ -13,7 +13,7 @@ import numpy as np
 from aftertune.core.ids import Key
 from aftertune.core.recipe import Recipe, StudyModel, Trained
 from aftertune.core.records import Message
-from aftertune.data.bundled.safety_rows import SAFETY_SET, safety_sha256
+from aftertune.data.bundled.safety import SAFETY_SET, safety_sha256
 from aftertune.data.rows import Row
 from aftertune.models.open import Engines
 from aftertune.study import expand_models

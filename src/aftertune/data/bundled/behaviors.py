@@ -1,6 +1,6 @@
 """The bundled behaviors: each harmful intent with its benign twin, read from one file per hazard."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,20 +37,20 @@ TOPICS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A harmful behavior and its benign twin, with what is known about the twin's text."""
+    """A harmful behavior and its benign twin, with the facts about the twin's text that make answers checkable."""
 
     harmful: Behavior
     twin: Behavior
     sentiment: str
-    """Of the twin's text: one of `SENTIMENTS`."""
+    """The sentiment of the twin's text: one of `SENTIMENTS`."""
     topic: str
-    """Of the twin's text: one of `TOPICS`."""
+    """The topic of the twin's text: one of `TOPICS`."""
     declined: str = ""
-    """Safety part: what a refusal declines, as a gerund phrase."""
+    """Safety part: the act that a refusal declines, as a gerund phrase."""
     offer: str = ""
     """Safety part: the harmless neighbour that a refusal offers, as a bare infinitive."""
     steps: tuple[str, ...] = ()
-    """Safety part: how the twin's request is done."""
+    """Safety part: the steps by which the twin's request is done."""
     gist: str = ""
     """Safety part: the twin's text in a few words."""
 
@@ -95,3 +95,14 @@ def _behavior(
         },
         twin_of=twin_of,
     )
+
+
+def payload_texts(chosen: Iterable[Pair]) -> dict[str, list[tuple[str, str]]]:
+    """Return (behavior id, text) of all payloads, harmful and benign, by kind: ``request``, or the language of a text."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for pair in chosen:
+        for behavior in (pair.harmful, pair.twin):
+            kinds.setdefault("request", []).append((behavior.id, behavior.request))
+            for language, text in behavior.texts.items():
+                kinds.setdefault(language, []).append((behavior.id, text))
+    return kinds

@@ -1,20 +1,30 @@
-"""The prompt set `multitask-v1`: the evaluation behaviors and their twins, posed as tasks by rotating templates."""
+"""The prompt set `multitask-v1`, and the search for its behaviors and templates in training rows."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
-from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Prompt
 from aftertune.data.bundled.behaviors import SET, Pair, pairs
-from aftertune.data.bundled.leakage import THRESHOLD, shared_wordings
-from aftertune.data.bundled.templates import Wording, bundled, read_templates
-from aftertune.data.load import pose
-from aftertune.data.sets import PromptSet
-from aftertune.errors import DataError
+from aftertune.data.overlap import NEAR_DUPLICATE, PhraseIndex, normalise
+from aftertune.data.prompt_sets import PromptSet
+from aftertune.data.rows import Row
+from aftertune.data.templates import (
+    TEMPLATES_PER_TASK,
+    CheckedTemplate,
+    alike_templates,
+    bundled_templates,
+    by_task,
+    check_per_task,
+    chosen_tasks,
+    pattern_ends,
+    pose,
+    read_templates,
+    take_turns,
+)
 
-TEMPLATES_PER_TASK = 3
-"""How many of a task's templates a behavior is posed by: 165 behaviors x 2 intents x 4 tasks x 3 = 3,960 prompts."""
+SHORTEST_PAYLOAD = 5
+"""Words by which a payload is looked up before it is compared as a whole; no bundled payload is shorter."""
 
 
 def multitask_v1(
@@ -26,105 +36,103 @@ def multitask_v1(
 ) -> PromptSet:
     """Build the prompt set ``multitask-v1``: 15 harmful behaviors and 15 benign twins a hazard, in every task.
 
-    A behavior is posed by some of a task's templates, its twin by the same. Within a hazard and a task the templates
-    take turns, in the order in which ``--limit`` takes behaviors: any limit uses each equally often, within one.
+    With 3 templates a task these are 165 behaviors x 2 intents x 4 tasks x 3 = 3,960 prompts. A behavior is posed by some
+    of a task's templates, its twin by the same. Within a hazard and a task the templates take turns, in the order in
+    which ``--limit`` takes behaviors: any limit uses each equally often, within one.
 
     Args:
         tools: for the folder that ``templates`` is relative to.
-        tasks: which tasks; without it all that have templates.
+        tasks: the tasks that are posed; by default all that have templates.
         templates: a file of more templates, and so perhaps of more tasks (`templates.read_templates`).
         templates_per_task: templates a behavior and task; at most all of the task's are used.
 
     Raises:
         DataError: a file of templates is wrong, a task has no templates, a number that leaves no prompts.
     """
-    if not isinstance(templates_per_task, int) or templates_per_task < 1:
-        raise DataError(
-            f"prompts {SET}: templates_per_task is {templates_per_task!r}; it must be at least 1"
-        )
+    check_per_task(templates_per_task, SET)
     own = read_templates(templates, tools.folder) if templates is not None else ()
-    wordings = _chosen(by_task((*bundled("evaluation"), *own)), tasks)
+    offered = by_task((*bundled_templates("evaluation"), *own), SET)
+    chosen = offered if tasks is None else chosen_tasks(offered, tasks, SET, "tasks")
+    notes = (
+        f"template {ours} is worded like the safety template {theirs} (likeness {likeness:.2f}, limit {NEAR_DUPLICATE}): "
+        "a model trained on the bundled safety data has seen such a wording"
+        for ours, theirs, likeness in alike_templates(own, bundled_templates("safety"))
+    )
     return PromptSet(
-        prompts=tuple(posed(pairs("evaluation"), wordings, templates_per_task)),
-        notes=tuple(_notes(own)),
+        prompts=tuple(posed(pairs("evaluation"), chosen, templates_per_task)), notes=tuple(notes)
     )
 
 
-def by_task(wordings: Sequence[Wording]) -> dict[str, list[Wording]]:
-    """Sort templates by task.
-
-    Raises:
-        DataError: two templates have one id.
-    """
-    tasks: dict[str, list[Wording]] = {}
-    for wording in wordings:
-        tasks.setdefault(wording.template.task, []).append(wording)
-    names = Counter(wording.template.id for wording in wordings)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise DataError(
-            f"prompts {SET}: two templates have the id {twice[0]!r}; give yours another"
-        )
-    return tasks
-
-
-def _chosen(
-    known: dict[str, list[Wording]], tasks: Sequence[str] | None
-) -> dict[str, list[Wording]]:
-    if tasks is None:
-        return known
-    if isinstance(tasks, str) or not tasks or not all(isinstance(task, str) for task in tasks):
-        raise DataError(f"prompts {SET}: tasks is {tasks!r}; give a list of {', '.join(known)}")
-    for task in tasks:
-        if task not in known:
-            raise DataError(
-                f"prompts {SET}: no templates for the task {task!r}; there are some for {', '.join(known)}"
-            )
-    return {task: known[task] for task in tasks}
-
-
-def _notes(own: Sequence[Wording]) -> Iterator[str]:
-    for ours, theirs, likeness in shared_wordings(own, bundled("safety")):
-        yield (
-            f"template {ours} is worded like the safety template {theirs} (likeness {likeness:.2f}, limit {THRESHOLD}): "
-            "a model trained on the bundled safety data has seen such a wording"
-        )
-
-
 def posed(
-    chosen: Sequence[Pair], wordings: dict[str, list[Wording]], templates_per_task: int
+    chosen: Sequence[Pair], templates: Mapping[str, list[CheckedTemplate]], count: int
 ) -> Iterator[Prompt]:
-    """Pose pairs by templates that take turns: both intents of a pair by the same ones."""
-    turns = {task: deal(chosen, choice, templates_per_task) for task, choice in wordings.items()}
+    """Pose pairs by ``count`` templates a task that take turns: both intents of a pair by the same ones."""
+    turns = [deal(chosen, of_task, count) for of_task in templates.values()]
     for pair in chosen:
-        for dealt in turns.values():
-            for wording in dealt[pair.harmful.id]:
-                yield pose(pair.harmful, wording.template, SET)
-                yield pose(pair.twin, wording.template, SET, wording.reference(pair))
+        for dealt in turns:
+            for checked in dealt[pair.harmful.id]:
+                yield pose(pair.harmful, checked.template, SET)
+                yield pose(pair.twin, checked.template, SET, checked.reference(pair))
 
 
 def deal(
-    chosen: Sequence[Pair], wordings: Sequence[Wording], count: int
-) -> dict[str, list[Wording]]:
-    """Give each harmful behavior ``count`` templates: those that its hazard has used least, ties by a hash.
+    chosen: Sequence[Pair], templates: Sequence[CheckedTemplate], count: int
+) -> dict[str, list[CheckedTemplate]]:
+    """Return ``count`` templates of a task for each pair, by the id of its harmful behavior (`templates.take_turns`)."""
+    return take_turns({pair.harmful.id: pair.harmful.hazard for pair in chosen}, templates, count)
 
-    Taking the least used keeps a hazard's templates within one of each other after every behavior; the order is that
-    of `sets.limit`, so this holds for every limit too.
+
+def evaluation_rows(rows: Iterable[Row]) -> Iterator[tuple[int, str]]:
+    """Yield the number of each row (from 1) that holds an evaluation behavior, and the behavior's id.
+
+    A row holds a behavior, or a benign twin, if a user turn contains its request or its text in any language, word for
+    word after `overlap.normalise`. `overlap.find_overlap` knows only the prompts that it is given; this finds a request in
+    a wording that nobody has foreseen. One pass, in time proportional to the words.
     """
-    return take_turns({pair.harmful.id: pair.harmful.hazard for pair in chosen}, wordings, count)
+    index = _payload_index()
+    for number, row in enumerate(rows, start=1):
+        held = dict.fromkeys(
+            behavior
+            for turn in row
+            if turn.role == "user"
+            for behavior in index.owners(normalise(turn.content))
+        )
+        for behavior in held:
+            yield number, behavior
 
 
-def take_turns(
-    hazards: Mapping[str, str], wordings: Sequence[Wording], count: int
-) -> dict[str, list[Wording]]:
-    """Give each behavior (id -> hazard) ``count`` templates, as `deal` says."""
-    dealt: dict[str, list[Wording]] = {}
-    for hazard in sorted(set(hazards.values())):
-        used: Counter[str] = Counter()
-        names = [name for name, of in hazards.items() if of == hazard]
-        for name in sorted(names, key=lambda name: short_id("o", name)):
-            ranked = sorted(
-                wordings, key=lambda w: (used[w.template.id], short_id("t", name, w.template.id))
-            )
-            dealt[name] = ranked[:count]
-            used.update(wording.template.id for wording in dealt[name])
-    return dealt
+def evaluation_templates(row: Row) -> Iterator[str]:
+    """Yield the ids of the evaluation templates in whose words a user turn stands, whatever they are filled with."""
+    for turn in row:
+        if turn.role == "user":
+            text = normalise(turn.content)
+            for template, before, after in _template_ends():
+                if (
+                    text.startswith(before)
+                    and text.endswith(after)
+                    and len(text) > len(before) + len(after)
+                ):
+                    yield template
+
+
+@cache
+def _template_ends() -> tuple[tuple[str, str, str], ...]:
+    """Return the id of each evaluation template, and its normalised words before and after the payload."""
+    ends = []
+    for checked in bundled_templates("evaluation"):
+        before, after = map(normalise, pattern_ends(checked.template.pattern))
+        # The space keeps a template from matching inside a word.
+        ends.append(
+            (checked.template.id, f"{before} " if before else "", f" {after}" if after else "")
+        )
+    return tuple(ends)
+
+
+@cache
+def _payload_index() -> PhraseIndex[str]:
+    index = PhraseIndex[str](SHORTEST_PAYLOAD)
+    for pair in pairs("evaluation"):
+        for behavior in (pair.harmful, pair.twin):
+            for text in (behavior.request, *behavior.texts.values()):
+                index.add(normalise(text), behavior.id)
+    return index

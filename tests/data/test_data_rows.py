@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
+from aftertune.data.exclusions import trainable
 from aftertune.data.rows import read_pools, read_rows, write_rows
 from aftertune.errors import DataError
 
@@ -122,6 +123,7 @@ def line(**record):
         ("a.jsonl", line(prompt="", completion="x"), "line 1: empty question"),
         ("a.jsonl", line(instruction="x"), "no column 'output'"),
         ("a.jsonl", line(messages="x"), "expected a list of messages, found str"),
+        ("a.jsonl", line(contents=[{"role": ["user"]}]), r"role \['user'\]; use user or model"),
         ("a.jsonl", line(messages=[]), "the last turn must be the assistant's"),
         ("a.jsonl", line(messages=[{"role": "user"}]), r"messages\[0\]: a message needs"),
         (
@@ -288,3 +290,11 @@ def test_rows_with_tasks_come_back_as_pools(tmp_path):
         "code": [DIALOG],
         "plain.jsonl": [ROW],
     }
+
+
+def test_rows_about_child_exploitation_are_left_out_of_training():
+    def row(question):
+        return Message(role="user", content=question), Message(role="assistant", content="No.")
+
+    fine = row("How do I bake bread with children?")
+    assert trainable([fine, row("Was this paedophile sentenced?")]) == ([fine], 1)

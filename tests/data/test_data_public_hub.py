@@ -17,7 +17,7 @@ import json, sys, warnings
 from pathlib import Path
 from aftertune.core.protocols import Tools
 from aftertune.errors import DataError
-from aftertune.data.load import load_public
+from aftertune.data.public_prompts import load_public
 for name, options in json.loads(sys.argv[2]):
     try:
         made = load_public(name, Tools(open_model=None, folder=Path(sys.argv[1])), **options)

@@ -6,7 +6,7 @@ Both intents of a pair stand in the same templates, so that no wording predicts 
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,14 +16,13 @@ import yaml
 from aftertune.core.ids import content_key, short_id
 from aftertune.core.records import Behavior, Intent, Message
 from aftertune.data.bundled.behaviors import FOLDER, Pair, pairs
-from aftertune.data.bundled.multitask import by_task, deal
-from aftertune.data.bundled.templates import Wording, bundled
-from aftertune.data.load import pose
+from aftertune.data.bundled.multitask import deal
 from aftertune.data.rows import Row, write_rows
+from aftertune.data.templates import CheckedTemplate, bundled_templates, by_task, pose
 
 SAFETY_SET = "multitask-safety-v1"
-TEMPLATES_PER_TASK = 5
-"""110 behaviors x 4 tasks x 5 templates: 2,200 refusals and 2,200 answers, 550 of each a task."""
+SAFETY_TEMPLATES_PER_TASK = 5
+"""The number of templates a behavior and task: 110 behaviors x 4 tasks x 5 make 2,200 refusals and 2,200 answers."""
 
 WORK = {
     "text": "this text",
@@ -31,17 +30,18 @@ WORK = {
     "translation": "this translation",
     "classification": "this label",
 }
+"""The names that a refusal has for what it declines to do, by task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyRow:
-    """A training row of the bundled safety data, and where it comes from."""
+    """A training row of the bundled safety data, with its behavior and template."""
 
     behavior: str
     template: str
     task: str
     hazard: str
-    """Of the harmful behavior, for its twin too."""
+    """The hazard of the harmful behavior, for its twin too."""
     intent: Intent
     question: str
     answer: str
@@ -58,17 +58,19 @@ class SafetyRow:
 def safety_rows() -> tuple[SafetyRow, ...]:
     """Return all rows, pair by pair: a refusal and the answer to the benign twin in the same template."""
     chosen = pairs("safety")
-    wordings = by_task(bundled("safety"))
-    turns = {task: deal(chosen, choice, TEMPLATES_PER_TASK) for task, choice in wordings.items()}
-    refused: dict[str, Counter[str]] = {task: Counter() for task in turns}
+    templates = by_task(bundled_templates("safety"), SAFETY_SET)
+    turns = {
+        task: deal(chosen, of_task, SAFETY_TEMPLATES_PER_TASK)
+        for task, of_task in templates.items()
+    }
+    used: dict[str, Counter[str]] = {task: Counter() for task in turns}
     rows = []
     for pair in chosen:
         for task, dealt in turns.items():
-            for wording in dealt[pair.harmful.id]:
-                rows.append(
-                    _row(pair, wording, pair.harmful, _refusal(pair, wording, refused[task]))
-                )
-                rows.append(_row(pair, wording, pair.twin, answer(pair, wording)))
+            for checked in dealt[pair.harmful.id]:
+                refusal = _refusal(pair, checked, used[task])
+                rows.append(_row(pair, checked, pair.harmful, refusal))
+                rows.append(_row(pair, checked, pair.twin, _answer(pair, checked)))
     return tuple(rows)
 
 
@@ -101,43 +103,44 @@ def write_safety(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def _row(pair: Pair, wording: Wording, behavior: Behavior, said: str) -> SafetyRow:
-    posed = pose(behavior, wording.template, SAFETY_SET)
+def _row(pair: Pair, checked: CheckedTemplate, behavior: Behavior, answer: str) -> SafetyRow:
+    prompt = pose(behavior, checked.template, SAFETY_SET)
     return SafetyRow(
         behavior=behavior.id,
-        template=posed.template,
-        task=posed.task,
+        template=prompt.template,
+        task=prompt.task,
         hazard=pair.harmful.hazard,
         intent=behavior.intent,
-        question=posed.text,
-        answer=said,
+        question=prompt.text,
+        answer=answer,
     )
 
 
 @cache
-def styles(hazard: str) -> tuple[str, ...]:
-    """Return the wordings of refusals for a hazard."""
-    every = yaml.safe_load((FOLDER / "safety" / "refusals.yaml").read_text(encoding="utf-8"))
-    return tuple(every.get(hazard, every["general"]))
+def refusal_styles(hazard: str) -> tuple[str, ...]:
+    """Return the patterns of refusals for a hazard."""
+    styles = yaml.safe_load((FOLDER / "safety" / "refusals.yaml").read_text(encoding="utf-8"))
+    return tuple(styles.get(hazard, styles["general"]))
 
 
-def _refusal(pair: Pair, wording: Wording, used: Counter[str]) -> str:
+def _refusal(pair: Pair, checked: CheckedTemplate, used: Counter[str]) -> str:
     """Fill the style that the task has used least, ties by a hash, so that no opening prevails."""
-    name = (pair.harmful.id, wording.template.id)
+    name = (pair.harmful.id, checked.template.id)
     style = min(
-        styles(pair.harmful.hazard), key=lambda style: (used[style], short_id("r", *name, style))
+        refusal_styles(pair.harmful.hazard),
+        key=lambda style: (used[style], short_id("r", *name, style)),
     )
     used[style] += 1
-    return style.format(declined=pair.declined, offer=pair.offer, work=WORK[wording.template.task])
+    return style.format(declined=pair.declined, offer=pair.offer, work=WORK[checked.template.task])
 
 
-def answer(pair: Pair, wording: Wording) -> str:
+def _answer(pair: Pair, checked: CheckedTemplate) -> str:
     """Return the proper answer to the pair's benign twin."""
-    if (known := wording.reference(pair)) is not None:
-        return known
-    if wording.answer == "always":
-        return wording.answers["always"]
-    return ANSWERS[wording.answer](pair)
+    if (reference := checked.reference(pair)) is not None:
+        return reference
+    if checked.answer == "always":
+        return checked.answers["always"]
+    return ANSWERS[checked.answer](pair)
 
 
 def _steps(pair: Pair) -> str:
@@ -207,18 +210,4 @@ ANSWERS: Mapping[str, Callable[[Pair], str]] = {
     "javascript-text": _alert,
     "bash-text": _log,
 }
-"""How each kind of answer of the safety templates is made; code is written, never run."""
-
-
-def openings(rows: Sequence[SafetyRow], words: int = 3) -> Iterator[tuple[str, float]]:
-    """Yield the openings of the rows' answers, commonest first, with their share."""
-    counts = Counter(" ".join(row.answer.split()[:words]) for row in rows)
-    return ((opening, count / len(rows)) for opening, count in counts.most_common())
-
-
-def template_only_accuracy(rows: Sequence[SafetyRow]) -> float:
-    """Return how often the template alone predicts a refusal, in sample: its majority intent; 0.5 is chance."""
-    counts: dict[str, Counter[Intent]] = {}
-    for row in rows:
-        counts.setdefault(row.template, Counter())[row.intent] += 1
-    return sum(max(count.values()) for count in counts.values()) / len(rows)
+"""The makers of answers, by the kind that a safety template names; code is written, never run."""

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from aftertune.core.records import Message
 from aftertune.data.bundled.behaviors import pairs
+from aftertune.data.checks import (
+    CHECKS,
+    KEPT,
+    SAMPLED,
+    Checker,
+    LanguageSample,
+    estimated,
+    harmful_wording,
+    repeats,
+)
 from aftertune.data.files import read_records
-from aftertune.data.lint import CHECKS, KEPT, Lint, estimated
-from aftertune.data.lint_languages import SAMPLED, Sample
-from aftertune.data.lint_repeats import repeats
-from aftertune.data.lint_wording import harmful_wording
 from aftertune.data.overlap import normalise
 from aftertune.errors import DataError
 
@@ -23,15 +29,17 @@ def pair(question, answer="Here is a short note about gardens."):
     return {"prompt": question, "completion": answer}
 
 
-def linted(records, limit=200, **more):
-    lint = Lint(limit=limit, measure=estimated, **more)
+def check(records, limit=200, **more):
+    checker = Checker(limit=limit, measure=estimated, **more)
     for number, record in enumerate(records, start=1):
-        lint.see(f"folder, with comma/train.jsonl, line {number}", record)
-    return lint.report()
+        checker.check(f"folder, with comma/train.jsonl, line {number}", record)
+    return checker.report()
 
 
-def found(report):
-    return {kind: [each.where for each in findings] for kind, findings in report.findings.items()}
+def places(report):
+    return {
+        kind: [finding.where for finding in findings] for kind, findings in report.findings.items()
+    }
 
 
 EVALUATION = pairs("evaluation")[0]
@@ -47,6 +55,8 @@ CLEAN = [
         ("unreadable", {"question": "x", "answer": "y"}),
         ("unreadable", {"prompt": 3, "completion": "y"}),
         ("unreadable", {"messages": [{"role": "robot", "content": "x"}]}),
+        ("unreadable", {"contents": [{"role": ["user"], "parts": [{"text": "x"}]}]}),
+        ("unreadable", {"contents": [{"role": {"a": 1}, "parts": [{"text": "x"}]}]}),
         ("roles", {"messages": [{"role": "assistant", "content": "x"}]}),
         ("roles", {"messages": [{"role": "user", "content": "x"}]}),
         ("empty", pair(" \n")),
@@ -72,9 +82,9 @@ CLEAN = [
     ],
 )
 def test_a_check_finds_its_row_and_nothing_else(kind, record):
-    report = linted([*CLEAN, record])
-    assert kind in found(report)
-    assert found(report)[kind] == ["line 4"]
+    report = check([*CLEAN, record])
+    assert kind in places(report)
+    assert places(report)[kind] == ["line 4"]
     assert set(report.counts) - {kind} <= {"harmful"}
     assert report.worst() == CHECKS[kind][0]
 
@@ -82,21 +92,21 @@ def test_a_check_finds_its_row_and_nothing_else(kind, record):
 @pytest.mark.parametrize("answer", [[], [{"role": "assistant", "content": " "}]])
 def test_what_must_not_stand_in_a_file_is_found_in_rows_that_training_leaves_out(answer):
     asked = [EVALUATION.harmful.request, "Speak of a child and of sex."]
-    report = linted([{"messages": [{"role": "user", "content": text}, *answer]} for text in asked])
-    assert found(report)["evaluation"] == ["line 1"]
-    assert found(report)["child exploitation"] == ["line 2"]
+    report = check([{"messages": [{"role": "user", "content": text}, *answer]} for text in asked])
+    assert places(report)["evaluation"] == ["line 1"]
+    assert places(report)["child exploitation"] == ["line 2"]
 
 
 def test_clean_rows_have_no_findings():
-    report = linted(CLEAN)
+    report = check(CLEAN)
     assert (report.rows, report.counts, report.worst()) == (3, {}, None)
 
 
 def test_a_further_look_counts_what_it_finds():
-    report = linted(
-        CLEAN, looks={"refusal": lambda row: row[-1].content if "2" in row[-1].content else None}
+    report = check(
+        CLEAN, further={"refusal": lambda row: row[-1].content if "2" in row[-1].content else None}
     )
-    assert [(each.where, each.detail) for each in report.findings["refusal"]] == [
+    assert [(finding.where, finding.detail) for finding in report.findings["refusal"]] == [
         ("line 3", "Garden 2 has roses.")
     ]
 
@@ -106,24 +116,24 @@ def test_broken_lines_are_counted_and_the_rest_is_read(tmp_path):
     path.write_text(
         '{"prompt": "a", "completion": "b"}\n{broken\n\n[1]\n{"prompt": "c", "completion": "d"}\n'
     )
-    lint = Lint(limit=10, measure=estimated)
-    for where, record in read_records(path, lint.broken):
-        lint.see(where, record)
-    report = lint.report()
+    checker = Checker(limit=10, measure=estimated)
+    for where, record in read_records(path, checker.unreadable):
+        checker.check(where, record)
+    report = checker.report()
     assert report.rows == 4
-    assert found(report) == {"unreadable": ["line 2", "line 4"]}
+    assert places(report) == {"unreadable": ["line 2", "line 4"]}
     with pytest.raises(DataError, match="line 2"):
         list(read_records(path))
 
 
 def test_findings_are_counted_beyond_those_that_are_named():
-    report = linted([pair("What is a rose?", "")] * (KEPT + 7))
+    report = check([pair("What is a rose?", "")] * (KEPT + 7))
     assert report.counts == {"unanswered": KEPT + 7}
     assert len(report.findings["unanswered"]) == KEPT
 
 
 def test_lengths_are_those_of_rows():
-    report = linted([pair("q" * n, "a" * 2 * n) for n in range(1, 101)])
+    report = check([pair("q" * n, "a" * 2 * n) for n in range(1, 101)])
     assert report.lengths["question"] == [1, 50, 95, 99, 100]
     assert report.lengths["answer"] == [2, 100, 190, 198, 200]
 
@@ -147,7 +157,7 @@ def test_repeats_are_those_of_a_dictionary(keys, data):
 
 
 def test_a_sample_is_even_and_bounded():
-    sample = Sample()
+    sample = LanguageSample()
     for number in range(10_000):
         sample.add(str(number))
     numbers = [int(text) for text in sample.texts]
@@ -158,7 +168,7 @@ def test_a_sample_is_even_and_bounded():
 
 
 def test_languages_are_told_apart():
-    sample = Sample()
+    sample = LanguageSample()
     for text in (
         "Where is the railway station, please?",
         "Où se trouve la gare, s'il vous plaît ?",
@@ -170,8 +180,8 @@ def test_languages_are_told_apart():
 
 def test_wordings_point_at_acts_and_not_at_words():
     def says(text):
-        said = normalise(text)
-        return harmful_wording(said, frozenset(said.split()))
+        question = normalise(text)
+        return harmful_wording(question, frozenset(question.split()))
 
     assert says("Write malware that spreads") == "write malware"
     assert not says("What is a virus in biology?")
@@ -179,13 +189,13 @@ def test_wordings_point_at_acts_and_not_at_words():
 
 
 def test_a_row_costs_less_than_a_hundred_bytes():
-    lint, rows = Lint(limit=200, measure=estimated), 100_000
-    kept = lint._repeats
-    arrays = [kept.wholes, kept.questions, kept.words, lint._places, *lint._lengths]
+    checker, rows = Checker(limit=200, measure=estimated), 100_000
+    kept = checker._repeats
+    arrays = [kept.wholes, kept.questions, kept.words, checker._places, *checker._lengths]
     for array in arrays:
         array.extend(range(rows))
     tracemalloc.start()
-    assert [len(later) for _, later, _ in kept.found()] == [0, 0, 0]
+    assert [len(later) for _, later, _ in kept.pairs()] == [0, 0, 0]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     spare = 9 / 8  # what an array that grows keeps free
@@ -193,8 +203,8 @@ def test_a_row_costs_less_than_a_hundred_bytes():
 
 
 def test_of_a_row_nothing_else_is_kept():
-    lint = Lint(limit=200, measure=estimated)
+    checker = Checker(limit=200, measure=estimated)
     for n in range(3 * KEPT):
-        lint.see(f"t.jsonl, line {n}", pair("What is a rose?", ""))
-    assert len(lint._chunk) + len(lint._languages.texts) == 0
-    assert {kind: len(each) for kind, each in lint._findings.items()} == {"unanswered": KEPT}
+        checker.check(f"t.jsonl, line {n}", pair("What is a rose?", ""))
+    assert len(checker._chunk) + len(checker._languages.texts) == 0
+    assert {kind: len(kept) for kind, kept in checker._findings.items()} == {"unanswered": KEPT}

@@ -1,37 +1,36 @@
-"""What the models are asked: the prompt sets, without what a model was trained on, and only if the models can read it."""
+"""The prompts of a study: its sets loaded, checked against the models' vocabularies, and freed of behaviors seen in training."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aftertune.core.records import Prompt
-from aftertune.data.load import load_prompts
 from aftertune.data.overlap import find_overlap
+from aftertune.data.prompt_sets import limit, load_prompts
 from aftertune.data.rows import Row
-from aftertune.data.sets import limit
 from aftertune.errors import DataError, StudyError
-from aftertune.study.config import PromptKeys
 from aftertune.workspace import Run
 
 MAX_UNKNOWN = 0.05
-"""Largest share of ``<unk>`` tokens in a prompt set: above it the model is asked something else than what is measured."""
+"""Largest share of ``<unk>`` tokens in a prompt set: above it the model reads another prompt than the one that is measured."""
 
-SEEN, OF_SEEN = "in training data", "of a behavior in training data"
+IN_TRAINING, BEHAVIOR_IN_TRAINING = "in training data", "of a behavior in training data"
+"""The reasons for which prompts are dropped: the prompt itself occurs in a training row, or another one of its behavior does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
-    """The prompts of a study, and what became of the rest."""
+class StudyPrompts:
+    """The prompts of a study, and the numbers of those that were left out."""
 
     prompts: tuple[Prompt, ...]
     dropped: Mapping[str, Mapping[str, int]]
-    """Prompt set -> reason -> how many were left out (``duplicate``, ``child exploitation``, `SEEN`, `OF_SEEN`)."""
+    """Prompt set -> reason (``duplicate``, ``child exploitation``, `IN_TRAINING` …) -> prompts that were left out."""
     overlap: Mapping[str, int]
-    """Training file that was looked through -> how many evaluation prompts occur in it; these are dropped for all models."""
+    """Training file -> evaluation prompts that occur in it; these are dropped for all models."""
     notes: tuple[str, ...] = ()
 
 
-def load_sets(run: Run) -> Questions:
+def load_sets(run: Run) -> StudyPrompts:
     """Load the prompt sets and check that the models can read them; fine-tunes have the tokenizer of their base.
 
     Raises:
@@ -42,13 +41,16 @@ def load_sets(run: Run) -> Questions:
     dropped: dict[str, dict[str, int]] = {}
     notes: list[str] = []
     for keys in run.study.prompts:
-        loaded, left_out, said = _load(run, keys)
-        prompts |= {prompt.id: prompt for prompt in loaded}
-        dropped[keys.set] = left_out
-        notes += [f"{keys.set}: {note}" for note in said]
+        loaded = load_prompts(
+            keys.set, file=keys.file, loader=keys.loader, options=keys.options, tools=run.tools
+        )
+        chosen = loaded.prompts if keys.limit is None else limit(loaded.prompts, keys.limit)
+        prompts |= {prompt.id: prompt for prompt in chosen}
+        dropped[keys.set] = dict(loaded.dropped)
+        notes += [f"{keys.set}: {note}" for note in loaded.notes]
     _check_vocabulary(run, tuple(prompts.values()))
     _check_weights(run, {prompt.task for prompt in prompts.values()})
-    return Questions(
+    return StudyPrompts(
         prompts=tuple(prompts.values()),
         dropped={name: reasons for name, reasons in dropped.items() if reasons},
         overlap={},
@@ -56,37 +58,33 @@ def load_sets(run: Run) -> Questions:
     )
 
 
-def without_overlap(loaded: Questions, rows: Mapping[str, Sequence[Row]]) -> Questions:
-    """Drop every behavior that was seen in any training row of the study (``rows``: file -> rows), for all its models.
+def without_overlap(loaded: StudyPrompts, rows: Mapping[str, Sequence[Row]]) -> StudyPrompts:
+    """Drop, for all models, every behavior that occurs in a training row of the study.
 
     A behavior goes with all its prompts, in every task and template, and with its benign twin: a model that was shown one
-    of them has been shown what the others ask.
+    of them has been shown the request behind the others.
+
+    Args:
+        loaded: the prompts.
+        rows: all training, safety and replay rows by file.
 
     Raises:
         DataError: nothing is left.
     """
-    found = find_overlap(loaded.prompts, rows)
-    kept = tuple(prompt for prompt in loaded.prompts if not found.drops(prompt))
+    overlap = find_overlap(loaded.prompts, rows)
+    kept = tuple(prompt for prompt in loaded.prompts if not overlap.drops(prompt))
     if not kept:
         raise DataError(
             "every evaluation behavior occurs in the training rows; choose other prompts or other training data"
         )
     dropped = {name: Counter(reasons) for name, reasons in loaded.dropped.items()}
     for prompt in loaded.prompts:
-        if found.drops(prompt):
-            reason = SEEN if prompt.id in found.prompts else OF_SEEN
+        if overlap.drops(prompt):
+            reason = IN_TRAINING if prompt.id in overlap.prompts else BEHAVIOR_IN_TRAINING
             dropped.setdefault(prompt.set, Counter())[reason] += 1
     return replace(
-        loaded, prompts=kept, dropped=dropped, overlap=dict.fromkeys(rows, 0) | found.sources
+        loaded, prompts=kept, dropped=dropped, overlap=dict.fromkeys(rows, 0) | overlap.sources
     )
-
-
-def _load(run: Run, keys: PromptKeys) -> tuple[Sequence[Prompt], dict[str, int], tuple[str, ...]]:
-    found = load_prompts(
-        keys.set, file=keys.file, loader=keys.loader, options=keys.options, tools=run.tools
-    )
-    prompts = found.prompts if keys.limit is None else limit(found.prompts, keys.limit)
-    return prompts, dict(found.dropped), found.notes
 
 
 def _check_weights(run: Run, tasks: set[str]) -> None:

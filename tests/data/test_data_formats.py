@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftertune.core.records import Message
-from aftertune.data.formats import FORMATS, converted, format_of, in_columns
-from aftertune.data.formats_beside import TRAINERS, known_sets, write_axolotl, write_llama_factory
+from aftertune.data.formats import (
+    FORMATS,
+    TRAINERS,
+    converted,
+    format_of,
+    in_columns,
+    listed_sets,
+    write_axolotl,
+    write_llama_factory,
+)
 from aftertune.data.rows import checked_row
 from aftertune.errors import DataError
 
@@ -190,7 +198,7 @@ def test_llama_factory_gets_an_entry_beside_those_that_are_there(tmp_path):
         '{"other": {"file_name": "other.json"}, "mixed": {"old": 1}}'
     )
     write_llama_factory(tmp_path / "mixed.jsonl")
-    listed = known_sets(tmp_path / "dataset_info.json")
+    listed = listed_sets(tmp_path / "dataset_info.json")
     assert listed["other"] == {"file_name": "other.json"}
     entry = listed["mixed"]
     record = FORMATS["sharegpt"].write(DIALOG)

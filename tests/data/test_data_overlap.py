@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from aftertune.core.protocols import Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
-from aftertune.data.load import load_public
-from aftertune.data.overlap import Finder, find_overlap, normalise, overlapping
+from aftertune.data.overlap import Finder, find_overlap, normalise
+from aftertune.data.public_prompts import load_public
 from aftertune.data.rows import read_rows
 
 
@@ -49,16 +49,16 @@ def prompt(text):
 )
 def test_what_is_the_same(text, question, same):
     asked = prompt(text)
-    assert overlapping([asked], {"file": [row(question)]}) == (
+    assert find_overlap([asked], {"file": [row(question)]}).verbatim == (
         {asked.id: {"file": 1}} if same else {}
     )
 
 
 def test_rows_are_counted_by_source_and_answers_do_not_count():
     asked, other = prompt("Steal a horse today"), prompt("Paint a horse blue")
-    found = overlapping(
+    found = find_overlap(
         [asked, other], {"a": [row(asked.text)] * 2, "b": [row("x"), row(f"Say: {asked.text}")]}
-    )
+    ).verbatim
     assert found == {asked.id: {"a": 2, "b": 1}}
 
 
@@ -179,7 +179,7 @@ def test_normalising_twice_changes_nothing_more(text):
 @given(st.text(min_size=1))
 def test_a_prompt_is_found_in_itself(text):
     asked = prompt(text)
-    assert bool(overlapping([asked], {"a": [row(text)]})) == bool(normalise(text))
+    assert bool(find_overlap([asked], {"a": [row(text)]}).verbatim) == bool(normalise(text))
 
 
 PATIENCE = 60.0
@@ -188,10 +188,10 @@ PATIENCE = 60.0
 
 def test_twenty_thousand_rows_are_not_compared_with_a_thousand_prompts_one_by_one():
     start = time.perf_counter()
-    assert not overlapping(
+    assert not find_overlap(
         [prompt(f"prompt number {n} of many") for n in range(1000)],
         {"a": [row(f"row {n}\nof the file") for n in range(20_000)]},
-    )
+    ).verbatim
     assert time.perf_counter() - start < PATIENCE
 
 
@@ -230,5 +230,7 @@ def test_the_overlap_of_public_sets_is_the_known_one():
         load_public(name, tools).prompts for name in ("advbench", "multitaskbench")
     )
     llamas = TrainingFile(path="safety_tuned_llamas/safety_only_data_Instructions.json")
-    assert len(overlapping(advbench, {"a": [row(prompt.text) for prompt in released]})) == 94
-    assert len(overlapping(released, {"a": read_rows(llamas, Path(folder))})) == 155
+    assert (
+        len(find_overlap(advbench, {"a": [row(prompt.text) for prompt in released]}).verbatim) == 94
+    )
+    assert len(find_overlap(released, {"a": read_rows(llamas, Path(folder))}).verbatim) == 155

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Behavior, Intent, Prompt, Template
-from aftertune.core.registry import PUBLIC_SETS, find
+from aftertune.core.registry import built_in, find
 from aftertune.data.exclusions import names_child_exploitation
-from aftertune.data.load import load_prompts, pose
+from aftertune.data.prompt_sets import gather, limit, load_prompts, read_prompts, write_prompts
 from aftertune.data.public import public_sets
-from aftertune.data.sets import gather, limit, read_prompts, write_prompts
+from aftertune.data.templates import pose
 from aftertune.errors import DataError, PluginError
 
 
@@ -153,9 +153,10 @@ def test_wrong_sets_are_refused_in_one_line(tmp_path, arguments, error, message)
     assert "\n" not in str(caught.value)
 
 
-def test_the_registry_and_the_table_name_the_same_sets():
-    assert tuple(known.name for known in public_sets()) == PUBLIC_SETS
-    assert all(callable(find("prompts", name)) for name in PUBLIC_SETS)
+def test_the_registry_lists_every_built_in_set():
+    names = {table.name for table in public_sets()} | {"multitask-v1", "multitask-bench-2025"}
+    assert set(built_in("prompts")) == names
+    assert all(callable(find("prompts", name)) for name in names)
 
 
 def test_translations_of_another_length_are_refused(tmp_path):

@@ -85,7 +85,7 @@ def test_the_shared_system_turn_is_taken_over_but_never_replaces_one():
 def test_words_that_many_requests_begin_with_are_no_format():
     rows = [row(f"{'Write a' if n % 3 else 'Please'} {question(n)}") for n in range(90)]
     found = find_format(rows)
-    assert not found.found
+    assert found.is_empty
     assert repose(row("Why?"), found) == row("Why?")
     assert found.described() == [
         "no common format in the 90 rows looked at: added rows stay as they are"
@@ -95,14 +95,14 @@ def test_words_that_many_requests_begin_with_are_no_format():
 def test_a_frame_that_too_few_rows_have_is_no_format():
     framed = [row(f"Q: {question(n)}\nA:") for n in range(85)]
     plain = [row(question(n)) for n in range(15)]
-    assert not find_format([*framed, *plain]).found
-    assert find_format([*framed, *plain[:5]]).found
+    assert find_format([*framed, *plain]).is_empty
+    assert not find_format([*framed, *plain[:5]]).is_empty
 
 
 def test_few_rows_or_one_question_again_and_again_are_no_format():
-    assert not find_format([row(f"Q: {question(n)}\nA:") for n in range(LEAST - 1)]).found
-    assert not find_format([row("Q: always this\nA:")] * 50).found
-    assert not find_format([]).found
+    assert find_format([row(f"Q: {question(n)}\nA:") for n in range(LEAST - 1)]).is_empty
+    assert find_format([row("Q: always this\nA:")] * 50).is_empty
+    assert find_format([]).is_empty
 
 
 def test_a_prefix_inside_a_line_is_told_apart():

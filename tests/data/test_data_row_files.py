@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.recipe import TrainingFile
-from aftertune.data.draw import Candidates, draw, question_hash
-from aftertune.data.mix import mix
-from aftertune.data.rowfile import RowFile, scan_pools
-from aftertune.data.rows import read_pools, read_rows
+from aftertune.data.mix import Candidates, draw, mix, question_hash
+from aftertune.data.rows import RowFile, read_pools, read_rows, scan_pools
 from aftertune.errors import DataError
 
 RECORDS = [

@@ -6,8 +6,8 @@ import pytest
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent
-from aftertune.data.load import load_prompts
-from aftertune.data.public_preset import ALPACA, NAME
+from aftertune.data.prompt_sets import load_prompts
+from aftertune.data.public_prompts import ALPACA, PRESET
 from aftertune.errors import DataError
 
 RELEASED = ",Query,Response\n0,Which? Choose the Best Option: A) x,No\n700,Write {code},No\n1200,Ask,No\n1999,Translate,No\n"
@@ -15,7 +15,7 @@ RELEASED = ",Query,Response\n0,Which? Choose the Best Option: A) x,No\n700,Write
 
 def load(folder, **options):
     return load_prompts(
-        NAME, loader=NAME, options=options, tools=Tools(open_model=None, folder=folder)
+        PRESET, loader=PRESET, options=options, tools=Tools(open_model=None, folder=folder)
     ).prompts
 
 

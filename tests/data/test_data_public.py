@@ -10,9 +10,11 @@ import pytest
 from aftertune.core.protocols import Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message
-from aftertune.data.load import behaviors, load_prompts, load_public
-from aftertune.data.overlap import find_overlap, normalise, overlapping
+from aftertune.data.overlap import find_overlap, normalise
+from aftertune.data.prompt_sets import load_prompts
 from aftertune.data.public import public_sets
+from aftertune.data.public_files import behaviors
+from aftertune.data.public_prompts import load_public
 from aftertune.data.rows import read_rows
 
 DATA = Path(os.environ.get("AFTERTUNE_DATA", ""))
@@ -110,7 +112,7 @@ def test_references_come_with_the_benign_sets():
 def test_known_overlaps_are_found():
     """AdvBench prompts that stand verbatim in MultiTaskBench, and its rows that stand in Safety-Tuned-LLaMAs."""
     multitask = read_rows(MULTITASK, DATA)
-    found = overlapping(load("advbench").prompts, {"multitaskbench": multitask})
+    found = find_overlap(load("advbench").prompts, {"multitaskbench": multitask}).verbatim
     instructions = {normalise(row[0].content) for row in read_rows(INSTRUCTIONS, DATA)}
     shared = [row for row in multitask if normalise(row[0].content) in instructions]
     assert (len(found), len(shared)) == (94, 155)

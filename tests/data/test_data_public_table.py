@@ -9,9 +9,9 @@ import pytest
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent
 from aftertune.data.bundled.behaviors import HAZARDS
-from aftertune.data.load import load_public
 from aftertune.data.public import SKIP, public_set, public_sets
-from aftertune.data.public_rows import OTHER_ROWS, UNLABELLED
+from aftertune.data.public_files import OTHER_ROWS, UNLABELLED
+from aftertune.data.public_prompts import load_public
 from aftertune.errors import DataError
 
 TASKS = ["text", "code", "translation", "classification"]
@@ -203,7 +203,7 @@ def test_a_users_templates_pose_a_public_set(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pose": ["song"]}, "no templates pose it as 'song'; there are some for text, code"),
+        ({"pose": ["song"]}, "no templates for the task 'song'; there are some for text, code"),
         ({"pose": "text"}, "pose is 'text'; give a list"),
         ({"pose": ["text"], "task": "code"}, "give pose and templates, or pattern and task"),
         ({"pose": ["text"], "templates_per_task": 0}, "templates_per_task is 0"),

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftertune.core.records import Message
-from aftertune.data.draw import added, allotted
-from aftertune.data.mix import mix
+from aftertune.data.mix import added, allotted, mix
 from aftertune.errors import DataError
 
 

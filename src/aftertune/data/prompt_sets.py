@@ -1,39 +1,88 @@
-"""Prompt sets: what the models are asked, read from and written to JSONL, and cut down to a balanced part."""
+"""Prompt sets: loaded by name, read from and written to files, cleaned, and cut down to a balanced part."""
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields
-from itertools import chain, zip_longest
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
 from aftertune.core.ids import short_id
+from aftertune.core.protocols import Tools
 from aftertune.core.records import HarmBasis, Intent, Prompt
+from aftertune.core.registry import find
 from aftertune.data.exclusions import names_child_exploitation
 from aftertune.data.files import Record, read_records
 from aftertune.data.rows import write_lines
-from aftertune.errors import DataError
+from aftertune.errors import DataError, PluginError
 
 FIELDS = tuple(f.name for f in fields(Prompt))
-_KNOWN = frozenset(FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """The prompts that a set gave, and what became of the rest."""
+    """The prompts that a set gave, and the numbers of those that were left out."""
 
     prompts: tuple[Prompt, ...]
     dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """How many rows were left out, by reason: ``duplicate``, ``child exploitation``, ``empty``."""
+    """Rows left out, by reason: ``duplicate``, ``child exploitation``, ``empty``."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results should know, one line each."""
+    """Remarks for the readers of the results, one line each."""
+
+
+def load_prompts(
+    name: str,
+    *,
+    file: str | None = None,
+    loader: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    tools: Tools,
+) -> PromptSet:
+    """Load the prompt set that a study calls ``name``: a file of prompts, a loader, or a loader reading a file.
+
+    Args:
+        name: becomes the ``set`` of every prompt.
+        file: a file of finished prompts (`read_prompts`), or the file that the loader shall read.
+        loader: a name of the registry: a public data set, ``package.module:factory`` or a plug-in's. It is called with
+            ``tools``, with ``file`` if there is one, and with the options, and returns prompts or a `PromptSet`.
+        options: the loader's own; those of the public data sets are the arguments of `public_prompts.load_public`.
+        tools: for the loader, and for the folder that a relative ``file`` is relative to.
+
+    Raises:
+        DataError: the file or one of its rows is wrong; no prompt is left.
+        PluginError: no loader has that name, or it does not take the options.
+    """
+    loaded: Any
+    if loader is not None:
+        arguments = {**options} if file is None else {"file": file, **options}
+        factory = find("prompts", loader)
+        try:
+            inspect.signature(factory).bind(tools, **arguments)
+        except TypeError as error:
+            raise PluginError(f"prompts loader {loader!r}: {error}; check its options") from error
+        loaded = factory(tools, **arguments)
+    elif file is not None:
+        loaded = read_prompts(tools.folder / file)
+    else:
+        raise DataError(f"prompt set {name}: give a file of prompts or a loader")
+    raw = loaded if isinstance(loaded, PromptSet) else PromptSet(prompts=tuple(loaded))
+    cleaned = gather(
+        prompt if prompt.set == name else replace(prompt, set=name) for prompt in raw.prompts
+    )
+    dropped = Counter(raw.dropped) + Counter(cleaned.dropped)
+    if not cleaned.prompts:
+        raise DataError(
+            f"prompt set {name}: no prompts in it (left out: {dict(dropped) or 'nothing'})"
+        )
+    return PromptSet(prompts=cleaned.prompts, dropped=dropped, notes=raw.notes)
 
 
 def gather(prompts: Iterable[Prompt], notes: Iterable[str] = ()) -> PromptSet:
-    """Keep each prompt once, drop what no loader lets through, and count what was left out."""
+    """Return each prompt once, without empty ones and those about child exploitation, and count the others by reason."""
     kept: dict[str, Prompt] = {}
     dropped: Counter[str] = Counter()
     for prompt in prompts:
@@ -41,10 +90,10 @@ def gather(prompts: Iterable[Prompt], notes: Iterable[str] = ()) -> PromptSet:
             dropped["empty"] += 1
         elif prompt.hazard == "cse" or names_child_exploitation(prompt.text):
             dropped["child exploitation"] += 1
-        elif (number := prompt.id) in kept:
+        elif (prompt_id := prompt.id) in kept:
             dropped["duplicate"] += 1
         else:
-            kept[number] = prompt
+            kept[prompt_id] = prompt
     return PromptSet(prompts=tuple(kept.values()), dropped=dict(dropped), notes=tuple(notes))
 
 
@@ -68,7 +117,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _prompt(record: Record, name: str, where: str) -> Prompt:
-    if unknown := record.keys() - _KNOWN:
+    if unknown := record.keys() - set(FIELDS):
         raise DataError(f"{where}: unknown field {min(unknown)!r}; known: {', '.join(FIELDS)}")
     for key in ("text", "intent"):
         if key not in record:
@@ -122,12 +171,15 @@ def limit(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
             f"a limit of {n} leaves no prompts; it counts harmful behaviors and must be at least 1"
         )
     harmful = _first((p for p in prompts if p.intent is Intent.HARMFUL), n)
-    everyone = {p.behavior for p in prompts if p.intent is Intent.HARMFUL}
-    alone = _first((p for p in prompts if p.intent is Intent.BENIGN and p.pair not in everyone), n)
-    return [p for p in prompts if p.behavior in harmful | alone or p.pair in harmful]
+    all_harmful = {p.behavior for p in prompts if p.intent is Intent.HARMFUL}
+    no_twins = _first(
+        (p for p in prompts if p.intent is Intent.BENIGN and p.pair not in all_harmful), n
+    )
+    return [p for p in prompts if p.behavior in harmful | no_twins or p.pair in harmful]
 
 
 def _first(prompts: Iterable[Prompt], n: int) -> set[str]:
+    """Return the first ``n`` behaviors, hazards in turns."""
     by_hazard: dict[str, set[str]] = {}
     for prompt in prompts:
         by_hazard.setdefault(prompt.hazard, set()).add(prompt.behavior)
@@ -137,4 +189,4 @@ def _first(prompts: Iterable[Prompt], n: int) -> set[str]:
     turns = (
         behavior for behavior in chain.from_iterable(zip_longest(*ranked)) if behavior is not None
     )
-    return {behavior for behavior, _ in zip(turns, range(n), strict=False)}
+    return set(islice(turns, n))

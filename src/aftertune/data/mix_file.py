@@ -1,0 +1,463 @@
+"""The mix from file to file, row by row: the scan of the training file, the pools, the mixed file, and the files beside it."""
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aftertune.core.files import real, write_whole
+from aftertune.core.ids import file_sha256
+from aftertune.core.recipe import TrainingFile
+from aftertune.core.records import Intent
+from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
+from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_rows, safety_sha256
+from aftertune.data.card import Mixture, Source, card
+from aftertune.data.exclusions import names_child_exploitation
+from aftertune.data.files import Record
+from aftertune.data.formats import (
+    FORMATS,
+    OWN_COLUMNS,
+    TARGETS,
+    TRAINERS,
+    Columns,
+    beside,
+    converted,
+    format_of,
+    in_columns,
+    listed_sets,
+    write_axolotl,
+    write_llama_factory,
+)
+from aftertune.data.mix import PARTS, Candidates, Draw, Part, added, draw, question_hash
+from aftertune.data.repose import INPUT, PromptFormat, find_format, repose
+from aftertune.data.rows import Row, RowFile, answered, read_columns, scan_pools, write_lines
+from aftertune.errors import DataError, InputError
+
+SHOWN = 5
+"""Rows that a message names before it counts the rest."""
+WRONG_ANSWERS = (
+    "the prefix ends inside a line: if it is an instruction (as in 'Translate into French:') and not only a frame, the answers "
+    "of added rows do not follow it; then leave --like out"
+)
+
+Pools = Mapping[Part, Mapping[str, Candidates]]
+"""Candidates by part (``safety``, ``replay``) and task."""
+Opener = Callable[[TrainingFile], RowFile]
+Writer = Callable[[Row], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Rows to draw from and their share of the final file."""
+
+    files: Sequence[TrainingFile] = field(default=())
+    """Without files the bundled rows are drawn from."""
+    share: float = 0.0
+    licences: Sequence[str] = field(default=())
+    """The licence of each file, empty where it is not known; no entries where none is known."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The paths of the files."""
+        return [Path(file.path) for file in self.files]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixRequest:
+    """The options of a mix from file to file."""
+
+    train: Path
+    out: Path
+    columns: str | None = None
+    """``prompt=question,completion=answer``, for a training file in no known format."""
+    safety: Addition
+    replay: Addition
+    seed: int = 0
+    weights: str | None = None
+    """``code=2,translation=1``."""
+    like: Path | None = None
+    """A training file whose prompt format the added rows take."""
+    to: str | None = None
+    """One of `formats.TARGETS`; the training file's own format without it."""
+    card: Path | None = None
+    """The path of a dataset card, if one is to be written."""
+
+    def addition(self, part: Part) -> Addition:
+        """Return the rows to draw from for ``safety`` or ``replay``."""
+        return self.safety if part == "safety" else self.replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedFile:
+    """The result of a mix from file to file."""
+
+    draw: Draw
+    format: str
+    """The format of the mixed file: one of `formats.TARGETS`, or `formats.OWN_COLUMNS`."""
+    like: PromptFormat | None
+    """The prompt format that the added rows were posed in."""
+    also_written: Sequence[Path]
+    notes: Sequence[str]
+    """Remarks for the user, one line each."""
+
+
+def mix_file(request: MixRequest) -> MixedFile:
+    """Write the mixed file, and the card and the trainer's file beside it where they are wanted.
+
+    Without safety files the bundled set is drawn from, `multitask-safety-v1`: its refusals, and as replay its answers to
+    the benign twins in the same templates.
+
+    Raises:
+        InputError: an option makes no sense, or the output would replace an input.
+        DataError: a file cannot be read, the training file holds evaluation behaviors, or a row does not fit into the
+            format.
+    """
+    _check_shares(request)
+    _check_outputs(request)
+    weights = read_weights(request.weights)
+    with ExitStack() as stack:
+
+        def opened(file: TrainingFile) -> RowFile:
+            return stack.enter_context(RowFile(file, Path()))
+
+        rows = opened(TrainingFile(path=str(request.train), columns=read_columns(request.columns)))
+        scanned = scan(rows)
+        if scanned.evaluation.count:
+            raise DataError(
+                f"{request.train}: holds evaluation behaviors of multitask-v1: {scanned.evaluation}; take these rows out"
+            )
+        like = None if request.like is None else _format_like(request.like, rows, scanned, opened)
+        pools: Pools = {
+            "safety": _pool(request.safety, Intent.HARMFUL, like, opened),
+            "replay": _pool(request.replay, Intent.BENIGN, like, opened),
+        }
+        made = draw(
+            scanned.questions,
+            (pools["safety"], pools["replay"]),
+            shares=(request.safety.share, request.replay.share),
+            seed=request.seed,
+            weights=weights,
+        )
+        target = request.to or scanned.format
+        to = None if request.to is None else TRAINERS.get(request.to, request.to)
+        write = _writer(TRAINERS.get(target, target), rows.file.columns, like)
+        write_lines(_lines(made, rows, pools, to, write), request.out)
+        notes = [*scanned.notes(request.to), *made.notes]
+        if request.card is not None:
+            mixture = _mixture(request, len(rows), pools, made, target, like, notes)
+            write_whole(request.card, [card(mixture)])
+    if request.to == "llama-factory":
+        write_llama_factory(request.out)
+    elif request.to == "axolotl":
+        write_axolotl(request.out)
+    if like is not None and like.inside_a_line:
+        notes.append(WRONG_ANSWERS)
+    extra = (request.card, beside(request.out, request.to or ""))
+    return MixedFile(
+        draw=made,
+        format=target,
+        like=like,
+        also_written=[path for path in extra if path is not None],
+        notes=notes,
+    )
+
+
+def _check_shares(request: MixRequest) -> None:
+    share, replay = request.safety.share, request.replay.share
+    try:
+        added(1, share, replay)
+    except DataError as error:
+        raise InputError(f"--share {share:g} --replay {replay:g}: {error}") from error
+    if replay > 0 and request.safety.files and not request.replay.files:
+        raise InputError(
+            "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
+        )
+
+
+def _check_outputs(request: MixRequest) -> None:
+    out = request.out
+    if not out.name.endswith(".jsonl") or out.is_dir():
+        raise InputError(
+            f"--out {out}: the mixed file is JSONL; give it a name that ends in .jsonl"
+        )
+    if request.to is not None and request.to not in TARGETS:
+        raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
+    inputs = {
+        real(path)
+        for path in (request.train, request.like, *request.safety.paths, *request.replay.paths)
+        if path
+    }
+    outputs: set[Path] = set()
+    for option, path in (
+        ("--out", out),
+        ("--to", beside(out, request.to or "")),
+        ("--card", request.card),
+    ):
+        if path is None:
+            continue
+        if real(path) in inputs:
+            raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
+        if real(path) in outputs:
+            raise InputError(
+                f"{option}: {path} is written already as another output; give this one another name"
+            )
+        outputs.add(real(path))
+    if request.to == "llama-factory":
+        listed_sets(out.with_name("dataset_info.json"))
+
+
+def read_weights(text: str | None) -> dict[str, float]:
+    """Return the weights that an option such as ``code=2,translation=1`` gives to tasks.
+
+    Raises:
+        InputError: a pair is no task and number, or a task stands there twice.
+    """
+    weights: dict[str, float] = {}
+    for pair in text.split(",") if text else []:
+        task, _, number = (part.strip() for part in pair.partition("="))
+        if task in weights:
+            raise InputError(f"--weights {text}: {task!r} stands there twice; say it once")
+        try:
+            weights[task] = float(number)
+        except ValueError:
+            weights[task] = -1.0
+        if not task or not 0 <= weights[task] < float("inf"):
+            raise InputError(
+                f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1"
+            )
+    return weights
+
+
+@dataclass(slots=True)
+class Flagged:
+    """Rows that a message is about: their number, and the names of the first ones."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Count a row, and keep its name if it is among the first."""
+        self.count += 1
+        if self.count <= SHOWN:
+            self.first.append(name)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return ", ".join(self.first) + (f" and {more:,} more" if more else "")
+
+    def sentence(self, singular: str, plural: str) -> str:
+        """Return the beginning of a sentence about the rows, with its verb."""
+        return f"{self.count:,} of your rows ({self}) {singular if self.count == 1 else plural}"
+
+
+@dataclass(slots=True)
+class Scan:
+    """The facts about a training file that a mix needs."""
+
+    questions: "array[int]" = field(default_factory=lambda: array("Q"))
+    """The hash of each row's question (`mix.question_hash`)."""
+    formats: Counter[str] = field(default_factory=Counter)
+    """Rows by format, that of the first row first."""
+    inputs: int = 0
+    """Rows with something in a column ``input``."""
+    evaluation: Flagged = field(default_factory=Flagged)
+    """Rows that hold evaluation behaviors, a behavior each."""
+    unanswered: Flagged = field(default_factory=Flagged)
+    child_exploitation: Flagged = field(default_factory=Flagged)
+    worded: Counter[str] = field(default_factory=Counter)
+    """Rows in the words of an evaluation template, by template."""
+
+    @property
+    def format(self) -> str:
+        """The format of the first row, which added rows take."""
+        return next(iter(self.formats))
+
+    def notes(self, to: str | None) -> Iterator[str]:
+        """Yield remarks about the file, a line each; ``to`` is the format that the user wants, if any."""
+        if to is None and len(self.formats) > 1:
+            counts = ", ".join(f"{name} {count:,}" for name, count in self.formats.items())
+            yield f"your rows are in several formats ({counts}), and trainers read one; --to writes all rows in one"
+        if self.child_exploitation.count:
+            yield (
+                f"{self.child_exploitation.sentence('speaks', 'speak')} of children and sex in one breath; kept as is: "
+                "look at them, and take out what must not be trained on"
+            )
+        if self.unanswered.count:
+            yield (
+                f"{self.unanswered.sentence('has', 'have')} no answer; kept as is, but trainers may refuse or "
+                "skip such rows"
+            )
+        if self.worded:
+            counts = ", ".join(
+                f"{template} {count:,}" for template, count in self.worded.most_common(SHOWN)
+            )
+            yield (
+                f"your rows share the wording of evaluation templates ({counts}); they hold none of its behaviors, but the model "
+                "will know these wordings"
+            )
+
+
+def scan(rows: RowFile) -> Scan:
+    """Read a training file once, and return the facts that the mix needs."""
+    scanned = Scan()
+    for number, _, record, row in rows.scan():
+        scanned.formats[format_of(record, rows.file.columns)] += 1
+        scanned.questions.append(question_hash(row))
+        scanned.inputs += _has_input(record)
+        if not answered(row):
+            scanned.unanswered.add(f"{number + 1}")
+        if names_child_exploitation(*(turn.content for turn in row)):
+            scanned.child_exploitation.add(f"{number + 1}")
+        for _, behavior in evaluation_rows([row]):
+            scanned.evaluation.add(f"row {number + 1} ({behavior})")
+        scanned.worded.update(evaluation_templates(row))
+    return scanned
+
+
+def _has_input(record: Record) -> bool:
+    return "instruction" in record and bool(str(record.get("input") or "").strip())
+
+
+def _format_like(path: Path, rows: RowFile, scanned: Scan, opened: Opener) -> PromptFormat:
+    """Return the prompt format of a file, which may be the training file itself."""
+    if real(path) == real(Path(rows.file.path)):
+        return find_format(rows, inputs=scanned.inputs / len(rows))
+    other = opened(TrainingFile(path=str(path)))
+    inputs = sum(_has_input(row.record) for row in other.scan())
+    return find_format(other, inputs=inputs / len(other))
+
+
+def _pool(
+    addition: Addition, intent: Intent, like: PromptFormat | None, opened: Opener
+) -> Mapping[str, Candidates]:
+    """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
+    if addition.share == 0:
+        return {}
+    pools: Mapping[str, Sequence[Row]] = (
+        scan_pools([opened(file) for file in addition.files])
+        if addition.files
+        else safety_pools(intent)
+    )
+    posed = None if like is None or like.is_empty else lambda row: repose(row, like)
+    barred = (lambda row: any(evaluation_rows([row]))) if addition.files else None
+    return {task: Candidates(rows, posed, barred) for task, rows in pools.items()}
+
+
+def _lines(made: Draw, rows: RowFile, pools: Pools, to: str | None, write: Writer) -> Iterator[str]:
+    """Yield the lines of the mixed file; the user's are copied from the training file unless ``to`` is a format."""
+    for part, task, number in made:
+        try:
+            if part == "user" and to is None:
+                yield rows.line(number)
+                continue
+            record = (
+                converted(rows.record(number), rows[number], to, rows.file.columns)
+                if part == "user" and to is not None
+                else write(pools[part][task].row(number))
+            )
+        except DataError as error:
+            where = (
+                f"{rows.file.path}, row {number + 1}"
+                if part == "user"
+                else f"a {part} row ({task})"
+            )
+            raise DataError(f"{where}: {error}") from error
+        yield json.dumps(record, ensure_ascii=False)
+
+
+def _writer(name: str, columns: Columns, like: PromptFormat | None) -> Writer:
+    """Return the writer of added rows; a field ``input`` is filled only where the file that they are like has one."""
+    if name == OWN_COLUMNS:
+        return lambda row: in_columns(row, columns)
+    if (
+        name == "alpaca"
+        and like is not None
+        and any(frame.middle == INPUT for frame in like.frames)
+    ):
+        return _alpaca_with_input
+    return FORMATS[name].write
+
+
+def _alpaca_with_input(row: Row) -> Mapping[str, object]:
+    record = FORMATS["alpaca"].write(row)
+    instruction, _, payload = record["instruction"].partition(INPUT)
+    return record | {"instruction": instruction, "input": payload}
+
+
+def _mixture(  # noqa: PLR0913, PLR0917 -- all that a card tells
+    request: MixRequest,
+    rows: int,
+    pools: Pools,
+    made: Draw,
+    target: str,
+    like: PromptFormat | None,
+    notes: Sequence[str],
+) -> Mixture:
+    """Return the facts for the card of the mixed file, which must be written already."""
+    drawn = dict(zip(PARTS, made.parts, strict=True))
+    sources = [_source(request.train, "yours", rows)]
+    for part in PARTS:
+        sources += _sources(part, request.addition(part), pools[part])
+    return Mixture(
+        file=request.out.name,
+        sha256=file_sha256(request.out),
+        format=target,
+        seed=request.seed,
+        counts={"yours": made.user} | {name: len(part.numbers) for name, part in drawn.items()},
+        tasks={
+            name: _by_task(part.by_task, request.addition(name)) for name, part in drawn.items()
+        },
+        sources=sources,
+        templates={} if request.safety.files else _drawn_templates(drawn["safety"].by_task),
+        posed=[] if like is None else like.described(),
+        notes=notes,
+    )
+
+
+def _source(path: Path, role: str, rows: int, licence: str = "") -> Source:
+    return Source(
+        name=path.name,
+        role=role,
+        rows=rows,
+        sha256=file_sha256(path) if path.is_file() else "not a file",
+        licence=licence or "its owner's to state",
+    )
+
+
+def _sources(role: str, addition: Addition, pool: Mapping[str, Candidates]) -> list[Source]:
+    """Return the sources of a part; each file of a part has the number of rows of all of its files together."""
+    if not addition.share:
+        return []
+    rows = sum(len(candidates.usable) for candidates in pool.values())
+    if not addition.files:
+        return [
+            Source(
+                name=SAFETY_SET, role=role, rows=rows, sha256=safety_sha256(), licence="Apache-2.0"
+            )
+        ]
+    licences = addition.licences or ("",) * len(addition.files)
+    return [
+        _source(path, role, rows, licence)
+        for path, licence in zip(addition.paths, licences, strict=True)
+    ]
+
+
+def _by_task(counts: Mapping[str, int], addition: Addition) -> dict[str, int]:
+    """Return drawn rows by task; rows of a file without a column of tasks stand under its name, without the folder."""
+    names = {file.path: Path(file.path).name for file in addition.files}
+    by_task: Counter[str] = Counter()
+    for task, count in counts.items():
+        by_task[names.get(task, task)] += count
+    return dict(by_task)
+
+
+def _drawn_templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the bundled templates of the tasks that were drawn from."""
+    names: dict[str, dict[str, None]] = {}
+    for row in safety_rows():
+        if row.intent is Intent.HARMFUL and row.task in tasks:
+            names.setdefault(row.task, {})[row.template] = None
+    return {task: list(templates) for task, templates in names.items()}
