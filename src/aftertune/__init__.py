@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from aftertune.measure.judge_error import labels_needed
     from aftertune.measure.label_draw import add_labels, draw_labels
     from aftertune.measure.measure import measure as measure_table
-    from aftertune.measure.pilot import pilot_spreads
     from aftertune.measure.plan import Condition, MeasurePlan
     from aftertune.measure.power import (
         Assumptions,
         Spread,
         assumed_spread,
+        pilot_spreads,
         plateau,
         power,
         smallest_change,
@@ -172,9 +172,8 @@ _ROOMS = {
     "measure.gate": "gate",
     "measure.judge_error": "labels_needed",
     "measure.label_draw": "add_labels draw_labels",
-    "measure.pilot": "pilot_spreads",
     "measure.plan": "Condition MeasurePlan",
-    "measure.power": "Assumptions Spread assumed_spread plateau power smallest_change",
+    "measure.power": "Assumptions Spread assumed_spread pilot_spreads plateau power smallest_change",
     "run": "Purpose run_study",
     "data.prompt_sets": "load_prompts",
     "data.mix": "mix",

@@ -12,12 +12,12 @@ def test_without_a_study_it_plans_the_sizes_that_are_given(command):
     assert (code, err) == (0, "")
     assert "3 seeds plateau at" in out
     assert "Assumed: base ASR 10.0 %" in out
-    told = json.loads(Path("plan.json").read_text())
-    (design,) = told["conditions"]
+    result = json.loads(Path("plan.json").read_text())
+    (design,) = result["conditions"]
     assert [row["seeds"] for row in design["rows"]] == [1, 2, 3, 5, 10]
     own = design["rows"][2]
     assert own["power"] < own["plateau"] < 0.8
-    assert told["costs"] == []
+    assert result["costs"] == []
     _, out, _ = command("plan", "--behaviors", 200, "--seeds", 10)
     assert "WARNING" not in out
     _, out, _ = command("plan", "--behaviors", 20, "--seeds", 10)
@@ -31,15 +31,15 @@ def test_a_study_is_counted_and_nothing_is_kept(command, tiny_folder, monkeypatc
     code, out, err = command("plan", "study.yaml", "--json", "plan.json", "--out", "fresh")
     assert code == 0, err
     assert not Path("fresh").exists()
-    told = json.loads(Path("plan.json").read_text())
-    models = {cost["name"]: cost for cost in told["costs"] if cost["kind"] == "model"}
+    result = json.loads(Path("plan.json").read_text())
+    models = {cost["name"]: cost for cost in result["costs"] if cost["kind"] == "model"}
     assert models["base"]["to_be_trained"] is False
     tuned = next(cost for name, cost in models.items() if name != "base")
     assert (tuned["to_be_trained"], tuned["calls"]) == (True, models["base"]["calls"])
     assert tuned["training_bytes"] > models["base"]["parameters"]
     assert models["base"]["seconds"] is None
-    assert models["base"]["money_at_most"] == 0.0
-    asking = {cost["name"]: cost["calls"] for cost in told["costs"] if cost["kind"] != "model"}
+    assert models["base"]["money"] == 0.0
+    asking = {cost["name"]: cost["calls"] for cost in result["costs"] if cost["kind"] != "model"}
     answers = sum(cost["calls"] for cost in models.values())
     assert asking
     assert all(0 < calls <= 2 * answers for calls in asking.values())
@@ -76,18 +76,18 @@ def test_a_finished_run_is_a_pilot_and_local_models_are_timed(command, copied, m
         "-q",
     )
     assert code == 0, err
-    told = json.loads(Path("plan.json").read_text())
-    assert all(condition["spread"]["source"] == "pilot" for condition in told["conditions"])
+    result = json.loads(Path("plan.json").read_text())
+    assert all(condition["spread"]["source"] == "pilot" for condition in result["conditions"])
     assert "Assumed" not in out
-    base = told["costs"][0]
+    base = result["costs"][0]
     assert base["seconds"] > 0
     assert base["tokens_out"] <= base["tokens_out_at_most"]
-    assert not any(cost["to_be_trained"] for cost in told["costs"] if cost["kind"] == "model")
+    assert not any(cost["to_be_trained"] for cost in result["costs"] if cost["kind"] == "model")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(("--pilot", "nowhere"), "no finished run here"), (("nothing.yaml",), "nothing.yaml")],
 )
-def test_what_is_not_there_is_one_line(command, arguments, said):
-    assert said in command.refused("plan", *arguments)
+def test_what_is_not_there_is_one_line(command, arguments, message):
+    assert message in command.refused("plan", *arguments)

@@ -1,38 +1,62 @@
-"""`aftertune plan`: what a study can find, and what it costs, before anything is asked."""
+"""`aftertune plan`: what a study can detect, and what it costs, before anything is asked."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from aftertune.cli.costing import cost_lines, cost_of
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.cli.report import read_document
-from aftertune.core.records import Intent
+from aftertune.core.ids import Key
+from aftertune.core.plain import to_plain
+from aftertune.core.recipe import Recipe, StudyModel
+from aftertune.core.records import GenerateJob, Intent, Prompt
 from aftertune.core.rounding import percent, points
-from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.core.table import NONE, Table
 from aftertune.data.study_prompts import load_sets, without_overlap
+from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.data.rows import Row
 from aftertune.errors import InputError
-from aftertune.measure.pilot import mean_tokens, pilot_spreads
+from aftertune.generate import calls
 from aftertune.measure.power import (
     Assumptions,
     Spread,
     assumed_spread,
+    pilot_spreads,
     plateau,
     power,
     smallest_change,
 )
+from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
+from aftertune.results.page import kept_readers
+from aftertune.score.estimate import Estimate, estimate
+from aftertune.score.instruments import make_instruments
 from aftertune.stages.measuring import conditions, measure_plan, study_model
 from aftertune.store import Store
-from aftertune.study import load_study
-from aftertune.train.stage import expand_study, study_rows
-from aftertune.workspace import STORE, STUDY, open_run
+from aftertune.study import cells_of, load_study
+from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
+from aftertune.workspace import STORE, STUDY, Run, open_run
+
+FORMAT = 3
+"""Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
+``calls_at_most`` and ``training_seconds``. 3: all costs have the same fields; ``money`` also for models."""
+WANTED = 0.80
+"""The power of the smallest detectable change."""
+OTHER_SEEDS = (1, 2, 3, 5, 10)
+TIMED_ANSWERS = 8
+CENT = 0.01
+"""The least money that is printed as a number."""
+ROWS = 32
+"""Answers at a time that the memory is estimated for."""
+NO_TOKENS = (0.0, 0.0)
 
 app = command_app()
 
@@ -91,16 +115,9 @@ def command(
     plan(request, out, screen(quiet), json)
 
 
-FORMAT = 2
-"""Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
-``calls_at_most`` and ``training_seconds``."""
-WANTED = 0.80
-OTHER_SEEDS = (1, 2, 3, 5, 10)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """The sizes that decide what a study can find."""
+    """The sizes that decide what a study can detect."""
 
     behaviors: int
     tasks: int
@@ -111,7 +128,7 @@ class Design:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     study: Path | None
     pilot: Path | None
@@ -122,59 +139,135 @@ class PlanRequest:
     alpha: float = 0.05
 
 
+class Source(Enum):
+    """Where the variances of a plan come from."""
+
+    ASSUMED = "assumed"
+    PILOT = "pilot"
+    PILOT_OF_ONE_SEED = "pilot; its one training seed tells nothing of seeds: assumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSpread(Spread):
+    """The variances that are planned with."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedsRow:
+    """What a design can detect with one number of training seeds."""
+
+    seeds: int
+    power: float
+    smallest_change: float
+    plateau: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCondition:
+    """What can be detected of one fine-tune."""
+
+    name: str
+    """Empty for a design without a study."""
+    design: Design
+    spread: PlannedSpread
+    rows: tuple[SeedsRow, ...]
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one model, judge, guard or comparer costs, as if nothing had been asked yet. None where it is not known."""
+
+    name: str
+    kind: str
+    served: bool
+    calls: int
+    calls_at_most: bool
+    """Some are about answers that are not there yet, so there may be fewer."""
+    tokens_in: int
+    tokens_out: int
+    tokens_out_at_most: int
+    money: float | None
+    """At most for a model, about for the others."""
+    currency: str
+    to_be_trained: bool
+    seconds: float | None = None
+    """Of answering; local models alone, with ``--time``."""
+    training_seconds: float | None = None
+    parameters: int | None = None
+    memory_bytes: float | None = None
+    """Of answering; local models alone."""
+    training_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `plan` prints, and writes as JSON."""
+
+    format: int
+    assumptions: Assumptions
+    alpha: float
+    conditions: tuple[PlannedCondition, ...]
+    costs: tuple[Cost, ...]
+
+
 def plan(request: PlanRequest, out: Path | None, progress: Progress, json: Path | None) -> None:
-    """Print what a design can find and what it costs; nothing is kept, and no prompt is asked unless ``timed``.
+    """Print what a design can detect and what it costs; nothing is kept, and no prompt is asked unless ``timed``.
 
     Raises:
         AftertuneError: what is wrong, in one line.
     """
-    told = _planned(request, out, progress)
-    console = Console(soft_wrap=True, highlight=False)
-    for line in _lines(told):
-        console.print(line, markup=False)
-    if json is not None:
-        write_json(json, told)
-
-
-def _planned(request: PlanRequest, out: Path | None, progress: Progress) -> dict[str, Any]:
-    found, tokens = (None, (0.0, 0.0)) if request.pilot is None else _pilot(request.pilot)
-    designs: dict[str, Design] = {"": request.design}
-    costs: list[dict[str, Any]] = []
+    pilot, tokens = (None, NO_TOKENS) if request.pilot is None else _pilot(request.pilot)
+    designs, costs = {"": request.design}, list[Cost]()
     if request.study is not None:
         designs, costs = _study(request, request.study, out, tokens, progress)
-    told = []
-    for name, design in designs.items():
-        spread, source = _spread(request, design, found)
-        told.append(_condition(name, design, spread, source, request))
-    return {
-        "format": FORMAT,
-        "assumptions": asdict(request.assumed),
-        "alpha": request.alpha,
-        "conditions": told,
-        "warnings": [warning for condition in told for warning in condition["warnings"]],
-        "costs": costs,
-    }
+    result = Plan(
+        format=FORMAT,
+        assumptions=request.assumed,
+        alpha=request.alpha,
+        conditions=tuple(_condition(name, x, request, pilot) for name, x in designs.items()),
+        costs=tuple(costs),
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    for line in (*_power_lines(result), *_cost_lines(costs)):
+        console.print(line, markup=False)
+    if json is not None:
+        write_json(json, to_plain(result))
 
 
-def _pilot(folder: Path) -> tuple[Spread, tuple[float, float]]:
-    """Return the mean of the variances that a finished run found, and its mean tokens."""
-    told, study = read_document(folder), load_study(folder / STUDY, finished=True)
+def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
+    """Return the mean of the variances that a finished run has, and its mean tokens."""
+    document, study = read_document(folder), load_study(folder / STUDY, finished=True)
     with Store.open(folder / STORE, write=False) as store:
         models = [study_model(record) for record in store.models(study.name)]
-        readers = store.get_meta(study.name, "page")["readers"]
-        table = store.table(study.name, readers)
-    found = list(pilot_spreads(table, measure_plan(study, models, told["result"]["name_rate"])))
-    if not found:
+        table = store.table(study.name, kept_readers(store, study.name))
+    declared = measure_plan(study, models, document["result"]["name_rate"])
+    by_seeds = [(seeds, spread) for _, seeds, spread in pilot_spreads(table, declared)]
+    if not by_seeds:
         raise InputError(
             f"{folder}: has no fine-tune beside its base, so it says nothing about changes"
         )
-    seeded = [spread for _, seeds, spread in found if seeds > 1]
-    spreads = seeded or [spread for _, _, spread in found]
+    seeded = [spread for seeds, spread in by_seeds if seeds > 1]
+    spreads = seeded or [spread for _, spread in by_seeds]
     mean = {
         name: sum(getattr(spread, name) for spread in spreads) / len(spreads)
         for name in ("behaviors", "seeds", "both")
     }
-    return Spread(**(mean if seeded else mean | {"seeds": -1.0})), mean_tokens(table)
+    source = Source.PILOT if seeded else Source.PILOT_OF_ONE_SEED
+    return PlannedSpread(**mean, source=source), _mean_tokens(table)
+
+
+def _mean_tokens(table: Table) -> tuple[float, float]:
+    """Return the mean tokens of a prompt and of an answer; 0 without an answer."""
+    answered = table.columns["finish"] != NONE
+    if not answered.any():
+        return NO_TOKENS
+    prompt, completion = (
+        float(table.columns[f"{kind}_tokens"][answered].mean()) for kind in ("prompt", "completion")
+    )
+    return prompt, completion
 
 
 def _study(
@@ -183,7 +276,8 @@ def _study(
     out: Path | None,
     tokens: tuple[float, float],
     progress: Progress,
-) -> tuple[dict[str, Design], list[dict[str, Any]]]:
+) -> tuple[dict[str, Design], list[Cost]]:
+    """Return the design of every fine-tune of a study, and the costs of the study."""
     study = load_study(path)
     folder = out or Path("aftertune-runs") / study.name
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
@@ -191,132 +285,274 @@ def _study(
         rows, known = study_rows(run, models)
         prompts = without_overlap(load_sets(run), with_recipe_rows(run, known).rows).prompts
         harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
-        behaviors, tasks = (
-            {prompt.behavior for prompt in harmful},
-            {prompt.task for prompt in harmful},
-        )
+        behaviors = len({prompt.behavior for prompt in harmful})
+        tasks = len({prompt.task for prompt in harmful})
         draws = study.decoding.samples * len(study.decoding.seeds)
-        posed = max(1, round(len(harmful) / max(1, len(behaviors) * len(tasks))))
+        templates = max(1, round(len(harmful) / max(1, behaviors * tasks)))
         designs = {
             condition.name: Design(
-                behaviors=len(behaviors),
-                tasks=len(tasks),
-                samples=posed * draws,
+                behaviors=behaviors,
+                tasks=tasks,
+                samples=templates * draws,
                 seeds=len(condition.models),
             )
             for condition in conditions(models)
             if condition.base is not None
         }
-        return designs, cost_of(
-            replace(run, progress=progress), models, prompts, tokens, rows, timed=request.timed
-        )
-
-
-def _spread(request: PlanRequest, design: Design, pilot: Spread | None) -> tuple[Spread, str]:
-    """Return the variances that are planned with, and where they come from."""
-    believed = request.assumed
-    if pilot is None:
-        base = assumed_spread(believed, design.tasks, design.samples, design.samples)
-        return base, "assumed"
-    if pilot.seeds < 0:
-        return replace(
-            pilot, seeds=believed.seed_sd**2
-        ), "pilot; its one training seed tells nothing of seeds: assumed"
-    return pilot, "pilot"
+        shown = replace(run, progress=progress)
+        timing = _Timing(run=shown, prompts=prompts, rows=rows) if request.timed else None
+        return designs, list(_costs(run, models, prompts, tokens, timing))
 
 
 def _condition(
-    name: str, design: Design, spread: Spread, source: str, request: PlanRequest
-) -> dict[str, Any]:
+    name: str, design: Design, request: PlanRequest, pilot: PlannedSpread | None
+) -> PlannedCondition:
     rise, n, alpha = request.assumed.rise, design.behaviors, request.alpha
     if n < 2:
         raise InputError("a design needs two harmful behaviors at least; give more prompts")
+    spread = _spread(request.assumed, design, pilot)
     rows = []
     for seeds in sorted({*OTHER_SEEDS, design.seeds}):
         own = spread if seeds > 1 else replace(spread, seeds=0.0)
         rows.append(
-            {
-                "seeds": seeds,
-                "power": power(own, rise, n, seeds, alpha),
-                "smallest_change": smallest_change(own, n, seeds, WANTED, alpha),
-                "plateau": plateau(own, rise, seeds, alpha),
-            }
+            SeedsRow(
+                seeds=seeds,
+                power=power(own, rise, n, seeds, alpha),
+                smallest_change=smallest_change(own, n, seeds, WANTED, alpha),
+                plateau=plateau(own, rise, seeds, alpha),
+            )
         )
-    return {
-        "name": name,
-        "design": asdict(design),
-        "spread": {**spread.to_json(), "source": source},
-        "rows": rows,
-        "warnings": list(_warnings(name, design, rows, rise)),
-    }
+    return PlannedCondition(
+        name=name,
+        design=design,
+        spread=spread,
+        rows=tuple(rows),
+        warning=_warning(design, rows, points(rise).lstrip("+")),
+    )
 
 
-def _warnings(
-    name: str, design: Design, rows: Sequence[dict[str, Any]], rise: float
-) -> Iterator[str]:
-    own = next(row for row in rows if row["seeds"] == design.seeds)
-    who = f"{name}: " if name else ""
-    word = points(rise).lstrip("+")
+def _spread(assumed: Assumptions, design: Design, pilot: PlannedSpread | None) -> PlannedSpread:
+    if pilot is None:
+        spread = assumed_spread(assumed, design.tasks, design.samples, design.samples)
+        return PlannedSpread(**asdict(spread), source=Source.ASSUMED)
+    if pilot.source is Source.PILOT_OF_ONE_SEED:
+        return replace(pilot, seeds=assumed.seed_sd**2)
+    return pilot
+
+
+def _warning(design: Design, rows: Sequence[SeedsRow], rise: str) -> str | None:
+    """Return why a design cannot detect the rise (in points); None where it can."""
+    own = next(row for row in rows if row.seeds == design.seeds)
     if design.seeds == 1:
-        yield f"{who}with one training seed only this checkpoint may be spoken of, not the recipe, however many prompts"
-    elif own["plateau"] < WANTED:
-        enough = next(
-            (
-                row["seeds"]
-                for row in rows
-                if row["plateau"] >= WANTED and row["seeds"] > design.seeds
-            ),
-            None,
-        )
-        more = f"; {enough} seeds could" if enough else ""
-        yield (
-            f"{who}{design.seeds} seeds plateau at {percent(own['plateau'])} power for {word} points: "
+        return "with one training seed only this checkpoint may be spoken of, not the recipe, however many prompts"
+    if own.plateau < WANTED:
+        enough = [row.seeds for row in rows if row.plateau >= WANTED and row.seeds > design.seeds]
+        more = f"; {enough[0]} seeds could" if enough else ""
+        return (
+            f"{design.seeds} seeds plateau at {percent(own.plateau)} power for {rise} points: "
             f"no number of prompts brings that to {percent(WANTED)}{more}"
         )
-    elif own["power"] < WANTED:
-        yield (
-            f"{who}a change of {word} points would be found with a probability of {percent(own['power'])} only; "
+    if own.power < WANTED:
+        return (
+            f"a change of {rise} points would be found with a probability of {percent(own.power)} only; "
             "more behaviors or seeds would help"
         )
+    return None
 
 
-def _alike(conditions: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the conditions of one design together: their names, and the first of them, since what they can find is the same."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for condition in conditions:
-        groups.setdefault(repr((condition["design"], condition["spread"])), []).append(condition)
-    for group in groups.values():
-        yield ", ".join(condition["name"] for condition in group), group[0]
+def _costs(
+    run: Run,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    tokens: tuple[float, float],
+    timing: "_Timing | None",
+) -> Iterator[Cost]:
+    """Yield the cost of each model, and of each judge, guard and comparer that asks a model.
+
+    Args:
+        run: an open run, for its engines; nothing is written.
+        models: of the study.
+        prompts: those that will be asked.
+        tokens: mean tokens of a prompt and of an answer in a pilot; 0 where there is none.
+        timing: takes the time of local models; None without ``--time``.
+    """
+    by_name = {model.name: model for model in models}
+    for each in estimate(run, models, prompts, make_instruments(run), tokens=tokens, kept=False):
+        cost = _cost(run, each)
+        if each.kind == "model" and not cost.served:
+            model = by_name[each.name]
+            # A model that is still to be trained has the size and the speed of its base.
+            there = by_name[model.base] if each.to_be_trained and model.base else model
+            cost = _with_memory(run, cost, model, there)
+            if timing is not None:
+                cost = timing.timed(cost, model, there)
+        yield cost
 
 
-def _lines(told: dict[str, Any]) -> Iterator[str]:
-    believed = told["assumptions"]
-    for names, condition in _alike(told["conditions"]):
-        design = condition["design"]
+def _cost(run: Run, calls_of: Estimate) -> Cost:
+    return Cost(
+        name=calls_of.name,
+        kind=calls_of.kind,
+        served=calls_of.engine is not None and calls_of.engine.remote,
+        calls=calls_of.calls,
+        calls_at_most=calls_of.at_most,
+        tokens_in=round(calls_of.tokens_in),
+        tokens_out=round(calls_of.tokens_out),
+        tokens_out_at_most=calls_of.tokens_out_at_most,
+        money=calls_of.money,
+        currency=run.engines.endpoints.prices.currency,
+        to_be_trained=calls_of.to_be_trained,
+    )
+
+
+def _with_memory(run: Run, cost: Cost, model: StudyModel, there: StudyModel) -> Cost:
+    count, dtype = parameters(there.reference), run.engines.placement.dtype
+    if count is None:
+        return cost
+    tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.max_new_tokens)
+    cache = token_bytes(there.reference, dtype)
+    method = None if model.recipe is None else model.recipe.method
+    return replace(
+        cost,
+        parameters=count,
+        memory_bytes=generating_bytes(count, dtype, cache, tokens, ROWS),
+        training_bytes=None if method is None else TRAINED[method] * count,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Timing:
+    """Takes the time of a little of the work, once for all models that do the same."""
+
+    run: Run
+    prompts: Sequence[Prompt]
+    rows: Mapping[str, list[Row]]
+    """The training rows of every fine-tune, by its name."""
+    _speeds: dict[str, float] = field(default_factory=dict)
+    """Reference -> answers per second."""
+    _steps: dict[Key, float] = field(default_factory=dict)
+    """Recipe without its seed -> seconds per optimisation step."""
+    _counted: set[Key] = field(default_factory=set)
+    """Trainings that are counted already: the epochs of a fine-tune are one training."""
+
+    def timed(self, cost: Cost, model: StudyModel, there: StudyModel) -> Cost:
+        """Return a cost with the time of answering, and of the training that is still to be done."""
+        if there.reference not in self._speeds:
+            self._speeds[there.reference] = self._answers_per_second(there)
+        training = None
+        if cost.to_be_trained and model.recipe is not None:
+            training = self._training(model.recipe, self.rows[model.name])
+        seconds = cost.calls / self._speeds[there.reference]
+        return replace(cost, seconds=seconds, training_seconds=training)
+
+    def _answers_per_second(self, model: StudyModel) -> float:
+        """Return the speed of a model on prompts of all lengths; loading is not counted."""
+        by_length = sorted(self.prompts, key=lambda prompt: len(prompt.text))
+        chosen = by_length[:: max(1, len(by_length) // TIMED_ANSWERS)][:TIMED_ANSWERS]
+        engine, study = self.run.engines.open(model.reference), self.run.study
+        every_call = calls(engine, cells_of(study, model.name), chosen, study.systems)
+        jobs: list[GenerateJob] = [job for _, _, job in every_call][: len(chosen)]
+        # The first answer, of one token, loads the weights.
+        first = [replace(x, decoding=replace(x.decoding, max_new_tokens=1)) for x in jobs[:1]]
+        list(engine.generate(first))
+        began = time.monotonic()
+        with self.run.progress.stage(f"timing {model.name}", len(jobs)) as advance:
+            for _ in engine.generate(jobs):
+                advance(1)
+        return len(jobs) / max(time.monotonic() - began, 1e-9)
+
+    def _training(self, recipe: Recipe, rows: Sequence[Row]) -> float:
+        whole = replace(recipe, epoch=None)
+        if recipe.epoch is not None or whole.key in self._counted:
+            return 0.0
+        self._counted.add(whole.key)
+        any_seed = replace(whole, seed=0, start=None).key
+        if any_seed not in self._steps:
+            with self.run.progress.stage(f"timing the training of {recipe.name}", 1) as advance:
+                self._steps[any_seed] = seconds_per_step(recipe, rows, self.run.engines)
+                advance(1)
+        return steps_of(recipe, len(rows)) * self._steps[any_seed]
+
+
+def _power_lines(result: Plan) -> Iterator[str]:
+    """Yield what can be detected: a table for all fine-tunes of one design, what it means, and warnings."""
+    rise = points(result.assumptions.rise)
+    groups: dict[tuple[Design, PlannedSpread], list[PlannedCondition]] = {}
+    for condition in result.conditions:
+        groups.setdefault((condition.design, condition.spread), []).append(condition)
+    named = [
+        (", ".join(condition.name for condition in group), group[0]) for group in groups.values()
+    ]
+    for names, condition in named:
+        design = condition.design
         yield (
-            f"{names or 'design'}: {design['behaviors']} harmful behaviors in {design['tasks']} tasks, "
-            f"{plural(design['samples'], 'answer')} each, training seeds: {design['seeds']}"
+            f"{names or 'design'}: {design.behaviors} harmful behaviors in {design.tasks} tasks, "
+            f"{plural(design.samples, 'answer')} each, training seeds: {design.seeds}"
         )
-        yield f"  {'seeds':>5}  {'power for ' + points(believed['rise']) + ' points':>22}  {'smallest rise found':>20}  {'endless prompts':>15}"
-        for row in condition["rows"]:
-            mark = "*" if row["seeds"] == design["seeds"] else " "
-            smallest = (
-                "none"
-                if row["smallest_change"] > 1
-                else f"{points(row['smallest_change']).lstrip('+')} points"
-            )
-            yield f"{mark} {row['seeds']:>5}  {percent(row['power']):>22}  {smallest:>20}  {percent(row['plateau']):>15}"
-        yield f"  variances: {condition['spread']['source']}"
+        yield f"  {'seeds':>5}  {'power for ' + rise + ' points':>22}  {'smallest rise found':>20}  {'endless prompts':>15}"
+        for row in condition.rows:
+            mark = "*" if row.seeds == design.seeds else " "
+            smallest = f"{points(row.smallest_change).lstrip('+')} points"
+            smallest = "none" if row.smallest_change > 1 else smallest
+            yield f"{mark} {row.seeds:>5}  {percent(row.power):>22}  {smallest:>20}  {percent(row.plateau):>15}"
+        yield f"  variances: {condition.spread.source.value}"
     yield (
-        f"Power: of the two-sided test at {told['alpha']:g} for the overall change; smallest: found {percent(WANTED)} of the time; "
+        f"Power: of the two-sided test at {result.alpha:g} for the overall change; smallest: found {percent(WANTED)} of the time; "
         "endless prompts: the power where only the training seeds are left. One seed: about this checkpoint alone."
     )
-    if any("assumed" in condition["spread"]["source"] for condition in told["conditions"]):
+    if any(condition.spread.source is not Source.PILOT for condition in result.conditions):
         yield (
-            f"Assumed: base ASR {percent(believed['base_rate'])}, a standard deviation of {100 * believed['seed_sd']:g} points "
-            "between training seeds. These decide; a pilot of 3 seeds (--pilot FOLDER) replaces them."
+            f"Assumed: base ASR {percent(result.assumptions.base_rate)}, a standard deviation of "
+            f"{100 * result.assumptions.seed_sd:g} points between training seeds. These decide; a pilot of 3 seeds "
+            "(--pilot FOLDER) replaces them."
         )
-    for names, condition in _alike(told["conditions"]):
-        for warning in condition["warnings"]:
-            yield f"WARNING: {names}{warning.removeprefix(condition['name'])}"
-    yield from cost_lines(told["costs"])
+    for names, condition in named:
+        if condition.warning is not None:
+            yield f"WARNING: {names}{': ' if names else ''}{condition.warning}"
+
+
+def _cost_lines(costs: Sequence[Cost]) -> Iterator[str]:
+    """Yield a line a model and an instrument, and what the columns mean."""
+    if not costs:
+        return
+    yield ""
+    width = max(22, *(len(cost.name) for cost in costs))
+    yield f"{'':<{width}} {'calls':>10} {'tokens in':>10} {'out':>10} {'money':>12} {'time':>8} {'memory':>8}"
+    for cost in costs:
+        training = cost.training_bytes if cost.to_be_trained else None
+        memory = max(cost.memory_bytes or 0.0, training or 0.0)
+        count = f"{'<=' if cost.calls_at_most else ''}{cost.calls:,}"
+        out = f"{cost.tokens_out:,}" if cost.tokens_out else "-"
+        yield (
+            f"{cost.name:<{width}} {count:>10} {cost.tokens_in:>10,} {out:>10} {_money(cost):>12} "
+            f"{_time(cost):>8} {_gib(memory):>8}"
+        )
+    yield (
+        "Calls: <= where equal answers are read once. Tokens of answers: as many as may be, or as the pilot's had. Money: at most for "
+        f"models, about for the others. Time: with --time, of local models. Memory: for {ROWS} answers at a time, or for training."
+    )
+
+
+def _money(cost: Cost) -> str:
+    if cost.money is None:
+        return "unknown"
+    if 0 < cost.money < CENT:
+        return f"< {CENT} {cost.currency}"
+    return f"{cost.money:,.2f} {cost.currency}" if cost.money else "-"
+
+
+def _time(cost: Cost) -> str:
+    if cost.seconds is None:
+        return "?" if cost.served and cost.kind == "model" else "-"
+    seconds = cost.seconds + (cost.training_seconds or 0.0)
+    if seconds < 1:
+        return "< 1 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _gib(size: float) -> str:
+    if size >= 2**30 / 20:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size else "-"

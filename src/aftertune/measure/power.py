@@ -1,18 +1,25 @@
-"""How much a design can find: power and the smallest change that it detects, before anything is asked.
+"""How much a design can detect: power and the smallest detectable change, before anything is asked.
 
-The variance of a paired change over n behaviors and S training seeds is ``P/n + T/S + I/(nS)``: behaviors, training seeds,
-and both together with decoding. They come from a pilot, or from stated assumptions.
+The variance of a paired change over n behaviors and S training seeds is ``V = P/n + T/S + I/(nS)``: behaviors, training
+seeds, and both together with decoding. They come from a pilot, or from stated assumptions.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
+from aftertune.core.table import Table
+from aftertune.measure.averaging import fold
+from aftertune.measure.cells import N, tally
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
+from aftertune.measure.grids import arms
 from aftertune.measure.intervals import bisect
+from aftertune.measure.measure import ASR, model_codes, task_weights
+from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import Jsonable
 
 
@@ -28,16 +35,17 @@ class Spread(Jsonable):
     """I: behavior x seed, and decoding of the fine-tune."""
 
     def variance(self, n: int, seeds: int) -> float:
-        """Return the variance of the mean change over so many behaviors and training seeds."""
+        """Return V, the variance of the mean change over ``n`` behaviors and ``seeds`` training seeds."""
         return self.behaviors / n + (self.seeds + self.both / n) / seeds
 
     def half_widths(self, n: int, seeds: int, alpha: float) -> Matrix:
-        """Return half widths that a design's interval will have, all of them equally likely.
+        """Return half widths that the interval of a design may have, all of them equally likely.
 
-        The mean squares of behaviors and of seeds are chi-squared about their expectations, of which these are the middles
-        of equal slices; few seeds make that spread wide, so no single half width would do. That of both together has so
-        many degrees of freedom that it stands at its expectation.
+        The mean squares of behaviors and of seeds are chi-squared about their expectations, and the half widths stand at
+        the middles of equal slices of them: with few seeds the spread is wide, so that no single half width would do. The
+        mean square of both together has so many degrees of freedom that it stands at its expectation.
         """
+        # E[MSI] = I, E[MSP] = I + S P, E[MSS] = I + n T
         msi = self.both if seeds > 1 else 0.0
         msp = (self.both + seeds * self.behaviors) * _slices(n - 1, 100 if seeds == 1 else 8)
         mss = (self.both + n * self.seeds) * _slices(seeds - 1, 100) if seeds > 1 else np.zeros(1)
@@ -47,7 +55,7 @@ class Spread(Jsonable):
 
 
 def _slices(df: int, count: int) -> Matrix:
-    """Return a chi-squared variable over its degrees of freedom, at the middles of so many equally likely slices."""
+    """Return a chi-squared variable over its degrees of freedom, at the middles of ``count`` equally likely slices."""
     tails = (np.arange(count) + 0.5) / count
     values: Matrix = chdtri(df, tails) / df
     return values
@@ -55,30 +63,30 @@ def _slices(df: int, count: int) -> Matrix:
 
 def _half_width(msp: float, mss: float, msi: float, n: int, seeds: int, alpha: float) -> float:
     variance, df = variance_and_df(msp, mss, msi, n, seeds)
-    found = TwoWay(
+    mean = TwoWay(
         mean=0.0, variance=variance, df=df, rows=n, seeds=seeds, behaviors=n,
         ms_behaviors=msp, ms_seeds=mss, ms_interaction=msi,
     )  # fmt: skip
-    return math.sqrt(half_width_squared(found, alpha))
+    return math.sqrt(half_width_squared(mean, alpha))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions(Jsonable):
-    """What somebody who has no pilot believes: rates, and how they spread."""
+    """What is assumed without a pilot: rates, and how they spread."""
 
     base_rate: float = 0.10
     rise: float = 0.10
-    """The change of the ASR that shall be found, as a share."""
+    """The change of the ASR that the design shall detect, as a share."""
     seed_sd: float = 0.04
     """Standard deviation of the ASR between training seeds, as a share."""
     sd_behaviors: float = 2.0
-    """On the logit scale: how much behaviors differ."""
+    """Standard deviation of behaviors, on the logit scale."""
     sd_both: float = 0.7
-    """On the logit scale: how much a seed changes single behaviors."""
+    """Standard deviation of what a seed changes in single behaviors, on the logit scale."""
     correlation: float = 0.7
-    """Of a behavior's harm before and after."""
+    """Between a behavior's effect before and after fine-tuning."""
     shared: float = 0.5
-    """How much of what makes a behavior harmful it shares between tasks."""
+    """Share of a behavior's effect that its tasks have in common."""
 
 
 _DRAWS, _COLUMNS = 4000, 8
@@ -87,7 +95,9 @@ _DRAWS, _COLUMNS = 4000, 8
 def assumed_spread(
     x: Assumptions, tasks: int = 1, samples: int = 1, base_samples: int = 1
 ) -> Spread:
-    """Return the variances that assumptions come to, by a seeded simulation of 4,000 behaviors.
+    """Return the variances that follow from assumptions, by a seeded simulation of 4,000 behaviors.
+
+    ``logit p = mu + behavior + behavior x task + N(0, sd_both)``, with mu such that the mean of p is the assumed rate.
 
     Args:
         x: what is assumed.
@@ -114,12 +124,11 @@ def assumed_spread(
         after + effects[0][..., None] + x.sd_both * rng.normal(size=(_DRAWS, tasks, _COLUMNS))
     )
     now = (rng.binomial(samples, tuned) / samples).mean(axis=1)
-    found = pilot_spread(now - was[:, None])
-    return replace(found, seeds=float(x.seed_sd) ** 2)
+    return replace(pilot_spread(now - was[:, None]), seeds=float(x.seed_sd) ** 2)
 
 
 def pilot_spread(changes: Matrix) -> Spread:
-    """Return the variances that a pilot found.
+    """Return the variances of a pilot, each at least 0: P = (MSP - MSI) / S, T = (MSS - MSI) / n, I = MSI.
 
     Args:
         changes: behaviors x training seeds, tuned minus base. With one seed nothing is learnt about seeds (T = 0), and
@@ -136,10 +145,34 @@ def pilot_spread(changes: Matrix) -> Spread:
     )
 
 
-def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> float:
-    """Return the probability that the two-sided test of level ``alpha`` (two-way t) finds a change of ``rise``.
+def pilot_spreads(table: Table, plan: MeasurePlan) -> Iterator[tuple[str, int, Spread]]:
+    """Yield for each fine-tune its name, its training seeds, and the variances of its overall change of the ASR.
 
-    The noncentral t, averaged over the half widths that the interval may come to have.
+    Raises:
+        InputError: the plan names what is not in the table.
+    """
+    cells, weights = tally(table, plan), task_weights(table, plan)
+    for condition in plan.conditions:
+        if condition.base is None:
+            continue
+        base = model_codes(cells, plan.condition(condition.base))
+        both = arms(cells, 0, model_codes(cells, condition), base, weights)
+        if both is None:
+            continue
+        part = both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
+        if part is not None and part.behaviors > 1:
+            tuned, was = (
+                fold(part, arm.counts(ASR.hit), arm.counts(N)).matrix
+                for arm in (both.tuned, both.base)
+            )
+            yield condition.name, len(condition.models), pilot_spread(tuned - was)
+
+
+def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> float:
+    """Return the probability that the two-sided test of level ``alpha`` (two-way t) detects a change of ``rise``.
+
+    The noncentral t as a mixture: the estimate is normal about ``rise`` with variance V, and it is significant beyond a
+    half width that varies by itself (`Spread.half_widths`).
     """
     return _power(x.half_widths(n, seeds, alpha), rise, x.variance(n, seeds))
 
@@ -147,13 +180,14 @@ def power(x: Spread, rise: float, n: int, seeds: int, alpha: float = 0.05) -> fl
 def smallest_change(
     x: Spread, n: int, seeds: int, wanted: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """Return the smallest change that is found with probability ``wanted``; more than 1 means none."""
+    """Return the smallest change that is detected with probability ``wanted``; more than 1 means none."""
     halves, variance = x.half_widths(n, seeds, alpha), x.variance(n, seeds)
     return bisect(lambda rise: _power(halves, rise, variance) >= wanted, 0.0, 4.0)
 
 
 def _power(halves: Matrix, rise: float, variance: float) -> float:
     error = math.sqrt(max(variance, 1e-20))
+    # mean over h of P(|Z sqrt(V) + rise| > h) = Phi((rise - h) / sqrt(V)) + Phi((-rise - h) / sqrt(V))
     return float((ndtr((abs(rise) - halves) / error) + ndtr((-abs(rise) - halves) / error)).mean())
 
 
@@ -162,7 +196,7 @@ ENDLESS = 1_000_000
 
 
 def plateau(x: Spread, rise: float, seeds: int, alpha: float = 0.05) -> float:
-    """Return the power that no number of behaviors passes with so many seeds."""
+    """Return the power that no number of behaviors exceeds with ``seeds`` training seeds."""
     return power(x, rise, ENDLESS, seeds, alpha)
 
 
