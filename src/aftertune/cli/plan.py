@@ -140,7 +140,7 @@ class PlanRequest:
 
 
 class Source(Enum):
-    """Where the variances of a plan come from."""
+    """The origin of the variances of a plan."""
 
     ASSUMED = "assumed"
     PILOT = "pilot"
@@ -156,7 +156,7 @@ class PlannedSpread(Spread):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedsRow:
-    """What a design can detect with one number of training seeds."""
+    """Power and detectable change of a design with one number of training seeds."""
 
     seeds: int
     power: float
@@ -166,7 +166,7 @@ class SeedsRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCondition:
-    """What can be detected of one fine-tune."""
+    """Power and detectable change of one fine-tune."""
 
     name: str
     """Empty for a design without a study."""
@@ -178,7 +178,7 @@ class PlannedCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one model, judge, guard or comparer costs, as if nothing had been asked yet. None where it is not known."""
+    """The cost of a model, judge, guard or comparer, as if nothing had been asked yet; None where it is not known."""
 
     name: str
     kind: str
@@ -204,7 +204,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `plan` prints, and writes as JSON."""
+    """Everything that `plan` prints, and writes as JSON."""
 
     format: int
     assumptions: Assumptions
@@ -282,8 +282,8 @@ def _study(
     folder = out or Path("aftertune-runs") / study.name
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
         models = expand_study(run)
-        rows, known = study_rows(run, models)
-        prompts = without_overlap(load_sets(run), with_recipe_rows(run, known).rows).prompts
+        rows, recipe_rows = study_rows(run, models)
+        prompts = without_overlap(load_sets(run), with_recipe_rows(run, recipe_rows).rows).prompts
         harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
         behaviors = len({prompt.behavior for prompt in harmful})
         tasks = len({prompt.task for prompt in harmful})
@@ -377,12 +377,14 @@ def _costs(
         timing: takes the time of local models; None without ``--time``.
     """
     by_name = {model.name: model for model in models}
-    for each in estimate(run, models, prompts, make_instruments(run), tokens=tokens, kept=False):
-        cost = _cost(run, each)
-        if each.kind == "model" and not cost.served:
-            model = by_name[each.name]
+    for expected in estimate(
+        run, models, prompts, make_instruments(run), tokens=tokens, kept=False
+    ):
+        cost = _cost(run, expected)
+        if cost.kind == "model" and not cost.served:
+            model = by_name[cost.name]
             # A model that is still to be trained has the size and the speed of its base.
-            there = by_name[model.base] if each.to_be_trained and model.base else model
+            there = by_name[model.base] if cost.to_be_trained and model.base else model
             cost = _with_memory(run, cost, model, there)
             if timing is not None:
                 cost = timing.timed(cost, model, there)

@@ -1,4 +1,4 @@
-"""How far raters agree beyond chance: Cohen's kappa, Gwet's AC1 and Krippendorff's alpha, with intervals over behaviors.
+"""Agreement of raters beyond chance: Cohen's kappa, Gwet's AC1 and Krippendorff's alpha, with intervals over behaviors.
 
 The raters are the judges of a study, or the annotators who labelled the same responses. None of the coefficients says how
 far a rate is off: for that see `ppi`. Kappa falls towards 0 where one answer is rare, however well the raters agree; read

@@ -1,4 +1,4 @@
-"""Whether a study's rates would come out again: variance components, limits of two labs, flips, and fixed factors.
+"""The consistency of a study's rates: variance components, limits of two labs, flips, and fixed factors.
 
 Rates are means over the system prompts and decodings that all models of a comparison share. Training seeds and behaviors
 are drawn, so their parts of the variance are estimated (`components`). Templates, decodings, system prompts and judges are
@@ -285,8 +285,8 @@ def _templates(own: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
 def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
     means = {name: average.two_way.mean for name, average in levels.items()}
     contrasts = [
-        (one, other, MeanT(x=two_way(levels[one].matrix - levels[other].matrix)))
-        for one, other in combinations(levels, 2)
+        (first, second, MeanT(x=two_way(levels[first].matrix - levels[second].matrix)))
+        for first, second in combinations(levels, 2)
     ]
     adjusted = holm([p_value(contrast) for _, _, contrast in contrasts])
     # Equal levels still differ by chance: half the mean variance of a difference is what that gives their variance.
@@ -303,19 +303,19 @@ def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
             low=low, high=high, level=1 - alpha, method="Wilson, Bonferroni", scope=scope(seeds)
         ),
         pairs=tuple(
-            _contrast(one, other, contrast, p)
-            for (one, other, contrast), p in zip(contrasts, adjusted, strict=True)
+            _contrast(first, second, contrast, p)
+            for (first, second, contrast), p in zip(contrasts, adjusted, strict=True)
         ),
         behaviors=behaviors,
         hidden=behaviors < min_cell,
     )
 
 
-def _contrast(one: str, other: str, contrast: MeanT, p_adjusted: float) -> LevelContrast:
+def _contrast(first: str, second: str, contrast: MeanT, p_adjusted: float) -> LevelContrast:
     low, high = contrast.interval(0.05)
     return LevelContrast(
-        one=one,
-        other=other,
+        first=first,
+        second=second,
         difference=contrast.estimate,
         interval=Interval(
             low=max(low, -1.0),

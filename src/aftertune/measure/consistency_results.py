@@ -43,7 +43,7 @@ class Shares(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(Jsonable):
-    """How far two runs of the same thing on these behaviors may lie apart, as shares."""
+    """Limits of the difference between two runs of the same thing on these behaviors, as shares."""
 
     repeatability: float | None
     """One checkpoint decoded twice; None where each prompt was asked once."""
@@ -60,7 +60,7 @@ class Limits(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction(Jsonable):
-    """How probably another lab finds a change again, on these behaviors, with training seeds of its own."""
+    """Probabilities that another lab sees a change again, on these behaviors, with training seeds of its own."""
 
     change: Change
     same_sign: float
@@ -73,7 +73,7 @@ class Reproduction(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flips(Jsonable):
-    """How often single answers change, over prompts, settings and training seeds."""
+    """Rates at which single answers change, over prompts, settings and training seeds."""
 
     decoding: float | None
     """Probability that two decodings of one model differ; None where each prompt was asked once."""
@@ -87,10 +87,10 @@ class Flips(Jsonable):
 class LevelContrast(Jsonable):
     """One level of a factor against another, paired (two-way t)."""
 
-    one: str
-    other: str
+    first: str
+    second: str
     difference: float
-    """Rate of ``one`` minus rate of ``other``."""
+    """Rate of ``first`` minus rate of ``second``."""
     interval: Interval
     p_value: float
     p_adjusted: float
@@ -99,7 +99,7 @@ class LevelContrast(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity(Jsonable):
-    """How the rate depends on one factor."""
+    """The dependence of the rate on one factor."""
 
     rates: Mapping[str, float]
     """By level."""
@@ -182,8 +182,8 @@ class Group(Jsonable):
 class GroupContrast(Jsonable):
     """Two groups of conditions against each other (Welch's t over conditions)."""
 
-    one: str
-    other: str
+    first: str
+    second: str
     difference: float
     interval: Bounds | None
     """None where all conditions of both groups changed alike, which says nothing of others."""

@@ -1,4 +1,4 @@
-"""How much a design can detect: power and the smallest detectable change, before anything is asked.
+"""The planner's statistics: power and the smallest detectable change, before anything is asked.
 
 The variance of a paired change over n behaviors and S training seeds is ``V = P/n + T/S + I/(nS)``: behaviors, training
 seeds, and both together with decoding. They come from a pilot, or from stated assumptions.
@@ -72,7 +72,7 @@ def _half_width(msp: float, mss: float, msi: float, n: int, seeds: int, alpha: f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions(Jsonable):
-    """What is assumed without a pilot: rates, and how they spread."""
+    """Rates and spreads that are assumed where there is no pilot."""
 
     base_rate: float = 0.10
     rise: float = 0.10

@@ -1,4 +1,4 @@
-"""What a study tells across its conditions: curves along epochs, rounds and doses, groups of models, hazards within tasks.
+"""Comparisons across the conditions of a study: curves along epochs, rounds and doses, groups of models, hazards within tasks.
 
 Groups and hazards are exploratory: they say where to look, not what is so.
 """
@@ -107,12 +107,10 @@ def groupings(conditions: Sequence[PooledCondition], plan: MeasurePlan) -> Itera
     contrasts = [
         (
             attribute,
-            _welch(
-                (one, other), *([changes[name] for name in groups[value]] for value in (one, other))
-            ),
+            _welch(pair, *([changes[name] for name in groups[value]] for value in pair)),
         )
         for attribute, groups in several.items()
-        for one, other in combinations([value for value in groups if len(groups[value]) > 1], 2)
+        for pair in combinations([value for value in groups if len(groups[value]) > 1], 2)
     ]
     adjusted = benjamini_hochberg([contrast.p_value for _, contrast in contrasts])
     for attribute, groups in several.items():
@@ -152,8 +150,8 @@ def _welch(
         limits = test.confidence_interval(0.95)
         interval, p = (float(limits.low), float(limits.high)), float(test.pvalue)
     return GroupContrast(
-        one=values[0],
-        other=values[1],
+        first=values[0],
+        second=values[1],
         difference=float(np.mean(first) - np.mean(second)),
         interval=interval,
         p_value=p,

@@ -1,4 +1,4 @@
-"""How much memory a checkpoint takes, read from the headers of its files: no weights are loaded."""
+"""The memory that a checkpoint takes, from the headers of its files: no weights are loaded."""
 
 import json
 from collections.abc import Iterator
@@ -21,26 +21,28 @@ def parameters(reference: str) -> int | None:
     Raises:
         ModelError: the reference or a file cannot be read.
     """
-    found = parse(reference)
-    if isinstance(found, Adapter):
-        found = found.base
-    if not isinstance(found, Checkpoint):
-        return None
-    return sum(_sizes(found.folder)) or None
+    checkpoint = _checkpoint(reference)
+    return None if checkpoint is None else sum(_sizes(checkpoint.folder)) or None
+
+
+def _checkpoint(reference: str) -> Checkpoint | None:
+    """Return the checkpoint on this disk, of an adapter its base."""
+    parsed = parse(reference)
+    base = parsed.base if isinstance(parsed, Adapter) else parsed
+    return base if isinstance(base, Checkpoint) else None
 
 
 def generating_bytes(count: int, dtype: str, token_bytes: float, tokens: int, rows: int) -> float:
-    """Return about what generation takes: weights, and keys and values of ``rows`` answers of ``tokens`` tokens."""
+    """Return about the bytes that generation takes: weights, and keys and values of ``rows`` answers of ``tokens`` tokens."""
     return 1.1 * count * BYTES.get(dtype, 2) + rows * tokens * token_bytes
 
 
 def token_bytes(reference: str, dtype: str) -> float:
     """Return the bytes that keys and values of one token take; 0 where the configuration does not say."""
-    found = parse(reference)
-    folder = found.base if isinstance(found, Adapter) else found
-    if not isinstance(folder, Checkpoint) or not (folder.folder / "config.json").is_file():
+    checkpoint = _checkpoint(reference)
+    if checkpoint is None or not (checkpoint.folder / "config.json").is_file():
         return 0.0
-    config = json.loads((folder.folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     try:
         heads = config.get("num_key_value_heads") or config["num_attention_heads"]

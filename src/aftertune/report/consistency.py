@@ -318,7 +318,7 @@ def _json(figure: Jsonable | None) -> Json | None:
 def _grouping_sheet(result: ConsistencyResult, grouping: Grouping) -> Sheet:
     """Return the changes grouped by an attribute of the models."""
     contrasts = (
-        f"{wording.clean(pair.one)} against {wording.clean(pair.other)}: {wording.points(pair.difference)} points "
+        f"{wording.clean(pair.first)} against {wording.clean(pair.second)}: {wording.points(pair.difference)} points "
         f"[{wording.points(pair.interval[0])}, {wording.points(pair.interval[1])}], {wording.p_value(pair.p_adjusted)}"
         for pair in grouping.contrasts
         if pair.interval is not None
