@@ -118,7 +118,7 @@ def test_an_answer_is_keyed_by_the_arguments_that_decide_it(study):
 def test_the_server_computes_and_draws_as_the_key_says(models, tmp_path):
     server = VllmServer((), tmp_path / "log")
     server.add(models / "base", None, IDENTITY)
-    command = server.command(server._bases[models / "base"])
+    command = server.command(models / "base")
     assert command[command.index("--dtype") + 1] == "bfloat16"
     assert json.loads(command[command.index("--override-generation-config") + 1]) == {
         "top_k": -1,
@@ -199,12 +199,11 @@ def test_a_stranger_at_the_port_is_not_believed(here, models, tmp_path):
 
 def test_a_deaf_server_is_killed(here, monkeypatch, models, tmp_path):
     monkeypatch.setenv("VLLM_FAULT", "deaf")
-    monkeypatch.setattr("aftertune.models.vllm.STOP_SECONDS", 0.5)
-    server = VllmServer((), tmp_path / "log")
+    server = VllmServer((), tmp_path / "log", stop_seconds=0.5)
     server.add(models / "base", None, IDENTITY)
     server.serve(models / "base")
     number = int((tmp_path / "life").read_text().split()[-1])
-    server.close()
+    server.stop()
     assert not Path(f"/proc/{number}").exists()
 
 
@@ -215,7 +214,7 @@ def test_another_base_takes_the_place_of_the_first(here, models, tmp_path):
     server.add(other, None, IDENTITY)
     for folder in (models / "base", models / "base", other):
         server.serve(folder)
-    server.close()
+    server.stop()
     kinds = [line.split()[:3] for line in (tmp_path / "life").read_text().splitlines()]
     assert kinds == [["serve", "base", "1"], ["stopped"], ["serve", "other", "0"], ["stopped"]]
 
@@ -226,4 +225,4 @@ def test_no_adapter_without_a_rank(models, tmp_path):
     server = VllmServer((), tmp_path / "log")
     server.add(models / "base", tmp_path / "odd", IDENTITY)
     with pytest.raises(ModelError, match="rank"):
-        server.command(server._bases[models / "base"])
+        server.command(models / "base")

@@ -19,7 +19,6 @@ from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.labels import log_sum
 from aftertune.models.local import LocalEngine
-from aftertune.models.vllm import VllmModel
 
 LIKELY = 0.5
 """What the labels must have together of the first word's probability for their likelihoods to count as a reply."""
@@ -99,10 +98,9 @@ def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> 
     Raises:
         ModelError: the rendered question has not what every such template writes: this is another kind of model.
     """
-    local = engine.local if isinstance(engine, VllmModel) else engine
-    if not isinstance(local, LocalEngine) or not mentions:
+    if not isinstance(engine, LocalEngine) or not mentions:
         return
-    if mentions.casefold() not in local.question_text(probe).casefold():
+    if mentions.casefold() not in engine.question_text(probe).casefold():
         raise ModelError(
             f"{who}: the chat template of {engine.name!r} does not ask its question ({mentions[:40]!r} is not in it); "
             "name a checkpoint of this kind"
@@ -158,7 +156,7 @@ def _job(
     engine: Engine, key: Key, question: Question, decoding: Decoding, sample: int
 ) -> GenerateJob:
     """Return a job that asks a question; an engine that knows messages only gets them with broken markers."""
-    if isinstance(engine, LocalEngine | EndpointModel | VllmModel):
+    if isinstance(engine, LocalEngine | EndpointModel):
         return GenerateJob(
             key=key, messages=(), decoding=decoding, sample=sample, question=question
         )

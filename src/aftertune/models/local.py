@@ -1,13 +1,13 @@
 """The engine for models on this machine: transformers checkpoints and PEFT adapters."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
 from aftertune.core.ids import Key, content_key
-from aftertune.core.protocols import Answer
+from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import (
     FREE,
     Attempt,
@@ -354,6 +354,60 @@ class LocalEngine:
                     model, self._weights.loader.placement, all_logits=all_logits
                 )
         return self._capacities[all_logits]
+
+
+class ServedModel(LocalEngine):
+    """A local model that a server of this run (vLLM) answers for: rendered and keyed here, its weights not loaded.
+
+    Args:
+        start: starts the server if it has to.
+        endpoint: asks the server.
+    """
+
+    served = True
+
+    def __init__(
+        self,
+        name: str,
+        identity: Mapping[str, object],
+        weights: Weights,
+        renderer: Renderer,
+        *,
+        start: Callable[[], None],
+        endpoint: Engine,
+    ) -> None:
+        super().__init__(name, identity, weights, renderer)
+        self._start, self._endpoint = start, endpoint
+
+    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        """Answer each job, in any order.
+
+        Raises:
+            ModelError: the server is not installed.
+            EngineError: it does not start, or answers nothing any more.
+        """
+        if listed := list(jobs):
+            self._start()
+            yield from self._endpoint.generate(listed)
+
+    def label_logprobs(
+        self, questions: Sequence[Question], labels: Sequence[str], probe: Question
+    ) -> None:
+        """Return None: a server generates its replies."""
+
+    def choice_logprobs(
+        self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]
+    ) -> list[list[float]]:
+        """Raise: a server gives no likelihood of a given answer."""
+        return self._endpoint.choice_logprobs(prompts, choices)
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Raise: a server gives no likelihood of a given answer."""
+        return self._endpoint.nll(pairs)
+
+    def close(self) -> None:
+        """Close the connections; the server ends with the run."""
+        self._endpoint.close()
 
 
 def _settings(row: _Row) -> tuple[float, float, int, int]:

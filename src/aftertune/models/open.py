@@ -1,5 +1,6 @@
 """Opens each model reference once."""
 
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -11,14 +12,14 @@ from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
 from aftertune.models.loading import Loader, Placement, Weights
 from aftertune.models.local import ENGINE as LOCAL
-from aftertune.models.local import LocalEngine
+from aftertune.models.local import LocalEngine, ServedModel
 from aftertune.models.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
 from aftertune.models.rendering import Renderer
 from aftertune.models.vllm import ENGINE as VLLM
-from aftertune.models.vllm import VllmModel, VllmServer
+from aftertune.models.vllm import VllmServer
 from aftertune.models.weights import adapter_sha256, code_sha256, weights_sha256
 
-OpenedModel = LocalEngine | EndpointModel | VllmModel | InspectModel
+OpenedModel = LocalEngine | EndpointModel | InspectModel
 
 
 class Engines:
@@ -167,8 +168,6 @@ class Engines:
             if isinstance(model, InspectModel):
                 model.close()
         self.endpoints.close()
-        if self._vllm is not None:
-            self._vllm.close()
         self._opened.clear()
 
     def __enter__(self) -> Self:
@@ -182,7 +181,7 @@ class Engines:
     ) -> None:
         self.close()
 
-    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine | VllmModel:
+    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine:
         model = fetch(found) if isinstance(found, HubModel) else found
         checkpoint = self._base_of(model) if isinstance(model, Adapter) else model
         adapter = model if isinstance(model, Adapter) else None
@@ -213,22 +212,15 @@ class Engines:
         weights = Weights(
             name, checkpoint.folder, adapter.folder if adapter is not None else None, loader
         )
-        local = LocalEngine(name, identity, weights, renderer)
-        return local if self._vllm is None else self._behind(self._vllm, local, checkpoint, adapter)
-
-    def _behind(
-        self,
-        server: VllmServer,
-        local: LocalEngine,
-        checkpoint: Checkpoint,
-        adapter: Adapter | None,
-    ) -> VllmModel:
-        """Return a local model as vLLM serves it."""
-        folder = None if adapter is None else adapter.folder.absolute()
-        base = checkpoint.folder.absolute()
-        served = server.add(base, folder, local.identity)
-        endpoint = self.endpoints.open(address_of(f"{server.url}#{served}"), local.name, own=True)
-        return VllmModel(local, endpoint, server, base)
+        if self._vllm is None:
+            return LocalEngine(name, identity, weights, renderer)
+        base, folder = weights.base.absolute(), weights.adapter and weights.adapter.absolute()
+        served = self._vllm.add(base, folder, identity)
+        endpoint = self.endpoints.open(
+            address_of(f"http://127.0.0.1:{self._vllm.port}/v1#{served}"), name, own=True
+        )
+        start = partial(self._vllm.serve, base)
+        return ServedModel(name, identity, weights, renderer, start=start, endpoint=endpoint)
 
     def _base_of(self, adapter: Adapter) -> Checkpoint:
         base = fetch(adapter.base) if isinstance(adapter.base, HubModel) else adapter.base
