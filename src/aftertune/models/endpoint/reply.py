@@ -63,8 +63,7 @@ def _completion(reply: dict[str, Any]) -> Response | Failure:
     finish = _FINISH.get(str(choices[0].get("finish_reason")))
     if finish is None:
         return _broken(reply, f"finish_reason {choices[0].get('finish_reason')!r}")
-    text = choices[0]["text"] if "text" in choices[0] else _text(choices[0]["message"])
-    response = _response(reply, text, finish)
+    response = _response(reply, _text(choices[0]), finish)
     first = _first_words(choices[0].get("logprobs"))
     return (
         replace(response, detail={**response.detail, "first_words": first}) if first else response
@@ -112,15 +111,20 @@ def _first_words(logprobs: Any) -> dict[str, float]:
     return {str(word): float(value) for word, value in dict(first or {}).items()}
 
 
-def _text(message: dict[str, Any]) -> str:
-    """Return the answer's text; the model's own refusal, which some servers put in a field of its own, is its answer."""
-    content = message.get("content")
-    if content is None:
-        return str(message.get("refusal") or "")
+def _text(choice: dict[str, Any]) -> str:
+    """Return the answer's text: a message's content, and without a message the ``text`` of a completion.
+
+    The model's own refusal, which some servers put in a field of its own, is its answer.
+    """
+    message = choice.get("message")
+    content = choice["text"] if message is None else message.get("content")
+    if content is None and message is not None:
+        refusal = message.get("refusal")
+        return refusal if isinstance(refusal, str) else ""
     if isinstance(content, list):
-        return "".join(part["text"] for part in content if part.get("type", "text") == "text")
+        content = "".join(part["text"] for part in content if part.get("type", "text") == "text")
     if not isinstance(content, str):
-        raise TypeError(f"content is {type(content).__name__}")
+        raise TypeError(f"the text is {type(content).__name__}")
     return content
 
 

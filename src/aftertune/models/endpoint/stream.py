@@ -5,12 +5,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from aftertune.core.garbage import few_searches
 
 T = TypeVar("T")
 
+_END_SECONDS = 10.0
+"""How long cancelled work may take to let go before the loop is closed all the same."""
+_LOOK_SECONDS = 0.1
+"""How often whoever waits for an end looks whether there is still a loop to wait for."""
 _FLUSH_SECONDS = 0.02
 """Answers are handed over so often, many at a time: waking a thread for each one costs more than the answer."""
 
@@ -32,13 +37,28 @@ class Loop:
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    @property
+    def closed(self) -> bool:
+        """Whether no thread runs it."""
+        return self._loop is None
+
     def close(self) -> None:
-        """End the thread; what still runs there must have been cancelled before."""
+        """Cancel what still runs there, and end the thread."""
         if self._loop is not None and self._thread is not None:
+            ending = asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop)
+            with suppress(TimeoutError):
+                ending.result(_END_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
         self._loop = self._thread = None
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Outlet(Generic[T]):
@@ -82,13 +102,21 @@ def stream(loop: Loop, work: Callable[[Outlet[T]], Coroutine[Any, Any, None]]) -
     Whoever stops iterating, by Ctrl-C too, cancels the work; what it had put out by then is still yielded to Ctrl-C.
     """
     outlet: Outlet[T] = Outlet()
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def whole() -> None:
+        begun.set()
         try:
             await work(outlet)
         finally:
             ended.set()
+
+    def stop() -> None:
+        """Cancel the work and wait until it has let go; a loop that was closed, or never began it, has nothing to let go."""
+        if not running.done() and not loop.closed:
+            running.cancel()
+            while not ended.wait(_LOOK_SECONDS) and begun.is_set() and not loop.closed:
+                pass
 
     running = loop.start(whole())
     running.add_done_callback(lambda _: outlet.flush())
@@ -100,10 +128,8 @@ def stream(loop: Loop, work: Callable[[Outlet[T]], Coroutine[Any, Any, None]]) -
         yield from outlet.take()
         running.result()
     except KeyboardInterrupt:
-        running.cancel()
-        ended.wait()
+        stop()
         yield from outlet.take()
         raise
     finally:
-        running.cancel()
-        ended.wait()
+        stop()
