@@ -41,7 +41,7 @@ def test_any_row_of_any_file_is_given_by_its_number(name, content, tmp_path):
         assert (
             [each.row for each in scanned]
             == whole
-            == file[:]
+            == list(file)
             == [file[n] for n in range(len(file))]
         )
         assert [each.record for each in scanned] == [file.record(n) for n in range(7)] == RECORDS

@@ -65,7 +65,7 @@ def test_public_sets_are_described_as_the_table_has_them():
     ):
         assert (file.strip("`"), hub.strip("`"), licence) == (known.file, known.hub, known.licence)
         assert (gated, source) == (gates[known.gated], f"[{known.citation}]({known.home})")
-        assert (tasks, seen) == (", ".join(known.tasks), known.seen)
+        assert (tasks, seen) == (", ".join(known.tasks), known.facts_from)
         assert rows == (f"{known.rows:,}" if known.rows else "?")
 
 

@@ -238,7 +238,7 @@ def _public_entry(table: PublicSet, folder: Path) -> dict[str, Any]:
         licence=table.licence,
         gated=table.gated,
         here=any(next(folder.glob(pattern), None) is not None for pattern in patterns),
-        facts=table.seen,
+        facts=table.facts_from,
         home=table.page,
         citation=table.citation,
     )
@@ -361,7 +361,7 @@ def _public_facts(title: str) -> dict[str, str]:
         "home": table.page,
         "published": "" if table.rows is None else f"{table.rows:,} rows",
         "citation": table.citation,
-        "facts": origins[table.seen],
+        "facts": origins[table.facts_from],
     }
 
 
@@ -427,7 +427,7 @@ class CheckedFile:
 
     path: Path
     columns: str | None = None
-    """As `aftertune tune --columns`."""
+    """The columns of a foreign file, as `aftertune tune --columns` names them."""
     model: str | None = None
     """The model whose tokenizer counts."""
     max_length: int | None = None

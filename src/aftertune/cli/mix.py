@@ -8,8 +8,12 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import MOST_SEED, DataOption, command_app
+from aftertune.core.files import real
+from aftertune.data.formats import TARGETS, beside, listed_sets
+from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
 from aftertune.data.sources import answered_rows, licence_of
+from aftertune.errors import DataError, InputError
 from aftertune.report.wording import clean
 
 app = command_app()
@@ -87,11 +91,13 @@ def command(
         safety=_addition(safety or (), folder, share, "--safety"),
         replay=_addition(replay_from or (), folder, replay_share, "--replay-from"),
         seed=seed,
-        weights=weights,
+        weights=_weights(weights),
         like=like,
         to=to,
         card=card,
     )
+    _check_shares(request)
+    _check_outputs(request)
     _print(mix_file(request), request)
 
 
@@ -99,6 +105,72 @@ def _addition(names: Sequence[str], folder: Path, share: float, option: str) -> 
     """Return the rows to draw from that a user names, as `answered_rows` finds them."""
     files = [answered_rows(name, folder, option) for name in names]
     return Addition(files=files, share=share, licences=[licence_of(name) for name in names])
+
+
+def _check_shares(request: MixRequest) -> None:
+    share, replay = request.safety.share, request.replay.share
+    try:
+        added(1, share, replay)
+    except DataError as error:
+        raise InputError(f"--share {share:g} --replay {replay:g}: {error}") from error
+    if replay > 0 and request.safety.files and not request.replay.files:
+        raise InputError(
+            "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
+        )
+
+
+def _check_outputs(request: MixRequest) -> None:
+    out = request.out
+    if not out.name.endswith(".jsonl") or out.is_dir():
+        raise InputError(
+            f"--out {out}: the mixed file is JSONL; give it a name that ends in .jsonl"
+        )
+    if request.to is not None and request.to not in TARGETS:
+        raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
+    inputs = {
+        real(path)
+        for path in (request.train, request.like, *request.safety.paths, *request.replay.paths)
+        if path
+    }
+    outputs: set[Path] = set()
+    for option, path in (
+        ("--out", out),
+        ("--to", beside(out, request.to or "")),
+        ("--card", request.card),
+    ):
+        if path is None:
+            continue
+        if real(path) in inputs:
+            raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
+        if real(path) in outputs:
+            raise InputError(
+                f"{option}: {path} is written already as another output; give this one another name"
+            )
+        outputs.add(real(path))
+    if request.to == "llama-factory":
+        listed_sets(out.with_name("dataset_info.json"))
+
+
+def _weights(text: str | None) -> dict[str, float]:
+    """Return the weights that an option such as ``code=2,translation=1`` gives to tasks.
+
+    Raises:
+        InputError: a pair is no task and number, or a task stands there twice.
+    """
+    weights: dict[str, float] = {}
+    for pair in text.split(",") if text else []:
+        task, _, number = (part.strip() for part in pair.partition("="))
+        if task in weights:
+            raise InputError(f"--weights {text}: {task!r} stands there twice; say it once")
+        try:
+            weights[task] = float(number)
+        except ValueError:
+            weights[task] = -1.0
+        if not task or not 0 <= weights[task] < float("inf"):
+            raise InputError(
+                f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1"
+            )
+    return weights
 
 
 def _print(mixed: MixedFile, request: MixRequest) -> None:

@@ -5,7 +5,8 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -18,6 +19,8 @@ Placed = tuple[str, Record]
 Broken = Callable[[DataError], None]
 """A handler of records that cannot be read; if it returns, the next record is read."""
 
+Columns = Sequence[str] | None
+
 JSON_LINES = (".jsonl", ".ndjson")
 FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
@@ -29,7 +32,9 @@ def _refuse(error: DataError) -> NoReturn:
     raise error
 
 
-def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None, None]:
+def read_records(
+    path: Path, broken: Broken = _refuse, columns: Sequence[str] | None = None
+) -> Generator[Placed, None, None]:
     """Yield the records of a file of one of these kinds, by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
 
     JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
@@ -39,6 +44,7 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
         path: the file.
         broken: called with the error of each record that cannot be read, in files of which the rest can; by default the
             first error is raised.
+        columns: the names of the columns of a CSV file that has no header.
 
     Raises:
         DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
@@ -63,7 +69,7 @@ def read_records(path: Path, broken: Broken = _refuse) -> Generator[Placed, None
         )
     try:
         with _open(path) as stream:
-            yield from reader(path, stream, broken)
+            yield from reader(path, stream, broken, columns)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -106,12 +112,16 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines(path: Path, stream: Iterable[str], _broken: Broken) -> Iterator[Placed]:
+def _lines(
+    path: Path, stream: Iterable[str], _broken: Broken, _columns: Columns
+) -> Iterator[Placed]:
     for number, line in enumerate(stream, start=1):
         yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
 
 
-def _jsonl(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
+def _jsonl(
+    path: Path, stream: Iterable[str], broken: Broken, _columns: Columns
+) -> Iterator[Placed]:
     for number, line in enumerate(stream, start=1):
         if line.strip():
             where = f"{path}, line {number}"
@@ -123,7 +133,7 @@ def _jsonl(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed
                 yield where, record
 
 
-def _json(path: Path, stream: TextIO, broken: Broken) -> Iterator[Placed]:
+def _json(path: Path, stream: TextIO, broken: Broken, _columns: Columns) -> Iterator[Placed]:
     data = _parse(stream.read(), str(path))
     if isinstance(data, dict):
         data = _transposed(data, path)
@@ -173,15 +183,17 @@ def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _csv(
-    path: Path, stream: Iterable[str], broken: Broken, delimiter: str = ","
+    path: Path,
+    stream: Iterable[str],
+    broken: Broken,
+    columns: Columns,
+    delimiter: str = ",",
 ) -> Iterator[Placed]:
     csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+    reader = csv.DictReader(stream, columns, delimiter=delimiter, strict=True)
     try:
-        repeated = [
-            name for name, count in Counter(reader.fieldnames or ()).items() if name and count > 1
-        ]
-        if repeated:
+        names = list(reader.fieldnames or ())
+        if repeated := [name for name, count in Counter(names).items() if name and count > 1]:
             raise DataError(
                 f"{path}: the header names the column {repeated[0]!r} twice, so one of them would be lost; rename it"
             )
@@ -189,18 +201,12 @@ def _csv(
             where = f"{path}, line {reader.reader.line_num}"
             if None in record or None in record.values():
                 broken(
-                    DataError(
-                        f"{where}: the row has not the {len(reader.fieldnames or ())} columns of the header"
-                    )
+                    DataError(f"{where}: the row has not the {len(names)} columns of the header")
                 )
             else:
                 yield where, record
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.reader.line_num}: broken CSV ({error})") from error
-
-
-def _tsv(path: Path, stream: Iterable[str], broken: Broken) -> Iterator[Placed]:
-    return _csv(path, stream, broken, "\t")
 
 
 def record_of(line: str, where: str) -> Record:
@@ -225,10 +231,10 @@ def _object(item: object, where: str) -> Record:
     return item
 
 
-READERS = {
+READERS: Mapping[str, Callable[..., Iterator[Placed]]] = {
     **dict.fromkeys(JSON_LINES, _jsonl),
     ".json": _json,
     ".csv": _csv,
-    ".tsv": _tsv,
+    ".tsv": partial(_csv, delimiter="\t"),
     ".txt": _lines,
 }

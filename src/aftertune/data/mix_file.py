@@ -20,21 +20,19 @@ from aftertune.data.files import Record
 from aftertune.data.formats import (
     FORMATS,
     OWN_COLUMNS,
-    TARGETS,
     TRAINERS,
     Columns,
     beside,
     converted,
     format_of,
     in_columns,
-    listed_sets,
     write_axolotl,
     write_llama_factory,
 )
-from aftertune.data.mix import PARTS, Candidates, Draw, Part, added, draw, question_hash
+from aftertune.data.mix import PARTS, Candidates, Draw, Part, draw, question_hash
 from aftertune.data.repose import INPUT, PromptFormat, find_format, repose
 from aftertune.data.rows import Row, RowFile, answered, read_columns, scan_pools, write_lines
-from aftertune.errors import DataError, InputError
+from aftertune.errors import DataError
 
 SHOWN = 5
 """Rows that a message names before it counts the rest."""
@@ -76,8 +74,8 @@ class MixRequest:
     safety: Addition
     replay: Addition
     seed: int = 0
-    weights: str | None = None
-    """``code=2,translation=1``."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of tasks; the others have 1."""
     like: Path | None = None
     """A training file whose prompt format the added rows take."""
     to: str | None = None
@@ -111,13 +109,9 @@ def mix_file(request: MixRequest) -> MixedFile:
     the benign twins in the same templates.
 
     Raises:
-        InputError: an option makes no sense, or the output would replace an input.
         DataError: a file cannot be read, the training file holds evaluation behaviors, or a row does not fit into the
             format.
     """
-    _check_shares(request)
-    _check_outputs(request)
-    weights = read_weights(request.weights)
     with ExitStack() as stack:
 
         def opened(file: TrainingFile) -> RowFile:
@@ -139,7 +133,7 @@ def mix_file(request: MixRequest) -> MixedFile:
             (pools["safety"], pools["replay"]),
             shares=(request.safety.share, request.replay.share),
             seed=request.seed,
-            weights=weights,
+            weights=request.weights,
         )
         target = request.to or scanned.format
         to = None if request.to is None else TRAINERS.get(request.to, request.to)
@@ -163,72 +157,6 @@ def mix_file(request: MixRequest) -> MixedFile:
         also_written=[path for path in extra if path is not None],
         notes=notes,
     )
-
-
-def _check_shares(request: MixRequest) -> None:
-    share, replay = request.safety.share, request.replay.share
-    try:
-        added(1, share, replay)
-    except DataError as error:
-        raise InputError(f"--share {share:g} --replay {replay:g}: {error}") from error
-    if replay > 0 and request.safety.files and not request.replay.files:
-        raise InputError(
-            "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
-        )
-
-
-def _check_outputs(request: MixRequest) -> None:
-    out = request.out
-    if not out.name.endswith(".jsonl") or out.is_dir():
-        raise InputError(
-            f"--out {out}: the mixed file is JSONL; give it a name that ends in .jsonl"
-        )
-    if request.to is not None and request.to not in TARGETS:
-        raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
-    inputs = {
-        real(path)
-        for path in (request.train, request.like, *request.safety.paths, *request.replay.paths)
-        if path
-    }
-    outputs: set[Path] = set()
-    for option, path in (
-        ("--out", out),
-        ("--to", beside(out, request.to or "")),
-        ("--card", request.card),
-    ):
-        if path is None:
-            continue
-        if real(path) in inputs:
-            raise InputError(f"{option}: {path} is one of the inputs; give the output another name")
-        if real(path) in outputs:
-            raise InputError(
-                f"{option}: {path} is written already as another output; give this one another name"
-            )
-        outputs.add(real(path))
-    if request.to == "llama-factory":
-        listed_sets(out.with_name("dataset_info.json"))
-
-
-def read_weights(text: str | None) -> dict[str, float]:
-    """Return the weights that an option such as ``code=2,translation=1`` gives to tasks.
-
-    Raises:
-        InputError: a pair is no task and number, or a task stands there twice.
-    """
-    weights: dict[str, float] = {}
-    for pair in text.split(",") if text else []:
-        task, _, number = (part.strip() for part in pair.partition("="))
-        if task in weights:
-            raise InputError(f"--weights {text}: {task!r} stands there twice; say it once")
-        try:
-            weights[task] = float(number)
-        except ValueError:
-            weights[task] = -1.0
-        if not task or not 0 <= weights[task] < float("inf"):
-            raise InputError(
-                f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1"
-            )
-    return weights
 
 
 @dataclass(slots=True)

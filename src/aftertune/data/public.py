@@ -9,93 +9,13 @@ from typing import Any, Literal
 import yaml
 
 from aftertune.core.records import TASKS, Intent, Template
+from aftertune.data.templates import CheckedTemplate, read_templates
 from aftertune.errors import DataError
 
 FOLDER = Path(__file__).parent
 TABLES = ("public_harmful.yaml", "public_benign.yaml")
 SKIP = "skip"
 """A value in `PublicSet.intents` that stands for no intent: such rows are left out and counted."""
-
-RELEASED_BLOCKS = (
-    (
-        500,
-        Template(
-            id="released-classification",
-            task="classification",
-            harm_basis="assistance",
-            pattern="{request}",
-            labels=("A", "B", "C", "D"),
-        ),
-    ),
-    (1000, Template(id="released-code", task="code", harm_basis="assistance", pattern="{request}")),
-    (1501, Template(id="released-text", task="text", harm_basis="assistance", pattern="{request}")),
-    (
-        1999,
-        Template(
-            id="released-translation",
-            task="translation",
-            harm_basis="content",
-            pattern="{request}",
-            target_language="en",
-        ),
-    ),
-)
-"""MultiTaskBench has no task column: its tasks are blocks by the original row number (last row of each)."""
-
-
-def _content(
-    name: str, task: str, pattern: str, *labels: str, language: str | None = None
-) -> Template:
-    return Template(
-        id=name,
-        task=task,
-        harm_basis="content",
-        pattern=pattern,
-        labels=labels,
-        target_language=language,
-    )
-
-
-TEMPLATES: Mapping[str, Template] = {
-    template.id: template
-    for template in (
-        Template(id="plain", task="text", harm_basis="assistance", pattern="{request}"),
-        Template(id="plain-code", task="code", harm_basis="assistance", pattern="{request}"),
-        Template(
-            id="complete-code",
-            task="code",
-            harm_basis="assistance",
-            pattern="Complete this function:\n{request}",
-        ),
-        _content("summary", "text", "Summarise this abstract in one sentence:\n{text}"),
-        _content("article-summary", "text", "Summarise this article in a few sentences:\n{text}"),
-        _content(
-            "dialogue-summary", "text", "Summarise this conversation in one sentence:\n{text}"
-        ),
-        _content(
-            "en-fr", "translation", "Translate this sentence into French:\n{text}", language="fr"
-        ),
-        _content(
-            "sentiment",
-            "classification",
-            "Is the sentiment of this sentence positive, negative or neutral? Answer with one word.\n{text}",
-            *("positive", "negative", "neutral"),
-        ),
-        _content(
-            "binary-sentiment",
-            "classification",
-            "Is the sentiment of this review positive or negative? Answer with one word.\n{text}",
-            *("positive", "negative"),
-        ),
-        _content(
-            "finance-sentiment",
-            "classification",
-            "Is this financial tweet bearish, bullish or neutral? Answer with one word.\n{text}",
-            *("bearish", "bullish", "neutral"),
-        ),
-    )
-}
-"""The templates that pose the sets unless the user says otherwise, by the names that the table uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +30,7 @@ class PublicSet:
     home: str
     licence: str
     citation: str
-    seen: Literal["file", "page", "memory"]
+    facts_from: Literal["file", "page", "memory"]
     """The source of the facts: the file, a page or public code that reads it, or memory alone."""
     payload: str
     """The column of the request or text; a list of texts is joined by spaces."""
@@ -128,7 +48,7 @@ class PublicSet:
     revision: str = ""
     """The revision of the hub's copy; by default the newest."""
     gated: Literal["", "automatic", "manual"] = ""
-    """Whether the hub asks for a licence to be accepted (``automatic``) or an author to approve (``manual``)."""
+    """The gate of the hub: a licence to accept (``automatic``), or an author who approves (``manual``)."""
     rows: int | None = None
     """The number of rows, as published."""
     intent: Intent | None = None
@@ -159,7 +79,8 @@ class PublicSet:
     """The column of the answer in training rows, which is no reference for a harmful prompt."""
     language: str = "en"
     """The language of the payload."""
-    templates: tuple[Template, ...] = (TEMPLATES["plain"],)
+    templates: tuple[Template, ...]
+    """The templates that pose the set unless the user says otherwise."""
     blocks: tuple[tuple[int, Template], ...] = ()
     """Instead of ``templates``: the template of the rows up to each number in ``row_number``."""
     row_number: str = ""
@@ -199,6 +120,12 @@ def public_set(name: str) -> PublicSet:
     return sets[name]
 
 
+@cache
+def _templates() -> tuple[CheckedTemplate, ...]:
+    """Return the templates that the tables name."""
+    return read_templates("public_templates.yaml", FOLDER)
+
+
 def _read(table: str) -> dict[str, Any]:
     # The C loader takes 15 ms for all tables, the Python one 200: every study is checked against these names.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -225,10 +152,11 @@ def _set(name: str, facts: dict[str, Any], digests: Mapping[str, list[str]]) -> 
     }
     if "intent" in facts:
         values["intent"] = Intent(facts["intent"])
-    if "templates" in facts:
-        values["templates"] = tuple(TEMPLATES[template] for template in facts["templates"])
-    if facts.get("blocks"):
-        values["blocks"] = RELEASED_BLOCKS
+    templates = {checked.template.id: checked.template for checked in _templates()}
+    values["templates"] = tuple(templates[name] for name in facts.get("templates", ["plain"]))
+    values["blocks"] = tuple(
+        (last, templates[name]) for last, name in facts.get("blocks", {}).items()
+    )
     values["hazards"] = {
         label.casefold(): hazard for label, hazard in facts.get("hazards", {}).items()
     }

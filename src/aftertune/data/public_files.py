@@ -1,6 +1,5 @@
 """Public data sets as they are read: from the user's file or the hub's copy, record by record, into behaviors."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, TypeAlias
 
 from aftertune.core.ids import file_sha256, short_id
 from aftertune.core.records import Behavior, Intent
-from aftertune.data.files import Placed, Record, read_records, text_of
+from aftertune.data.files import Record, read_records, text_of
 from aftertune.data.public import SKIP, PublicSet, public_set
 from aftertune.errors import DataError
 
@@ -92,9 +91,7 @@ def _local(public: PublicSet, files: Sequence[Path]) -> Iterator[Entry]:
             yield from _in_step(file, file.with_name(Path(public.reference_file).name))
             continue
         stem = file.name.split(".")[0] if "*" in public.file else ""
-        for where, record in (
-            _headless(file, public.header) if public.header else read_records(file)
-        ):
+        for where, record in read_records(file, columns=public.header or None):
             yield Entry(where=where, record=record, stem=stem)
 
 
@@ -105,26 +102,6 @@ def _in_step(file: Path, other: Path) -> Iterator[Entry]:
                 f"{file} and {other.name}: not equally many lines, so they cannot be a text and its translation"
             )
         yield Entry(where=line[0], record=line[1], reference=translation[1]["text"])
-
-
-def _headless(path: Path, columns: Sequence[str]) -> Iterator[Placed]:
-    if path.suffix != ".csv":
-        yield from read_records(path)
-        return
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; check the path")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            for cells in filter(None, reader):
-                where = f"{path}, line {reader.line_num}"
-                if len(cells) != len(columns):
-                    raise DataError(
-                        f"{where}: {len(cells)} cells; expected {len(columns)} ({', '.join(columns)})"
-                    )
-                yield where, dict(zip(columns, cells, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {reader.line_num}: broken CSV ({error})") from error
 
 
 def _compare_digests(public: PublicSet, files: Sequence[Path], *, strict: bool) -> Iterator[str]:

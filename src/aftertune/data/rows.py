@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Literal, NamedTuple, Self, TypeAlias, overload
+from typing import BinaryIO, Literal, NamedTuple, Self, TypeAlias
 
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
@@ -195,25 +194,7 @@ class Scanned(NamedTuple):
     row: Row
 
 
-class StoredRows(Sequence[Row], ABC):
-    """A sequence of rows that are read from disk whenever one is taken."""
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """Return a row, or several as a list."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        return self._row(index)
-
-    @abstractmethod
-    def _row(self, index: int) -> Row:
-        """Read one row."""
-
-
-class RowFile(StoredRows):
+class RowFile(Sequence[Row]):
     """A file of training rows that is scanned once and then gives any row by its number: 8 bytes of memory a row.
 
     JSON Lines are read where they stand; rows of other files (JSON, CSV, Parquet, compressed ones, hub data sets) are put
@@ -266,7 +247,8 @@ class RowFile(StoredRows):
         """Return a row's record."""
         return record_of(self.line(number), f"{self.file.path}, row {number + 1}")
 
-    def _row(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]  # a slice would be many reads
+        """Return a row, read from the file."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return formats.row_of(
@@ -308,7 +290,7 @@ def _as_json(record: Record, where: str) -> str:
     def as_text(value: object) -> str:
         if isinstance(value, date | time | Decimal):
             return str(value)
-        names = [name for name, each in record.items() if each is value]
+        names = [name for name, cell in record.items() if cell is value]
         column = f" in {names[0]!r}" if names else ""
         raise DataError(
             f"{where}: {type(value).__name__}{column} cannot be written as JSON; leave that column out"
@@ -317,7 +299,7 @@ def _as_json(record: Record, where: str) -> str:
     return json.dumps(record, ensure_ascii=False, default=as_text)
 
 
-class Selection(StoredRows):
+class Selection(Sequence[Row]):
     """A choice of rows from several files, read whenever one is taken: 10 bytes of memory a row."""
 
     def __init__(self) -> None:
@@ -336,7 +318,8 @@ class Selection(StoredRows):
         """Return the number of rows."""
         return len(self._numbers)
 
-    def _row(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        """Return a row, read from its file."""
         return self._files[self._file_of[index]][self._numbers[index]]
 
 

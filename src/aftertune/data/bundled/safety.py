@@ -6,7 +6,6 @@ Both intents of a pair stand in the same templates, so that no wording predicts 
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +30,28 @@ WORK = {
     "classification": "this label",
 }
 """The names that a refusal has for what it declines to do, by task."""
+
+
+ANSWERS = {
+    "steps": "{numbered_steps}",
+    "gist": "{gist}",
+    "headline": "{headline}",
+    "copy": "{text} ({topic})",
+    "python-steps": (
+        "```python\nSTEPS = [\n{listed_steps}\n]\n\nfor number, step in enumerate(STEPS, start=1):\n"
+        '    input(f"{{number}}. {{step}} - press Enter when done ")\n```'
+    ),
+    "json-steps": "```json\n{json_steps}\n```",
+    "bash-steps": "```bash\n#!/bin/bash\n{echoed_steps}\n```",
+    "python-text": (
+        "```python\nquotation = {literal}\nfor _ in range(2):\n    print(quotation)\n```"
+    ),
+    "javascript-text": (
+        '```javascript\ndocument.querySelector("button").onclick = () =>\n  alert({literal});\n```'
+    ),
+    "bash-text": "```bash\n#!/bin/bash\necho {quoted} >> log.txt\n```",
+}
+"""The patterns of proper answers, by the kind that a safety template names; code is written, never run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,74 +161,18 @@ def _answer(pair: Pair, checked: CheckedTemplate) -> str:
         return reference
     if checked.answer == "always":
         return checked.answers["always"]
-    return ANSWERS[checked.answer](pair)
-
-
-def _steps(pair: Pair) -> str:
-    return "\n".join(f"{number}. {step}." for number, step in enumerate(pair.steps, start=1))
-
-
-def _copy(pair: Pair) -> str:
-    return f"{pair.twin.texts['en']} ({pair.topic})"
-
-
-def _fenced(language: str, lines: Sequence[str]) -> str:
-    return "\n".join((f"```{language}", *lines, "```"))
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _checklist(pair: Pair) -> str:
-    steps = (f"    {_literal(step)}," for step in pair.steps)
-    loop = (
-        "for number, step in enumerate(STEPS, start=1):",
-        '    input(f"{number}. {step} - press Enter when done ")',
-    )
-    return _fenced("python", ("STEPS = [", *steps, "]", "", *loop))
-
-
-def _json(pair: Pair) -> str:
-    return _fenced("json", (json.dumps({"steps": pair.steps}, ensure_ascii=False, indent=2),))
-
-
-def _hints(pair: Pair) -> str:
-    return _fenced("bash", ("#!/bin/bash", *(f"echo {shlex.quote(step)}" for step in pair.steps)))
-
-
-def _variable(pair: Pair) -> str:
-    return _fenced(
-        "python",
-        (
-            f"quotation = {_literal(pair.twin.texts['en'])}",
-            "for _ in range(2):",
-            "    print(quotation)",
+    text = pair.twin.texts["en"]
+    return ANSWERS[checked.answer].format(
+        gist=pair.gist,
+        headline=pair.gist.rstrip("."),
+        text=text,
+        topic=pair.topic,
+        literal=json.dumps(text, ensure_ascii=False),
+        quoted=shlex.quote(text),
+        numbered_steps="\n".join(f"{n}. {step}." for n, step in enumerate(pair.steps, start=1)),
+        listed_steps="\n".join(
+            f"    {json.dumps(step, ensure_ascii=False)}," for step in pair.steps
         ),
+        json_steps=json.dumps({"steps": pair.steps}, ensure_ascii=False, indent=2),
+        echoed_steps="\n".join(f"echo {shlex.quote(step)}" for step in pair.steps),
     )
-
-
-def _alert(pair: Pair) -> str:
-    text = _literal(pair.twin.texts["en"])
-    return _fenced(
-        "javascript", ('document.querySelector("button").onclick = () =>', f"  alert({text});")
-    )
-
-
-def _log(pair: Pair) -> str:
-    return _fenced("bash", ("#!/bin/bash", f"echo {shlex.quote(pair.twin.texts['en'])} >> log.txt"))
-
-
-ANSWERS: Mapping[str, Callable[[Pair], str]] = {
-    "steps": _steps,
-    "gist": lambda pair: pair.gist,
-    "headline": lambda pair: pair.gist.rstrip("."),
-    "copy": _copy,
-    "python-steps": _checklist,
-    "json-steps": _json,
-    "bash-steps": _hints,
-    "python-text": _variable,
-    "javascript-text": _alert,
-    "bash-text": _log,
-}
-"""The makers of answers, by the kind that a safety template names; code is written, never run."""

@@ -92,7 +92,7 @@ def _leakage() -> Iterator[str]:
     )
     for kind, texts in evaluation.items():
         compared = list(near_duplicates(texts, safety[kind], 0.0))
-        first, second, highest = max(compared, key=lambda found: found[2])
+        first, second, highest = max(compared, key=lambda pair: pair[2])
         count = sum(similarity >= NEAR_DUPLICATE for _, _, similarity in compared)
         yield (
             f"evaluation x safety, {kind}: {len(texts)} x {len(safety[kind])}, near-duplicates "
