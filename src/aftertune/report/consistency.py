@@ -114,8 +114,9 @@ def _overall(result: ConsistencyResult) -> list[Consistency]:
 
 
 def _most_sensitive(result: ConsistencyResult) -> Iterator[tuple[Consistency, str]]:
-    """Yield each fine-tune's factors: the overall figure, or (templates) the task in which levels differ most."""
-    for overall in [entry for entry in _overall(result) if entry.base is not None]:
+    """Yield the factors of each fine-tune (of each base where there is none): the overall figure, or (templates) the task in which levels differ most."""
+    tuned = [entry for entry in _overall(result) if entry.base is not None]
+    for overall in tuned or _overall(result):
         entries = [entry for entry in result.entries if entry.condition == overall.condition]
         for factor in names_in(entry.sensitivity for entry in entries):
             if factor in overall.sensitivity:
