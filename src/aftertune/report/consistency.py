@@ -114,7 +114,10 @@ def _overall(result: ConsistencyResult) -> list[Consistency]:
 
 
 def _most_sensitive(result: ConsistencyResult) -> Iterator[tuple[Consistency, str]]:
-    """Yield the factors of each fine-tune (of each base where there is none): the overall figure, or (templates) the task in which levels differ most."""
+    """Yield the factors of each fine-tune (without any: of each base).
+
+    Of the overall figure, or for templates, which belong to tasks, of the task in which their levels differ most.
+    """
     tuned = [entry for entry in _overall(result) if entry.base is not None]
     for overall in tuned or _overall(result):
         entries = [entry for entry in result.entries if entry.condition == overall.condition]
