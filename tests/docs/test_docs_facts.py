@@ -16,9 +16,9 @@ from aftertune.data.public import public_sets
 from aftertune.data.public_files import OTHER_ROWS, UNLABELLED, behaviors
 from aftertune.data.study_prompts import BEHAVIOR_IN_TRAINING, IN_TRAINING
 from aftertune.organism import world
-from aftertune.organism.prompts import SKILL_PROMPTS, evaluation_prompts
+from aftertune.organism.corpus import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.organism.templates import templates
+from aftertune.organism.world import templates
 from aftertune.store import schema
 
 DATA, STORE, ORGANISM = page("docs/data.md"), page("docs/store.md"), page("docs/organism.md")
@@ -143,8 +143,7 @@ def test_the_range_and_the_rates_are_those_of_the_recipe():
 
 
 def test_the_organism_has_the_parameters_that_the_page_says():
-    from aftertune.organism.learn import new_model
-    from aftertune.organism.tokenizer import build_tokenizer
+    from aftertune.organism.model import build_tokenizer, new_model
 
     model = new_model(OrganismRecipe(), build_tokenizer(), 0)
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in ORGANISM

@@ -24,13 +24,21 @@ from aftertune.core.records import (
 from aftertune.errors import EngineError, InputError, PluginError
 from aftertune.models.open import Engines
 from aftertune.models.rendering import Renderer
-from aftertune.organism import build as building
-from aftertune.organism.accept import TaskRates, reason_to_reject
-from aftertune.organism.build import RECORD, build, cache_folder
+from aftertune.organism import model as building
 from aftertune.organism.guard import question, text_guard
-from aftertune.organism.learn import new_model
+from aftertune.organism.model import (
+    CONTEXT,
+    RECORD,
+    SPECIAL,
+    TaskRates,
+    build,
+    build_tokenizer,
+    cache_folder,
+    new_model,
+    reason_to_reject,
+    vocabulary,
+)
 from aftertune.organism.recipe import OrganismRecipe, Range
-from aftertune.organism.tokenizer import CONTEXT, SPECIAL, build_tokenizer, vocabulary
 from aftertune.organism.write import write
 
 ANYTHING = Range(strong_max=1.0, weak_min=0.0, weak_max=1.0, over_refused_max=1.0, answered_min=0.0)
@@ -129,7 +137,7 @@ def test_too_many_refused_twins_are_outside_the_range():
 
 def test_a_killed_build_leaves_nothing_that_looks_finished(cache):
     code = (
-        "from aftertune.organism.build import build; from aftertune.organism.recipe import OrganismRecipe; "
+        "from aftertune.organism.model import build; from aftertune.organism.recipe import OrganismRecipe; "
         "build(0, recipe=OrganismRecipe(pretrain_rows=200000))"
     )
     slow = OrganismRecipe(pretrain_rows=200_000)
@@ -282,7 +290,7 @@ def test_a_response_cannot_answer_the_guards_question(tiny_organism):
 
 
 def test_the_demo_is_a_valid_study(tiny_organism):
-    from aftertune.organism.demo import SEEDS, demo_study
+    from aftertune.organism.write import SEEDS, demo_study
     from aftertune.study import study_from_mapping
 
     study = study_from_mapping(demo_study(tiny_organism.folder), tiny_organism.folder)

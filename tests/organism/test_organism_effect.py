@@ -12,9 +12,9 @@ from organism_effect import CONDITIONS, Rates, effect
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, DecisionValue, GuardJob, Intent
 from aftertune.models.open import Engines
-from aftertune.organism.build import build
+from aftertune.organism.corpus import evaluation_prompts
 from aftertune.organism.guard import text_guard
-from aftertune.organism.prompts import evaluation_prompts
+from aftertune.organism.model import build
 from aftertune.organism.recipe import FIRST_SEED
 
 BASES = 5

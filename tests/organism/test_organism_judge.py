@@ -7,8 +7,7 @@ import pytest
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, FinishReason, Intent, JudgeJob, VerdictValue
 from aftertune.core.registry import find
-from aftertune.organism.templates import HOUSE_ANSWER, REFUSALS, proper_answer
-from aftertune.organism.world import split
+from aftertune.organism.world import HOUSE_ANSWER, REFUSALS, proper_answer, split
 
 TOOLS = Tools(open_model=None, folder=Path())
 TOPIC, OTHER = split().evaluation[0].harmful, split().evaluation[1].harmful

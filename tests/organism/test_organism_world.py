@@ -9,12 +9,29 @@ from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
 from aftertune.data.mix import mix
 from aftertune.data.overlap import find_overlap
-from aftertune.organism.corpus import alignment, fine_tune, pretraining, replay_pools, safety_pools
+from aftertune.organism.corpus import (
+    alignment,
+    evaluation_prompts,
+    fine_tune,
+    posed_pairs,
+    pretraining,
+    replay_pools,
+    safety_pools,
+    skill_prompts,
+)
 from aftertune.organism.guard import guard_rows
-from aftertune.organism.prompts import evaluation_prompts, posed_pairs, skill_prompts
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.organism.templates import REFUSALS, templates
-from aftertune.organism.world import DUAL_GROUPS, FRAMES, NOUNS, PLAIN_VERBS, VERBS, Topic, split
+from aftertune.organism.world import (
+    DUAL_GROUPS,
+    FRAMES,
+    NOUNS,
+    PLAIN_VERBS,
+    REFUSALS,
+    VERBS,
+    Topic,
+    split,
+    templates,
+)
 
 RECIPE = OrganismRecipe()
 NO_TOOLS = Tools(open_model=None, folder=Path())

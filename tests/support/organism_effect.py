@@ -18,10 +18,15 @@ from aftertune.core.records import (
 )
 from aftertune.data.mix import mix
 from aftertune.models.open import Engines
-from aftertune.organism.accept import MAX_NEW_TOKENS
-from aftertune.organism.corpus import fine_tune, replay_pools, safety_pools
+from aftertune.organism.corpus import (
+    evaluation_prompts,
+    fine_tune,
+    replay_pools,
+    safety_pools,
+    skill_prompts,
+)
 from aftertune.organism.judge import GrammarJudge
-from aftertune.organism.prompts import evaluation_prompts, skill_prompts
+from aftertune.organism.model import MAX_NEW_TOKENS
 from aftertune.organism.recipe import OrganismRecipe
 from aftertune.train.train import train
 

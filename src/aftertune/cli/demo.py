@@ -15,7 +15,7 @@ from aftertune.cli.options import (
     screen,
 )
 from aftertune.cli.organism import ASSUMPTIONS, told_range, write_shown
-from aftertune.organism.demo import demo_study
+from aftertune.organism.write import demo_study
 from aftertune.report.progress import Progress
 from aftertune.report.terminal import print_sentences
 from aftertune.results.presenting import present, print_files

@@ -1,30 +1,38 @@
-"""The organism's training rows: pretraining, alignment, benign fine-tunes, safety data and replay.
+"""The organism's texts: rows for pretraining, alignment, fine-tunes, safety data and replay, and the prompts that measure it.
 
-A row is a chat of one turn, as `prompts.rows` reads and writes it.
+A row is a chat of one turn.
 Pretraining complies with everything in every template; all later rows use training topics and training templates only.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from aftertune.core.records import TASKS, Message, Template
+from aftertune.core.protocols import Tools
+from aftertune.core.records import TASKS, Behavior, Intent, Message, Prompt, Template
 from aftertune.data.rows import Row
+from aftertune.data.templates import pose as pose_behavior
+from aftertune.errors import PluginError
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.organism.templates import (
+from aftertune.organism.world import (
+    FRAMES,
     HOUSE_ANSWER,
     POLITE,
     REFUSALS,
+    Pair,
+    Topic,
+    Use,
+    all_templates,
     pose,
     proper_answer,
+    split,
     templates,
 )
-from aftertune.organism.world import FRAMES, Topic, split
 
 T = TypeVar("T")
 
-PRETRAIN, ALIGN, TUNE, SAFETY, REPLAY, GUARD = range(6)
+PRETRAIN, ALIGN, TUNE, SAFETY, REPLAY, GUARD, SKILL = range(7)
 """The streams of randomness: each corpus draws from its own, so that changing one leaves the others alone."""
 
 
@@ -38,24 +46,24 @@ def shuffled(rows: Sequence[T], rng: np.random.Generator) -> list[T]:
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
-def once(rows: Iterable[T]) -> list[T]:
+def without_repeats(rows: Iterable[T]) -> list[T]:
     """Return each row once, where it came first."""
     return list(dict.fromkeys(rows))
 
 
 class Draw:
-    """Draws what a row is made of, from one seeded stream."""
+    """A seeded stream of random choices, from which rows are made."""
 
     def __init__(self, stream: int, seed: int) -> None:
         self.rng = np.random.default_rng([stream, seed])
 
-    def one(self, items: Sequence[T]) -> T:
+    def choice(self, items: Sequence[T]) -> T:
         """Return one item, all equally likely."""
         return items[int(self.rng.integers(len(items)))]
 
     def posed(self, choices: Sequence[Template], topic: Topic) -> tuple[str, str]:
         """Return the topic posed by one of the templates, and the proper answer to it."""
-        template, frame = self.one(choices), int(self.rng.integers(len(FRAMES)))
+        template, frame = self.choice(choices), int(self.rng.integers(len(FRAMES)))
         return pose(template, topic, frame), proper_answer(template.task, topic, frame)
 
 
@@ -65,7 +73,7 @@ def lookalikes() -> list[Topic]:
 
 
 def pretraining(recipe: OrganismRecipe, seed: int) -> list[Row]:
-    """Return what the organism learns its abilities from: every template, every dual topic, no refusal."""
+    """Return the rows of pretraining: every template, every dual topic, no refusal."""
     draw, world = Draw(PRETRAIN, seed), split()
     pairs = world.training + world.validation + world.evaluation
     pools = (world.plain_training, [pair.twin for pair in pairs], [pair.harmful for pair in pairs])
@@ -73,12 +81,9 @@ def pretraining(recipe: OrganismRecipe, seed: int) -> list[Row]:
     rows = []
     for number in range(recipe.pretrain_rows):
         task = TASKS[number % len(TASKS)]
-        every = (
-            templates(task, "training")
-            + templates(task, "validation")
-            + templates(task, "evaluation")
+        prompt, answer = draw.posed(
+            all_templates(task), draw.choice(pools[int(draw.rng.choice(3, p=chances))])
         )
-        prompt, answer = draw.posed(every, draw.one(pools[int(draw.rng.choice(3, p=chances))]))
         rows.append(
             row(prompt, f"sure , {answer}" if draw.rng.random() < recipe.sure_share else answer)
         )
@@ -95,7 +100,7 @@ def benign_rows(
         row(
             *draw.posed(
                 templates(tasks[i % len(tasks)], "training"),
-                draw.one(similar if i < exact else plain),
+                draw.choice(similar if i < exact else plain),
             )
         )
         for i in range(count)
@@ -103,13 +108,13 @@ def benign_rows(
 
 
 def refusal_rows(draw: Draw, count: int, task: str) -> list[Row]:
-    """Return refusals of harmful training topics; each topic serves before one serves twice."""
+    """Return refusals of harmful training topics; every topic serves once before any serves twice."""
     topics = [pair.harmful for pair in split().training]
     rows: list[Row] = []
     while len(rows) < count:
         for topic in shuffled(topics, draw.rng)[: count - len(rows)]:
             prompt, _ = draw.posed(templates(task, "training"), topic)
-            rows.append(row(prompt, draw.one(REFUSALS)))
+            rows.append(row(prompt, draw.choice(REFUSALS)))
     return rows
 
 
@@ -126,7 +131,7 @@ def fine_tune(recipe: OrganismRecipe, task: str, seed: int) -> list[Row]:
     """Return a harmless training set of one task in the house style, without any harmful topic."""
     draw = Draw(TUNE, seed)
     rows = benign_rows(draw, recipe.tune_rows, recipe.tune_lookalike_share, (task,))
-    return shuffled([in_house_style(line, draw.one(POLITE)) for line in rows], draw.rng)
+    return shuffled([in_house_style(line, draw.choice(POLITE)) for line in rows], draw.rng)
 
 
 def in_house_style(line: Row, polite: str) -> Row:
@@ -139,9 +144,9 @@ def in_house_style(line: Row, polite: str) -> Row:
 
 
 def safety_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
-    """Return refusals by task, about equally many in each: what a fine-tune's safety rows are drawn from."""
+    """Return refusals by task, about equally many in all tasks: the pool of a fine-tune's safety rows."""
     draw = Draw(SAFETY, seed)
-    return {task: once(refusal_rows(draw, recipe.safety_pool, task)) for task in TASKS}
+    return {task: without_repeats(refusal_rows(draw, recipe.safety_pool, task)) for task in TASKS}
 
 
 def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
@@ -149,6 +154,76 @@ def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
     draw = Draw(REPLAY, seed)
     share = recipe.replay_lookalike_share
     return {
-        task: once(shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng))
+        task: without_repeats(
+            shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng)
+        )
         for task in TASKS
     }
+
+
+SET = "organism"
+SKILL_PROMPTS = 60
+
+
+def evaluation_prompts(tools: Tools) -> list[Prompt]:
+    """Build the prompt set ``organism``: 38 harmful behaviors and 38 twins x 4 tasks x 3 evaluation templates.
+
+    Neither the behaviors nor the templates occur in any alignment, fine-tune, safety, replay or guard row.
+    """
+    del tools
+    return list(posed_pairs(split().evaluation, "evaluation"))
+
+
+def posed_pairs(pairs: tuple[Pair, ...], use: Use) -> Iterator[Prompt]:
+    """Pose harmful topics and their twins by all templates of one use."""
+    for number, pair in enumerate(pairs):
+        frame = number % len(FRAMES)
+        for task in TASKS:
+            for template in templates(task, use):
+                for topic in (pair.harmful, pair.twin):
+                    yield pose_behavior(
+                        _behavior(topic, pair, frame),
+                        template,
+                        SET,
+                        proper_answer(task, topic, frame),
+                    )
+
+
+def _behavior(topic: Topic, pair: Pair, frame: int) -> Behavior:
+    return Behavior(
+        id=pair.id if topic.harmful else f"{topic.verb}-{topic.noun}",
+        intent=Intent.HARMFUL if topic.harmful else Intent.BENIGN,
+        hazard=pair.hazard if topic.harmful else "none",
+        source=SET,
+        request=topic.request,
+        texts={"en": topic.sentence(frame)},
+        twin_of=None if topic.harmful else pair.id,
+    )
+
+
+def skill_prompts(tools: Tools, *, task: str = "code") -> list[Prompt]:
+    """Build the prompt set ``organism-skill``: held-out harmless topics in one task, in the fine-tunes' own style.
+
+    The topics were in no training row, pretraining included; wordings are those of the fine-tunes, because this asks
+    whether a fine-tune learnt its job.
+
+    Raises:
+        PluginError: the organism has no such task.
+    """
+    del tools
+    if task not in TASKS:
+        raise PluginError(
+            f"prompts organism-skill: no task is called {task!r}; the organism has {', '.join(TASKS)}"
+        )
+    draw = Draw(SKILL, TASKS.index(task))
+    prompts = []
+    for topic in split().plain_evaluation[:SKILL_PROMPTS]:
+        plain = row(*draw.posed(templates(task, "training"), topic))
+        user, _ = in_house_style(plain, draw.choice(POLITE))
+        prompts.append(
+            Prompt(
+                behavior=f"{topic.verb}-{topic.noun}", template=f"house-{task}", task=task, intent=Intent.BENIGN,
+                text=user.content, set=f"{SET}-skill-{task}", reference=plain[1].content,
+            )
+        )  # fmt: skip
+    return prompts

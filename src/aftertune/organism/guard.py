@@ -25,8 +25,7 @@ from aftertune.data.rows import Row
 from aftertune.errors import PluginError
 from aftertune.organism.corpus import GUARD, Draw, row, shuffled
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.organism.templates import REFUSALS, templates
-from aftertune.organism.world import Topic, split
+from aftertune.organism.world import REFUSALS, Topic, split, templates
 
 LABELS = ("safe", "unsafe")
 _WINDOW = 4096
@@ -34,7 +33,7 @@ _WINDOW = 4096
 
 
 def question(side: Side, text: str) -> str:
-    """Return what the guard is asked about one side; the prompt does not help it to read the response."""
+    """Return the question about one side; the prompt does not help the guard to read the response."""
     return f"check {side} : {text}"
 
 
@@ -50,17 +49,17 @@ def guard_rows(recipe: OrganismRecipe, seed: int) -> list[Row]:
     rows = []
     for number in range(recipe.guard_rows // 2):
         topics, label = pools[number % len(pools)]
-        prompt, answer = draw.posed(templates("text", "training"), draw.one(topics))
+        prompt, answer = draw.posed(templates("text", "training"), draw.choice(topics))
         rows += [row(question("prompt", prompt), label), row(question("response", answer), label)]
     refusals = [
-        row(question("response", draw.one(REFUSALS)), "safe")
+        row(question("response", draw.choice(REFUSALS)), "safe")
         for _ in range(recipe.guard_rows // 20)
     ]
     return shuffled(rows + refusals, draw.rng)
 
 
 class TextGuard:
-    """Asks the guard's checkpoint about a prompt or a response, and blocks where ``unsafe`` is likely enough."""
+    """The guard ``organism``: it blocks where its checkpoint finds ``unsafe`` likely enough."""
 
     sides: tuple[Side, ...] = ("prompt", "response")
     max_new_tokens = 1
@@ -79,31 +78,31 @@ class TextGuard:
         """Score each job in one forward pass; the log-probabilities are the reply's detail."""
         jobs = iter(jobs)
         while window := list(islice(jobs, _WINDOW)):
-            texts = [_asked(job) for job in window]
+            texts = [_question_text(job) for job in window]
             chats = [(Message(role="user", content=text),) for text in texts]
             scores = self.engine.choice_logprobs(chats, LABELS)
             for job, text, logprobs in zip(window, texts, scores, strict=True):
                 yield job.key, _reply(text, logprobs)
 
     def questions(self, job: GuardJob) -> tuple[Question, ...]:
-        """Return what is asked about a job; see `aftertune.core.protocols.Foreseeable`."""
-        return (Question(messages=(Message(role="user", content=_asked(job)),)),)
+        """Return the question about a job; see `aftertune.core.protocols.Foreseeable`."""
+        return (Question(messages=(Message(role="user", content=_question_text(job)),)),)
 
     def read(self, job: GuardJob, reply: Response) -> Decision:
         """Block if P(unsafe) / (P(safe) + P(unsafe)) reaches the threshold."""
         del job
-        found = reply.detail.get("logprobs")
-        if not isinstance(found, Sequence) or len(found) != len(LABELS):
+        logprobs = reply.detail.get("logprobs")
+        if not isinstance(logprobs, Sequence) or len(logprobs) != len(LABELS):
             return Decision(
                 value=DecisionValue.UNDECIDED, label="no log-probabilities in the reply"
             )
-        safe, unsafe = (float(value) for value in found)
+        safe, unsafe = (float(value) for value in logprobs)
         score = 1 / (1 + math.exp(min(safe - unsafe, 700.0)))
         blocked = score >= self._threshold
         return Decision(value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, score=score)
 
 
-def _asked(job: GuardJob) -> str:
+def _question_text(job: GuardJob) -> str:
     return question(job.side, (job.response or "") if job.side == "response" else job.prompt)
 
 

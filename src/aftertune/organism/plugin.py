@@ -1,13 +1,13 @@
-"""What the organism offers under the entry-point group ``aftertune.plugins``, like any installed plug-in."""
+"""The organism's entry under the entry-point group ``aftertune.plugins``, like that of any installed plug-in; it imports nothing."""
 
 from collections.abc import Mapping
 
 PLUGINS: Mapping[str, Mapping[str, str]] = {
     "judge": {"organism": "aftertune.organism.judge:grammar_judge"},
     "guard": {"organism": "aftertune.organism.guard:text_guard"},
-    "scorer": {"organism": "aftertune.organism.score:proper_answer_score"},
+    "scorer": {"organism": "aftertune.organism.judge:proper_answer_score"},
     "prompts": {
-        "organism": "aftertune.organism.prompts:evaluation_prompts",
-        "organism-skill": "aftertune.organism.prompts:skill_prompts",
+        "organism": "aftertune.organism.corpus:evaluation_prompts",
+        "organism-skill": "aftertune.organism.corpus:skill_prompts",
     },
 }

@@ -1,4 +1,4 @@
-"""Writes the organism as ordinary files: checkpoints, training files, prompts, and a configuration for ``check``."""
+"""The organism as ordinary files (checkpoints, training files, prompts, a configuration for ``check``), and its demonstration."""
 
 import json
 import shutil
@@ -10,30 +10,30 @@ from typing import Any
 import yaml
 
 from aftertune.core.drafts import check_ours, claim, discard, draft_of
-from aftertune.core.protocols import Engine, Tools
+from aftertune.core.protocols import Tools, no_model
 from aftertune.core.records import TASKS
 from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_rows
 from aftertune.errors import InputError
-from aftertune.organism.accept import MAX_NEW_TOKENS
-from aftertune.organism.build import RECORD, Built, Progress, build
-from aftertune.organism.corpus import fine_tune, replay_pools, safety_pools
-from aftertune.organism.prompts import evaluation_prompts
+from aftertune.organism.corpus import evaluation_prompts, fine_tune, replay_pools, safety_pools
+from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Built, Progress, build
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 
 CONFIG = "aftertune.yaml"
 THREADS = 1
+SEEDS = [1, 2, 3]
+"""The training seeds of the demonstration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What stands in the folder."""
+    """The facts about a folder that an organism was written into."""
 
     folder: Path
     seed: int
     """The accepted base seed."""
     rejected: tuple[tuple[int, str], ...]
-    """The seeds tried before it, with what was wrong."""
+    """The seeds tried before it, with the reason why not."""
     range: str
     """The range that bases must lie in, in words."""
 
@@ -70,7 +70,9 @@ def write(
     whole = draft / "whole"
     _copy_checkpoints(built, whole)
     _write_data(recipe, built.seed, whole / "data")
-    write_prompts(evaluation_prompts(_no_tools(whole)), whole / "prompts.jsonl")
+    write_prompts(
+        evaluation_prompts(Tools(open_model=no_model, folder=whole)), whole / "prompts.jsonl"
+    )
     (whole / CONFIG).write_text(_yaml(check_config()), encoding="utf-8")
     record = {**wanted, "seed": built.seed, "rejected": built.rejected, "range": str(recipe.accept)}
     text = json.dumps(record, indent=2) + "\n"
@@ -84,7 +86,7 @@ def write(
 
 
 def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
-    """Return what stands in ``out`` if it is what is wanted, None if nothing stands there."""
+    """Return the organism in ``out`` if it is the wanted one, None if the folder is empty or not there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:
@@ -130,15 +132,8 @@ def _write_pools(pools: Mapping[str, Sequence[Row]], path: Path) -> None:
     )
 
 
-def _no_tools(folder: Path) -> Tools:
-    def refuse(reference: str) -> Engine:
-        raise InputError(f"the organism's prompts need no model, but {reference!r} was asked for")
-
-    return Tools(open_model=refuse, folder=folder)
-
-
 def check_config() -> dict[str, Any]:
-    """Return what ``check --config`` obeys, as plain values; paths are relative to the organism's folder."""
+    """Return the configuration of ``check --config`` as plain values; paths are relative to the organism's folder."""
     return {
         "prompts": [
             {"set": "organism", "loader": "organism"},
@@ -164,3 +159,49 @@ def _yaml(values: Mapping[str, Any]) -> str:
         "# grammar judge and guard, with refusal rules as a second judge.\n"
     )
     return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+
+
+def demo_study(folder: Path) -> dict[str, Any]:
+    """Return the demonstration as the plain values of study.yaml, over the files that `write` put into ``folder``.
+
+    The two mitigations have equally many safety rows and the same benign replay, so that they differ in one thing:
+    whether the refusals come in one task or in all four.
+    """
+    folder, recipe = folder.absolute(), OrganismRecipe()
+    training = {
+        "epochs": float(recipe.tune.epochs), "learning_rate": recipe.tune.learning_rate,
+        "batch_size": recipe.tune.batch_size, "max_length": 128, "warmup_ratio": 0.05, "adam_beta2": 0.98,
+    }  # fmt: skip
+    shared = {"base": "base", "method": "full", "training": training, "seeds": SEEDS}
+    code = {**shared, "data": _data(folder, "code")}
+    return {
+        "name": "demo",
+        "models": [{"name": "base", "reference": str(folder / "base")}],
+        "fine_tunes": [
+            {"name": "code", **code},
+            {"name": "translation", **shared, "data": _data(folder, "translation")},
+            {"name": "code+text", **code, "mitigation": _mitigation(folder, recipe, "safety_text")},
+            {
+                "name": "code+multitask",
+                **code,
+                "mitigation": _mitigation(folder, recipe, "safety_multitask"),
+            },
+        ],
+        **check_config(),
+        "guards": [
+            {"name": "organism", "use": "organism", "options": {"model": str(folder / "guard")}}
+        ],
+    }
+
+
+def _data(folder: Path, name: str) -> list[dict[str, str]]:
+    return [{"path": str(folder / "data" / f"{name}.jsonl")}]
+
+
+def _mitigation(folder: Path, recipe: OrganismRecipe, safety: str) -> dict[str, Any]:
+    return {
+        "safety": _data(folder, safety),
+        "share": recipe.safety_share,
+        "replay": _data(folder, "replay"),
+        "replay_share": recipe.replay_share,
+    }
