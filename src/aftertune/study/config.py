@@ -3,10 +3,7 @@
 Paths are resolved against the file's folder while it is read, so every path in these values can be used as it stands.
 """
 
-import ast
 import dataclasses
-import inspect
-from textwrap import dedent
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,10 +11,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     create_model,
 )
-from pydantic_core import CoreSchema
 
 from aftertune.core.recipe import Method, Training
 from aftertune.study.fields import (
@@ -39,53 +34,7 @@ from aftertune.study.fields import (
 )
 
 
-class Described(BaseModel):
-    """A model whose JSON Schema has the docstring under each field as its description.
-
-    pydantic can take the docstrings itself (``use_attribute_docstrings``), but then reads the source whenever a class is
-    made, which takes longer than everything else that it does with these classes; here the source is read on request.
-    """
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Make the schema and add the descriptions."""
-        schema = handler(core_schema)
-        whole = handler.resolve_ref_schema(schema)
-        for name, text in descriptions(cls).items():
-            if name in whole.get("properties", {}):
-                whole["properties"][name].setdefault("description", text)
-        return schema
-
-
-def descriptions(cls: type) -> dict[str, str]:
-    """Return the docstrings under the fields of a class and those that it inherits from."""
-    texts: dict[str, str] = {}
-    for parent in reversed(cls.__mro__):
-        if issubclass(parent, Described) and parent is not Described:
-            texts |= _own_descriptions(parent)
-    return texts
-
-
-def _own_descriptions(cls: type) -> dict[str, str]:
-    try:
-        (tree,) = ast.parse(dedent(inspect.getsource(cls))).body
-    except OSError:  # made by a call, not written down
-        return {}
-    assert isinstance(tree, ast.ClassDef)
-    return {
-        field.target.id: inspect.cleandoc(text.value.value)
-        for field, text in zip(tree.body, tree.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
-
-
-class Keys(Described, BaseModel):
+class Keys(BaseModel):
     """The base of all parts of the file: frozen, no unknown keys, no guessing of types."""
 
     model_config = ConfigDict(
@@ -94,6 +43,7 @@ class Keys(Described, BaseModel):
         strict=True,
         allow_inf_nan=False,
         protected_namespaces=(),
+        use_attribute_docstrings=True,  # descriptions of the JSON Schema
         defer_build=True,  # the whole file's validator holds those of its parts, which are seldom used alone
     )
 
