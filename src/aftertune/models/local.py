@@ -30,6 +30,7 @@ from aftertune.models.rendering import Renderer
 from aftertune.models.sampling import GumbelSampler, request_seed
 from aftertune.models.scoring import ScoredRow, answer_logprobs, next_token_logprobs
 from aftertune.models.sharing import Sharing
+from aftertune.models.thinking import final, opens, separate
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
@@ -270,7 +271,7 @@ class LocalEngine:
 
     def _generate_batch(self, rows: list[_Row], prefix: Prefix) -> list[Response]:
         drawn = self._drawn(rows, prefix)
-        return [self._response(len(row.tokens), new) for row, new in zip(rows, drawn, strict=True)]
+        return [self._response(row.tokens, new) for row, new in zip(rows, drawn, strict=True)]
 
     def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
         """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
@@ -299,20 +300,21 @@ class LocalEngine:
         seeds = [request_seed(row.decoding.seed, row.tokens, row.job.sample) for row in rows]
         return [GumbelSampler(rows[0].decoding, seeds, prompt_length, self._device)]
 
-    def _response(self, prompt_tokens: int, drawn: list[int]) -> Response:
-        """Cut the drawn tokens after the first end token and say why they end there."""
+    def _response(self, prompt: Sequence[int], drawn: list[int]) -> Response:
+        """Return the answer in drawn tokens: they end at the first end token, and thinking stands apart."""
         ends = set(self._defaults.end_tokens)
         end = next((i for i, token in enumerate(drawn) if token in ends), None)
         kept = drawn if end is None else drawn[:end]
-        text = self._renderer.tokenizer.decode(
-            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Response(
-            text=text,
+        text, opened = self._renderer.decoded(kept), opens(self._renderer.ending(prompt))
+        marked = self._renderer.decoded_with_marks(kept)
+        whole = Response(
+            text=text if separate(marked, opened=opened) is None else marked,
             finish_reason=FinishReason.LENGTH if end is None else FinishReason.STOP,
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=len(prompt),
             completion_tokens=len(drawn) if end is None else end + 1,
         )
+        answer = final(whole, opened=opened)
+        return answer if answer is whole else replace(answer, text=self._renderer.bare(answer.text))
 
     def _choice_tokens(self, choices: Sequence[str]) -> list[list[int]]:
         tokens = self._renderer.tokens(choices)
