@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, FinishReason, Response
-from aftertune.models.quiet import first_line
+from aftertune.models.loading import first_line
 from aftertune.models.thinking import final
 
 if TYPE_CHECKING:

@@ -19,17 +19,12 @@ from aftertune.core.records import (
     Response,
 )
 from aftertune.errors import EngineError
-from aftertune.models.batching import Capacity, in_batches
-from aftertune.models.decoding import CheckpointDefaults
+from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
+from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
 from aftertune.models.labels import beginnings, leading_space, log_sum
-from aftertune.models.loading import Weights, capacity
-from aftertune.models.padding import pad_left
-from aftertune.models.prefix import NONE, Prefix
-from aftertune.models.quiet import quiet
+from aftertune.models.loading import Weights, quiet
+from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.rendering import Renderer
-from aftertune.models.sampling import GumbelSampler, request_seed
-from aftertune.models.scoring import ScoredRow, answer_logprobs, next_token_logprobs
-from aftertune.models.sharing import Sharing
 from aftertune.models.thinking import final, opens, separate
 
 _WINDOW = 8192
@@ -49,6 +44,71 @@ class _Row:
     @property
     def length(self) -> int:
         return len(self.tokens) + self.decoding.max_new_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """Input tokens and the answer tokens whose likelihood is asked for."""
+
+    index: int
+    """Its place among the rows as they were asked."""
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.prompt) + len(self.answer)
+
+
+def answer_logprobs(
+    model: Any, rows: Sequence[ScoredRow], device: str, prefix: Prefix = NONE
+) -> list[list[float]]:
+    """Return log P(token | everything before it), in nats, for every answer token of every row.
+
+    All prompts begin with the prefix and go on behind it.
+    """
+    import torch
+
+    with torch.inference_mode():
+        tokens, mask = pad_left([(row.prompt + row.answer)[len(prefix) :] for row in rows], device)
+        kept = max(len(row.answer) for row in rows) + 1
+        logits = last_logits(model, tokens, mask, kept, prefix)[:, :-1].float()
+        targets = tokens[:, 1 - kept :]
+        logprobs = torch.log_softmax(logits, dim=-1).gather(2, targets[:, :, None])[:, :, 0].cpu()
+    return [
+        logprobs[i, logprobs.shape[1] - len(row.answer) :].tolist() for i, row in enumerate(rows)
+    ]
+
+
+def next_token_logprobs(
+    model: Any,
+    rows: Sequence[ScoredRow],
+    choices: Sequence[int],
+    device: str,
+    *,
+    lead: int = 0,
+    prefix: Prefix = NONE,
+) -> list[list[float]]:
+    """Return log P(choice | prompt) for choices of one token each: one forward pass serves all of them.
+
+    With a ``lead``, the last so many tokens of each prompt are the beginning of the answer and have to be said too:
+    their log-probabilities are added. All prompts begin with the prefix and have more than a lead behind it.
+    """
+    import torch
+
+    with torch.inference_mode():
+        tokens, mask = pad_left([row.prompt[len(prefix) :] for row in rows], device)
+        logprobs = torch.log_softmax(
+            last_logits(model, tokens, mask, 1 + lead, prefix).float(), dim=-1
+        )
+        said = (
+            logprobs[:, :-1]
+            .gather(2, tokens[:, tokens.shape[1] - lead :, None])[:, :, 0]
+            .sum(1, keepdim=True)
+        )
+        chosen = logprobs[:, -1, list(choices)] + said
+    return [[float(value) for value in row] for row in chosen.cpu()]
 
 
 ENGINE = "transformers"
@@ -353,7 +413,10 @@ class LocalEngine:
         if all_logits not in self._capacities:
             with self._weights.using() as model:
                 self._capacities[all_logits] = capacity(
-                    model, self._weights.loader.placement, all_logits=all_logits
+                    model,
+                    self._weights.loader.placement.device,
+                    self._weights.loader.placement.dtype,
+                    all_logits=all_logits,
                 )
         return self._capacities[all_logits]
 

@@ -10,9 +10,9 @@ from typing import Any
 from aftertune.core.foreign import filled, marker_pattern, neutralised
 from aftertune.core.records import Message, Question
 from aftertune.errors import ModelError
-from aftertune.models.quiet import first_line, quiet
+from aftertune.models.loading import first_line, quiet
+from aftertune.models.reference import text_sha256, tokenizer_sha256
 from aftertune.models.thinking import MARKS
-from aftertune.models.weights import text_sha256, tokenizer_sha256
 
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
