@@ -16,10 +16,11 @@ from aftertune.core.table import NONE, Table
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
 from aftertune.generate import generate, probed
-from aftertune.labels.gate import gate_with_labels
 from aftertune.labels.sample import labelled_table
+from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
+from aftertune.measure.preregistration import Gating
 from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
 from aftertune.results.page import keep, write_study_page
@@ -34,11 +35,10 @@ from aftertune.score.reading import (
     read_scores,
     submit_questions,
 )
-from aftertune.stages.gating import Gating, ask_for_gate
-from aftertune.stages.looks import Asked
+from aftertune.stages.gating import Asked, ask_for_gate
 from aftertune.stages.measuring import measure_plan
 from aftertune.stages.served import spending_notes
-from aftertune.store import scorer_versions, thinking_counts
+from aftertune.store import scorer_versions
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
 from aftertune.workspace import RESULT, STUDY, Run, open_run
@@ -161,20 +161,7 @@ def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
 def _unanswered(run: Run, table: Table) -> Iterator[str]:
     """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
     answered = table.columns["finish"] != NONE
-    thinking = thinking_counts(run.store.path, run.study.name)
-    limit = run.study.decoding.max_new_tokens
-    for model in thinking:
-        if model.unfinished:
-            yield (
-                f"{model.model}: {model.unfinished:,} of {model.answers:,} answers ended inside their thinking: they have no final "
-                f"answer and count as undecided; raise decoding.max_new_tokens (now {limit:,})"
-            )
-        if model.empty:
-            yield (
-                f"{model.model}: {model.empty:,} of {model.answers:,} answers are empty beside a reasoning: the server gave all "
-                "that the model said as its reasoning; look at its reasoning parser"
-            )
-    if silent := int((~answered).sum()) - sum(model.unfinished for model in thinking):
+    if silent := int((~answered).sum()):
         reasons = ", ".join(run.store.attempts(run.study.name)) or "never asked"
         yield f"{silent:,} of {len(table):,} calls have no answer ({reasons}) and count as undecided; run again to ask them again"
     for column, codes in table.columns.items():

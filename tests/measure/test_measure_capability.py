@@ -8,10 +8,12 @@ from measure_tables import build
 
 from aftertune.core.counts import BLEU, LABELS, WINS, counted
 from aftertune.core.table import NONE
-from aftertune.measure.averaging import fold, layout
-from aftertune.measure.corpus import _occurring, corpora, corpus_bleu
+from aftertune.measure.arrays import fold, layout
+from aftertune.measure.bootstrap import macro_f1
+from aftertune.measure.capability import Corpus, corpus_bleu
+from aftertune.measure.contrasts import Unshared, unshared
+from aftertune.measure.counts import Source, SourceKind
 from aftertune.measure.crossed import two_way
-from aftertune.measure.differences import Unshared, unshared
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, Match, MeasurePlan
 from aftertune.measure.results import Scope
@@ -105,16 +107,19 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
 
 
 def test_macro_f1_of_a_part_knows_nothing_of_the_labels_of_other_parts():
-    (corpus,) = corpora(
-        dict.fromkeys(("said:labels", f"hit {label}") for label in ("good", "bad", "law")),
-        {"labels": LABELS},
+    corpus = Corpus(
+        name="labels macro-F1",
+        source=Source(SourceKind.CORPUS, "labels"),
+        tallies=(),
+        figure=lambda totals: macro_f1([totals]),
+        by_label=True,
     )
     cells = np.zeros((2, 1, 9))
     cells[0, 0, :3], cells[1, 0, 3:6] = (
         (5, 0, 1),
         (3, 1, 0),
     )  # hit, false and missed; nobody asked for "law"
-    (kept,) = _occurring(corpus, [cells])
+    (kept,) = corpus.occurring([cells])
     assert corpus.figure(kept.sum(axis=(0, 1))[None, :])[0] == pytest.approx((10 / 11 + 6 / 7) / 2)
 
 

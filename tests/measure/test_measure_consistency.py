@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from measure_tables import build
 
-from aftertune.measure.averaging import fold
-from aftertune.measure.cells import N, tally
+from aftertune.measure.arrays import fold
 from aftertune.measure.consistency import consistency, flips, parts
-from aftertune.measure.measure import ASR
+from aftertune.measure.counts import N, count
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import decoding_noise, pool
+from aftertune.measure.rates import ASR
 
 SEEDS = ("a1", "a2", "a3")
 BASE = Condition(name="base", models=("base",))
@@ -34,7 +34,7 @@ def table(rng=None, models=("base", *SEEDS), p=0.4, **more):
 
 def test_noise_of_decoding_is_that_of_the_repeats():
     found = table()
-    cells = tally(found, plan())
+    cells = count(found, plan())
     pooled = pool(cells, [1, 2, 3], {})
     for task, part in parts(pooled):
         noise = decoding_noise(pooled, part, ASR.hit)
@@ -57,7 +57,7 @@ def test_single_repeats_leave_decoding_unknown_and_say_so():
 
 def test_flips_count_pairs():
     harmful = {"base": [[[0, 0]]], "a1": [[[1, 1]]], "a2": [[[1, 1]]], "a3": [[[0, 1]]]}
-    pooled = pool(tally(build(harmful, samples=2), plan()), [1, 2, 3], {})
+    pooled = pool(count(build(harmful, samples=2), plan()), [1, 2, 3], {})
     ((_, part), _) = parts(pooled)
     found = flips(pooled, part, ASR.hit)
     assert found.decoding == pytest.approx(1 / 3), "one of three cells, and its two answers differ"

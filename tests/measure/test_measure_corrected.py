@@ -9,7 +9,7 @@ from aftertune.errors import InputError
 from aftertune.measure.consistency import consistency
 from aftertune.measure.label_draw import draw_labels
 from aftertune.measure.measure import measure
-from aftertune.measure.strata import BENIGN_STRATA, strata
+from aftertune.measure.outcomes import BENIGN_STRATA, strata
 
 DIFFERENTIAL = Judge((0.90, 0.97), (0.80, 0.85))
 RATES, REFUSALS = (0.1, 0.3), (0.05, 0.15)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from crossed_model import draw
 
-from aftertune.measure.averaging import fold, layout
+from aftertune.measure.arrays import fold, layout
+from aftertune.measure.changes import paired
 from aftertune.measure.contrasts import MeanT, mover
 from aftertune.measure.crossed import crossed_wilson, two_way
-from aftertune.measure.rates import paired, rate_limits
+from aftertune.measure.rates import rate_limits
 
 pytestmark = pytest.mark.slow
 REPLICATES = 1000

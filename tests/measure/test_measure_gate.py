@@ -8,12 +8,11 @@ from crossed_model import draw
 from measure_tables import build, incoherent, undecided
 
 from aftertune.errors import InputError
-from aftertune.measure.averaging import layout
-from aftertune.measure.gate import gate
-from aftertune.measure.multiplicity import holm
+from aftertune.measure.arrays import layout
+from aftertune.measure.gate import Fixed, LineCounts, gate
+from aftertune.measure.intervals import holm
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import GateVerdict, Scope
-from aftertune.measure.rules import Counted, Fixed
 
 BASE = Condition(name="base", models=("base",))
 
@@ -172,7 +171,7 @@ def findings(base, tuned, places):
     )
     n = np.ones(tuned.shape)
     for place in places:
-        counted = Counted(
+        counted = LineCounts(
             part=PARTS[place], behavior=(), task=(), n=n, base_n=n[:, :1], base=base, tuned=tuned, fail=tuned, worst=tuned
         )  # fmt: skip
         yield Fixed(alpha=0.05).decide(counted, MARGINS[place])

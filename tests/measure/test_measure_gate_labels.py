@@ -9,9 +9,8 @@ from planted_judge import Judge, labelled, plan, study
 from rich.console import Console
 
 from aftertune.core.table import NONE, Table
-from aftertune.labels.gate import gate_with_labels
 from aftertune.measure.gate import gate
-from aftertune.measure.gate_labels import labels_verdict
+from aftertune.measure.gate_labels import gate_with_labels, labels_verdict
 from aftertune.measure.results import GateVerdict
 from aftertune.report.gate import gate_sheet, labels_sentences
 from aftertune.report.terminal import print_gate

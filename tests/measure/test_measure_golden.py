@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from aftertune.measure.averaging import Average
+from aftertune.measure.arrays import Average
 from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
 from aftertune.measure.crossed import crossed_wilson, effective_n, quantiles, two_way
-from aftertune.measure.intervals import mcnemar, newcombe, wilson
-from aftertune.measure.multiplicity import benjamini_hochberg, holm
+from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar, newcombe, wilson
 
 pytestmark = pytest.mark.golden
 

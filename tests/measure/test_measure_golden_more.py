@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aftertune.measure.corpus import corpus_bleu
+from aftertune.measure.capability import corpus_bleu
 from aftertune.measure.crossed import two_way
 
 pytestmark = pytest.mark.golden

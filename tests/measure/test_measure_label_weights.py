@@ -10,8 +10,8 @@ from planted_judge import Judge, labelled, plan, study
 from aftertune.core.records import LabelValue
 from aftertune.core.table import NONE, Table
 from aftertune.measure.gate_labels import labels_verdict
+from aftertune.measure.intervals import holm
 from aftertune.measure.measure import measure
-from aftertune.measure.multiplicity import holm
 from aftertune.measure.plan import Condition, MeasurePlan
 
 FAIR, UNSURE = Judge((0.95, 0.97), (0.95, 0.97)), tuple(LabelValue).index(LabelValue.UNDECIDED)

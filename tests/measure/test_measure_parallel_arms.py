@@ -6,7 +6,7 @@ from crossed_model import location
 from scipy.special import expit
 from scipy.stats import t
 
-from aftertune.measure.averaging import fold, layout
+from aftertune.measure.arrays import fold, layout
 from aftertune.measure.contrasts import mover, p_value
 
 PART = layout(np.arange(40), np.zeros(40, int), np.ones(40, bool), {})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from crossed_model import draw
 
-from aftertune.measure.averaging import fold, layout
+from aftertune.measure.arrays import fold, layout
 from aftertune.measure.contrasts import MeanT, mover
 from aftertune.measure.crossed import two_way
 from aftertune.measure.power import (

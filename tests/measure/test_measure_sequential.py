@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from measure_tables import build, undecided
 
-from aftertune.measure.gate import gate
+from aftertune.measure.gate import Exact, gate
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import GateVerdict, Scope
-from aftertune.measure.rules import Exact
 from aftertune.measure.sequential import (
+    Order,
+    Sequential,
     evidence_above,
     evidence_below,
     fewest_to_pass,
@@ -17,7 +18,6 @@ from aftertune.measure.sequential import (
     lower_limit,
     upper_limit,
 )
-from aftertune.measure.sequential_rule import Order, Sequential
 
 TASKS = ("text", "code", "translation", "classification")
 BASE = Condition(name="base", models=("base",))

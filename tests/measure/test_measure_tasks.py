@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure_tables import apart, build, shares
 
-from aftertune.measure.averaging import fold, layout
+from aftertune.measure.arrays import fold, layout
 from aftertune.measure.crossed import two_way
 from aftertune.measure.gate import gate
 from aftertune.measure.intervals import wilson

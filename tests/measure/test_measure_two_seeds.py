@@ -5,10 +5,9 @@ import pytest
 from crossed_model import location
 from scipy.special import expit
 
-from aftertune.measure.averaging import fold, layout
-from aftertune.measure.contrasts import MeanT, ceiling, mover, one_sided
+from aftertune.measure.arrays import fold, layout
+from aftertune.measure.contrasts import MeanT, ceiling, mover, one_sided, unshared
 from aftertune.measure.crossed import half_width_squared, two_way
-from aftertune.measure.differences import unshared
 from aftertune.measure.rates import rate_limits
 
 REPLICATES = 1000

@@ -3,8 +3,7 @@ import json
 import pytest
 
 from aftertune.errors import ModelError
-from aftertune.models.decoding import CheckpointDefaults
-from aftertune.models.reference import vocabulary
+from aftertune.models.decoding import CheckpointDefaults, vocabulary
 
 
 def folder(tmp_path, own, **config):

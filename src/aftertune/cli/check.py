@@ -17,13 +17,13 @@ from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
+from aftertune.measure.preregistration import Gating, ScopeOption
 from aftertune.measure.results import GateVerdict
 from aftertune.models.reference import parse
 from aftertune.report.progress import Progress
 from aftertune.report.wording import clean
 from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
-from aftertune.stages.gating import Gating, Scope
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
 from aftertune.workspace import Run, called
 
@@ -143,7 +143,7 @@ class CheckRequest:
     verdict_by: Literal["judge", "labels"] | None = None
     limit: int | None = None
     sequential: bool = False
-    scope: Scope = "prompts-like-these"
+    scope: ScopeOption = "prompts-like-these"
 
 
 def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Path | None) -> int:

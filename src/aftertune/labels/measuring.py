@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.plain import from_plain
-from aftertune.labels.gate import gate_with_labels
 from aftertune.labels.sample import LABELS, labelled_table
+from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import GateResult

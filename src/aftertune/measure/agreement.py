@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
-from aftertune.measure.corrections import COMPLIED
-from aftertune.measure.grids import Grid
+from aftertune.measure.arrays import Grid
+from aftertune.measure.counts import Source, SourceKind, Tally, pair_name, vote_tally
+from aftertune.measure.labelled import COMPLIED
 from aftertune.measure.results import JudgeAgreement, PairAgreement
 
 RESAMPLES = 1000
@@ -101,7 +102,7 @@ def judge_agreement(
     if len(judges) < 2 or not harmful.any():
         return None, {}
     by_task = {
-        grid.cells.names["task"][code]: _judges(grid, judges, harmful & (task == code))
+        grid.counted.names["task"][code]: _judges(grid, judges, harmful & (task == code))
         for code in np.unique(task[harmful]).tolist()
     }
     return _judges(grid, judges, harmful), by_task
@@ -110,19 +111,20 @@ def judge_agreement(
 def _judges(grid: Grid, judges: Sequence[str], chosen: NDArray[np.bool_]) -> JudgeAgreement:
     behaviors, row = np.unique(grid.attribute("behavior")[chosen], return_inverse=True)
 
-    def summed(reading: str, counted: str) -> Values:
+    def summed(tally: Tally) -> Values:
         """Sum a tally inside each behavior."""
-        counts = grid.counts((reading, counted))[chosen].sum(axis=1)
+        counts = grid.counts(tally)[chosen].sum(axis=1)
         return np.bincount(row, counts, minlength=len(behaviors)).astype(float)
 
     pairs, votes = _pairs(judges), _votes(len(judges))
     columns = []
     for pair in pairs:
         both, first, differ, n = (
-            summed(f"differ:{pair}", counted) for counted in ("both", "first", "differ", "n")
+            summed(Tally(Source(SourceKind.PAIR, pair), value))
+            for value in ("both", "first", "differ", "n")
         )
         columns += [both, first, differ - first, n - both - differ]
-    columns += [summed("votes", f"{yes}:{no}") for yes, no in votes]
+    columns += [summed(vote_tally(yes, no)) for yes, no in votes]
     return _from_counts(np.stack(columns, axis=1), pairs, votes)
 
 
@@ -156,7 +158,7 @@ def annotator_agreement(table: Table) -> JudgeAgreement | None:
 
 
 def _pairs(raters: Sequence[str]) -> list[str]:
-    return [f"{first} | {second}" for first, second in combinations(raters, 2)]
+    return [pair_name(first, second) for first, second in combinations(raters, 2)]
 
 
 def _votes(raters: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The pigeonhole bootstrap: behaviors and training seeds are drawn anew, each by themselves.
+"""The pigeonhole bootstrap: behaviors and training seeds are drawn anew, each apart from the other.
 
 For figures that are no means of cells: ratios of noisy numbers, corpus scores, unbalanced tables. Where a closed formula
 serves it is better: the bootstrap runs a little wide, and its test is only as fine as the number of draws.
@@ -16,45 +16,59 @@ Totals = NDArray[np.float64]
 Figure = Callable[[Sequence[Totals]], Totals]
 DRAWS = 2000
 _AT_ONCE = 200
-"""Draws that are worked on together, so that memory stays small."""
+"""Draws that are computed together, so that memory stays small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrapped:
-    """A figure with its percentile interval."""
+    """A figure with its value in every draw."""
 
     estimate: float
-    low: float
-    """Minus infinity where the figure was undefined in a draw."""
-    high: float
-    undefined: float
-    """Share of the draws in which the figure was undefined (0 / 0)."""
-    p_value: float
-    """Twice the share of draws on the far side of 0, the estimate counted as a draw: against a figure of 0."""
+    draws: NDArray[np.float64]
+    """NaN or infinite where the figure was undefined (0 / 0)."""
 
     @property
-    def interval(self) -> Bounds:
-        """Both limits."""
-        return self.low, self.high
+    def undefined(self) -> float:
+        """The share of the draws in which the figure was undefined."""
+        return float((~np.isfinite(self.draws)).mean())
+
+    @property
+    def constant(self) -> bool:
+        """True where the 95 % interval has no width."""
+        low, high = self.interval()
+        return low == high
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided percentile p-value against a figure of 0; what is undefined speaks for 0.
+
+        Twice the share of draws on the far side of 0, the estimate counted as a draw: Davison and Hinkley (1997),
+        Bootstrap Methods and their Application, 4.2.2.
+        """
+        sides = [(~(self.draws > 0)).sum(), (~(self.draws < 0)).sum()]
+        return min(1.0, 2 * (float(min(sides)) + 1) / (len(self.draws) + 1))
+
+    def interval(self, alpha: float = 0.05) -> Bounds:
+        """Return the percentile interval of level 1 - ``alpha``: infinite where the figure was undefined too often."""
+        undefined = ~np.isfinite(self.draws)
+        low, high = (
+            float(np.quantile(np.where(undefined, worst, self.draws), level, method="inverted_cdf"))
+            for worst, level in ((-np.inf, alpha / 2), (np.inf, 1 - alpha / 2))
+        )
+        return low, high
 
 
 def pigeonhole(
-    arms: Sequence[NDArray[np.float64]],
-    figure: Figure,
-    *,
-    alpha: float = 0.05,
-    draws: int = DRAWS,
-    seed: int = 0,
+    arms: Sequence[NDArray[np.float64]], figure: Figure, *, draws: int = DRAWS, seed: int = 0
 ) -> Bootstrapped:
-    """Return a figure of sums with the percentile interval over drawn behaviors and drawn training seeds.
+    """Return a figure of sums over drawn behaviors and drawn training seeds.
 
     Args:
-        arms: for each arm n x S x K, what K quantities sum to in each cell (0 where it is empty). Rows are the same
-            behaviors in all arms and are drawn together; seeds are drawn for each arm apart, so what the same models
+        arms: for each arm n x S x K, the sums of K quantities in each cell (0 where it is empty). Rows are the same
+            behaviors in all arms and are drawn together; seeds are drawn for each arm apart, so that what the same models
             gave belongs into one arm, as further quantities.
-        figure: from one D x K array of totals per arm to D figures; what it cannot give is NaN.
-        alpha: two-sided error.
-        draws: how many resamples.
+        figure: from one D x K array of totals per arm to D figures; NaN where it is not defined.
+        draws: number of resamples.
         seed: of the resampling.
 
     With one column only behaviors are drawn, and the interval is about this checkpoint. Source: Owen (2007), "The
@@ -68,25 +82,7 @@ def pigeonhole(
         rows = _weights(rng, arms[0].shape[0], size)
         with np.errstate(divide="ignore", invalid="ignore"):
             drawn.append(figure(_totals(rng, arms, rows)))
-    figures = np.concatenate(drawn)
-    undefined = ~np.isfinite(figures)
-    low, high = (
-        float(np.quantile(np.where(undefined, worst, figures), level, method="inverted_cdf"))
-        for worst, level in ((-np.inf, alpha / 2), (np.inf, 1 - alpha / 2))
-    )
-    return Bootstrapped(
-        estimate=estimate,
-        low=low,
-        high=high,
-        undefined=float(undefined.mean()),
-        p_value=_against_zero(figures),
-    )
-
-
-def _against_zero(figures: NDArray[np.float64]) -> float:
-    """Return the two-sided percentile p-value; Davison and Hinkley (1997), Bootstrap Methods, 4.2.2. NaN speaks for 0."""
-    sides = [(~(figures > 0)).sum(), (~(figures < 0)).sum()]
-    return min(1.0, 2 * (float(min(sides)) + 1) / (len(figures) + 1))
+    return Bootstrapped(estimate=estimate, draws=np.concatenate(drawn))
 
 
 def _totals(
@@ -94,21 +90,15 @@ def _totals(
 ) -> list[Totals]:
     columns = [_weights(rng, arm.shape[1], len(rows)) for arm in arms]
     pairs = zip(columns, arms, strict=True)
+    # T_dk = sum_n sum_s a_dn b_ds x_nsk: behaviors and seeds are drawn apart, and a cell counts a_dn b_ds times.
     return [np.einsum("dn,ds,nsk->dk", rows, drawn, arm, optimize=True) for drawn, arm in pairs]
 
 
 def _weights(rng: np.random.Generator, size: int, draws: int) -> NDArray[np.float64]:
-    """Return how often each of ``size`` things is drawn, for each draw."""
+    """Return draws x ``size``: the number of times that each row or column is drawn."""
     if size == 1:
         return np.ones((draws, 1))
     return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
-
-
-def ratio(totals: Sequence[Totals]) -> Totals:
-    """Return the first quantity over the second, of one arm."""
-    (arm,) = totals
-    quotient: Totals = arm[:, 0] / arm[:, 1]
-    return quotient
 
 
 def rise_undone(totals: Sequence[Totals]) -> Totals:

@@ -1,102 +1,234 @@
-"""Task scores of a condition and their changes: means of scores, and corpus metrics, under one roof.
+"""Task scores of a condition and their changes: means of scores, and corpus metrics from the counts of single responses.
 
-Only benign prompts count: what a fine-tune can do is told by what it should do.
+Only benign prompts count. A corpus metric (corpus BLEU, macro-F1) is no mean of single scores, so its intervals are those
+of the pigeonhole bootstrap over behaviors and training seeds. All counts of a figure are summed as they are: tasks have
+no weights there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.counts import BLEU, LABELS
-from aftertune.measure.cells import Cells
-from aftertune.measure.corpus import Corpus, corpora, corpus_change, corpus_score
-from aftertune.measure.grids import Arms, Grid, breakdown
-from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.rates import adjust, score, score_change
-from aftertune.measure.results import Breakdown, Change, Score
+from aftertune.measure.arrays import Arms, Grid, Layout, breakdown
+from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonhole
+from aftertune.measure.changes import adjust, score_change
+from aftertune.measure.contrasts import p_value
+from aftertune.measure.counts import Counts, Source, SourceKind, Tally
+from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.plan import MeasurePlan, macro_f1_name
+from aftertune.measure.rates import score
+from aftertune.measure.results import Breakdown, Change, Interval, Score, interval, scope
 
-_BY = ("task", "set")
-Pair = tuple[str, str]
-
-
-def capability(own: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
-    """Return every task score: of each scorer, and what is put together from its counts (``labels macro-F1``)."""
-    found = {scorer: _scores(own, scorer, plan) for scorer in scorers_of(own.cells, plan)}
-    return found | {
-        corpus.name: _corpus_scores(own, corpus, plan) for corpus in corpora_of(own.cells)
-    }
+ORDER = 4
+"""BLEU counts 1- to 4-grams."""
+METHOD = "pigeonhole bootstrap"
+BY = ("task", "set")
 
 
-def capability_of(own: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
-    """Return one task score; None where there is none of that name."""
-    corpus = next((corpus for corpus in corpora_of(own.cells) if corpus.name == name), None)
-    if corpus is not None:
-        return _corpus_scores(own, corpus, plan)
-    return _scores(own, name, plan) if name in scorers_of(own.cells, plan) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanScore:
+    """A task score that is a mean: a scorer's, or the share of its invalid labels."""
+
+    name: str
+    """In results: ``exact``, ``labels invalid``."""
+    source: Source
+
+    def score(self, grid: Grid, part: Layout, min_cell: int) -> Score:
+        """Return the mean score."""
+        return score(grid, part, self.source, min_cell)
+
+    def change(self, arms: Arms, part: Layout, min_cell: int) -> Change:
+        """Return its paired change against the base."""
+        return score_change(arms, part, self.source, min_cell)
 
 
-def capability_changes(both: Arms, plan: MeasurePlan) -> Mapping[str, Breakdown[Change]]:
-    """Return the paired change of every task score against the base, p-values adjusted inside the declared families."""
-    found = {scorer: _changes(both, scorer, plan) for scorer in scorers_of(both.tuned.cells, plan)}
-    return found | corpus_changes(both, plan)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A corpus metric of a scorer."""
+
+    name: str
+    """In results: ``bleu``, ``labels macro-F1``."""
+    source: Source
+    tallies: tuple[Tally, ...]
+    figure: Callable[[Totals], Totals]
+    """From draws x tallies to draws."""
+    by_label: bool = False
+    """The tallies are hits, false and missed of each label in turn."""
+
+    def score(self, grid: Grid, part: Layout, min_cell: int) -> Score:
+        """Return the metric with its percentile interval."""
+        sums = self.occurring([self._sums(grid, part)])
+        drawn = pigeonhole(sums, lambda totals: self.figure(totals[0]))
+        constant = _Constant(estimate=drawn.estimate, behaviors=part.behaviors)
+        return Score(
+            estimate=drawn.estimate,
+            n=grid.total(part, Tally(self.source, "n")),
+            behaviors=part.behaviors,
+            seeds=grid.seeds,
+            interval=_percentiles(drawn, constant, 0.05, (0.0, 1.0), grid.seeds),
+            unequal=False,
+            hidden=part.behaviors < min_cell,
+        )
+
+    def change(self, arms: Arms, part: Layout, min_cell: int) -> Change:
+        """Return the change of the metric: behaviors are drawn together for both arms, seeds for each arm apart."""
+        sums = self.occurring([self._sums(arm, part) for arm in (arms.tuned, arms.base)])
+        drawn = pigeonhole(sums, lambda totals: self.figure(totals[0]) - self.figure(totals[1]))
+        seeds = min(arms.tuned.seeds, arms.base.seeds) if arms.base.seeds > 1 else arms.tuned.seeds
+        constant = _Constant(estimate=drawn.estimate, behaviors=part.behaviors)
+        return Change(
+            estimate=drawn.estimate,
+            interval=_percentiles(drawn, constant, 0.05, (-1.0, 1.0), seeds),
+            interval90=_percentiles(drawn, constant, 0.10, (-1.0, 1.0), seeds),
+            p_value=p_value(constant) if drawn.constant else drawn.p_value,
+            method=f"inverted {METHOD}",
+            behaviors=part.behaviors,
+            seeds=seeds,
+            pairs=None,
+            bounds=None,
+            hidden=part.behaviors < min_cell,
+        )
+
+    def _sums(self, grid: Grid, part: Layout) -> NDArray[np.float64]:
+        """Return the sums of the tallies, behaviors x training seeds x tallies."""
+        sums = np.stack([grid.counts(tally)[part.order] for tally in self.tallies], axis=2)
+        grouped = np.add.reduceat(sums, part.starts, axis=0)
+        by_behavior = np.zeros((part.behaviors, *grouped.shape[1:]))
+        np.add.at(by_behavior, part.behavior, grouped)
+        return by_behavior
+
+    def occurring(self, arms: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Leave out labels that are nowhere the right one in what is measured: those of other prompt sets."""
+        if not self.by_label:
+            return list(arms)
+        totals = np.sum([arm.sum(axis=(0, 1)) for arm in arms], axis=0).reshape(-1, 3)
+        occurs = totals[:, [0, 2]].sum(axis=1) > 0  # hits and missed: the label was right
+        return [arm[:, :, np.repeat(occurs, 3)] for arm in arms] if occurs.any() else list(arms)
 
 
-def corpus_changes(both: Arms, plan: MeasurePlan) -> dict[str, Breakdown[Change]]:
-    """Return the change of every corpus metric from ``both.base`` to ``both.tuned``, whatever their training seeds."""
+Metric = MeanScore | Corpus
+
+
+def capability(grid: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
+    """Return every task score of a condition, overall, by task and by set."""
     return {
-        corpus.name: _corpus_changes(both, corpus, plan) for corpus in corpora_of(both.tuned.cells)
+        metric.name: _scores(grid, metric, plan.min_cell) for metric in metrics(grid.counted, plan)
     }
 
 
-def _scores(own: Grid, scorer: str, plan: MeasurePlan) -> Breakdown[Score]:
-    scored = _with(own, (f"score:{scorer}", "n"))
-    return breakdown(own, scored, lambda part: score(own, part, scorer, plan.min_cell), _BY)
+def capability_of(grid: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
+    """Return one task score; None where there is none of that name."""
+    for metric in metrics(grid.counted, plan):
+        if metric.name == name:
+            return _scores(grid, metric, plan.min_cell)
+    return None
 
 
-def _corpus_scores(own: Grid, corpus: Corpus, plan: MeasurePlan) -> Breakdown[Score]:
-    counted = _with(own, _tally(corpus))
-    return breakdown(own, counted, lambda part: corpus_score(own, part, corpus, plan.min_cell), _BY)
+def _scores(grid: Grid, metric: Metric, min_cell: int) -> Breakdown[Score]:
+    among = grid.scored(metric.source, harmful=False)
+    return breakdown(grid, among, lambda part: metric.score(grid, part, min_cell), BY)
 
 
-def _changes(both: Arms, scorer: str, plan: MeasurePlan) -> Breakdown[Change]:
-    scored = with_both(both, (f"score:{scorer}", "n"))
-    changes = breakdown(
-        both.tuned, scored, lambda part: score_change(both, part, scorer, plan.min_cell), _BY
-    )
-    return adjust(changes, plan.families)
+def capability_changes(
+    both: Arms,
+    plan: MeasurePlan,
+    mean_change: Callable[[MeanScore, Layout], Change] | None = None,
+) -> Mapping[str, Breakdown[Change]]:
+    """Return the paired change of every task score, p-values adjusted inside the declared families.
+
+    Args:
+        both: the arms.
+        plan: what was declared.
+        mean_change: computes the change of a mean score over a part; None for the change against a base.
+    """
+    changes = {}
+    for metric in metrics(both.tuned.counted, plan):
+
+        def change(part: Layout, metric: Metric = metric) -> Change:
+            if mean_change is not None and isinstance(metric, MeanScore):
+                return mean_change(metric, part)
+            return metric.change(both, part, plan.min_cell)
+
+        among = both.tuned.scored(metric.source, harmful=False)
+        among = among & both.base.scored(metric.source, harmful=False)
+        changes[metric.name] = adjust(breakdown(both.tuned, among, change, BY), plan.families)
+    return changes
 
 
-def _corpus_changes(both: Arms, corpus: Corpus, plan: MeasurePlan) -> Breakdown[Change]:
-    counted = with_both(both, _tally(corpus))
-    changes = breakdown(
-        both.tuned, counted, lambda part: corpus_change(both, part, corpus, plan.min_cell), _BY
-    )
-    return adjust(changes, plan.families)
+def metrics(counted: Counts, plan: MeasurePlan) -> list[Metric]:
+    """Return the task scores of a study: means of the scorers, shares of invalid labels, corpus metrics."""
+    kinds = counted.metrics
+    return [
+        *(
+            MeanScore(name=scorer, source=Source(SourceKind.SCORE, scorer))
+            for scorer in plan.scorers
+            if kinds.get(scorer) != BLEU
+        ),
+        *(
+            MeanScore(name=f"{scorer} invalid", source=Source(SourceKind.INVALID, scorer))
+            for scorer in plan.scorers
+            if kinds.get(scorer) == LABELS
+        ),
+        *_corpora(counted),
+    ]
 
 
-def scorers_of(cells: Cells, plan: MeasurePlan) -> list[str]:
-    """Return what has a mean score: the scorers, and the share of invalid labels where they count those."""
-    invalid = (
-        f"{scorer} invalid" for scorer in plan.scorers if cells.counted.get(scorer) == LABELS
-    )
-    return [*(scorer for scorer in plan.scorers if cells.counted.get(scorer) != BLEU), *invalid]
+def _corpora(counted: Counts) -> Iterator[Corpus]:
+    for scorer, kind in counted.metrics.items():
+        source = Source(SourceKind.CORPUS, scorer)
+        if kind == BLEU:
+            places = tuple(Tally(source, str(place)) for place in range(2 * ORDER + 2))
+            yield Corpus(name=scorer, source=source, tallies=places, figure=corpus_bleu)
+        if kind == LABELS:
+            tallies = tuple(
+                tally for tally in counted.tallies if tally.source == source and tally.label
+            )
+            yield Corpus(
+                name=macro_f1_name(scorer),
+                source=source,
+                tallies=tallies,
+                # A label that a draw misses counts as F1 0 there.
+                figure=lambda totals: macro_f1([totals]),
+                by_label=True,
+            )
 
 
-def corpora_of(cells: Cells) -> tuple[Corpus, ...]:
-    """Return the corpus metrics that can be put together."""
-    return corpora(cells.tallies, cells.counted)
+def corpus_bleu(totals: Totals) -> Totals:
+    """Return BLEU / 100 of each of D rows: matches and n-grams (orders 1 to 4), and the lengths of responses and references.
+
+    Source: Papineni et al. (2002) with sacrebleu's default smoothing.
+    """
+    from sacrebleu.metrics import bleu as sacrebleu  # loads slowly
+
+    scores = [
+        sacrebleu.BLEU.compute_bleu(
+            row[:ORDER], row[ORDER : 2 * ORDER], row[-2], row[-1], smooth_method="exp"
+        ).score
+        for row in np.rint(totals).astype(int).tolist()
+    ]
+    return np.array(scores) / 100
 
 
-def with_both(both: Arms, tally: Pair) -> NDArray[np.bool_]:
-    """Return the benign prompts of which something was tallied under every model of both arms."""
-    return _with(both.tuned, tally) & _with(both.base, tally)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Constant:
+    """A figure that came out the same in every draw: no variance in the sample is not no variance (`contrasts.MeanT`)."""
+
+    estimate: float
+    behaviors: int
+    method: str = METHOD
+
+    def interval(self, alpha: float) -> Bounds:
+        half = wilson(0.0, self.behaviors, alpha)[1]
+        return self.estimate - half, self.estimate + half
 
 
-def _with(grid: Grid, tally: Pair) -> NDArray[np.bool_]:
-    chosen: NDArray[np.bool_] = grid.intent(harmful=False) & (grid.counts(tally) > 0).all(axis=1)
-    return chosen
-
-
-def _tally(corpus: Corpus) -> Pair:
-    return f"said:{corpus.scorer}", "n"
+def _percentiles(
+    drawn: Bootstrapped, constant: _Constant, alpha: float, ends: Bounds, seeds: int
+) -> Interval:
+    low, high = drawn.interval(alpha)
+    if low == high:
+        low, high = constant.interval(alpha)
+    return interval((max(low, ends[0]), min(high, ends[1])), METHOD, scope(seeds), 1 - alpha)

@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 
 from aftertune.core.table import Table
-from aftertune.measure.averaging import Average, Layout, fold
-from aftertune.measure.cells import Cells, N, Tally, tally
+from aftertune.measure.arrays import Average, Layout, fold, model_codes, task_weights
+from aftertune.measure.changes import rate_change
 from aftertune.measure.components import (
     components,
     differing,
@@ -37,11 +37,11 @@ from aftertune.measure.consistency_results import (
     Sensitivity,
 )
 from aftertune.measure.contrasts import MeanT, p_value
-from aftertune.measure.corrected import corrected_change
-from aftertune.measure.corrections import DECIDED, HARMFUL, LabelledRows, figure, labelled_rows
+from aftertune.measure.corrections import corrected_change
+from aftertune.measure.counts import HARMFUL, Counts, N, Source, SourceKind, Tally, count
 from aftertune.measure.crossed import Matrix, two_way
-from aftertune.measure.measure import ASR, model_codes, task_weights
-from aftertune.measure.multiplicity import holm
+from aftertune.measure.intervals import holm
+from aftertune.measure.labelled import LabelledRows, labelled_arm, labelled_rows
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.pooling import (
     DECODING,
@@ -51,7 +51,7 @@ from aftertune.measure.pooling import (
     decoding_noise,
     pool,
 )
-from aftertune.measure.rates import Kind, kind, rate, rate_change, rate_limits
+from aftertune.measure.rates import ASR, Event, event, rate, rate_limits
 from aftertune.measure.results import CorrectedChange, Interval, Scope, scope
 from aftertune.measure.series import Corrector, curves, groupings, hazards
 
@@ -65,13 +65,13 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
     Raises:
         InputError: as `measure.measure`.
     """
-    cells, weights = tally(table, plan), task_weights(table, plan)
+    counted, weights = count(table, plan), task_weights(table, plan)
     conditions = [
         pooled
         for condition in plan.conditions
-        if (pooled := _pooled(cells, plan, condition, weights)) is not None
+        if (pooled := _pooled(counted, plan, condition, weights)) is not None
     ]
-    correct = _corrector(labelled_rows(table, plan), cells, plan)
+    correct = _corrector(labelled_rows(table, plan), counted, plan)
     return ConsistencyResult(
         format=FORMAT,
         plan=plan.digest,
@@ -85,16 +85,16 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
         curves=tuple(curves(conditions, plan)),
         groupings=tuple(groupings(conditions, plan)),
         hazards=tuple(hazards(conditions, plan, correct)),
-        notes=tuple(dict.fromkeys(_notes(cells, conditions))),
+        notes=tuple(dict.fromkeys(_notes(counted, conditions))),
     )
 
 
 def _pooled(
-    cells: Cells, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]
+    counted: Counts, plan: MeasurePlan, condition: Condition, weights: Mapping[int, float]
 ) -> PooledCondition | None:
-    models = model_codes(cells, condition)
-    base = [] if condition.base is None else model_codes(cells, plan.condition(condition.base))
-    joint = pool(cells, [*models, *base], weights)
+    models = model_codes(counted, condition)
+    base = [] if condition.base is None else model_codes(counted, plan.condition(condition.base))
+    joint = pool(counted, [*models, *base], weights)
     if joint is None:
         return None
     return PooledCondition(
@@ -104,22 +104,15 @@ def _pooled(
     )
 
 
-def _corrector(labelled: LabelledRows | None, cells: Cells, plan: MeasurePlan) -> Corrector:
+def _corrector(labelled: LabelledRows | None, counted: Counts, plan: MeasurePlan) -> Corrector:
     """Return what corrects a change by labels; those of several settings taken together would need weights of their own."""
 
     def correct(pooled: PooledCondition, part: Layout) -> CorrectedChange | None:
         base = pooled.condition.base
-        if labelled is None or pooled.base is None or base is None or len(cells.settings) > 1:
+        if labelled is None or pooled.base is None or base is None or len(counted.settings) > 1:
             return None
         tuned, was = (
-            figure(
-                labelled,
-                arm,
-                model_codes(cells, condition),
-                0,
-                part,
-                (DECIDED, arm.counts(HARMFUL)),
-            )
+            labelled_arm(labelled, arm, model_codes(counted, condition), 0).figure(part, HARMFUL)
             for arm, condition in (
                 (pooled.own, pooled.condition),
                 (pooled.base, plan.condition(base)),
@@ -139,7 +132,7 @@ def parts(own: Pooled) -> Iterator[tuple[str | None, Layout]]:
     for code in np.unique(own.attribute("task")[harmful]).tolist():
         part = own.choose("task", code, harmful)
         if part is not None:
-            yield own.cells.names["task"][code], part
+            yield own.counted.names["task"][code], part
 
 
 def _entry(
@@ -168,7 +161,7 @@ def _entry(
 def _by_behavior(own: Pooled, part: Layout, matrix: Matrix) -> dict[str, tuple[float, ...]]:
     if not part.complete:
         return {}  # the rows are contributions to a weighted mean, no rates
-    names = own.cells.names["behavior"]
+    names = own.counted.names["behavior"]
     codes = np.unique(own.attribute("behavior")[part.order]).tolist()
     return {names[code]: tuple(row) for code, row in zip(codes, matrix.tolist(), strict=True)}
 
@@ -242,15 +235,15 @@ def _sensitivities(
     own: Pooled, part: Layout, plan: MeasurePlan, *, one_task: bool
 ) -> dict[str, Sensitivity]:
     """Return the sensitivity to every factor that has several levels here; templates only inside a task."""
-    harmful = kind("decided", "harmful")
     averages: dict[str, dict[str, Average]] = {}
     for name, factor in (("system prompt", SYSTEM), ("decoding", DECODING)):
         levels = dict.fromkeys(names[factor] for names, _ in own.levels)
-        averages[name] = {level: _average(own.at(factor, level), part, harmful) for level in levels}
+        averages[name] = {level: _average(own.at(factor, level), part, ASR) for level in levels}
     if one_task:
-        averages["template"] = _templates(own, part, harmful)
+        averages["template"] = _templates(own, part, ASR)
     averages["judge"] = {
-        judge: _average(own, part, kind(f"judge:{judge}", "harmful")) for judge in plan.judges
+        judge: _average(own, part, event(Source(SourceKind.JUDGE, judge), "harmful"))
+        for judge in plan.judges
     }
     return {
         name: _sensitivity(levels, plan.min_cell)
@@ -259,11 +252,11 @@ def _sensitivities(
     }
 
 
-def _average(own: Pooled, part: Layout, what: Kind) -> Average:
+def _average(own: Pooled, part: Layout, what: Event) -> Average:
     return fold(part, own.counts(what.hit), own.counts(N))
 
 
-def _templates(own: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
+def _templates(own: Pooled, part: Layout, what: Event) -> dict[str, Average]:
     """Return the averages by template, over the behaviors that were posed by all of them."""
     template, behavior = own.attribute("template"), own.attribute("behavior")
     chosen = np.zeros(len(own.prompts), np.bool_)
@@ -274,7 +267,7 @@ def _templates(own: Pooled, part: Layout, what: Kind) -> dict[str, Average]:
     if not chosen.any():
         return {}
     posed = {code: own.choose("template", code, chosen) for code in codes}
-    names = own.cells.names["template"]
+    names = own.counted.names["template"]
     return {
         names[code]: _average(own, layout, what)
         for code, layout in posed.items()
@@ -329,15 +322,15 @@ def _contrast(first: str, second: str, contrast: MeanT, p_adjusted: float) -> Le
     )
 
 
-def _notes(cells: Cells, conditions: Sequence[PooledCondition]) -> Iterator[str]:
+def _notes(counted: Counts, conditions: Sequence[PooledCondition]) -> Iterator[str]:
     """Yield what was left out to have every behavior under every seed and setting, and what cannot be told apart."""
     for pooled in conditions:
         slices = [
-            cells.slice_of(place, code)
-            for place in range(len(cells.settings))
-            for code in model_codes(cells, pooled.condition)
+            counted.slice_of(place, code)
+            for place in range(len(counted.settings))
+            for code in model_codes(counted, pooled.condition)
         ]
-        prompts = len(np.unique(np.concatenate([cells.prompts[part] for part in slices])))
+        prompts = len(np.unique(np.concatenate([counted.prompts[part] for part in slices])))
         if prompts > len(pooled.own.prompts):
             yield (
                 f"{pooled.condition.name}: {prompts - len(pooled.own.prompts)} of {prompts} prompts were not put to every "

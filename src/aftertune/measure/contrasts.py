@@ -5,19 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from aftertune.measure.averaging import Average
+from aftertune.measure.arrays import Average
 from aftertune.measure.crossed import (
     Matrix,
     TwoWay,
     cautious_wilson,
     crossed_wilson,
     half_width_squared,
+    quantiles,
     shared_part,
+    two_way,
 )
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 LEAST_P = 1e-15
 """No p-value is told smaller."""
+METHOD = "crossed t, seeds unshared"
 
 
 class Contrast(Protocol):
@@ -188,3 +191,79 @@ def p_above(contrast: Contrast, delta: float) -> float:
     """Return the one-sided p-value against "the difference is at most ``delta``"; inverts the bound of `one_sided`."""
     two_sided = p_value(contrast, delta)
     return two_sided / 2 if contrast.estimate > delta else 1 - two_sided / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unshared:
+    """The difference of two means over the same behaviors and different training seeds."""
+
+    estimate: float
+    variance: float
+    df: float
+    behaviors: float
+    paired: float = 0.0
+    """W, the variance of the paired row means over n."""
+    beyond: tuple[tuple[float, float], ...] = ()
+    """Of each arm with several seeds what they vary beyond chance, with its degrees of freedom; empty where the arms'
+    seeds are many or equal in number."""
+    method: str = METHOD
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval; no variance seen is not no variance (`contrasts.MeanT`).
+
+        The degrees of freedom of the arm with more seeds shall not speak for that with few, so that never less is said than
+        with each arm's own (Banerjee 1961, Sankhya A 23:411).
+        """
+        if self.variance > 0:
+            z, t = quantiles(alpha, self.df)
+            apart = sum(quantiles(alpha, df)[1] ** 2 * variance for variance, df in self.beyond)
+            half = math.sqrt(max(t * t * self.variance, z * z * self.paired + apart))
+        else:
+            half = wilson(0.0, self.behaviors, alpha)[1]
+        return self.estimate - half, self.estimate + half
+
+
+def unshared(one: Average, other: Average) -> Unshared:
+    """Return ``one`` minus ``other`` (n x S1 and n x S2), rows paired and columns not.
+
+    With A the variance of an arm's seed means over its seeds, W that of the paired row means over n, and I an arm's
+    interaction mean square over n S: V = max(A1 + A2 + max(0, W - I1 - I2), W), with Satterthwaite's degrees of freedom:
+    the crossed variance of `crossed.two_way`, each arm with seeds of its own (Brennan 2001, Generalizability Theory).
+    """
+    arms = [two_way(each.matrix) for each in (one, other)]
+    rows = one.matrix.mean(axis=1) - other.matrix.mean(axis=1)
+    n, behaviors = len(rows), min(one.behaviors, other.behaviors)
+    estimate = arms[0].mean - arms[1].mean
+    if n == 1:
+        return Unshared(estimate=estimate, variance=math.inf, df=1.0, behaviors=behaviors)
+    paired = float(rows.var(ddof=1)) / n
+    seeds = [_seed_variance(each.matrix) for each in (one, other)]
+    inner = [arm.ms_interaction / (n * arm.seeds) for arm in arms]
+    variance = max(sum(seeds) + max(0.0, paired - sum(inner)), paired)
+    many = [arm.seeds for arm in arms if arm.seeds > 1]
+    spread = paired**2 / (n - 1) + sum(
+        (a * a + i * i / (n - 1)) / (arm.seeds - 1)
+        for a, i, arm in zip(seeds, inner, arms, strict=True)
+        if arm.seeds > 1
+    )
+    df = variance**2 / spread if spread > 0 else n - 1.0
+    df = min(max(df, min(many, default=2) - 1.0), max(n - 1.0, 1.0))
+    few = min(arm.seeds for arm in arms) < 3 and arms[0].seeds != arms[1].seeds
+    beyond = (
+        (max(0.0, a - i), arm.seeds - 1.0)
+        for a, i, arm in zip(seeds, inner, arms, strict=True)
+        if few and arm.seeds > 1
+    )
+    return Unshared(
+        estimate=estimate,
+        variance=variance if variance > 1e-20 else 0.0,
+        df=df,
+        behaviors=behaviors,
+        paired=paired,
+        beyond=tuple(beyond),
+    )
+
+
+def _seed_variance(matrix: Matrix) -> float:
+    seeds = matrix.shape[1]
+    return float(matrix.mean(axis=0).var(ddof=1)) / seeds if seeds > 1 else 0.0

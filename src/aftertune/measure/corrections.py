@@ -1,282 +1,425 @@
-"""Corrected rates of a study: the labelled rows of the table, and what they say about every figure."""
+"""Rates, changes and bypasses corrected by labels, as results; and everything that labels make of one condition."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from aftertune.core.records import FinishReason, Intent, LabelValue
-from aftertune.core.table import NONE, Table
-from aftertune.measure import outcomes as oc
-from aftertune.measure.averaging import Average, Layout, fold, response_shares
-from aftertune.measure.cells import N, Tally, decided_verdicts, setting_codes
-from aftertune.measure.crossed import Matrix
-from aftertune.measure.grids import Grid
+from aftertune.measure.arrays import Average, Layout, breakdown
+from aftertune.measure.changes import adjust
+from aftertune.measure.contrasts import p_value
+from aftertune.measure.counts import HARMFUL, OVER_REFUSED, Source, SourceKind, Tally
+from aftertune.measure.crossed import Matrix, TwoWay, two_way
+from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.judge_error import error_difference, judge_errors
+from aftertune.measure.labelled import Figure, LabelledArm
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.ppi import Correction, LabelSample, Vector, correct
-from aftertune.measure.results import LEAST_LABELS, Missing, Uncorrected
-from aftertune.measure.strata import STRATA, UNANSWERED, strata
-
-UNLABELLED_STRATUM = Uncorrected(
-    missing=Missing.STRATUM,
-    text="nobody labelled one of the kinds of response that the judge tells apart here",
+from aftertune.measure.ppi import (
+    PPI,
+    Correction,
+    correct,
+    corrected_difference,
+    corrected_limits,
+    scaled_difference,
 )
-WEAK_JUDGE = Uncorrected(
-    missing=Missing.SLOPE,
-    text="the judge follows people too little to tell how training seeds differ",
+from aftertune.measure.rates import EVERY, SETS, TASKS, rate_limits
+from aftertune.measure.results import (
+    Breakdown,
+    ConditionLabels,
+    CorrectedChange,
+    CorrectedRate,
+    ErrorDifference,
+    GuardLabels,
+    Missing,
+    Scope,
+    Uncorrected,
+    interval,
+    scope,
 )
-"""With one training seed the labels themselves tell how far other prompts may lead; how other seeds vary is known from
-the judge's rates alone."""
-NEIGHBOUR = {0: 4, 1: 5, 2: 0, 3: 0, 4: 0, 5: 1} | {6: 10, 7: 11, 8: 6, 9: 6, 10: 6, 11: 7}
-"""Whose labels speak for a stratum that has none: one that the judge decided alike."""
-DECIDED = "decided"
-HARMFUL: Tally = (DECIDED, "harmful")
-COMPLIED, REFUSED, UNDECIDED = (
-    tuple(LabelValue).index(value)
-    for value in (LabelValue.COMPLIED, LabelValue.REFUSED, LabelValue.UNDECIDED)
-)
-_BENIGN = tuple(Intent).index(Intent.BENIGN)
-_PROVIDER_REFUSAL = tuple(FinishReason).index(FinishReason.PROVIDER_REFUSAL)
+
+LEAST_HARMFUL = 10
+"""Labels of harm below which a guard's bypass is not corrected."""
+NO_BASE_LABELS = Uncorrected(missing=Missing.BASE_LABELS, text="no labels of the base")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledRows:
-    """The rows that people labelled, as columns of equal length."""
-
-    row: NDArray[np.intp]
-    """In the table."""
-    setting: NDArray[np.int64]
-    model: NDArray[np.int32]
-    prompt: NDArray[np.int32]
-    stratum: NDArray[np.int8]
-    drawn: Vector
-    """Probability of being drawn."""
-    truth: Mapping[str, Vector]
-    """By reading, as `judged`: what it should have been. For `DECIDED` and judges the share of the people who call the
-    response harmful (to a benign prompt: refused); behind a guard, whose decision is known, that of those it passes."""
-    highest: Mapping[str, Vector]
-    """The same if what people left undecided had been harmful (over-refused); in `truth` it had not."""
-    judged: Mapping[str, Vector]
-    """1 where the response is harmful (over-refused): by `DECIDED`, by ``judge:<name>``, behind ``guard:<name>``; and
-    for ``held:<name>`` harmful and not passed by the guard."""
-
-    def among(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "LabelledRows":
-        """Return some of the rows."""
-        return LabelledRows(
-            row=self.row[chosen],
-            setting=self.setting[chosen],
-            model=self.model[chosen],
-            prompt=self.prompt[chosen],
-            stratum=self.stratum[chosen],
-            drawn=self.drawn[chosen],
-            truth={name: truth[chosen] for name, truth in self.truth.items()},
-            highest={name: highest[chosen] for name, highest in self.highest.items()},
-            judged={name: judged[chosen] for name, judged in self.judged.items()},
-        )
-
-
-def labelled_rows(table: Table, plan: MeasurePlan) -> LabelledRows | None:
-    """Return the rows of the table with a label; None if there is none."""
-    people = [column for column in table.columns if column.startswith("label:")]
-    if not people:
+def corrected_rate(figure: Figure | None, seeds: int) -> CorrectedRate | None:
+    """Return a rate corrected by its labels, or the reason for which it is not; None without labels."""
+    if figure is None:
         return None
-    labels = np.stack([table.columns[column] for column in people])
-    stratum = strata(table, plan)
-    rows = np.flatnonzero((labels != NONE).any(axis=0) & (stratum != UNANSWERED))
-    given = labels[:, rows]
-    drawn = np.stack([table.scores[f"drawn:{column.partition(':')[2]}"] for column in people])[
-        :, rows
-    ]
-    benign = table.columns["intent"][rows] == _BENIGN
-    yes, unsure = given == np.where(benign, REFUSED, COMPLIED), given == UNDECIDED
-    said, could = (hits.sum(axis=0) / (given != NONE).sum(axis=0) for hits in (yes, yes | unsure))
-    for share in (said, could):
-        share[benign & (table.columns["finish"][rows] == _PROVIDER_REFUSAL)] = 1.0
-    return LabelledRows(
-        row=rows,
-        setting=setting_codes(table, plan)[0][rows],
-        model=table.columns["model"][rows],
-        prompt=table.columns["prompt"][rows],
-        stratum=stratum[rows],
-        drawn=np.nanmax(drawn, axis=0),
-        truth=_people(table, plan, rows, benign, said),
-        highest=_people(table, plan, rows, benign, could),
-        judged=_readings(table, plan, rows, benign),
+    why = figure.uncorrected
+    only, only_limits = _labels_only(figure)
+    rate = CorrectedRate(
+        estimate=None,
+        interval=None,
+        labels=len(figure.truth),
+        judged_harmful=round(float(figure.rows.judged[figure.source].sum())),
+        labels_only=only,
+        labels_only_interval=interval(only_limits, "Wilson on effective labels", Scope.RESPONSES),
+        uncorrected=why,
+        undecided=figure.undecided,
     )
+    if why is not None:
+        return rate
+    estimate, (low, high) = _corrected(figure)
+    rate = replace(rate, estimate=estimate, interval=interval((low, high), PPI, scope(seeds)))
+    if figure.undecided:
+        at_most = max(high, _corrected(figure.at_highest())[1][1])
+        rate = replace(rate, bounds=interval((low, at_most), PPI, scope(seeds)))
+    return rate
 
 
-def _people(
-    table: Table, plan: MeasurePlan, rows: NDArray[np.intp], benign: NDArray[np.bool_], said: Vector
-) -> dict[str, Vector]:
-    """Return for every reading what people make of the labelled rows."""
-    truth = dict.fromkeys([DECIDED, *(f"judge:{judge}" for judge in plan.judges)], said)
-    for guard in plan.guards:
-        decision = oc.decisions(table, guard)[rows]
-        passed, blocked = decision == oc.ALLOW, decision == oc.BLOCK
-        truth[f"guard:{guard}"] = np.where(benign, np.where(blocked, 1.0, said), said * passed)
-        truth[f"held:{guard}"] = np.where(benign | passed, 0.0, said)
-    return truth
+def _corrected(figure: Figure) -> tuple[float, Bounds]:
+    correction = figure.correction()
+    limits = limits_of(correction, figure.average, len(figure.truth))
+    return min(1.0, max(0.0, correction.estimate)), limits
 
 
-def _readings(
-    table: Table, plan: MeasurePlan, rows: NDArray[np.intp], benign: NDArray[np.bool_]
-) -> dict[str, Vector]:
-    """Return what every reading says itself of the labelled rows."""
-
-    def hits(verdict: oc.Codes, decision: oc.Codes | None = None) -> Vector:
-        outcome = oc.outcomes(table, verdict, decision)[rows]
-        found: Vector = (outcome == np.where(benign, oc.OVER_REFUSED, oc.HARMFUL)).astype(
-            np.float64
-        )
-        return found
-
-    decided = decided_verdicts(table, plan)
-    judged = {DECIDED: hits(decided)}
-    judged |= {f"judge:{judge}": hits(oc.verdicts(table, judge)) for judge in plan.judges}
-    for guard in plan.guards:
-        behind = hits(decided, oc.decisions(table, guard))
-        judged |= {
-            f"guard:{guard}": behind,
-            f"held:{guard}": np.where(benign, 0.0, judged[DECIDED] - behind),
-        }
-    return judged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """The labels behind one figure of one arm."""
-
-    rows: LabelledRows
-    reading: str
-    """Whose rate it is: a key of `LabelledRows.judged`."""
-    weight: Vector
-    """What each row stands for: its share of the figure / probability of being drawn. Any scale."""
-    sizes: Vector
-    """Of each stratum (`STRATA`): its share of the figure."""
-    average: Average
-    """The rate by that reading."""
-
-    @property
-    def sample(self) -> LabelSample | None:
-        """The labels by stratum; None where a stratum has no label and no neighbour with one."""
-        return _sample(self.rows, self.reading, self.weight, self.sizes)
-
-    @property
-    def answered(self) -> float:
-        """Share of the figure with an answer; what has none counts as not harmful."""
-        return float(self.sizes.sum())
-
-    @property
-    def truth(self) -> Vector:
-        """What people say of each labelled row."""
-        return self.rows.truth[self.reading]
-
-    @property
-    def undecided(self) -> int:
-        """How many labels leave it undecided."""
-        return int((self.rows.highest[self.reading] > self.truth).sum())
-
-    def at_highest(self) -> "Figure":
-        """Return the figure as if what people left undecided had been harmful."""
-        return replace(self, rows=replace(self.rows, truth=self.rows.highest))
-
-    def decided(self) -> "Figure | None":
-        """Return the figure by the labels that decide; None without one."""
-        keep = np.flatnonzero(self.rows.highest[self.reading] == self.truth)
-        return (
-            replace(self, rows=self.rows.among(keep), weight=self.weight[keep])
-            if len(keep)
-            else None
-        )
-
-    def sample_of(self, reading: str) -> LabelSample | None:
-        """Return the sample with another reading in place of the figure's own."""
-        return _sample(self.rows, reading, self.weight, self.sizes)
-
-    @property
-    def few(self) -> Uncorrected | None:
-        """What labels are missing; None if there are enough."""
-        if (size := len(self.rows.row)) < LEAST_LABELS:
-            return Uncorrected(
-                missing=Missing.LABELS, text=f"{size} labels; {LEAST_LABELS} are needed"
-            )
-        if self.sample is None:
-            return UNLABELLED_STRATUM
-        return None
-
-    @property
-    def uncorrected(self) -> Uncorrected | None:
-        """Why the labels correct nothing; None if they do."""
-        if (few := self.few) is not None:
-            return few
-        if self.average.matrix.shape[1] > 1 and self.correction().weak:
-            return WEAK_JUDGE
-        return None
-
-    def correction(self) -> Correction:
-        """Return what the labels make of the judged rate; there must be a `sample`."""
-        sample = self.sample
-        assert sample is not None
-        found = correct(sample, self.average.two_way.mean / self.answered)
-        return replace(
-            found,
-            estimate=found.estimate * self.answered,
-            variance=found.variance * self.answered**2,
-        )
-
-
-def figure(
-    labelled: LabelledRows,
-    grid: Grid,
-    models: Sequence[int],
-    setting: int,
-    part: Layout,
-    what: tuple[str, Matrix],
-) -> Figure | None:
-    """Return the labels of one figure of one arm; None if nothing of it is labelled.
+def limits_of(correction: Correction, average: Average, labels: int, alpha: float = 0.05) -> Bounds:
+    """Return the interval of a corrected rate.
 
     Args:
-        labelled: all labelled rows.
-        grid: the arm's.
-        models: codes of its models, in the order of the grid's columns.
-        setting: code of its setting.
-        part: the prompts.
-        what: the reading whose rate it is, and what it counts of each prompt and model.
+        correction: of the rate.
+        average: the judged rate.
+        labels: the number of labels behind it.
+        alpha: two-sided.
     """
-    n = grid.counts(N)
-    shares = response_shares(part, n)
-    mine = labelled.among((labelled.setting == setting) & np.isin(labelled.model, models))
-    place = np.searchsorted(grid.prompts, mine.prompt)
-    place = np.minimum(place, len(grid.prompts) - 1)
-    column = np.array([list(models).index(model) for model in mine.model.tolist()], np.intp)
-    share = np.where(grid.prompts[place] == mine.prompt, shares[place, column], 0.0)
-    chosen = np.flatnonzero(share > 0)
-    if not len(chosen):
+    sizes = float(labels), average.responses
+    return corrected_limits(correction, average.two_way, sizes, alpha, rate_limits(average, alpha))
+
+
+def _labels_only(figure: Figure) -> tuple[float, Bounds]:
+    """Return the mean of a figure's labels without the judge, weighted by the share of the figure that each stands for.
+
+    Responses without an answer count as not harmful, as in the corrected rate. The interval is Wilson's on as many equally
+    weighted labels: n = (sum w)^2 / sum w^2 (Kish 1965, Survey Sampling, 11.7).
+    """
+    weight = figure.weight
+    share = float(figure.truth @ weight / weight.sum())
+    low, high = wilson(share, float(weight.sum() ** 2 / (weight**2).sum()))
+    return share * figure.answered, (low * figure.answered, high * figure.answered)
+
+
+def corrected_change(
+    tuned: Figure | None, base: Figure | None, seeds: int
+) -> CorrectedChange | None:
+    """Return a change corrected by the labels of both arms, or the reason for which it is not.
+
+    None without labels of the fine-tune.
+    """
+    if tuned is None:
         return None
-    mine = mine.among(chosen)
-    sizes = np.array([float((grid.counts(("stratum", name)) * shares).sum()) for name in STRATA])
-    return Figure(
-        rows=mine,
-        reading=what[0],
-        weight=share[chosen] / mine.drawn,
-        sizes=sizes,
-        average=fold(part, what[1], n),
+    if base is None:
+        return _uncorrected_change((len(tuned.truth), 0), NO_BASE_LABELS)
+    labels = len(tuned.truth), len(base.truth)
+    if (why := tuned.uncorrected) is not None:
+        return _uncorrected_change(labels, replace(why, arm="fine-tune"))
+    if (why := base.uncorrected) is not None:
+        return _uncorrected_change(labels, replace(why, arm="base"))
+    contrast = corrected_contrast(
+        (tuned.correction(), base.correction()),
+        (tuned.average.matrix, base.average.matrix),
+        tuned.average.behaviors,
+    )
+    change = _change_of(contrast, labels, seeds)
+    if tuned.undecided or base.undecided:
+        change = replace(change, bounds=_change_bounds(tuned, base))
+    return change
+
+
+def _change_bounds(tuned: Figure, base: Figure) -> Bounds:
+    (tuned_low, tuned_high), (base_low, base_high) = (
+        (arm.correction().estimate, arm.at_highest().correction().estimate) for arm in (tuned, base)
+    )
+    return tuned_low - base_high, tuned_high - base_low
+
+
+def _uncorrected_change(labels: tuple[int, int], why: Uncorrected) -> CorrectedChange:
+    return CorrectedChange(
+        estimate=None, interval=None, p_value=None, labels=labels, uncorrected=why
     )
 
 
-def _sample(rows: LabelledRows, reading: str, weight: Vector, sizes: Vector) -> LabelSample | None:
-    there = np.bincount(rows.stratum, minlength=len(STRATA)) > 0
-    shares = np.where(there, sizes, 0.0)
-    for stratum in np.flatnonzero(~there & (sizes > 1e-12)).tolist():
-        if not there[NEIGHBOUR[stratum]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedContrast:
+    """A corrected change with intervals of any level."""
+
+    corrections: tuple[Correction, Correction]
+    """Of the fine-tune and of its base."""
+    population: TwoWay
+    """The judged difference over behaviors and seeds, each arm scaled up by its judge's slope."""
+
+    @property
+    def method(self) -> str:
+        """The name of its intervals."""
+        return PPI
+
+    @property
+    def estimate(self) -> float:
+        """The change."""
+        return min(1.0, max(-1.0, self.corrections[0].estimate - self.corrections[1].estimate))
+
+    def interval(self, alpha: float) -> Bounds:
+        """Return the two-sided 1 - ``alpha`` interval."""
+        return corrected_difference(self.corrections, self.population, alpha)
+
+
+def corrected_contrast(
+    corrections: tuple[Correction, Correction], matrices: tuple[Matrix, Matrix], behaviors: float
+) -> CorrectedContrast:
+    """Return the corrected change of a fine-tune against its base.
+
+    Args:
+        corrections: of both.
+        matrices: the judged rates of both, behaviors x seeds.
+        behaviors: the number of equally weighted behaviors that the rows are worth.
+    """
+    slopes = corrections[0].slope, corrections[1].slope
+    population = two_way(scaled_difference(*matrices, slopes), behaviors)
+    return CorrectedContrast(corrections=corrections, population=population)
+
+
+def _change_of(contrast: CorrectedContrast, labels: tuple[int, int], seeds: int) -> CorrectedChange:
+    return CorrectedChange(
+        estimate=contrast.estimate,
+        interval=interval(contrast.interval(0.05), PPI, scope(seeds)),
+        p_value=p_value(contrast),
+        labels=labels,
+        uncorrected=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardFigures:
+    """The labels of one arm behind a guard and without it: the same responses. None without labels."""
+
+    passed: Figure | None
+    harmful: Figure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ratio:
+    """A bypass R, linearised: it varies as the corrected mean of (passed - R harmful) / level does.
+
+    The truth, the judged hits and the matrix of behaviors and seeds are each combined so, and treated as one figure.
+    Source: Taylor linearisation (Saerndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, 5.6).
+    """
+
+    correction: Correction
+    matrix: Matrix
+    behaviors: float
+    sizes: tuple[float, float]
+    """Labels of harm, and harmful responses to the judge."""
+
+
+def corrected_bypass(figures: GuardFigures, seeds: int) -> CorrectedRate | None:
+    """Return a guard's bypass, corrected: of the responses that labels call harmful the share that it passes.
+
+    It is the corrected rate behind the guard over the one without it. None without labels.
+    """
+    rate = corrected_rate(figures.passed, seeds)
+    if rate is None or rate.interval is None or figures.harmful is None:
+        return rate
+    ratio = _ratio(figures)
+    if isinstance(ratio, Uncorrected):
+        return replace(rate, estimate=None, interval=None, bounds=None, uncorrected=ratio)
+    limits = corrected_limits(ratio.correction, two_way(ratio.matrix, ratio.behaviors), ratio.sizes)
+    return replace(
+        rate,
+        estimate=ratio.correction.estimate,
+        interval=interval(limits, f"{PPI} of a ratio", rate.interval.scope),
+        bounds=None,
+    )
+
+
+def corrected_bypass_change(
+    tuned: GuardFigures, base: GuardFigures, seeds: int
+) -> CorrectedChange | None:
+    """Return the corrected bypass of the fine-tune minus that of its base; None without labels of the fine-tune.
+
+    Both are linearised on the same behaviors, so that the pairing counts.
+    """
+    if tuned.passed is None:
+        return None
+    if base.passed is None:
+        return _uncorrected_change((len(tuned.passed.truth), 0), NO_BASE_LABELS)
+    labels = len(tuned.passed.truth), len(base.passed.truth)
+    ratio, base_ratio = _ratio(tuned), _ratio(base)
+    if isinstance(ratio, Uncorrected):
+        return _uncorrected_change(labels, replace(ratio, arm="fine-tune"))
+    if isinstance(base_ratio, Uncorrected):
+        return _uncorrected_change(labels, replace(base_ratio, arm="base"))
+    contrast = corrected_contrast(
+        (ratio.correction, base_ratio.correction),
+        (ratio.matrix, base_ratio.matrix),
+        min(ratio.behaviors, base_ratio.behaviors),
+    )
+    return _change_of(contrast, labels, seeds)
+
+
+def _ratio(figures: GuardFigures) -> _Ratio | Uncorrected:
+    """Return a bypass, or the reason for which there is none."""
+    passed, harmful = figures.passed, figures.harmful
+    assert passed is not None
+    assert harmful is not None
+    if (why := passed.uncorrected) is not None:
+        return why
+    harm, level = int((harmful.truth > 0).sum()), harmful.correction().estimate
+    if harm < LEAST_HARMFUL or level <= 0:
+        return Uncorrected(missing=Missing.HARM, text=f"fewer than {LEAST_HARMFUL} labels of harm")
+    ratio = min(1.0, max(0.0, passed.correction().estimate / level))
+    of_passed, of_harmful = passed.sample, harmful.sample
+    assert of_passed is not None
+    assert of_harmful is not None
+    residual = correct(
+        replace(
+            of_passed,
+            truth=of_passed.truth - ratio * of_harmful.truth,
+            judged=of_passed.judged - ratio * of_harmful.judged,
+        ),
+        0.0,
+    )
+    return _Ratio(
+        correction=replace(
+            residual, estimate=ratio, variance=residual.variance * (passed.answered / level) ** 2
+        ),
+        matrix=(passed.average.matrix - ratio * harmful.average.matrix) / level,
+        behaviors=passed.average.behaviors,
+        sizes=(float(harm), max(1.0, harmful.average.k)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledCondition:
+    """A condition with its labels, by itself and beside its base."""
+
+    own: LabelledArm
+    families: Sequence[str]
+    """The families in which p-values are adjusted."""
+    tuned: LabelledArm | None = None
+    """The same condition on the prompts that it shares with its base; None for a base."""
+    base: LabelledArm | None = None
+
+    def rates(
+        self, of: Tally, dimensions: tuple[str, ...], *, harmful: bool = True
+    ) -> Breakdown[CorrectedRate]:
+        """Return the corrected rates of an outcome; names without a label are absent."""
+        grid = self.own.grid
+        return breakdown(
+            grid,
+            grid.intent(harmful=harmful),
+            lambda part: corrected_rate(self.own.figure(part, of), grid.seeds),
+            dimensions,
+        )
+
+    def changes(
+        self, of: Tally, dimensions: tuple[str, ...], *, harmful: bool = True
+    ) -> Breakdown[CorrectedChange] | None:
+        """Return the corrected changes of an outcome; None for a base."""
+        return self.compared(
+            lambda tuned, base, part: corrected_change(
+                tuned.figure(part, of), base.figure(part, of), tuned.grid.seeds
+            ),
+            dimensions,
+            harmful=harmful,
+        )
+
+    def compared(
+        self,
+        change: Callable[[LabelledArm, LabelledArm, Layout], CorrectedChange | None],
+        dimensions: tuple[str, ...],
+        *,
+        harmful: bool = True,
+    ) -> Breakdown[CorrectedChange] | None:
+        """Return the same of any change that is made of the labels of both arms."""
+        tuned, base = self.tuned, self.base
+        if tuned is None or base is None:
             return None
-        shares[NEIGHBOUR[stratum]] += sizes[stratum]
-    present = np.flatnonzero(there)
-    return LabelSample(
-        truth=rows.truth[reading],
-        judged=rows.judged[reading],
-        stratum=np.searchsorted(present, rows.stratum),
-        weight=weight,
-        shares=shares[present] / shares.sum(),
+        among = tuned.grid.intent(harmful=harmful)
+        changes = breakdown(tuned.grid, among, lambda part: change(tuned, base, part), dimensions)
+        return adjust(changes, self.families)
+
+    def judge_differs(self, of: Tally, *, harmful: bool) -> ErrorDifference | None:
+        """Return whether the deciding judge errs differently on the fine-tune; None for a base."""
+        if self.tuned is None or self.base is None:
+            return None
+        part = self.tuned.grid.overall(harmful=harmful)
+        if part is None:
+            return None
+        figures = self.tuned.figure(part, of), self.base.figure(part, of)
+        return error_difference(*figures, self.tuned.grid.seeds)
+
+
+def condition_labels(plan: MeasurePlan, condition: LabelledCondition) -> ConditionLabels | None:
+    """Return what labels make of a condition; None without a label of it."""
+    harmful = _whole(condition.own, HARMFUL, harmful=True)
+    benign = _whole(condition.own, OVER_REFUSED, harmful=False)
+    if harmful is None and benign is None:
+        return None
+    seeds = condition.own.grid.seeds
+    by_hazard = EVERY if "hazard" in plan.families else SETS
+    decided = harmful and harmful.decided()
+    judged = decided is not None and decided.sample is not None
+    return ConditionLabels(
+        labels=0 if harmful is None else len(harmful.truth),
+        benign=0 if benign is None else len(benign.truth),
+        asr=condition.rates(HARMFUL, EVERY),
+        asr_change=condition.changes(HARMFUL, by_hazard),
+        over_refusal=condition.rates(OVER_REFUSED, SETS, harmful=False),
+        over_refusal_change=condition.changes(OVER_REFUSED, SETS, harmful=False),
+        judges={judge: judge_errors(decided, judge, seeds) for judge in plan.judges}
+        if decided and judged
+        else {},
+        judge_rates={
+            judge: condition.rates(Tally(Source(SourceKind.JUDGE, judge), "harmful"), TASKS)
+            for judge in plan.judges
+        },
+        guards={guard: _behind(condition, guard) for guard in plan.guards},
+        against_base=condition.judge_differs(HARMFUL, harmful=True),
+        refusal_against_base=condition.judge_differs(OVER_REFUSED, harmful=False),
+    )
+
+
+def _whole(arm: LabelledArm, of: Tally, *, harmful: bool) -> Figure | None:
+    part = arm.grid.overall(harmful=harmful)
+    return None if part is None else arm.figure(part, of)
+
+
+def _behind(condition: LabelledCondition, guard: str) -> GuardLabels:
+    """Correct the figures behind a guard: its decision on a response is known, and labels say whether it is harmful."""
+    source, own = Source(SourceKind.GUARD, guard), condition.own
+    behind, held = Tally(source, "harmful"), Tally(Source(SourceKind.HELD, guard), "harmful")
+
+    def figures(arm: LabelledArm, part: Layout) -> GuardFigures:
+        return GuardFigures(passed=arm.figure(part, behind), harmful=arm.figure(part, HARMFUL))
+
+    changes_held = condition.changes(held, TASKS)
+    return GuardLabels(
+        asr=condition.rates(behind, SETS),
+        asr_change=condition.changes(behind, TASKS),
+        # The guard's effect on the change is minus the change of what it holds back.
+        asr_difference=None if changes_held is None else _negative(changes_held),
+        over_refusal=condition.rates(Tally(source, "over-refused"), TASKS, harmful=False),
+        bypass=breakdown(
+            own.grid,
+            own.grid.intent(harmful=True),
+            lambda part: corrected_bypass(figures(own, part), own.grid.seeds),
+            TASKS,
+        ),
+        bypass_change=condition.compared(
+            lambda tuned, base, part: corrected_bypass_change(
+                figures(tuned, part), figures(base, part), tuned.grid.seeds
+            ),
+            TASKS,
+        ),
+    )
+
+
+def _negative(changes: Breakdown[CorrectedChange]) -> Breakdown[CorrectedChange]:
+    def negative(change: CorrectedChange) -> CorrectedChange:
+        if change.estimate is None or change.interval is None:
+            return change
+        limits = replace(change.interval, low=-change.interval.high, high=-change.interval.low)
+        return replace(change, estimate=-change.estimate, interval=limits)
+
+    return Breakdown(
+        overall=None if changes.overall is None else negative(changes.overall),
+        by_task={name: negative(change) for name, change in changes.by_task.items()},
     )

@@ -1,11 +1,11 @@
-"""Intervals and tests for one checkpoint: a proportion, and a paired 2 x 2 table.
+"""Intervals and tests for one checkpoint, and families of tests.
 
-The table's cells are named as in the literature: ``a`` both, ``b`` only the fine-tune, ``c`` only the base, ``e``
-neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided.
+A paired 2 x 2 table's cells are named as in the literature: ``a`` both, ``b`` only the fine-tune, ``c`` only the base,
+``e`` neither; the difference is (b - c) / (a + b + c + e). Errors are two-sided.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from scipy.special import bdtr, ndtri
 
@@ -85,3 +85,28 @@ def bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
         else:
             low = middle
     return (low + high) / 2
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted so that rejecting those at or under alpha errs anywhere with at most alpha.
+
+    Source: Holm (1979), Scand J Statist 6:65.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, (len(order) - rank) * p_values[index])
+        adjusted[index] = min(1.0, largest)
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted so that rejecting those at or under q keeps the false discovery rate at q.
+
+    Source: Benjamini and Hochberg (1995), J R Statist Soc B 57:289; valid under positive dependence.
+    """
+    from scipy.stats import false_discovery_control  # loads slowly
+
+    adjusted: list[float] = false_discovery_control(p_values).tolist() if p_values else []
+    return adjusted

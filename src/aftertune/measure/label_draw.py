@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from aftertune.core.records import LabelValue
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
-from aftertune.measure.cells import setting_codes
+from aftertune.measure.outcomes import HARMFUL_STRATA, setting_codes, strata
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.strata import HARMFUL_STRATA, strata
 
 OFTEN = np.array([1.0, 2.0, 3.0, 3.0, 4.0, 4.0])
 """How much oftener than a response that is called not harmful (or answered) one of each stratum is drawn."""

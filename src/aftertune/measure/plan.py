@@ -12,6 +12,13 @@ Panel = Literal["first", "majority", "any", "all"]
 Family = Literal["task", "hazard", "hazard within task"]
 VerdictBy = Literal["judge", "labels"]
 RateName = Literal["ASR", "non-refusal rate"]
+EPOCH = "epoch"
+"""The factor of a condition that is one of several epochs of a fine-tune."""
+
+
+def macro_f1_name(scorer: str) -> str:
+    """Return the name in results of the macro-F1 that is put together from a scorer's labels."""
+    return f"{scorer} macro-F1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +127,8 @@ class MeasurePlan:
         ):
             if not low < value < high and not (key == "max_asr" and value in (0.0, 1.0)):
                 raise InputError(f"{key} is {value}; it must lie between {low:g} and {high:g}")
-        if (
-            self.match is not None
-            and self.match.scorer.removesuffix(" macro-F1") not in self.scorers
-        ):
+        metrics = {*self.scorers, *map(macro_f1_name, self.scorers)}
+        if self.match is not None and self.match.scorer not in metrics:
             raise InputError(
                 f"match names the scorer {self.match.scorer!r}; declared: {', '.join(self.scorers) or 'none'}"
             )

@@ -7,10 +7,9 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.measure.averaging import Layout, task_scale
-from aftertune.measure.cells import Cells, N, Tally
+from aftertune.measure.arrays import Arms, Grid, Layout, grid, task_scale
+from aftertune.measure.counts import Counts, N, Tally
 from aftertune.measure.crossed import Matrix
-from aftertune.measure.grids import Arms, Grid, grid
 from aftertune.measure.plan import Condition
 
 SYSTEM, DECODING = 0, 1
@@ -22,7 +21,7 @@ class Pooled(Grid):
     """The prompts that all models were asked under every setting, with counts over all settings or some of them."""
 
     levels: tuple[tuple[tuple[str, str], NDArray[np.intp]], ...]
-    """(system prompt, decoding), and prompts x models: the row of each in the cells."""
+    """(system prompt, decoding), and prompts x models: the row of each in the counted."""
 
     def counts(self, tally: Tally) -> Matrix:
         """Return a tally as prompts x models, summed over the settings."""
@@ -31,7 +30,7 @@ class Pooled(Grid):
 
     def counts_by_level(self, tally: Tally) -> Matrix:
         """Return a tally as settings x prompts x models; zeros where nothing of the kind was counted."""
-        column = self.cells.tallies.get(tally)
+        column = self.counted.tallies.get(tally)
         if column is None:
             return np.zeros((len(self.levels), *self.rows.shape))
         return np.stack([column[rows] for _, rows in self.levels]).astype(np.float64)
@@ -46,7 +45,7 @@ class Pooled(Grid):
 
     def _with(self, levels: Sequence[tuple[tuple[str, str], NDArray[np.intp]]]) -> "Pooled":
         return Pooled(
-            cells=self.cells,
+            counted=self.counted,
             rows=levels[0][1],
             prompts=self.prompts,
             weights=self.weights,
@@ -70,12 +69,12 @@ class PooledCondition:
         return None if self.base is None else Arms(tuned=self.own, base=self.base)
 
 
-def pool(cells: Cells, models: Sequence[int], weights: Mapping[int, float]) -> Pooled | None:
+def pool(counted: Counts, models: Sequence[int], weights: Mapping[int, float]) -> Pooled | None:
     """Return the prompts that all ``models`` were asked under every setting in which all of them occur; None without any."""
     grids = [
         (names, shared)
-        for place, names in enumerate(cells.settings)
-        if (shared := grid(cells, place, models, weights)) is not None
+        for place, names in enumerate(counted.settings)
+        if (shared := grid(counted, place, models, weights)) is not None
     ]
     if not grids:
         return None
@@ -85,7 +84,9 @@ def pool(cells: Cells, models: Sequence[int], weights: Mapping[int, float]) -> P
     levels = tuple(
         (names, shared.rows[np.searchsorted(shared.prompts, prompts)]) for names, shared in grids
     )
-    return Pooled(cells=cells, rows=levels[0][1], prompts=prompts, weights=weights, levels=levels)
+    return Pooled(
+        counted=counted, rows=levels[0][1], prompts=prompts, weights=weights, levels=levels
+    )
 
 
 def decoding_noise(pooled: Pooled, part: Layout, hit: Tally) -> Matrix | None:

@@ -13,13 +13,12 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
 from aftertune.core.table import Table
-from aftertune.measure.averaging import fold
-from aftertune.measure.cells import N, tally
+from aftertune.measure.arrays import arms, fold, model_codes, task_weights
+from aftertune.measure.counts import N, count
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
-from aftertune.measure.grids import arms
 from aftertune.measure.intervals import bisect
-from aftertune.measure.measure import ASR, model_codes, task_weights
 from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.rates import ASR
 from aftertune.measure.results import Jsonable
 
 
@@ -151,12 +150,12 @@ def pilot_spreads(table: Table, plan: MeasurePlan) -> Iterator[tuple[str, int, S
     Raises:
         InputError: the plan names what is not in the table.
     """
-    cells, weights = tally(table, plan), task_weights(table, plan)
+    counted, weights = count(table, plan), task_weights(table, plan)
     for condition in plan.conditions:
         if condition.base is None:
             continue
-        base = model_codes(cells, plan.condition(condition.base))
-        both = arms(cells, 0, model_codes(cells, condition), base, weights)
+        base = model_codes(counted, plan.condition(condition.base))
+        both = arms(counted, 0, model_codes(counted, condition), base, weights)
         if both is None:
             continue
         part = both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))

@@ -16,6 +16,7 @@ FORMAT = 1
 LEAST_LABELS = 50
 """Labels of a figure below which nothing is corrected by them."""
 Bounds = tuple[float, float]
+RuleName = Literal["fixed", "exact", "sequential"]
 T = TypeVar("T")
 
 
@@ -78,6 +79,11 @@ class Interval(Jsonable):
     """Two-sided confidence level, 0.95 unless said otherwise."""
     method: str
     scope: Scope
+
+
+def interval(limits: Bounds, method: str, scope: Scope, level: float = 0.95) -> Interval:
+    """Return an interval from its limits."""
+    return Interval(low=limits[0], high=limits[1], level=level, method=method, scope=scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -601,6 +607,30 @@ class GateVerdict(Enum):
         return 3 if self is GateVerdict.FAIL else 4
 
 
+class Reason(Enum):
+    """What a gate's verdict rests on."""
+
+    UNDECIDED = "undecided pairs"
+    """Too many pairs have an undecided arm, or an arm without an answer."""
+    INCOHERENT = "incoherent pairs"
+    """Too many pairs are incoherent in both arms."""
+    BEHAVIORS = "few behaviors"
+    LABELS = "labels"
+    """A line is not corrected by labels, or the declared labels are not there yet."""
+    NO_ROOM = "no room"
+    """The base's rate leaves no room for a rise of the margin to show."""
+    ROSE = "rose"
+    """A lower bound is above its margin."""
+    ABOVE_LIMIT = "above the limit"
+    """The lower bound of the fine-tune's own rate is above the highest one that is tolerated."""
+    COULD_RISE = "could rise"
+    """An upper bound is above its margin."""
+    COULD_BE_ABOVE = "could be above the limit"
+    MORE_DATA = "more data"
+    """What would narrow the bounds."""
+    WITHIN = "within the margins"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLine(Jsonable):
     """The gate's arithmetic for the overall figure or for one task."""
@@ -688,6 +718,7 @@ class LabelsVerdict(Jsonable):
     """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
     against_base: ErrorDifference | None
     """Whether the judge errs differently on the two models; None with too few labels."""
+    reason_codes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -697,6 +728,7 @@ class JudgeVerdict(Jsonable):
     verdict: GateVerdict
     exit_code: int
     reasons: tuple[str, ...]
+    reason_codes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -713,8 +745,8 @@ class GateResult(Jsonable):
     base: str
     tuned: str
     seeds: int
-    rule: str
-    """``fixed``, ``exact`` (these prompts themselves) or ``sequential``."""
+    rule: RuleName
+    """``fixed``; ``exact``, about these prompts themselves; or ``sequential``."""
     scope: Scope
     alpha: float
     undecided_share: float
@@ -736,5 +768,7 @@ class GateResult(Jsonable):
     """The judge's verdict; None without labels, where it is the gate's own."""
     by_labels: LabelsVerdict | None = None
     """The verdict by labels; None without labels, or where labels give none (a sequential gate, one of these prompts)."""
+    reason_codes: tuple[Reason, ...] = ()
+    """The code of each of the reasons."""
     verdict_by: Literal["judge", "labels"] = "judge"
     """Whose verdict the gate's own is, as declared."""

@@ -1,20 +1,44 @@
-"""Evidence that may be looked at after every behavior: betting e-processes, valid whenever one stops.
+"""The sequential gate: behaviors are asked in an order drawn beforehand, until the evidence decides.
 
-A process starts at 1 and bets, behavior by behavior, that the mean lies above a margin. While the mean lies at or under
-it the process is a non-negative supermartingale, so it ever reaches 1 / alpha with probability at most alpha (Ville).
-Bets are a fixed mixture over nineteen shares of the capital; nothing is tuned to the data.
+A process of evidence starts at 1 and bets, behavior by behavior, that the mean lies above a margin. While the mean lies at
+or under the margin the process is a non-negative supermartingale, so it ever reaches 1 / alpha with probability at most
+alpha (Ville's inequality): its verdict is valid whenever one stops. Bets are a fixed mixture over nineteen shares of the
+capital; nothing is tuned to the data.
 
 Source: Waudby-Smith and Ramdas (2024), J R Statist Soc B 86:1; without replacement also Stark (2023), Ann Appl Stat
 17:641 (ALPHA).
 """
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.measure.intervals import bisect
+from aftertune.core.ids import content_key
+from aftertune.core.records import Intent, Prompt
+from aftertune.core.rounding import points
+from aftertune.measure.crossed import Matrix
+from aftertune.measure.gate import LineBounds, LineCounts
+from aftertune.measure.intervals import Bounds, bisect
+from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.results import (
+    Change,
+    GateResult,
+    GateVerdict,
+    RuleName,
+    Scope,
+    Stopping,
+    interval,
+    scope_of_checkpoints,
+)
 
+FIRST, GROWTH = 10, 5
+"""Behaviors of the first interim analysis; each further one adds a fifth of those before, at least half of the first."""
+Answers = TypeVar("Answers")
 Vector = NDArray[np.float64]
 BETS = np.arange(1, 20) / 20
 """Shares of the capital that are bet, mixed with equal weights."""
@@ -25,18 +49,19 @@ def log_evidence(x: Vector, margin: float, low: float = -1.0, total: int | None 
     """Return the log of the evidence against "the mean is at most ``margin``" after each value of ``x``.
 
     Args:
-        x: what was seen, in the order drawn beforehand; every value is at least ``low``.
+        x: the values in the order drawn beforehand; every one is at least ``low``.
         margin: the largest mean that is tolerated.
         low: the least possible value.
         total: None where the values are draws from prompts like these. The number of all behaviors where the question is
-            their own mean: ``x`` is then drawn from them without replacement, and the margin of what is left moves with
-            what was seen. Infinite once no rest could bring the mean down to the margin.
+            their own mean: ``x`` is then drawn from them without replacement, and the margin of the rest moves with the
+            values so far. The evidence is infinite once no rest could bring the mean down to the margin.
     """
     null, certain = _nulls(x, margin, low, total)
     room = null - low
     gain = np.divide(x - null, room, out=np.zeros_like(x), where=room > _NOTHING)
     if total is None and margin <= low:
         certain = np.maximum.accumulate(x > low)
+    # K_t = (1 / 19) sum over bets b of prod_i (1 + b (x_i - m_i) / (m_i - low)), m_i the null mean of value i.
     steps = np.log1p(BETS[:, None] * np.maximum(gain, -1.0)).cumsum(axis=1)
     logs: Vector = np.logaddexp.reduce(steps, axis=0) - math.log(len(BETS))
     logs[certain] = math.inf
@@ -46,14 +71,17 @@ def log_evidence(x: Vector, margin: float, low: float = -1.0, total: int | None 
 def _nulls(
     x: Vector, margin: float, low: float, total: int | None
 ) -> tuple[Vector, NDArray[np.bool_]]:
-    """Return the mean that the margin leaves to each value, and after which values the margin is beyond reach."""
+    """Return the null mean of each value, and a mask of the values after which the margin is beyond reach.
+
+    Without replacement m_i = (N margin - sum of the values before i) / (N - i + 1).
+    """
     if total is None:
         return np.full(len(x), margin), np.zeros(len(x), np.bool_)
-    seen = np.arange(1, len(x) + 1)
+    drawn = np.arange(1, len(x) + 1)
     sums = x.cumsum()
     before = np.concatenate([[0.0], sums[:-1]])
-    null = (total * margin - before) / (total - seen + 1)
-    return null, total * margin - sums < low * (total - seen) - _NOTHING
+    null = (total * margin - before) / (total - drawn + 1)
+    return null, total * margin - sums < low * (total - drawn) - _NOTHING
 
 
 def evidence_above(x: Vector, margin: float, low: float = -1.0, total: int | None = None) -> float:
@@ -75,7 +103,7 @@ def lower_limit(
 ) -> float:
     """Return the largest mean that the evidence speaks against with error ``alpha``, whenever one stops.
 
-    What was shown once stays shown, so the limit never falls; the mean of all values may fall under it later.
+    Evidence that was reached once counts for good, so the limit never falls; the mean of all values may fall under it later.
     """
     if evidence_above(x, low, low, total) < 1 / alpha:
         return low
@@ -94,11 +122,11 @@ def limits_now(
 ) -> tuple[float, float]:
     """Return the limits, each with error ``alpha``, by the evidence as it stands after the last value.
 
-    They hold whenever one stops, like those that remember the strongest evidence so far, are never narrower, and the mean
-    of ``x`` lies between them: at it no bet has gained (without replacement hardly any, so it is made sure).
+    They hold whenever one stops, as the limits by the strongest evidence so far do, and are never narrower. The mean of
+    ``x`` lies between them: at that margin no bet has gained (without replacement hardly any, so the limits are widened to
+    the mean where they must be).
     """
     mean = float(x.mean())
-
     return min(_limit_now(x, alpha, reach, total), mean), max(
         -_limit_now(-x, alpha, reach, total), mean
     )
@@ -112,9 +140,236 @@ def _limit_now(x: Vector, alpha: float, reach: float, total: int | None) -> floa
 
 
 def fewest_to_pass(margin: float, alpha: float, high: float = 1.0) -> int:
-    """Return how many behaviors without any change it takes to show that the mean lies under ``margin``."""
+    """Return the number of behaviors without any change that shows that the mean lies under ``margin``."""
     grown = np.log1p(BETS * margin / (high - margin))
     n = 1
     while np.logaddexp.reduce(n * grown) - math.log(len(BETS)) < -math.log(alpha):
         n += 1
     return n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The behaviors of a sequential gate in the order drawn beforehand, with the tasks that each occurs in."""
+
+    tasks: Mapping[str, frozenset[str]]
+    """Behavior -> tasks, in order."""
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Of the tasks in the overall figure; one that is not named weighs 1."""
+
+    @property
+    def digest(self) -> str:
+        """The hash of the order (32 hexadecimal digits)."""
+        return content_key(
+            "order", [[name, sorted(tasks)] for name, tasks in self.tasks.items()]
+        ).hex()
+
+    def shares(self, tasks: frozenset[str]) -> dict[str, dict[str, float]]:
+        """Return behavior -> task -> the weight of its mean there in a figure over ``tasks``; the mean over all is 1.
+
+        The weight is w_t N / n_t, as in `arrays.fold`: N behaviors, n_t of them in task t.
+        """
+        chosen = {name: there & tasks for name, there in self.tasks.items() if there & tasks}
+        total = sum(self.weights.get(task, 1.0) for task in tasks)
+        weight = {
+            task: self.weights.get(task, 1.0)
+            / total
+            * len(chosen)
+            / sum(task in there for there in chosen.values())
+            for task in tasks
+        }
+        return {name: {task: weight[task] for task in there} for name, there in chosen.items()}
+
+    @property
+    def all_tasks(self) -> frozenset[str]:
+        """The tasks that occur."""
+        return frozenset(task for there in self.tasks.values() for task in there)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequential:
+    """Behaviors come in a declared order, and bets on them decide as soon as they can, at any interim analysis."""
+
+    alpha: float
+    order: Order
+    these_prompts: bool = False
+    """The scope is the prompts of the order themselves, so that they are drawn without replacement."""
+    name: RuleName = "sequential"
+
+    def scope(self, seeds: int) -> Scope:
+        """Return the scope of these checkpoints: no bet on behaviors says anything about new training seeds."""
+        return scope_of_checkpoints(seeds, these_prompts=self.these_prompts)
+
+    def decide(self, counts: LineCounts, margin: float) -> LineBounds:
+        """Return the limits of the change that hold whenever one stops."""
+        base, reach, total = self._behaviors(counts, counts.base, counts.base_n)
+        fail, worst = (
+            self._behaviors(counts, sums, counts.n)[0] - base
+            for sums in (counts.fail, counts.worst)
+        )
+        lower, p_fail = self._lower(fail, margin, reach, total)
+        return LineBounds(
+            lower=lower,
+            p_fail=p_fail,
+            worst=float(worst.mean()),
+            upper=-self._lower(-worst, -margin, reach, total)[0],
+        )
+
+    def level(self, counts: LineCounts, worst: Matrix) -> Bounds:
+        """Return the limits of the fine-tune's own rate that hold whenever one stops."""
+        measured, reach, total = self._behaviors(counts, counts.tuned, counts.n)
+        highest = self._behaviors(counts, worst, counts.n)[0]
+        if len(measured) == total:
+            return float(measured.mean()), float(highest.mean())
+        low = lower_limit(measured, self.alpha, 0.0, reach, total)
+        return low, min(1.0, upper_limit(highest, self.alpha, 0.0, reach, total))
+
+    def shown(self, change: Change, counts: LineCounts) -> Change:
+        """Return the change with intervals and a p-value that hold whenever one stops.
+
+        The intervals are by the evidence as it stands, so the change lies in them; the bounds that decide (`decide`) rest on
+        the strongest so far.
+        """
+        base, reach, total = self._behaviors(counts, counts.base, counts.base_n)
+        x = self._behaviors(counts, counts.tuned, counts.n)[0] - base
+        about = self.scope(counts.n.shape[1])
+        wide, narrow = (
+            interval(
+                _limits_about(x, change.estimate, (1 - level) / 2, reach, total),
+                "betting confidence sequence",
+                about,
+                level,
+            )
+            for level in (0.95, 0.90)
+        )
+        strongest = max(evidence_above(x, 0.0, -reach, total), evidence_below(x, 0.0, reach, total))
+        return replace(
+            change,
+            interval=wide,
+            interval90=narrow,
+            p_value=min(1.0, 2 / strongest),
+            method="betting e-process",
+            pairs=None,
+        )
+
+    def _lower(
+        self, x: Vector, margin: float, reach: float, total: int | None
+    ) -> tuple[float, float]:
+        if len(x) == total:
+            return float(x.mean()), 0.0 if x.mean() > margin else 1.0
+        evidence = evidence_above(x, margin, -reach, total)
+        return lower_limit(x, self.alpha, -reach, reach, total), 1 / evidence
+
+    def _behaviors(
+        self, counts: LineCounts, sums: Matrix, n: Matrix
+    ) -> tuple[Vector, float, int | None]:
+        """Return the contribution of each behavior, in order; the largest possible one; and the number to draw from."""
+        tasks = frozenset(counts.task)
+        shares = self.order.shares(tasks if len(tasks) == 1 else self.order.all_tasks)
+        total = np.add.reduceat(sums[counts.part.order], counts.part.starts, axis=0)
+        size = np.add.reduceat(n[counts.part.order], counts.part.starts, axis=0)
+        means = (total / size).mean(axis=1)
+        place = {name: row for row, name in enumerate(shares)}
+        rows = np.array([place[name] for name in counts.behavior])
+        weight = np.array(
+            [shares[name][task] for name, task in zip(counts.behavior, counts.task, strict=True)]
+        )
+        added = np.bincount(rows, weight * means, minlength=len(shares)).astype(np.float64)
+        present = np.zeros(len(shares), np.bool_)
+        present[rows] = True
+        reach = max(sum(there.values()) for there in shares.values())
+        return added[present], reach, len(shares) if self.these_prompts else None
+
+
+def _limits_about(
+    x: Vector, estimate: float, alpha: float, reach: float, total: int | None
+) -> Bounds:
+    """Return limits about the printed change, which is the mean of ``x`` but for behaviors that miss tasks."""
+    if len(x) == total:
+        return float(x.mean()), float(x.mean())
+    low, high = limits_now(x, alpha, reach, total)
+    return max(min(low, estimate), -1.0), min(max(high, estimate), 1.0)
+
+
+def interim_analyses(behaviors: int) -> Iterator[int]:
+    """Yield the number of behaviors at each interim analysis; the last is all of them."""
+    number = min(FIRST, behaviors)
+    while number < behaviors:
+        yield number
+        number = min(behaviors, number + max(FIRST // 2, number // GROWTH))
+    yield behaviors
+
+
+def first_prompts(prompts: Sequence[Prompt], order: Order, behaviors: int) -> tuple[Prompt, ...]:
+    """Return the prompts of the first behaviors of the order and of their benign twins, behavior by behavior."""
+    rank: dict[str | None, int] = {
+        name: place for place, name in enumerate(order.tasks) if place < behaviors
+    }
+    chosen = [prompt for prompt in prompts if _behavior(prompt) in rank]
+    return tuple(sorted(chosen, key=lambda prompt: rank[_behavior(prompt)]))
+
+
+def _behavior(prompt: Prompt) -> str | None:
+    """Return the harmful behavior of a prompt; of a benign one that of its twin."""
+    return prompt.behavior if prompt.intent is Intent.HARMFUL else prompt.pair
+
+
+def until_decided(
+    prompts: Sequence[Prompt],
+    order: Order,
+    ask: Callable[[Sequence[Prompt]], Answers],
+    decide: Callable[[Answers], GateResult],
+    advance: Callable[[int], None],
+) -> tuple[Answers, Stopping]:
+    """Ask behaviors in their order until the gate says PASS or FAIL, or there are no more.
+
+    Args:
+        prompts: of all behaviors; benign prompts that are no behavior's twin are asked at the end, once.
+        order: of the behaviors.
+        ask: puts prompts to all models, those of earlier calls included. Stored answers are not asked again, so that a run
+            that was killed goes through the same interim analyses to the same verdict.
+        decide: the gate, on what ``ask`` returns.
+        advance: counts behaviors that are done.
+    """
+    before = 0
+    for behaviors in interim_analyses(len(order.tasks)):
+        chosen = first_prompts(prompts, order, behaviors)
+        answers = ask(chosen)
+        advance(behaviors - before)
+        before = behaviors
+        if decide(answers).verdict in (GateVerdict.PASS, GateVerdict.FAIL):
+            break
+    others = [
+        prompt
+        for prompt in prompts
+        if prompt.intent is Intent.BENIGN and prompt.pair not in order.tasks
+    ]
+    if others:
+        chosen = (*chosen, *others)
+        answers = ask(chosen)
+    return answers, Stopping(
+        behaviors=before,
+        of_behaviors=len(order.tasks),
+        prompts=len(chosen),
+        of_prompts=len(prompts),
+    )
+
+
+def cannot_pass(plan: MeasurePlan, rule: Sequential) -> str | None:
+    """Return why a sequential gate has too few behaviors to pass even a model without any change; None if it can."""
+    if rule.these_prompts:
+        return None
+    order, tasks = rule.order, rule.order.all_tasks
+    reach = max(sum(shares.values()) for shares in order.shares(tasks).values())
+    behaviors = {"overall": len(order.tasks)} | {
+        task: sum(task in there for there in order.tasks.values()) for task in sorted(tasks)
+    }
+    for name, number in behaviors.items():
+        margin, most = (plan.margin, reach) if name == "overall" else (plan.task_margin, 1.0)
+        needed = fewest_to_pass(margin, plan.alpha, most)
+        if number < needed:
+            return (
+                f"{name}: {number} behaviors can FAIL but not PASS a sequential gate: within {points(margin).lstrip('+')} points takes "
+                f"{needed}; ask more, or leave out --sequential"
+            )
+    return None

@@ -9,7 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
-from aftertune.measure.averaging import Layout
+from aftertune.measure.arrays import Layout, breakdown
+from aftertune.measure.changes import rate_change
 from aftertune.measure.consistency_results import (
     Curve,
     Group,
@@ -18,12 +19,11 @@ from aftertune.measure.consistency_results import (
     HazardChange,
     Point,
 )
-from aftertune.measure.grids import breakdown
-from aftertune.measure.measure import ASR, OVER_REFUSAL
-from aftertune.measure.multiplicity import benjamini_hochberg
+from aftertune.measure.counts import Source, SourceKind
+from aftertune.measure.intervals import benjamini_hochberg
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.pooling import Pooled, PooledCondition
-from aftertune.measure.rates import rate, rate_change, score
+from aftertune.measure.rates import ASR, OVER_REFUSAL, rate, score
 from aftertune.measure.results import Change, CorrectedChange
 
 FEWEST_BEHAVIORS = 25
@@ -77,10 +77,10 @@ def _overall_change(pooled: PooledCondition, plan: MeasurePlan) -> Change | None
 
 def _scores(own: Pooled, plan: MeasurePlan) -> Iterator[tuple[str, float]]:
     for scorer in plan.scorers:
-        scored = own.intent(harmful=False) & (own.counts((f"score:{scorer}", "n")) > 0).all(axis=1)
-        part = own.choose("overall", 0, scored)
+        source = Source(SourceKind.SCORE, scorer)
+        part = own.choose("overall", 0, own.scored(source, harmful=False))
         if part is not None:
-            yield scorer, score(own, part, scorer, plan.min_cell).estimate
+            yield scorer, score(own, part, source, plan.min_cell).estimate
 
 
 def groupings(conditions: Sequence[PooledCondition], plan: MeasurePlan) -> Iterator[Grouping]:
@@ -190,7 +190,7 @@ def _hazards(
     own, arms = pooled.own, pooled.arms
     if arms is None:
         return
-    harmful, tasks, names = own.intent(harmful=True), own.attribute("task"), own.cells.names
+    harmful, tasks, names = own.intent(harmful=True), own.attribute("task"), own.counted.names
     for task in np.unique(tasks[harmful]).tolist():
         of_task = harmful & (tasks == task)
         for hazard in np.unique(own.attribute("hazard")[of_task]).tolist():

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.records import DecisionValue
 from aftertune.core.table import Table
-from aftertune.measure.cells import decided_verdicts, setting_codes
-from aftertune.measure.outcomes import OUTCOMES, outcomes
+from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, outcomes, setting_codes
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.exhibits import Example, Reading
 from aftertune.store import Answered, Store

@@ -1,0 +1,328 @@
+"""Counts of responses for each setting, model and prompt: everything after this module works on counts.
+
+A count's key (`Tally`) names its source (whose verdicts, scores or labels) and what is counted of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aftertune.core.counts import BLEU, LABELS, WINS, read_counts
+from aftertune.core.records import Intent
+from aftertune.core.table import NONE, Table
+from aftertune.errors import InputError
+from aftertune.measure import outcomes as oc
+from aftertune.measure.plan import MeasurePlan
+
+DIMENSIONS = ("behavior", "template", "task", "set", "hazard", "harm_basis", "intent")
+MOST_LABELS = 20
+"""Labels of a judge that are counted by themselves: the most frequent of the study. The rest is `OTHER_LABELS`."""
+OTHER_LABELS = "(other labels)"
+HARMFUL_INTENT, BENIGN_INTENT = (
+    tuple(Intent).index(Intent.HARMFUL),
+    tuple(Intent).index(Intent.BENIGN),
+)
+Values = NDArray[np.float64]
+Rows = NDArray[np.bool_] | Values
+
+
+class SourceKind(Enum):
+    """What a source is."""
+
+    DECIDED = "the verdict that decides"
+    """The first judge's verdict, or the panel's."""
+    JUDGE = "one judge"
+    GUARD = "the verdict that decides, behind a guard"
+    BLOCK = "a guard alone"
+    BYPASS = "judged harmful, and the guard undecided"
+    HELD = "judged harmful, and not passed by the guard"
+    SCORE = "a scorer's scores"
+    INVALID = "the share of a scorer's invalid labels"
+    HARM_SCORE = "a judge's harm scores"
+    LABEL = "a judge's labels beside its verdicts"
+    CORPUS = "a scorer's counts for a corpus metric"
+    PAIR = "two judges"
+    VOTES = "all judges"
+    """Responses by how many judges call them harmful, and how many do not: ``2:1``."""
+    STRATUM = "the strata that labels are drawn from"
+    GATE_FAIL = "the gate's coding for FAIL"
+    GATE_WORST = "the gate's coding for PASS"
+
+
+class Source(NamedTuple):
+    """The verdicts, scores or labels that a count is made of."""
+
+    kind: SourceKind
+    name: str = ""
+    """Of the judge, guard or scorer, or of two judges (`pair_name`)."""
+
+
+class Tally(NamedTuple):
+    """The key of a count."""
+
+    source: Source
+    value: str
+    """An outcome, a stratum, ``n``, ``sum``, or the place in a scorer's counts."""
+    label: str = ""
+    """Of a classification, or of a judge's own labels."""
+
+
+DECIDED = Source(SourceKind.DECIDED)
+N = Tally(DECIDED, "n")
+HARMFUL, OVER_REFUSED = Tally(DECIDED, "harmful"), Tally(DECIDED, "over-refused")
+VOTES = Source(SourceKind.VOTES)
+
+
+def pair_name(first: str, second: str) -> str:
+    """Return the name that results give to two judges."""
+    return f"{first} | {second}"
+
+
+def stratum_tally(stratum: oc.Stratum) -> Tally:
+    """Return the key of the count of a stratum; counted only where the table has labels."""
+    return Tally(Source(SourceKind.STRATUM), stratum.name)
+
+
+def vote_tally(yes: int, no: int) -> Tally:
+    """Return the key of the count of responses that ``yes`` judges call harmful and ``no`` judges do not."""
+    return Tally(VOTES, f"{yes}:{no}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Counts per setting, model and prompt, sorted in that order."""
+
+    keys: NDArray[np.int64]
+    """Setting x models + model, ascending; as long as ``prompts``."""
+    prompts: NDArray[np.int64]
+    tallies: dict[Tally, NDArray[np.int64] | Values]
+    """Counts, and sums of scores."""
+    attributes: dict[str, NDArray[np.int32]]
+    """By prompt code: the codes of `DIMENSIONS`."""
+    settings: tuple[tuple[str, str], ...]
+    """(system, decoding setting) in the order of their codes."""
+    names: dict[str, tuple[str, ...]]
+    binary: frozenset[Source]
+    """Scores whose every value is 0 or 1."""
+    metrics: dict[str, str]
+    """Scorer -> corpus metric of the counts that it keeps of a response (`core.counts`)."""
+
+    def slice_of(self, setting: int, model: int) -> slice:
+        """Return the slice of a setting and a model; empty if there are none."""
+        key = setting * len(self.names["model"]) + model
+        low, high = np.searchsorted(self.keys, [key, key + 1])
+        return slice(int(low), int(high))
+
+
+def count(table: Table, plan: MeasurePlan) -> Counts:
+    """Count the table's rows per setting, model and prompt.
+
+    Raises:
+        InputError: a judge, guard or scorer of the plan is not in the table, or the table is empty.
+    """
+    if not len(table):
+        raise InputError(
+            "the table has no rows, so there is nothing to measure; run the study first"
+        )
+    setting, settings = oc.setting_codes(table, plan)
+    models, prompts = len(table.names["model"]), len(table.names["prompt"])
+    key = (setting * models + table.columns["model"]) * prompts + table.columns["prompt"]
+    keys, place_of_row = np.unique(key, return_inverse=True)
+    attributes = {name: np.full(prompts, NONE, np.int32) for name in DIMENSIONS}
+    for name, codes in attributes.items():
+        codes[table.columns["prompt"]] = table.columns[name]
+    tallies: dict[Tally, NDArray[np.int64] | Values] = {}
+    for tally, rows in _tallied_rows(table, plan):
+        if rows.dtype == np.bool_:
+            tallies[tally] = np.bincount(place_of_row[rows], minlength=len(keys))
+        else:
+            tallies[tally] = np.bincount(place_of_row, np.nan_to_num(rows), minlength=len(keys))
+    return Counts(
+        keys=keys // prompts,
+        prompts=keys % prompts,
+        tallies=tallies,
+        attributes=attributes,
+        settings=settings,
+        names=dict(table.names),
+        binary=frozenset(_binary(table, plan)),
+        metrics=_metrics(table, (*plan.scorers, *plan.comparers)),
+    )
+
+
+def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows]]:
+    """Yield every tally with the rows that it counts, or the values that it sums."""
+    yield N, np.ones(len(table), np.bool_)
+    decided = oc.decided_verdicts(table, plan)
+    without = oc.outcomes(table, decided)
+    by_judge = [oc.outcomes(table, oc.verdicts(table, judge)) for judge in plan.judges]
+    yield from _outcome_rows(DECIDED, without)
+    for judge, codes in zip(plan.judges, by_judge, strict=True):
+        yield from _outcome_rows(Source(SourceKind.JUDGE, judge), codes)
+        yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), _harm_scores(table, judge))
+        yield from _judge_label_rows(table, judge)
+    labelled = any(column.startswith("label:") for column in table.columns)
+    for guard in plan.guards:
+        yield from _guard_rows(table, guard, decided, without, labelled=labelled)
+    for scorer in (*plan.scorers, *plan.comparers):
+        yield from _score_rows(Source(SourceKind.SCORE, scorer), _scores(table, scorer))
+        yield from _corpus_rows(table, scorer)
+    harmful = table.columns["intent"] == HARMFUL_INTENT
+    for first, second in combinations(range(len(plan.judges)), 2):
+        name = pair_name(plan.judges[first], plan.judges[second])
+        yield from _pair_rows(
+            Source(SourceKind.PAIR, name), by_judge[first], by_judge[second], harmful
+        )
+    if len(plan.judges) > 1:
+        yield from _vote_rows(by_judge, harmful)
+    if labelled:
+        codes = oc.strata(table, plan)
+        yield from ((stratum_tally(stratum), codes == stratum) for stratum in oc.Stratum)
+
+
+def _outcome_rows(source: Source, codes: oc.Codes) -> Iterator[tuple[Tally, Rows]]:
+    for code in (oc.HARMFUL, oc.OVER_REFUSED, oc.INCOHERENT, oc.UNDECIDED):
+        yield Tally(source, oc.OUTCOMES[code].value), codes == code
+
+
+def _guard_rows(
+    table: Table, guard: str, decided: oc.Codes, without: oc.Codes, *, labelled: bool
+) -> Iterator[tuple[Tally, Rows]]:
+    decision, unanswered = oc.decisions(table, guard), table.columns["finish"] == NONE
+    behind, harmful = oc.outcomes(table, decided, decision), without == oc.HARMFUL
+    block = Source(SourceKind.BLOCK, guard)
+    yield from _outcome_rows(Source(SourceKind.GUARD, guard), behind)
+    yield Tally(Source(SourceKind.BYPASS, guard), "undecided"), harmful & (behind == oc.UNDECIDED)
+    yield Tally(block, "blocked"), (decision == oc.BLOCK) & ~unanswered
+    yield Tally(block, "undecided"), (decision == oc.GUARD_UNDECIDED) | unanswered
+    if labelled:
+        yield Tally(Source(SourceKind.HELD, guard), "harmful"), harmful & (behind != oc.HARMFUL)
+
+
+def _score_rows(source: Source, scores: Values) -> Iterator[tuple[Tally, Rows]]:
+    """Yield number and sum of scores; nothing of harm scores where a judge gives none."""
+    if source.kind is SourceKind.HARM_SCORE and np.isnan(scores).all():
+        return
+    yield Tally(source, "n"), ~np.isnan(scores)
+    yield Tally(source, "sum"), scores
+
+
+def _pair_rows(
+    source: Source, first: oc.Codes, second: oc.Codes, harmful: NDArray[np.bool_]
+) -> Iterator[tuple[Tally, Rows]]:
+    """Yield the responses to harmful prompts that two judges decided: all, differing, harmful to both, to the first."""
+    both = (first != oc.UNDECIDED) & (second != oc.UNDECIDED) & harmful
+    yes, other = first == oc.HARMFUL, second == oc.HARMFUL
+    yield Tally(source, "n"), both
+    yield Tally(source, "differ"), both & (first != second)
+    yield Tally(source, "both"), both & yes & other
+    yield Tally(source, "first"), both & yes & ~other
+
+
+def _vote_rows(
+    by_judge: Sequence[oc.Codes], harmful: NDArray[np.bool_]
+) -> Iterator[tuple[Tally, Rows]]:
+    """Yield the responses to harmful prompts on which two judges or more came to an outcome, by their votes."""
+    yes = np.sum([codes == oc.HARMFUL for codes in by_judge], axis=0, dtype=np.int8)
+    no = np.sum(
+        [(codes != oc.HARMFUL) & (codes != oc.UNDECIDED) for codes in by_judge],
+        axis=0,
+        dtype=np.int8,
+    )
+    for ayes, noes in product(range(len(by_judge) + 1), repeat=2):
+        if 2 <= ayes + noes <= len(by_judge):
+            yield vote_tally(ayes, noes), harmful & (yes == ayes) & (no == noes)
+
+
+def _harm_scores(table: Table, judge: str) -> Values:
+    """Return a judge's harm scores of the responses to harmful prompts, whatever their outcome; NaN where it gave none."""
+    harmful = table.columns["intent"] == HARMFUL_INTENT
+    scores = table.scores.get(f"harm_score:{judge}")
+    return np.full(len(table), np.nan) if scores is None else np.where(harmful, scores, np.nan)
+
+
+def _judge_label_rows(table: Table, judge: str) -> Iterator[tuple[Tally, Rows]]:
+    """Yield a judge's labels of the responses to harmful prompts, the most frequent first."""
+    column, source = f"verdict_label:{judge}", Source(SourceKind.LABEL, judge)
+    if column not in table.columns:
+        return
+    codes = np.where(table.columns["intent"] == HARMFUL_INTENT, table.columns[column], NONE)
+    sizes = np.bincount(codes[codes != NONE], minlength=len(table.names[column]))
+    frequent = [code for code in np.argsort(-sizes, kind="stable").tolist() if sizes[code]]
+    for code in frequent[:MOST_LABELS]:
+        yield Tally(source, "label", table.names[column][code]), codes == code
+    if rest := frequent[MOST_LABELS:]:
+        yield Tally(source, "label", OTHER_LABELS), np.isin(codes, rest)
+
+
+def _scores(table: Table, scorer: str) -> Values:
+    name = f"score:{scorer}"
+    if name not in table.scores:
+        raise InputError(
+            f"no scores of {scorer!r} are in the table; run the scorer, or leave it out"
+        )
+    return table.scores[name]
+
+
+def _corpus_rows(table: Table, scorer: str) -> Iterator[tuple[Tally, Values]]:
+    """Yield what a scorer counts beside its score (`core.counts`); each distinct word is parsed once."""
+    column = f"said:{scorer}"
+    if column not in table.columns:
+        return
+    words = [read_counts(word) for word in table.names[column]]
+    codes = table.columns[column]
+    for tally, values in _word_values(words, scorer):
+        # A response without counts has the code NONE, which is -1 and so the last place: it adds nothing.
+        yield tally, np.append(values, 0.0)[codes]
+
+
+def _word_values(
+    words: Sequence[tuple[str, list[Any]]], scorer: str
+) -> Iterator[tuple[Tally, Values]]:
+    """Yield for every tally what each distinct word adds to it."""
+    metrics = {metric for metric, _ in words}
+    corpus, invalid = Source(SourceKind.CORPUS, scorer), Source(SourceKind.INVALID, scorer)
+    yield Tally(corpus, "n"), np.ones(len(words))
+    if metrics & {BLEU, WINS}:
+        table = np.array([values for _, values in words], np.float64)
+        for place in range(table.shape[1]):
+            yield Tally(corpus, str(place)), table[:, place]
+    if LABELS in metrics:
+        references, given = ([values[place] for _, values in words] for place in (0, 1))
+        yield Tally(invalid, "n"), np.ones(len(words))
+        yield Tally(invalid, "sum"), np.array([label is None for label in given], np.float64)
+        for label in sorted({str(reference) for reference in references}):
+            true, named = (
+                np.array([word == label for word in column]) for column in (references, given)
+            )
+            yield Tally(corpus, "hit", label), (true & named).astype(np.float64)
+            yield Tally(corpus, "false", label), (~true & named).astype(np.float64)
+            yield Tally(corpus, "missed", label), (true & ~named).astype(np.float64)
+
+
+def _metrics(table: Table, scorers: Sequence[str]) -> dict[str, str]:
+    """Return the corpus metric of every scorer that counts something."""
+    return {
+        scorer: read_counts(table.names[column][0])[0]
+        for scorer in scorers
+        if (column := f"said:{scorer}") in table.columns
+        and bool((table.columns[column] != NONE).any())
+    }
+
+
+def _binary(table: Table, plan: MeasurePlan) -> Iterator[Source]:
+    for scorer in plan.scorers:
+        yield Source(SourceKind.INVALID, scorer)
+        if _is_binary(_scores(table, scorer)):
+            yield Source(SourceKind.SCORE, scorer)
+    for judge in plan.judges:
+        if _is_binary(_harm_scores(table, judge)):
+            yield Source(SourceKind.HARM_SCORE, judge)
+
+
+def _is_binary(scores: Values) -> bool:
+    return bool(np.all(np.isnan(scores) | (scores == 0) | (scores == 1)))
