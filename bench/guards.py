@@ -120,7 +120,7 @@ def practise(folder: Path) -> None:
     from tiny_classifiers import PROBE
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.padding import pad_left
+    from aftertune.models.batching import pad_left
     from aftertune.models.rendering import Renderer
 
     model, renderer = AutoModelForCausalLM.from_pretrained(folder), Renderer("bench", folder)
@@ -186,7 +186,7 @@ def screen(folder: str, how: str, count: int) -> None:
 
     from aftertune.core.protocols import Tools
     from aftertune.core.records import GuardJob
-    from aftertune.models import families
+    from aftertune.models import prefix
     from aftertune.models.open import Engines
     from aftertune.score.published import llama_guard_3
 
@@ -200,7 +200,7 @@ def screen(folder: str, how: str, count: int) -> None:
         if how != "logits":
             guard.kind = replace(guard.kind, labels=None)
         if how == "whole":
-            families.PASS = sys.maxsize  # no prefix ever saves so much
+            prefix.PASS = sys.maxsize  # no prefix ever saves so much
         began = time.process_time()
         replies = dict(guard.ask(jobs))
         seconds = time.process_time() - began

@@ -38,7 +38,7 @@ from aftertune.score.reading import (
 from aftertune.stages.gating import Asked, ask_for_gate
 from aftertune.stages.measuring import measure_plan
 from aftertune.stages.served import spending_notes
-from aftertune.store import scorer_versions
+from aftertune.store import scorer_versions, thinking_counts
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
 from aftertune.workspace import RESULT, STUDY, Run, open_run
@@ -161,7 +161,20 @@ def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
 def _unanswered(run: Run, table: Table) -> Iterator[str]:
     """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
     answered = table.columns["finish"] != NONE
-    if silent := int((~answered).sum()):
+    thinking = thinking_counts(run.store.path, run.study.name)
+    limit = run.study.decoding.max_new_tokens
+    for model in thinking:
+        if model.unfinished:
+            yield (
+                f"{model.model}: {model.unfinished:,} of {model.answers:,} answers ended inside their thinking: they have no final "
+                f"answer and count as undecided; raise decoding.max_new_tokens (now {limit:,})"
+            )
+        if model.empty:
+            yield (
+                f"{model.model}: {model.empty:,} of {model.answers:,} answers are empty beside a reasoning: the server gave all "
+                "that the model said as its reasoning; look at its reasoning parser"
+            )
+    if silent := int((~answered).sum()) - sum(model.unfinished for model in thinking):
         reasons = ", ".join(run.store.attempts(run.study.name)) or "never asked"
         yield f"{silent:,} of {len(table):,} calls have no answer ({reasons}) and count as undecided; run again to ask them again"
     for column, codes in table.columns.items():

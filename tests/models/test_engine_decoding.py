@@ -3,7 +3,8 @@ import json
 import pytest
 
 from aftertune.errors import ModelError
-from aftertune.models.decoding import CheckpointDefaults, vocabulary
+from aftertune.models.decoding import CheckpointDefaults
+from aftertune.models.reference import vocabulary
 
 
 def folder(tmp_path, own, **config):

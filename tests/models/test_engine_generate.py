@@ -10,7 +10,7 @@ def naive(folder, prompts, limit):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from aftertune.models.quiet import quiet
+    from aftertune.models.loading import quiet
 
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder)

@@ -57,7 +57,7 @@ def test_an_adapter_answers_as_if_merged(engines, base, adapters, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.quiet import quiet
+    from aftertune.models.loading import quiet
 
     with quiet():
         merged = PeftModel.from_pretrained(

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tiny_models import SHAPE, WORDS, answers, conversations, llama, make_checkpoint, user
 
 from aftertune.core.records import Attempt, Decoding, Message, Question
-from aftertune.models import families, prefix
-from aftertune.models.families import Family
+from aftertune.models import prefix
 from aftertune.models.open import Engines
+from aftertune.models.prefix import Family
 
 SYSTEM = Message(role="system", content=" ".join(WORDS[::2]))
 GREEDY, DRAWN = (
@@ -80,7 +80,7 @@ def shared(monkeypatch):
         "cache",
         lambda self, rows: made.append((len(self), rows)) or cache(self, rows),
     )
-    monkeypatch.setattr(families, "PASS", 50)
+    monkeypatch.setattr(prefix, "PASS", 50)
     return made
 
 
@@ -105,7 +105,7 @@ def compared(folder, asked, monkeypatch, shared):
     with Engines(threads=1, device="cpu") as engines:
         with_prefix = everything(engines.open(str(folder)), asked)
         used = list(shared)
-        monkeypatch.setattr(families, "PASS", 10**9)
+        monkeypatch.setattr(prefix, "PASS", 10**9)
         without = everything(engines.open(str(folder)), asked)
     assert shared == used
     assert with_prefix[0] == without[0]
@@ -150,7 +150,7 @@ def test_every_adapter_has_a_prefix_of_its_own(engines, base, adapters, monkeypa
     three = [engines.open(str(folder)) for folder in (base, *adapters)]
     given = [[answer.text for answer in answers(engine, asked, GREEDY)] for engine in three]
     assert len(shared) >= len(three)
-    monkeypatch.setattr(families, "PASS", 10**9)
+    monkeypatch.setattr(prefix, "PASS", 10**9)
     assert given == [[answer.text for answer in answers(engine, asked, GREEDY)] for engine in three]
     assert given[0] != given[1] != given[2]
 
@@ -179,7 +179,7 @@ def test_a_window_that_ends_in_the_answer_counts(tmp_path, monkeypatch, shared):
         )
         given = engine.nll(pairs)
         assert not shared
-        monkeypatch.setattr(families, "PASS", 10**9)
+        monkeypatch.setattr(prefix, "PASS", 10**9)
         assert given == pytest.approx(engine.nll(pairs), rel=1e-4)
 
 
@@ -248,16 +248,16 @@ def test_memory_that_runs_out_behind_a_prefix_changes_no_answer(
 def test_rows_that_share_more_make_a_family_of_their_own():
     head, rubric = list(range(10)), [*range(10), *range(50, 250)]
     rows = [[*head, 300 + i] for i in range(200)] + [[*rubric, 300 + i] for i in range(40)]
-    found = {family.shared: family.rows for family in families.families(rows)}
+    found = {family.shared: family.rows for family in prefix.families(rows)}
     assert found == {tuple(head): tuple(range(200)), tuple(rubric): tuple(range(200, 240))}
-    assert [family.rows for family in families.families(rows, steps=100)] == [tuple(range(240))]
+    assert [family.rows for family in prefix.families(rows, steps=100)] == [tuple(range(240))]
 
 
 def test_what_does_not_pay_is_not_shared():
-    assert families.families([]) == []
-    assert families.families([[1, 2, 3]]) == [Family((0,))]
-    assert families.families([[*range(3), i] for i in range(1000)]) == [Family(tuple(range(1000)))]
-    assert families.families([[*range(100), i] for i in range(10)]) == [Family(tuple(range(10)))]
+    assert prefix.families([]) == []
+    assert prefix.families([[1, 2, 3]]) == [Family((0,))]
+    assert prefix.families([[*range(3), i] for i in range(1000)]) == [Family(tuple(range(1000)))]
+    assert prefix.families([[*range(100), i] for i in range(10)]) == [Family(tuple(range(10)))]
 
 
 @given(
@@ -268,9 +268,9 @@ def test_what_does_not_pay_is_not_shared():
 )
 def test_families_hold_every_row_once_and_begin_with_what_they_share(rows, own, least, paid):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(families, "LEAST", least)
-        patch.setattr(families, "PASS", paid)
-        found = families.families(rows, own=own)
+        patch.setattr(prefix, "LEAST", least)
+        patch.setattr(prefix, "PASS", paid)
+        found = prefix.families(rows, own=own)
     assert sorted(i for family in found for i in family.rows) == list(range(len(rows)))
     for family in found:
         assert all(tuple(rows[i][: len(family.shared)]) == family.shared for i in family.rows)
@@ -281,4 +281,4 @@ def test_families_hold_every_row_once_and_begin_with_what_they_share(rows, own, 
 
 def test_rows_that_go_on_where_others_end_are_no_trouble():
     rows = [[1] * length for length in range(1, 3000)]
-    assert sum(len(family.rows) for family in families.families(rows)) == len(rows)
+    assert sum(len(family.rows) for family in prefix.families(rows)) == len(rows)

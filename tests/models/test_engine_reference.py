@@ -4,9 +4,15 @@ import shutil
 import pytest
 
 from aftertune.errors import ModelError
-from aftertune.models.adapter import check_base
-from aftertune.models.reference import Adapter, Checkpoint, HubModel, fetch, parse
-from aftertune.models.weights import weights_sha256
+from aftertune.models.reference import (
+    Adapter,
+    Checkpoint,
+    HubModel,
+    check_base,
+    fetch,
+    parse,
+    weights_sha256,
+)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from scipy import stats
 from tiny_models import answers, conversations, jobs
 
 from aftertune.core.records import Decoding
-from aftertune.models.sampling import GumbelSampler, gumbel_noise, request_seed
+from aftertune.models.decoding import GumbelSampler, gumbel_noise, request_seed
 
 WARM = Decoding(temperature=0.9, top_p=0.95, top_k=20, max_new_tokens=16)
 

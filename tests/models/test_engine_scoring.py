@@ -10,7 +10,7 @@ def logits_of(folder, tokens):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.quiet import quiet
+    from aftertune.models.loading import quiet
 
     with quiet(), torch.no_grad():
         return AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([tokens])).logits[0]

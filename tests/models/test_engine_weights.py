@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.ids import file_sha256
-from aftertune.models import weights
-from aftertune.models.weights import (
+from aftertune.models import reference
+from aftertune.models.reference import (
     adapter_sha256,
     cache_folder,
     cached_sha256,
@@ -30,7 +30,9 @@ def test_the_hash_is_that_of_the_bytes(file):
 
 def test_an_unchanged_file_is_not_read_again(file, monkeypatch):
     known = cached_sha256(file)
-    monkeypatch.setattr(weights, "file_sha256", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        reference, "file_sha256", lambda path: pytest.fail(f"{path} was read again")
+    )
     assert cached_sha256(file) == known
 
 

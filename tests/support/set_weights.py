@@ -29,7 +29,9 @@ def chain(text, start="<assistant>"):
     return dict(pairwise([start, *text.split(), "<end>"]))
 
 
-def write_checkpoint(folder, steps, *, words=(), signs=(), signed=None, template=TEMPLATE):
+def write_checkpoint(
+    folder, steps, *, words=(), signs=(), signed=None, special=(), template=TEMPLATE
+):
     """Write a checkpoint that walks through ``steps`` (word -> next word).
 
     Args:
@@ -38,15 +40,16 @@ def write_checkpoint(folder, steps, *, words=(), signs=(), signed=None, template
         words: further words of the vocabulary; all others are ``<unk>``.
         signs: words whose occurrence anywhere in the prompt changes the next word.
         signed: word -> next word where a sign occurred; these words' entries in ``steps`` hold without one.
+        special: further special tokens.
         template: the chat template.
     """
     folder = Path(folder)
     folder.mkdir(parents=True)
     signed = signed or {}
-    every = [*SPECIAL, *steps, *steps.values(), *signed.values(), *signs, *words]
+    every = [*SPECIAL, *special, *steps, *steps.values(), *signed.values(), *signs, *words]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(every))}
     hidden = size_of(vocabulary)
-    _write_tokenizer(folder, vocabulary, template)
+    _write_tokenizer(folder, vocabulary, [*SPECIAL, *special], template)
     _write_json(
         folder / "config.json",
         {
@@ -126,11 +129,11 @@ def _tensors(vocabulary, hidden, steps, signs, signed):
     }
 
 
-def _write_tokenizer(folder, vocabulary, template):
+def _write_tokenizer(folder, vocabulary, special, template):
     added = [
         {"id": vocabulary[word], "content": word, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}
-        for word in SPECIAL
+        for word in special
     ]  # fmt: skip
     _write_json(
         folder / "tokenizer.json",

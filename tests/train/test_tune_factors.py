@@ -51,7 +51,7 @@ def test_keeping_epochs_changes_nothing_at_the_end(base, engines, kept, tmp_path
 
 
 def test_an_epoch_has_a_recipe_of_its_own_and_opens_as_a_model(base, engines, kept):
-    from aftertune.models.adapter import finished
+    from aftertune.models.reference import finished
 
     recipe = constant(base, epochs=3)
     assert finished(kept / "one", replace(recipe, epoch=1))

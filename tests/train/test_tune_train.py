@@ -8,7 +8,7 @@ from tiny_runs import make_recipe, make_rows, tensors_sha256
 from aftertune.core.records import Message
 from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.models.open import Engines
-from aftertune.models.weights import weights_sha256
+from aftertune.models.reference import weights_sha256
 from aftertune.train.train import _cast, newest_checkpoint, train, trained
 
 
@@ -193,7 +193,7 @@ def test_the_bases_number_format_is_kept(base, tmp_path, engines):
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.quiet import quiet
+    from aftertune.models.loading import quiet
 
     with quiet():
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(

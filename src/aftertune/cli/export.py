@@ -81,6 +81,7 @@ def export_jsonl(folder: Path, out: Path) -> None:
 def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return a response as the plain values of its line; its keys are the same in every line."""
     job, prompt, response = row.job, row.job.prompt, row.job.response
+    call = response or job.unfinished
     scores: dict[str, dict[str, Any]] = {"verdict": {}, "decision": {}, "score": {}}
     for column, reading in job.readings.items():
         kind, _, name = column.partition(":")
@@ -109,8 +110,9 @@ def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
         "system": job.system,
         "decoding": job.decoding,
         "sample": job.sample,
-        "finish_reason": None if response is None else response.finish_reason.value,
+        "finish_reason": None if call is None else call.finish_reason.value,
         "text": None if response is None else response.text,
+        "reasoning": (call and call.reasoning) or None,
         "coherent": None if coherence is None else coherence.value,
         "incoherence": [] if coherence is None else coherence.label.split(),
         "verdicts": scores["verdict"],

@@ -14,8 +14,8 @@ from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.files import known_kind
 from aftertune.data.rows import HUB_ID, read_columns, read_rows
 from aftertune.errors import DataError, InputError
-from aftertune.models.adapter import finished
 from aftertune.models.open import Engines
+from aftertune.models.reference import finished
 from aftertune.report.progress import Progress
 from aftertune.train.stage import step_progress, steps_of
 from aftertune.train.train import train
@@ -107,7 +107,7 @@ def tune(
     if dropped:
         progress.note(f"{out}: {left_out(dropped)}")
     with Engines(threads=threads) as engines:
-        identity = engines.open(base).identity
+        identity = engines.training_identity(base)
         recipe = Recipe(
             name=out.name,
             base=base,

@@ -28,7 +28,7 @@ class Intent(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped: each of these is a final answer and fills its key."""
+    """Why a model stopped: each of these fills its key, and all but `THINKING` are final answers."""
 
     STOP = "stop"
     """The model ended by itself."""
@@ -36,6 +36,9 @@ class FinishReason(StrEnum):
     """The token limit was reached."""
     PROVIDER_REFUSAL = "provider_refusal"
     """The provider's own filter refused: a final answer of its own kind."""
+    THINKING = "thinking"
+    """The answer ended inside its thinking: the call is done, and has no final answer. (Stores keep these reasons by
+    number, so a new one stands at the end.)"""
 
 
 class VerdictValue(StrEnum):
@@ -197,6 +200,11 @@ class Response:
     completion_tokens: int
     detail: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """What else the call gave and a reading needs: logits of choices, scores, a served model's name."""
+
+    @property
+    def reasoning(self) -> str:
+        """The thinking block that stood before ``text``, which has the final answer alone; empty without one."""
+        return str(self.detail.get("reasoning") or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

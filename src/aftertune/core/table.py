@@ -24,7 +24,7 @@ class Table:
       ``system``, ``decoding`` (settings and decoding seed together)
     - ``intent``: 0 harmful, 1 benign (order of `core.records.Intent`)
     - ``sample``: the sample number itself
-    - ``finish``: order of `core.records.FinishReason`; NONE where there is no final answer
+    - ``finish``: order of `core.records.FinishReason`; NONE where there is no final answer (so never ``thinking``)
     - ``prompt_tokens``, ``completion_tokens``: counts; NONE without an answer
     - ``coherent``: 1, 0, or NONE where it was not read
     - ``verdict:<judge>``: order of `core.records.VerdictValue`; NONE where there is no reading (counts as undecided)

@@ -11,7 +11,7 @@ from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
-from aftertune.models.adapter import RECIPE
+from aftertune.models.reference import RECIPE
 from aftertune.workspace import Run, called
 
 

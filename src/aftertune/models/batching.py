@@ -1,10 +1,14 @@
-"""Length-sorted big batches, sized to memory, halved when memory runs out."""
+"""Big batches: rows sorted by length and padded on the left, as many as fit in memory, halved when memory runs out."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_ROWS = 256
 """Above this a batch gains nothing and more is lost with it when the process is killed."""
@@ -60,6 +64,42 @@ class Capacity:
         self.cells = max(rows // 2, 1) * length
 
 
+def capacity(model: Any, device: str, dtype: str, *, all_logits: bool = False) -> Capacity:
+    """Return how much of a batch fits, from the model's shape and the memory that is free.
+
+    Args:
+        model: a transformers model.
+        device: where it is, in torch's names.
+        dtype: its number format, in torch's names.
+        all_logits: whether the logits of every position are kept (likelihoods), not of the last one only (generation).
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    size = torch.finfo(getattr(torch, dtype)).bits // 8
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * head * size
+    activations = 20 * config.hidden_size * size
+    logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Capacity(
+        token_bytes=kept + activations + (logits if all_logits else 0),
+        row_bytes=0 if all_logits else logits,
+        memory=_free_memory(device),
+        token_work=2.0 * parameters if device == "cpu" else 0.0,
+    )
+
+
+def _free_memory(device: str) -> float:
+    """Return the bytes that a batch may take: most of what is free on a GPU, an eighth of a shared memory."""
+    import torch
+
+    if device.startswith("cuda"):
+        return 0.8 * float(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
+
+
 def in_batches(
     rows: Sequence[SizedRow],
     capacity: Capacity,
@@ -109,3 +149,17 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
     )
+
+
+def pad_left(rows: Sequence[Sequence[int]], device: str) -> tuple["Tensor", "Tensor"]:
+    """Return token ids and attention mask, int64 ``[rows, longest]``.
+
+    Rows are filled with their own first token: it is masked, and a penalty on the tokens that a row contains then stays
+    the same whatever the length of its neighbours.
+    """
+    import torch
+
+    longest = max(map(len, rows))
+    tokens = [[row[0]] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)

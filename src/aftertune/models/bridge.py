@@ -28,7 +28,7 @@ from aftertune.models.bridge_replies import (
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.request import request_seed
 from aftertune.models.endpoint.stream import Loop, Outlet, stream
-from aftertune.models.quiet import first_line
+from aftertune.models.loading import first_line
 from aftertune.models.remote import Remote
 
 if TYPE_CHECKING:

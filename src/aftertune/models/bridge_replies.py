@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, FinishReason, Response
-from aftertune.models.quiet import first_line
+from aftertune.models.loading import first_line
+from aftertune.models.thinking import final
 
 if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
@@ -45,13 +46,21 @@ def read_output(output: "ModelOutput") -> Answer:
         detail["usage"] = "missing"
     if finish is FinishReason.PROVIDER_REFUSAL:
         detail["refused_by"] = "provider"
-    return Response(
+    response = Response(
         text="" if finish is FinishReason.PROVIDER_REFUSAL else output.completion,
         finish_reason=finish,
         prompt_tokens=output.usage.input_tokens if output.usage else 0,
         completion_tokens=output.usage.output_tokens if output.usage else 0,
         detail=detail,
     )
+    return final(response, reasoning=_reasoning(output))
+
+
+def _reasoning(output: "ModelOutput") -> str:
+    """Return the thinking that Inspect keeps apart from the answer, as parts of the message."""
+    content = output.message.content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(part.reasoning for part in parts if part.type == "reasoning")
 
 
 def cause_of(error: Exception) -> Exception:

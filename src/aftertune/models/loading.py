@@ -1,6 +1,5 @@
 """Weights in memory: one base at a time, its adapters switched on and off on it."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.errors import ModelError
-from aftertune.models.batching import Capacity
-from aftertune.models.quantisation import four_bits
-from aftertune.models.quiet import first_line, quiet
+from aftertune.errors import EngineError, ModelError
 
 MAX_ADAPTERS = 8
 """Adapters kept in memory with their base; the one used longest ago leaves first."""
 
 WANTED = "dtype 4bit"
+_UPSTREAM = (r"`(is_)?gradient_checkpointing",)
+"""Deprecations that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +126,33 @@ def load_model(
             f"model {name!r}: {len(missing)} tensors are missing from its weights, {missing[0]} first"
         )
     return model
+
+
+def four_bits(who: str, instead: str) -> Any:
+    """Return the settings of 4-bit NormalFloat, its constants quantised too (Dettmers et al. 2023, "QLoRA", section 3).
+
+    Args:
+        who: what wants it, for the message.
+        instead: what to use where it cannot run.
+
+    Raises:
+        EngineError: this machine cannot run it.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+    from transformers.utils.import_utils import is_bitsandbytes_available
+
+    if not is_bitsandbytes_available() or not torch.cuda.is_available():
+        raise EngineError(
+            f"{who} needs a CUDA GPU and the package bitsandbytes, not both are here; use {instead}"
+        )
+    make: Any = BitsAndBytesConfig  # untyped there
+    return make(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 class Loader:
@@ -250,36 +275,26 @@ class Weights:
         return self.loader.using(self.name, self.base, self.adapter)
 
 
-def capacity(model: Any, placement: Placement, *, all_logits: bool = False) -> Capacity:
-    """Say how much of a batch fits, from the model's shape and the memory that is free.
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' log lines and progress bars inside the block and restore them after it."""
+    from transformers.utils import logging as module
 
-    Args:
-        model: a transformers model.
-        placement: where it is.
-        all_logits: whether the logits of every position are kept (likelihoods), not of the last one only (generation).
-    """
-    import torch
-
-    config = model.config.get_text_config()
-    size = torch.finfo(getattr(torch, placement.dtype)).bits // 8
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2 * config.num_hidden_layers * heads * head * size
-    activations = 20 * config.hidden_size * size
-    logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Capacity(
-        token_bytes=kept + activations + (logits if all_logits else 0),
-        row_bytes=0 if all_logits else logits,
-        memory=_free_memory(placement.device),
-        token_work=2.0 * parameters if placement.device == "cpu" else 0.0,
-    )
+    logging: Any = module  # its functions carry no types
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            for message in _UPSTREAM:
+                warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
-def _free_memory(device: str) -> float:
-    """Return the bytes that a batch may take: most of what is free on a GPU, an eighth of a shared memory."""
-    import torch
-
-    if device.startswith("cuda"):
-        return 0.8 * float(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, cut to 200 characters; its class where there is no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

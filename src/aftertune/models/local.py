@@ -19,17 +19,13 @@ from aftertune.core.records import (
     Response,
 )
 from aftertune.errors import EngineError
-from aftertune.models.batching import Capacity, in_batches
-from aftertune.models.decoding import CheckpointDefaults
+from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
+from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
 from aftertune.models.labels import beginnings, leading_space, log_sum
-from aftertune.models.loading import Weights, capacity
-from aftertune.models.padding import pad_left
-from aftertune.models.prefix import NONE, Prefix
-from aftertune.models.quiet import quiet
+from aftertune.models.loading import Weights, quiet
+from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.rendering import Renderer
-from aftertune.models.sampling import GumbelSampler, request_seed
-from aftertune.models.scoring import ScoredRow, answer_logprobs, next_token_logprobs
-from aftertune.models.sharing import Sharing
+from aftertune.models.thinking import final, opens, separate
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
@@ -48,6 +44,71 @@ class _Row:
     @property
     def length(self) -> int:
         return len(self.tokens) + self.decoding.max_new_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """Input tokens and the answer tokens whose likelihood is asked for."""
+
+    index: int
+    """Its place among the rows as they were asked."""
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.prompt) + len(self.answer)
+
+
+def answer_logprobs(
+    model: Any, rows: Sequence[ScoredRow], device: str, prefix: Prefix = NONE
+) -> list[list[float]]:
+    """Return log P(token | everything before it), in nats, for every answer token of every row.
+
+    All prompts begin with the prefix and go on behind it.
+    """
+    import torch
+
+    with torch.inference_mode():
+        tokens, mask = pad_left([(row.prompt + row.answer)[len(prefix) :] for row in rows], device)
+        kept = max(len(row.answer) for row in rows) + 1
+        logits = last_logits(model, tokens, mask, kept, prefix)[:, :-1].float()
+        targets = tokens[:, 1 - kept :]
+        logprobs = torch.log_softmax(logits, dim=-1).gather(2, targets[:, :, None])[:, :, 0].cpu()
+    return [
+        logprobs[i, logprobs.shape[1] - len(row.answer) :].tolist() for i, row in enumerate(rows)
+    ]
+
+
+def next_token_logprobs(
+    model: Any,
+    rows: Sequence[ScoredRow],
+    choices: Sequence[int],
+    device: str,
+    *,
+    lead: int = 0,
+    prefix: Prefix = NONE,
+) -> list[list[float]]:
+    """Return log P(choice | prompt) for choices of one token each: one forward pass serves all of them.
+
+    With a ``lead``, the last so many tokens of each prompt are the beginning of the answer and have to be said too:
+    their log-probabilities are added. All prompts begin with the prefix and have more than a lead behind it.
+    """
+    import torch
+
+    with torch.inference_mode():
+        tokens, mask = pad_left([row.prompt[len(prefix) :] for row in rows], device)
+        logprobs = torch.log_softmax(
+            last_logits(model, tokens, mask, 1 + lead, prefix).float(), dim=-1
+        )
+        said = (
+            logprobs[:, :-1]
+            .gather(2, tokens[:, tokens.shape[1] - lead :, None])[:, :, 0]
+            .sum(1, keepdim=True)
+        )
+        chosen = logprobs[:, -1, list(choices)] + said
+    return [[float(value) for value in row] for row in chosen.cpu()]
 
 
 ENGINE = "transformers"
@@ -270,7 +331,7 @@ class LocalEngine:
 
     def _generate_batch(self, rows: list[_Row], prefix: Prefix) -> list[Response]:
         drawn = self._drawn(rows, prefix)
-        return [self._response(len(row.tokens), new) for row, new in zip(rows, drawn, strict=True)]
+        return [self._response(row.tokens, new) for row, new in zip(rows, drawn, strict=True)]
 
     def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
         """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
@@ -299,20 +360,21 @@ class LocalEngine:
         seeds = [request_seed(row.decoding.seed, row.tokens, row.job.sample) for row in rows]
         return [GumbelSampler(rows[0].decoding, seeds, prompt_length, self._device)]
 
-    def _response(self, prompt_tokens: int, drawn: list[int]) -> Response:
-        """Cut the drawn tokens after the first end token and say why they end there."""
+    def _response(self, prompt: Sequence[int], drawn: list[int]) -> Response:
+        """Return the answer in drawn tokens: they end at the first end token, and thinking stands apart."""
         ends = set(self._defaults.end_tokens)
         end = next((i for i, token in enumerate(drawn) if token in ends), None)
         kept = drawn if end is None else drawn[:end]
-        text = self._renderer.tokenizer.decode(
-            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Response(
-            text=text,
+        text, opened = self._renderer.decoded(kept), opens(self._renderer.ending(prompt))
+        marked = self._renderer.decoded_with_marks(kept)
+        whole = Response(
+            text=text if separate(marked, opened=opened) is None else marked,
             finish_reason=FinishReason.LENGTH if end is None else FinishReason.STOP,
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=len(prompt),
             completion_tokens=len(drawn) if end is None else end + 1,
         )
+        answer = final(whole, opened=opened)
+        return answer if answer is whole else replace(answer, text=self._renderer.bare(answer.text))
 
     def _choice_tokens(self, choices: Sequence[str]) -> list[list[int]]:
         tokens = self._renderer.tokens(choices)
@@ -351,7 +413,10 @@ class LocalEngine:
         if all_logits not in self._capacities:
             with self._weights.using() as model:
                 self._capacities[all_logits] = capacity(
-                    model, self._weights.loader.placement, all_logits=all_logits
+                    model,
+                    self._weights.loader.placement.device,
+                    self._weights.loader.placement.dtype,
+                    all_logits=all_logits,
                 )
         return self._capacities[all_logits]
 

@@ -1,23 +1,31 @@
-"""Opens each model reference once."""
+"""The models of a run: every reference is opened once, and one policy of device, dtype and trust holds for all."""
 
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aftertune.errors import ModelError
-from aftertune.models.adapter import check_base
 from aftertune.models.bridge import InspectModel, InspectName
-from aftertune.models.decoding import vocabulary
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
 from aftertune.models.loading import Loader, Placement, Weights
-from aftertune.models.local import ENGINE as LOCAL
-from aftertune.models.local import LocalEngine, ServedModel
-from aftertune.models.reference import Adapter, Checkpoint, HubModel, fetch, has_tokenizer, parse
+from aftertune.models.local import ENGINE, LocalEngine, ServedModel
+from aftertune.models.reference import (
+    Adapter,
+    Checkpoint,
+    adapter_sha256,
+    check_base,
+    code_sha256,
+    fetch,
+    has_tokenizer,
+    parse,
+    tokenizer_sha256,
+    vocabulary,
+    weights_sha256,
+)
 from aftertune.models.rendering import Renderer
-from aftertune.models.vllm import ENGINE as VLLM
 from aftertune.models.vllm import VllmServer
-from aftertune.models.weights import adapter_sha256, code_sha256, weights_sha256
 
 OpenedModel = LocalEngine | EndpointModel | InspectModel
 
@@ -30,8 +38,8 @@ class Engines:
         device: ``auto`` (CUDA, else MPS, else CPU) or a torch device.
         dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU), a torch dtype, or ``4bit`` (`Placement.choose`).
         trust_remote_code: run code that a checkpoint brings along.
-        endpoints: how served models are asked; by default without a budget.
-        vllm: serves the models of this machine; None answers in this process.
+        endpoints: connections to served models; by default without a budget.
+        vllm: serves the models of this machine; None computes them in this process.
     """
 
     def __init__(
@@ -65,16 +73,16 @@ class Engines:
         Raises:
             ModelError: the reference cannot be used, or the adapter belongs to another base.
         """
-        known = (reference, base)
-        if known not in self._opened:
-            found, name = parse(reference, base=base), name or reference
-            if isinstance(found, Address):
-                self._opened[known] = self.endpoints.open(found, name)
-            elif isinstance(found, InspectName):
-                self._opened[known] = InspectModel(found, name, self.endpoints)
+        key = (reference, base)
+        if key not in self._opened:
+            model, name = fetch(parse(reference, base=base)), name or reference
+            if isinstance(model, Address):
+                self._opened[key] = self.endpoints.open(model, name)
+            elif isinstance(model, InspectName):
+                self._opened[key] = InspectModel(model, name, self.endpoints)
             else:
-                self._opened[known] = self._open(found, name)
-        return self._opened[known]
+                self._opened[key] = self._open(*_files(model), name)
+        return self._opened[key]
 
     @property
     def opened(self) -> list[OpenedModel]:
@@ -96,37 +104,39 @@ class Engines:
         Raises:
             ModelError: a reference cannot be used, or the adapter belongs to another base.
         """
-        found, reference = (
-            fetch(model) if isinstance(model, HubModel) else model
-            for model in (parse(tuned), parse(base))
-        )
-        if isinstance(found, Adapter) and isinstance(reference, Checkpoint):
-            check_base(found, reference)
+        model, reference = fetch(parse(tuned)), fetch(parse(base))
+        if isinstance(model, Adapter) and isinstance(reference, Checkpoint):
+            check_base(model, reference)
 
     def training_identity(self, base: str) -> dict[str, object]:
-        """Return what decides a fine-tune of ``base``: it is trained in this process, whoever answers for it.
+        """Return everything about ``base`` that decides its fine-tune: training runs in this process, not in vLLM.
 
         Raises:
-            ModelError: the reference cannot be used.
+            ModelError: the reference cannot be used, or is an endpoint, which cannot be trained here.
         """
-        identity = dict(self.open(base).identity)
-        if identity["engine"] != VLLM:
-            return identity
-        identity.pop("arguments", None)
-        return identity | {"engine": LOCAL}
+        model = fetch(parse(base))
+        if not isinstance(model, Checkpoint | Adapter):
+            raise ModelError(
+                f"model {base!r}: an endpoint cannot be fine-tuned here; name a checkpoint or a hub id"
+            )
+        return self._identity(*_files(model))
 
     def tokenizer_sha256(self, base: str) -> str:
         """Return the hash of the tokenizer, chat template included, that renders the training rows of ``base``.
 
         Raises:
-            ModelError: it is an endpoint, which cannot be trained here.
+            ModelError: as `training_identity`.
         """
-        sha256 = self.open(base).identity.get("tokenizer")
-        if sha256 is None:
-            raise ModelError(
-                f"model {base!r}: an endpoint cannot be fine-tuned here; name a checkpoint or a hub id"
-            )
-        return str(sha256)
+        return str(self.training_identity(base)["tokenizer"])
+
+    def renderer(self, checkpoint: Checkpoint, tokenizer: Path | None = None) -> Renderer:
+        """Return the tokenizer and chat template of a checkpoint, or those in the folder ``tokenizer`` in their place."""
+        return Renderer(
+            checkpoint.name,
+            tokenizer or checkpoint.folder,
+            trust_remote_code=self.trust_remote_code,
+            vocabulary=vocabulary(checkpoint.name, checkpoint.folder),
+        )
 
     @property
     def threads(self) -> int:
@@ -181,54 +191,42 @@ class Engines:
     ) -> None:
         self.close()
 
-    def _open(self, found: HubModel | Checkpoint | Adapter, name: str) -> LocalEngine:
-        model = fetch(found) if isinstance(found, HubModel) else found
-        checkpoint = self._base_of(model) if isinstance(model, Adapter) else model
-        adapter = model if isinstance(model, Adapter) else None
-        if adapter is not None:
-            check_base(adapter, checkpoint)
-        tokenizer = (
-            adapter.folder
-            if adapter is not None and has_tokenizer(adapter.folder)
-            else checkpoint.folder
-        )
-        known = vocabulary(name, checkpoint.folder)
-        renderer = Renderer(
-            name, tokenizer, trust_remote_code=self.trust_remote_code, vocabulary=known
-        )
-        loader = self._shared_loader()
+    def _identity(self, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, object]:
+        """Return everything that decides the answers of a model that is computed in this process."""
         identity: dict[str, object] = {
-            "engine": LOCAL,
+            "engine": ENGINE,
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
-            "tokenizer": renderer.tokenizer_sha256,
-            "dtype": loader.placement.dtype,
-            "quantisation": loader.placement.quantisation,
+            "tokenizer": tokenizer_sha256(_tokenizer(checkpoint, adapter)),
+            "dtype": self.placement.dtype,
+            "quantisation": self.placement.quantisation,
         }
         if self.trust_remote_code:
-            identity |= _code(checkpoint, adapter)
-        if self._vllm is not None:
-            identity |= self._vllm.identity
-        weights = Weights(
-            name, checkpoint.folder, adapter.folder if adapter is not None else None, loader
-        )
-        if self._vllm is None:
-            return LocalEngine(name, identity, weights, renderer)
-        base, folder = weights.base.absolute(), weights.adapter and weights.adapter.absolute()
-        served = self._vllm.add(base, folder, identity)
-        endpoint = self.endpoints.open(
-            address_of(f"http://127.0.0.1:{self._vllm.port}/v1#{served}"), name, own=True
-        )
-        start = partial(self._vllm.serve, base)
-        return ServedModel(name, identity, weights, renderer, start=start, endpoint=endpoint)
+            # Models that bring no code have the keys that they have without the trust.
+            code = {
+                "code": code_sha256(checkpoint.folder),
+                "adapter_code": None if adapter is None else code_sha256(adapter.folder),
+            }
+            identity |= {name: sha256 for name, sha256 in code.items() if sha256 is not None}
+        return identity
 
-    def _base_of(self, adapter: Adapter) -> Checkpoint:
-        base = fetch(adapter.base) if isinstance(adapter.base, HubModel) else adapter.base
-        if isinstance(base, Adapter):
-            raise ModelError(
-                f"adapter {adapter.name!r}: its base {base.name!r} is an adapter too; merge that one first"
-            )
-        return base
+    def _open(self, checkpoint: Checkpoint, adapter: Adapter | None, name: str) -> LocalEngine:
+        renderer = self.renderer(
+            Checkpoint(name, checkpoint.folder), _tokenizer(checkpoint, adapter)
+        )
+        identity = self._identity(checkpoint, adapter)
+        folder = None if adapter is None else adapter.folder
+        weights = Weights(name, checkpoint.folder, folder, self._shared_loader())
+        server = self._vllm
+        if server is None:
+            return LocalEngine(name, identity, weights, renderer)
+        identity |= server.identity
+        base = checkpoint.folder.absolute()
+        served = server.add(base, folder and folder.absolute(), identity)
+        address = address_of(f"http://127.0.0.1:{server.port}/v1#{served}")
+        endpoint = self.endpoints.open(address, name, own=True)
+        start = partial(server.serve, base)
+        return ServedModel(name, identity, weights, renderer, start=start, endpoint=endpoint)
 
     def _shared_loader(self) -> Loader:
         if self._loader is None:
@@ -243,10 +241,24 @@ class Engines:
         return self._loader
 
 
-def _code(checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, object]:
-    """Return the hashes of the code that comes with a model and is run; models without any keep the keys they have."""
-    folders = {"code": checkpoint.folder} | (
-        {"adapter_code": adapter.folder} if adapter is not None else {}
-    )
-    hashes = {name: code_sha256(folder) for name, folder in folders.items()}
-    return {name: sha256 for name, sha256 in hashes.items() if sha256 is not None}
+def _files(model: Checkpoint | Adapter) -> tuple[Checkpoint, Adapter | None]:
+    """Return the checkpoint that is loaded and the adapter upon it.
+
+    Raises:
+        ModelError: the adapter belongs to another base.
+    """
+    if isinstance(model, Checkpoint):
+        return model, None
+    base = fetch(model.base)
+    if not isinstance(base, Checkpoint):
+        raise ModelError(
+            f"adapter {model.name!r}: its base {base.name!r} is an adapter too; merge that one first"
+        )
+    check_base(model, base)
+    return base, model
+
+
+def _tokenizer(checkpoint: Checkpoint, adapter: Adapter | None) -> Path:
+    """Return the folder with the tokenizer: the adapter's own if it has any."""
+    own = adapter is not None and has_tokenizer(adapter.folder)
+    return adapter.folder if adapter is not None and own else checkpoint.folder

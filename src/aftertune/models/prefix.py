@@ -1,20 +1,34 @@
-"""Keys and values of the tokens that all prompts begin with, computed once and read by every row.
+"""Shared prefixes: keys and values of the tokens that many rows begin with, computed once and read by every row.
 
-A system prompt, a chat template or a guard's policy stands before every prompt. Rows go on behind it with padding between
-prefix and row: padding is masked, and a token's position is its rank in its own row, so that neither the padding nor the
-neighbours in the batch have a say. That holds where attention knows positions by the ids it is given and the keys and
-values of all tokens are kept: not for sliding windows shorter than the rows, states that are carried on (Mamba), or
-positions counted in the cache (MPT). What a model does is looked at, and its logits with and without are compared once.
+A system prompt, a chat template or a guard's policy stands before every prompt. `families` finds which rows begin alike
+and whether sharing pays; `Sharing` proves once, on two of the rows, that the model gives them the same logits behind a
+prefix as whole, and computes the prefixes.
+
+Rows go on behind a prefix with padding between prefix and row. The padding is masked, and a token's position is its rank
+in its own row, so neither the padding nor the neighbours in the batch change a logit. That holds where attention knows
+positions by the ids it is given and the keys and values of all tokens are kept: not for sliding windows shorter than the
+rows, states that are carried on (Mamba), or positions counted in the cache (MPT).
 """
 
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from itertools import cycle, islice, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aftertune.models.batching import SizedRow, pad_left, within_memory
+from aftertune.models.loading import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEAST = 4
+"""Tokens below which a shared beginning saves less than it costs."""
+PASS = 1000
+"""Tokens that have to be saved for one more forward pass to pay: what a GPU computes while it reads the weights once; on a
+CPU fewer would do."""
 _LENGTH_SCALED = ("dynamic", "longrope")
 """Rotary embeddings whose angles depend on the length of the whole row; a prefix is rotated before that is known."""
 _CLOSE, _CLOSE_16_BITS = 1e-3, 0.1
@@ -55,36 +69,57 @@ class Prefix:
 
 
 NONE = Prefix()
-"""Nothing is shared."""
+"""The empty prefix."""
 
 
 def computed(model: Any, tokens: tuple[int, ...], device: str) -> Prefix:
-    """Run the model over a prefix; `NONE` where its cache cannot be continued by rows of unequal length."""
+    """Run the model over a prefix; return `NONE` where its cache cannot be continued by rows of unequal length."""
     import torch
 
-    known = signature(model.forward).parameters
-    if not {"position_ids", "past_key_values"} <= set(known) or _scaled_by_length(
+    parameters = signature(model.forward).parameters
+    if not {"position_ids", "past_key_values"} <= set(parameters) or _scaled_by_length(
         model.config.get_text_config()
     ):
         return NONE
-    options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+    options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
     with torch.inference_mode():
-        given = model(input_ids=torch.tensor([tokens], device=device), use_cache=True, **options)
-    layers = tuple(getattr(getattr(given, "past_key_values", None), "layers", ()))
-    return (
-        Prefix(tokens, layers)
-        if layers and all(_kept_whole(layer, len(tokens)) for layer in layers)
-        else NONE
-    )
+        output = model(input_ids=torch.tensor([tokens], device=device), use_cache=True, **options)
+    layers = tuple(getattr(getattr(output, "past_key_values", None), "layers", ()))
+    whole = bool(layers) and all(_kept_whole(layer, len(tokens)) for layer in layers)
+    return Prefix(tokens, layers) if whole else NONE
 
 
-def same_logits(own: "Tensor", shared: "Tensor") -> bool:
-    """Return whether logits ``[rows, vocabulary]`` with a shared prefix are those without, but for rounding."""
+def last_logits(
+    model: Any, tokens: "Tensor", mask: "Tensor", kept: int, prefix: Prefix = NONE
+) -> "Tensor":
+    """Return the logits of the last ``kept`` positions, ``[rows, kept, vocabulary]``, of rows behind a prefix.
+
+    Positions are counted from each row's first real token, or from the prefix's.
+    """
+    if prefix:
+        _, mask = prefix.before(tokens, mask)
+    # The rank of a token among the real ones of its row: padding, left or in the middle, counts nothing.
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, len(prefix) :]
+    optional = {"position_ids": positions, "logits_to_keep": kept}
+    parameters = signature(model.forward).parameters
+    options: dict[str, Any] = {
+        name: value for name, value in optional.items() if name in parameters
+    }
+    if prefix:
+        options["past_key_values"] = prefix.cache(len(tokens))
+    logits: Tensor = model(
+        input_ids=tokens, attention_mask=mask, use_cache=bool(prefix), **options
+    ).logits
+    return logits[:, -kept:]
+
+
+def same_logits(whole: "Tensor", behind: "Tensor") -> bool:
+    """Return whether logits ``[rows, vocabulary]`` of rows behind a prefix are those of whole rows, but for rounding."""
     import torch
 
-    allowed = _CLOSE if own.dtype == torch.float32 else _CLOSE_16_BITS
-    own, shared = own.float(), shared.float()
-    return bool((own - shared).pow(2).mean().sqrt() <= allowed * own.std())
+    allowed = _CLOSE if whole.dtype == torch.float32 else _CLOSE_16_BITS
+    whole, behind = whole.float(), behind.float()
+    return bool((whole - behind).pow(2).mean().sqrt() <= allowed * whole.std())
 
 
 def _spread(layer: Any, rows: int) -> Any:
@@ -98,6 +133,7 @@ def _kept_whole(layer: Any, length: int) -> bool:
     """Return whether a layer holds keys and values of every token and nothing else."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+    # No subclass: one that a model brings along may keep less than it shows.
     plain = type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized
     return bool(
         plain
@@ -108,5 +144,172 @@ def _kept_whole(layer: Any, length: int) -> bool:
 
 def _scaled_by_length(config: Any) -> bool:
     rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
-    return any(each.get("rope_type") in _LENGTH_SCALED for each in kinds)
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in _LENGTH_SCALED for kind in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Rows, by number, and the tokens that they all begin with; none where sharing them does not pay."""
+
+    rows: tuple[int, ...]
+    shared: tuple[int, ...] = ()
+
+
+def families(rows: Sequence[list[int]], *, own: int = 1, steps: int = 1) -> list[Family]:
+    """Return rows sorted into families by their beginnings.
+
+    Rows with a longer beginning in common (the rubric of a task, a guard's policy) form a family of their own where that
+    saves more tokens than the additional batch costs. All others share what every row begins with: a chat template, a
+    system prompt.
+
+    Args:
+        rows: tokens of each row.
+        own: tokens that each row keeps for itself at least.
+        steps: forward passes of a batch: one to score it, as many as it has new tokens to generate.
+    """
+    if not rows:
+        return []
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    # In sorted order all rows begin with what the first and the last have in common.
+    common = _alike(rows[order[0]], rows[order[-1]])
+    alike = [
+        common + _alike(rows[left][common:], rows[right][common:])
+        for left, right in pairwise(order)
+    ]
+    result, stack = [], [(0, len(order))]
+    while stack:
+        begin, end = stack.pop()
+        pieces = list(_pieces(alike, begin, end))
+        shared = _shared(alike, begin, end)
+        leaving = [
+            (low, high)
+            for low, high in pieces
+            if len(pieces) > 1
+            # Tokens saved by a piece's own prefix, against the prefix pass and the passes of its batch.
+            and (_shared(alike, low, high) - shared) * (high - low - 1) >= PASS * (steps + 1)
+        ]
+        stack += leaving
+        staying = [i for piece in pieces if piece not in leaving for i in order[slice(*piece)]]
+        if staying:
+            result.append(_family(rows, staying, own))
+    return result
+
+
+def _family(rows: Sequence[list[int]], members: Sequence[int], own: int) -> Family:
+    tokens = [rows[i] for i in members]
+    first = min(tokens)
+    shortest = min(map(len, tokens))
+    length = max(min(_alike(first, max(tokens)), shortest - own), 0)
+    pays = length >= LEAST and length * (len(members) - 1) >= PASS
+    return Family(tuple(sorted(members)), tuple(first[:length]) if pays else ())
+
+
+def _shared(alike: Sequence[int], begin: int, end: int) -> int:
+    """Return how many tokens the sorted rows from ``begin`` to ``end`` share; 0 for a single row."""
+    return min(alike[begin : end - 1], default=0)
+
+
+def _pieces(alike: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut sorted rows where neighbours share no more than all do."""
+    shared, low = _shared(alike, begin, end), begin
+    for high in range(begin + 1, end):
+        if alike[high - 1] == shared:
+            yield low, high
+            low = high
+    yield low, end
+
+
+def _alike(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many tokens two rows begin with in common."""
+    differ = (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    return next(differ, min(len(left), len(right)))
+
+
+class _Trial(NamedTuple):
+    """A row on which the model is tried, whole and behind a prefix."""
+
+    tokens: list[int]
+    length: int
+    """Tokens of the row with its answer."""
+
+    @property
+    def filled(self) -> list[int]:
+        """The row at its full length, the answer made up; without the last token, which a model is never given."""
+        answer = max(self.length - 1 - len(self.tokens), 0)
+        return [*self.tokens, *islice(cycle(self.tokens), answer)]
+
+
+class Sharing:
+    """Computes shared prefixes with the weights of one model, once a trial has shown that the model can read them."""
+
+    def __init__(self, weights: Weights, device: str) -> None:
+        self._weights = weights
+        self._device = device
+        self._works = True
+        self._tried = 0
+        """Tokens of the longest row of a trial: a longer row may meet a window that no cache tells of."""
+
+    def groups(
+        self, rows: Sequence[SizedRow], tokens: Sequence[list[int]], *, own: int = 1, steps: int = 1
+    ) -> Iterator[tuple[Prefix, list[SizedRow]]]:
+        """Yield rows with the prefix that they go on behind; `NONE` where none pays or the model cannot.
+
+        Args:
+            rows: rows to run.
+            tokens: of each row, the tokens that it may share.
+            own: of these, the number that each row keeps for itself at least.
+            steps: forward passes of a batch.
+        """
+        groups = families(tokens, own=own, steps=steps)
+        trials = {
+            family: [_Trial(tokens[i], rows[i].length) for i in family.rows]
+            for family in groups
+            if family.shared
+        }
+        # Longest rows first: a trial on them speaks for the shorter ones.
+        longest_first = sorted(trials, key=lambda family: -_longest(trials[family]))
+        if not any(self._can(family, trials[family]) for family in longest_first):
+            yield NONE, list(rows)
+            return
+        for family in groups:
+            shares = family in trials and _longest(trials[family]) <= self._tried
+            prefix = self._prefix(family.shared) if shares else NONE
+            yield prefix or NONE, [rows[i] for i in family.rows]
+
+    def _prefix(self, shared: tuple[int, ...]) -> Prefix | None:
+        """Return a prefix, `NONE` where the model has none that can be shared; None where memory runs out."""
+        with self._weights.using() as model:
+            return within_memory(partial(computed, model, shared, self._device))
+
+    def _can(self, family: Family, rows: Sequence[_Trial]) -> bool:
+        """Return whether the model can read prefixes, after a trial on the shortest and the longest of these rows."""
+        longest = _longest(rows)
+        if self._works and longest > self._tried:
+            pair = [min(rows, key=lambda row: row.length), max(rows, key=lambda row: row.length)]
+            same = within_memory(partial(self._same, family.shared, pair))
+            if same is None:
+                return False  # this time: shorter rows may fit
+            self._works, self._tried = same, longest
+        return self._works
+
+    def _same(self, shared: tuple[int, ...], pair: Sequence[_Trial]) -> bool | None:
+        """Return whether the logits are the same; None where memory or a window is too small for these rows."""
+        import torch
+
+        prefix = self._prefix(shared)
+        if prefix is None or not prefix.reaches(_longest(pair)):
+            return None
+        if not prefix:
+            return False
+        rows = [row.filled for row in pair]
+        with self._weights.using() as model, torch.inference_mode():
+            whole = last_logits(model, *pad_left(rows, self._device), 1)
+            behind = last_logits(
+                model, *pad_left([row[len(prefix) :] for row in rows], self._device), 1, prefix
+            )
+        return same_logits(whole, behind)
+
+
+def _longest(rows: Sequence[_Trial]) -> int:
+    return max(row.length for row in rows)

@@ -1,20 +1,28 @@
-"""A model reference: what a user writes to name a model, and what it turns out to be.
+"""A model reference: the model that a user names, the files behind the name, and the hashes that identify them.
 
 A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, an endpoint
 (`endpoint.providers`), a folder that stands for one (a hosted fine-tune), or a model of Inspect's providers (`bridge`).
 What looks like a path is never looked up on the network.
+
+Weights are hashed once: the result is remembered by path, size, modification time and inode in
+``$XDG_CACHE_HOME/aftertune/weights.json`` (``~/.cache`` by default).
 """
 
+import hashlib
 import json
+import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.ids import file_sha256
+from aftertune.core.recipe import Recipe
 from aftertune.errors import ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name
 from aftertune.models.endpoint.providers import Address, address_of, is_endpoint
-from aftertune.models.quiet import first_line
+from aftertune.models.loading import first_line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = (
@@ -25,13 +33,24 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "tekken.json",
 )
+_TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "spiece.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _HUB_COPIES = ("consolidated*", "*/*")
 """The same weights once more, in the publisher's own layout."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+RECIPE = "recipe.json"
+"""The recipe that `aftertune.train` writes beside the weights."""
 HOSTED = "hosted.json"
-"""What a folder keeps that stands for a model that a provider tuned."""
+"""The file that makes a folder stand for a model that a provider tuned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +79,12 @@ class Adapter:
 
 
 Reference = HubModel | Checkpoint | Adapter | Address | InspectName
+Located = Checkpoint | Adapter | Address | InspectName
+"""A reference whose files are on this machine, or that has none."""
 
 
 def parse(reference: str, *, base: str | None = None) -> Reference:
-    """Say what a reference names, without touching the network.
+    """Return the model that a reference names, without touching the network.
 
     Args:
         reference: hub id, checkpoint folder or adapter folder.
@@ -103,12 +124,16 @@ def _hosted(name: str, folder: Path) -> Address:
     return address_of(tuned)
 
 
-def fetch(model: HubModel) -> Checkpoint | Adapter:
-    """Download what is missing of a hub model (safetensors, configs, tokenizer) and return its local folder.
+def fetch(model: Reference) -> Located:
+    """Return the local folder of a hub model, after downloading the files that are missing; other models as they are.
+
+    Only safetensors, configurations and the tokenizer are downloaded.
 
     Raises:
         ModelError: no such model, no access, no network, or no safetensors weights in it.
     """
+    if not isinstance(model, HubModel):
+        return model
     from huggingface_hub import snapshot_download
 
     try:
@@ -147,8 +172,8 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
         pickled = sorted(
             file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern)
         )
-        found = f"only {pickled[0]}, which can run code when loaded" if pickled else "no weights"
-        raise ModelError(f"model {name!r}: {found}; save the weights as safetensors")
+        files = f"only {pickled[0]}, which can run code when loaded" if pickled else "no weights"
+        raise ModelError(f"model {name!r}: {files}; save the weights as safetensors")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         missing = sorted(shard for shard in _shards(name, index) if not (folder / shard).is_file())
@@ -204,17 +229,17 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
             f"adapter {name!r}: {ADAPTER_CONFIG} names no base_model_name_or_path; name the base yourself"
         )
     try:
-        found = parse(beside(folder, str(recorded)) if base is None else base)
+        model = parse(beside(folder, str(recorded)) if base is None else base)
     except ModelError as error:
         raise ModelError(f"adapter {name!r}, its base: {error}") from error
-    if isinstance(found, Adapter | Address | InspectName):
+    if isinstance(model, Adapter | Address | InspectName):
         what = (
             "an adapter too; merge that one first"
-            if isinstance(found, Adapter)
+            if isinstance(model, Adapter)
             else "an endpoint; name its weights"
         )
-        raise ModelError(f"adapter {name!r}: its base {found.name!r} is {what}")
-    return Adapter(name, folder, found)
+        raise ModelError(f"adapter {name!r}: its base {model.name!r} is {what}")
+    return Adapter(name, folder, model)
 
 
 def beside(folder: Path, recorded: str) -> str:
@@ -230,3 +255,203 @@ def _looks_like_path(reference: str, folder: Path) -> bool:
         or folder.exists()
         or ("/" in reference and Path(reference.split("/", maxsplit=1)[0]).is_dir())
     )
+
+
+def vocabulary(name: str, folder: Path) -> int | None:
+    """Return how many tokens a checkpoint's embedding has, where its config states it.
+
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    size = text_config(name, folder).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
+def text_config(name: str, folder: Path) -> dict[str, Any]:
+    """Return what config.json says of the language model, in models that also see or hear."""
+    config = read_json(name, folder / "config.json")
+    text = config.get("text_config", config)
+    return text if isinstance(text, dict) else config
+
+
+def recipe_key(folder: Path) -> str | None:
+    """Return the key (hexadecimal digits) in the recipe beside a folder's weights; None without a recipe.
+
+    Raises:
+        ModelError: the recipe cannot be read.
+    """
+    file = folder / RECIPE
+    return str(read_json(str(folder), file).get("key")) if file.is_file() else None
+
+
+def finished(out: Path, recipe: Recipe) -> bool:
+    """Return whether ``out`` already holds the fine-tune of this recipe.
+
+    Raises:
+        ModelError: the folder holds something else, which is never overwritten.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    key = recipe_key(out)
+    if key is None:
+        raise ModelError(
+            f"{out}: the folder holds something that is no fine-tune of ours; give another folder"
+        )
+    if key != recipe.key.hex():
+        raise ModelError(
+            f"{out}: the folder holds the fine-tune of another recipe; delete it or give another folder"
+        )
+    return True
+
+
+def check_base(adapter: Adapter, base: Checkpoint) -> None:
+    """See that an adapter was trained on this base.
+
+    Raises:
+        ModelError: it was trained on another one.
+    """
+    name = str(
+        read_json(adapter.name, adapter.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        or ""
+    )
+    recorded, source = _recorded_hash(adapter), RECIPE
+    folder = Path(beside(adapter.folder, name))
+    if recorded is None and (folder / "config.json").is_file():
+        recorded, source = weights_sha256(folder), ADAPTER_CONFIG
+    if recorded is not None and recorded != weights_sha256(base.folder):
+        raise ModelError(
+            f"adapter {adapter.name!r} was trained on other weights than {base.name!r} "
+            f"({source} names {recorded[:12]}…); give the base that it was trained on"
+        )
+    if recorded is None and name and Path(name).name != Path(base.name).name:
+        raise ModelError(
+            f"adapter {adapter.name!r} was trained on {name!r}, not on {base.name!r}; give that base"
+        )
+
+
+def lora_rank(folder: Path) -> int:
+    """Return the largest LoRA rank in an adapter.
+
+    Raises:
+        ModelError: its configuration names none, so it is no LoRA adapter.
+    """
+    config = read_json(str(folder), folder / ADAPTER_CONFIG)
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
+    numbers = [value for value in ranks if isinstance(value, int) and value > 0]
+    if not numbers:
+        raise ModelError(
+            f"adapter {str(folder)!r}: {ADAPTER_CONFIG} names no rank r; only LoRA adapters can be served"
+        )
+    return max(numbers)
+
+
+def _recorded_hash(adapter: Adapter) -> str | None:
+    file = adapter.folder / RECIPE
+    if not file.is_file():
+        return None
+    identity = read_json(adapter.name, file).get("base_identity")
+    recorded = identity.get("weights") if isinstance(identity, dict) else None
+    return str(recorded) if recorded else None
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the hash of a checkpoint: every safetensors file by name and content, and ``config.json``."""
+    files = [*weight_files(folder), folder / "config.json"]
+    return _combined([(file.name, cached_sha256(file)) for file in files])
+
+
+def adapter_sha256(folder: Path) -> str:
+    """Return the hash of an adapter: its tensors and its config without the base's path, which differs by machine."""
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config.pop("base_model_name_or_path", None)
+    return _combined(
+        [
+            *((file.name, cached_sha256(file)) for file in weight_files(folder)),
+            (ADAPTER_CONFIG, text_sha256(json.dumps(_ordered(config), sort_keys=True))),
+        ]
+    )
+
+
+def code_sha256(folder: Path) -> str | None:
+    """Return the hash of the Python files that a checkpoint brings along, None if there are none.
+
+    It decides the answers only where that code is run (``trust_remote_code``).
+    """
+    files = sorted(folder.rglob("*.py"))
+    if not files:
+        return None
+    return _combined([(file.relative_to(folder).as_posix(), file_sha256(file)) for file in files])
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Return the hash of all tokenizer files in a folder, the chat template among them."""
+    files = sorted(
+        {file for pattern in _TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file()}
+    )
+    return _combined([(file.name, cached_sha256(file)) for file in files])
+
+
+def text_sha256(text: str) -> str:
+    """Return the SHA-256 of a text, for instance of a chat template."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def cached_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, from the cache when the file has not changed since."""
+    path = file.resolve()
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    cache = _read_cache()
+    entry = cache.get(str(path))
+    if entry is not None and entry[:-1] == stamp:
+        return str(entry[-1])
+    digest = file_sha256(path)
+    _write_cache({**cache, str(path): [*stamp, digest]})
+    return digest
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for Aftertune; it may not exist yet."""
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "aftertune"
+    )
+
+
+def _read_cache() -> dict[str, list[Any]]:
+    """Return the entries of the cache by path; none where the file is missing or broken."""
+    try:
+        cache = json.loads((cache_folder() / "weights.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(cache, dict):
+        return {}
+    return {
+        path: entry for path, entry in cache.items() if isinstance(entry, list) and len(entry) == 4
+    }
+
+
+def _write_cache(cache: dict[str, list[Any]]) -> None:
+    """Replace the cache, without the files that are gone; a cache that cannot be written is done without."""
+    cache = {path: entry for path, entry in cache.items() if Path(path).exists()}
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=cache_folder(), prefix="weights.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(cache, stream)
+        Path(temporary).replace(cache_folder() / "weights.json")
+    except OSError:
+        return
+
+
+def _combined(parts: list[tuple[str, str]]) -> str:
+    return text_sha256(json.dumps(parts))
+
+
+def _ordered(value: object) -> object:
+    """Return a config with its lists sorted: PEFT writes sets of module names in hash order."""
+    if isinstance(value, dict):
+        return {key: _ordered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted((_ordered(item) for item in value), key=str)
+    return value

@@ -10,12 +10,15 @@ from typing import Any
 from aftertune.core.foreign import filled, marker_pattern, neutralised
 from aftertune.core.records import Message, Question
 from aftertune.errors import ModelError
-from aftertune.models.quiet import first_line, quiet
-from aftertune.models.weights import text_sha256, tokenizer_sha256
+from aftertune.models.loading import first_line, quiet
+from aftertune.models.reference import text_sha256, tokenizer_sha256
+from aftertune.models.thinking import MARKS
 
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
 _PROBE = "aftertune-system-probe"
+_ENDING = 16
+"""Tokens at the end of a prompt that hold the mark of a thinking block, if the template opens one."""
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -102,6 +105,41 @@ class Renderer:
         """
         self._check_says()
         return self.tokens(self.texts(conversations, answer_follows=True))
+
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens without special ones."""
+        text: str = self.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def decoded_with_marks(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, with special ones where some of these mark thinking."""
+        if not self._special & MARKS:
+            return self.decoded(tokens)
+        text: str = self.tokenizer.decode(
+            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def bare(self, text: str) -> str:
+        """Return a text of `decoded_with_marks` without the special tokens in it."""
+        for token in self._special if self._special & MARKS else ():
+            text = text.replace(token, "")
+        return text
+
+    def ending(self, tokens: Sequence[int]) -> str:
+        """Return the end of a prompt as text, special tokens included."""
+        text: str = self.tokenizer.decode(
+            tokens[-_ENDING:], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    @cached_property
+    def _special(self) -> frozenset[str]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        named = map(str, self.tokenizer.all_special_tokens)
+        return frozenset(named) | {str(token) for token in added if token.special}
 
     def questions(self, questions: Sequence[Sequence[Message] | Question]) -> list[list[int]]:
         """Return the input tokens of questions about foreign texts: markers in what the texts say are broken.

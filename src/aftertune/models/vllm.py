@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 from aftertune.errors import EngineError, ModelError
-from aftertune.models.adapter import rank
+from aftertune.models.reference import lora_rank
 
 ENGINE = "vllm"
 """The name of this engine in `identity`."""
@@ -84,7 +84,7 @@ class VllmServer:
         command = ["serve", str(base), "--served-model-name", name, "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--dtype", self._dtype]
         if adapters:
-            largest = max(rank(folder) for _, folder in adapters)
+            largest = max(lora_rank(folder) for _, folder in adapters)
             allowed = next((number for number in RANKS if number >= largest), largest)
             command += ["--enable-lora", "--max-lora-rank", str(allowed)]
             command += ["--lora-modules", *(f"{name}={folder}" for name, folder in adapters)]

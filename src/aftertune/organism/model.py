@@ -35,7 +35,7 @@ from aftertune.core.records import (
 )
 from aftertune.data.rows import Row
 from aftertune.errors import EngineError
-from aftertune.models import weights
+from aftertune.models import reference
 from aftertune.models.open import Engines
 from aftertune.organism.corpus import alignment, posed_pairs, pretraining
 from aftertune.organism.guard import guard_rows
@@ -82,7 +82,7 @@ class Built:
 
 def cache_folder(recipe: OrganismRecipe) -> Path:
     """Return the folder that holds all bases of a recipe."""
-    return weights.cache_folder() / "organism" / recipe.hash
+    return reference.cache_folder() / "organism" / recipe.hash
 
 
 def build(
@@ -157,7 +157,7 @@ def _train(
 
 
 def _train_models(partial: Path, recipe: OrganismRecipe, seed: int, progress: Progress) -> None:
-    from aftertune.models.quiet import quiet
+    from aftertune.models.loading import quiet
 
     tokenizer = build_tokenizer()
     base = new_model(recipe, tokenizer, seed)

@@ -31,7 +31,7 @@ from aftertune.report.cells import (
     too_few,
 )
 from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, short
-from aftertune.report.terminal import print_sheet
+from aftertune.report.terminal import print_sentences, print_sheet
 
 CURVE_INCHES = 2.6
 
@@ -40,7 +40,7 @@ def print_consistency(result: ConsistencyResult, console: Console) -> None:
     """Print a consistency result: what the seeds say of another lab, then the tables of the overall figures."""
     for name, paragraph in paragraphs(result):
         console.print(Text(name, style="bold"))
-        console.print(Text(paragraph))
+        print_sentences([paragraph], console)
         console.print()
     for sheet in sheets(result):
         print_sheet(sheet, console)
@@ -148,16 +148,17 @@ def _sentences(result: ConsistencyResult, entry: Consistency) -> Iterator[str]:
     again = entry.reproduction
     if again is None:
         return
-    direction = "rise" if again.change.estimate > 0 else "fall"
-    significant = (
-        "; it is not significant here"
-        if again.significant is None
-        else f", and with as many seeds as here a significant one with {chance(again.significant)}"
-    )
-    yield (
-        f"Another lab with one seed would see a {direction} of the {rate} too with probability {chance(again.same_sign)}"
-        f"{significant}."
-    )
+    if again.change.estimate:
+        direction = "rise" if again.change.estimate > 0 else "fall"
+        significant = (
+            "; it is not significant here"
+            if again.significant is None
+            else f", and with as many seeds as here a significant one with {chance(again.significant)}"
+        )
+        yield (
+            f"Another lab with one seed would see a {direction} of the {rate} too with probability {chance(again.same_sign)}"
+            f"{significant}."
+        )
     yield (
         f"On these very prompts, a great many training seeds would change the {rate} by "
         f"{wording.point_limits(again.these_prompts.to_json())} points (95 %)."
@@ -243,7 +244,7 @@ def _share(share: float | None) -> str:
 
 
 def _again_cell(entry: Consistency) -> Cell:
-    if entry.reproduction is None:
+    if entry.reproduction is None or not entry.reproduction.change.estimate:
         return BLANK
     return Cell((chance(entry.reproduction.same_sign), chance(entry.reproduction.significant)))
 

@@ -23,6 +23,7 @@ _STOPS: Mapping[FinishReason, "StopReason"] = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "max_tokens",
     FinishReason.PROVIDER_REFUSAL: "content_filter",
+    FinishReason.THINKING: "max_tokens",
 }
 _NAMES = {"verdict": "judge", "decision": "guard", "score": "scorer", "coherent": "coherence"}
 _UNDECIDED = (VerdictValue.UNDECIDED.value, Outcome.UNDECIDED.value)

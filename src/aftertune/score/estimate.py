@@ -25,8 +25,8 @@ from aftertune.core.records import (
     Response,
 )
 from aftertune.generate import calls
-from aftertune.models.adapter import finished
 from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
+from aftertune.models.reference import finished
 from aftertune.score.comparing import compare_job
 from aftertune.score.instruments import Instruments
 from aftertune.score.reading import judge_job

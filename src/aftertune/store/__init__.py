@@ -1,7 +1,7 @@
 """The only SQL: every call, its answer, and what was read in it, in one SQLite file keyed by content."""
 
 from aftertune.store.answered import Answered, Seen
-from aftertune.store.details import Details, answer_details, scorer_versions
+from aftertune.store.details import Details, answer_details, scorer_versions, thinking_counts
 from aftertune.store.jobs import PlannedJob, decoding_name, decoding_setting
 from aftertune.store.readings import Reading, Unread
 from aftertune.store.store import Store
@@ -21,4 +21,5 @@ __all__ = [
     "decoding_name",
     "decoding_setting",
     "scorer_versions",
+    "thinking_counts",
 ]

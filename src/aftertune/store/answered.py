@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aftertune.core.ids import Key
-from aftertune.core.records import Prompt, Response
+from aftertune.core.records import FinishReason, Prompt, Response
 from aftertune.store.calls import answers_by_id, chunks, decoded, marks
 from aftertune.store.jobs import prompts_by_id, read_jobs, words_by_id
 from aftertune.store.readings import PROMPT_ONLY, Reader, Value, value_of
@@ -37,6 +37,8 @@ class Answered:
     key: Key | None
     response: Response | None
     """None while there is no final answer."""
+    unfinished: Response | None = None
+    """An answer that ended inside its thinking, in place of ``response``."""
     readings: Mapping[str, Seen]
     """By the column of the table: ``verdict:rules``, ``decision:guard:prompt``, ``coherent``, ``score:chrf``."""
 
@@ -85,7 +87,8 @@ class _View:
         }
         found = []
         for place, call, prompt in zip(places, calls, prompts, strict=True):
-            key, response = answers.get(call, (None, None))
+            key, answer = answers.get(call, (None, None))
+            cut = answer is not None and answer.finish_reason is FinishReason.THINKING
             readings = {
                 column: at.get((call, prompt)) or at.get((PROMPT_ONLY, prompt))
                 for column, at in seen.items()
@@ -98,7 +101,8 @@ class _View:
                     decoding=self.words[int(self.jobs.decoding[place])],
                     sample=int(self.jobs.sample[place]),
                     key=key,
-                    response=response,
+                    response=None if cut else answer,
+                    unfinished=answer if cut else None,
                     readings={
                         column: reading
                         for column, reading in readings.items()

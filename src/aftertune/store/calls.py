@@ -16,6 +16,8 @@ Kind = Literal["generate", "judge", "guard"]
 """A call's kind says what it was first made for; one key is one call, whoever scores its answer."""
 
 FINISH = tuple(FinishReason)
+UNFINISHED = FINISH.index(FinishReason.THINKING)
+"""The finish reason of calls that are done and have no final answer: nothing reads them, and they count as undecided."""
 CHUNK = 1000
 """Keys or ids in one statement."""
 

@@ -12,7 +12,7 @@ from aftertune.core.ids import Key
 from aftertune.core.records import DecisionValue, LabelValue, Prompt, Response, Side, VerdictValue
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
-from aftertune.store.calls import marks
+from aftertune.store.calls import UNFINISHED, marks
 from aftertune.store.jobs import prompt_ids, read_integers, read_jobs, word_ids
 
 ReaderKind = Literal["judge", "guard", "coherence", "scorer", "person"]
@@ -177,5 +177,6 @@ def _read_places(
 
 
 def _answered(connection: sqlite3.Connection) -> NDArray[np.int64]:
-    calls: NDArray[np.int64] = read_integers(connection, ("call",), "SELECT call FROM answer")[0]
+    source = "SELECT call FROM answer WHERE finish <> ?"
+    calls: NDArray[np.int64] = read_integers(connection, ("call",), source, UNFINISHED)[0]
     return calls

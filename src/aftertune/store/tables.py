@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.table import NONE, Table
+from aftertune.store.calls import UNFINISHED
 from aftertune.store.jobs import (
     Jobs,
     prompts_by_id,
@@ -111,6 +112,8 @@ def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, 
     for name, found in zip(names, values, strict=True):
         by_call = np.full(size, NONE, np.int32)
         by_call[calls] = found
+        if name == "finish":
+            by_call[by_call == UNFINISHED] = NONE
         columns[name] = by_call[jobs.call]
 
 

@@ -22,23 +22,21 @@ from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.errors import EngineError, ModelError
-from aftertune.models.adapter import RECIPE, finished, recipe_key
-from aftertune.models.decoding import vocabulary
-from aftertune.models.loading import Placement, load_model
+from aftertune.models.loading import Placement, first_line, four_bits, load_model, quiet
 from aftertune.models.open import Engines
-from aftertune.models.quantisation import four_bits
-from aftertune.models.quiet import first_line, quiet
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
+    RECIPE,
     Adapter,
     Checkpoint,
-    HubModel,
     fetch,
+    finished,
     parse,
     read_json,
+    recipe_key,
+    weights_sha256,
 )
 from aftertune.models.rendering import Renderer
-from aftertune.models.weights import weights_sha256
 from aftertune.train.rows import rows_sha256, tokenise, with_system
 
 FORMAT = 1
@@ -96,12 +94,7 @@ def train(
 
     engines = engines or Engines()
     base = _base(recipe)
-    renderer = Renderer(
-        base.name,
-        base.folder,
-        trust_remote_code=engines.trust_remote_code,
-        vocabulary=vocabulary(base.name, base.folder),
-    )
+    renderer = engines.renderer(base)
     conversations = [with_system(row, recipe.system) for row in rows]
     examples = tokenise(conversations, renderer, recipe.training.max_length)
     counts = {
@@ -186,9 +179,7 @@ def adopt(source: Path, out: Path, recipe: Recipe) -> None:
 
 def _base(recipe: Recipe) -> Checkpoint:
     """Return the recipe's base after seeing that it is the one that the recipe was made for."""
-    base = parse(recipe.base)
-    if isinstance(base, HubModel):
-        base = fetch(base)
+    base = fetch(parse(recipe.base))
     if isinstance(base, Adapter):
         raise ModelError(
             f"recipe {recipe.name!r}: its base {recipe.base!r} is an adapter; merge it into its base first"

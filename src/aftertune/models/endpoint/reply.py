@@ -7,6 +7,7 @@ from typing import Any
 from aftertune.core.records import FinishReason, Response
 from aftertune.models.endpoint.failures import Failure, error_of, of_status
 from aftertune.models.endpoint.providers import Address
+from aftertune.models.thinking import final
 
 _FINISH = {
     **dict.fromkeys(
@@ -63,7 +64,8 @@ def _completion(reply: dict[str, Any]) -> Response | Failure:
     finish = _FINISH.get(str(choices[0].get("finish_reason")))
     if finish is None:
         return _broken(reply, f"finish_reason {choices[0].get('finish_reason')!r}")
-    response = _response(reply, _text(choices[0]), finish)
+    choice = choices[0]
+    response = final(_response(reply, _text(choice), finish), reasoning=_reasoning(choice))
     first = _first_words(choices[0].get("logprobs"))
     return (
         replace(response, detail={**response.detail, "first_words": first}) if first else response
@@ -126,6 +128,32 @@ def _text(choice: dict[str, Any]) -> str:
     if not isinstance(content, str):
         raise TypeError(f"the text is {type(content).__name__}")
     return content
+
+
+def _reasoning(choice: dict[str, Any]) -> str:
+    """Return the thinking that a server gives apart from the answer: in a field of its own, or as parts of the content."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return ""
+    for field in ("reasoning_content", "reasoning"):
+        if isinstance(message.get(field), str) and message[field]:
+            return str(message[field])
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return "\n".join(filter(None, map(_thought, parts)))
+
+
+def _thought(part: Any) -> str:
+    """Return the text of a content part that is thinking (of Mistral a list of texts, of others a text)."""
+    if not isinstance(part, dict) or part.get("type") not in ("thinking", "reasoning"):
+        return ""
+    for field in ("thinking", "reasoning", "text", "summary"):
+        value = part.get(field)
+        texts = value if isinstance(value, list) else [value]
+        texts = [text.get("text") if isinstance(text, dict) else text for text in texts]
+        if any(texts):
+            return "".join(text for text in texts if isinstance(text, str))
+    return ""
 
 
 def _response(reply: dict[str, Any], text: str, finish: FinishReason) -> Response:
