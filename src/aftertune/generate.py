@@ -8,13 +8,14 @@ error. Comparing a few log-likelihoods catches them all.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Cell, StudyModel
 from aftertune.core.records import GenerateJob, Message, Prompt
 from aftertune.errors import ModelError
-from aftertune.models.endpoint.model import EndpointModel
+from aftertune.models.remote import side_by_side
 from aftertune.store import PlannedJob, answer_details
 from aftertune.study import cells_of
 from aftertune.study.config import DecodingKeys
@@ -48,29 +49,27 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         (model, [job for job in jobs if job.key in missing_keys[model.name]])
         for model, (_, jobs) in planned
     ]
-    _submit(run, missing)
     with run.progress.stage("generate", sum(map(len, missing_keys.values()))) as advance:
-        for model, jobs in missing:
-            if not jobs:
-                continue
+
+        def ask(model: StudyModel, jobs: Sequence[GenerateJob]) -> None:
             engine = run.engines.open(model.reference)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
             run.store.complete("generate", jobs, engine.generate, advance)
+
+        side_by_side(
+            [
+                (run.engines.open(model.reference), partial(ask, model, jobs))
+                for model, jobs in missing
+                if jobs
+            ]
+        )
     return [
         *same_weights(run, models),
         *_served_notes(run, models),
         *_system_notes(run, models),
         *greedy_notes(run.study.decoding),
     ]
-
-
-def _submit(run: Run, missing: Iterable[tuple[StudyModel, Sequence[GenerateJob]]]) -> None:
-    """Send batches before anything is waited for: the batches of all models are under way together."""
-    for model, jobs in missing:
-        engine = run.engines.open(model.reference)
-        if isinstance(engine, EndpointModel):
-            engine.submit(jobs)
 
 
 # The calls of a model

@@ -33,7 +33,6 @@ from aftertune.score.reading import (
     read_guards,
     read_judges,
     read_scores,
-    submit_questions,
 )
 from aftertune.stages.gating import Asked, ask_for_gate
 from aftertune.stages.measuring import measure_plan
@@ -99,7 +98,6 @@ def _ask(
     notes = generate(run, models, prompts)
     likelihood = read_likelihood(run, models, prompts) if run.study.coherence.nll else None
     notes += () if likelihood is None else likelihood.notes
-    submit_questions(run, instruments.guards, instruments.judges)
     readers = [
         read_coherence(run, likelihood),
         *read_guards(run, instruments.guards),

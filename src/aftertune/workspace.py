@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from aftertune.core.garbage import few_searches
 from aftertune.core.protocols import Tools
 from aftertune.errors import StoreError
-from aftertune.models.endpoint.batch_ledger import Batching
-from aftertune.models.endpoint.client import Patience
+from aftertune.models.endpoint.batch import Batching
 from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.vllm import VllmServer
 from aftertune.report.progress import Progress
@@ -75,7 +75,7 @@ def open_run(
         dtype=keys.dtype,
         trust_remote_code=keys.trust_remote_code,
         endpoints=Endpoints(
-            patience=Patience(
+            timeouts=Timeouts(
                 call=keys.call_seconds, retry=keys.retry_seconds, run=keys.run_seconds
             ),
             budget=keys.budget,

@@ -1,9 +1,8 @@
 import pytest
 from faithful_server import KEY
 
-from aftertune.models.endpoint import waiting
-from aftertune.models.endpoint.client import Patience
 from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.endpoint.retry import Timeouts
 
 
 @pytest.fixture(autouse=True)
@@ -14,14 +13,8 @@ def environment(monkeypatch):
     monkeypatch.setenv("AFTERTUNE_API_KEY", KEY)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Backoff by the same rule, a hundred times as fast."""
-    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.005)
-
-
 @pytest.fixture
 def endpoints():
-    opened = Endpoints(patience=Patience(call=2.0, retry=20.0))
+    opened = Endpoints(timeouts=Timeouts(call=2.0, retry=20.0, first_wait=0.01))
     yield opened
     opened.close()

@@ -11,7 +11,6 @@ from batch_server import BatchServer, answered, refused, undone
 from endpoint_jobs import DECODING, ask, jobs_for, open_at, user_text
 from faithful_server import KEY, Server, completion
 
-from aftertune.core import again
 from aftertune.core.protocols import Tools
 from aftertune.core.records import (
     Attempt,
@@ -29,36 +28,36 @@ from aftertune.core.registry import find
 from aftertune.errors import EngineError, InputError, ModelError, Stopped
 from aftertune.models.asking import ask as ask_until_read
 from aftertune.models.counting import most_cost
-from aftertune.models.endpoint import batch_lines, batches
-from aftertune.models.endpoint.batch_ledger import Batching
-from aftertune.models.endpoint.batch_limits import TRIES
-from aftertune.models.endpoint.client import Patience
+from aftertune.models.endpoint.batch import TRIES, Batching
+from aftertune.models.endpoint.budget import Spending, read_prices
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.prices import read_prices
 from aftertune.models.endpoint.providers import address_of
-from aftertune.models.endpoint.spending import Spending
+from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
+from aftertune.models.remote import side_by_side
 
 TEXTS = [f"question {number} é\U0001f600" for number in range(12)]
 DEAR = 'currency: EUR\nmodels:\n  "http://127.0.0.1:*#m": {input: 1000, output: 10000}\n'
 CALL = (11 * 0.001 + 7 * 0.01) / 2
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch):
-    monkeypatch.setattr(batches, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(batches, "LONGEST_WAIT", 0.02)
-    monkeypatch.setattr(again, "FIRST_SECONDS", 0.01)
-
-
 @pytest.fixture
 def opened(tmp_path):
     made = []
 
-    def make(**more):
+    def make(limits=None, **more):
         said = []
-        batching = Batching(models=("*",), folder=tmp_path / "batches", note=said.append)
-        endpoints = Endpoints(patience=Patience(call=2.0, retry=20.0), batching=batching, **more)
+        batching = Batching(
+            models=("*",),
+            folder=tmp_path / "batches",
+            note=said.append,
+            first_wait=0.01,
+            longest_wait=0.02,
+            **(limits or {}),
+        )
+        endpoints = Endpoints(
+            timeouts=Timeouts(call=2.0, retry=20.0, first_wait=0.01), batching=batching, **more
+        )
         endpoints.said = said
         made.append(endpoints)
         return endpoints
@@ -107,16 +106,15 @@ def test_equal_requests_are_asked_once_and_answer_all_their_jobs(opened):
         assert sum(server.done.values()) == 1
 
 
-def test_files_keep_within_the_limits(opened, monkeypatch):
-    monkeypatch.setattr(batch_lines, "MOST_BYTES", 2000)
+def test_files_keep_within_the_limits(opened):
     with BatchServer() as server:
-        assert all(isinstance(answer, Response) for answer in ask(open_at(opened(), server), TEXTS))
+        model = open_at(opened({"most_bytes": 2000}), server)
+        assert all(isinstance(answer, Response) for answer in ask(model, TEXTS))
         sizes = [file["bytes"] for file in server.files.values() if file["purpose"] == "batch"]
         assert len(sizes) > 1
         assert max(sizes) <= 2000
     with BatchServer() as server:
-        model = open_at(opened(), server)
-        model._opened_batches()._limits.most_requests = 5
+        model = open_at(opened({"most_requests": 5}), server)
         assert all(isinstance(answer, Response) for answer in ask(model, TEXTS))
         assert len(server.batches) == 3
 
@@ -285,22 +283,25 @@ def test_a_lost_folder_finds_its_batch_again(opened, tmp_path):
         assert len(server.batches) == 1
 
 
-def test_answers_that_are_gone_are_said_to_be_gone_and_asked_anew_only_on_demand(opened, tmp_path):
-    with BatchServer(looks=1) as server:
-        open_at(model_of := opened(), server).submit(jobs_for(open_at(model_of, server), TEXTS))
+def sent(endpoints, model):
+    """Send the batches of a model and stop waiting at once."""
+    timeouts = endpoints.timeouts
+    endpoints.timeouts = replace(timeouts, run=1e-9)
+    with pytest.raises(Stopped, match="run_seconds are used up; batches go on"):
+        ask(model, TEXTS)
+    endpoints.timeouts = timeouts
+
+
+def test_answers_that_are_gone_are_said_to_be_gone(opened):
+    with BatchServer(looks=2) as server:
+        endpoints = opened()
+        sent(endpoints, open_at(endpoints, server))
         server._end(server.batches["batch_0"])
         server.contents.pop(server.batches["batch_0"]["output_file_id"])
-        with pytest.raises(
-            EngineError, match=r"delete batches/\w+\.json to have them asked"
-        ) as caught:
-            ask(open_at(opened(), server), TEXTS)
-        assert len(server.batches) == 1
-        (tmp_path / re.search(r"batches/\w+\.json", str(caught.value))[0]).unlink()
         for _ in range(2):
-            assert all(
-                isinstance(answer, Response) for answer in ask(open_at(opened(), server), TEXTS)
-            )
-        assert len(server.batches) == 2
+            with pytest.raises(EngineError, match=r"leave the model out of engine\.batch"):
+                ask(open_at(opened(), server), TEXTS)
+        assert len(server.batches) == 1
 
 
 def test_a_batch_is_found_by_its_file_where_the_server_drops_metadata(opened, tmp_path):
@@ -359,21 +360,24 @@ def test_what_is_no_answer_of_a_batch_api_is_one_line(opened, monkeypatch, step,
         return web.json_response(reply)
 
     monkeypatch.setattr(Strange, step, strange)
-    monkeypatch.setattr(batches, "_SILENT_SECONDS", 0.1)
+    endpoints = opened()
+    endpoints.timeouts = replace(endpoints.timeouts, retry=0.1)
     with Strange() as server, pytest.raises(EngineError, match="run again to go on"):
-        ask(open_at(opened(), server), TEXTS)
+        ask(open_at(endpoints, server), TEXTS)
 
 
-def test_submitting_sends_everything_before_anything_is_waited_for(opened):
-    with BatchServer() as server:
+def test_the_batches_of_several_models_are_under_way_together(opened):
+    with BatchServer(looks=3) as server:
         endpoints = opened()
-        models = [open_at(endpoints, server, name) for name in ("a", "b")]
-        for model in models:
-            model.submit(jobs_for(model, TEXTS))
-        assert len(server.batches) == 2
-        assert "look" not in server.seen
-        for model in models:
-            assert len(dict(model.generate(jobs_for(model, TEXTS)))) == len(TEXTS)
+        models, answers = [open_at(endpoints, server, name) for name in ("a", "b")], []
+        side_by_side(
+            [
+                (model, lambda m=model: answers.extend(m.generate(jobs_for(m, TEXTS))))
+                for model in models
+            ]
+        )
+        assert server.seen[: server.seen.index("download")].count("create") == 2
+        assert len(dict(answers)) == 2 * len(TEXTS)
         assert (len(server.batches), set(server.done.values())) == (2, {1})
 
 
@@ -403,17 +407,6 @@ def test_unreadable_replies_are_asked_again_in_a_second_batch(opened):
         later = dict(ask_until_read(open_at(opened(), server), questions[:1], tries, readable))
         assert later[questions[0][0]] == found[questions[0][0]]
         assert len(server.batches) == 2
-
-
-def test_a_submitted_judge_sends_its_first_questions_only(opened):
-    with BatchServer() as server:
-        model = open_at(opened(), server)
-        questions = [(job.key, Question(messages=job.messages)) for job in jobs_for(model, TEXTS)]
-        model.submit_questions(
-            ask_until_read(model, questions, (DECODING, replace(DECODING, seed=1)), lambda _: False)
-        )
-        assert len(server.batches) == 1
-        assert "look" not in server.seen
 
 
 def test_guards_and_judges_ask_by_batch_and_what_cannot_be_read_again_in_a_second_one(
@@ -546,8 +539,7 @@ def test_the_budget_holds_over_batches_and_runs(opened, dear, tmp_path):
 def test_a_batch_under_way_is_held_back_in_later_runs_until_it_has_ended(opened, dear, tmp_path):
     with BatchServer(looks=1) as server:
         endpoints = opened(prices=dear, accounts=tmp_path / "s.json", budget=3.0)
-        model = open_at(endpoints, server)
-        model.submit(jobs_for(model, TEXTS))
+        sent(endpoints, open_at(endpoints, server))
         held = 3.0 - endpoints.spending.room
         assert held > 12 * 20 * 0.005
         later = opened(prices=dear, accounts=tmp_path / "s.json", budget=3.0)
@@ -584,7 +576,7 @@ def test_a_budget_that_one_request_could_pass_sends_nothing(opened, dear):
 def test_a_server_without_batches_is_one_line(opened):
     with (
         Server() as server,
-        pytest.raises(ModelError, match=r"has no batch API \(404 for /batches\); leave it out"),
+        pytest.raises(ModelError, match=r"has no batch API \(404 for /files\); leave it out"),
     ):
         ask(open_at(opened(), server), TEXTS)
 
@@ -621,7 +613,7 @@ def test_a_broken_ledger_is_said_to_be_broken(opened, tmp_path):
 def test_the_time_of_a_run_ends_the_watching_and_not_the_batch(opened):
     with BatchServer(looks=10**6) as server:
         endpoints = opened()
-        endpoints.patience = Patience(call=2.0, retry=1.0, run=0.1)
+        endpoints.timeouts = Timeouts(call=2.0, retry=1.0, run=0.1, first_wait=0.01)
         with pytest.raises(Stopped, match=r"run_seconds are used up; batches go on"):
             ask(open_at(endpoints, server), TEXTS)
         server.looks = 0

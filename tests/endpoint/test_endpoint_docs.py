@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from aftertune.models.endpoint import client, concurrency
-from aftertune.models.endpoint.prices import read_prices
+from aftertune.models.endpoint import model, retry
+from aftertune.models.endpoint.budget import read_prices
 from aftertune.models.endpoint.providers import PROVIDERS, SERVER
 
 PAGE = (Path(__file__).parents[2] / "docs" / "endpoints.md").read_text(encoding="utf-8")
@@ -23,9 +23,9 @@ def test_the_table_of_providers_is_the_codes():
 
 
 def test_the_figures_of_the_page_are_the_codes():
-    assert client._HOPELESS == 8
+    assert model._HOPELESS == 8
     assert "the first eight calls" in PAGE
-    assert concurrency.MOST == 256
+    assert retry.MOST == 256
     assert "up to 256" in PAGE
 
 

@@ -1,3 +1,4 @@
+import gc
 import gzip
 import json
 import time
@@ -9,9 +10,8 @@ from faithful_server import FAULTS, KEY, Server, answer_of, completion
 
 from aftertune.core.records import Attempt, FinishReason, Response
 from aftertune.errors import EngineError, ModelError, Stopped
-from aftertune.models.endpoint.client import Patience
-from aftertune.models.endpoint.concurrency import Gate
 from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.endpoint.retry import ConnectionLimit, Timeouts
 
 
 def on(text, reply):
@@ -54,11 +54,13 @@ def test_a_packed_answer_is_unpacked(endpoints):
     assert bad.text == "yes"
 
 
-def test_two_thousand_prompts_are_all_answered_while_a_fifth_of_the_calls_fails(endpoints):
+def test_a_thousand_prompts_are_all_answered_while_a_fifth_of_the_calls_fails():
+    endpoints = Endpoints(timeouts=Timeouts(call=0.5, retry=20.0, first_wait=0.01))
     with Server(faults=FAULTS, share=0.2, seed=3) as server:
         model = open_at(endpoints, server)
-        jobs = jobs_for(model, [f"question {i}" for i in range(2000)])
+        jobs = jobs_for(model, [f"question {i}" for i in range(1000)])
         answers = dict(model.generate(jobs))
+        endpoints.close()
     assert set(answers) == {job.key for job in jobs}
     assert all(isinstance(answer, Response) for answer in answers.values())
     for job in jobs:
@@ -170,7 +172,7 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
 def test_one_hopeless_prompt_is_an_attempt_with_its_reason_and_the_others_are_answered(
     reply, reason
 ):
-    endpoints = Endpoints(patience=Patience(call=2.0, retry=2.5))
+    endpoints = Endpoints(timeouts=Timeouts(call=2.0, retry=2.5, first_wait=0.01))
     with Server(reply=on("bad", reply), seconds=0.02) as server:
         bad, *good = ask(open_at(endpoints, server), ["bad", *(f"q{i}" for i in range(300))])
         endpoints.close()
@@ -180,7 +182,7 @@ def test_one_hopeless_prompt_is_an_attempt_with_its_reason_and_the_others_are_an
 
 
 def test_a_server_that_answers_nothing_any_more_ends_the_run_instead_of_every_call_alone():
-    endpoints = Endpoints(patience=Patience(call=0.3, retry=1.0))
+    endpoints = Endpoints(timeouts=Timeouts(call=0.3, retry=1.0, first_wait=0.01))
     began = time.monotonic()
     with (
         Server(faults=["hang", "500"], share=1.0) as server,
@@ -236,16 +238,70 @@ def test_missing_token_counts_are_no_zero_that_looks_measured(endpoints):
     assert answer.detail["usage"] == "missing"
 
 
-def test_a_server_that_repeats_the_key_does_not_get_it_into_an_answer(endpoints):
-    with Server(reply=lambda body, request: said(body, request.headers["Authorization"])) as server:
+def escaped(text):
+    """Write every character of a text as a JSON escape."""
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+@pytest.mark.parametrize("written", [str, escaped])
+def test_a_key_that_a_server_repeats_is_removed_however_it_is_written(endpoints, written):
+    def reply(body, request):
+        mark = "MARK"
+        fields = completion(body, f"Bearer {mark}") | {"system_fingerprint": mark}
+        return web.Response(
+            body=json.dumps(fields).replace(mark, written(KEY)), content_type="application/json"
+        )
+
+    with Server(reply=reply) as server:
         (answer,) = ask(open_at(endpoints, server), ["q"])
     assert answer.text == "Bearer [key removed]"
+    assert KEY not in repr(answer)
+
+
+@pytest.mark.parametrize("text", [None, 17, ["a"], "other"])
+def test_the_content_of_a_message_counts_whatever_text_stands_beside_it(endpoints, text):
+    def reply(body, _):
+        fields = completion(body, "the message")
+        fields["choices"][0]["text"] = text
+        return web.json_response(fields)
+
+    with Server(reply=reply) as server:
+        (answer,) = ask(open_at(endpoints, server), ["q"])
+    assert answer.text == "the message"
+
+
+@pytest.mark.parametrize("text", [None, 17, ["a"]])
+def test_a_completion_whose_text_is_none_is_a_broken_reply(text):
+    endpoints = Endpoints(timeouts=Timeouts(call=2.0, retry=0.1, first_wait=0.01))
+    whole = {"choices": [{"text": text, "finish_reason": "stop"}]}
+    with Server(reply=on("bad", lambda *_: web.json_response(whole))) as server:
+        bad, good = ask(open_at(endpoints, server), ["bad", "good"])
+        endpoints.close()
+    assert (bad.reason, good.text != "") == ("broken_reply", True)
+
+
+def test_closing_ends_what_is_open_and_a_generator_that_is_left(endpoints):
+    """A traceback may hold the generator of a run's answers until after everything was closed."""
+    with Server(reply=lambda body, _: None, seconds=0.02) as server:
+        model = open_at(endpoints, server)
+        answers = model.generate(jobs_for(model, [f"q{i}" for i in range(500)]))
+        next(answers)
+        began = time.monotonic()
+        endpoints.close()
+        with pytest.raises(KeyboardInterrupt):
+            list(answers)
+        left = model.generate(jobs_for(model, ["a", "b"]))
+        next(left)
+        endpoints.close()
+        del left
+        gc.collect()
+    assert time.monotonic() - began < 5
 
 
 def test_whatever_breaks_in_a_call_ends_the_run_though_its_place_is_lost(endpoints, monkeypatch):
-    def answered(_):
+    def leave(*_, **__):
         raise RuntimeError("a place is lost")
 
-    monkeypatch.setattr(Gate, "answered", answered)
+    monkeypatch.setattr(ConnectionLimit, "leave", leave)
     with Server() as server, pytest.raises(RuntimeError, match="a place is lost"):
         ask(open_at(endpoints, server), [f"question {number}" for number in range(50)])

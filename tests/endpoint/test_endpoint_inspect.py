@@ -9,10 +9,9 @@ from faithful_server import KEY, Server, completion
 
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Question
 from aftertune.errors import EngineError, ModelError, Stopped
-from aftertune.models.bridge import PREFIX, inspect_name
-from aftertune.models.bridge_replies import address_of, without_secrets
-from aftertune.models.endpoint.client import Patience
+from aftertune.models.bridge import PREFIX, address_of, inspect_name, without_secrets
 from aftertune.models.endpoint.model import Endpoints
+from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.reference import parse
 from aftertune.stages.served import warnings
@@ -28,7 +27,7 @@ def opened(monkeypatch):
     def open_at(server, *, key=KEY, **limits):
         monkeypatch.setenv("LOCAL_BASE_URL", server.url)
         monkeypatch.setenv("LOCAL_API_KEY", key)
-        engines.append(Engines(endpoints=Endpoints(patience=Patience(call=20, retry=20, **limits))))
+        engines.append(Engines(endpoints=Endpoints(timeouts=Timeouts(call=20, retry=20, **limits))))
         return engines[-1].open(MODEL)
 
     yield open_at

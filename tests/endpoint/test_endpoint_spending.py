@@ -1,6 +1,7 @@
 import asyncio
 import json
 import shutil
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -8,13 +9,12 @@ from aiohttp import web
 from endpoint_jobs import DECODING, ask, jobs_for, open_at
 from faithful_server import Server, completion
 
-from aftertune.core.records import FinishReason, Response
+from aftertune.core.records import FinishReason, Price, Response
 from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
-from aftertune.models.endpoint.client import Patience
+from aftertune.models.endpoint.budget import Prices, Spending, read_prices
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.prices import Price, Prices, read_prices
 from aftertune.models.endpoint.providers import address_of
-from aftertune.models.endpoint.spending import Spending
+from aftertune.models.endpoint.retry import Timeouts
 
 DEAR = """\
 currency: EUR
@@ -34,7 +34,10 @@ def dear(tmp_path):
 
 def opened(dear, budget, accounts):
     return Endpoints(
-        patience=Patience(call=0.5, retry=5.0), budget=budget, prices=dear, accounts=accounts
+        timeouts=Timeouts(call=0.5, retry=5.0, first_wait=0.01),
+        budget=budget,
+        prices=dear,
+        accounts=accounts,
     )
 
 
@@ -86,23 +89,23 @@ def test_what_a_provider_does_not_count_is_charged_at_its_most(dear, tmp_path):
     endpoints.close()
 
 
-def test_a_kill_at_any_moment_leaves_an_account_that_is_not_too_low(dear, tmp_path):
+def test_the_file_follows_the_calls_so_that_a_kill_loses_about_a_second_of_them(dear, tmp_path):
     """Every state of the file during a run is one that a kill could leave."""
-    file, copies = tmp_path / "spending.json", []
+    file, states = tmp_path / "spending.json", []
 
     def reply(body, _):
+        cost = real_cost(server)
         if file.is_file():
-            copies.append(
-                (shutil.copy(file, tmp_path / f"copy{len(copies)}.json"), real_cost(server))
-            )
+            copy = shutil.copy(file, tmp_path / f"copy{len(states)}.json")
+            states.append((time.monotonic(), cost, Spending(read_prices(dear), None, copy).spent))
 
     endpoints = opened(dear, 50.0, file)
-    with Server(reply=reply) as server:
-        ask(open_at(endpoints, server), [f"q{i}" for i in range(100)])
+    with Server(reply=reply, seconds=0.1) as server:
+        ask(open_at(endpoints, server), [f"q{i}" for i in range(400)])
         endpoints.close()
-    assert len(copies) > 50
-    for copy, cost in copies:
-        assert Spending(read_prices(dear), None, copy).spent >= cost
+    assert len({kept for _, _, kept in states}) > 1
+    for now, _, kept in states:
+        assert all(kept >= cost - 1e-9 for then, cost, _ in states if then < now - 2)
     assert Spending(read_prices(dear), None, file).spent == pytest.approx(real_cost(server))
 
 
@@ -173,19 +176,14 @@ def test_an_account_that_is_none_is_not_overwritten(dear, tmp_path, text):
 def test_calls_wait_for_open_ones_where_only_those_may_leave_room():
     async def spend():
         spending = Spending(Prices("EUR", "here", {}), budget=1.0)
-        price = Price(0.0, 0.1)
-        await spending.set_aside("m", 0.7)
-        second = asyncio.create_task(spending.set_aside("m", 0.7))
+        answer = Response(
+            text="", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=2
+        )
+        await spending.reserve("m", 0.7)
+        second = asyncio.create_task(spending.reserve("m", 0.7))
         await asyncio.sleep(0)
         assert not second.done()
-        spending.settle(
-            "m",
-            0.7,
-            price,
-            Response(
-                text="", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=2
-            ),
-        )
+        spending.settle("m", 0.7, Price(0.0, 0.1), answer)
         await asyncio.wait_for(second, 1)
         return spending.spent
 
@@ -193,7 +191,7 @@ def test_calls_wait_for_open_ones_where_only_those_may_leave_room():
 
 
 def test_the_time_of_a_run_is_bounded_too(dear):
-    endpoints = Endpoints(patience=Patience(run=0.3))
+    endpoints = Endpoints(timeouts=Timeouts(run=0.3, first_wait=0.01))
     with Server(seconds=0.05) as server, pytest.raises(Stopped, match="run_seconds"):
         ask(open_at(endpoints, server), [f"q{i}" for i in range(5000)], DECODING)
     endpoints.close()
@@ -202,14 +200,11 @@ def test_the_time_of_a_run_is_bounded_too(dear):
 def test_an_account_that_cannot_be_kept_ends_the_run_in_one_line(dear, tmp_path):
     accounts = tmp_path / "spending.json"
     accounts.symlink_to("/dev/full")
+    endpoints = opened(dear, 10.0, accounts)
     with (
-        Server() as server,
+        Server(seconds=0.1) as server,
         pytest.raises(AftertuneError, match=r"spending.json was not written: the disk is full"),
     ):
-        ask(
-            open_at(
-                Endpoints(patience=Patience(call=2.0), budget=10.0, prices=dear, accounts=accounts),
-                server,
-            ),
-            ["a"],
-        )
+        ask(open_at(endpoints, server), ["a"])
+    accounts.unlink()
+    endpoints.close()

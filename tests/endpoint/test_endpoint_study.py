@@ -241,7 +241,7 @@ def test_a_budget_stops_with_5_and_a_larger_one_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_leaves_what_was_answered_committed_and_a_rerun_asks_only_the_rest(tmp_path, how):
-    with Server(seconds=0.2) as server:
+    with Server(seconds=0.6) as server:
         study = write_study(tmp_path / "s", server, 500)
         running = subprocess.Popen(
             [COMMAND, "run", study, "--out", study.parent / "run"], env=environment(), stdout=subprocess.DEVNULL,

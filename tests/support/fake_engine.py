@@ -14,5 +14,8 @@ class FakeEngine:
     def check_ready(self):
         pass
 
+    def interrupt(self):
+        pass
+
     def input_tokens(self, jobs):
         return None

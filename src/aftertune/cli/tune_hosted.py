@@ -15,7 +15,7 @@ from aftertune.data.exclusions import left_out, trainable
 from aftertune.data.formats import FORMATS, Row
 from aftertune.data.rows import read_columns, read_rows
 from aftertune.errors import InputError, Stopped
-from aftertune.models.endpoint.prices import read_prices
+from aftertune.models.endpoint.budget import read_prices
 from aftertune.report.progress import Progress
 from aftertune.train.hosted.job import (
     HostedTune,

@@ -108,6 +108,10 @@ class Engine(Protocol):
         """Answer each job, in any order."""
         ...
 
+    def interrupt(self) -> None:
+        """End a `generate` that runs in another thread, as Ctrl-C does in the main thread; a local engine does nothing."""
+        ...
+
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Return the share of ``<unk>`` tokens in ``texts``; 0.0 for an engine that cannot tell."""
         ...

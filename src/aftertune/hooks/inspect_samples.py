@@ -7,7 +7,7 @@ from typing import Any
 from aftertune.core.ids import content_key
 from aftertune.core.outcomes import Outcome
 from aftertune.core.records import FinishReason, Intent, JudgeJob, Prompt
-from aftertune.models.bridge_replies import FINISH
+from aftertune.models.bridge import FINISH
 
 MEASURED = {
     Outcome.HARMFUL: Intent.HARMFUL,

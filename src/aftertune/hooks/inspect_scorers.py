@@ -16,8 +16,7 @@ from aftertune.core.protocols import Engine, Tools
 from aftertune.core.records import FinishReason, JudgeJob, Response, Verdict, VerdictValue
 from aftertune.errors import PluginError
 from aftertune.hooks.inspect_samples import Judged, finish_of, judge_job, rate
-from aftertune.models.bridge import settings
-from aftertune.models.bridge_replies import read_output
+from aftertune.models.bridge import read_output, settings
 from aftertune.score import coherence
 from aftertune.score.rubric import question_about, rubric_form, tries
 from aftertune.score.rules import refusal_rules

@@ -1,47 +1,53 @@
-"""The engine for what Inspect's providers serve: ``inspect:PROVIDER/MODEL``; see `aftertune.core.protocols.Engine`.
+"""The engine for models of Inspect's providers: ``inspect:PROVIDER/MODEL``; see `aftertune.core.protocols.Engine`.
 
 How many calls are open at a time, and when a failed one is tried again, is Inspect's affair; a key comes from the
 environment variable that Inspect's provider reads, and never gets here.
 """
 
-import asyncio
 import importlib.util
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aftertune.core.foreign import safe_messages
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Answer
-from aftertune.core.records import Attempt, Decoding, GenerateJob, Message
+from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
 from aftertune.errors import EngineError, ModelError, Stopped
-from aftertune.models.bridge_replies import (
-    REASONS,
-    address_of,
-    cause_of,
-    read_output,
-    status_of,
-    without_secrets,
-)
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.request import request_seed
-from aftertune.models.endpoint.stream import Loop, Outlet, stream
 from aftertune.models.loading import first_line
-from aftertune.models.remote import Remote
+from aftertune.models.remote import Loop, Put, Remote, all_of
+from aftertune.models.thinking import final
 
 if TYPE_CHECKING:
     from inspect_ai.model import GenerateConfig, Model, ModelOutput
 
 ENGINE = "inspect"
-"""What `identity` calls this engine."""
+"""The name of this engine in `identity`."""
 PREFIX = "inspect:"
 IN_PROCESS = {"hf", "llama_cpp_python", "mockllm", "nnterp", "none", "transformer_lens"}
 """Inspect's providers that load weights into this process, or none. Its ``hf`` draws from one global seed, adds a second
 BOS and cannot tell why an answer ended, and its adapters have no place in a key: the local engine opens those weights."""
 _IN_FLIGHT = 1000
 """Calls that are handed to Inspect at a time; it opens no more than 100 of them."""
+BATCHED = {"anthropic", "google", "grok", "openai", "together"}
+"""Inspect's providers with a batch API. Inspect keeps its batches in memory: a run that is killed asks anew."""
+FINISH = {
+    "stop": FinishReason.STOP,
+    "unknown": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
+    "content_filter": FinishReason.PROVIDER_REFUSAL,
+}
+"""Inspect's reasons to stop that mean a final answer; some of its providers never say more than ``unknown``."""
+REASONS = {408: "timeout", 429: "rate_limit"}
+"""HTTP status -> reason of the attempt, where it has one of its own."""
+_SECRET = re.compile(r"(?:_KEY|_TOKEN|_SECRET|_SECRET_ACCESS_KEY)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class InspectName:
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """The reference as the user wrote it."""
         return PREFIX + self.model
 
 
@@ -83,22 +89,23 @@ class InspectModel(Remote):
     Attributes:
         name: for messages and tables.
         identity: provider and model, and the base URL where one is set. What stands behind them is the provider's affair.
+        by_batch: whether Inspect is told to ask by the provider's batch API.
 
     Args:
-        found: the model.
+        model: the model.
         name: for messages and tables.
-        endpoints: says how long to wait; it keeps no account of these models.
+        endpoints: says how long to wait and whom to ask by batch; it keeps no account of these models.
 
     Raises:
         ModelError: inspect-ai or the provider's own package is missing, the provider is unknown, or has no key.
     """
 
     served_by = "Inspect's providers"
-    by_batch = moderates = False
+    moderates = False
     price = None
     price_source = "Inspect asks the provider"
 
-    def __init__(self, found: InspectName, name: str, endpoints: Endpoints) -> None:
+    def __init__(self, model: InspectName, name: str, endpoints: Endpoints) -> None:
         if importlib.util.find_spec("inspect_ai") is None:
             raise ModelError(
                 f"model {name!r}: {PREFIX} models need inspect-ai; pip install 'aftertune[inspect]'"
@@ -109,13 +116,15 @@ class InspectModel(Remote):
                 "endpoint (PROVIDER:MODEL, URL#MODEL)"
             )
         self.name = name
-        self._model: Model = _opened(found, name)
+        self._model: Model = _opened(model, name)
+        provider = model.model.partition("/")[0]
         where = address_of(self._model.api.base_url)
-        self.identity: Mapping[str, object] = {"engine": ENGINE, "model": found.model} | (
+        self.identity: Mapping[str, object] = {"engine": ENGINE, "model": model.model} | (
             {"url": where} if where else {}
         )
-        self._patience, self._endpoints, self._loop = endpoints.patience, endpoints, Loop()
-        self._heard = 0.0
+        self.by_batch = provider in BATCHED and endpoints.batching.names(model.name)
+        self._timeouts, self._endpoints, self.loop = endpoints.timeouts, endpoints, Loop()
+        self._last_answer = 0.0
 
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
@@ -146,23 +155,21 @@ class InspectModel(Remote):
         listed = list(jobs)
         if not listed:
             return
-        began, limit = self._endpoints.began(), self._patience.run
-        self._heard = time.monotonic()
+        began, limit = self._endpoints.began(), self._timeouts.run
+        self._last_answer = time.monotonic()
+        left = iter(listed)
 
-        async def work(outlet: Outlet[tuple[Key, Answer]]) -> None:
-            left = iter(listed)
+        async def answer_some(put: Put) -> None:
+            for job in left:
+                if limit is not None and time.monotonic() > began + limit:
+                    raise Stopped(
+                        f"{self.name}: the {limit:g} s of engine.run_seconds are used up; run again to go on"
+                    )
+                put((job.key, await self._answer(job)))
 
-            async def answer_some() -> None:
-                for job in left:
-                    if limit is not None and time.monotonic() > began + limit:
-                        raise Stopped(
-                            f"{self.name}: the {limit:g} s of engine.run_seconds are used up; run again to go on"
-                        )
-                    outlet.put((job.key, await self._answer(job)))
-
-            await _all_of([answer_some() for _ in range(min(_IN_FLIGHT, len(listed)))])
-
-        yield from stream(self._loop, work)
+        # a batch is made of the calls that wait together
+        workers = len(listed) if self.by_batch else min(_IN_FLIGHT, len(listed))
+        yield from self.stream(lambda put: all_of([answer_some(put) for _ in range(workers)]))
 
     @property
     def destination(self) -> str:
@@ -174,16 +181,17 @@ class InspectModel(Remote):
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        self._loop.start(self._model.api.aclose()).result()
-        self._loop.close()
+        self.loop.cancel_all()
+        self.loop.run(self._model.api.aclose())
+        self.loop.close()
 
     async def _answer(self, job: GenerateJob) -> Answer:
         from inspect_ai.model import GenerateConfig
 
+        retry, call = round(self._timeouts.retry), round(self._timeouts.call)
+        limits: dict[str, Any] = {"timeout": retry, "attempt_timeout": call}
         config = GenerateConfig(
-            **settings(job.decoding, job.sample),
-            timeout=round(self._patience.retry),
-            attempt_timeout=round(self._patience.call),
+            **settings(job.decoding, job.sample), **({"batch": True} if self.by_batch else limits)
         )
         try:
             output = await self._ask(self._messages(job), config)
@@ -191,7 +199,7 @@ class InspectModel(Remote):
             raise
         except Exception as error:  # noqa: BLE001 - of whichever client the provider uses; each has its own exceptions
             return self._failed(cause_of(error))
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
         return read_output(output)
 
     async def _ask(self, messages: Sequence[Message], config: "GenerateConfig") -> "ModelOutput":
@@ -202,8 +210,8 @@ class InspectModel(Remote):
             "user": ChatMessageUser,
             "assistant": ChatMessageAssistant,
         }
-        asked: list[Any] = [kinds[message.role](content=message.content) for message in messages]
-        return await self._model.generate(asked, config=config, cache=False)
+        conversation: list[Any] = [kinds[m.role](content=m.content) for m in messages]
+        return await self._model.generate(conversation, config=config, cache=False)
 
     def _messages(self, job: GenerateJob) -> Sequence[Message]:
         question = job.question
@@ -224,44 +232,43 @@ class InspectModel(Remote):
             EngineError: nothing else was answered either.
         """
         status = status_of(error)
-        said = without_secrets(first_line(error))
+        message = without_secrets(first_line(error))
         if status in (401, 403) or self._model.api.is_auth_failure(error):
             raise ModelError(
-                f"model {self.name!r}: the provider refused the key ({said}); set another one"
+                f"model {self.name!r}: the provider refused the key ({message}); set another one"
             )
         if status == 404:
             raise ModelError(
-                f"model {self.name!r}: the provider has no such model ({said}); check the name"
+                f"model {self.name!r}: the provider has no such model ({message}); check the name"
             )
-        if (silent := time.monotonic() - self._heard) >= self._patience.retry:
+        silent = time.monotonic() - self._last_answer
+        if silent >= self._timeouts.retry and not self.by_batch:
             raise EngineError(
-                f"model {self.name!r}: no answer for {silent:.0f} s ({said}); run again to go on"
+                f"model {self.name!r}: no answer for {silent:.0f} s ({message}); run again to go on"
             )
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-            return Attempt(reason="timeout", detail=said)
+            return Attempt(reason="timeout", detail=message)
         if status is None:
-            return Attempt(reason="connection", detail=f"{type(error).__name__}: {said}")
+            return Attempt(reason="connection", detail=f"{type(error).__name__}: {message}")
         reason = REASONS.get(status, "server_error" if status >= 500 else "bad_request")
-        return Attempt(reason=reason, detail=f"{status}: {said}")
+        return Attempt(reason=reason, detail=f"{status}: {message}")
 
 
-def _opened(found: InspectName, name: str) -> "Model":
+def _opened(model: InspectName, name: str) -> "Model":
     from inspect_ai.model import get_model
 
     try:
-        return get_model(found.model, memoize=False)
-    except (
-        Exception
-    ) as error:  # a key or a package that is missing: each provider says it in its own way
-        said = getattr(error, "message", None) or error
-        line = " ".join(re.sub(r"\[/?[a-z ]*\]", "", str(said)).split()).removeprefix("ERROR: ")
+        return get_model(model.model, memoize=False)
+    except Exception as error:  # each provider reports a missing key or package in its own way
+        message = getattr(error, "message", None) or error
+        line = " ".join(re.sub(r"\[/?[a-z ]*\]", "", str(message)).split()).removeprefix("ERROR: ")
         raise ModelError(
             f"model {name!r}: Inspect cannot open it ({without_secrets(line) or type(error).__name__})"
         ) from error
 
 
 def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
-    """Return what Inspect is told of a decoding; at temperature 0 nothing is drawn, so top-p and top-k are left out."""
+    """Return a decoding as fields of `GenerateConfig`; at temperature 0 nothing is drawn, so top-p and top-k are left out."""
     drawn = {"top_p": float(decoding.top_p)} if decoding.temperature > 0 else {}
     cut = {"top_k": decoding.top_k} if decoding.temperature > 0 and decoding.top_k else {}
     return {
@@ -273,11 +280,73 @@ def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
     }
 
 
-async def _all_of(parts: Sequence[Any]) -> None:
-    """Wait for all; the first error ends the rest."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
+def read_output(output: "ModelOutput") -> Answer:
+    """Return the response in a provider's answer; a reason to stop that is no final answer is an attempt."""
+    if output.empty:
+        return Attempt(
+            reason="broken_reply",
+            detail=without_secrets(first_line(Exception(output.error or "no choices"))),
+        )
+    finish = FINISH.get(output.stop_reason)
+    if finish is None or (output.error and finish is not FinishReason.PROVIDER_REFUSAL):
+        return Attempt(
+            reason="broken_reply",
+            detail=without_secrets(output.error or f"stop reason {output.stop_reason!r}"),
+        )
+    detail: dict[str, object] = {"served_model": output.model}
+    if output.stop_reason == "unknown":
+        detail["stop_reason"] = "unknown"
+    if output.usage is None:
+        detail["usage"] = "missing"
+    if finish is FinishReason.PROVIDER_REFUSAL:
+        detail["refused_by"] = "provider"
+    response = Response(
+        text="" if finish is FinishReason.PROVIDER_REFUSAL else output.completion,
+        finish_reason=finish,
+        prompt_tokens=output.usage.input_tokens if output.usage else 0,
+        completion_tokens=output.usage.output_tokens if output.usage else 0,
+        detail=detail,
+    )
+    return final(response, reasoning=_reasoning(output))
+
+
+def _reasoning(output: "ModelOutput") -> str:
+    """Return the thinking that Inspect keeps apart from the answer, as parts of the message."""
+    content = output.message.content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(part.reasoning for part in parts if part.type == "reasoning")
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the error behind a retry that was given up."""
+    last = getattr(error, "last_attempt", None)
+    cause = last.exception() if last is not None else None
+    return cause if isinstance(cause, Exception) else error
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the HTTP status that an exception of a provider's client carries."""
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return status if isinstance(status, int) else None
+
+
+def address_of(url: str | None) -> str:
+    """Return a base URL without user name, password and query, which may hold a key."""
+    parts = urlsplit(url or "")
+    return (
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+        if parts.netloc
+        else ""
+    )
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the secrets of the environment, and without what looks like a part of a key."""
+    secrets = sorted(
+        (v for k, v in os.environ.items() if _SECRET.search(k) and len(v) >= 6),
+        key=len,
+        reverse=True,
+    )
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return re.sub(r"\b(?:sk|key|gsk|hf|AIza)[-_][\w*.-]{4,}", "***", text)[:300]

@@ -245,6 +245,9 @@ class LocalEngine:
     def check_ready(self) -> None:
         """Do nothing: a local model needs neither key nor price."""
 
+    def interrupt(self) -> None:
+        """Do nothing: only remote engines are asked in threads."""
+
     def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int]:
         """Return how many tokens each job puts to the model; loads no weights."""
         return [len(tokens) for tokens in self._rendered(jobs)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -53,35 +52,6 @@ def read_coherence(run: Run, likelihood: Likelihood | None = None) -> int:
 
     _read_all(run, "coherence", reader, read)
     return reader
-
-
-def submit_questions(run: Run, guards: Mapping[str, Guard], judges: Mapping[str, Judge]) -> None:
-    """Let all guards and judges that ask by batch send their questions before the first of them is waited for."""
-    for name, guard in guards.items():
-        for side in guard.sides:
-            with _blamed(f"guard {name}"):
-                _submit(
-                    run, guard, _guard_reader(run, name, guard, side), partial(_guard_job, guard)
-                )
-    for name, judge in judges.items():
-        if (identity := judge.call_identity) is not None:
-            with _blamed(f"judge {name}"):
-                _submit(
-                    run,
-                    judge,
-                    _judge_reader(run, name, judge),
-                    partial(judge_job, identity=identity),
-                )
-
-
-def _submit(run: Run, instrument: Any, reader: int, job_of: Callable[[Unread], Any]) -> None:
-    engine = getattr(instrument, "engine", None)
-    if engine is None or not engine.by_batch:
-        return
-    for chunk in _chunks(run.store.unread(run.study.name, reader), BATCH_CHUNK):
-        jobs = {job.key: job for job in map(job_of, chunk)}
-        if missing := run.store.missing(jobs):
-            engine.submit_questions(instrument.ask([jobs[key] for key in missing]))
 
 
 def read_judges(run: Run, judges: Mapping[str, Judge]) -> list[int]:

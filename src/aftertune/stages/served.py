@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aftertune.core.protocols import Engine
 from aftertune.errors import ModelError
-from aftertune.models.endpoint.batch_ledger import Step
+from aftertune.models.endpoint.batch import Step
 from aftertune.score.estimate import Estimate
 from aftertune.workspace import Run
 

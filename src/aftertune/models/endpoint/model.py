@@ -1,29 +1,41 @@
 """The engine for a served model; see `aftertune.core.protocols.Engine`."""
 
+import asyncio
 import importlib.util
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
-from aftertune.errors import ModelError, Stopped
+from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.endpoint import request
-from aftertune.models.endpoint.batch_ledger import Batching, Ledger, Step
-from aftertune.models.endpoint.batch_lines import batched
-from aftertune.models.endpoint.batch_service import BatchService
-from aftertune.models.endpoint.batches import Batches
-from aftertune.models.endpoint.client import Client, Patience
-from aftertune.models.endpoint.prices import Prices, in_batch, read_prices
+from aftertune.models.endpoint.batch import Batches, Batching, Ledger, Step, batched
+from aftertune.models.endpoint.budget import Prices, Spending, in_batch, read_prices
+from aftertune.models.endpoint.http import Session
 from aftertune.models.endpoint.providers import Address
-from aftertune.models.endpoint.spending import Spending
-from aftertune.models.endpoint.stream import Loop, Outlet, stream
-from aftertune.models.remote import Remote
+from aftertune.models.endpoint.reply import Failure, read_reply
+from aftertune.models.endpoint.retry import (
+    MOST,
+    ConnectionLimit,
+    Timeouts,
+    retry_after,
+    until_answered,
+)
+from aftertune.models.remote import Loop, Put, Remote, all_of
 
 ENGINE = "endpoint"
-"""What `identity` calls this engine."""
+"""The name of this engine in `identity`."""
+_WORKERS = 4 * MOST
+"""Calls that are open or wait for their next try; the jobs behind them wait unasked."""
+_HOPELESS = 8
+"""First calls that all have to be refused as malformed before the request itself is held to be wrong."""
+_UNREACHED = 4
+"""Failed connections after which a server that has never answered is held to be down."""
 _PROBE = (
     Message(
         role="user",
@@ -33,8 +45,162 @@ _PROBE = (
 _PROBE_DECODING = Decoding(temperature=1.0, max_new_tokens=32, seed=1)
 
 
-class _Submitted(BaseException):
-    """Ends the asking of what was only to be sent; no plug-in catches it by catching every error."""
+class Client:
+    """Asks one served model, call by call; used from one event loop.
+
+    Args:
+        address: whom to ask for what.
+        session: the connections.
+        timeouts: how long to wait.
+        spending: where calls are accounted for.
+        began: when the run began (`time.monotonic`).
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        session: Session,
+        timeouts: Timeouts,
+        spending: Spending,
+        began: float,
+    ) -> None:
+        self._address, self._session, self._timeouts = address, session, timeouts
+        self._spending, self._price = spending, spending.price(address)
+        self._limit, self._turn = ConnectionLimit(), asyncio.Lock()
+        self._run_ends = None if timeouts.run is None else began + timeouts.run
+        self._stopped: Stopped | None = None
+        self._answers = self._malformed = self._unreached = 0
+        self._last_answer = 0.0
+
+    async def answer_all(self, jobs: Sequence[GenerateJob], put: Put) -> None:
+        """Ask everything and put each answer out when it is there.
+
+        Raises:
+            ModelError, EngineError: no further call can succeed; open calls are dropped.
+            Stopped: budget or time are used up; calls that were open get their answers first.
+        """
+        self._last_answer, self._stopped = time.monotonic(), None
+        left = iter(jobs)
+        try:
+            await all_of([self._work(left, put) for _ in range(min(_WORKERS, len(jobs)))])
+        except BaseException:
+            self._limit = ConnectionLimit()  # calls that were dropped kept their places
+            raise
+        if self._stopped is not None:
+            raise self._stopped
+
+    async def ask(self, fields: dict[str, Any]) -> Response | Failure:
+        """Make a call once, as soon as there is a place for it; raises as `answer_all`."""
+        await self._limit.enter()
+        return await self._send(fields)
+
+    async def _send(self, fields: dict[str, Any]) -> Response | Failure:
+        """Make a call that has a place, as soon as there is money for it, and give the place back.
+
+        A call that ends the run keeps its place, so that no other call takes it in the meantime.
+        """
+        name, most = self._address.name, request.most_cost(self._address, self._price, fields)
+        try:
+            self._check_time()
+            await self._spending.reserve(name, most)
+        except Stopped:
+            self._limit.leave()
+            raise
+        result: Response | Failure | None = None
+        try:
+            result = await self._post(fields)
+        finally:
+            self._spending.settle(name, most, self._price, result)
+        failure = result if isinstance(result, Failure) else None
+        if failure is not None and 0 < failure.wait <= self._timeouts.retry:
+            self._limit.close_for(failure.wait)
+        self._limit.leave(
+            answered=failure is None, overload=failure is not None and failure.overload
+        )
+        if failure is None:
+            self._answers, self._last_answer = self._answers + 1, time.monotonic()
+        else:
+            self._give_up_if_hopeless(failure)
+        return result
+
+    async def _work(self, left: Iterator[GenerateJob], put: Put) -> None:
+        """Do jobs of a list that several workers share, one after the other.
+
+        One worker at a time waits for a place for a new call, so that calls that are tried again do not wait behind all.
+        """
+        while True:
+            async with self._turn:
+                await self._limit.enter()
+                job = next(left, None)
+            if job is None:
+                self._limit.leave()
+                return
+            try:
+                answer = await self._answer(job)
+            except Stopped as error:
+                self._stopped = self._stopped or error
+                return
+            put((job.key, answer))
+
+    async def _answer(self, job: GenerateJob) -> Answer:
+        """Try a call that has a place until it is answered, cannot be, or its time is up."""
+        began, fields, tries = time.monotonic(), request.job_body(self._address, job), count()
+
+        async def again() -> Response | Failure:
+            return await (self.ask(fields) if next(tries) else self._send(fields))
+
+        result: Response | Failure = await until_answered(self._timeouts)(again)
+        if isinstance(result, Response):
+            return result
+        if result.retried and self._last_answer < began:
+            raise EngineError(
+                f"model {self._address.name!r}: no answer for {time.monotonic() - began:.0f} s ({result.reason}: "
+                f"{result.detail}); run again to go on"
+            )
+        return Attempt(reason=result.reason, detail=result.detail)
+
+    async def _post(self, fields: dict[str, Any]) -> Response | Failure:
+        reply = await self._session.request(
+            "POST",
+            self._address.place(fields),
+            data=request.encoded(fields),
+            headers={"Content-Type": "application/json"},
+        )
+        if isinstance(reply, Failure):
+            return reply
+        value, text = self._session.decoded(reply.data), self._session.text(reply.data)
+        result = read_reply(self._address, reply.status, value, text)
+        if isinstance(result, Failure) and result.retried:
+            return replace(result, wait=retry_after(reply.headers))
+        return result
+
+    def _check_time(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        if self._run_ends is not None and time.monotonic() > self._run_ends:
+            raise Stopped(
+                f"{self._address.name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
+            )
+
+    def _give_up_if_hopeless(self, failure: Failure) -> None:
+        """End the run when the server asks for patience that it will not get, or the first calls show that all will fail."""
+        name = self._address.name
+        if failure.wait > self._timeouts.retry:
+            raise Stopped(
+                f"{name}: the server asks to wait {failure.wait:,.0f} s; run again then to go on"
+            )
+        if self._answers:
+            return
+        self._malformed += failure.reason == "bad_request"
+        self._unreached += failure.reason == "unreachable"
+        if self._malformed >= _HOPELESS:
+            raise ModelError(
+                f"model {name!r}: the server accepts none of our calls ({failure.detail})"
+            )
+        if self._unreached >= _UNREACHED:
+            raise ModelError(
+                f"model {name!r}: nobody answers at {self._address.url} ({failure.detail}); start the server or mend the address"
+            )
 
 
 class EndpointModel(Remote):
@@ -59,82 +225,16 @@ class EndpointModel(Remote):
             "url": address.url,
             "model": address.model,
         }
-        self.address = address
+        self.address, self.by_batch, self.loop = address, by_batch, endpoints.loop
         self._endpoints = endpoints
-        self.by_batch = by_batch
+        self._session: Session | None = None
         self._client: Client | None = None
         self._batches: Batches | None = None
-        self._submitting = False
         self._seed = "sent" if address.provider.seed else "not sent"
-
-    def keys(
-        self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
-    ) -> list[Key]:
-        """Return the key of each call: base URL, model, the exact request body, decoding seed and sample number."""
-        return [
-            request.key_of(
-                self.address,
-                request.body(self.address, messages, decoding, sample),
-                decoding,
-                sample,
-            )
-            for messages in conversations
-        ]
-
-    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
-        """Answer each job, in any order; many are open at a time.
-
-        An answer's ``detail`` says what the server calls itself, and where it ignores the ``seed``
-        (``"seed": "ignored"``) or is sent none (``"not sent"``). A call without an answer gives an attempt with its reason.
-
-        Raises:
-            ModelError: the key, the model or the address is wrong.
-            EngineError: the server answers nothing any more, or the account has no credit.
-            Stopped: the budget or the run's time is used up.
-        """
-        listed = list(jobs)
-        if self._submitting:
-            self.submit(listed)
-            raise _Submitted
-        if self.by_batch and (waiting := [job for job in listed if batched(job)]):
-            listed = [job for job in listed if not batched(job)]
-            yield from self._generate_by_batch(waiting)
-        if not listed:
-            return
-        client = self._opened()
-
-        async def work(outlet: Outlet[tuple[Key, Answer]]) -> None:
-            if self._draws(listed):
-                self._seed = await self._probe_seed(client)
-            await client.answer_all(listed, outlet)
-
-        for key, answer in stream(self._endpoints.loop, work):
-            yield key, self._told(answer)
-
-    def submit(self, jobs: Iterable[GenerateJob]) -> None:
-        """Send jobs without waiting, if this model is asked by batch: `generate` waits for what is under way already.
-
-        Raises:
-            ModelError, EngineError: as `generate`.
-        """
-        waiting = [job for job in jobs if batched(job)] if self.by_batch else []
-        if waiting:
-            self._opened_batches().submit(waiting)
-
-    def submit_questions(self, asking: Iterator[object]) -> None:
-        """Let a guard or judge ask this model, and only send its first questions."""
-        self._submitting = True
-        try:
-            for _ in asking:
-                pass
-        except _Submitted:
-            return
-        finally:
-            self._submitting = False
 
     @property
     def price(self) -> Price | None:
-        """What a token costs, as this model is asked; None for an unknown price."""
+        """Return the price of a token, as this model is asked; None for an unknown price."""
         price = self._endpoints.prices.of(self.address)
         return in_batch(price) if self.by_batch and price is not None else price
 
@@ -157,59 +257,105 @@ class EndpointModel(Remote):
         self.address.key()
         self._endpoints.spending.price(self.address)
 
+    def keys(
+        self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
+    ) -> list[Key]:
+        """Return the key of each call: base URL, model, the exact request body, decoding seed and sample number."""
+        bodies = (
+            request.body(self.address, messages, decoding, sample) for messages in conversations
+        )
+        return [request.key_of(self.address, fields, decoding, sample) for fields in bodies]
+
+    def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        """Answer each job, in any order; many are open at a time, or all of them wait for their batch.
+
+        An answer's ``detail`` says what the server calls itself, and where it ignores the ``seed``
+        (``"seed": "ignored"``) or is sent none (``"not sent"``). A call without an answer gives an attempt with its reason.
+
+        Raises:
+            ModelError: the key, the model or the address is wrong; the server has no batches.
+            EngineError: the server answers nothing any more, or the account has no credit.
+            Stopped: the budget or the run's time is used up; batches under way go on.
+        """
+        listed = list(jobs)
+        waiting = [job for job in listed if self.by_batch and batched(job)]
+        at_once = [job for job in listed if not (self.by_batch and batched(job))]
+        if waiting:
+            yield from self._by_batch(waiting)
+        if at_once:
+            client = self._opened_client()
+            yield from self._answers(client, at_once, client.answer_all)
+
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        if self._client is not None:
-            self._endpoints.loop.start(self._client.close()).result()
-        if self._batches is not None:
-            self._batches.close()
-        self._client = self._batches = None
+        if self._session is not None:
+            self.loop.run(self._session.close())
+        self._session = self._client = self._batches = None
 
-    def _opened(self) -> Client:
+    def _by_batch(self, jobs: Sequence[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
+        try:
+            yield from self._answers(self._opened_client(), jobs, self._opened_batches().answer_all)
+        except KeyboardInterrupt:
+            raise Stopped(
+                f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
+            ) from None
+
+    def _answers(
+        self,
+        client: Client,
+        jobs: Sequence[GenerateJob],
+        answer_all: Callable[[Sequence[GenerateJob], Put], Awaitable[None]],
+    ) -> Iterator[tuple[Key, Answer]]:
+        draws = any(job.decoding.temperature > 0 for job in jobs)
+
+        async def work(put: Put) -> None:
+            if draws and self._seed == "sent":
+                self._seed = await self._probe_seed(client)
+            await answer_all(jobs, put)
+
+        for key, answer in self.stream(work):
+            yield key, self._with_seed(answer)
+
+    async def _probe_seed(self, client: Client) -> str:
+        """Ask something harmless twice with one seed; return whether the seed was honoured or ignored."""
+        fields = request.body(self.address, _PROBE, _PROBE_DECODING, 0)
+        replies = [await client.ask(fields) for _ in range(2)]
+        texts = {reply.text for reply in replies if isinstance(reply, Response)}
+        return "ignored" if len(texts) == len(replies) else "honoured"
+
+    def _with_seed(self, answer: Answer) -> Answer:
+        """Add to an answer what became of its seed, where that is worth knowing."""
+        if isinstance(answer, Attempt) or self._seed in ("sent", "honoured"):
+            return answer
+        return replace(answer, detail={**answer.detail, "seed": self._seed})
+
+    def _opened_session(self) -> Session:
+        if self._session is None:
+            key, seconds = self.address.key(), self._endpoints.timeouts.call
+            self._session = Session(self.address, key, seconds)
+        return self._session
+
+    def _opened_client(self) -> Client:
         if self._client is None:
             ends = self._endpoints
             self._client = Client(
-                self.address, self.address.key(), ends.patience, ends.spending, ends.began()
+                self.address, self._opened_session(), ends.timeouts, ends.spending, ends.began()
             )
         return self._client
 
     def _opened_batches(self) -> Batches:
         if self._batches is None:
             ends = self._endpoints
-            service = BatchService(self.address, self.address.key(), ends.loop, ends.patience.call)
-            deadline = None if ends.patience.run is None else ends.began() + ends.patience.run
             self._batches = Batches(
-                self.address, service, ends.ledger, ends.spending, ends.batching.note, deadline
+                self.address,
+                self._opened_session(),
+                ends.ledger,
+                ends.spending,
+                ends.batching,
+                ends.timeouts,
+                ends.began(),
             )
         return self._batches
-
-    def _generate_by_batch(self, jobs: Sequence[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
-        if self._draws(jobs):
-            self._seed = self._endpoints.loop.start(self._probe_seed(self._opened())).result()
-        try:
-            for key, answer in self._opened_batches().generate(jobs):
-                yield key, self._told(answer)
-        except KeyboardInterrupt:
-            raise Stopped(
-                f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
-            ) from None
-
-    def _draws(self, jobs: Iterable[GenerateJob]) -> bool:
-        """Return whether it has to be found out what the server makes of a seed."""
-        return self._seed == "sent" and any(job.decoding.temperature > 0 for job in jobs)
-
-    async def _probe_seed(self, client: Client) -> str:
-        """Ask something harmless twice with one seed; say what became of the seed."""
-        fields = request.body(self.address, _PROBE, _PROBE_DECODING, 0)
-        replies = [await client.answer(fields) for _ in range(2)]
-        texts = {reply.text for reply in replies if isinstance(reply, Response)}
-        return "ignored" if len(texts) == len(replies) else "honoured"
-
-    def _told(self, answer: Answer) -> Answer:
-        """Add to an answer what its seed was worth, where that is little."""
-        if isinstance(answer, Attempt) or self._seed in ("sent", "honoured"):
-            return answer
-        return replace(answer, detail={**answer.detail, "seed": self._seed})
 
 
 class Endpoints:
@@ -219,7 +365,7 @@ class Endpoints:
         models: those that were opened.
 
     Args:
-        patience: how long to wait for replies.
+        timeouts: how long to wait for replies.
         budget: most that may be spent, in the currency of the prices; None for no end.
         prices: a price file; None for the shipped one.
         accounts: the file that keeps tokens and money between runs; None forgets them.
@@ -229,26 +375,21 @@ class Endpoints:
     def __init__(
         self,
         *,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         budget: float | None = None,
         prices: Path | None = None,
         accounts: Path | None = None,
         batching: Batching | None = None,
     ) -> None:
-        self.patience = patience or Patience()
+        self.timeouts, self.batching = timeouts or Timeouts(), batching or Batching()
+        self.budget = budget
         self.loop = Loop()
-        self.batching = batching or Batching()
-        self._limits = (prices, budget, accounts)
-        self._ledger: Ledger | None = None
+        self.models: list[EndpointModel] = []
+        self._files = (prices, accounts)
         self._prices: Prices | None = None
+        self._ledger: Ledger | None = None
         self._spending: Spending | None = None
         self._began: float | None = None
-        self.models: list[EndpointModel] = []
-
-    @property
-    def budget(self) -> float | None:
-        """Most that may be spent; None for no end."""
-        return self._limits[1]
 
     @property
     def by_batch(self) -> bool:
@@ -259,15 +400,14 @@ class Endpoints:
     def prices(self) -> Prices:
         """The prices; read from their file at the first use."""
         if self._prices is None:
-            self._prices = read_prices(self._limits[0])
+            self._prices = read_prices(self._files[0])
         return self._prices
 
     @property
     def spending(self) -> Spending:
         """The account; read from its file at the first use."""
         if self._spending is None:
-            _, budget, accounts = self._limits
-            self._spending = Spending(self.prices, budget, accounts)
+            self._spending = Spending(self.prices, self.budget, self._files[1])
             for batch in self.ledger.batches.values():
                 if batch.step is not Step.ENDED:
                     self._spending.hold(batch.key, batch.most)
@@ -294,14 +434,13 @@ class Endpoints:
             own: this run started the server, which has no batches.
 
         Raises:
-            ModelError: aiohttp or httptools is not installed; or the model shall be asked by batch and cannot.
+            ModelError: aiohttp or tenacity is not installed; or the model shall be asked by batch and cannot.
         """
         by_batch = not own and self.batching.covers(address)
-        if missing := [
-            package
-            for package in ("aiohttp", "httptools")
-            if importlib.util.find_spec(package) is None
-        ]:
+        missing = [
+            package for package in ("aiohttp", "tenacity") if not importlib.util.find_spec(package)
+        ]
+        if missing:
             raise ModelError(
                 f"model {name!r}: endpoints need {missing[0]}; pip install 'aftertune[endpoint]'"
             )
@@ -311,6 +450,7 @@ class Endpoints:
 
     def close(self) -> None:
         """Close all connections and write the account."""
+        self.loop.cancel_all()
         for model in self.models:
             model.close()
         self.loop.close()

@@ -1,4 +1,4 @@
-"""Who serves a model, where, and which environment variable holds the key: everything about providers in one table.
+"""The providers of served models in one table: their addresses and the environment variables that hold their keys.
 
 A reference is ``http(s)://HOST[:PORT]/v1#MODEL`` for any server, or ``PROVIDER:MODEL`` for one of the table.
 """
@@ -16,7 +16,7 @@ from aftertune.errors import ModelError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """What differs between servers of the same protocol."""
+    """The differences between servers of the same protocol."""
 
     name: str
     url: str = ""
@@ -24,7 +24,7 @@ class Provider:
     url_variable: str = ""
     """Environment variable that holds, or replaces, the base URL."""
     path: str = ""
-    """What follows the value of `url_variable`."""
+    """The part of the address that follows the value of `url_variable`."""
     keys: tuple[str, ...]
     """Environment variables that may hold the key; the first one that is set is used."""
     key_needed: bool = True
@@ -94,7 +94,7 @@ class Secret(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A served model: whom to ask for it."""
+    """A served model: its server and the name that it has there."""
 
     provider: Provider
     url: str
@@ -103,11 +103,11 @@ class Address:
 
     @property
     def completions(self) -> str:
-        """Where calls go."""
+        """The address of calls."""
         return f"{self.url}/chat/completions"
 
     def place(self, fields: Mapping[str, object]) -> str:
-        """Return where a body goes: messages are completed by a chat, a ``prompt`` as it stands, an ``input`` is moderated."""
+        """Return the address for a body: messages are completed by a chat, a ``prompt`` as it stands, an ``input`` is moderated."""
         path = {"prompt": "/completions", "input": "/moderations"}
         return next((self.url + path[field] for field in path if field in fields), self.completions)
 
@@ -149,8 +149,8 @@ class Address:
         Raises:
             ModelError: it is needed and not set; the message names the variable.
         """
-        found = (os.environ.get(variable, "").strip() for variable in self.provider.keys)
-        key = next(filter(None, found), None)
+        values = (os.environ.get(variable, "").strip() for variable in self.provider.keys)
+        key = next(filter(None, values), None)
         if key is not None:
             return _sendable(Secret(key), self)
         if self.provider.key_needed:
@@ -200,8 +200,8 @@ def _own_server(reference: str) -> Address:
     if not model:
         raise ModelError(f"model {reference!r}: names no model; write {checked}#MODEL")
     origin = urlsplit(checked)[:2]
-    known = (one for one in PROVIDERS.values() if one.url and urlsplit(one.url)[:2] == origin)
-    return Address(provider=next(known, SERVER), url=checked, model=model)
+    providers = (p for p in PROVIDERS.values() if p.url and urlsplit(p.url)[:2] == origin)
+    return Address(provider=next(providers, SERVER), url=checked, model=model)
 
 
 def _checked(url: str, what: str) -> str:

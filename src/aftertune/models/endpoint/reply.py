@@ -1,14 +1,16 @@
-"""A server's reply becomes a response, or the reason why it is none."""
+"""A server's reply becomes a response, or a failure with its reason."""
 
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from aftertune.core.records import FinishReason, Response
-from aftertune.models.endpoint.failures import Failure, error_of, of_status
+from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.providers import Address
 from aftertune.models.thinking import final
 
+_SHOWN = 300
+"""Characters of a server's own message that are kept."""
 _FINISH = {
     **dict.fromkeys(
         ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP"), FinishReason.STOP
@@ -18,99 +20,167 @@ _FINISH = {
         ("content_filter", "safety", "SAFETY", "PROHIBITED_CONTENT"), FinishReason.PROVIDER_REFUSAL
     ),
 }
-
+_FILTERS = {
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicyviolation",
+    "moderation_blocked",
+    "data_inspection_failed",
+    "safety",
+}
+_TOO_LONG = {"context_length_exceeded", "string_above_max_length", "max_tokens_exceeded"}
+_NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_RETRIED = {408, 409, 425, 429}
 _MOST_TOKENS = 1 << 31
-"""No answer has so many; the store keeps numbers of 63 bits."""
+"""No answer has so many tokens; the store keeps numbers of 63 bits."""
 
 
-def read_reply(address: Address, status: int, data: bytes) -> Response | Failure:
-    """Return what a reply says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The reason why a call has no answer."""
+
+    reason: str
+    """``timeout``, ``connection``, ``unreachable``, ``rate_limit``, ``server_error``, ``broken_reply``, ``too_long``,
+    ``bad_request``; of a line of a batch also ``expired`` and ``cancelled``."""
+    detail: str
+    retried: bool = True
+    overload: bool = False
+    """The server says, or its silence does, that it is asked too much."""
+    billed: bool = False
+    """The server may have done the work, and may charge for it."""
+    wait: float = 0.0
+    """Seconds that the server asks to wait before the next try."""
+
+
+def shortened(text: str) -> str:
+    """Return a text on one line, cut for a message."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line[:_SHOWN] + "…" if len(line) > _SHOWN else line
+
+
+def read_reply(address: Address, status: int, value: Any, text: str = "") -> Response | Failure:
+    """Return the answer in a reply, or the reason why there is none.
+
+    Args:
+        address: who replied.
+        status: the HTTP status.
+        value: the decoded JSON; None for what is no JSON.
+        text: the beginning of the reply, for a message where it is no JSON.
 
     Raises:
-        ModelError, EngineError: no further call can succeed (see `failures.of_status`).
+        ModelError: asking again, or anything else, cannot help: key, model or address are wrong.
+        EngineError: the account has no credit left.
     """
-    try:
-        reply = json.loads(data)
-    except (ValueError, RecursionError):
-        reply = None
     if status != 200:
-        return of_status(address, status, reply, data[:1000].decode("utf-8", "replace"))
-    if not isinstance(reply, dict):
-        return _broken(reply, "not the JSON of an answer")
-    if reply.get("error"):  # some relays send the model's failure with status 200
-        code = error_of(reply).get("code")
-        return of_status(
-            address, code if isinstance(code, int) and 400 <= code < 600 else 500, reply, ""
-        )
+        return _of_status(address, status, value, text)
+    if not isinstance(value, dict):
+        return _broken(value, "not the JSON of an answer")
+    if value.get("error"):  # some relays send the model's failure with status 200
+        code = _error_of(value).get("code")
+        failed = code if isinstance(code, int) and 400 <= code < 600 else 500
+        return _of_status(address, failed, value, "")
     try:
-        return _completion(reply)
+        return _moderation(value) if "results" in value else _completion(value)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        return _broken(
-            reply, f"an answer without what belongs in it ({type(error).__name__}: {error})"
+        what = f"an answer without what belongs in it ({type(error).__name__}: {error})"
+        return _broken(value, what)
+
+
+def _of_status(address: Address, status: int, value: Any, text: str) -> Response | Failure:
+    """Return the meaning of a reply with an HTTP error: a refusal by the provider's filter is an answer, the rest is not."""
+    error = _error_of(value)
+    codes, message = _codes(error), _message(error, text)
+    if status in (400, 403, 422, 451) and _filtered(error, codes, message):
+        refusal = {"refused_by": "provider", "code": ", ".join(sorted(codes)) or str(status)}
+        return Response(
+            text="",
+            finish_reason=FinishReason.PROVIDER_REFUSAL,
+            prompt_tokens=0,
+            completion_tokens=0,
+            detail=refusal,
         )
+    if status in (401, 403):
+        variable = " or ".join(address.provider.keys)
+        raise ModelError(
+            f"model {address.name!r}: the server refused the key ({status}: {message}); set {variable} to a key that may use this model"
+        )
+    if status == 402 or codes & _NO_MONEY:
+        raise EngineError(
+            f"model {address.name!r}: the account has no credit ({message}); top it up and run again to go on"
+        )
+    if status in (404, 405) or 300 <= status < 400:
+        _wrong_address(address, status, message)
+    detail = f"{status}: {message}"
+    if status in _RETRIED or status >= 500:
+        reason = {408: "timeout", 429: "rate_limit"}.get(status, "server_error")
+        return Failure(reason=reason, detail=detail, overload=status in (408, 429, 503, 529))
+    # vLLM gives no code for a prompt that is too long
+    too_long = status == 413 or codes & _TOO_LONG or "maximum context length" in message
+    return Failure(reason="too_long" if too_long else "bad_request", detail=detail, retried=False)
 
 
-def _completion(reply: dict[str, Any]) -> Response | Failure:
-    if "results" in reply:
-        return _moderation(reply)
-    choices = reply["choices"]
+def _wrong_address(address: Address, status: int, message: str) -> NoReturn:
+    if status == 404:
+        raise ModelError(
+            f"model {address.name!r}: there is no such model or path at {address.url} ({message}); check both"
+        )
+    raise ModelError(
+        f"model {address.name!r}: {address.url} is no chat-completions address ({status}); check it (most end in /v1)"
+    )
+
+
+def _error_of(value: Any) -> dict[str, Any]:
+    """Return the error object of a reply, {} if it has none; some servers wrap it in a list, some write a text."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return {}
+    error = value.get("error", value if "message" in value and "choices" not in value else None)
+    return error if isinstance(error, dict) else {"message": error} if error else {}
+
+
+def _codes(error: dict[str, Any]) -> set[str]:
+    """Return every code that an error object carries, in small letters."""
+    inner = error.get("innererror") or error.get("inner_error")
+    holders = [error, inner if isinstance(inner, dict) else {}]
+    codes = [holder.get(field) for holder in holders for field in ("code", "type", "status")]
+    return {code.lower() for code in codes if isinstance(code, str)}
+
+
+def _filtered(error: dict[str, Any], codes: set[str], message: str) -> bool:
+    """Return whether a content filter refused; by its codes, since words such as "policy" occur in other errors too."""
+    metadata = error.get("metadata")
+    flagged = isinstance(metadata, dict) and (
+        "flagged_input" in metadata or bool(metadata.get("reasons"))
+    )
+    against_policy = "invalid_prompt" in codes and "usage polic" in message.lower()
+    return flagged or bool(codes & _FILTERS) or against_policy
+
+
+def _message(error: dict[str, Any], text: str) -> str:
+    message = error.get("message")
+    plain = message if isinstance(message, str) else json.dumps(error) if error else text
+    return shortened(plain) or "no reason given"
+
+
+def _completion(value: dict[str, Any]) -> Response | Failure:
+    choices = value["choices"]
     if not choices:
-        feedback = reply.get("promptFeedback") or reply.get("prompt_feedback")
+        feedback = value.get("promptFeedback") or value.get("prompt_feedback")
         if isinstance(feedback, dict) and (
             feedback.get("blockReason") or feedback.get("block_reason")
         ):
-            return _response(reply, "", FinishReason.PROVIDER_REFUSAL)
-        return _broken(reply, "no choices in it")
-    finish = _FINISH.get(str(choices[0].get("finish_reason")))
-    if finish is None:
-        return _broken(reply, f"finish_reason {choices[0].get('finish_reason')!r}")
+            return _response(value, "", FinishReason.PROVIDER_REFUSAL)
+        return _broken(value, "no choices in it")
     choice = choices[0]
-    response = final(_response(reply, _text(choice), finish), reasoning=_reasoning(choice))
-    first = _first_words(choices[0].get("logprobs"))
-    return (
-        replace(response, detail={**response.detail, "first_words": first}) if first else response
-    )
-
-
-def _moderation(reply: dict[str, Any]) -> Response:
-    """Return what a moderation service says of one text: the flag, and its categories with their scores."""
-    (result,) = reply["results"]
-    flagged, scores = (
-        result["flagged"],
-        {str(name): float(value) for name, value in result["category_scores"].items()},
-    )
-    if not isinstance(flagged, bool):
-        raise TypeError(f"flagged is {type(flagged).__name__}")
-    categories = sorted(
-        str(name) for name, applies in result["categories"].items() if applies is True
-    )
-    detail: dict[str, object] = {"flagged": flagged, "categories": categories, "scores": scores}
-    if isinstance(reply.get("model"), str):
-        detail["served_model"] = reply["model"]
-    text = json.dumps(result, sort_keys=True)
-    return Response(
-        text=text,
-        finish_reason=FinishReason.STOP,
-        prompt_tokens=0,
-        completion_tokens=0,
-        detail=detail,
-    )
-
-
-def _first_words(logprobs: Any) -> dict[str, float]:
-    """Return what a reply could have begun with, behind white space, with log-probabilities; {} where it is not told."""
-    if not isinstance(logprobs, dict):
-        return {}
-    if isinstance(content := logprobs.get("content"), list):  # of chat completions
-        places = [
-            (each["token"], {one["token"]: one["logprob"] for one in each["top_logprobs"]})
-            for each in content
-        ]
-    else:  # of completions
-        tops = logprobs.get("top_logprobs") or []
-        places = list(zip(logprobs.get("tokens") or [], tops, strict=False))
-    first = next((words for token, words in places if str(token).strip()), {})
-    return {str(word): float(value) for word, value in dict(first or {}).items()}
+    finish = _FINISH.get(str(choice.get("finish_reason")))
+    if finish is None:
+        return _broken(value, f"finish_reason {choice.get('finish_reason')!r}")
+    response = final(_response(value, _text(choice), finish), reasoning=_reasoning(choice))
+    first_words = _first_words(choice.get("logprobs"))
+    if not first_words:
+        return response
+    return replace(response, detail={**response.detail, "first_words": first_words})
 
 
 def _text(choice: dict[str, Any]) -> str:
@@ -156,34 +226,70 @@ def _thought(part: Any) -> str:
     return ""
 
 
-def _response(reply: dict[str, Any], text: str, finish: FinishReason) -> Response:
-    usage = reply.get("usage")
-    counts = [
-        usage.get(field) if isinstance(usage, dict) else None
-        for field in ("prompt_tokens", "completion_tokens")
-    ]
-    known = [
-        count if type(count) is int and 0 <= count < _MOST_TOKENS else None for count in counts
-    ]
+def _moderation(value: dict[str, Any]) -> Response:
+    """Return the result of a moderation service for one text: the flag, and its categories with their scores."""
+    (result,) = value["results"]
+    flagged = result["flagged"]
+    if not isinstance(flagged, bool):
+        raise TypeError(f"flagged is {type(flagged).__name__}")
     detail: dict[str, object] = {
-        field: reply[source]
-        for field, source in (
-            ("served_model", "model"),
-            ("system_fingerprint", "system_fingerprint"),
-        )
-        if isinstance(reply.get(source), str)
+        "flagged": flagged,
+        "categories": sorted(
+            str(name) for name, applies in result["categories"].items() if applies is True
+        ),
+        "scores": {str(name): float(score) for name, score in result["category_scores"].items()},
     }
-    if None in known:
-        detail["usage"] = "missing"
+    if isinstance(value.get("model"), str):
+        detail["served_model"] = value["model"]
     return Response(
-        text=text,
-        finish_reason=finish,
-        prompt_tokens=known[0] or 0,
-        completion_tokens=known[1] or 0,
+        text=json.dumps(result, sort_keys=True),
+        finish_reason=FinishReason.STOP,
+        prompt_tokens=0,
+        completion_tokens=0,
         detail=detail,
     )
 
 
-def _broken(reply: object, what: str) -> Failure:
-    shown = "" if reply is None else f": {json.dumps(reply)[:200]}"
-    return Failure(reason="broken_reply", detail=what + shown, billed=True)
+def _first_words(logprobs: Any) -> dict[str, float]:
+    """Return the words that a reply could have begun with, behind white space, with log-probabilities; {} where not told."""
+    if not isinstance(logprobs, dict):
+        return {}
+    if isinstance(content := logprobs.get("content"), list):  # of chat completions
+        places = [
+            (place["token"], {top["token"]: top["logprob"] for top in place["top_logprobs"]})
+            for place in content
+        ]
+    else:  # of completions
+        tops = logprobs.get("top_logprobs") or []
+        places = list(zip(logprobs.get("tokens") or [], tops, strict=False))
+    first = next((words for token, words in places if str(token).strip()), {})
+    return {str(word): float(logprob) for word, logprob in dict(first or {}).items()}
+
+
+def _response(value: dict[str, Any], text: str, finish: FinishReason) -> Response:
+    usage = value.get("usage")
+    counts = [
+        usage.get(field) if isinstance(usage, dict) else None
+        for field in ("prompt_tokens", "completion_tokens")
+    ]
+    tokens = [
+        count if type(count) is int and 0 <= count < _MOST_TOKENS else None for count in counts
+    ]
+    fields = (("served_model", "model"), ("system_fingerprint", "system_fingerprint"))
+    detail: dict[str, object] = {
+        field: value[source] for field, source in fields if isinstance(value.get(source), str)
+    }
+    if None in tokens:
+        detail["usage"] = "missing"
+    return Response(
+        text=text,
+        finish_reason=finish,
+        prompt_tokens=tokens[0] or 0,
+        completion_tokens=tokens[1] or 0,
+        detail=detail,
+    )
+
+
+def _broken(value: Any, what: str) -> Failure:
+    beginning = "" if value is None else f": {json.dumps(value)[:200]}"
+    return Failure(reason="broken_reply", detail=what + beginning, billed=True)

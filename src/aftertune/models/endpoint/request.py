@@ -1,4 +1,4 @@
-"""What is sent: the body of a call, its key, and the seed of a sample."""
+"""The body of a call, its key, the seed of a sample, and the most that the call can cost."""
 
 import json
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from typing import Any
 
 from aftertune.core.foreign import safe_messages, safe_prompt
 from aftertune.core.ids import Key, content_key
-from aftertune.core.records import Decoding, GenerateJob, Message
+from aftertune.core.records import Decoding, GenerateJob, Message, Price
 from aftertune.errors import ModelError
+from aftertune.models.counting import most_tokens
 from aftertune.models.endpoint.providers import SERVER, Address
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _WORDS = 20
-"""Words that a reply could have begun with, of which a server tells how likely they were; the most that OpenAI allows."""
+"""Number of words that a reply could have begun with, whose likelihood is asked for; the most that OpenAI allows."""
 _SEEDS = 1 << 31
 """Servers keep a seed as a signed 32-bit number, or a longer one."""
 
@@ -51,31 +52,31 @@ def body(
 def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
     """Return the JSON body of a job: its messages, or its question with broken markers.
 
-    What a question's template takes besides messages travels as ``chat_template_kwargs``, which vLLM and SGLang hand on;
+    The settings of a question's template travel as ``chat_template_kwargs``, which vLLM and SGLang hand on;
     a finished prompt goes to ``/completions``.
 
     Raises:
         ModelError: a hosted provider, whose template nobody can reach.
     """
-    asked = job.question
-    if asked is None:
+    question = job.question
+    if question is None:
         return body(address, job.messages, job.decoding, job.sample)
-    if asked.moderated is not None:
-        return {"model": address.model, "input": asked.moderated}
-    if (asked.settings or asked.pattern) and address.provider.name != SERVER.name:
+    if question.moderated is not None:
+        return {"model": address.model, "input": question.moderated}
+    if (question.settings or question.pattern) and address.provider.name != SERVER.name:
         raise ModelError(
             f"model {address.name!r}: this guard or judge needs its own template, which {address.provider.name} does not "
             "offer; serve the checkpoint yourself (vLLM, SGLang), or name its folder"
         )
-    fields = body(address, safe_messages(asked), job.decoding, job.sample)
-    if asked.settings:
-        fields["chat_template_kwargs"] = dict(asked.settings)
-    if asked.pattern:
+    fields = body(address, safe_messages(question), job.decoding, job.sample)
+    if question.settings:
+        fields["chat_template_kwargs"] = dict(question.settings)
+    if question.pattern:
         del fields["messages"]
-        fields["prompt"] = safe_prompt(asked)
-    if asked.logprobs:
+        fields["prompt"] = safe_prompt(question)
+    if question.logprobs:
         fields |= (
-            {"logprobs": _WORDS} if asked.pattern else {"logprobs": True, "top_logprobs": _WORDS}
+            {"logprobs": _WORDS} if question.pattern else {"logprobs": True, "top_logprobs": _WORDS}
         )
     return fields
 
@@ -101,12 +102,15 @@ def encoded(fields: dict[str, Any]) -> bytes:
     return _encode(fields).encode()
 
 
+def most_cost(address: Address, price: Price | None, fields: dict[str, Any]) -> float:
+    """Return the most that a call with this body can cost; 0.0 without a price."""
+    limit: int = fields.get(address.provider.limit_field, 0)
+    return 0.0 if price is None else price.of(most_prompt_tokens(fields), limit)
+
+
 def most_prompt_tokens(fields: dict[str, Any]) -> int:
-    """Return a number of tokens that the prompt cannot exceed: one a byte, and the template's around each message."""
+    """Return a number of tokens that the prompt of a body cannot exceed."""
     for whole in ("prompt", "input"):
         if whole in fields:
-            return len(fields[whole].encode("utf-8", "surrogatepass")) + 16
-    messages = fields["messages"]
-    return sum(
-        len(message["content"].encode("utf-8", "surrogatepass")) for message in messages
-    ) + 16 * (1 + len(messages))
+            return most_tokens([fields[whole]])
+    return most_tokens(message["content"] for message in fields["messages"])

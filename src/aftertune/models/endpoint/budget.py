@@ -1,0 +1,287 @@
+"""Money: the price file, what calls to each model came to, and a budget that stops a run before it is passed.
+
+Before a call is sent, the most that it can cost is reserved: every byte of the prompt as a token, every token of the
+answer's limit. What the server reports then takes the place of that estimate. The sums are written to a file of the run's
+folder at least every second while calls end, so that a rerun knows what was spent; a kill loses about a second of them.
+The most that a batch can cost is held back from when it is sent until it has ended, over runs.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftertune.core.files import write_whole
+from aftertune.core.records import FREE, Price, Response
+from aftertune.errors import InputError, ModelError, Stopped
+from aftertune.models.endpoint.providers import Address
+from aftertune.models.endpoint.reply import Failure
+
+SHIPPED = Path(__file__).with_name("prices.yaml")
+BATCH_SHARE = 0.5
+"""Price of a token in a batch, as a share of its price at once; OpenAI's, for every model."""
+_SAVE_SECONDS = 1.0
+_PER = 1_000_000
+_FORM = 'write {currency: USD, models: {"openai:MODEL": {input: 0.15, output: 0.60}}}, prices per million tokens'
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def in_batch(price: Price) -> Price:
+    """Return the price in a batch."""
+    return Price(price.input * BATCH_SHARE, price.output * BATCH_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The prices of models by name; names may be patterns, and the first that fits counts."""
+
+    currency: str
+    source: str
+    """The file, its date and its source, for people who ask where a figure comes from."""
+    models: Mapping[str, Price]
+    tuning: Mapping[str, float] = field(default_factory=dict)
+    """Price of a trained token of a hosted fine-tune, by the same names."""
+
+    def training(self, name: str) -> float | None:
+        """Return the price of a trained token of a base model; None is an unknown price."""
+        prices = (price for pattern, price in self.tuning.items() if fnmatchcase(name, pattern))
+        return next(prices, None)
+
+    def of(self, address: Address) -> Price | None:
+        """Return the price of a served model; a server of one's own costs nothing, None is an unknown price."""
+        prices = (p for pattern, p in self.models.items() if fnmatchcase(address.name, pattern))
+        return next(prices, FREE if address.local else None)
+
+
+def read_prices(path: Path | None = None) -> Prices:
+    """Read a price file; the shipped one by default.
+
+    Raises:
+        InputError: no such file, or not the keys ``currency`` and ``models`` with ``input`` and ``output`` (and, for
+            fine-tuning, ``training``) per million.
+    """
+    path = path or SHIPPED
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)  # noqa: S506 - safe, and in C where PyYAML was built so
+    except OSError as error:
+        raise InputError(
+            f"{path}: the price file cannot be read ({error.strerror}); check engine.prices"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: the price file is no YAML; {_FORM}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
+        raise InputError(f"{path}: the price file has no models; {_FORM}")
+    models = {str(name): _price(path, name, entry) for name, entry in data["models"].items()}
+    source = (
+        f"{path.name}, {data.get('date', 'undated')}, {data.get('source', 'source not stated')}"
+    )
+    tuning = {
+        str(name): _number(path, name, entry["training"]) / _PER
+        for name, entry in data["models"].items()
+        if "training" in entry
+    }
+    return Prices(str(data.get("currency", "USD")), source, models, tuning)
+
+
+def _price(path: Path, name: object, entry: Any) -> Price:
+    sides = entry if isinstance(entry, dict) else {}
+    return Price(*(_number(path, name, sides.get(side)) / _PER for side in ("input", "output")))
+
+
+def _number(path: Path, name: object, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise InputError(f"{path}: {name} needs input and output as numbers of at least 0; {_FORM}")
+    return float(value)
+
+
+@dataclass(slots=True)
+class Account:
+    """The sums of the calls to one model."""
+
+    calls: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    def book(self, most: float, price: Price | None, result: Response | Failure | None) -> None:
+        """Add a call; one that may have been charged without token counts counts at the most that it can cost.
+
+        Args:
+            most: the most that the call can cost.
+            price: of a token.
+            result: what came of it; None for a call that was cancelled.
+        """
+        if not isinstance(result, Response):
+            self.failures += 1
+            self.cost += most if result is None or result.billed else 0.0
+            return
+        self.calls += 1
+        self.prompt_tokens += result.prompt_tokens
+        self.completion_tokens += result.completion_tokens
+        reported = (price or FREE).of(result.prompt_tokens, result.completion_tokens)
+        self.cost += most if result.detail.get("usage") == "missing" else reported
+
+
+@dataclass(slots=True)
+class Spending:
+    """The accounts of a run with its budget; used from one event loop.
+
+    Args:
+        prices: of tokens.
+        budget: most that may be spent over all runs with this file, in the currency of the prices; None for no end.
+        file: where the sums are kept between runs; None forgets them.
+
+    Raises:
+        InputError: the file is not what this class wrote.
+    """
+
+    prices: Prices
+    budget: float | None = None
+    file: Path | None = None
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """By the model's name, over all runs with this file."""
+    held: dict[str, float] = field(default_factory=dict)
+    """The most that each batch under way can cost, by its key."""
+    settled: list[str] = field(default_factory=list)
+    """Keys of the batches that have ended: their costs are in the accounts."""
+    _reserved: float = 0.0
+    _open: int = 0
+    _saved: float = 0.0
+    """When the file was written last."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.file.is_file():
+            self._read(self.file)
+
+    @property
+    def spent(self) -> float:
+        """The sum of all accounts."""
+        return sum(account.cost for account in self.accounts.values())
+
+    @property
+    def room(self) -> float:
+        """Money that may be reserved now; negative where more was spent than the budget is now."""
+        if self.budget is None:
+            return inf
+        return self.budget - self.spent - self._reserved - sum(self.held.values())
+
+    def price(self, address: Address) -> Price | None:
+        """Return a model's price; None where it is not known and nothing depends on it.
+
+        Raises:
+            ModelError: there is a budget, and no price to hold it with.
+        """
+        price = self.prices.of(address)
+        if price is None and self.budget is not None:
+            raise ModelError(
+                f"model {address.name!r}: engine.budget is set, but {self.prices.source} has no price for it; add one "
+                "(engine.prices names a file of yours)"
+            )
+        return price
+
+    async def reserve(self, name: str, most: float) -> None:
+        """Reserve the most that a call can cost; wait for open calls to end where that may leave room.
+
+        Raises:
+            Stopped: it could pass the budget, and no open call can change that.
+        """
+        while most > self.room:
+            if not self._open:
+                raise self.used_up(name, most)
+            self._changed.clear()
+            await self._changed.wait()
+        self._reserved += most
+        self._open += 1
+
+    def settle(
+        self, name: str, most: float, price: Price | None, result: Response | Failure | None
+    ) -> None:
+        """Put the cost of a call in the place of what was reserved (see `Account.book`)."""
+        self._reserved -= most
+        self._open -= 1
+        self._changed.set()
+        self.accounts.setdefault(name, Account()).book(most, price, result)
+        if time.monotonic() > self._saved + _SAVE_SECONDS:
+            self.save()
+
+    def used_up(self, name: str, most: float) -> Stopped:
+        """Return the end of a run whose next call might pass the budget."""
+        held = sum(self.held.values())
+        under_way = f", batches under way may cost {held:.4f}" if held else ""
+        return Stopped(
+            f"{name}: {self.spent:.4f} of the budget of {self.budget or 0:g} {self.prices.currency} is spent{under_way}, and "
+            f"the next call may cost {most:.4f}; raise engine.budget and run again to go on"
+        )
+
+    def hold(self, batch: str, most: float) -> None:
+        """Hold back the most that a batch can cost, unless it has ended."""
+        if batch not in self.settled:
+            self.held[batch] = most
+
+    def drop(self, batch: str) -> None:
+        """Hold nothing back any more for a batch that was never created."""
+        self.held.pop(batch, None)
+
+    def settle_batch(
+        self,
+        batch: str,
+        name: str,
+        price: Price | None,
+        results: Iterable[tuple[float, Response | Failure]],
+    ) -> None:
+        """Put the cost of a batch in the place of what was held back; once, however often it is called.
+
+        Args:
+            batch: its key.
+            name: of the model.
+            price: in a batch.
+            results: what came of each line, with the most that it can have cost.
+        """
+        self.held.pop(batch, None)
+        if batch in self.settled:
+            return
+        account = self.accounts.setdefault(name, Account())
+        for most, result in results:
+            account.book(most, price, result)
+        self.settled.append(batch)
+        self.save()
+
+    def save(self) -> None:
+        """Write the accounts."""
+        self._saved = time.monotonic()
+        if self.file is None or not self.accounts:
+            return
+        models = {name: asdict(account) for name, account in self.accounts.items()}
+        document = {
+            "format": 1,
+            "currency": self.prices.currency,
+            "prices": self.prices.source,
+            "models": models,
+        }
+        document |= {"batches": self.settled} if self.settled else {}
+        write_whole(self.file, [json.dumps(document, indent=2) + "\n"])
+
+    def _read(self, file: Path) -> None:
+        try:
+            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            models = document["models"].items()
+            self.accounts = {name: Account(**entry) for name, entry in models}
+            self.settled = [str(key) for key in document.get("batches", ())]
+            currency = document["currency"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file}: is no account of a run; move it away to begin a new one"
+            ) from error
+        if currency != self.prices.currency:
+            raise InputError(
+                f"{file}: is kept in {currency}, the prices are in {self.prices.currency}; use one currency for one run"
+            )
