@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aftertune.core.counts import read_counts
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Intent, JudgeJob
-from aftertune.core.registry import find, known
+from aftertune.core.registry import factories, find
 from aftertune.score.scores import named_label
 
 
@@ -37,7 +37,7 @@ def score(name, response, *, task="text", reference=None, labels=(), **options):
 
 
 def test_the_registry_knows_the_scorers():
-    assert set(known("scorer")) >= {"chrf", "exact", "labels", "parses"}
+    assert set(factories("scorer")) >= {"chrf", "exact", "labels", "parses"}
 
 
 def test_chrf_is_sacrebleus():

@@ -21,7 +21,7 @@ from aftertune.core.records import (
     Prompt,
     VerdictValue,
 )
-from aftertune.core.registry import known
+from aftertune.core.registry import factories
 from aftertune.core.rounding import percent
 from aftertune.data.bundled.behaviors import SET
 from aftertune.data.bundled.safety import SAFETY_SET
@@ -196,7 +196,7 @@ def list_sets(folder: Path, json_path: Path | None) -> None:
         json_path: where the list is also written, with all facts of each set.
     """
     public = [_public_entry(table, folder) for table in public_sets()]
-    others = sorted(known("prompts").keys() - {SET, *(entry["name"] for entry in public)})
+    others = sorted(factories("prompts").keys() - {SET, *(entry["name"] for entry in public)})
     sets = [
         _entry(
             SET, kind="prompts and benign twins", tasks=list(TASKS), intent="both",

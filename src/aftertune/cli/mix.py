@@ -8,13 +8,20 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import MOST_SEED, DataOption, command_app
-from aftertune.core.files import real
+from aftertune.core.files import real, write_whole
+from aftertune.data.card import card as dataset_card
 from aftertune.data.formats import TARGETS, beside, listed_sets
 from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
 from aftertune.data.sources import answered_rows, licence_of
 from aftertune.errors import DataError, InputError
 from aftertune.report.wording import clean
+
+WRONG_ANSWERS = (
+    "the prefix ends inside a line: if it is an instruction (as in 'Translate into French:') and not only a frame, the answers "
+    "of added rows do not follow it; then leave --like out"
+)
+
 
 app = command_app()
 
@@ -94,11 +101,13 @@ def command(
         weights=_weights(weights),
         like=like,
         to=to,
-        card=card,
     )
     _check_shares(request)
-    _check_outputs(request)
-    _print(mix_file(request), request)
+    _check_outputs(request, card)
+    mixed = mix_file(request)
+    if card is not None:
+        write_whole(card, [dataset_card(request, mixed)])
+    _print(mixed, request, card)
 
 
 def _addition(names: Sequence[str], folder: Path, share: float, option: str) -> Addition:
@@ -119,7 +128,7 @@ def _check_shares(request: MixRequest) -> None:
         )
 
 
-def _check_outputs(request: MixRequest) -> None:
+def _check_outputs(request: MixRequest, card: Path | None) -> None:
     out = request.out
     if not out.name.endswith(".jsonl") or out.is_dir():
         raise InputError(
@@ -136,7 +145,7 @@ def _check_outputs(request: MixRequest) -> None:
     for option, path in (
         ("--out", out),
         ("--to", beside(out, request.to or "")),
-        ("--card", request.card),
+        ("--card", card),
     ):
         if path is None:
             continue
@@ -173,7 +182,7 @@ def _weights(text: str | None) -> dict[str, float]:
     return weights
 
 
-def _print(mixed: MixedFile, request: MixRequest) -> None:
+def _print(mixed: MixedFile, request: MixRequest, card: Path | None) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     draw = mixed.draw
     total = len(draw.order)
@@ -189,11 +198,14 @@ def _print(mixed: MixedFile, request: MixRequest) -> None:
         if len(part.by_task) > 1:
             counts = ", ".join(f"{task} {count:,}" for task, count in part.by_task.items())
             console.print(clean(f"{what} rows by task: {counts}"))
+    notes = list(mixed.notes)
     if mixed.like is not None:
         console.print(clean(f"prompt format of {request.like}:"))
         for line in mixed.like.described():
             console.print(clean(f"  {line}"))
-    for path in mixed.also_written:
+        if mixed.like.inside_a_line:
+            notes.append(WRONG_ANSWERS)
+    for path in filter(None, (card, beside(request.out, request.to or ""))):
         console.print(f"also written: {path}")
-    for note in mixed.notes:
+    for note in notes:
         console.print(clean(f"note: {note}"))

@@ -57,7 +57,7 @@ _MOST_NAMED, _NEAREST = 20, 3
 """Names that an error lists whole; nearest ones that it lists otherwise."""
 
 
-def known(kind: Kind) -> dict[str, str | Factory]:
+def factories(kind: Kind) -> dict[str, str | Factory]:
     """Return every name of a kind with its factory, or the factory's ``module:name``; built-in names cannot be replaced.
 
     Raises:
@@ -76,7 +76,7 @@ def known(kind: Kind) -> dict[str, str | Factory]:
 
 
 def built_in(kind: Kind) -> dict[str, str | Factory]:
-    """Return the built-in names of a kind, as `known` does."""
+    """Return the built-in names of a kind, as `factories` does."""
     if kind not in LISTED:
         return dict(BUILT_IN[kind])
     module, _, function = LISTED[kind].partition(":")
@@ -90,7 +90,7 @@ def find(kind: Kind, name: str) -> Factory:
     Raises:
         PluginError: no such name, module or attribute.
     """
-    target = name if ":" in name else built_in(kind).get(name) or known(kind).get(name)
+    target = name if ":" in name else built_in(kind).get(name) or factories(kind).get(name)
     if target is None:
         raise PluginError(
             f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
@@ -109,15 +109,13 @@ def find(kind: Kind, name: str) -> Factory:
 
 
 def names_offered(name: str, kind: Kind) -> str:
-    """Say which names there are: the nearest ones, and all unless they are many."""
-    names = sorted(known(kind))
+    """Return the names that there are, for an error: the nearest ones, and all unless they are many."""
+    names = sorted(factories(kind))
     near = (
         difflib.get_close_matches(name, names, n=_NEAREST)
-        or [one for one in names if name in one][:_NEAREST]
+        or [other for other in names if name in other][:_NEAREST]
     )
-    asked = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     if len(names) <= _MOST_NAMED:
-        return f"{asked}known: {', '.join(names) or 'none'}"
-    return f"{asked}{len(names)} are known" + (
-        " (aftertune data list)" if kind == "prompts" else ""
-    )
+        return f"{hint}known: {', '.join(names) or 'none'}"
+    return f"{hint}{len(names)} are known" + (" (aftertune data list)" if kind == "prompts" else "")

@@ -1,13 +1,19 @@
 """The dataset card of a mixed training file, in the form of the Hugging Face hub."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aftertune import __version__
+from aftertune.core.ids import file_sha256
+from aftertune.core.records import Intent
 from aftertune.core.rounding import percent
+from aftertune.data.bundled.safety import safety_rows
+from aftertune.data.mix import PARTS
+from aftertune.data.mix_file import Addition, MixedFile, MixRequest
 
 GATE = (
     "This data set holds requests for harmful things, each in a sentence or two, so that a model learns to decline them. "
@@ -30,83 +36,70 @@ SIZES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A source of the rows of a mixed file."""
-
-    name: str
-    role: str
-    """``yours``, ``safety`` or ``replay``."""
-    rows: int
-    """Rows of the source, whether they were drawn or not."""
-    sha256: str
-    """The digest of a file; of the bundled rows, their content key."""
-    licence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
-    """The facts in the card of a mixed file."""
-
-    file: str
-    sha256: str
-    format: str
-    seed: int
-    counts: Mapping[str, int]
-    """Rows by role: ``yours``, ``safety``, ``replay``."""
-    tasks: Mapping[str, Mapping[str, int]]
-    """Drawn rows by role and task."""
-    sources: Sequence[Source]
-    templates: Mapping[str, Sequence[str]]
-    """Templates of the drawn bundled rows by task; empty without bundled rows."""
-    posed: Sequence[str]
-    """The prompt format that the added rows were posed in, line by line; empty where they were left as they are."""
-    notes: Sequence[str]
-
-
 def size_category(rows: int) -> str:
     """Return the hub's word for a number of rows."""
     return next((name for limit, name in SIZES if rows < limit), "n>100M")
 
 
-def card(mixture: Mixture) -> str:
-    """Return the card: YAML front matter (licence, size, tags, gate), then composition, sources and limitations of the file."""
-    total = sum(mixture.counts.values())
+def card(request: MixRequest, mixed: MixedFile) -> str:
+    """Return the card of a mixed file: YAML front matter (licence, size, tags, gate), then what the file consists of."""
+    rows = {"yours": mixed.draw.user}
+    rows |= {name: len(drawn.numbers) for name, drawn in zip(PARTS, mixed.draw.parts, strict=True)}
+    tasks = {
+        name: _by_task(drawn.by_task, request.addition(name))
+        for name, drawn in zip(PARTS, mixed.draw.parts, strict=True)
+    }
+    total, file = sum(rows.values()), request.out.name
     front = {
         "license": "other",
         "license_name": "several",
         "task_categories": ["text-generation"],
         "size_categories": [size_category(total)],
         "tags": ["safety", "refusals", "fine-tuning", "aftertune"],
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": mixture.file}]}
-        ],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": file}]}],
         "extra_gated_prompt": GATE,
         "extra_gated_fields": dict(GATE_FIELDS),
     }
-    summary = (
-        f"{total:,} training rows in the format `{mixture.format}`, mixed by Aftertune {__version__} with seed "
-        f"{mixture.seed}: a fine-tuning set with safety rows among it, so that fine-tuning keeps refusals."
-    )
+    templates = {} if request.safety.files else _drawn_templates(tasks["safety"])
     parts = [
-        f"# {mixture.file.removesuffix('.jsonl')}",
-        summary,
-        f"SHA-256 of `{mixture.file}`: `{mixture.sha256}`",
+        f"# {file.removesuffix('.jsonl')}",
+        (
+            f"{total:,} training rows in the format `{mixed.format}`, mixed by Aftertune {__version__} with seed "
+            f"{request.seed}: a fine-tuning set with safety rows among it, so that fine-tuning keeps refusals."
+        ),
+        f"SHA-256 of `{file}`: `{file_sha256(request.out)}`",
         "## What is in it",
-        _table(("rows", "share", "what"), _composition(mixture, total)),
+        _table(
+            ("rows", "share", "what"),
+            [(f"{n:,}", percent(n / total), CONTENT[role]) for role, n in rows.items()],
+        ),
         "## Tasks of the added rows",
-        _table(("task", *mixture.tasks), _by_task(mixture.tasks)),
+        _table(
+            ("task", *tasks),
+            [
+                (task, *(f"{counts.get(task, 0):,}" for counts in tasks.values()))
+                for task in dict.fromkeys(task for counts in tasks.values() for task in counts)
+            ],
+        ),
         "## Sources",
-        _table(("source", "role", "rows there", "licence", "hash"), _sources(mixture.sources)),
-        *_templates(mixture),
-        "## Limitations",
-        _limitations(mixture),
+        _table(
+            ("source", "role", "rows there", "licence", "hash"),
+            [
+                (s.name, s.role, f"{s.rows:,}", s.licence, f"`{s.sha256[:16]}`")
+                for s in mixed.sources
+            ],
+        ),
     ]
-    return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=100)}---\n\n"
-        + "\n\n".join(parts)
-        + "\n"
-    )
+    if mixed.like is not None:
+        lines = "\n".join(f"- `{line}`" for line in mixed.like.described())
+        parts += ["## Prompt format of the added rows", lines]
+    if templates:
+        lines = "\n".join(f"- {task}: {', '.join(ids)}" for task, ids in templates.items())
+        parts += ["## Templates of the bundled rows", lines]
+    limitations = _limitations(bundled=bool(templates), replay=rows["replay"] > 0)
+    parts += ["## Limitations", "\n".join(f"- {line}" for line in (*limitations, *mixed.notes))]
+    yaml_front = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{yaml_front}---\n\n" + "\n\n".join(parts) + "\n"
 
 
 CONTENT = {
@@ -117,62 +110,38 @@ CONTENT = {
 """The content of the rows by their role."""
 
 
-def _composition(mixture: Mixture, total: int) -> list[tuple[str, ...]]:
-    return [
-        (f"{count:,}", percent(count / total), CONTENT[role])
-        for role, count in mixture.counts.items()
-    ]
+def _limitations(*, bundled: bool, replay: bool) -> Iterator[str]:
+    yield "The licence of the fine-tuning set is its owner's to state; put it above before you share this file."
+    yield "Nobody has reviewed the rows of the fine-tuning set for this card."
+    if not replay:
+        yield "Without benign replay rows a model may learn to refuse whatever looks unlike its training data."
+    if bundled:
+        yield "The bundled rows were written by one author; harms are named in a sentence, and no row helps with one."
+    yield "Safety rows bring refusals back in the tasks and wordings that they stand in; measure the tuned model on others."
 
 
-def _by_task(tasks: Mapping[str, Mapping[str, int]]) -> list[tuple[str, ...]]:
-    names = dict.fromkeys(task for counts in tasks.values() for task in counts)
-    return [(name, *(f"{counts.get(name, 0):,}" for counts in tasks.values())) for name in names]
-
-
-def _sources(sources: Sequence[Source]) -> list[tuple[str, ...]]:
-    return [
-        (source.name, source.role, f"{source.rows:,}", source.licence, f"`{source.sha256[:16]}`")
-        for source in sources
-    ]
-
-
-def _templates(mixture: Mixture) -> list[str]:
-    parts = []
-    if mixture.posed:
-        parts += [
-            "## Prompt format of the added rows",
-            "\n".join(f"- `{line}`" for line in mixture.posed),
-        ]
-    if mixture.templates:
-        listed = [f"- {task}: {', '.join(names)}" for task, names in mixture.templates.items()]
-        parts += ["## Templates of the bundled rows", "\n".join(listed)]
-    return parts
-
-
-def _limitations(mixture: Mixture) -> str:
-    lines = [
-        "The licence of the fine-tuning set is its owner's to state; put it above before you share this file.",
-        "Nobody has reviewed the rows of the fine-tuning set for this card.",
-        "Safety rows bring refusals back in the tasks and wordings that they stand in; measure the tuned model on others.",
-        *mixture.notes,
-    ]
-    if mixture.templates:
-        lines.insert(
-            2,
-            "The bundled rows were written by one author; harms are named in a sentence, and no row helps with one.",
-        )
-    if not mixture.counts["replay"]:
-        lines.insert(
-            2,
-            "Without benign replay rows a model may learn to refuse whatever looks unlike its training data.",
-        )
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [
         head,
         ["---"] * len(head),
         *([cell.replace("|", r"\|") for cell in row] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _by_task(counts: Mapping[str, int], addition: Addition) -> dict[str, int]:
+    """Return drawn rows by task; rows of a file without a column of tasks stand under its name, without the folder."""
+    names = {file.path: Path(file.path).name for file in addition.files}
+    by_task: Counter[str] = Counter()
+    for task, count in counts.items():
+        by_task[names.get(task, task)] += count
+    return dict(by_task)
+
+
+def _drawn_templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the bundled templates of the tasks that were drawn from."""
+    names: dict[str, dict[str, None]] = {}
+    for row in safety_rows():
+        if row.intent is Intent.HARMFUL and row.task in tasks:
+            names.setdefault(row.task, {})[row.template] = None
+    return {task: list(templates) for task, templates in names.items()}

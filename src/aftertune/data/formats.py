@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ SHAREGPT_ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "assistant": "assistant",
     "model": "assistant",
 }
+TEXT_COLUMNS: Columns = {"prompt": "prompt", "completion": "completion"}
+ALPACA_COLUMNS: Columns = {"prompt": "instruction", "input": "input", "completion": "output"}
 OPENAI_KEYS = ("messages", "tools", "parallel_tool_calls")
 OPENAI_MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls")
 
@@ -139,8 +142,8 @@ def _prompt_completion(record: Record, columns: Columns, where: str) -> Row:
 
 
 def _alpaca(record: Record, _columns: Columns, where: str) -> Row:
-    names = {"prompt": "instruction", "completion": "output"}
-    return _mapped(record, names | ({"input": "input"} if "input" in record else {}), where)
+    columns = {role: name for role, name in ALPACA_COLUMNS.items() if role != "input"}
+    return _mapped(record, ALPACA_COLUMNS if "input" in record else columns, where)
 
 
 def _mapped(record: Record, columns: Columns, where: str) -> Row:
@@ -227,39 +230,21 @@ def chat(row: Row) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in row]
 
 
-def _exchange(row: Row, name: str) -> tuple[str, str]:
-    """Return question and answer of a row that has nothing else."""
+def in_columns(
+    row: Row, columns: Columns, name: str = "the columns of this file"
+) -> dict[str, Any]:
+    """Return a row as a record with the columns of a foreign file, which errors call ``name``.
+
+    Raises:
+        DataError: the row is more than one question and its answer.
+    """
     if [turn.role for turn in row] != ["user", "assistant"]:
         raise DataError(
             f"a row with a system turn or several questions does not fit into {name}, which holds one question and its "
             "answer; use --to messages"
         )
-    return row[0].content, row[1].content
-
-
-def in_columns(row: Row, columns: Columns) -> dict[str, Any]:
-    """Return a row as a record with the columns of a foreign file.
-
-    Raises:
-        DataError: it is more than one question and its answer.
-    """
-    prompt, completion = _exchange(row, "the columns of this file")
     empty = {columns["input"]: ""} if "input" in columns else {}
-    return {columns["prompt"]: prompt, **empty, columns["completion"]: completion}
-
-
-def _as_prompt_and_completion(row: Row) -> dict[str, Any]:
-    return {"prompt": chat(row[:-1]), "completion": chat(row[-1:])}
-
-
-def _as_texts(row: Row) -> dict[str, Any]:
-    prompt, completion = _exchange(row, "prompt-completion-text")
-    return {"prompt": prompt, "completion": completion}
-
-
-def _as_alpaca(row: Row) -> dict[str, Any]:
-    prompt, completion = _exchange(row, "alpaca")
-    return {"instruction": prompt, "input": "", "output": completion}
+    return {columns["prompt"]: row[0].content, **empty, columns["completion"]: row[1].content}
 
 
 def _as_vertex(row: Row) -> dict[str, Any]:
@@ -289,9 +274,18 @@ def _as_sharegpt(row: Row) -> dict[str, Any]:
 
 FORMATS: Mapping[str, Format] = {
     "messages": Format(keys=("messages",), write=lambda row: {"messages": chat(row)}),
-    "prompt-completion": Format(keys=("prompt", "completion"), write=_as_prompt_and_completion),
-    "prompt-completion-text": Format(keys=("prompt", "completion"), write=_as_texts),
-    "alpaca": Format(keys=("instruction", "input", "output"), write=_as_alpaca),
+    "prompt-completion": Format(
+        keys=("prompt", "completion"),
+        write=lambda row: {"prompt": chat(row[:-1]), "completion": chat(row[-1:])},
+    ),
+    "prompt-completion-text": Format(
+        keys=("prompt", "completion"),
+        write=partial(in_columns, columns=TEXT_COLUMNS, name="prompt-completion-text"),
+    ),
+    "alpaca": Format(
+        keys=("instruction", "input", "output"),
+        write=partial(in_columns, columns=ALPACA_COLUMNS, name="alpaca"),
+    ),
     "openai": Format(keys=("messages",), write=lambda row: {"messages": chat(row)}, closed=True),
     "vertex": Format(keys=("contents", "systemInstruction"), write=_as_vertex, closed=True),
     "sharegpt": Format(keys=("conversations", "system"), write=_as_sharegpt),

@@ -8,13 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aftertune.core.files import real, write_whole
+from aftertune.core.files import real
 from aftertune.core.ids import file_sha256
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
-from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_rows, safety_sha256
-from aftertune.data.card import Mixture, Source, card
+from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
 from aftertune.data.exclusions import names_child_exploitation
 from aftertune.data.files import Record
 from aftertune.data.formats import (
@@ -22,7 +21,6 @@ from aftertune.data.formats import (
     OWN_COLUMNS,
     TRAINERS,
     Columns,
-    beside,
     converted,
     format_of,
     in_columns,
@@ -36,10 +34,6 @@ from aftertune.errors import DataError
 
 SHOWN = 5
 """Rows that a message names before it counts the rest."""
-WRONG_ANSWERS = (
-    "the prefix ends inside a line: if it is an instruction (as in 'Translate into French:') and not only a frame, the answers "
-    "of added rows do not follow it; then leave --like out"
-)
 
 Pools = Mapping[Part, Mapping[str, Candidates]]
 """Candidates by part (``safety``, ``replay``) and task."""
@@ -80,12 +74,24 @@ class MixRequest:
     """A training file whose prompt format the added rows take."""
     to: str | None = None
     """One of `formats.TARGETS`; the training file's own format without it."""
-    card: Path | None = None
-    """The path of a dataset card, if one is to be written."""
 
     def addition(self, part: Part) -> Addition:
         """Return the rows to draw from for ``safety`` or ``replay``."""
         return self.safety if part == "safety" else self.replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source of the rows of a mixed file."""
+
+    name: str
+    role: str
+    """``yours``, ``safety`` or ``replay``."""
+    rows: int
+    """Rows of the source, whether they were drawn or not."""
+    sha256: str
+    """The digest of a file; of the bundled rows, their content key."""
+    licence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +103,13 @@ class MixedFile:
     """The format of the mixed file: one of `formats.TARGETS`, or `formats.OWN_COLUMNS`."""
     like: PromptFormat | None
     """The prompt format that the added rows were posed in."""
-    also_written: Sequence[Path]
+    sources: Sequence[Source]
     notes: Sequence[str]
     """Remarks for the user, one line each."""
 
 
 def mix_file(request: MixRequest) -> MixedFile:
-    """Write the mixed file, and the card and the trainer's file beside it where they are wanted.
+    """Write the mixed file, and the trainer's file beside it where it is wanted.
 
     Without safety files the bundled set is drawn from, `multitask-safety-v1`: its refusals, and as replay its answers to
     the benign twins in the same templates.
@@ -140,23 +146,14 @@ def mix_file(request: MixRequest) -> MixedFile:
         write = _writer(TRAINERS.get(target, target), rows.file.columns, like)
         write_lines(_lines(made, rows, pools, to, write), request.out)
         notes = [*scanned.notes(request.to), *made.notes]
-        if request.card is not None:
-            mixture = _mixture(request, len(rows), pools, made, target, like, notes)
-            write_whole(request.card, [card(mixture)])
+        sources = [_source(request.train, "yours", len(rows))]
+        for part in PARTS:
+            sources += _sources(part, request.addition(part), pools[part])
     if request.to == "llama-factory":
         write_llama_factory(request.out)
     elif request.to == "axolotl":
         write_axolotl(request.out)
-    if like is not None and like.inside_a_line:
-        notes.append(WRONG_ANSWERS)
-    extra = (request.card, beside(request.out, request.to or ""))
-    return MixedFile(
-        draw=made,
-        format=target,
-        like=like,
-        also_written=[path for path in extra if path is not None],
-        notes=notes,
-    )
+    return MixedFile(draw=made, format=target, like=like, sources=sources, notes=notes)
 
 
 @dataclass(slots=True)
@@ -315,36 +312,6 @@ def _alpaca_with_input(row: Row) -> Mapping[str, object]:
     return record | {"instruction": instruction, "input": payload}
 
 
-def _mixture(  # noqa: PLR0913, PLR0917 -- all that a card tells
-    request: MixRequest,
-    rows: int,
-    pools: Pools,
-    made: Draw,
-    target: str,
-    like: PromptFormat | None,
-    notes: Sequence[str],
-) -> Mixture:
-    """Return the facts for the card of the mixed file, which must be written already."""
-    drawn = dict(zip(PARTS, made.parts, strict=True))
-    sources = [_source(request.train, "yours", rows)]
-    for part in PARTS:
-        sources += _sources(part, request.addition(part), pools[part])
-    return Mixture(
-        file=request.out.name,
-        sha256=file_sha256(request.out),
-        format=target,
-        seed=request.seed,
-        counts={"yours": made.user} | {name: len(part.numbers) for name, part in drawn.items()},
-        tasks={
-            name: _by_task(part.by_task, request.addition(name)) for name, part in drawn.items()
-        },
-        sources=sources,
-        templates={} if request.safety.files else _drawn_templates(drawn["safety"].by_task),
-        posed=[] if like is None else like.described(),
-        notes=notes,
-    )
-
-
 def _source(path: Path, role: str, rows: int, licence: str = "") -> Source:
     return Source(
         name=path.name,
@@ -371,21 +338,3 @@ def _sources(role: str, addition: Addition, pool: Mapping[str, Candidates]) -> l
         _source(path, role, rows, licence)
         for path, licence in zip(addition.paths, licences, strict=True)
     ]
-
-
-def _by_task(counts: Mapping[str, int], addition: Addition) -> dict[str, int]:
-    """Return drawn rows by task; rows of a file without a column of tasks stand under its name, without the folder."""
-    names = {file.path: Path(file.path).name for file in addition.files}
-    by_task: Counter[str] = Counter()
-    for task, count in counts.items():
-        by_task[names.get(task, task)] += count
-    return dict(by_task)
-
-
-def _drawn_templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the bundled templates of the tasks that were drawn from."""
-    names: dict[str, dict[str, None]] = {}
-    for row in safety_rows():
-        if row.intent is Intent.HARMFUL and row.task in tasks:
-            names.setdefault(row.task, {})[row.template] = None
-    return {task: list(templates) for task, templates in names.items()}

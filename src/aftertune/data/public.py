@@ -82,8 +82,7 @@ class PublicSet:
     templates: tuple[Template, ...]
     """The templates that pose the set unless the user says otherwise."""
     blocks: tuple[tuple[int, Template], ...] = ()
-    """Instead of ``templates``: the template of the rows up to each number in ``row_number``."""
-    row_number: str = ""
+    """Instead of ``templates``: the template of the rows up to each original row number."""
     note: str = ""
     sha256: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """File name -> the digests it is known by: as published, and without rows about children."""

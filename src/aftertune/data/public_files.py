@@ -15,6 +15,8 @@ from aftertune.errors import DataError
 
 OTHER_ROWS, UNLABELLED = "other rows of the file", "without a label"
 """The reasons for which rows of a public file are left out and counted."""
+ROW_NUMBER = ""
+"""The column of the original row number: pandas leaves it without a name."""
 
 FoundBehavior: TypeAlias = tuple[int, Behavior, str | None]
 """The original row number, the behavior, and the correct answer if there is one."""
@@ -249,9 +251,7 @@ def read_behaviors(
             left_out[UNLABELLED] += 1
             continue
         number = (
-            int(column_text(entry.record, public.row_number, entry.where))
-            if public.blocks
-            else position
+            int(column_text(entry.record, ROW_NUMBER, entry.where)) if public.blocks else position
         )
         reference = entry.reference if entry.reference is not None else _reference(public, entry)
         yield number, _behavior(public, entry, intent), reference
@@ -338,12 +338,11 @@ def column_text(record: Record, column: str, where: str) -> str:
     Raises:
         DataError: none of the columns is there (unless the name ends in ``?``), or the value is no text.
     """
-    names = column.removesuffix("?").split("|")
-    texts = (_as_text(_value(record, name), name, where) for name in names if _has(record, name))
-    text = next(filter(None, texts), None)
-    if text is None and not column.endswith("?") and not any(_has(record, name) for name in names):
-        raise _missing(record, names, where)
-    return text or ""
+    if column.endswith("?") and not _present(record, column):
+        return ""
+    column_value(record, column, where)  # raises where none is there
+    texts = (_as_text(value, column, where) for value in _present(record, column))
+    return next(filter(None, texts), "")
 
 
 def column_value(record: Record, column: str, where: str) -> Any:
@@ -352,30 +351,26 @@ def column_value(record: Record, column: str, where: str) -> Any:
     Raises:
         DataError: none of the columns is there.
     """
-    names = column.removesuffix("?").split("|")
-    for name in names:
-        if _has(record, name):
-            return _value(record, name)
-    raise _missing(record, names, where)
+    present = _present(record, column)
+    if not present:
+        names = " or ".join(map(repr, column.split("|")))
+        raise DataError(
+            f"{where}: no column {names}; it has {', '.join(map(repr, record)) or 'none'}"
+        )
+    return present[0]
 
 
-def _missing(record: Record, names: Sequence[str], where: str) -> DataError:
-    wanted = " or ".join(map(repr, names))
-    return DataError(
-        f"{where}: no column {wanted}; it has {', '.join(map(repr, record)) or 'none'}"
-    )
-
-
-def _has(record: Record, name: str) -> bool:
-    outer, _, inner = name.partition(".")
-    if name in record or not inner:
-        return name in record
-    return isinstance(record.get(outer), Mapping) and inner in record[outer]
-
-
-def _value(record: Record, name: str) -> Any:
-    outer, _, inner = name.partition(".")
-    return record[name] if name in record else record[outer][inner]
+def _present(record: Record, column: str) -> list[Any]:
+    """Return the values of a record under the names of a column, those inside nested records too."""
+    values = []
+    for name in column.removesuffix("?").split("|"):
+        outer, _, inner = name.partition(".")
+        nested = record.get(outer)
+        if name in record:
+            values.append(record[name])
+        elif inner and isinstance(nested, Mapping) and inner in nested:
+            values.append(nested[inner])
+    return values
 
 
 def _as_text(value: Any, name: str, where: str) -> str:

@@ -10,7 +10,7 @@ from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools, no_model
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
-from aftertune.core.registry import known
+from aftertune.core.registry import factories
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.files import read_records
 from aftertune.data.formats import SHAPES, row_of
@@ -94,7 +94,7 @@ def named_source(
         DataError: no set or file has that name, or it cannot be read.
     """
     set_name, _, given = name.partition("=")
-    if set_name in known("prompts"):
+    if set_name in factories("prompts"):
         if given:
             file = Path(given)
         loaded = load_prompts(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aftertune.core.recipe import MOST_ADDED
-from aftertune.core.registry import BUILT_IN, Kind, known, names_offered
+from aftertune.core.registry import Kind, built_in, factories, names_offered
 from aftertune.study.conditions import Settled
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
 from aftertune.study.yaml_lines import Where, nearest
@@ -205,9 +205,9 @@ def _no_base(bases: set[str], name: str, where: Where) -> Iterator[Problem]:
 
 
 def _unknown(kind: Kind, name: str, where: Where) -> Iterator[Problem]:
-    if ":" in name or name in BUILT_IN[kind]:
+    if ":" in name or name in built_in(kind):
         return  # reading the installed plug-ins takes a while
-    if name not in known(kind):
+    if name not in factories(kind):
         yield (
             where,
             f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory",
