@@ -17,7 +17,7 @@ from aftertune.core.ids import short_id
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Prompt
-from aftertune.data.exclusions import names_child_exploitation
+from aftertune.data.files import names_child_exploitation
 from aftertune.data.overlap import find_overlap, normalise
 from aftertune.data.public_files import behaviors
 from aftertune.data.public_prompts import load_public

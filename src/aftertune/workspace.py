@@ -20,6 +20,7 @@ from aftertune.study import Study
 
 STORE = "store.sqlite"
 MODELS = "models"
+"""The folder of a run that holds its fine-tunes, each under its recipe's key."""
 RESULT = "result.json"
 PAGE = "report.html"
 STUDY = "study.yaml"
@@ -43,11 +44,6 @@ class Run:
     engines: Engines
     tools: Tools
     progress: Progress
-
-    @property
-    def models_folder(self) -> Path:
-        """Where the fine-tunes are kept, each under its recipe's key."""
-        return self.folder / MODELS
 
 
 @contextmanager

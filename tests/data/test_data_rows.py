@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
-from aftertune.data.exclusions import trainable
+from aftertune.data.files import trainable
 from aftertune.data.rows import read_pools, read_rows, write_rows
 from aftertune.errors import DataError
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Behavior, Intent, Prompt, Template
 from aftertune.core.registry import built_in, find
-from aftertune.data.exclusions import names_child_exploitation
+from aftertune.data.files import names_child_exploitation
 from aftertune.data.prompt_sets import gather, limit, load_prompts, read_prompts, write_prompts
 from aftertune.data.public import public_sets
 from aftertune.data.templates import pose

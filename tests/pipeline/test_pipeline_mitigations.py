@@ -9,7 +9,7 @@ from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools
 from aftertune.errors import DataError
-from aftertune.train.rows import Files, training_rows
+from aftertune.train.stage import Files, training_rows
 
 BUNDLED = (TrainingFile(path=SAFETY_SET),)
 

@@ -4,7 +4,7 @@ from tiny_models import make_tokenizer
 from aftertune.core.records import Message
 from aftertune.errors import DataError
 from aftertune.models.rendering import Renderer
-from aftertune.train.rows import IGNORED, rows_sha256, tokenise, with_system
+from aftertune.train.train import IGNORED, rows_sha256, tokenise, with_system
 
 GENERATION = (
     "{% for m in messages %}<{{ m['role'] }}> {% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }} <end>"

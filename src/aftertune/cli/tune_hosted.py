@@ -11,7 +11,7 @@ import typer
 
 from aftertune.cli.options import QuietOption, command_app, screen
 from aftertune.core.recipe import TrainingFile
-from aftertune.data.exclusions import left_out, trainable
+from aftertune.data.files import left_out, trainable
 from aftertune.data.formats import FORMATS, Row
 from aftertune.data.rows import read_columns, read_rows
 from aftertune.errors import InputError, Stopped

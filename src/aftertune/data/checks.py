@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.data.bundled.multitask import evaluation_rows
-from aftertune.data.exclusions import names_child_exploitation
-from aftertune.data.files import Record
+from aftertune.data.files import Record, names_child_exploitation
 from aftertune.data.formats import format_of, row_of
 from aftertune.data.overlap import normalise, text_hash
 from aftertune.data.rows import Row, fault, only_unanswered

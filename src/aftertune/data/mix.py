@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.recipe import MOST_ADDED
-from aftertune.data.exclusions import names_child_exploitation
+from aftertune.data.files import names_child_exploitation
 from aftertune.data.overlap import normalise, text_hash
 from aftertune.data.rows import Row, answered
 from aftertune.errors import DataError

@@ -14,8 +14,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
-from aftertune.data.exclusions import names_child_exploitation
-from aftertune.data.files import Record
+from aftertune.data.files import Record, names_child_exploitation
 from aftertune.data.formats import (
     FORMATS,
     OWN_COLUMNS,

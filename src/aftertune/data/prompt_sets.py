@@ -15,8 +15,7 @@ from aftertune.core.ids import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import HarmBasis, Intent, Prompt
 from aftertune.core.registry import find
-from aftertune.data.exclusions import names_child_exploitation
-from aftertune.data.files import Record, read_records
+from aftertune.data.files import Record, names_child_exploitation, read_records
 from aftertune.data.rows import write_lines
 from aftertune.errors import DataError, PluginError
 

@@ -93,10 +93,6 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     Raises:
         ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint without model.
     """
-    if is_endpoint(reference):
-        return address_of(reference)
-    if reference.startswith(PREFIX):
-        return inspect_name(reference)
     folder = Path(reference).expanduser()
     if (folder / HOSTED).is_file():
         return _hosted(reference, folder)
@@ -106,6 +102,10 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
             if (folder / ADAPTER_CONFIG).is_file()
             else checkpoint(reference, folder)
         )
+    if is_endpoint(reference):
+        return address_of(reference)
+    if reference.startswith(PREFIX):
+        return inspect_name(reference)
     if _looks_like_path(reference, folder):
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ModelError(

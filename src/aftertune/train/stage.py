@@ -1,9 +1,12 @@
-"""The train stage: every recipe of the study becomes a folder with weights, unless it is one already."""
+"""The train stage: every recipe of the study becomes a folder with weights, unless it is one already.
+
+Its rows are read from the training files, each once, and mixed with the safety and replay rows of its mitigation.
+"""
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,18 +14,23 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from aftertune.core.ids import Key
-from aftertune.core.recipe import Recipe, StudyModel, Trained
-from aftertune.core.records import Message
-from aftertune.data.bundled.safety import SAFETY_SET, safety_sha256
-from aftertune.data.rows import Row
+from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
+from aftertune.core.records import Intent, Message
+from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
+from aftertune.data.files import left_out, trainable
+from aftertune.data.mix import mix
+from aftertune.data.repose import PromptFormat, find_format, repose
+from aftertune.data.rows import Row, read_pools, read_rows
+from aftertune.errors import DataError
 from aftertune.models.open import Engines
 from aftertune.study import expand_models
-from aftertune.train.rows import Files, training_rows
 from aftertune.train.train import adopt, train, trained
-from aftertune.workspace import Run
+from aftertune.workspace import MODELS, Run
 
 WARM_STEPS, TIMED_STEPS = 2, 6
 """Optimisation steps before the clock starts, and steps that are timed."""
+
+_FileKey = tuple[str, tuple[tuple[str, str], ...], int | None]
 
 
 def expand_study(run: Run) -> tuple[StudyModel, ...]:
@@ -30,7 +38,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
     return expand_models(
         run.study,
         run.engines.training_identity,
-        folder=run.models_folder,
+        folder=run.folder / MODELS,
         template_sha256=run.engines.tokenizer_sha256,
         bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
     )
@@ -105,6 +113,114 @@ def _kept_epochs(recipes: Iterable[tuple[Path, Recipe]]) -> dict[Key, dict[int, 
             kept = epochs.setdefault(replace(recipe, epoch=None).key, {})
             kept.setdefault(recipe.epoch, folder)
     return epochs
+
+
+@dataclass(slots=True)
+class Files:
+    """The training files of a study, each read once; relative paths start at ``folder``."""
+
+    folder: Path
+    rows: dict[_FileKey, list[Row]] = field(default_factory=dict)
+    pools: dict[tuple[_FileKey, Intent], dict[str, list[Row]]] = field(default_factory=dict)
+
+    def task_rows(self, files: tuple[TrainingFile, ...]) -> list[Row]:
+        """Return the rows of all files."""
+        for file in files:
+            if _file_key(file) not in self.rows:
+                self.rows[_file_key(file)] = read_rows(file, self.folder)
+        return [row for file in files for row in self.rows[_file_key(file)]]
+
+    def pool(self, files: tuple[TrainingFile, ...], intent: Intent) -> dict[str, list[Row]]:
+        """Return the rows of all files by task; of the bundled set only the rows of ``intent``."""
+        pool: dict[str, list[Row]] = {}
+        for file in files:
+            key = _file_key(file), intent
+            if key not in self.pools:
+                bundled = file.path == SAFETY_SET
+                if bundled and file.limit is not None:
+                    raise DataError(
+                        f"{SAFETY_SET} takes no limit: the shares say how many of its rows are drawn"
+                    )
+                self.pools[key] = (
+                    safety_pools(intent) if bundled else read_pools([file], self.folder)
+                )
+            for task, rows in self.pools[key].items():
+                pool.setdefault(task, []).extend(rows)
+        return pool
+
+    def by_name(self) -> dict[str, list[Row]]:
+        """Return all rows read so far, by the path of their file."""
+        pooled = [
+            (key, [row for rows in pool.values() for row in rows])
+            for (key, _), pool in self.pools.items()
+        ]
+        named: dict[str, list[Row]] = {}
+        for (path, _, _), rows in [*self.rows.items(), *pooled]:
+            named.setdefault(path, []).extend(rows)
+        return named
+
+
+def _file_key(file: TrainingFile) -> _FileKey:
+    return file.path, tuple(sorted(file.columns.items())), file.limit
+
+
+def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]:
+    """Return a recipe's rows with those of its mitigation among them; remarks for the result are added to ``notes``.
+
+    Raises:
+        DataError: a file cannot be read, or the mitigation names a task without rows.
+    """
+    rows, dropped = trainable(files.task_rows(recipe.data))
+    if dropped:
+        notes[f"{recipe.name}: {left_out(dropped)}"] = None
+    plan = recipe.mitigation
+    if plan is None:
+        return rows
+    safety: Mapping[str, list[Row]] = _drawn_from(
+        recipe.name, plan, files.pool(plan.safety, Intent.HARMFUL)
+    )
+    replay: Mapping[str, list[Row]] = files.pool(plan.replay, Intent.BENIGN)
+    remarks: list[str] = []
+    if plan.match_format:
+        prompt_format = find_format(rows)
+        remarks += [
+            f"added rows are posed in the format of the training rows: {line}"
+            for line in prompt_format.described()
+        ]
+        safety, replay = _posed(safety, prompt_format), _posed(replay, prompt_format)
+    mixed = mix(
+        rows, safety, replay, share=plan.share, replay_share=plan.replay_share, seed=recipe.seed
+    )
+    notes.update(dict.fromkeys(f"{recipe.name}: {remark}" for remark in (*remarks, *mixed.notes)))
+    return mixed.rows
+
+
+def _drawn_from(name: str, plan: Mitigation, pool: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the pools of the tasks that the mitigation draws from.
+
+    Raises:
+        DataError: it names a task of which there are no rows, or leaves none.
+    """
+    there = ", ".join(sorted(pool))
+    for task in (*plan.tasks, *([plan.left_out] if plan.left_out else [])):
+        if task not in pool:
+            raise DataError(
+                f"{name}: no safety rows of the task {task!r}; there are some of {there}"
+            )
+    chosen = {
+        task: rows
+        for task, rows in pool.items()
+        if task != plan.left_out and task in (plan.tasks or pool)
+    }
+    if not chosen:
+        raise DataError(
+            f"{name}: leaving out {plan.left_out} leaves no safety rows; there are only those of {there}"
+        )
+    return chosen
+
+
+def _posed(pools: Mapping[str, list[Row]], prompt_format: PromptFormat) -> Mapping[str, list[Row]]:
+    return {task: [repose(row, prompt_format) for row in rows] for task, rows in pools.items()}
 
 
 def steps_of(recipe: Recipe, rows: int) -> int:

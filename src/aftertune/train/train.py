@@ -7,6 +7,7 @@ there, and the marker is written last: what a killed run left without one is del
 
 import dataclasses
 import gc
+import hashlib
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 from aftertune.core.drafts import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
-from aftertune.errors import EngineError, ModelError
+from aftertune.errors import DataError, EngineError, ModelError
 from aftertune.models.loading import Placement, first_line, four_bits, load_model, quiet
 from aftertune.models.open import Engines
 from aftertune.models.reference import (
@@ -37,12 +38,13 @@ from aftertune.models.reference import (
     weights_sha256,
 )
 from aftertune.models.rendering import Renderer
-from aftertune.train.rows import rows_sha256, tokenise, with_system
 
 FORMAT = 1
 """Formats of ``recipe.json``. 1: the recipe's fields, its key, what became of the rows, package versions."""
 COMPLETE = "complete"
 """The marker file of a whole step checkpoint."""
+IGNORED = -100
+"""The label of a token without loss, by PyTorch's convention."""
 _PACKAGES = ("aftertune", "torch", "transformers", "peft", "trl", "accelerate")
 _WRITING = re.compile("inline_container|PytorchStreamWriter")
 """Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own."""
@@ -175,6 +177,71 @@ def adopt(source: Path, out: Path, recipe: Recipe) -> None:
     shutil.copytree(source, draft / "final", dirs_exist_ok=True)
     (draft / "final").replace(out)
     discard(draft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Tokenised rows, ready for the trainer."""
+
+    input_ids: list[list[int]]
+    labels: list[list[int]]
+    """`IGNORED` everywhere but on the last answer and its end token."""
+    truncated: int
+    """Rows cut on the right to the longest allowed length; their answer lost its end."""
+    dropped: int
+    """Rows left out because their answer is empty or nothing of it fits."""
+
+
+def tokenise(rows: Sequence[Sequence[Message]], renderer: Renderer, max_length: int) -> Examples:
+    """Return rows as token ids with the loss on the last answer only.
+
+    The chat template need not mark the answer itself: its prompt and the answer are rendered apart.
+
+    Raises:
+        DataError: a row does not end with an answer to something, or no row has an answer that fits.
+    """
+    for number, row in enumerate(rows, start=1):
+        _check_row(row, number)
+    pairs = renderer.exchanges([row for row in rows if row[-1].content.strip()])
+    fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
+    if not fitting:
+        raise DataError(
+            f"no training row is left: {len(rows)} given, none has an answer with room for it in {max_length} tokens; "
+            "raise max_length or give other rows"
+        )
+    return Examples(
+        input_ids=[(prompt + answer)[:max_length] for prompt, answer in fitting],
+        labels=[([IGNORED] * len(prompt) + answer)[:max_length] for prompt, answer in fitting],
+        truncated=sum(len(prompt) + len(answer) > max_length for prompt, answer in fitting),
+        dropped=len(rows) - len(fitting),
+    )
+
+
+def with_system(row: Sequence[Message], system: str | None) -> Sequence[Message]:
+    """Return the row with the recipe's system prompt, unless it has its own."""
+    if system is None or (row and row[0].role == "system"):
+        return row
+    return (Message(role="system", content=system), *row)
+
+
+def rows_sha256(rows: Sequence[Sequence[Message]]) -> str:
+    """Return the hash of the rows in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        turns = [[message.role, message.content] for message in row]
+        digest.update(json.dumps(turns).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _check_row(row: Sequence[Message], number: int) -> None:
+    if not row or row[-1].role != "assistant":
+        raise DataError(
+            f"training row {number}: the last message is not the assistant's; end every row with its answer"
+        )
+    if len(row) == 1:
+        raise DataError(
+            f"training row {number}: nothing is asked before the answer; put the user's message first"
+        )
 
 
 def _base(recipe: Recipe) -> Checkpoint:

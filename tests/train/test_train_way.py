@@ -1,0 +1,47 @@
+"""The way of one recipe: the modules that a training enters, from the study's models to a folder with weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from modules_entered import modules_entered
+
+from aftertune.report.progress import Quiet
+from aftertune.study import load_study
+from aftertune.train.stage import tune_models
+from aftertune.workspace import open_run
+
+RECORDS = ("core/ids", "core/recipe", "core/records")
+SCREEN = ("report/progress",)
+MOST = 12
+
+
+@pytest.fixture
+def study(base, tmp_path):
+    row = {"prompt": "bake cake", "completion": "map plan"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
+    prompt = {"behavior": "b", "template": "t", "task": "text", "intent": "harmful", "text": "bake"}
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt) + "\n")
+    tuned = {"name": "tuned", "base": "base", "data": ["./rows.jsonl"], "method": "lora"}
+    keys = {
+        "name": "way",
+        "models": [{"name": "base", "reference": str(base)}],
+        "fine_tunes": [tuned | {"seeds": [1], "training": {"epochs": 1}}],
+        "prompts": ["./prompts.jsonl"],
+        "engine": {"device": "cpu", "threads": 1},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(keys))
+    return load_study(tmp_path / "study.yaml")
+
+
+def test_a_recipe_is_followed_in_few_modules(study, tmp_path):
+    with open_run(study, tmp_path / "run", Quiet(), tmp_path) as run:
+        with modules_entered(without=[*RECORDS, *SCREEN]) as modules:
+            trained = tune_models(run)
+        again = tune_models(run)
+    assert (Path(trained.models[-1].reference) / "adapter_model.safetensors").is_file()
+    assert again == trained
+    assert modules[0] == "train/stage"
+    assert "train/train" in modules
+    assert len(modules) <= MOST, modules
