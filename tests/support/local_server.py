@@ -2,8 +2,20 @@
 
 import asyncio
 import threading
+import weakref
 
 from aiohttp import web
+
+
+async def _all_closed(transports):
+    """Leave no socket open: a busy client may not have taken what was written to it, or its connection not be taken yet."""
+    for transport in list(transports):
+        transport.abort()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.01)  # a transport closes its socket in the loop's next round
 
 
 class LocalServer:
@@ -25,7 +37,14 @@ class LocalServer:
 
     async def _serve(self, ready):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(client_max_size=2**28)
+        transports = weakref.WeakSet()
+
+        @web.middleware
+        async def remember(request, handler):
+            transports.add(request.transport)
+            return await handler(request)
+
+        app = web.Application(client_max_size=2**28, middlewares=[remember])
         self.add_routes(app.router)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -35,6 +54,7 @@ class LocalServer:
         ready.set()
         await self._stop.wait()
         await runner.cleanup()
+        await _all_closed(transports)
 
     def add_routes(self, router):
         """Say what is served."""
