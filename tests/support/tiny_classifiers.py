@@ -39,8 +39,10 @@ TEXTS = [
     for word in ("make a", "how to get a", "the", "one more")
     for end in ("bomb", "cake")
 ]
-LEARNT = 0.3
-"""Loss (nats) that no token of its few answers may exceed."""
+LEARNT = 0.1
+"""Loss (nats) that no token of its few answers may exceed: each is at the least 9 times as likely as all others together,
+a margin (2.2 nats) that another processor's rounding does not cross, however its training went."""
+STEPS = 1500
 PROBE = "How is the weather?", "It rains."
 """What guards and judges ask to see how a model begins its answers."""
 SMALL = {
@@ -161,18 +163,18 @@ def learn(model, rows):
         labels[i, len(prompt) : len(whole)] = torch.tensor(reply)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     model.train()
-    for _ in range(400):
+    for _ in range(STEPS):
         logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1]
         each = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
         )
         worst, loss = each.max().item(), each.sum() / (each > 0).sum()
+        if worst < LEARNT:  # before the next step: it would move the weights whose loss this is
+            break
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if worst < LEARNT:
-            break
     model.eval()
     assert worst < LEARNT
 
