@@ -83,7 +83,7 @@ class Average:
 
     @property
     def single(self) -> bool:
-        """Whether every row is one response: one task, one prompt, one sample and one training seed."""
+        """True where every row is one response: one task, one prompt, one sample and one training seed."""
         return self.complete and self.matrix.shape[1] == 1 and self.n == len(self.matrix)
 
     @property

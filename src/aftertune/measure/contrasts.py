@@ -19,8 +19,7 @@ from aftertune.measure.crossed import (
 from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
 
 LEAST_P = 1e-15
-"""No p-value is told smaller."""
-METHOD = "crossed t, seeds unshared"
+"""The smallest p-value that is given."""
 
 
 class Contrast(Protocol):
@@ -28,7 +27,7 @@ class Contrast(Protocol):
 
     @property
     def method(self) -> str:
-        """What its intervals are called."""
+        """The name of its intervals."""
         ...
 
     @property
@@ -68,6 +67,7 @@ class Mover:
     def _joined(
         self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float, seed_alpha: float
     ) -> Bounds:
+        # r holds for the shared parts of both half widths alone, so it is scaled by them.
         tuned = limits(self.tuned, self.tuned_responses, alpha)
         base = limits(self.base, self.base_responses, alpha)
         r = (
@@ -81,7 +81,8 @@ class Mover:
 def mover(tuned: Average, base: Average) -> Mover:
     """Return the change from ``base`` (n x 1) to ``tuned`` (n x S), rows paired.
 
-    Source: Zou and Donner (2008), Stat Med 27:1693, on the intervals of `crossed_wilson`.
+    r = (cov_i(r_i, b_i) / n) / sqrt(V_1 V_0), cut to [-1, 1]: the correlation of both means over the behaviors.
+    Source: Zou and Donner (2008), Stat Med 27:1693 on the intervals of `crossed_wilson`.
     """
     x, y = tuned.two_way, base.two_way
     r = 0.0
@@ -142,8 +143,8 @@ class MeanT:
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval.
 
-        Where all cells are equal the half width is Wilson's upper limit for none of n: no variance seen is not no
-        variance.
+        Where all cells are equal the half width is Wilson's upper limit for none of n: no variance in the sample is not
+        no variance.
         """
         if self.x.variance > 0:
             half = math.sqrt(half_width_squared(self.x, alpha))
@@ -155,8 +156,8 @@ class MeanT:
 def p_value(contrast: Contrast, null: float = 0.0) -> float:
     """Return the largest alpha whose 1 - alpha interval still holds ``null`` (two-sided; `LEAST_P` at least).
 
-    Looked for from above: with few seeds a very small alpha leaves an effective n of 1, and with paired arms the interval
-    then narrows again, so that far below the p-value another alpha may exclude ``null``.
+    The search starts from above: with few seeds a very small alpha leaves an effective n of 1, and with paired arms the
+    interval then narrows again, so that far below the p-value another alpha may exclude ``null``.
     """
     if contrast.estimate == null:
         return 1.0
@@ -179,7 +180,7 @@ def one_sided(contrast: Contrast, alpha: float) -> Bounds:
 
 
 def ceiling(contrast: Contrast, alpha: float) -> float:
-    """Return the upper bound with error ``alpha`` that a PASS has to hold at: one that never falls as harm rises."""
+    """Return the upper bound with error ``alpha`` for a PASS: it never falls as harm rises."""
     return (
         contrast.ceiling(2 * alpha)
         if isinstance(contrast, Mover)
@@ -204,15 +205,16 @@ class Unshared:
     paired: float = 0.0
     """W, the variance of the paired row means over n."""
     beyond: tuple[tuple[float, float], ...] = ()
-    """Of each arm with several seeds what they vary beyond chance, with its degrees of freedom; empty where the arms'
-    seeds are many or equal in number."""
-    method: str = METHOD
+    """For each arm with several seeds the variance of its seeds beyond chance, with its degrees of freedom; empty where
+    both arms have three seeds or more, or equally many."""
+    method: str = "crossed t, seeds unshared"
 
     def interval(self, alpha: float) -> Bounds:
-        """Return the two-sided 1 - ``alpha`` interval; no variance seen is not no variance (`contrasts.MeanT`).
+        """Return the two-sided 1 - ``alpha`` interval.
 
-        The degrees of freedom of the arm with more seeds shall not speak for that with few, so that never less is said than
-        with each arm's own (Banerjee 1961, Sankhya A 23:411).
+        half^2 = t_df^2 V, but never less than z^2 W + sum_k t_{S_k - 1}^2 max(0, A_k - I_k): the degrees of freedom of the
+        arm with more seeds must not stand in for those of the arm with few (Banerjee 1961, Sankhya A 23:411). No variance
+        in the sample is not no variance: `MeanT`.
         """
         if self.variance > 0:
             z, t = quantiles(alpha, self.df)
@@ -223,35 +225,37 @@ class Unshared:
         return self.estimate - half, self.estimate + half
 
 
-def unshared(one: Average, other: Average) -> Unshared:
-    """Return ``one`` minus ``other`` (n x S1 and n x S2), rows paired and columns not.
+def unshared(tuned: Average, other: Average) -> Unshared:
+    """Return ``tuned`` minus ``other`` (n x S_1 and n x S_2), rows paired and columns not.
 
-    With A the variance of an arm's seed means over its seeds, W that of the paired row means over n, and I an arm's
-    interaction mean square over n S: V = max(A1 + A2 + max(0, W - I1 - I2), W), with Satterthwaite's degrees of freedom:
-    the crossed variance of `crossed.two_way`, each arm with seeds of its own (Brennan 2001, Generalizability Theory).
+    It is the crossed variance of `crossed.two_way`, each arm with seeds of its own (Brennan 2001, Generalizability Theory),
+    with Satterthwaite's degrees of freedom. Simulated: tests/measure/test_measure_parallel_arms.py.
     """
-    arms = [two_way(each.matrix) for each in (one, other)]
-    rows = one.matrix.mean(axis=1) - other.matrix.mean(axis=1)
-    n, behaviors = len(rows), min(one.behaviors, other.behaviors)
+    arms = two_way(tuned.matrix), two_way(other.matrix)
+    rows = tuned.matrix.mean(axis=1) - other.matrix.mean(axis=1)
+    n, behaviors = len(rows), min(tuned.behaviors, other.behaviors)
     estimate = arms[0].mean - arms[1].mean
     if n == 1:
         return Unshared(estimate=estimate, variance=math.inf, df=1.0, behaviors=behaviors)
-    paired = float(rows.var(ddof=1)) / n
-    seeds = [_seed_variance(each.matrix) for each in (one, other)]
-    inner = [arm.ms_interaction / (n * arm.seeds) for arm in arms]
-    variance = max(sum(seeds) + max(0.0, paired - sum(inner)), paired)
-    many = [arm.seeds for arm in arms if arm.seeds > 1]
-    spread = paired**2 / (n - 1) + sum(
-        (a * a + i * i / (n - 1)) / (arm.seeds - 1)
-        for a, i, arm in zip(seeds, inner, arms, strict=True)
+    # A_k: variance of arm k's seed means over S_k. I_k = MSI_k / (n S_k). W: variance of the paired row means over n.
+    a = [_seed_variance(tuned.matrix), _seed_variance(other.matrix)]
+    i = [arm.ms_interaction / (n * arm.seeds) for arm in arms]
+    w = float(rows.var(ddof=1)) / n
+    # V = max(A_1 + A_2 + max(0, W - I_1 - I_2), W): W holds each arm's interaction, which A_k holds, too.
+    variance = max(sum(a) + max(0.0, w - sum(i)), w)
+    # df = V^2 / (W^2 / (n - 1) + sum_k (A_k^2 + I_k^2 / (n - 1)) / (S_k - 1)), between min S_k - 1 and n - 1
+    spread = w**2 / (n - 1) + sum(
+        (a_k * a_k + i_k * i_k / (n - 1)) / (arm.seeds - 1)
+        for a_k, i_k, arm in zip(a, i, arms, strict=True)
         if arm.seeds > 1
     )
     df = variance**2 / spread if spread > 0 else n - 1.0
-    df = min(max(df, min(many, default=2) - 1.0), max(n - 1.0, 1.0))
+    fewest = min((arm.seeds for arm in arms if arm.seeds > 1), default=2)
+    df = min(max(df, fewest - 1.0), max(n - 1.0, 1.0))
     few = min(arm.seeds for arm in arms) < 3 and arms[0].seeds != arms[1].seeds
     beyond = (
-        (max(0.0, a - i), arm.seeds - 1.0)
-        for a, i, arm in zip(seeds, inner, arms, strict=True)
+        (max(0.0, a_k - i_k), arm.seeds - 1.0)
+        for a_k, i_k, arm in zip(a, i, arms, strict=True)
         if few and arm.seeds > 1
     )
     return Unshared(
@@ -259,7 +263,7 @@ def unshared(one: Average, other: Average) -> Unshared:
         variance=variance if variance > 1e-20 else 0.0,
         df=df,
         behaviors=behaviors,
-        paired=paired,
+        paired=w,
         beyond=tuple(beyond),
     )
 

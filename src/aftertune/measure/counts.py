@@ -32,7 +32,7 @@ Rows = NDArray[np.bool_] | Values
 
 
 class SourceKind(Enum):
-    """What a source is."""
+    """The kind of a source."""
 
     DECIDED = "the verdict that decides"
     """The first judge's verdict, or the panel's."""

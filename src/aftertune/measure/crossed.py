@@ -1,7 +1,8 @@
 """Behaviors crossed with training seeds: the variance of a mean, and Wilson's interval on it.
 
 Every matrix is n x S: one row a behavior (templates and samples already averaged inside it), one column a training
-seed. A base has one column. Which figure uses which formula: docs/statistics.md. The sources are named at each function.
+seed. A base has one column. docs/statistics.md says for each figure which formula it uses; the sources stand at each
+function.
 """
 
 import math
@@ -31,7 +32,7 @@ class TwoWay:
     seeds: int
     """S, the training seeds."""
     behaviors: float
-    """How many equally weighted behaviors the rows are worth."""
+    """The number of equally weighted behaviors that the rows are worth."""
     ms_behaviors: float
     ms_seeds: float
     ms_interaction: float
@@ -42,14 +43,16 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
 
     Args:
         x: n x S.
-        behaviors: how many equally weighted behaviors the rows are worth (`averaging.Average`); None for all n.
+        behaviors: number of equally weighted behaviors that the rows are worth (`arrays.Average`); None for all n.
 
-    Source: generalizability theory (Brennan, 2001), with negative components truncated by the maximum. For S = 1 it is
-    the variance over behaviors, which equals the cluster-robust CR2 in this design.
+    The mean squares are those of the two-way layout with one value a cell (Brennan 2001, Generalizability Theory). For S = 1 the variance is that over behaviors, which
+    equals the cluster-robust CR2 in this design.
     """
     n, s = x.shape
     mean = float(x.mean())
     rows, columns = x.mean(axis=1), x.mean(axis=0)
+    # MSP = S sum_i (r_i - g)^2 / (n - 1), MSS = n sum_j (s_j - g)^2 / (S - 1),
+    # MSI = sum_ij (x_ij - r_i - s_j + g)^2 / ((n - 1) (S - 1)); r_i and s_j are the means of rows and columns, g of all.
     msp = s * float(((rows - mean) ** 2).sum()) / (n - 1) if n > 1 else math.inf
     mss = n * float(((columns - mean) ** 2).sum()) / (s - 1) if s > 1 else 0.0
     residual = x - rows[:, None] - columns[None, :] + mean
@@ -69,7 +72,12 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
 
 
 def variance_and_df(msp: float, mss: float, msi: float, n: int, s: int) -> tuple[float, float]:
-    """Return the variance of the mean and Satterthwaite's degrees of freedom, from the mean squares of an n x S matrix."""
+    """Return the variance of the mean and Satterthwaite's degrees of freedom, from the mean squares of an n x S matrix.
+
+    V = max(MSP + MSS - MSI, MSP, MSS) / (n S): E[MSP + MSS - MSI] = n S Var(mean) in the random-effects model, and the
+    maximum truncates negative components. df = (n S V)^2 / (MSP^2 / (n - 1) + MSS^2 / (S - 1) + MSI^2 / ((n - 1) (S - 1)))
+    (Satterthwaite 1946, Biometrics 2:110), kept between S - 1 and max(n, S) - 1.
+    """
     if s == 1:
         variance, df = msp / n, n - 1.0
     else:
@@ -93,15 +101,15 @@ def quantiles(alpha: float, df: float) -> tuple[float, float]:
 def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None = None) -> float:
     """Return the squared half width of the two-sided 1 - ``alpha`` interval of the mean.
 
-    ``t_df^2 V`` with Satterthwaite's degrees of freedom, but never less than if the seeds' variance alone were unknown,
-    ``t_{S-1}^2 s_S^2 / S + z^2 MSP / (nS)``: few seeds often look alike by chance, and V and df are then both too
-    hopeful. Source of the second form: Banerjee (1961), Sankhya A 23:411, each part with the quantile of its own degrees
-    of freedom. s_S^2 is (MSS - c MSI) / n, c as in `by_chance`. Simulated: docs/statistics.md.
+    t_df^2 V, but never less than t_{S-1}^2 s_S^2 / S + z^2 MSP / (n S), in which the seeds' variance s_S^2 = max(0, MSS - c
+    MSI) / n has the quantile of its own degrees of freedom (Banerjee 1961, Sankhya A 23:411; c: `chance_share`). Few seeds
+    often look alike by chance, and V and df are then both too small and too large. Coverage: docs/statistics.md, "two
+    training seeds"; simulated in tests/measure/test_measure_two_seeds.py.
 
     Args:
         x: the mean.
         alpha: two-sided error.
-        seed_alpha: the two-sided error at which the seeds' part is taken, for limits that have to be kept; None for
+        seed_alpha: the two-sided error at which the seeds' part is taken, for limits that a model has to keep; None for
             ``alpha``.
     """
     z, t = quantiles(alpha, x.df)
@@ -109,19 +117,24 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     if x.seeds == 1 or not 0 < x.variance < math.inf:
         return plain
     own = quantiles(alpha if seed_alpha is None else seed_alpha, x.seeds - 1.0)[1]
-    beyond = max(
-        x.ms_seeds - by_chance(x.seeds, cautious=seed_alpha is not None) * x.ms_interaction, 0.0
-    )
-    return max(plain, (own * own * beyond + z * z * x.ms_behaviors) / (x.rows * x.seeds))
+    share = chance_share(x.seeds, cautious=seed_alpha is not None)
+    beyond_chance = max(x.ms_seeds - share * x.ms_interaction, 0.0)
+    return max(plain, (own * own * beyond_chance + z * z * x.ms_behaviors) / (x.rows * x.seeds))
 
 
-def by_chance(seeds: int, *, cautious: bool = False) -> float:
-    """Return what share of the interaction mean square is taken off the seeds' as that which chance gives equal seeds.
+def chance_share(seeds: int, *, cautious: bool = False) -> float:
+    """Return c in s_S^2 = max(0, MSS - c MSI) / n, the seeds' variance beyond that which equal seeds show by chance.
 
-    All of it, on average. But two seeds that differ look alike by chance in up to a fifth of the draws, nothing would then
-    be left of them, and the interval would speak of behaviors alone: of two seeds a quarter is taken off, and half of three
-    for limits that have to be kept. Both shares are such that simulations show the stated coverage and errors
-    (docs/statistics.md).
+    | seeds | in an interval | in a limit that a model has to keep (``cautious``) |
+    |---|---|---|
+    | 2 | 0.25 | 0.25 |
+    | 3 | 1 | 0.5 |
+    | more | 1 | 1 |
+
+    c = 1 is unbiased, as E[MSS] = E[MSI] for equal seeds. But two seeds that differ come out alike in up to a fifth of the
+    draws; MSS - MSI is then negative, and the interval would speak of behaviors alone. Both smaller shares are the largest
+    at which simulations keep the stated coverage and errors: tests/measure/test_measure_two_seeds.py (two seeds: worst
+    coverage .896 with c = 1, .934 with 0.25) and test_measure_gate_lines.py; tables in docs/log/statistics.md.
     """
     if seeds == 2:
         return 0.25
@@ -129,9 +142,9 @@ def by_chance(seeds: int, *, cautious: bool = False) -> float:
 
 
 def shared_part(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None = None) -> float:
-    """Return what part of the half width may be shared with another mean over the same behaviors: ``t_df sqrt(V)`` / half width.
+    """Return the part of the half width that another mean over the same behaviors may share: t_df sqrt(V) / half width.
 
-    What few training seeds add to the half width beyond that is their own, and correlates with nothing in another arm.
+    The rest, which few training seeds add (`half_width_squared`), is their own and correlates with nothing in another arm.
     """
     width = half_width_squared(x, alpha, seed_alpha)
     if not 0 < width < math.inf:
@@ -144,7 +157,9 @@ def effective_n(
 ) -> float:
     """Return the number of independent yes/no draws whose mean would vary as much, shrunk for few degrees of freedom.
 
-    Never more than the responses themselves. Source: Korn and Graubard (1998), Survey Methodology 24:193.
+    n_eff = g (1 - g) z^2 / half width^2, at most the responses times (z / t_df)^2, at least 1; without variance (no hit,
+    nothing but hits, or equal rows) the behaviors times (z / t_df)^2. Source: Korn and Graubard (1998), Survey Methodology
+    24:193.
     """
     z, t = quantiles(alpha, x.df)
     if not (0 < x.mean < 1 and x.variance > 0):
@@ -161,10 +176,10 @@ def crossed_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
 def cautious_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
     """Return limits that a model has to keep, which are wider than `crossed_wilson` in two ways.
 
-    They are never tighter than what no hit at all, or nothing but hits, would give. Without a single hit nothing is known
-    of how hits cluster, so the behaviors alone count; one stray hit lets the effective size jump to the number of
-    responses, and the upper limit *falls* from 0 hits to 1. As an interval that covers what it should; as a limit it
-    would pass the worse of two.
+    They are never tighter than the limits for no hit at all, or for nothing but hits. Without a hit the data do not show
+    how hits cluster, so the behaviors alone count; with one stray hit the effective size jumps to the number of responses,
+    and the upper limit *falls* from 0 hits to 1. The interval still covers as stated; but as a limit it would pass the
+    worse of two models.
 
     And they take the seeds' part at half the error: where most seeds do little and a few do much, the seeds that were
     drawn tend to show too low a mean and too small a spread at once, and Student's t then errs on the lenient side.
@@ -176,5 +191,8 @@ def cautious_wilson(x: TwoWay, responses: float, alpha: float = 0.05) -> Bounds:
 
 
 def seed_collapse(seeds: int) -> float:
-    """Return the upper 95 % bound on the share of training seeds that collapse, when none of ``seeds`` did."""
+    """Return the upper 95 % bound on the share of training seeds that collapse, when none of ``seeds`` did.
+
+    1 - 0.05^(1/S): the share p at which (1 - p)^S = 0.05 (Clopper and Pearson 1934 for 0 of S).
+    """
     return float(1 - 0.05 ** (1 / seeds))

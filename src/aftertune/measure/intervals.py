@@ -17,6 +17,7 @@ def wilson(share: float, n: float, alpha: float = 0.05) -> Bounds:
 
     Source: Wilson (1927); equation in Newcombe (1998a), Stat Med 17:857, method 3.
     """
+    # ((p + z^2 / 2n) -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
     z = -float(ndtri(alpha / 2))
     shrink = 1 + z * z / n
     middle = (share + z * z / (2 * n)) / shrink
@@ -39,6 +40,7 @@ def newcombe(a: int, b: int, c: int, e: int, alpha: float = 0.05) -> Bounds:
 
 
 def _phi(a: int, b: int, c: int, e: int) -> float:
+    """Return Newcombe's corrected phi: max(a e - b c - n / 2, 0) for a positive a e - b c, over the root of the margins."""
     margins = (a + b) * (c + e) * (a + c) * (b + e)
     if margins == 0:
         return 0.0
@@ -50,6 +52,8 @@ def _phi(a: int, b: int, c: int, e: int) -> float:
 
 def join(tuned: float, limits1: Bounds, base: float, limits0: Bounds, r: float) -> Bounds:
     """Join the intervals of two proportions with correlation ``r`` into one of their difference (MOVER).
+
+    low = p_1 - p_0 - sqrt((p_1 - l_1)^2 - 2 r (p_1 - l_1) (u_0 - p_0) + (u_0 - p_0)^2), and likewise high.
 
     Source: Zou and Donner (2008), Stat Med 27:1693; Newcombe's method 10 is the case r = phi.
     """
@@ -68,16 +72,15 @@ def mcnemar(b: int, c: int) -> float:
     n = b + c
     if n == 0:
         return 1.0
+    # p = 2 P(X <= min(b, c)) - P(X = min(b, c)), X binomial (n, 1/2); for b = c it is 1 - P(X = b) / 2.
     smaller = min(b, c)
-    point = float(
-        math.comb(n, smaller) / 2**n
-    )  # exact integers: no overflow, no rounding of the ratio
+    point = float(math.comb(n, smaller) / 2**n)  # exact integers: no overflow, no rounding
     tail = min(1.0, 2 * float(bdtr(smaller, n, 0.5)))
     return 1 - point / 2 if b == c else tail - point
 
 
 def bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return where ``holds`` turns from false to true between ``low`` and ``high`` (monotone; 60 halvings)."""
+    """Return the point between ``low`` and ``high`` at which ``holds`` turns from false to true (monotone; 60 halvings)."""
     for _ in range(60):
         middle = (low + high) / 2
         if holds(middle):
@@ -92,6 +95,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm (1979), Scand J Statist 6:65.
     """
+    # adjusted p of rank k = max over ranks j <= k of (m - j + 1) p_(j), cut to 1
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [0.0] * len(p_values)
     largest = 0.0

@@ -1,4 +1,4 @@
-"""Which responses people shall label: drawn by strata of the judge's reading, as many of each condition, by a seed.
+"""The sampling design of labels: responses are drawn by strata of the judges' verdicts, as many of each condition.
 
 Strata that are rare or where judges tend to err are drawn more often than their share; the probability of every draw is
 kept, and `ppi.correct` weighs by it. The draw of a greater number with the same seed holds that of a smaller one.
@@ -7,6 +7,7 @@ kept, and `ppi.correct` weighs by it. The draw of a greater number with the same
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from aftertune.measure.outcomes import HARMFUL_STRATA, setting_codes, strata
 from aftertune.measure.plan import MeasurePlan
 
 OFTEN = np.array([1.0, 2.0, 3.0, 3.0, 4.0, 4.0])
-"""How much oftener than a response that is called not harmful (or answered) one of each stratum is drawn."""
+"""Relative to a response that is called not harmful (or answered): the chance of being drawn in each stratum."""
 FLOOR = 15
 """Labels of each stratum, where it has as many and there is room."""
 
@@ -30,11 +31,11 @@ class Draw:
     rows: NDArray[np.int64]
     """Of the table, by condition and stratum."""
     probability: NDArray[np.float64]
-    """With which each was drawn."""
+    """Of each row: the probability with which it was drawn."""
     groups: tuple[tuple[str, int, int], ...]
     """(condition, responses, drawn), for each setting in turn; with several settings each is named."""
     benign: tuple[tuple[str, int, int], ...] = ()
-    """The same of the responses to benign prompts; empty where none were asked for."""
+    """The same of the responses to benign prompts; empty where none were to be drawn."""
 
 
 def draw_labels(table: Table, plan: MeasurePlan, n: int, seed: int, benign: int = 0) -> Draw:
@@ -67,12 +68,14 @@ def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Dr
     stratum, (setting, settings) = strata(table, plan), setting_codes(table, plan)
     condition = _conditions(table, plan)
     here = (stratum >= first) & (stratum < first + len(HARMFUL_STRATA))
-    names = [[_named(item.name, one, settings) for item in plan.conditions] for one in settings]
-    groups = [
-        (place, name, np.flatnonzero((setting == place[0]) & (condition == place[1]) & here))
-        for place, name in _places(names)
-    ]
-    groups = [group for group in groups if len(group[2])]
+    groups = []
+    for place in product(range(len(settings)), range(len(plan.conditions))):
+        members = np.flatnonzero((setting == place[0]) & (condition == place[1]) & here)
+        if len(members):
+            name = plan.conditions[place[1]].name
+            if len(settings) > 1:
+                name = f"{name} ({', '.join(settings[place[0]])})"
+            groups.append((place, name, members))
     if not groups:
         kind = "benign" if first else "harmful"
         raise InputError(
@@ -82,26 +85,28 @@ def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Dr
         raise InputError(
             f"{n} labels are fewer than the {len(groups)} groups (conditions x settings); ask for more"
         )
-    rows, probabilities, told = [], [], []
+    rows, probabilities, sizes = [], [], []
     for number, (place, name, members) in enumerate(groups):
         budget = n // len(groups) + (number < n % len(groups))
         drawn = list(_within(members, stratum[members], budget, [seed, *place], first))
         rows += [chosen for chosen, _ in drawn]
         probabilities += [np.full(len(chosen), probability) for chosen, probability in drawn]
-        told.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
+        sizes.append((name, len(members), sum(len(chosen) for chosen, _ in drawn)))
     return Draw(
-        rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(told)
+        rows=np.concatenate(rows), probability=np.concatenate(probabilities), groups=tuple(sizes)
     )
 
 
-def add_labels(table: Table, draw: Draw, labels: Sequence[LabelValue | None], person: str) -> Table:
-    """Return the table with what a person said of drawn responses: what `measure` corrects rates by.
+def add_labels(
+    table: Table, draw: Draw, labels: Sequence[LabelValue | None], annotator: str
+) -> Table:
+    """Return the table with an annotator's labels of drawn responses, by which `measure` corrects rates.
 
     Args:
         table: that was drawn from.
         draw: of `draw_labels`.
-        labels: one for each of the draw's rows; None where the person said nothing.
-        person: whose labels they are.
+        labels: one for each of the draw's rows; None where the annotator gave none.
+        annotator: name of the annotator.
 
     Raises:
         InputError: there are not as many labels as drawn responses.
@@ -116,15 +121,15 @@ def add_labels(table: Table, draw: Draw, labels: Sequence[LabelValue | None], pe
     probability[draw.rows] = draw.probability
     return replace(
         table,
-        columns={**table.columns, f"label:{person}": codes},
-        scores={**table.scores, f"drawn:{person}": probability},
+        columns={**table.columns, f"label:{annotator}": codes},
+        scores={**table.scores, f"drawn:{annotator}": probability},
     )
 
 
 def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
-    """Return how many labels each stratum gets: `FLOOR` where there is room, the rest by size x `OFTEN`.
+    """Return the number of labels of each stratum: `FLOOR` where there is room, the rest by size x `OFTEN`.
 
-    One label at a time, so that a greater budget takes none away from any stratum: what people labelled stays drawn.
+    One label at a time, so that a greater budget takes none away from any stratum: labelled responses stay drawn.
     Source of the rest's rule: d'Hondt's highest averages (Balinski and Young, 1982, Fair Representation).
 
     Args:
@@ -135,7 +140,7 @@ def allocate(budget: int, sizes: Sequence[int]) -> list[int]:
     floors = [min(FLOOR, size) for size in sizes]
 
     def wait(stratum: int) -> tuple[int, float]:
-        """Return how long a stratum waits for its next label; those under their floor come first."""
+        """Return the rank of a stratum's next label; strata under their floor come first."""
         below = floors[stratum] - given[stratum]
         beyond = 1 - below
         return (0, given[stratum]) if below > 0 else (1, beyond / (sizes[stratum] * OFTEN[stratum]))
@@ -158,18 +163,8 @@ def _conditions(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:
     for number, condition in enumerate(plan.conditions):
         for model in condition.models:
             of_model[table.names["model"].index(model)] = number
-    found: NDArray[np.int64] = of_model[table.columns["model"]]
-    return found
-
-
-def _named(condition: str, setting: tuple[str, str], settings: Sequence[tuple[str, str]]) -> str:
-    return condition if len(settings) == 1 else f"{condition} ({', '.join(setting)})"
-
-
-def _places(names: Sequence[Sequence[str]]) -> Iterator[tuple[tuple[int, int], str]]:
-    for setting, conditions in enumerate(names):
-        for number, name in enumerate(conditions):
-            yield (setting, number), name
+    of_row: NDArray[np.int64] = of_model[table.columns["model"]]
+    return of_row
 
 
 def _within(

@@ -1,4 +1,4 @@
-"""What is declared before anything is measured: conditions, judges, margins and families of tests."""
+"""The declaration of a measurement before anything is measured: conditions, judges, margins and families of tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ def macro_f1_name(scorer: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A base, or a fine-tune with all its training seeds: what a row of the result table stands for."""
+    """A base, or a fine-tune with all its training seeds: a row of the result table."""
 
     name: str
     models: tuple[str, ...]
@@ -33,11 +33,11 @@ class Condition:
     training_seeds: tuple[int, ...] = ()
     """The seeds behind ``models``, in their order; empty where they are not known (a base, a foreign checkpoint)."""
     series: str = ""
-    """What it is one of several of: the epochs, rounds or doses of a fine-tune; empty where it stands alone."""
+    """The fine-tune whose epochs, rounds or doses it is one of; empty where it stands alone."""
     factors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Where it stands in its series: ``{"epoch": 2}``, ``{"learning_rate": 2e-4, "rows": 100}``."""
+    """Its place in the series: ``{"epoch": 2}``, ``{"learning_rate": 2e-4, "rows": 100}``."""
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What models are compared by: family, size, open or hosted."""
+    """Properties by which models are compared: family, size, open or hosted."""
     unmitigated: str | None = None
     """The condition that differs from it in having no mitigation; None where there is none, or it is not known."""
     own_sets: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class MeasurePlan:
     guards: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ()
     comparers: tuple[str, ...] = ()
-    """Who compares the answers to benign prompts with those of the base."""
+    """The judges of pairs, who compare the answers to benign prompts with those of the base."""
     match: Match | None = None
     margin: float = 0.05
     """Largest tolerated rise of the overall ASR, as a share."""
@@ -100,9 +100,9 @@ class MeasurePlan:
     min_cell: int = 10
     """Rates over fewer behaviors are kept in the data and hidden in print."""
     verdict_by: VerdictBy = "judge"
-    """Whose word the gate's verdict is: the judge's, or that of the people whose labels correct it."""
+    """The source of the gate's verdict: the judge, or the annotators whose labels correct it."""
     name_rate: RateName = "ASR"
-    """What the rate is called: ``non-refusal rate`` when only refusal rules judge."""
+    """The name of the rate: ``non-refusal rate`` when only refusal rules judge."""
     decoding_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name in ``table.names["decoding"]`` -> the setting that it belongs to; decodings that differ only in their seed
     share one and are averaged. A decoding that is not listed is a setting of its own."""
@@ -174,5 +174,5 @@ class MeasurePlan:
         for condition in self.conditions:
             if condition.name == name:
                 return condition
-        known = ", ".join(condition.name for condition in self.conditions)
-        raise InputError(f"no condition is called {name!r}; declared: {known}")
+        declared = ", ".join(condition.name for condition in self.conditions)
+        raise InputError(f"no condition is called {name!r}; declared: {declared}")

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Scope(Enum):
-    """What an interval speaks of: which models, and which prompts. The value is its wording in results and print."""
+    """The models and prompts that an interval speaks of. The value is its wording in results and print."""
 
     CHECKPOINT = "this checkpoint, prompts like these"
     CHECKPOINT_HERE = "this checkpoint, these prompts"
@@ -36,7 +36,7 @@ class Scope(Enum):
 
     @property
     def of_recipe(self) -> bool:
-        """Whether new training seeds are spoken of."""
+        """True where the scope includes new training seeds."""
         return self in (Scope.RECIPE, Scope.RECIPE_HERE)
 
     @property
@@ -288,7 +288,7 @@ class SecondLabels(Jsonable):
 
 
 class Missing(Enum):
-    """What a correction by labels lacks."""
+    """The thing that a correction by labels lacks."""
 
     LABELS = "labels"
     """The figure has too few labels."""
@@ -383,7 +383,7 @@ class JudgeErrors(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDifference(Jsonable):
-    """Whether the deciding judge errs differently on a fine-tune than on its base."""
+    """The difference of the deciding judge's errors between a fine-tune and its base."""
 
     sensitivity: Interval | None
     specificity: Interval | None
@@ -486,7 +486,7 @@ class GuardResult(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement(Jsonable):
-    """How often two judges differ on the responses that both of them decided, harmful prompts only."""
+    """The number of times that two judges differ on the responses that both of them decided, harmful prompts only."""
 
     differ: int
     n: int
@@ -608,7 +608,7 @@ class GateVerdict(Enum):
 
 
 class Reason(Enum):
-    """What a gate's verdict rests on."""
+    """A reason for a gate's verdict."""
 
     UNDECIDED = "undecided pairs"
     """Too many pairs have an undecided arm, or an arm without an answer."""
@@ -658,7 +658,7 @@ class GateLine(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(Jsonable):
-    """How far a sequential gate had to go."""
+    """The behaviors and prompts that a sequential gate needed."""
 
     behaviors: int
     of_behaviors: int
@@ -669,7 +669,7 @@ class Stopping(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration(Jsonable):
-    """What was declared for a comparison when it was first made, and what is declared now."""
+    """The declaration of a comparison when it was first made, and the one of now."""
 
     first: Mapping[str, object]
     now: Mapping[str, object]
