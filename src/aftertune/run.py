@@ -21,6 +21,7 @@ from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.measure.preregistration import Gating
+from aftertune.measure.study_plan import measure_plan
 from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
 from aftertune.results.page import keep, write_study_page
@@ -35,7 +36,6 @@ from aftertune.score.reading import (
     read_scores,
 )
 from aftertune.stages.gating import Asked, ask_for_gate
-from aftertune.stages.measuring import measure_plan
 from aftertune.stages.served import spending_notes
 from aftertune.store import scorer_versions, thinking_counts
 from aftertune.study import Study, to_yaml

@@ -9,7 +9,7 @@ from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Attempt, DecisionValue, FinishReason, VerdictValue
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
-from aftertune.store import Reading, Store, decoding_name
+from aftertune.store import Reading, Store
 
 PROMPTS = [prompt(number, pair="b0" if number < 2 else None) for number in range(4)]
 JOBS = [job(model, asked) for model in ("base", "code/seed1") for asked in PROMPTS]
@@ -33,7 +33,7 @@ def test_the_table_has_one_row_a_job_in_planned_order(answered):
     assert table.names["model"] == ("base", "code/seed1")
     assert table.columns["model"].tolist() == [0] * 4 + [1] * 4
     assert table.names["prompt"] == tuple(asked.id for asked in PROMPTS)
-    assert table.names["decoding"] == (decoding_name(GREEDY),)
+    assert table.names["decoding"] == (GREEDY.name,)
     assert [table.names["task"][code] for code in table.columns["task"]] == ["text", "code"] * 4
     assert table.columns["pair"].tolist() == [0, 0, NONE, NONE] * 2
     assert table.columns["finish"].tolist() == [0] * 6 + [2, NONE]

@@ -23,7 +23,7 @@ from aftertune.measure.plan import MeasurePlan
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.wording import plural
 from aftertune.results.page import kept_readers
-from aftertune.store import Seen, Store, decoding_name
+from aftertune.store import Seen, Store
 from aftertune.study import decodings, load_study
 from aftertune.workspace import RESULT, STORE, STUDY
 
@@ -189,7 +189,7 @@ def _shards(
 ) -> Iterator[tuple[Cell, list[Row]]]:
     """Yield the jobs of each model, system prompt and decoding with their outcomes, `SHARD` at a time."""
     declared = load_study(folder / STUDY, finished=True)
-    by_name = {decoding_name(one): one for one in decodings(declared.decoding)}
+    by_name = {decoding.name: decoding for decoding in decodings(declared.decoding)}
     models = {record["name"]: record for record in store.models(study)}
     counts: dict[tuple[str, str, str], int] = {}
     for key, rows in groupby(

@@ -32,6 +32,7 @@ from aftertune.measure.power import (
     power,
     smallest_change,
 )
+from aftertune.measure.study_plan import conditions_of, measure_plan
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.report.files import write_json
 from aftertune.report.progress import Progress, Quiet
@@ -39,7 +40,6 @@ from aftertune.report.wording import plural
 from aftertune.results.page import kept_readers
 from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.instruments import make_instruments
-from aftertune.stages.measuring import conditions, measure_plan, study_model
 from aftertune.store import Store
 from aftertune.study import cells_of, load_study
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
@@ -241,7 +241,7 @@ def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
     """Return the mean of the variances that a finished run has, and its mean tokens."""
     document, study = read_document(folder), load_study(folder / STUDY, finished=True)
     with Store.open(folder / STORE, write=False) as store:
-        models = [study_model(record) for record in store.models(study.name)]
+        models = store.study_models(study.name)
         table = store.table(study.name, kept_readers(store, study.name))
     declared = measure_plan(study, models, document["result"]["name_rate"])
     by_seeds = [(seeds, spread) for _, seeds, spread in pilot_spreads(table, declared)]
@@ -296,7 +296,7 @@ def _study(
                 samples=templates * draws,
                 seeds=len(condition.models),
             )
-            for condition in conditions(models)
+            for condition in conditions_of(models)
             if condition.base is not None
         }
         shown = replace(run, progress=progress)

@@ -159,6 +159,21 @@ class Decoding:
     seed: int = 0
     """The decoding seed; with the prompt and the sample number it fixes a draw, whatever the batch."""
 
+    @property
+    def setting(self) -> str:
+        """The name of the setting without its seed: ``T=0.7 top_p=0.9 max=256``."""
+        parts = [f"T={self.temperature:g}"]
+        if self.top_p != 1:
+            parts.append(f"top_p={self.top_p:g}")
+        if self.top_k:
+            parts.append(f"top_k={self.top_k}")
+        return " ".join([*parts, f"max={self.max_new_tokens}"])
+
+    @property
+    def name(self) -> str:
+        """The name of the setting with its seed, as ``table.names["decoding"]`` has it."""
+        return f"{self.setting} seed={self.seed}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:

@@ -10,11 +10,11 @@ from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import GateResult
+from aftertune.measure.study_plan import measure_plan
 from aftertune.report.cells import Json
 from aftertune.report.files import write_json
 from aftertune.report.finding import finding
 from aftertune.results.page import kept_readers, write_study_page
-from aftertune.stages.measuring import measure_plan, study_model
 from aftertune.store import Store
 from aftertune.study import load_study
 from aftertune.workspace import RESULT, STUDY
@@ -23,7 +23,7 @@ from aftertune.workspace import RESULT, STUDY
 def finished_plan(folder: Path, store: Store, told: Json) -> MeasurePlan:
     """Return the declaration of a finished run."""
     study = load_study(folder / STUDY, finished=True)
-    models = [study_model(record) for record in store.models(study.name)]
+    models = store.study_models(study.name)
     return measure_plan(study, models, told["result"]["name_rate"])
 
 

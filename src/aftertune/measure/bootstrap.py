@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.measure.intervals import Bounds
+from aftertune.measure.results import Bounds
 
 Totals = NDArray[np.float64]
 Figure = Callable[[Sequence[Totals]], Totals]

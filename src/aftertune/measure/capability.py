@@ -17,10 +17,10 @@ from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonho
 from aftertune.measure.changes import adjust, score_change
 from aftertune.measure.contrasts import p_value
 from aftertune.measure.counts import Counts, Source, SourceKind, Tally
-from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.intervals import wilson
 from aftertune.measure.plan import MeasurePlan, macro_f1_name
 from aftertune.measure.rates import score
-from aftertune.measure.results import Breakdown, Change, Interval, Score, interval, scope
+from aftertune.measure.results import Bounds, Breakdown, Change, Interval, Score, interval, scope
 
 ORDER = 4
 """BLEU counts 1- to 4-grams."""

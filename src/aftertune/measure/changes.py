@@ -9,10 +9,11 @@ from aftertune.measure.arrays import Arms, Average, Layout, breakdown, fold
 from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_value, table_2x2
 from aftertune.measure.counts import N, Source, SourceKind, Tally, pair_name
 from aftertune.measure.crossed import two_way
-from aftertune.measure.intervals import Bounds, benjamini_hochberg, holm, mcnemar
+from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import SETS, TASKS, Event, bypass, differ
 from aftertune.measure.results import (
+    Bounds,
     Breakdown,
     Change,
     ConditionResult,

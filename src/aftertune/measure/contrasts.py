@@ -16,7 +16,8 @@ from aftertune.measure.crossed import (
     shared_part,
     two_way,
 )
-from aftertune.measure.intervals import Bounds, bisect, join, newcombe, wilson
+from aftertune.measure.intervals import bisect, join, newcombe, wilson
+from aftertune.measure.results import Bounds
 
 LEAST_P = 1e-15
 """The smallest p-value that is given."""

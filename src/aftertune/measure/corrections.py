@@ -8,7 +8,7 @@ from aftertune.measure.changes import adjust
 from aftertune.measure.contrasts import p_value
 from aftertune.measure.counts import HARMFUL, OVER_REFUSED, Source, SourceKind, Tally
 from aftertune.measure.crossed import Matrix, TwoWay, two_way
-from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.intervals import wilson
 from aftertune.measure.judge_error import error_difference, judge_errors
 from aftertune.measure.labelled import Figure, LabelledArm
 from aftertune.measure.plan import MeasurePlan
@@ -22,6 +22,7 @@ from aftertune.measure.ppi import (
 )
 from aftertune.measure.rates import EVERY, SETS, TASKS, rate_limits
 from aftertune.measure.results import (
+    Bounds,
     Breakdown,
     ConditionLabels,
     CorrectedChange,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.intervals import wilson
+from aftertune.measure.results import Bounds
 
 Matrix = NDArray[np.float64]
 _NOTHING = 1e-20

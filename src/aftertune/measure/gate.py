@@ -24,11 +24,12 @@ from aftertune.measure.changes import paired, rate_change
 from aftertune.measure.contrasts import ceiling, one_sided, p_above
 from aftertune.measure.counts import N, count
 from aftertune.measure.crossed import Matrix, cautious_wilson, seed_collapse
-from aftertune.measure.intervals import Bounds, holm
+from aftertune.measure.intervals import holm
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import ASR, rate, rate_limits
 from aftertune.measure.results import (
     FORMAT,
+    Bounds,
     Change,
     GateLine,
     GateResult,

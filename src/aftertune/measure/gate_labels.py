@@ -37,7 +37,6 @@ from aftertune.measure.gate import (
     has_room,
     over_tasks,
 )
-from aftertune.measure.intervals import Bounds
 from aftertune.measure.judge_error import error_difference
 from aftertune.measure.labelled import (
     Figure,
@@ -51,6 +50,7 @@ from aftertune.measure.ppi import PPI, Correction, scaled_difference
 from aftertune.measure.rates import rate_limits
 from aftertune.measure.results import (
     LEAST_LABELS,
+    Bounds,
     GateResult,
     GateVerdict,
     JudgeVerdict,

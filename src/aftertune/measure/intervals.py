@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from scipy.special import bdtr, ndtri
 
-Bounds = tuple[float, float]
+from aftertune.measure.results import Bounds
 
 
 def wilson(share: float, n: float, alpha: float = 0.05) -> Bounds:

@@ -9,10 +9,17 @@ from scipy.special import ndtri
 from aftertune.measure.agreement import ac1, kappa
 from aftertune.measure.counts import Source, SourceKind
 from aftertune.measure.crossed import Matrix, quantiles
-from aftertune.measure.intervals import Bounds, join, wilson
+from aftertune.measure.intervals import join, wilson
 from aftertune.measure.labelled import Figure
 from aftertune.measure.ppi import LabelSample, Vector, label_variance
-from aftertune.measure.results import ErrorDifference, Interval, JudgeErrors, interval, scope
+from aftertune.measure.results import (
+    Bounds,
+    ErrorDifference,
+    Interval,
+    JudgeErrors,
+    interval,
+    scope,
+)
 
 EACH_OF_TWO = 0.05 / 2
 """Alpha of each of two intervals that hold together at 95 % (Bonferroni)."""

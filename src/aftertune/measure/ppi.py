@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles
-from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.intervals import wilson
+from aftertune.measure.results import Bounds
 
 PPI = "PPI++ with the crossed variance"
 LEAST_SLOPE = 0.3

@@ -15,9 +15,10 @@ from aftertune.measure.counts import (
     pair_name,
 )
 from aftertune.measure.crossed import Matrix, crossed_wilson
-from aftertune.measure.intervals import Bounds, wilson
+from aftertune.measure.intervals import wilson
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import (
+    Bounds,
     Breakdown,
     Rate,
     Score,

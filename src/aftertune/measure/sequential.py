@@ -23,9 +23,10 @@ from aftertune.core.records import Intent, Prompt
 from aftertune.core.rounding import points
 from aftertune.measure.crossed import Matrix
 from aftertune.measure.gate import LineBounds, LineCounts
-from aftertune.measure.intervals import Bounds, bisect
+from aftertune.measure.intervals import bisect
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import (
+    Bounds,
     Change,
     GateResult,
     GateVerdict,

@@ -2,7 +2,7 @@
 
 from aftertune.store.answered import Answered, Seen
 from aftertune.store.details import Details, answer_details, scorer_versions, thinking_counts
-from aftertune.store.jobs import PlannedJob, decoding_name, decoding_setting
+from aftertune.store.jobs import PlannedJob
 from aftertune.store.readings import Reading, Unread
 from aftertune.store.store import Store
 from aftertune.store.work import Backlog, Counts
@@ -18,8 +18,6 @@ __all__ = [
     "Store",
     "Unread",
     "answer_details",
-    "decoding_name",
-    "decoding_setting",
     "scorer_versions",
     "thinking_counts",
 ]

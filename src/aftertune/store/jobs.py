@@ -37,21 +37,6 @@ class PlannedJob:
     key: Key
 
 
-def decoding_setting(decoding: Decoding) -> str:
-    """Return the name of a decoding setting, without its seed: ``T=0.7 top_p=0.9 max=256``."""
-    parts = [f"T={decoding.temperature:g}"]
-    if decoding.top_p != 1:
-        parts.append(f"top_p={decoding.top_p:g}")
-    if decoding.top_k:
-        parts.append(f"top_k={decoding.top_k}")
-    return " ".join([*parts, f"max={decoding.max_new_tokens}"])
-
-
-def decoding_name(decoding: Decoding) -> str:
-    """Return the name of a decoding setting with its seed, as ``table.names["decoding"]`` has it."""
-    return f"{decoding_setting(decoding)} seed={decoding.seed}"
-
-
 def word_ids(connection: sqlite3.Connection, words: Iterable[str]) -> dict[str, int]:
     """Return the integers that names and labels stand for, adding new ones."""
     ids: dict[str, int] = {}
@@ -156,7 +141,7 @@ class Staging:
         self._prompts |= prompt_ids(
             connection, {job.prompt: None for job in jobs if job.prompt not in self._prompts}
         )
-        names = {decoding: decoding_name(decoding) for decoding in {job.decoding for job in jobs}}
+        names = {decoding: decoding.name for decoding in {job.decoding for job in jobs}}
         words = {job.model for job in jobs} | {job.system for job in jobs} | set(names.values())
         self._words |= word_ids(connection, words - self._words.keys())
         connection.executemany(

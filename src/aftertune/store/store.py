@@ -27,6 +27,7 @@ from aftertune.store.calls import (
     missing_keys,
     parsed,
     row_of,
+    unreadable,
 )
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.readings import (
@@ -124,6 +125,21 @@ class Store:
                 "SELECT record FROM model WHERE study = ? ORDER BY position", (number,)
             )
             return [parsed(record, "model") for (record,) in rows]
+
+    def study_models(self, study: str) -> list[StudyModel]:
+        """Return a study's models, without their recipes.
+
+        Raises:
+            StoreError: a record is not what this version writes.
+        """
+        names = ("name", "condition", "reference", "base", "training_seed")
+        try:
+            return [
+                StudyModel(**{name: record[name] for name in names})
+                for record in self.models(study)
+            ]
+        except (KeyError, TypeError) as error:
+            raise unreadable("model", error) from error
 
     def prompts(self, study: str) -> list[Prompt]:
         """Return the prompts of a study's jobs, each once, in planned order."""

@@ -1,23 +1,20 @@
-"""The measure stage: what was declared becomes a plan, and the store's table becomes numbers."""
+"""The plan of a study: its declaration of the measurement, and its models grouped into conditions."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from aftertune.core.recipe import StudyModel
 from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
-from aftertune.store import decoding_name, decoding_setting
-from aftertune.store.calls import unreadable
 from aftertune.study import Declared, Study, declared, decodings
 
-NOTHING_SAID = Declared()
+UNDECLARED = Declared()
 
 
 def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName) -> MeasurePlan:
-    """Return the declaration of a study's measurement."""
+    """Return the declaration of a study's measurement, with its models grouped into conditions."""
     keys = study.measurement
     return MeasurePlan(
-        conditions=conditions(models, declared(study)),
+        conditions=conditions_of(models, declared(study)),
         judges=tuple(judge.name for judge in study.judges),
         panel=keys.panel,
         guards=tuple(guard.name for guard in study.guards),
@@ -36,53 +33,44 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         verdict_by=keys.verdict_by,
         name_rate=name_rate,
         decoding_settings={
-            decoding_name(one): decoding_setting(one) for one in decodings(study.decoding)
+            decoding.name: decoding.setting for decoding in decodings(study.decoding)
         },
     )
 
 
-def conditions(
-    models: Sequence[StudyModel], said: Mapping[str, Declared] = MappingProxyType({})
+def conditions_of(
+    models: Sequence[StudyModel], declarations: Mapping[str, Declared] = MappingProxyType({})
 ) -> tuple[Condition, ...]:
     """Group the models into conditions, in their order: a base, or a fine-tune with all its training seeds.
 
     Args:
         models: the models of a study.
-        said: what the study says of its conditions.
+        declarations: by name, what the study declares of its conditions.
     """
     of_model = {model.name: model.condition for model in models}
     grouped: dict[str, list[StudyModel]] = {}
     for model in models:
         grouped.setdefault(model.condition, []).append(model)
-    return tuple(
-        Condition(
-            name=name,
-            models=tuple(model.name for model in members),
-            base=of_model[members[0].base] if members[0].base is not None else None,
-            training_seeds=_seeds(members),
-            series=said.get(name, NOTHING_SAID).series,
-            factors=said.get(name, NOTHING_SAID).factors,
-            attributes=said.get(name, NOTHING_SAID).attributes,
-            unmitigated=said.get(name, NOTHING_SAID).unmitigated,
-            own_sets=said.get(name, NOTHING_SAID).own_sets,
+    conditions = []
+    for name, members in grouped.items():
+        declaration, base = declarations.get(name, UNDECLARED), members[0].base
+        conditions.append(
+            Condition(
+                name=name,
+                models=tuple(model.name for model in members),
+                base=None if base is None else of_model[base],
+                training_seeds=_seeds(members),
+                series=declaration.series,
+                factors=declaration.factors,
+                attributes=declaration.attributes,
+                unmitigated=declaration.unmitigated,
+                own_sets=declaration.own_sets,
+            )
         )
-        for name, members in grouped.items()
-    )
+    return tuple(conditions)
 
 
 def _seeds(members: Sequence[StudyModel]) -> tuple[int, ...]:
+    """Return the training seeds of a condition's models; empty where one of them is not known."""
     seeds = tuple(model.training_seed for model in members if model.training_seed is not None)
     return seeds if len(seeds) == len(members) else ()
-
-
-def study_model(record: Mapping[str, Any]) -> StudyModel:
-    """Return a model of a finished run from its record in the store.
-
-    Raises:
-        StoreError: the record is not what this version writes.
-    """
-    names = ("name", "condition", "reference", "base", "training_seed")
-    try:
-        return StudyModel(**{name: record[name] for name in names})
-    except (KeyError, TypeError) as error:
-        raise unreadable("model", error) from error
