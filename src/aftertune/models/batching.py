@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, kw_only=True)
 class Capacity:
-    """How many rows of a length fit in a batch."""
+    """The number of rows of a length that fit in a batch."""
 
     token_bytes: float
     """Memory per token of a row (keys and values, activations)."""
@@ -43,7 +43,7 @@ class Capacity:
     token_work: float = 0.0
     """Floating-point operations per token where they limit a batch (CPU), else 0."""
     cells: int | None = None
-    """Rows times length that fit, once memory has run out."""
+    """Rows times length that fit, known once memory has run out."""
 
     def rows(self, length: int, shared: int = 0) -> int:
         """Return the number of rows of ``length`` tokens that a batch may hold, at least 1.

@@ -29,12 +29,12 @@ TAKEN_FROM_CHECKPOINT = (
 """Fields of generation_config that are obeyed. Temperature, top-p, top-k and the token limit are the study's; the end
 tokens are the checkpoint's and the tokenizer's together; everything else is left at transformers' defaults."""
 _LOOKS_BACK = {"no_repeat_ngram_size", "bad_words_ids"}
-"""Those that compare runs of tokens, so that padding inside a row would count."""
+"""Penalties on runs of tokens: padding between a shared prefix and the rest of a row would break the runs."""
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
 class CheckpointDefaults:
-    """What a checkpoint adds to a declared decoding.
+    """The settings that a checkpoint adds to a declared decoding.
 
     Attributes:
         end_tokens: ids that end an answer, sorted.
@@ -95,7 +95,7 @@ class CheckpointDefaults:
 
 
 def _check(name: str, own: Mapping[str, Any]) -> None:
-    """See that what a generation_config declares can be obeyed: transformers would find out in the midst of a run."""
+    """See that the settings of a generation_config are sound: transformers would fail in the midst of a run."""
     for field in TAKEN_FROM_CHECKPOINT:
         value = own.get(field)
         if value is not None and not _SOUND[field](value):

@@ -1,4 +1,7 @@
-"""Weights in memory: one base at a time, its adapters switched on and off on it."""
+"""Weights in memory: where models compute, how they are loaded, and one base at a time with its adapters upon it.
+
+The libraries below are kept silent (`quiet`), and their errors become one line (`first_line`).
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -12,14 +15,13 @@ from aftertune.errors import EngineError, ModelError
 MAX_ADAPTERS = 8
 """Adapters kept in memory with their base; the one used longest ago leaves first."""
 
-WANTED = "dtype 4bit"
 _UPSTREAM = (r"`(is_)?gradient_checkpointing",)
 """Deprecations that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model computes and in which number format, as torch names them (``cuda``, ``bfloat16``)."""
+    """The device and number format of a model, as torch names them (``cuda``, ``bfloat16``)."""
 
     device: str
     dtype: str
@@ -30,7 +32,7 @@ class Placement:
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
-        """Take CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
+        """Return CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
 
         The device ``spread`` is all CUDA GPUs together, the number format ``4bit`` weights in 4 bits and bfloat16 numbers.
 
@@ -66,12 +68,12 @@ def _check_there(device: str) -> None:
     try:
         kind = torch.device(device).type
         there = {"cpu": True, "mps": torch.backends.mps.is_available()}
-        found = there[kind] if kind in there else getattr(torch, kind).is_available()
+        available = there[kind] if kind in there else getattr(torch, kind).is_available()
     except (RuntimeError, AttributeError):
         raise ModelError(
             f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, spread or mps"
         ) from None
-    if not found:
+    if not available:
         raise ModelError(
             f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it"
         )
@@ -111,7 +113,7 @@ def load_model(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # files that contradict themselves make the libraries raise anything
-        # transformers says the reason of this one in a report that it logs
+        # The reason of this error stands in a report that transformers logs.
         shapes = (
             "its tensors have other shapes than its config.json says"
             if "mismatched_sizes" in str(error)
@@ -132,8 +134,8 @@ def four_bits(who: str, instead: str) -> Any:
     """Return the settings of 4-bit NormalFloat, its constants quantised too (Dettmers et al. 2023, "QLoRA", section 3).
 
     Args:
-        who: what wants it, for the message.
-        instead: what to use where it cannot run.
+        who: the option or recipe that needs it, for the message.
+        instead: the remedy where it cannot run.
 
     Raises:
         EngineError: this machine cannot run it.
@@ -163,7 +165,7 @@ class Loader:
     ) -> None:
         self.placement = placement
         self._quantised = (
-            None if placement.quantisation is None else four_bits(WANTED, "bfloat16 or auto")
+            None if placement.quantisation is None else four_bits("dtype 4bit", "bfloat16 or auto")
         )
         self._threads = threads
         self._trust_remote_code = trust_remote_code
@@ -263,7 +265,7 @@ def _check_sharing(name: str, adapter: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where the weights of one model are: a base and perhaps an adapter, in the memory that `loader` keeps."""
+    """The weights of one model: a base and perhaps an adapter, in the memory that `loader` keeps."""
 
     name: str
     base: Path

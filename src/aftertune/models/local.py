@@ -48,10 +48,10 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """Input tokens and the answer tokens whose likelihood is asked for."""
+    """Input tokens and the tokens of an answer whose likelihood is computed."""
 
     index: int
-    """Its place among the rows as they were asked."""
+    """The row's place among all rows of the call."""
     prompt: list[int]
     answer: list[int]
 
@@ -72,6 +72,8 @@ def answer_logprobs(
 
     with torch.inference_mode():
         tokens, mask = pad_left([(row.prompt + row.answer)[len(prefix) :] for row in rows], device)
+        # Padding is on the left, so the answers end together. The logits of one position give the next token: those of
+        # the last position are dropped.
         kept = max(len(row.answer) for row in rows) + 1
         logits = last_logits(model, tokens, mask, kept, prefix)[:, :-1].float()
         targets = tokens[:, 1 - kept :]
@@ -92,8 +94,8 @@ def next_token_logprobs(
 ) -> list[list[float]]:
     """Return log P(choice | prompt) for choices of one token each: one forward pass serves all of them.
 
-    With a ``lead``, the last so many tokens of each prompt are the beginning of the answer and have to be said too:
-    their log-probabilities are added. All prompts begin with the prefix and have more than a lead behind it.
+    With a ``lead``, the last ``lead`` tokens of each prompt are the beginning of the answer, and their log-probabilities
+    are added: log P(lead, choice | prompt). All prompts begin with the prefix and have more than a lead behind it.
     """
     import torch
 
@@ -102,17 +104,17 @@ def next_token_logprobs(
         logprobs = torch.log_softmax(
             last_logits(model, tokens, mask, 1 + lead, prefix).float(), dim=-1
         )
-        said = (
+        lead_logprobs = (
             logprobs[:, :-1]
             .gather(2, tokens[:, tokens.shape[1] - lead :, None])[:, :, 0]
             .sum(1, keepdim=True)
         )
-        chosen = logprobs[:, -1, list(choices)] + said
+        chosen = logprobs[:, -1, list(choices)] + lead_logprobs
     return [[float(value) for value in row] for row in chosen.cpu()]
 
 
 ENGINE = "transformers"
-"""What `identity` calls this engine."""
+"""The name of this engine in `identity`."""
 
 
 class LocalEngine:
@@ -140,6 +142,7 @@ class LocalEngine:
         self._capacities: dict[bool, Capacity] = {}
         self._sharing = Sharing(weights, self._device)
         self._leads: dict[tuple[int, ...], list[int]] = {}
+        """White space before answers, by the tokens of the probe."""
 
     @property
     def template_sha256(self) -> str:
@@ -165,12 +168,12 @@ class LocalEngine:
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
 
-        In float32, that is: in bfloat16 the batch's shape rounds the logits otherwise, and a near tie may flip.
+        This holds in float32: in bfloat16 the shape of the batch changes how logits are rounded, and a near tie may flip.
         An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
         attempt ``out_of_memory``, one whose prompt fills the model's context ``too_long``.
 
-        Prompts are taken verbatim, template markers in them included: a measured model is asked what an attacker would
-        send. Whoever generates with a judge breaks the markers in what the judge is shown first.
+        Prompts are taken verbatim, template markers in them included: a measured model gets what an attacker would
+        send. Questions to judges and guards (`GenerateJob.question`) have the markers in foreign texts broken.
         """
         jobs = iter(jobs)
         while window := list(islice(jobs, _WINDOW)):
@@ -198,8 +201,8 @@ class LocalEngine:
     ) -> list[list[float]]:
         """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns).
 
-        This is how guards and judges ask, so what the messages say is foreign text: the tokenizer's and the chat
-        template's markers in it are broken (`aftertune.core.foreign`).
+        Guards and judges ask in this way about foreign texts, so the tokenizer's and the chat template's markers in the
+        messages are broken (`aftertune.core.foreign`).
         """
         tokens = self._choice_tokens(choices)
         rendered = self._renderer.questions(prompts)
@@ -217,8 +220,8 @@ class LocalEngine:
     ) -> list[list[float]] | None:
         """Return log P(the answer begins with the label), nats, for every question (rows) and label (columns).
 
-        One forward pass a question. A label begins with any of its spellings (`labels.beginnings`), behind the white
-        space that the model begins its answers with; how likely this answer begins with that space is part of it.
+        One forward pass serves a question. A label begins with any of its spellings (`labels.beginnings`), behind the
+        white space that the model begins its answers with; the probability of that space is part of the result.
 
         Args:
             questions: foreign texts with the model's template.
@@ -231,15 +234,16 @@ class LocalEngine:
         first = beginnings(self._renderer, labels)
         if first is None:
             return None
-        lead, known = self._lead(probe), sorted({token for tokens in first for token in tokens})
+        lead, choices = self._lead(probe), sorted({token for tokens in first for token in tokens})
         rendered = self._renderer.questions(questions)
         rows = [ScoredRow(i, [*prompt, *lead], [0]) for i, prompt in enumerate(rendered)]
         scored = self._score(
-            rows, partial(next_token_logprobs, choices=known, lead=len(lead)), own=1 + len(lead)
+            rows, partial(next_token_logprobs, choices=choices, lead=len(lead)), own=1 + len(lead)
         )
-        by_token = (dict(zip(known, row, strict=True)) for row in scored)
+        by_token = (dict(zip(choices, row, strict=True)) for row in scored)
         return [
-            [log_sum(found[token] for token in tokens) for tokens in first] for found in by_token
+            [log_sum(logprobs[token] for token in tokens) for tokens in first]
+            for logprobs in by_token
         ]
 
     def check_ready(self) -> None:
@@ -253,21 +257,21 @@ class LocalEngine:
         return [len(tokens) for tokens in self._rendered(jobs)]
 
     def question_text(self, question: Question) -> str:
-        """Return a question as the model is asked it, its markers included."""
+        """Return the rendered text of a question, with the template's own markers."""
         (tokens,) = self._renderer.questions([question])
         return str(self._renderer.tokenizer.decode(tokens))
 
     def _lead(self, probe: Question) -> list[int]:
         """Return the white space that the model begins its answers with, as tokens; Llama Guard writes two newlines."""
         (prompt,) = self._renderer.questions([probe])
-        kept = tuple(prompt)
-        if kept not in self._leads:
+        key = tuple(prompt)
+        if key not in self._leads:
             job = GenerateJob(
                 key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe
             )
             row = self._rows([job])[0]
-            self._leads[kept] = leading_space(self._renderer, self._drawn([row])[0])
-        return self._leads[kept]
+            self._leads[key] = leading_space(self._renderer, self._drawn([row])[0])
+        return self._leads[key]
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
         """Return the mean negative log-likelihood per token (nats) of each answer; NaN for an answer without tokens."""
@@ -306,12 +310,13 @@ class LocalEngine:
         verbatim = iter(
             self._renderer.prompts([job.messages for job in jobs if job.question is None])
         )
-        asked = iter(
+        questions = iter(
             self._renderer.questions([job.question for job in jobs if job.question is not None])
         )
-        return [next(verbatim if job.question is None else asked) for job in jobs]
+        return [next(verbatim if job.question is None else questions) for job in jobs]
 
     def _room(self, prompt_tokens: int, wanted: int) -> int:
+        """Return how many new tokens fit in the model's context behind a prompt; below 1 where none does."""
         context = self._defaults.context
         return wanted if context is None else min(wanted, context - prompt_tokens)
 
@@ -399,7 +404,7 @@ class LocalEngine:
                 results: list[list[float]] = score(model, batch, device=self._device, prefix=prefix)
             return results
 
-        found: dict[int, list[float]] = {}
+        scores: dict[int, list[float]] = {}
         for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own):
             for row, result in in_batches(
                 alike, self._capacity(all_logits=True), partial(run, prefix=prefix), len(prefix)
@@ -408,18 +413,16 @@ class LocalEngine:
                     raise EngineError(
                         f"model {self.name!r}: a text of {row.length} tokens does not fit in memory"
                     )
-                found[row.index] = result
-        return [found[row.index] for row in rows]
+                scores[row.index] = result
+        return [scores[row.index] for row in rows]
 
     def _capacity(self, *, all_logits: bool) -> Capacity:
-        """Return what fits; what running out of memory has taught is kept."""
+        """Return the size of batches that fit, learnt anew whenever memory runs out."""
         if all_logits not in self._capacities:
             with self._weights.using() as model:
+                dtype = self._weights.loader.placement.dtype
                 self._capacities[all_logits] = capacity(
-                    model,
-                    self._weights.loader.placement.device,
-                    self._weights.loader.placement.dtype,
-                    all_logits=all_logits,
+                    model, self._device, dtype, all_logits=all_logits
                 )
         return self._capacities[all_logits]
 
@@ -479,6 +482,6 @@ class ServedModel(LocalEngine):
 
 
 def _settings(row: _Row) -> tuple[float, float, int, int]:
-    """Return what the rows of a batch must share; the seed and the sample are each row's own."""
+    """Return the settings that all rows of a batch share; seed and sample number may differ from row to row."""
     decoding = row.decoding
     return decoding.temperature, decoding.top_p, decoding.top_k, decoding.max_new_tokens

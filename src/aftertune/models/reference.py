@@ -268,7 +268,7 @@ def vocabulary(name: str, folder: Path) -> int | None:
 
 
 def text_config(name: str, folder: Path) -> dict[str, Any]:
-    """Return what config.json says of the language model, in models that also see or hear."""
+    """Return the part of config.json about the language model, in models that also see or hear."""
     config = read_json(name, folder / "config.json")
     text = config.get("text_config", config)
     return text if isinstance(text, dict) else config

@@ -1,4 +1,4 @@
-"""Messages become input tokens: the chat template is applied once and nothing is added to what it says."""
+"""Rendering: messages become input tokens by the chat template, to which nothing is added."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ class Renderer:
             raise ModelError(
                 f"model {name!r}: the tokenizer cannot be loaded ({first_line(error)})"
             ) from error
-        # Prompts that do not fit are counted and told by the engine; the tokenizer need not print its own warning too.
+        # The engine reports prompts that do not fit; the tokenizer's own warning would only repeat it.
         self.tokenizer.deprecation_warnings[
             "sequence-length-is-longer-than-the-specified-maximum"
         ] = True
@@ -149,20 +149,20 @@ class Renderer:
         Raises:
             ModelError: as `prompts`.
         """
-        asked = [
+        items = [
             item if isinstance(item, Question) else Question(messages=tuple(item))
             for item in questions
         ]
-        rows: list[list[int]] = [[] for _ in asked]
+        rows: list[list[int]] = [[] for _ in items]
         groups: dict[str, list[int]] = {}
-        for i, question in enumerate(asked):
+        for i, question in enumerate(items):
             if question.pattern:
                 rows[i] = self._begun(filled(question.pattern, self._broken(question.parts)))
             else:
                 groups.setdefault(repr(sorted(question.settings.items())), []).append(i)
         for group in groups.values():
-            messages = [self._broken_messages(asked[i].messages) for i in group]
-            texts = self.texts(messages, answer_follows=True, settings=asked[group[0]].settings)
+            messages = [self._broken_messages(items[i].messages) for i in group]
+            texts = self.texts(messages, answer_follows=True, settings=items[group[0]].settings)
             for i, tokens in zip(group, self.tokens(texts), strict=True):
                 rows[i] = tokens
         return rows
@@ -178,8 +178,8 @@ class Renderer:
 
     def _broken_messages(self, messages: Sequence[Message]) -> list[Message]:
         return [
-            Message(role=each.role, content=neutralised(each.content, self._markers))
-            for each in messages
+            Message(role=message.role, content=neutralised(message.content, self._markers))
+            for message in messages
         ]
 
     @cached_property
@@ -291,7 +291,7 @@ class Renderer:
 
     @cached_property
     def _leaves_out(self) -> bool:
-        """Whether the template renders a user's turn, and what is said in it is not there."""
+        """Whether the template renders a user's turn without its text."""
         try:
             text = self._render(
                 [self._plain([Message(role="user", content=_PROBE)])], answer_follows=True
