@@ -63,7 +63,7 @@ class CheckpointDefaults:
 
     @property
     def shares_prefixes(self) -> bool:
-        """Whether padding may stand between a prefix that rows share and the rows."""
+        """Return whether padding may stand between a shared prefix and the rest of a row."""
         return not _LOOKS_BACK & set(self.extra)
 
     def generation_config(self, decoding: Decoding, pad_token: int) -> Any:

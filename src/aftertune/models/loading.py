@@ -26,7 +26,7 @@ class Placement:
     device: str
     dtype: str
     spread: bool = False
-    """Whether the layers lie on all GPUs, for models larger than one."""
+    """True where the layers lie on all GPUs, for models larger than one GPU."""
     quantisation: str | None = None
     """``4bit`` where the weights are kept so; numbers are computed in ``dtype`` all the same."""
 

@@ -146,12 +146,12 @@ class LocalEngine:
 
     @property
     def template_sha256(self) -> str:
-        """Hash of the chat template."""
+        """Return the hash of the chat template."""
         return self._renderer.template_sha256
 
     @property
     def folds_system(self) -> bool:
-        """Whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
+        """Return whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
         return self._renderer.folds_system
 
     def keys(

@@ -86,7 +86,7 @@ class Engines:
 
     @property
     def opened(self) -> list[OpenedModel]:
-        """The opened models, in the order of their opening."""
+        """Return the opened models, in the order of their opening."""
         return list(self._opened.values())
 
     def check_ready(self) -> None:
@@ -140,14 +140,14 @@ class Engines:
 
     @property
     def threads(self) -> int:
-        """The number of CPU threads that torch computes with."""
+        """Return the number of CPU threads that torch computes with."""
         import torch
 
         return self._threads or torch.get_num_threads()
 
     @property
     def placement(self) -> Placement:
-        """Where models compute and in which number format."""
+        """Return the device and number format of all models."""
         return self._shared_loader().placement
 
     def set_threads(self) -> None:

@@ -32,7 +32,7 @@ CPU fewer would do."""
 _LENGTH_SCALED = ("dynamic", "longrope")
 """Rotary embeddings whose angles depend on the length of the whole row; a prefix is rotated before that is known."""
 _CLOSE, _CLOSE_16_BITS = 1e-3, 0.1
-"""How far logits with and without a prefix may differ (root mean square, of their standard deviation) in float32, and in
+"""Largest difference of logits with and without a prefix (root mean square, of their standard deviation) in float32, and in
 16 bits, where rounding alone gives a few hundredths."""
 
 
@@ -235,7 +235,7 @@ class _Trial(NamedTuple):
 
     @property
     def filled(self) -> list[int]:
-        """The row at its full length, the answer made up; without the last token, which a model is never given."""
+        """Return the row at its full length with a made-up answer, without the last token, which a model is never given."""
         answer = max(self.length - 1 - len(self.tokens), 0)
         return [*self.tokens, *islice(cycle(self.tokens), answer)]
 

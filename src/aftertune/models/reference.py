@@ -65,7 +65,7 @@ class Checkpoint:
     """A folder with config, safetensors weights and tokenizer."""
 
     name: str
-    """As the user wrote it."""
+    """The reference as the user wrote it."""
     folder: Path
 
 

@@ -73,12 +73,12 @@ class Renderer:
 
     @cached_property
     def tokenizer_sha256(self) -> str:
-        """Hash of the tokenizer's files."""
+        """Return the hash of the tokenizer's files."""
         return tokenizer_sha256(self._folder)
 
     @cached_property
     def template_sha256(self) -> str:
-        """Hash of the chat template; of the empty text when there is none."""
+        """Return the hash of the chat template; of the empty text when there is none."""
         template = self.tokenizer.chat_template
         return text_sha256(
             template if isinstance(template, str) else "" if template is None else repr(template)
@@ -86,13 +86,13 @@ class Renderer:
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
-        """The tokenizer's own end token, if it has one."""
+        """Return the tokenizer's own end token, if it has one."""
         token = self.tokenizer.eos_token_id
         return () if token is None else (token,)
 
     @property
     def pad_token(self) -> int:
-        """What fills short rows up; masked, so any token will do."""
+        """Return the token that fills short rows up; it is masked, so any token will do."""
         token = self.tokenizer.pad_token_id
         fits = token is not None and (self._vocabulary is None or token < self._vocabulary)
         return int(token) if fits else next(iter(self.end_tokens), 0)
@@ -184,7 +184,7 @@ class Renderer:
 
     @cached_property
     def _markers(self) -> re.Pattern[str]:
-        """What the tokenizer reads as structure: its special tokens, and added tokens that its chat template writes."""
+        """Return a pattern of all that the tokenizer reads as structure: its special tokens, and added tokens of its template."""
         template = str(self.tokenizer.chat_template or "")
         added = self.tokenizer.added_tokens_decoder.values()
         special = [token.content for token in added if token.special or token.content in template]
@@ -277,7 +277,7 @@ class Renderer:
 
     @cached_property
     def folds_system(self) -> bool:
-        """Whether the template refuses a system turn, or drops it without a word."""
+        """Return whether the template refuses a system turn, or drops it without a word."""
         probe = self._plain(
             [Message(role="system", content=_PROBE), Message(role="user", content="user")]
         )
@@ -291,7 +291,7 @@ class Renderer:
 
     @cached_property
     def _leaves_out(self) -> bool:
-        """Whether the template renders a user's turn without its text."""
+        """Return whether the template renders a user's turn without its text."""
         try:
             text = self._render(
                 [self._plain([Message(role="user", content=_PROBE)])], answer_follows=True
@@ -302,7 +302,7 @@ class Renderer:
 
     @cached_property
     def _in_parts(self) -> bool:
-        """Whether the template drops contents that are no lists of parts, as those of some Llama Guards do."""
+        """Return whether the template drops contents that are no lists of parts, as those of some Llama Guards do."""
         whole: list[dict[str, object]] = [{"role": "user", "content": _PROBE}]
         parts: list[dict[str, object]] = [
             {"role": "user", "content": [{"type": "text", "text": _PROBE}]}

@@ -59,7 +59,7 @@ class VllmServer:
 
     @property
     def identity(self) -> dict[str, object]:
-        """The engine's name and the arguments that decide an answer: those that are not of speed alone."""
+        """Return the engine's name and the arguments that decide an answer: those that are not of speed alone."""
         deciding: list[str] = []
         kept = True
         for argument in self.arguments:

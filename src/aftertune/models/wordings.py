@@ -43,13 +43,13 @@ def from_package(package: str, module: str, constant: str, who: str) -> Any:
     Raises:
         PluginError: the package is not installed, or another version without this constant.
     """
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise PluginError(
             f"{who}: its exact prompt is in the package {package}, which is not installed; pip install {package} "
             "(--no-deps is enough), or name a file with the option prompt"
         )
-    file = Path(found.origin).parent / f"{module}.py"
+    file = Path(spec.origin).parent / f"{module}.py"
     try:
         return _constant(ast.parse(file.read_text(encoding="utf-8")).body, constant)
     except (OSError, SyntaxError, LookupError, ValueError) as error:

@@ -56,7 +56,7 @@ class HostedTune:
 
     @property
     def key(self) -> str:
-        """The identity of the job (32 hexadecimal digits): equal rows and settings are one job."""
+        """Return the identity of the job (32 hexadecimal digits): equal rows and settings are one job."""
         return content_key(
             "hosted",
             1,
@@ -67,7 +67,7 @@ class HostedTune:
 
     @property
     def record(self) -> dict[str, object]:
-        """The request as `HOSTED` keeps it, with the hashes of its files."""
+        """Return the request as `HOSTED` keeps it, with the hashes of its files."""
         settings = ("epochs", "batch_size", "learning_rate_multiplier", "seed", "suffix")
         return {
             "training_sha256": sha256(self.training).hexdigest(),
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Return whether nothing more will come."""
         return self.step in (Step.SUCCEEDED, Step.FAILED, Step.CANCELLED)
 
 
