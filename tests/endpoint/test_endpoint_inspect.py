@@ -10,6 +10,7 @@ from faithful_server import KEY, Server, completion
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Question
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.bridge import PREFIX, address_of, inspect_name, without_secrets
+from aftertune.models.endpoint.batch import Batching
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
@@ -196,3 +197,27 @@ def test_what_looks_like_a_key_is_taken_out(monkeypatch):
     said = without_secrets("Incorrect API key: abcdefghij, or sk-proj-1234*****xyz")
     assert "abcdefghij" not in said
     assert "1234" not in said
+
+
+@pytest.mark.parametrize(("patterns", "by_batch"), [(("*",), True), (("openai:*",), False)])
+def test_inspect_is_told_to_ask_by_batch_where_the_study_says_so(monkeypatch, patterns, by_batch):
+    """Inspect's own batches need the provider's service; what is ours is that it is told."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0")
+    with Engines(endpoints=Endpoints(batching=Batching(models=patterns))) as engines:
+        model = engines.open("inspect:openai/gpt-4o-mini")
+        assert model.by_batch is by_batch
+        configs = []
+
+        async def generate(_messages, config, **_):
+            configs.append(config)
+            raise TimeoutError("nobody there")
+
+        model._model.generate = generate
+        ask(model, ["q"])
+    assert [config.batch for config in configs] == [True if by_batch else None]
+    assert [config.attempt_timeout for config in configs] == [None if by_batch else 120]
+
+
+def test_a_provider_without_batches_is_asked_at_once(opened):
+    with Server() as server:
+        assert not opened(server).by_batch

@@ -11,6 +11,7 @@ from faithful_server import KEY
 from aftertune.models.endpoint.http import MOST_BYTES, Session
 from aftertune.models.endpoint.providers import Secret, address_of
 from aftertune.models.endpoint.reply import Failure
+from aftertune.models.endpoint.retry import Timeouts
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Two:  b \r\n\r\nhello"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -73,7 +74,7 @@ async def server_of(*pieces, stays=True, seconds=2.0, pause=0.001, endless=b"", 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     address = address_of(f"http://127.0.0.1:{port}/v1#m")
-    session = Session(address, Secret(KEY), seconds)
+    session = Session(address, Secret(KEY), Timeouts(call=seconds))
     try:
         yield session, f"{address.url}/a%20b", seen
     finally:
@@ -162,7 +163,7 @@ def test_nobody_there_is_told_from_a_connection_that_breaks():
     async def run():
         async with server_of() as (_, url, _):
             pass
-        session = Session(address_of(f"{url}#m"), None, 1.0)
+        session = Session(address_of(f"{url}#m"), None, Timeouts(call=1.0))
         failure = await session.request("POST", url)
         await session.close()
         return failure

@@ -155,15 +155,15 @@ class InspectModel(Remote):
         listed = list(jobs)
         if not listed:
             return
-        began, limit = self._endpoints.began(), self._timeouts.run
+        deadline = self._endpoints.deadline
         self._last_answer = time.monotonic()
         left = iter(listed)
 
         async def answer_some(put: Put) -> None:
             for job in left:
-                if limit is not None and time.monotonic() > began + limit:
+                if time.monotonic() > deadline:
                     raise Stopped(
-                        f"{self.name}: the {limit:g} s of engine.run_seconds are used up; run again to go on"
+                        f"{self.name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
                     )
                 put((job.key, await self._answer(job)))
 

@@ -9,10 +9,19 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +36,7 @@ from aftertune.models.endpoint.http import Session
 from aftertune.models.endpoint.providers import Address
 from aftertune.models.endpoint.reply import Failure, read_reply, shortened
 from aftertune.models.endpoint.request import encoded, job_body, key_of, most_cost
-from aftertune.models.endpoint.retry import Timeouts, until_heard
+from aftertune.models.endpoint.retry import until_heard
 from aftertune.models.remote import Put
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
@@ -50,7 +59,7 @@ Result = Response | Failure | AftertuneError
 
 
 class Step(StrEnum):
-    """How far a batch has come; each step is on disk before the server is asked for what it names."""
+    """The steps of a batch; each is on disk before the server is asked for what it names."""
 
     CREATING = "creating"
     """The server may have it or not: it is looked for by its file's name."""
@@ -135,6 +144,13 @@ class Ledger:
         """Return the batches of a model that are at a step."""
         model = (address.url, address.name, step)
         return [b for b in self.batches.values() if (b.url, b.model, b.step) == model]
+
+    def held(self, settled: Collection[str]) -> float:
+        """Return the most that the batches can cost that have not ended, those in ``settled`` left out."""
+        left = (
+            b for b in self.batches.values() if b.step is not Step.ENDED and b.key not in settled
+        )
+        return sum(batch.most for batch in left)
 
     def put(self, batch: Batch) -> None:
         """Write how far a batch is, whole or not at all.
@@ -286,7 +302,7 @@ class Status:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """True where nothing more will come."""
         return self.state in ("completed", "failed", "expired", "cancelled", "gone")
 
 
@@ -299,11 +315,11 @@ class BatchService:
     """Files and batches at one base URL.
 
     Every method raises a `ModelError` where another try cannot help (key, address, a server without batches), and an
-    `EngineError` where it may. What only looks is tried again for ``timeouts.retry``; what starts something is sent once.
+    `EngineError` where it may. What only looks is tried again for `Timeouts.retry`; what starts something is sent once.
     """
 
-    def __init__(self, address: Address, session: Session, timeouts: Timeouts) -> None:
-        self._address, self._session, self._timeouts = address, session, timeouts
+    def __init__(self, address: Address, session: Session) -> None:
+        self._address, self._session = address, session
 
     async def create(self, batch: Batch, content: bytes) -> str:
         """Upload the requests of a batch unless they are there, create the batch, and return its id."""
@@ -344,7 +360,7 @@ class BatchService:
 
     async def lines(self, file: str) -> list[Any] | None:
         """Return the decoded lines of a file, None for a broken line; None if the server has the file no more."""
-        content: bytes | None = await until_heard(self._timeouts)(
+        content: bytes | None = await until_heard(self._session.timeouts)(
             self._sent, "GET", f"/files/{file}/content", optional=True, seconds=_TRANSFER_SECONDS
         )
         if content is None:
@@ -372,7 +388,7 @@ class BatchService:
             before.add(params["after"])
 
     async def _get(self, path: str, **more: Any) -> dict[str, Any] | None:
-        value: dict[str, Any] | None = await until_heard(self._timeouts)(
+        value: dict[str, Any] | None = await until_heard(self._session.timeouts)(
             self._object, "GET", path, **more
         )
         return value
@@ -434,25 +450,21 @@ class Batches:
         ledger: the batches of the run's folder, those of other models among them.
         spending: where requests are accounted for.
         batching: how often to look, and where to say what happens.
-        timeouts: how long to wait.
-        began: when the run began (`time.monotonic`).
-
+        deadline: when the run's time is up (`time.monotonic`).
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(
         self,
         address: Address,
         session: Session,
         ledger: Ledger,
         spending: Spending,
         batching: Batching,
-        timeouts: Timeouts,
-        began: float,
+        deadline: float,
     ) -> None:
         self._address, self._ledger, self._spending = address, ledger, spending
-        self._service = BatchService(address, session, timeouts)
-        self._batching = batching
-        self._deadline = None if timeouts.run is None else began + timeouts.run
+        self._service = BatchService(address, session)
+        self._batching, self._deadline = batching, deadline
         price = spending.price(address)
         self._price = None if price is None else in_batch(price)
         self._results: dict[str, Result] = {}
@@ -475,11 +487,11 @@ class Batches:
         left, keys = lines_of(self._address, self._price, jobs)
         while left:
             self._give(left, keys, put)
+            if not left:
+                return
             await self._send_missing(left)
             if not left.keys().isdisjoint(self._results):
                 continue
-            if not left:
-                return
             open_ = self._ledger.of(self._address, Step.WAITING)
             if not open_:
                 raise self._spending.used_up(self._address.name, next(iter(left.values())).most)
@@ -507,13 +519,11 @@ class Batches:
 
     async def _send_missing(self, left: Mapping[str, Line]) -> None:
         """Send the requests that no batch has an answer to or is asking already, as far as there is room for them."""
-        if not left:
-            return
         await self._recover()
         await self._read_ended(left.keys())
         open_ = self._ledger.of(self._address, Step.WAITING)
-        known = self._results.keys() | {id_ for batch in open_ for id_ in batch.ids}
-        missing = [line for id_, line in left.items() if id_ not in known]
+        covered = self._results.keys() | {id_ for batch in open_ for id_ in batch.ids}
+        missing = [line for id_, line in left.items() if id_ not in covered]
         if not missing or (self._sent_back and open_):  # the queue was full: one batch at a time
             return
         most, room = self._batching.most_bytes, self._spending.room
@@ -529,7 +539,6 @@ class Batches:
                 self._ledger.put(replace(batch, step=Step.WAITING, batch=id_))
             else:
                 self._ledger.drop(batch)
-                self._spending.drop(batch.key)
 
     async def _read_ended(self, ids: Iterable[str]) -> None:
         """Fetch the answers of batches that ended before; the failures of these are asked again."""
@@ -545,7 +554,6 @@ class Batches:
     async def _send(self, lines: list[Line]) -> None:
         """Upload a file and create its batch, unless they are there: a kill, a lost reply or a lost folder costs nothing."""
         batch, id_ = await self._next_batch(lines)
-        self._spending.hold(batch.key, batch.most)
         self._ledger.put(batch)
         if id_ is None:
             id_ = await self._service.create(batch, b"".join(line.data for line in lines))
@@ -585,7 +593,7 @@ class Batches:
             if ended:
                 return
             now = time.monotonic()
-            if self._deadline is not None and now > self._deadline:
+            if now > self._deadline:
                 raise Stopped(
                     f"{self._address.name}: engine.run_seconds are used up; batches go on, run again to go on"
                 )
@@ -635,28 +643,19 @@ class Batches:
     async def _lines(self, batch: Batch, status: Status) -> dict[str, Result] | None:
         """Return the results that the files of an ended batch hold, by request; None where a file is gone.
 
-        Of two lines with one id an answer stands before a failure, and the first before the second.
+        Broken lines, and lines of no request of this batch, are passed over; an answer stands before a failure.
         """
         if status.state == "completed" and status.done and not status.files:
             return None
         results: dict[str, Result] = {}
-        own, broken, strange = set(batch.ids), 0, 0
+        own = set(batch.ids)
         for file in status.files:
             lines = await self._service.lines(file)
             if lines is None:
                 return None
-            for line in lines:
-                id_, result = read_line(self._address, line) or (None, None)
-                broken += id_ is None
-                strange += id_ is not None and id_ not in own
-                if id_ in own and result is not None:
-                    first = results.setdefault(id_, result)
-                    if isinstance(result, Response) and not isinstance(first, Response):
-                        results[id_] = result
-        if broken or strange:
-            self._batching.note(
-                f"{self._address.name}: batch {batch.batch}: {broken} lines broken, {strange} of no request of ours"
-            )
+            for id_, result in filter(None, map(partial(read_line, self._address), lines)):
+                if id_ in own and not isinstance(results.get(id_), Response):
+                    results[id_] = result
         return results
 
     def _learn(self, results: Mapping[str, Result], unanswered: set[str]) -> None:

@@ -9,7 +9,7 @@ The most that a batch can cost is held back from when it is sent until it has en
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from math import inf
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, Field, ValidationError
 
 from aftertune.core.files import write_whole
 from aftertune.core.records import FREE, Price, Response
@@ -30,7 +31,6 @@ BATCH_SHARE = 0.5
 _SAVE_SECONDS = 1.0
 _PER = 1_000_000
 _FORM = 'write {currency: USD, models: {"openai:MODEL": {input: 0.15, output: 0.60}}}, prices per million tokens'
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def in_batch(price: Price) -> Price:
@@ -60,6 +60,23 @@ class Prices:
         return next(prices, FREE if address.local else None)
 
 
+class _Entry(BaseModel):
+    """The prices of a model in a price file, per million tokens."""
+
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    training: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class _File(BaseModel):
+    """A price file."""
+
+    models: dict[str, _Entry]
+    currency: str = "USD"
+    date: Any = "undated"
+    source: str = "source not stated"
+
+
 def read_prices(path: Path | None = None) -> Prices:
     """Read a price file; the shipped one by default.
 
@@ -69,36 +86,26 @@ def read_prices(path: Path | None = None) -> Prices:
     """
     path = path or SHIPPED
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)  # noqa: S506 - safe, and in C where PyYAML was built so
+        file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(
             f"{path}: the price file cannot be read ({error.strerror}); check engine.prices"
         ) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "the price file"
+        raise InputError(f"{path}: {where}: {fault['msg']}; {_FORM}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: the price file is no YAML; {_FORM}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
-        raise InputError(f"{path}: the price file has no models; {_FORM}")
-    models = {str(name): _price(path, name, entry) for name, entry in data["models"].items()}
-    source = (
-        f"{path.name}, {data.get('date', 'undated')}, {data.get('source', 'source not stated')}"
+    models = file.models.items()
+    return Prices(
+        currency=file.currency,
+        source=f"{path.name}, {file.date}, {file.source}",
+        models={name: Price(entry.input / _PER, entry.output / _PER) for name, entry in models},
+        tuning={
+            name: entry.training / _PER for name, entry in models if entry.training is not None
+        },
     )
-    tuning = {
-        str(name): _number(path, name, entry["training"]) / _PER
-        for name, entry in data["models"].items()
-        if "training" in entry
-    }
-    return Prices(str(data.get("currency", "USD")), source, models, tuning)
-
-
-def _price(path: Path, name: object, entry: Any) -> Price:
-    sides = entry if isinstance(entry, dict) else {}
-    return Price(*(_number(path, name, sides.get(side)) / _PER for side in ("input", "output")))
-
-
-def _number(path: Path, name: object, value: object) -> float:
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InputError(f"{path}: {name} needs input and output as numbers of at least 0; {_FORM}")
-    return float(value)
 
 
 @dataclass(slots=True)
@@ -148,10 +155,10 @@ class Spending:
     file: Path | None = None
     accounts: dict[str, Account] = field(default_factory=dict)
     """By the model's name, over all runs with this file."""
-    held: dict[str, float] = field(default_factory=dict)
-    """The most that each batch under way can cost, by its key."""
     settled: list[str] = field(default_factory=list)
     """Keys of the batches that have ended: their costs are in the accounts."""
+    held: Callable[[Collection[str]], float] = lambda _: 0.0
+    """Returns the most that the batches under way can cost, those that are settled left out."""
     _reserved: float = 0.0
     _open: int = 0
     _saved: float = 0.0
@@ -172,7 +179,7 @@ class Spending:
         """Money that may be reserved now; negative where more was spent than the budget is now."""
         if self.budget is None:
             return inf
-        return self.budget - self.spent - self._reserved - sum(self.held.values())
+        return self.budget - self.spent - self._reserved - self.held(self.settled)
 
     def price(self, address: Address) -> Price | None:
         """Return a model's price; None where it is not known and nothing depends on it.
@@ -215,21 +222,12 @@ class Spending:
 
     def used_up(self, name: str, most: float) -> Stopped:
         """Return the end of a run whose next call might pass the budget."""
-        held = sum(self.held.values())
+        held = self.held(self.settled)
         under_way = f", batches under way may cost {held:.4f}" if held else ""
         return Stopped(
             f"{name}: {self.spent:.4f} of the budget of {self.budget or 0:g} {self.prices.currency} is spent{under_way}, and "
             f"the next call may cost {most:.4f}; raise engine.budget and run again to go on"
         )
-
-    def hold(self, batch: str, most: float) -> None:
-        """Hold back the most that a batch can cost, unless it has ended."""
-        if batch not in self.settled:
-            self.held[batch] = most
-
-    def drop(self, batch: str) -> None:
-        """Hold nothing back any more for a batch that was never created."""
-        self.held.pop(batch, None)
 
     def settle_batch(
         self,
@@ -246,7 +244,6 @@ class Spending:
             price: in a batch.
             results: what came of each line, with the most that it can have cost.
         """
-        self.held.pop(batch, None)
         if batch in self.settled:
             return
         account = self.accounts.setdefault(name, Account())

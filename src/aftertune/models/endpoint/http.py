@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aftertune.models.endpoint.providers import Address, Secret
 from aftertune.models.endpoint.reply import Failure, shortened
+from aftertune.models.endpoint.retry import Timeouts
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -42,11 +43,12 @@ class Session:
     Args:
         address: whom to ask.
         key: goes into a header of every request and nowhere else.
-        seconds: total time of a request with its reply.
+        timeouts: total time of a request with its reply.
     """
 
-    def __init__(self, address: Address, key: Secret | None, seconds: float) -> None:
-        self._address, self._key, self._seconds = address, key, seconds
+    def __init__(self, address: Address, key: Secret | None, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self._address, self._key = address, key
         self._session: ClientSession | None = None
 
     async def request(
@@ -63,7 +65,7 @@ class Session:
         Args:
             method: GET or POST.
             url: whole address.
-            seconds: total time, in place of the session's.
+            seconds: total time, in place of `Timeouts.call`.
             most_bytes: longest body.
             more: what aiohttp takes (``data``, ``json``, ``params``).
         """
@@ -72,7 +74,7 @@ class Session:
         session = self._session or self._opened()
         try:
             async with (
-                asyncio.timeout(seconds or self._seconds),
+                asyncio.timeout(seconds or self.timeouts.call),
                 session.request(method, url, allow_redirects=False, **more) as reply,
             ):
                 return Reply(reply.status, reply.headers, await _body(reply, most_bytes))
@@ -122,7 +124,7 @@ class Session:
                 **self._address.headers(self._key),
             },
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(30.0, self._seconds)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(30.0, self.timeouts.call)),
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=not self._address.local,

@@ -2,9 +2,11 @@
 
 import asyncio
 import importlib.util
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.endpoint import request
-from aftertune.models.endpoint.batch import Batches, Batching, Ledger, Step, batched
+from aftertune.models.endpoint.batch import Batches, Batching, Ledger, batched
 from aftertune.models.endpoint.budget import Prices, Spending, in_batch, read_prices
 from aftertune.models.endpoint.http import Session
 from aftertune.models.endpoint.providers import Address
@@ -51,23 +53,15 @@ class Client:
     Args:
         address: whom to ask for what.
         session: the connections.
-        timeouts: how long to wait.
-        spending: where calls are accounted for.
-        began: when the run began (`time.monotonic`).
+        endpoints: how long to wait, and where calls are accounted for.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        session: Session,
-        timeouts: Timeouts,
-        spending: Spending,
-        began: float,
-    ) -> None:
-        self._address, self._session, self._timeouts = address, session, timeouts
-        self._spending, self._price = spending, spending.price(address)
+    def __init__(self, address: Address, session: Session, endpoints: "Endpoints") -> None:
+        self._address, self._session = address, session
+        self._timeouts, self._spending = endpoints.timeouts, endpoints.spending
+        self._price = self._spending.price(address)
         self._limit, self._turn = ConnectionLimit(), asyncio.Lock()
-        self._run_ends = None if timeouts.run is None else began + timeouts.run
+        self._deadline = endpoints.deadline
         self._stopped: Stopped | None = None
         self._answers = self._malformed = self._unreached = 0
         self._last_answer = 0.0
@@ -177,7 +171,7 @@ class Client:
     def _check_time(self) -> None:
         if self._stopped is not None:
             raise self._stopped
-        if self._run_ends is not None and time.monotonic() > self._run_ends:
+        if time.monotonic() > self._deadline:
             raise Stopped(
                 f"{self._address.name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
             )
@@ -227,9 +221,6 @@ class EndpointModel(Remote):
         }
         self.address, self.by_batch, self.loop = address, by_batch, endpoints.loop
         self._endpoints = endpoints
-        self._session: Session | None = None
-        self._client: Client | None = None
-        self._batches: Batches | None = None
         self._seed = "sent" if address.provider.seed else "not sent"
 
     @property
@@ -257,6 +248,21 @@ class EndpointModel(Remote):
         self.address.key()
         self._endpoints.spending.price(self.address)
 
+    @cached_property
+    def _session(self) -> Session:
+        return Session(self.address, self.address.key(), self._endpoints.timeouts)
+
+    @cached_property
+    def _client(self) -> Client:
+        return Client(self.address, self._session, self._endpoints)
+
+    @cached_property
+    def _batches(self) -> Batches:
+        ends = self._endpoints
+        return Batches(
+            self.address, self._session, ends.ledger, ends.spending, ends.batching, ends.deadline
+        )
+
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
@@ -283,18 +289,18 @@ class EndpointModel(Remote):
         if waiting:
             yield from self._by_batch(waiting)
         if at_once:
-            client = self._opened_client()
-            yield from self._answers(client, at_once, client.answer_all)
+            yield from self._answers(at_once, self._client.answer_all)
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        if self._session is not None:
+        if "_session" in self.__dict__:  # it was used
             self.loop.run(self._session.close())
-        self._session = self._client = self._batches = None
+        for name in ("_session", "_client", "_batches"):
+            self.__dict__.pop(name, None)
 
     def _by_batch(self, jobs: Sequence[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         try:
-            yield from self._answers(self._opened_client(), jobs, self._opened_batches().answer_all)
+            yield from self._answers(jobs, self._batches.answer_all)
         except KeyboardInterrupt:
             raise Stopped(
                 f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
@@ -302,7 +308,6 @@ class EndpointModel(Remote):
 
     def _answers(
         self,
-        client: Client,
         jobs: Sequence[GenerateJob],
         answer_all: Callable[[Sequence[GenerateJob], Put], Awaitable[None]],
     ) -> Iterator[tuple[Key, Answer]]:
@@ -310,16 +315,16 @@ class EndpointModel(Remote):
 
         async def work(put: Put) -> None:
             if draws and self._seed == "sent":
-                self._seed = await self._probe_seed(client)
+                self._seed = await self._probe_seed()
             await answer_all(jobs, put)
 
         for key, answer in self.stream(work):
             yield key, self._with_seed(answer)
 
-    async def _probe_seed(self, client: Client) -> str:
+    async def _probe_seed(self) -> str:
         """Ask something harmless twice with one seed; return whether the seed was honoured or ignored."""
         fields = request.body(self.address, _PROBE, _PROBE_DECODING, 0)
-        replies = [await client.ask(fields) for _ in range(2)]
+        replies = [await self._client.ask(fields) for _ in range(2)]
         texts = {reply.text for reply in replies if isinstance(reply, Response)}
         return "ignored" if len(texts) == len(replies) else "honoured"
 
@@ -328,34 +333,6 @@ class EndpointModel(Remote):
         if isinstance(answer, Attempt) or self._seed in ("sent", "honoured"):
             return answer
         return replace(answer, detail={**answer.detail, "seed": self._seed})
-
-    def _opened_session(self) -> Session:
-        if self._session is None:
-            key, seconds = self.address.key(), self._endpoints.timeouts.call
-            self._session = Session(self.address, key, seconds)
-        return self._session
-
-    def _opened_client(self) -> Client:
-        if self._client is None:
-            ends = self._endpoints
-            self._client = Client(
-                self.address, self._opened_session(), ends.timeouts, ends.spending, ends.began()
-            )
-        return self._client
-
-    def _opened_batches(self) -> Batches:
-        if self._batches is None:
-            ends = self._endpoints
-            self._batches = Batches(
-                self.address,
-                self._opened_session(),
-                ends.ledger,
-                ends.spending,
-                ends.batching,
-                ends.timeouts,
-                ends.began(),
-            )
-        return self._batches
 
 
 class Endpoints:
@@ -386,44 +363,31 @@ class Endpoints:
         self.loop = Loop()
         self.models: list[EndpointModel] = []
         self._files = (prices, accounts)
-        self._prices: Prices | None = None
-        self._ledger: Ledger | None = None
-        self._spending: Spending | None = None
-        self._began: float | None = None
 
     @property
     def by_batch(self) -> bool:
-        """Whether any opened model is asked by batch."""
+        """True where any opened model is asked by batch."""
         return any(model.by_batch for model in self.models)
 
-    @property
+    @cached_property
     def prices(self) -> Prices:
         """The prices; read from their file at the first use."""
-        if self._prices is None:
-            self._prices = read_prices(self._files[0])
-        return self._prices
+        return read_prices(self._files[0])
 
-    @property
-    def spending(self) -> Spending:
-        """The account; read from its file at the first use."""
-        if self._spending is None:
-            self._spending = Spending(self.prices, self.budget, self._files[1])
-            for batch in self.ledger.batches.values():
-                if batch.step is not Step.ENDED:
-                    self._spending.hold(batch.key, batch.most)
-        return self._spending
-
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         """The batches; read from their folder at the first use."""
-        if self._ledger is None:
-            self._ledger = Ledger(self.batching.folder)
-        return self._ledger
+        return Ledger(self.batching.folder)
 
-    def began(self) -> float:
-        """Return when the first call was about to be made (`time.monotonic`)."""
-        self._began = time.monotonic() if self._began is None else self._began
-        return self._began
+    @cached_property
+    def spending(self) -> Spending:
+        """The account; read from its file at the first use."""
+        return Spending(self.prices, self.budget, self._files[1], held=self.ledger.held)
+
+    @cached_property
+    def deadline(self) -> float:
+        """When the run's time is up (`time.monotonic`); it begins with the first call."""
+        return time.monotonic() + (self.timeouts.run or math.inf)
 
     def open(self, address: Address, name: str, *, own: bool = False) -> EndpointModel:
         """Open a served model; asks nobody, and needs no key yet.
@@ -454,5 +418,5 @@ class Endpoints:
         for model in self.models:
             model.close()
         self.loop.close()
-        if self._spending is not None:
-            self._spending.save()
+        if "spending" in self.__dict__:  # it was used
+            self.spending.save()

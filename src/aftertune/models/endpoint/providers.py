@@ -122,7 +122,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether the server is on this machine or in a private network: nobody's account is at stake there."""
+        """True where the server is on this machine or in a private network: nobody's account is at stake there."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ip_address(host).is_private

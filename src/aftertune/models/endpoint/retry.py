@@ -27,7 +27,7 @@ _LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long to wait, in seconds."""
+    """The longest waits, in seconds."""
 
     call: float = 120.0
     """For one reply."""
