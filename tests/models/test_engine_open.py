@@ -106,7 +106,7 @@ def test_an_adapter_with_a_tokenizer_of_its_own_uses_it(base, adapters, engines,
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
     make_tokenizer("please " + TEMPLATE).save_pretrained(folder)
     own, plain = engines.open(str(folder)), engines.open(str(adapters[0]))
-    assert own.template_sha256 != plain.template_sha256
+    assert own.identity["tokenizer"] != plain.identity["tokenizer"]
     assert (
         len(own._renderer.prompts([user("bake")])[0])
         == len(plain._renderer.prompts([user("bake")])[0]) + 1

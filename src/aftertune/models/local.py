@@ -123,7 +123,6 @@ class LocalEngine:
     Attributes:
         name: for messages and tables.
         identity: engine, hashes of weights, adapter and tokenizer, dtype, quantisation.
-        template_sha256: hash of the chat template.
     """
 
     remote = served = by_batch = moderates = False
@@ -143,11 +142,6 @@ class LocalEngine:
         self._sharing = Sharing(weights, self._device)
         self._leads: dict[tuple[int, ...], list[int]] = {}
         """White space before answers, by the tokens of the probe."""
-
-    @property
-    def template_sha256(self) -> str:
-        """Return the hash of the chat template."""
-        return self._renderer.template_sha256
 
     @property
     def folds_system(self) -> bool:

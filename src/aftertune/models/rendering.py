@@ -11,7 +11,6 @@ from aftertune.core.foreign import filled, marker_pattern, neutralised
 from aftertune.core.records import Message, Question
 from aftertune.errors import ModelError
 from aftertune.models.loading import first_line, quiet
-from aftertune.models.reference import text_sha256, tokenizer_sha256
 from aftertune.models.thinking import MARKS
 
 _DATE = "26 Jul 2024"
@@ -52,7 +51,6 @@ class Renderer:
         from transformers import AutoTokenizer
 
         self.name = name
-        self._folder = folder
         self._vocabulary = vocabulary
         try:
             with quiet():
@@ -70,19 +68,6 @@ class Renderer:
         self.tokenizer.deprecation_warnings[
             "sequence-length-is-longer-than-the-specified-maximum"
         ] = True
-
-    @cached_property
-    def tokenizer_sha256(self) -> str:
-        """Return the hash of the tokenizer's files."""
-        return tokenizer_sha256(self._folder)
-
-    @cached_property
-    def template_sha256(self) -> str:
-        """Return the hash of the chat template; of the empty text when there is none."""
-        template = self.tokenizer.chat_template
-        return text_sha256(
-            template if isinstance(template, str) else "" if template is None else repr(template)
-        )
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
