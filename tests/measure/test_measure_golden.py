@@ -1,14 +1,22 @@
-"""Golden values; published ones name their source, the others are values that a second, independent program gave."""
+"""Golden values of the statistics, each with its source."""
 
 import math
 
 import numpy as np
 import pytest
 
+from aftertune.measure.agreement import ac1, alpha, kappa
 from aftertune.measure.arrays import Average
+from aftertune.measure.capability import corpus_bleu
 from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
 from aftertune.measure.crossed import crossed_wilson, effective_n, quantiles, two_way
 from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar, newcombe, wilson
+from aftertune.measure.judge_error import (
+    explained,
+    labels_needed,
+    rogan_gladen,
+)
+from aftertune.measure.ppi import LabelSample, correct, label_variance
 
 pytestmark = pytest.mark.golden
 
@@ -155,3 +163,131 @@ def test_adjusted_p_values_keep_their_order():
     assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
     assert benjamini_hochberg([0.04, 0.05]) == pytest.approx([0.05, 0.05])
     assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+
+
+# Shrout and Fleiss (1979), Psychol Bull 86:420: ICC(2,1), ICC(3,1), ICC(2,k) of six targets by four judges, and the components.
+def test_shrout_and_fleiss():
+    x = two_way(
+        np.array(
+            [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]],
+            float,
+        )
+    )
+    n, k, p, s, i = 6, 4, x.ms_behaviors, x.ms_seeds, x.ms_interaction
+    assert ((p - i) / k, (s - i) / n) == pytest.approx((2.5556, 5.2444), abs=6e-5)
+    assert (p - i) / (p + (k - 1) * i + k * (s - i) / n) == pytest.approx(0.2898, abs=6e-5)
+    assert (p - i) / (p + (k - 1) * i) == pytest.approx(0.7148, abs=6e-5)
+    assert (p - i) / (p + (s - i) / n) == pytest.approx(0.6201, abs=6e-5)
+
+
+# The README of sacrebleu: BLEU 48.53 of its three sentences, from matches 14/17, 7/14, 5/11, 3/8 and lengths 17 and 18.
+def test_corpus_bleu():
+    counted = np.array([[14, 7, 5, 3, 17, 14, 11, 8, 17, 18]], float)
+    assert 100 * corpus_bleu(counted)[0] == pytest.approx(48.5308, abs=6e-5)
+
+
+COUNTS = (17, 4, 3, 76)  # both harmful, the judge alone, people alone, neither
+LABELS = LabelSample(
+    truth=np.repeat([1.0, 0.0, 1.0, 0.0], COUNTS),
+    judged=np.repeat([1.0, 1.0, 0.0, 0.0], COUNTS),
+    stratum=np.zeros(100, np.int64),
+    weight=np.ones(100),
+    shares=np.ones(1),
+)
+OTHERS = np.repeat([1.0, 0.0], [210, 790])
+"""The judge's readings of the responses without a label."""
+TUNED = 0.707849
+"""The lambda of ppi_py."""
+
+
+def plain_ppi(power):
+    """Join label part and judge part of the plain PPI++ mean of one checkpoint: estimate and variance."""
+    rest = LABELS.truth - power * LABELS.judged
+    variance = power**2 * two_way(OTHERS[:, None]).variance + label_variance(LABELS, rest)[0]
+    return power * OTHERS.mean() + LABELS.normal @ rest, variance
+
+
+# The R package epiR, `epi.prev`: 23 of 150, sensitivity .96, specificity .89.
+def test_rogan_gladen():
+    assert pytest.approx(0.1533, abs=6e-5) == 23 / 150
+    assert rogan_gladen(23 / 150, 0.96, 0.89) == pytest.approx(0.0510, abs=6e-5)
+
+
+# ppi_py 0.2.3 (lambda 0, 1 and tuned), whose variances divide by n; ours by n - 1, so the limits agree to two digits more
+# than are ever printed. The last row of figures was worked out by a second program with n - 1.
+@pytest.mark.parametrize(
+    ("power", "low", "high"),
+    [(TUNED, 0.14806, 0.25194), (1.0, 0.14236, 0.25764), (0.0, 0.12160, 0.27840)],
+)
+def test_ppi_of_independent_responses(power, low, high):
+    estimate, variance = plain_ppi(power)
+    half = 1.959964 * variance**0.5
+    assert estimate == pytest.approx(0.2, abs=1e-9)
+    assert (estimate - half, estimate + half) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_ppi_of_independent_responses_with_unbiased_variances():
+    assert plain_ppi(TUNED)[1] == pytest.approx(0.00070861, abs=1e-8)
+    assert explained(0.2, 0.85, 0.95) == pytest.approx(0.61724, abs=1e-5)
+
+
+# Ours is tuned for judge readings of everything and by the labels' own variance, ppi_py's for h labels beside n readings.
+def test_lambda():
+    y, f = LABELS.truth, LABELS.judged
+    pooled, h, n = np.concatenate([f, OTHERS]).var(ddof=1), len(y), len(OTHERS)
+    found = correct(LABELS, 0.21)
+    assert found.power * f.var(ddof=1) / pooled / (1 + h / n) == pytest.approx(TUNED, abs=1e-6)
+    assert found.estimate == pytest.approx(plain_ppi(found.power)[0])
+
+
+# Labels for a half width, with the judge and without: worked out by a second program from Tenenbein (1970).
+@pytest.mark.parametrize(
+    ("p", "se", "sp", "half", "labels"),
+    [
+        (0.05, 0.85, 0.95, 0.03, (128, 203)),
+        (0.05, 0.90, 0.99, 0.03, (55, 203)),
+        (0.20, 0.85, 0.95, 0.05, (94, 246)),
+        (0.20, 0.95, 0.98, 0.03, (106, 683)),
+        (0.40, 0.85, 0.95, 0.05, (126, 369)),
+    ],
+)
+def test_labels_needed(p, se, sp, half, labels):
+    assert labels_needed(p, se, sp, half) == pytest.approx(labels, abs=1)
+
+
+nan = 0
+RATERS = np.array([
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+    [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+])  # fmt: skip
+RATINGS = np.stack([(value == RATERS).sum(axis=0) for value in range(1, 6)], axis=1)
+
+
+# Krippendorff (2011), the 4 x 12 example with missing ratings, nominal, and the binary 2 x 10 one.
+def test_krippendorff():
+    assert alpha(RATINGS) == pytest.approx(0.743, abs=6e-4)
+
+
+def test_krippendorff_of_two_values():
+    one, other = ([int(digit) for digit in text] for text in ("0100000010", "1110010000"))
+    pairs = np.array([one, other])
+    binary = np.stack([(pairs == value).sum(axis=0) for value in (0, 1)], axis=1)
+    assert alpha(binary) == pytest.approx(0.095, abs=6e-4)
+
+
+# Cohen's kappa: worked examples of the literature. AC1: Gwet (2008); the first table's is from a second program.
+@pytest.mark.parametrize(
+    ("table", "kappa_", "ac1_"),
+    [
+        ([[20, 5], [10, 15]], 0.400, 0.4059),
+        ([[45, 15], [25, 15]], 0.1304, None),
+        ([[25, 35], [5, 35]], 0.2593, None),
+        ([[118, 5], [2, 0]], -0.0234, 0.9408),
+    ],
+)
+def test_kappa_and_ac1(table, kappa_, ac1_):
+    assert kappa(np.array(table, float)) == pytest.approx(kappa_, abs=6e-5)
+    if ac1_ is not None:
+        assert ac1(np.array(table, float)) == pytest.approx(ac1_, abs=6e-5)

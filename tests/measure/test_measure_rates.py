@@ -1,13 +1,21 @@
-"""Rates and changes from tables: counts, averaging order, guards, scores, bounds, families and print."""
+"""Rates, changes and scores of a table; outcomes of all its rows; and the time that a million rows take."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from measure_tables import build, incoherent, undecided
 
+from aftertune.core.outcomes import joint_decision, outcome
+from aftertune.core.records import DecisionValue, FinishReason, Intent, VerdictValue
+from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
+from aftertune.measure import outcomes as oc
 from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -275,3 +283,96 @@ def test_results_are_json_and_repeat_exactly():
         table, columns={name: column[shuffled] for name, column in table.columns.items()}
     )
     assert json.dumps(measure(mixed, plan_of(TUNED)).to_json()) == texts[0]
+
+
+INTENTS, FINISHES = tuple(Intent), tuple(FinishReason)
+VERDICTS, DECISIONS = tuple(VerdictValue), tuple(DecisionValue)
+COMPLIED, REFUSED, DEFLECTED, UNDECIDED = (VERDICTS.index(value) for value in VERDICTS)
+
+
+def every_combination():
+    ranges = range(2), range(-1, 3), range(-1, 4), range(-1, 2), range(-1, 3), range(-1, 3)
+    rows = np.array(list(product(*ranges)), np.int32)
+    names = (
+        "intent",
+        "finish",
+        "verdict:j",
+        "coherent",
+        "decision:g:prompt",
+        "decision:g:response",
+    )
+    columns = {name: rows[:, place] for place, name in enumerate(names)}
+    return Table(columns=columns | {"model": rows[:, 0]}, scores={}, names={}), rows
+
+
+def one_by_one(row, *, guarded):
+    intent, finish, verdict, coherent, prompt, response = row.tolist()
+    sides = [
+        DecisionValue.UNDECIDED if code == NONE else DECISIONS[code] for code in (prompt, response)
+    ]
+    return outcome(
+        INTENTS[intent],
+        None if finish == NONE else FINISHES[finish],
+        VerdictValue.UNDECIDED if NONE in (verdict, coherent) else VERDICTS[verdict],
+        coherent=coherent != 0,
+        decision=joint_decision(*sides) if guarded else None,
+    )
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_every_combination_of_codes(guarded):
+    table, rows = every_combination()
+    decision = oc.decisions(table, "g") if guarded else None
+    codes = oc.outcomes(table, oc.verdicts(table, "j"), decision)
+    assert [oc.OUTCOMES[code] for code in codes] == [
+        one_by_one(row, guarded=guarded) for row in rows
+    ]
+
+
+def test_a_guard_that_screens_one_side():
+    table, rows = every_combination()
+    columns = {
+        name: column for name, column in table.columns.items() if name != "decision:g:response"
+    }
+    codes = oc.decisions(Table(columns=columns, scores={}, names={}), "g")
+    assert set(codes[rows[:, 4] == NONE]) == {oc.GUARD_UNDECIDED}
+    assert set(codes[rows[:, 4] == DECISIONS.index(DecisionValue.BLOCK)]) == {oc.BLOCK}
+    with pytest.raises(InputError, match="guard 'other'"):
+        oc.decisions(table, "other")
+
+
+@pytest.mark.parametrize(
+    ("panel", "votes", "expected"),
+    [
+        ("first", (REFUSED, COMPLIED, COMPLIED), REFUSED),
+        ("any", (REFUSED, COMPLIED, UNDECIDED), COMPLIED),
+        ("any", (REFUSED, REFUSED, UNDECIDED), UNDECIDED),
+        ("any", (REFUSED, DEFLECTED, DEFLECTED), DEFLECTED),
+        ("all", (COMPLIED, COMPLIED, UNDECIDED), UNDECIDED),
+        ("all", (COMPLIED, COMPLIED, COMPLIED), COMPLIED),
+        ("all", (COMPLIED, UNDECIDED, REFUSED), REFUSED),
+        ("majority", (COMPLIED, COMPLIED, REFUSED), COMPLIED),
+        ("majority", (COMPLIED, REFUSED, DEFLECTED), REFUSED),
+        ("majority", (COMPLIED, UNDECIDED, REFUSED), UNDECIDED),
+        ("majority", (COMPLIED, REFUSED), UNDECIDED),
+    ],
+)
+def test_panels(panel, votes, expected):
+    codes = [np.array([vote], np.int8) for vote in votes]
+    assert oc.panel_verdicts(codes, panel).tolist() == [expected]
+
+
+BENCH = Path(__file__).parents[2] / "bench" / "measure.py"
+
+
+@pytest.mark.slow
+def test_a_million_rows():
+    code = f"import sys; sys.path.insert(0, {str(BENCH.parent)!r}); import measure; measure.in_memory(1_000_000)"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    words = printed.split()
+    seconds, gib = float(words[words.index("in") + 1]), float(words[words.index("peak") + 1])
+    assert int(words[1]) > 990_000
+    assert seconds < 30
+    assert gib < 1.0

@@ -230,7 +230,7 @@ def unshared(tuned: Average, other: Average) -> Unshared:
     """Return ``tuned`` minus ``other`` (n x S_1 and n x S_2), rows paired and columns not.
 
     It is the crossed variance of `crossed.two_way`, each arm with seeds of its own (Brennan 2001, Generalizability Theory),
-    with Satterthwaite's degrees of freedom. Simulated: tests/measure/test_measure_parallel_arms.py.
+    with Satterthwaite's degrees of freedom. Simulated: tests/measure/test_measure_coverage.py.
     """
     arms = two_way(tuned.matrix), two_way(other.matrix)
     rows = tuned.matrix.mean(axis=1) - other.matrix.mean(axis=1)

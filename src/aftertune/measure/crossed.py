@@ -105,7 +105,7 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     t_df^2 V, but never less than t_{S-1}^2 s_S^2 / S + z^2 MSP / (n S), in which the seeds' variance s_S^2 = max(0, MSS - c
     MSI) / n has the quantile of its own degrees of freedom (Banerjee 1961, Sankhya A 23:411; c: `chance_share`). Few seeds
     often look alike by chance, and V and df are then both too small and too large. Coverage: docs/statistics.md, "two
-    training seeds"; simulated in tests/measure/test_measure_two_seeds.py.
+    training seeds"; simulated in tests/measure/test_measure_coverage.py.
 
     Args:
         x: the mean.
@@ -134,8 +134,8 @@ def chance_share(seeds: int, *, cautious: bool = False) -> float:
 
     c = 1 is unbiased, as E[MSS] = E[MSI] for equal seeds. But two seeds that differ come out alike in up to a fifth of the
     draws; MSS - MSI is then negative, and the interval would speak of behaviors alone. Both smaller shares are the largest
-    at which simulations keep the stated coverage and errors: tests/measure/test_measure_two_seeds.py (two seeds: worst
-    coverage .896 with c = 1, .934 with 0.25) and test_measure_gate_lines.py; tables in docs/log/statistics.md.
+    at which simulations keep the stated coverage and errors: tests/measure/test_measure_coverage.py (two seeds: worst
+    coverage .896 with c = 1, .934 with 0.25) and test_measure_gate.py; tables in docs/log/statistics.md.
     """
     if seeds == 2:
         return 0.25
