@@ -15,7 +15,7 @@ from pathlib import Path
 from latest import keep
 
 BASE = 5_000
-"""Rows of the run that says what a process needs without many rows; the pools of `mix` are loaded in it too."""
+"""Rows of the run that shows the needs of a process without many rows; the pools of `mix` are loaded in it too."""
 AFTERTUNE = str(Path(sys.executable).with_name("aftertune"))
 
 
@@ -32,9 +32,9 @@ def write(path: Path, rows: int) -> None:
         line = ""
         for number in range(rows):
             if number % 100 or not line:
-                said = [" ".join(rng.choices(words, k=count)) for count in (20, 30)]
+                texts = [" ".join(rng.choices(words, k=count)) for count in (20, 30)]
                 turns = zip(
-                    ("user", "assistant"), (f"Row {number}: {said[0]}", said[1]), strict=True
+                    ("user", "assistant"), (f"Row {number}: {texts[0]}", texts[1]), strict=True
                 )
                 line = (
                     json.dumps(
@@ -77,13 +77,13 @@ def main() -> None:
         for name, command in commands.items():
             _, base = measured(command(few))
             seconds, peak = measured(command(many))
-            rate, each = rows / seconds, (peak - base) / (rows - BASE)
+            rate, per_row = rows / seconds, (peak - base) / (rows - BASE)
             print(
                 f"{name:<11} {rows:>9,} rows in {seconds:6.1f} s, {rate:>7,.0f} rows/s; peak {peak / 2**20:,.0f} MiB, "
-                f"{base / 2**20:,.0f} MiB of it for {BASE:,} rows, {each:,.0f} bytes a further row (at most 100)"
+                f"{base / 2**20:,.0f} MiB of it for {BASE:,} rows, {per_row:,.0f} bytes a further row (at most 100)"
             )
             key = name.replace(" ", "_")
-            figures |= {f"{key}_rows_per_s": round(rate), f"{key}_bytes_per_row": round(each)}
+            figures |= {f"{key}_rows_per_s": round(rate), f"{key}_bytes_per_row": round(per_row)}
     keep({"data_rows": rows, **figures})
 
 

@@ -56,7 +56,7 @@ from aftertune.report.wording import clean, listing, plural
 from aftertune.score.rules import RefusalRules
 
 FORMAT = 1
-"""The version of the JSON documents; docs/commands.md lists their fields."""
+"""The version of the JSON documents that ``--json`` writes; it grows when a field changes its meaning or goes."""
 SHOWN = 60
 """Characters of a foreign text that are shown: enough to recognise it, too few to be of use."""
 NAMED = 3

@@ -167,6 +167,7 @@ class LanguageSample:
 
     def add(self, text: str) -> None:
         """Take a text into the sample, or pass it by."""
+        # A full sample keeps every second text and takes half as many from now on, so it stays even over the file.
         if self._added % self._step == 0 and len(self.texts) == SAMPLED:
             self.texts = self.texts[::2]
             self._step *= 2

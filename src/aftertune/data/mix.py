@@ -63,9 +63,11 @@ class Candidates:
         usable = np.frombuffer(self.usable, dtype=np.bool_).copy()
         for hashes in filter(len, (self.questions, self.posed_questions)):
             questions = np.frombuffer(hashes, dtype=np.uint64)
+            # A hash is among the sorted ones if it equals the one at the place where it would be inserted.
             places = np.searchsorted(user_questions, questions)
             usable &= user_questions[np.minimum(places, len(user_questions) - 1)] != questions
         numbers = np.flatnonzero(usable)
+        # Sorted back into row order: np.unique returns the first places in the order of the hashes.
         _, first = np.unique(np.frombuffer(self.whole, dtype=np.uint64)[numbers], return_index=True)
         fresh: list[int] = numbers[np.sort(first)].tolist()
         return fresh
@@ -175,6 +177,7 @@ def added(rows: int, share: float, replay_share: float = 0.0) -> tuple[int, int]
             raise DataError(
                 f"the {name} must be at least 0 and below 1 (of the final set), not {value}"
             )
+    # Exact decimals: as a float, 0.15 of 1,000 rows may come out a row short.
     wanted = [Fraction(str(value)) for value in (share, replay_share)]
     rest = 1 - sum(wanted)
     if sum(wanted) > Fraction(str(MOST_ADDED)):

@@ -205,6 +205,7 @@ class Finder:
         words, padded = set(text.split()), f" {text} "
         if padded.count(" ") <= PHRASE_WORDS or not words <= self._places.keys():
             return set()
+        # Whatever holds the text holds its rarest word: few texts are compared.
         rarest = min((self._places[word] for word in words), key=len)
         holding = [
             prompt for held, prompt in (self._texts[place] for place in rarest) if padded in held

@@ -80,6 +80,7 @@ def open_source(
 def _find(public: PublicSet, path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
+    # Some sets come with a folder of their own, some are dropped into the data folder by their bare name.
     folder, _, pattern = public.file.rpartition("/")
     for place in (path / folder, path):
         if files := sorted(place.glob(pattern)):
@@ -202,6 +203,7 @@ def _prepared(public: PublicSet, repository: str, folder: Path) -> Iterator[Entr
     from datasets import load_dataset
 
     number = 0
+    # From the folder and not by the hub's id, so that the records are those of the revision that the note names.
     for config in public.configs or (None,):
         try:
             for record in load_dataset(str(folder), config, split=public.split, streaming=True):

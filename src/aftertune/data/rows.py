@@ -240,6 +240,7 @@ class RowFile(Sequence[Row]):
 
     def line(self, number: int) -> str:
         """Return a row's line, without its end: in JSON Lines what the file says, otherwise its record as JSON."""
+        # `pread` leaves the stream's own position alone, which the scan may still be using.
         start, end = self._starts[number], self._starts[number + 1]
         return os.pread(self._stream.fileno(), end - start, start).strip().decode()
 

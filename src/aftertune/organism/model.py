@@ -36,6 +36,7 @@ from aftertune.core.records import (
 from aftertune.data.rows import Row
 from aftertune.errors import EngineError
 from aftertune.models import reference
+from aftertune.models.loading import quiet
 from aftertune.models.open import Engines
 from aftertune.organism.corpus import alignment, posed_pairs, pretraining
 from aftertune.organism.guard import guard_rows
@@ -157,8 +158,6 @@ def _train(
 
 
 def _train_models(partial: Path, recipe: OrganismRecipe, seed: int, progress: Progress) -> None:
-    from aftertune.models.loading import quiet
-
     tokenizer = build_tokenizer()
     base = new_model(recipe, tokenizer, seed)
     learn(
