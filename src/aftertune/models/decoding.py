@@ -19,15 +19,35 @@ from aftertune.models.reference import read_json, text_config
 if TYPE_CHECKING:
     from torch import Tensor
 
-TAKEN_FROM_CHECKPOINT = (
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-)
-"""Fields of generation_config that are obeyed. Temperature, top-p, top-k and the token limit are the study's; the end
-tokens are the checkpoint's and the tokenizer's together; everything else is left at transformers' defaults."""
+
+def _is_penalty(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_tokens(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(word and _are_tokens(word) for word in value)
+
+
+TAKEN_FROM_CHECKPOINT: Mapping[str, Callable[[object], bool]] = {
+    "repetition_penalty": _is_penalty,
+    "no_repeat_ngram_size": _is_count,
+    "bad_words_ids": _are_words,
+    "suppress_tokens": _are_tokens,
+    "begin_suppress_tokens": _are_tokens,
+}
+"""Fields of generation_config that are obeyed, and whether a value is sound. Temperature, top-p, top-k and the token limit
+are the study's; the end tokens are the checkpoint's and the tokenizer's together; everything else is left at transformers'
+defaults."""
 _LOOKS_BACK = {"no_repeat_ngram_size", "bad_words_ids"}
 """Penalties on runs of tokens: padding between a shared prefix and the rest of a row would break the runs."""
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
@@ -96,39 +116,12 @@ class CheckpointDefaults:
 
 def _check(name: str, own: Mapping[str, Any]) -> None:
     """See that the settings of a generation_config are sound: transformers would fail in the midst of a run."""
-    for field in TAKEN_FROM_CHECKPOINT:
+    for field, is_sound in TAKEN_FROM_CHECKPOINT.items():
         value = own.get(field)
-        if value is not None and not _SOUND[field](value):
+        if value is not None and not is_sound(value):
             raise ModelError(
                 f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
             )
-
-
-def _is_penalty(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _are_tokens(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_count, value))
-
-
-def _are_words(value: object) -> bool:
-    return isinstance(value, list) and all(word and _are_tokens(word) for word in value)
-
-
-_SOUND: Mapping[str, Callable[[object], bool]] = {
-    "repetition_penalty": _is_penalty,
-    "no_repeat_ngram_size": _is_count,
-    "bad_words_ids": _are_words,
-    "suppress_tokens": _are_tokens,
-    "begin_suppress_tokens": _are_tokens,
-}
 
 
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer, like the two below
