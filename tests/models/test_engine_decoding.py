@@ -1,9 +1,13 @@
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
+from tiny_models import answers, conversations, jobs
 
+from aftertune.core.records import Decoding
 from aftertune.errors import ModelError
-from aftertune.models.decoding import CheckpointDefaults
+from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, gumbel_noise, request_seed
 from aftertune.models.reference import vocabulary
 
 
@@ -57,3 +61,74 @@ def test_sound_settings_are_taken(tmp_path):
 def test_the_vocabulary_is_the_language_models(tmp_path):
     assert vocabulary("m", folder(tmp_path, {}, text_config={"vocab_size": 7}, vocab_size=9)) == 7
     assert vocabulary("m", folder(tmp_path, {})) is None
+
+
+WARM = Decoding(temperature=0.9, top_p=0.95, top_k=20, max_new_tokens=16)
+
+
+def test_the_noise_is_gumbel_noise():
+    import torch
+
+    seeds = torch.tensor([request_seed(0, [row], 0) for row in range(200)])
+    noise = gumbel_noise(seeds, 3, 500).numpy().ravel()
+    assert stats.kstest(noise, "gumbel_r").pvalue > 0.001
+
+
+def test_the_noise_of_requests_steps_and_tokens_is_uncorrelated():
+    import torch
+
+    seeds = torch.tensor([request_seed(0, [1], sample) for sample in range(40)])
+    draws = np.stack([gumbel_noise(seeds, step, 1000).numpy() for step in range(5)]).reshape(
+        200, 1000
+    )
+    off_diagonal = np.corrcoef(draws)[~np.eye(200, dtype=bool)]
+    assert np.abs(off_diagonal).max() < 6 / np.sqrt(1000)
+    assert np.abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 5 / np.sqrt(
+        200_000
+    )
+
+
+def test_the_draws_follow_the_softmax_at_the_temperature():
+    import torch
+
+    logits, temperature, n = torch.tensor([2.0, 1.0, 0.0, -1.0]), 0.7, 20_000
+    seeds = [request_seed(5, [sample], 0) for sample in range(n)]
+    sampler = GumbelSampler(Decoding(temperature=temperature), seeds, 1, "cpu")
+    drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, 4)).argmax(1)
+    expected = torch.softmax(logits / temperature, 0).numpy() * n
+    assert stats.chisquare(np.bincount(drawn.numpy(), minlength=4), expected).pvalue > 0.001
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(2, 1.0), (0, 0.5)])
+def test_top_k_and_top_p_leave_nothing_else(top_k, top_p):
+    import torch
+
+    logits = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1])).expand(500, 4)
+    seeds = [request_seed(0, [sample], 0) for sample in range(500)]
+    sampler = GumbelSampler(Decoding(temperature=1.0, top_k=top_k, top_p=top_p), seeds, 1, "cpu")
+    drawn = sampler(torch.zeros(500, 1, dtype=torch.int64), logits).argmax(1)
+    assert set(drawn.tolist()) == {0, 1}
+
+
+def test_a_request_draws_the_same_alone_and_in_any_batch(engines, base):
+    engine = engines.open(str(base))
+    prompts = conversations(40)
+    together = answers(engine, prompts, WARM)
+    assert [answers(engine, [prompt], WARM)[0] for prompt in prompts] == together
+    assert answers(engine, prompts[::-1], WARM) == together[::-1]
+    mixed = [*jobs(engine, prompts[:10], WARM, sample=1), *jobs(engine, prompts, WARM)]
+    given = dict(engine.generate(mixed))
+    assert [given[job.key] for job in mixed[10:]] == together
+
+
+def test_seed_and_sample_change_the_draw(engines, base):
+    engine = engines.open(str(base))
+    prompts = conversations(10)
+    other_seed = Decoding(temperature=0.9, top_p=0.95, top_k=20, max_new_tokens=16, seed=1)
+    draws = [
+        answers(engine, prompts, WARM),
+        answers(engine, prompts, WARM, sample=1),
+        answers(engine, prompts, other_seed),
+    ]
+    assert draws[0] != draws[1]
+    assert draws[0] != draws[2]
