@@ -4,8 +4,7 @@ All ask the same local server, which runs in a process of its own, the same gree
 calls open and throws the answers away, and so does OpenAI's own client. Inspect (``inspect eval``, without display and
 realtime log) and lm-eval (``local-chat-completions``) log the answers and score them by a wording. Aftertune finds its
 concurrency itself, keys every call, plans, stores every answer and has the refusal rules judge it, each through the
-functions that a study runs. Every run is a process of its own, imports included (Aftertune asks a server next door without aiohttp, and does not
-import it); rounds alternate, and a ratio is the
+functions that a study runs. Every run is a process of its own, imports included; rounds alternate, and a ratio is the
 median of the rounds' own ratios. The peers need ``make bench-peers``. Ratios of wall times go to ``bench/latest.json``.
 """
 
@@ -99,9 +98,8 @@ def bare(url: str, count: int) -> float:
 
 def aftertune(url: str, count: int) -> float:
     """Ask, store and judge all prompts as a study does; return the seconds that it took."""
-    from aftertune.stages.answering import generate
-
     from aftertune.data.study_prompts import load_sets
+    from aftertune.generate import generate
     from aftertune.report.progress import Quiet
     from aftertune.score.instruments import make_instruments
     from aftertune.score.reading import read_judges
