@@ -88,24 +88,19 @@ class Renderer:
         Raises:
             ModelError: the model has no chat template, or the template refuses a conversation or leaves out what is said.
         """
-        self._check_says()
+        self._check_content()
         return self.tokens(self.texts(conversations, answer_follows=True))
 
-    def decoded(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens without special ones."""
+    def decoded(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Return the text of tokens, without special tokens unless ``special``."""
         text: str = self.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
         return text
 
     def decoded_with_marks(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, with special ones where some of these mark thinking."""
-        if not self._special & MARKS:
-            return self.decoded(tokens)
-        text: str = self.tokenizer.decode(
-            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self.decoded(tokens, special=bool(self._special & MARKS))
 
     def bare(self, text: str) -> str:
         """Return a text of `decoded_with_marks` without the special tokens in it."""
@@ -115,10 +110,7 @@ class Renderer:
 
     def ending(self, tokens: Sequence[int]) -> str:
         """Return the end of a prompt as text, special tokens included."""
-        text: str = self.tokenizer.decode(
-            tokens[-_ENDING:], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self.decoded(tokens[-_ENDING:], special=True)
 
     @cached_property
     def _special(self) -> frozenset[str]:
@@ -183,7 +175,7 @@ class Renderer:
         The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
         turns), the answer's own tokens and the end token are put after the prompt.
         """
-        self._check_says()
+        self._check_content()
         prompts = self.texts([messages[:-1] for messages in conversations], answer_follows=True)
         wholes = self.texts(conversations, answer_follows=False)
         answers = [
@@ -268,7 +260,7 @@ class Renderer:
         )
         return not self._writes_probe(probe)
 
-    def _check_says(self) -> None:
+    def _check_content(self) -> None:
         if self.tokenizer.chat_template is not None and self._leaves_out:
             raise ModelError(
                 f"model {self.name!r}: its chat template leaves out what the user says; mend chat_template.jinja beside its tokenizer"
