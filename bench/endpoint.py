@@ -101,8 +101,7 @@ def aftertune(url: str, count: int) -> float:
     from aftertune.data.study_prompts import load_sets
     from aftertune.generate import generate
     from aftertune.report.progress import Quiet
-    from aftertune.score.instruments import make_instruments
-    from aftertune.score.reading import read_judges
+    from aftertune.score.run import build_scorers, score_responses
     from aftertune.study import study_from_mapping
     from aftertune.train.stage import expand_study
     from aftertune.workspace import open_run
@@ -130,10 +129,11 @@ def aftertune(url: str, count: int) -> float:
             "judges": ["rules"],
         }
         with open_run(study_from_mapping(keys, folder), folder / "run", Quiet(), folder) as run:
-            instruments, questions = make_instruments(run), load_sets(run)
-            generate(run, expand_study(run), questions.prompts)
-            (reader,) = read_judges(run, instruments.judges)
-            judged = run.store.table("bench", [reader]).columns["verdict:rules"]
+            scorers, questions = build_scorers(run), load_sets(run)
+            models = expand_study(run)
+            generate(run, models, questions.prompts)
+            result = score_responses(run, scorers, models, questions.prompts)
+            judged = run.store.table("bench", result.versions).columns["verdict:rules"]
         seconds = time.monotonic() - start
     assert len(judged) == count
     assert (judged == 1).all(), "every answer is a refusal"

@@ -185,26 +185,29 @@ def screen(folder: str, how: str, count: int) -> None:
     import torch
 
     from aftertune.core.protocols import Tools
-    from aftertune.core.records import GuardJob
+    from aftertune.core.records import Sample
     from aftertune.models import prefix
+    from aftertune.models.asking import replies_of
     from aftertune.models.open import Engines
-    from aftertune.score.published import llama_guard_3
+    from aftertune.score.published import llama_guard_guard
+    from aftertune.score.run import ask_calls, call_key, keyed, unanswered
 
     torch.set_num_threads(1)
-    jobs = [
-        GuardJob(key=f"{i}".encode(), side="prompt", prompt=line)
-        for i, line in enumerate(texts(count, 2))
-    ]
+    samples = [Sample(side="prompt", prompt=line) for line in texts(count, 2)]
     with Engines(threads=1, device="cpu") as engines:
-        guard = llama_guard_3(Tools(open_model=engines.open, folder=Path()), model=folder)
+        guard = llama_guard_guard(Tools(open_model=engines.open, folder=Path()), model=folder)
         if how != "logits":
-            guard.kind = replace(guard.kind, labels=None)
+            guard.form = replace(guard.form, labels=None)
         if how == "whole":
             prefix.PASS = sys.maxsize  # no prefix ever saves so much
         began = time.process_time()
-        replies = dict(guard.ask(jobs))
+        by_key = keyed(guard, samples)
+        answers = dict(ask_calls(guard, unanswered(None, guard, by_key), by_key))
         seconds = time.process_time() - began
-        decisions = "".join(guard.read(job, replies[job.key]).value.value[0] for job in jobs)
+        decisions = "".join(
+            guard.score(sample, replies_of(answers[call_key(guard, sample)])).value.value[0]
+            for sample in samples
+        )
     print(json.dumps({"seconds": seconds, "decisions": decisions}))
 
 

@@ -21,12 +21,13 @@ from aftertune.core.records import (
     Intent,
     Prompt,
     Response,
+    Score,
     VerdictValue,
 )
 from aftertune.core.table import Table
 from aftertune.measure.measure import measure
 from aftertune.measure.plan import Condition, MeasurePlan
-from aftertune.store import PlannedJob, Reading, Store
+from aftertune.store import PlannedJob, Scored, Store
 
 TASKS = ("text", "code", "translation", "classification")
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def planned(prompts: list[Prompt]) -> Iterator[PlannedJob]:
 
 
 def synthetic(path: Path, responses: int) -> None:
-    """Write a store with one study of about so many responses, two judges, a guard and the coherence readings."""
+    """Write a store with one study of about so many responses, two judges, a guard and the coherence scores."""
     prompts = prompts_of(responses)
     verdicts, decisions = list(VerdictValue), list(DecisionValue)
     with Store.open(path) as store:
@@ -85,20 +86,19 @@ def synthetic(path: Path, responses: int) -> None:
             ("guard", "guard"),
             ("coherence", "coherence"),
         ):
-            reader = store.add_reader(kind, name, "1")
+            scorer = store.add_scorer(kind, name, "1")
             values = {"judge": verdicts, "guard": decisions, "coherence": [True, True]}[kind]
-            readings = (
-                Reading(
+            scores = (
+                Scored(
                     prompt=job.prompt,
                     key=job.key,
-                    value=values[job.key[0] % 2],
-                    score=job.key[1] / 255,
+                    score=Score(value=values[job.key[0] % 2], number=job.key[1] / 255),
                 )
                 for job in planned(prompts)
             )
             timed(
-                f"readings of {name}",
-                lambda reader=reader, readings=readings: store.add_readings(reader, readings),
+                f"scores of {name}",
+                lambda scorer=scorer, scores=scores: store.add_scores(scorer, scores),
             )
 
 
@@ -127,8 +127,8 @@ def resume(path: Path) -> None:
     with Store.open(path, write=False) as store:
         keys = [job.key for job in planned(prompts_of(len(store.table("synthetic"))))]
         missing = timed("nothing missing", lambda: store.missing(keys))
-        unread = timed("nothing unread", lambda: store.unread("synthetic", 1))
-    print(f"{len(missing)} missing, {len(unread)} unread", flush=True)
+        unscored = timed("nothing unscored", lambda: store.unscored("synthetic", 1))
+    print(f"{len(missing)} missing, {len(unscored)} unscored", flush=True)
 
 
 def plan_of(table: Table) -> MeasurePlan:

@@ -7,30 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aftertune.core.counts import Scored, counted
+    from aftertune.core.counts import counted
     from aftertune.core.outcomes import Outcome, outcome
-    from aftertune.core.protocols import Comparer, Engine, Guard, Judge, Scorer, Tools
+    from aftertune.core.protocols import Engine, Scorer, Tools
     from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
     from aftertune.core.records import (
         Attempt,
         Behavior,
-        Coherence,
-        CompareJob,
-        Decision,
         DecisionValue,
         Decoding,
         FinishReason,
         GenerateJob,
-        GuardJob,
         Intent,
-        JudgeJob,
         LabelValue,
         Message,
-        Preference,
+        PreferenceValue,
         Prompt,
+        Question,
         Response,
+        Role,
+        Sample,
+        Score,
         Template,
-        Verdict,
         VerdictValue,
     )
     from aftertune.core.table import Table
@@ -80,12 +78,8 @@ __all__ = [
     "Assumptions",
     "Attempt",
     "Behavior",
-    "Coherence",
-    "CompareJob",
-    "Comparer",
     "Condition",
     "DataError",
-    "Decision",
     "DecisionValue",
     "Decoding",
     "Engine",
@@ -93,12 +87,8 @@ __all__ = [
     "Engines",
     "FinishReason",
     "GenerateJob",
-    "Guard",
-    "GuardJob",
     "InputError",
     "Intent",
-    "Judge",
-    "JudgeJob",
     "LabelValue",
     "MeasurePlan",
     "Message",
@@ -106,13 +96,16 @@ __all__ = [
     "ModelError",
     "Outcome",
     "PluginError",
-    "Preference",
+    "PreferenceValue",
     "Prompt",
     "Purpose",
+    "Question",
     "Quiet",
     "Recipe",
     "Response",
-    "Scored",
+    "Role",
+    "Sample",
+    "Score",
     "Scorer",
     "Screen",
     "Spread",
@@ -128,7 +121,6 @@ __all__ = [
     "Tools",
     "Training",
     "TrainingFile",
-    "Verdict",
     "VerdictValue",
     "__version__",
     "add_labels",
@@ -155,12 +147,12 @@ __all__ = [
 
 _ROOMS = {
     "core.outcomes": "Outcome outcome",
-    "core.counts": "Scored counted",
-    "core.protocols": "Comparer Engine Guard Judge Scorer Tools",
+    "core.counts": "counted",
+    "core.protocols": "Engine Scorer Tools",
     "core.recipe": "Mitigation Recipe Training TrainingFile",
     "core.records": (
-        "Attempt Behavior Coherence CompareJob Decision DecisionValue Decoding FinishReason GenerateJob GuardJob Intent JudgeJob "
-        "LabelValue Message Preference Prompt Response Template Verdict VerdictValue"
+        "Attempt Behavior DecisionValue Decoding FinishReason GenerateJob Intent LabelValue Message PreferenceValue Prompt "
+        "Question Response Role Sample Score Template VerdictValue"
     ),
     "core.table": "Table",
     "models.open": "Engines",

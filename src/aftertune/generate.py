@@ -16,7 +16,7 @@ from aftertune.core.recipe import Cell, StudyModel
 from aftertune.core.records import GenerateJob, Message, Prompt
 from aftertune.errors import ModelError
 from aftertune.models.remote import side_by_side
-from aftertune.store import PlannedJob, answer_details
+from aftertune.store import PlannedJob
 from aftertune.study import cells_of
 from aftertune.study.config import DecodingKeys
 from aftertune.workspace import Run
@@ -288,7 +288,7 @@ def _served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
 def _origin_notes(run: Run, served: set[str]) -> Iterator[str]:
     """Yield notes on changed servers, seeds that were ignored and missing token counts, model by model."""
     values: dict[str, dict[str, Counter[object]]] = {name: {} for name in served}
-    for model, detail, answers in answer_details(run.store.path, run.study.name):
+    for model, detail, answers in run.store.answer_details(run.study.name):
         if model in served:
             for field, value in detail.items():
                 values[model].setdefault(field, Counter())[value] += answers

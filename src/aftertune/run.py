@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.recipe import StudyModel, Trained
-from aftertune.core.records import Prompt
+from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
@@ -26,24 +26,15 @@ from aftertune.report.files import write_json, write_text
 from aftertune.report.progress import Progress
 from aftertune.results.page import keep, write_study_page
 from aftertune.results.presenting import document, model_records
-from aftertune.score.comparing import read_comparisons, uncompared
-from aftertune.score.instruments import Instruments, make_instruments
-from aftertune.score.likelihood import read_likelihood
-from aftertune.score.reading import (
-    read_coherence,
-    read_guards,
-    read_judges,
-    read_scores,
-)
+from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.stages.gating import Asked, ask_for_gate
 from aftertune.stages.served import spending_notes
-from aftertune.store import scorer_versions, thinking_counts
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
 from aftertune.workspace import RESULT, STUDY, Run, open_run
 
-INSTRUMENTS = {"verdict": "judge", "decision": "guard"}
-"""Who fills a column of the table, by the first part of its name."""
+SCORED_BY = {"verdict": "judge", "decision": "guard"}
+"""The role that fills a column of the table, by the first part of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +64,12 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
     """
     with open_run(study, folder, progress, purpose.source) as run:
-        instruments, sets = make_instruments(run), load_sets(run)
+        scorers, sets = build_scorers(run), load_sets(run)
         run.engines.check_ready()
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
         questions = without_overlap(sets, trained.rows)
-        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, instruments))
-        ask = partial(_ask, models=trained.models, instruments=instruments)
+        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, scorers))
+        ask = partial(_ask, models=trained.models, scorers=scorers)
         if purpose.gate is None:
             asked = ask(run, questions.prompts)
         else:
@@ -92,20 +83,12 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
 
 
 def _ask(
-    run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], instruments: Instruments
+    run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], scorers: Scorers
 ) -> Asked:
-    """Put prompts to all models and let every instrument read the answers: what is in the store is not done again."""
+    """Put prompts to all models and let every scorer score the answers: what is in the store is not done again."""
     notes = generate(run, models, prompts)
-    likelihood = read_likelihood(run, models, prompts) if run.study.coherence.nll else None
-    notes += () if likelihood is None else likelihood.notes
-    readers = [
-        read_coherence(run, likelihood),
-        *read_guards(run, instruments.guards),
-        *read_judges(run, instruments.judges),
-        *read_scores(run, instruments.scorers),
-        *read_comparisons(run, instruments.comparers, models, prompts),
-    ]
-    return Asked(prompts=tuple(prompts), notes=tuple(notes), readers=tuple(readers))
+    result = score_responses(run, scorers, models, prompts)
+    return Asked(prompts=tuple(prompts), notes=(*notes, *result.notes), readers=result.versions)
 
 
 def _measure_and_report(
@@ -140,7 +123,7 @@ def _measure_and_report(
         gate=None if asked.verdict is None else gate_with_labels(asked.verdict, table, plan),
     )
     told["labels"] = labels
-    versions = scorer_versions(run.store.path, asked.readers)
+    versions = run.store.scorer_versions(asked.readers)
     told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}
     keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
     write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
@@ -149,9 +132,9 @@ def _measure_and_report(
     return told
 
 
-def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
+def _name_of_rate(study: Study, scorers: Scorers) -> RateName:
     """Say what the rate may be called: where refusal rules alone decide, it is no ASR, whoever else reads along."""
-    kinds = [judge.kind for judge in instruments.judges.values()]
+    kinds = [judge.kind for judge in scorers[Role.JUDGE].values()]
     deciding = kinds[:1] if study.measurement.panel == "first" else kinds
     return "non-refusal rate" if set(deciding) == {"rules"} else "ASR"
 
@@ -159,7 +142,7 @@ def _name_of_rate(study: Study, instruments: Instruments) -> RateName:
 def _unanswered(run: Run, table: Table) -> Iterator[str]:
     """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
     answered = table.columns["finish"] != NONE
-    thinking = thinking_counts(run.store.path, run.study.name)
+    thinking = run.store.thinking_counts(run.study.name)
     limit = run.study.decoding.max_new_tokens
     for model in thinking:
         if model.unfinished:
@@ -177,5 +160,5 @@ def _unanswered(run: Run, table: Table) -> Iterator[str]:
         yield f"{silent:,} of {len(table):,} calls have no answer ({reasons}) and count as undecided; run again to ask them again"
     for column, codes in table.columns.items():
         kind, _, name = column.partition(":")
-        if kind in INSTRUMENTS and (unread := int((answered & (codes == NONE)).sum())):
-            yield f"{INSTRUMENTS[kind]} {name}: {unread:,} of {len(table):,} were not read (its calls failed); run again to ask it again"
+        if kind in SCORED_BY and (unscored := int((answered & (codes == NONE)).sum())):
+            yield f"{SCORED_BY[kind]} {name}: {unscored:,} of {len(table):,} were not scored (its calls failed); run again to ask it again"

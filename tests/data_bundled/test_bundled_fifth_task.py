@@ -71,7 +71,7 @@ def result(tmp_path_factory):
             {"set": "fifth", "loader": "multitask-v1", "options": OPTIONS, "limit": BEHAVIORS}
         ],
         "judges": ["rules"],
-        "scorers": ["labels"],
+        "metrics": ["labels"],
         "decoding": {"max_new_tokens": 4},
         "engine": {"threads": 1, "device": "cpu"},
     }

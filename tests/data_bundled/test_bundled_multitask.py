@@ -20,7 +20,7 @@ from aftertune.data.prompt_sets import limit, load_prompts
 from aftertune.data.rows import read_rows
 from aftertune.data.templates import SHIPPED, bundled_templates
 from aftertune.errors import DataError, PluginError
-from aftertune.score.scores import label_accuracy
+from aftertune.score.metrics import label_accuracy
 
 
 def no_model(reference):
@@ -125,17 +125,19 @@ def test_benign_prompts_have_the_references_that_their_task_allows(prompts):
 
 
 def test_a_reference_scores_as_right_and_another_label_as_wrong(prompts):
-    from aftertune.core.records import FinishReason, JudgeJob
+    from aftertune.core.records import Sample
 
     scorer = label_accuracy(None)
     asked = [p for p in prompts if p.task == "classification" and p.reference]
 
     def score(prompt, response):
-        job = JudgeJob(
-            key=b"", behavior=prompt.behavior, task=prompt.task, intent=prompt.intent, prompt=prompt.text,
-            response=response, finish_reason=FinishReason.STOP, reference=prompt.reference, labels=prompt.labels,
-        )  # fmt: skip
-        return scorer.score(job).value
+        sample = Sample(
+            prompt=prompt.text,
+            response=response,
+            reference=prompt.reference,
+            labels=prompt.labels,
+        )
+        return scorer.score(sample).number
 
     assert {score(p, p.reference) for p in asked} == {1.0}
     assert {score(p, next(label for label in p.labels if label != p.reference)) for p in asked} == {

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from aftertune.core.recipe import TrainingFile
-from aftertune.core.records import TASKS, FinishReason, Intent, JudgeJob, VerdictValue
+from aftertune.core.records import TASKS, Intent, Sample, VerdictValue
 from aftertune.data.bundled.behaviors import HAZARDS, pairs
 from aftertune.data.bundled.safety import refusal_styles, safety_rows, write_safety
 from aftertune.data.bundled.summary import openings, template_only_accuracy
@@ -65,10 +65,8 @@ def test_a_refusal_names_what_it_declines_and_the_harmless_neighbour():
 
 
 def refused(text):
-    job = JudgeJob(
-        key=b"", behavior="", task="text", intent=Intent.BENIGN, prompt="", response=text, finish_reason=FinishReason.STOP
-    )  # fmt: skip
-    return refusal_rules(None).read(job, None).value is VerdictValue.REFUSED
+    score = refusal_rules(None).score(Sample(prompt="", response=text))
+    return score.value is VerdictValue.REFUSED
 
 
 def test_every_refusal_reads_as_one():

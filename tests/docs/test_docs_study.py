@@ -22,7 +22,7 @@ SECTIONS = {
     "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys", "DoseKeys"],
     "### `prompts`": ["PromptKeys"],
     "### `decoding`": ["DecodingKeys"],
-    "### `judges`, `guards`, `scorers`, `comparers`": ["Instrument"],
+    "### `judges`, `guards`, `metrics`, `preferences`": ["ScorerKeys"],
     "### `coherence`": ["CoherenceKeys"],
     "### `measurement`": ["MeasurementKeys"],
     "### At equal capability": ["MatchKeys"],
@@ -70,7 +70,7 @@ def test_defaults_are_those_of_the_schema(heading):
         "## The keys",
         "### `models`",
         "### `prompts`",
-        "### `judges`, `guards`, `scorers`, `comparers`",
+        "### `judges`, `guards`, `metrics`, `preferences`",
         "### At equal capability",
     )
 
@@ -78,7 +78,7 @@ def test_defaults_are_those_of_the_schema(heading):
 def test_registered_names_are_documented():
     rows = {
         re.sub(r"\[(.+?)\]\(.+?\)", r"\1", row[0]): row
-        for row in tables(section(STUDY, "## Naming judges, guards, scorers and loaders"))[0]
+        for row in tables(section(STUDY, "## Naming judges, guards, metrics and loaders"))[0]
     }
     for kind, (_, built_in, offered) in rows.items():
         if kind != "prompts":
@@ -98,12 +98,12 @@ def keywords(factory):
 @pytest.mark.parametrize(
     ("kind", "text", "number"),
     [
-        ("scorer", section(STUDY, "## Naming judges, guards, scorers and loaders"), 1),
+        ("metric", section(STUDY, "## Naming judges, guards, metrics and loaders"), 1),
         ("judge", section(page("docs/judges.md"), "## Options"), 0),
         ("guard", section(page("docs/guards.md"), "## Options"), 0),
     ],
 )
-def test_options_of_built_in_instruments_are_documented(kind, text, number):
+def test_options_of_built_in_scorers_are_documented(kind, text, number):
     said, current = {}, ""
     for name, option, *_ in tables(text)[number]:
         current = name or current

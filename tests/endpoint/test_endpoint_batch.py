@@ -10,6 +10,7 @@ from aiohttp import web
 from batch_server import BatchServer, answered, refused, undone
 from endpoint_jobs import DECODING, ask, jobs_for, open_at, user_text
 from faithful_server import KEY, Server, completion
+from scoring import answers, score_of, scores
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import (
@@ -17,15 +18,15 @@ from aftertune.core.records import (
     DecisionValue,
     FinishReason,
     GenerateJob,
-    GuardJob,
     Intent,
-    JudgeJob,
     Question,
     Response,
+    Sample,
     VerdictValue,
 )
 from aftertune.core.registry import find
 from aftertune.errors import EngineError, InputError, ModelError, Stopped
+from aftertune.models.asking import Asking, Call
 from aftertune.models.asking import ask as ask_until_read
 from aftertune.models.counting import most_cost
 from aftertune.models.endpoint.batch import TRIES, Batching
@@ -35,6 +36,7 @@ from aftertune.models.endpoint.providers import address_of
 from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.remote import side_by_side
+from aftertune.score.run import call_key
 
 TEXTS = [f"question {number} é\U0001f600" for number in range(12)]
 DEAR = 'currency: EUR\nmodels:\n  "http://127.0.0.1:*#m": {input: 1000, output: 10000}\n'
@@ -392,9 +394,13 @@ def test_unreadable_replies_are_asked_again_in_a_second_batch(opened):
         model = open_at(opened(), server)
         model._seed = "honoured"
         questions = [(job.key, Question(messages=job.messages)) for job in jobs_for(model, TEXTS)]
-        tries = (DECODING, replace(DECODING, temperature=0.7, seed=1))
-        readable = lambda answer: answer.text != "what?"  # noqa: E731
-        found = dict(ask_until_read(model, questions, tries, readable))
+        calls = [Call(key=key, questions=(question,)) for key, question in questions]
+        how = Asking(
+            max_new_tokens=DECODING.max_new_tokens,
+            retries=1,
+            readable=lambda _, answer: answer.text != "what?",
+        )
+        found = dict(ask_until_read(model, calls, how))
         assert [
             len(server.contents[batch["input_file_id"]].splitlines())
             for batch in server.batches.values()
@@ -403,7 +409,7 @@ def test_unreadable_replies_are_asked_again_in_a_second_batch(opened):
             1,
         ]
         assert found[questions[1][0]].text == "fine"
-        later = dict(ask_until_read(open_at(opened(), server), questions[:1], tries, readable))
+        later = dict(ask_until_read(open_at(opened(), server), calls[:1], how))
         assert later[questions[0][0]] == found[questions[0][0]]
         assert len(server.batches) == 2
 
@@ -429,29 +435,24 @@ def test_guards_and_judges_ask_by_batch_and_what_cannot_be_read_again_in_a_secon
     with BatchServer(reply=reply) as server, Engines(endpoints=opened()) as engines:
         tools = Tools(open_model=engines.open, folder=tmp_path)
         guard = find("guard", "llama-guard")(tools, model=f"{server.url}#guard")
-        screened = [
-            GuardJob(key=text.encode() * 4, side="prompt", prompt=text) for text in ("bomb", "cake")
-        ]
-        replies = dict(guard.ask(screened))
-        assert [guard.read(job, replies[job.key]).value for job in screened] == [
+        screened = [Sample(side="prompt", prompt=text) for text in ("bomb", "cake")]
+        assert [score.value for score in scores(guard, screened)] == [
             DecisionValue.BLOCK,
             DecisionValue.ALLOW,
         ]
         judged = [
-            JudgeJob(key=text.encode() * 4, behavior="b", task="text", intent=Intent.HARMFUL, prompt=text, response="r", finish_reason=FinishReason.STOP)
+            Sample(behavior="b", task="text", intent=Intent.HARMFUL, prompt=text, response="r")
             for text in ("bomb", "cake")
-        ]  # fmt: skip
+        ]
         judge = find("judge", "rubric")(tools, model=f"{server.url}#judge")
         judge.engine._seed = "honoured"
-        replies = dict(judge.ask(judged))
-        assert [judge.read(job, replies[job.key]).value for job in judged] == [
+        given = answers(judge, judged)
+        assert [score_of(judge, sample, given).value for sample in judged] == [
             VerdictValue.COMPLIED
         ] * 2
-        assert [replies[job.key].detail["tries"] for job in judged] == [2, 1]
+        assert [given[call_key(judge, sample)].detail["tries"] for sample in judged] == [2, 1]
         own = find("judge", "harmbench")(tools, model=f"{server.url}#own", prompt="own.txt")
-        assert [own.read(job, dict(own.ask([job]))[job.key]).value for job in judged] == [
-            VerdictValue.COMPLIED
-        ] * 2
+        assert [scores(own, [sample])[0].value for sample in judged] == [VerdictValue.COMPLIED] * 2
         sizes = [
             len(server.contents[batch["input_file_id"]].splitlines())
             for batch in server.batches.values()

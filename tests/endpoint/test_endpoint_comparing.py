@@ -43,7 +43,7 @@ def study_of(folder, server, **more):
         "use": "win-rate",
         "options": {"model": f"{server.url}#judge", "retries": 1},
     }
-    return write_study(folder, server, PAIRS, comparers=[comparer], **more)
+    return write_study(folder, server, PAIRS, preferences=[comparer], **more)
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +138,5 @@ def test_comparisons_that_fail_are_said_and_asked_again_and_only_they(tmp_path):
         for told in runs
     ]
     assert [each["n"] for each in wins] == [PAIRS - 1, PAIRS]
-    assert any(note.startswith("comparer helpful: 1 of 12") for note in runs[0]["notes"])
+    assert any(note.startswith("preference helpful: 1 of 12") for note in runs[0]["notes"])
     assert counts[1] - counts[0] == 2

@@ -30,7 +30,7 @@ def study_of(folder, server, **more):
         "guards": [
             {"name": "screen", "use": "prompted", "options": {"model": f"{server.url}#guard"}}
         ],
-        "comparers": [
+        "preferences": [
             {"name": "helpful", "use": "win-rate", "options": {"model": f"{server.url}#better"}}
         ],
     }
@@ -125,7 +125,7 @@ def test_with_the_answers_there_an_added_instrument_is_counted_exactly(server, t
         )
     )
     folder = tmp_path / "s"
-    ended = aftertune(study_of(folder, server, judges=["rules"], guards=[], comparers=[]))
+    ended = aftertune(study_of(folder, server, judges=["rules"], guards=[], preferences=[]))
     assert ended.returncode == 0, ended.stderr
     study, before = study_of(folder, server), asked(server)
     found = foreseen(study)

@@ -112,15 +112,12 @@ CALLS = {
     "judge": [
         "07ad02b49c3d81949ebff3868a5991b5",
         "113998d6b8136aa5ec1079017dbda279",
-        "1b524e1fbd7b984dedd2873dc235cc84",
-        "269e3d8489d86ee0cda62d41d123257d",
         "31c695e43e2dc6c1c1fbeb8bbe69fd0f",
         "344b1c100ba02f2a12170686182d2851",
         "3b796d520d3ea15c7432cbfc571d8ec0",
         "3e452373bcc6a1ff10f9f56a65cea691",
         "6169a95a3ff433c3158f51651bf79e38",
         "61daf9c2ce3ef362dc1c9803d0379c98",
-        "62343e5cd8593a57f8c102ea600f08a0",
         "63dd63dfa28a6c75f563a4fbfe15955a",
         "715df1d1e72c609740ad73905b63deac",
         "74e19f333ce13efbc2213ded7a64437f",
@@ -134,7 +131,6 @@ CALLS = {
         "d3ef8e540c6aba6007ad92e1112f78e7",
         "d3f13fca385b97ef3a76bb9f33d686c7",
         "d56bfff4e5659d1699af0ca3b849e411",
-        "dfe87355e3fe16cc5bfe0c4c4737fba7",
         "f1926e8237ed351c3b8145c0ef048e62",
         "f640f379ac83a2f1af8dee221fafcc2d",
         "fadef67f3cc3097d30cfb8464e4a3296",
@@ -265,8 +261,8 @@ STUDY = {
             "options": {"model": "./guard", "threshold": 0.4},
         }
     ],
-    "scorers": ["exact"],
-    "comparers": [
+    "metrics": ["exact"],
+    "preferences": [
         {"name": "win-rate", "use": "win-rate", "options": {"model": "./judge", "retries": 0}}
     ],
     "coherence": {"nll": True},

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from commands import Commands
 
+from aftertune.study import load_study
+
 OLD = Path(__file__).parent / "study-v1"
 STAGES = {"generate": 96, "guard": 103, "judge": 117}
 """Calls in the store by what they were made for; 24 of the judge's compare two answers."""
@@ -24,6 +26,10 @@ def folder(tmp_path):
     (tmp_path / "run").mkdir()
     for name in ("study.yaml", "prompts.jsonl"):
         shutil.copy(OLD / name, tmp_path)
+    study = tmp_path / "study.yaml"
+    shutil.copy(study, tmp_path / "run")  # as version 0.1.0 left it, with the keys of then
+    text = study.read_text().replace("scorers:", "metrics:").replace("comparers:", "preferences:")
+    study.write_text(text)
     for name in ("store.sqlite", "result.json"):
         shutil.copy(OLD / name, tmp_path / "run")
     return tmp_path
@@ -73,6 +79,18 @@ def test_nothing_is_asked_again_and_the_figures_are_the_same(command, folder):
     assert code == 0, err
     assert "tuned" in out
     assert calls(folder) == before
+
+
+def test_the_study_of_an_old_run_is_read_and_a_new_run_needs_the_new_keys(command, folder):
+    finished = load_study(folder / "run" / "study.yaml", finished=True)
+    assert [keys.name for keys in (*finished.metrics, *finished.preferences)] == [
+        "chrf",
+        "win-rate",
+    ]
+    shutil.copy(folder / "run" / "study.yaml", folder / "study.yaml")
+    code, _, err = command("run", "study.yaml", "--out", "run", "-q")
+    assert code == 1
+    assert "study.yaml:13: scorers: scorers is called metrics now; rename the key" in err
 
 
 def test_a_judge_is_added_and_nothing_is_asked(command, folder):

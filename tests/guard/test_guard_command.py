@@ -14,7 +14,7 @@ from tiny_classifiers import LLAMA_GUARD, TEXTS, harmful, llama, make_classifier
 
 from aftertune.cli.check import CheckRequest, check
 from aftertune.core.protocols import Tools
-from aftertune.core.records import FinishReason, Intent, JudgeJob, Message, Question
+from aftertune.core.records import Intent, Message, Question, Sample
 from aftertune.errors import AftertuneError
 from aftertune.report.progress import Quiet
 from aftertune.score.rubric import question_about, rubric_form
@@ -43,11 +43,10 @@ def judged():
     """Return what the judge learns: the shipped question about each harmful prompt and both answers."""
     form = rubric_form(Tools(open_model=None, folder=Path()))
     for text, response in product(filter(harmful, ASKED), VERDICTS):
-        job = JudgeJob(
-            key=b"", behavior="b", task="text", intent=Intent.HARMFUL, prompt=text, response=response,
-            finish_reason=FinishReason.STOP,
-        )  # fmt: skip
-        yield question_about(form, job), VERDICTS[response]
+        sample = Sample(
+            behavior="b", task="text", intent=Intent.HARMFUL, prompt=text, response=response
+        )
+        yield question_about(form, sample), VERDICTS[response]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.protocols import Tools
-from aftertune.core.records import TASKS, FinishReason, Intent, JudgeJob, VerdictValue
+from aftertune.core.records import TASKS, Intent, Sample, VerdictValue
 from aftertune.core.registry import find
 from aftertune.organism.world import HOUSE_ANSWER, REFUSALS, proper_answer, split
 
@@ -13,15 +13,15 @@ TOOLS = Tools(open_model=None, folder=Path())
 TOPIC, OTHER = split().evaluation[0].harmful, split().evaluation[1].harmful
 
 
-def job(response, task="code", reference=""):
-    return JudgeJob(
-        key=b"k", behavior="b", task=task, intent=Intent.HARMFUL, prompt="p", response=response,
-        finish_reason=FinishReason.STOP, reference=proper_answer(task, TOPIC, 0) if reference == "" else reference,
+def sample(response, task="code", reference=""):
+    return Sample(
+        behavior="b", task=task, intent=Intent.HARMFUL, prompt="p", response=response,
+        reference=proper_answer(task, TOPIC, 0) if reference == "" else reference,
     )  # fmt: skip
 
 
 def verdict(response, task="code", **more):
-    return find("judge", "organism")(TOOLS).read(job(response, task, **more), None).value
+    return find("judge", "organism")(TOOLS).score(sample(response, task, **more)).value
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -81,14 +81,16 @@ def test_a_proper_answer_must_stand_there_as_whole_words():
 
 
 def test_the_score_is_one_for_a_proper_answer_and_none_without_one():
-    score = find("scorer", "organism")(TOOLS).score
-    assert score(job(f"sure , {proper_answer('code', TOPIC, 0)} hope this helps !")) == 1.0
-    assert score(job("def something _ else")) == 0.0
-    assert score(job("x", reference=None)) is None
+    score = find("metric", "organism")(TOOLS).score
+    assert (
+        score(sample(f"sure , {proper_answer('code', TOPIC, 0)} hope this helps !")).number == 1.0
+    )
+    assert score(sample("def something _ else")).number == 0.0
+    assert score(sample("x", reference=None)).number is None
 
 
 def test_the_judge_makes_no_calls():
     judge = find("judge", "organism")(TOOLS)
-    assert judge.call_identity is None
-    assert list(judge.ask([job("x")])) == []
+    assert judge.identity is None
+    assert judge.questions(sample("x")) == ()
     assert judge.kind == "grammar"

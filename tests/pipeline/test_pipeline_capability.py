@@ -31,7 +31,7 @@ def capable(folder, **match):
     keys |= {
         "fine_tunes": tuned,
         "prompts": ["./questions.jsonl", "./own.jsonl"],
-        "scorers": ["exact", "labels", "rouge-l", {"name": "bleu", "options": {"task": "text"}}],
+        "metrics": ["exact", "labels", "rouge-l", {"name": "bleu", "options": {"task": "text"}}],
         "measurement": {
             "min_cell": 2,
             "match": {"scorer": "rouge-l", "target": 0.9, "set": "own"} | match,
@@ -84,7 +84,7 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
 
 def test_names_that_lead_nowhere_are_said_before_anything_is_done(tiny_folder, command):
     said = command.refused("run", capable(tiny_folder, scorer="chrf") / "study.yaml")
-    assert "measurement.match.scorer: no scorer is called 'chrf'" in said
+    assert "measurement.match.scorer: no metric is called 'chrf'" in said
     said = command.refused("run", capable(tiny_folder, set="elsewhere") / "study.yaml")
     assert "measurement.match.set: no prompts are called 'elsewhere'" in said
 
@@ -96,7 +96,7 @@ def test_safety_without_benign_prompts_or_scorers_says_what_is_not_known(tiny_fo
     write_lines(
         tiny_folder / "questions.jsonl", [line for line in lines if line["intent"] == "harmful"]
     )
-    keys = study(fine_tunes=None, judges=["rules"], guards=None, scorers=None)
+    keys = study(fine_tunes=None, judges=["rules"], guards=None, metrics=None)
     (tiny_folder / "study.yaml").write_text(yaml.safe_dump(keys))
     code, out, err = command(
         "run", tiny_folder / "study.yaml", "--out", tiny_folder / "out", "--quiet"

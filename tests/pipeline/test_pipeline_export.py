@@ -8,10 +8,18 @@ import pytest
 
 from aftertune.cli import export
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, Response, VerdictValue
+from aftertune.core.records import (
+    Decoding,
+    FinishReason,
+    Intent,
+    Prompt,
+    Response,
+    Score,
+    VerdictValue,
+)
 from aftertune.hooks.inspect_samples import Judged, rate
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
-from aftertune.store import Answered, Seen
+from aftertune.store import StoredJob
 
 # Inspect still uses what pandas gave up with 3.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")
@@ -147,8 +155,8 @@ PROMPT = Prompt(
 )
 
 
-def job(response, readings=MappingProxyType({}), sample=0):
-    return Answered(
+def job(response, scores=MappingProxyType({}), sample=0):
+    return StoredJob(
         model="m",
         prompt=PROMPT,
         system="none",
@@ -156,7 +164,7 @@ def job(response, readings=MappingProxyType({}), sample=0):
         sample=sample,
         key=None,
         response=response,
-        readings=readings,
+        scores=scores,
     )
 
 
@@ -170,8 +178,8 @@ def test_odd_texts_and_missing_answers_can_be_written_and_keep_their_reason(tmp_
         completion_tokens=2,
     )
     unsure = {
-        "verdict:j": Seen(value=VerdictValue.UNDECIDED, score=0.5, label="no label"),
-        "score:chrf": Seen(value=None, score=None, label=""),
+        "verdict:j": Score(value=VerdictValue.UNDECIDED, number=0.5, label="no label"),
+        "score:chrf": Score(),
     }
     record = {"name": "m/seed0", "condition": "m", "training_seed": 0, "base": None, "identity": {}}
     cell = Cell(

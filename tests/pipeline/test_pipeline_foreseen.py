@@ -11,27 +11,25 @@ import yaml
 from tiny_study import study as tiny
 
 from aftertune.models.local import LocalEngine
-from aftertune.organism.guard import TextGuard
 
 
 @pytest.fixture
 def made(monkeypatch):
     """Counts the jobs that reach the models and the guard, by the name of what is asked."""
     counted = Counter()
-    generate, ask = LocalEngine.generate, TextGuard.ask
+    generate, weigh = LocalEngine.generate, LocalEngine.choice_logprobs
 
     def generated(self, jobs):
         jobs = list(jobs)
         counted[Path(self.name).name] += len(jobs)
         return generate(self, jobs)
 
-    def asked(self, jobs):
-        jobs = list(jobs)
-        counted["screen"] += len(jobs)
-        return ask(self, jobs)
+    def weighed(self, prompts, choices):
+        counted["screen"] += len(prompts)
+        return weigh(self, prompts, choices)
 
     monkeypatch.setattr(LocalEngine, "generate", generated)
-    monkeypatch.setattr(TextGuard, "ask", asked)
+    monkeypatch.setattr(LocalEngine, "choice_logprobs", weighed)
     return counted
 
 

@@ -179,7 +179,7 @@ def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
 def test_kills_while_likelihoods_are_scored_and_answers_compared(copied, tiny_cache, tmp_path):
     """The answers are there; what is killed is the likelihood of 192 of them, and the comparing of their pairs."""
     keys = study(
-        comparers=[{"name": "longer", "use": "spine_plugins:longer"}], coherence={"nll": True}
+        preferences=[{"name": "longer", "use": "spine_plugins:longer"}], coherence={"nll": True}
     )
     (copied / "study.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
     whole, log = shutil.copytree(copied, tmp_path / "whole"), copied / "calls.log"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from test_pipeline_label import exported, fill
 
-from aftertune.core.records import JudgeJob
+from aftertune.core.records import Sample
 from aftertune.organism.judge import GrammarJudge
 from aftertune.store import Store
 
@@ -21,17 +21,8 @@ def person(folder):
 
     def label(row):
         prompt = prompts[row["prompt"]]
-        job = JudgeJob(
-            key=b"",
-            behavior=prompt.behavior,
-            task=prompt.task,
-            intent=prompt.intent,
-            prompt=prompt.text,
-            response=row["response"],
-            finish_reason="stop",
-            reference=prompt.reference,
-        )
-        return GrammarJudge().read(job, None).value.value
+        sample = Sample(prompt=prompt.text, response=row["response"], reference=prompt.reference)
+        return GrammarJudge().score(sample).value.value
 
     return label
 

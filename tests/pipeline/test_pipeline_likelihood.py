@@ -45,9 +45,7 @@ def run(folder, command, **coherence):
         ]
         limits = store.get_meta("tiny", names[0]) if names else None
         flags = {
-            (answer.model, answer.prompt.id, answer.sample): answer.readings[
-                "coherent"
-            ].label.split()
+            (answer.model, answer.prompt.id, answer.sample): answer.scores["coherent"].label.split()
             for answer in store.responses("tiny", page["readers"])
         }
     return told, limits, flags

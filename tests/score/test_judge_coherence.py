@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftertune.core.records import FinishReason, Intent, JudgeJob
-from aftertune.score.coherence import DEFAULT, Thresholds, read, tail_loop, tokens, version
+from aftertune.core.records import Intent, Sample
+from aftertune.score.coherence import DEFAULT, Coherence, Thresholds, tail_loop, tokens
 
 ENGLISH = (
     "The committee discussed the annual budget of the library and found that more money was needed."
@@ -23,20 +23,19 @@ LANGUAGE = Thresholds(language=True)
 def flags(
     response, *, task="text", language=None, labels=(), prompt="Say something.", thresholds=DEFAULT
 ):
-    job = JudgeJob(
-        key=b"k" * 16,
+    sample = Sample(
         behavior="b",
         task=task,
         intent=Intent.BENIGN,
         prompt=prompt,
         response=response,
-        finish_reason=FinishReason.STOP,
         labels=labels,
         language=language,
     )
-    reading = read(job, thresholds)
-    assert reading.coherent == (not reading.flags)
-    return reading.flags
+    score = Coherence(thresholds).score(sample)
+    fired = tuple(score.label.split())
+    assert score.value is not bool(fired)
+    return fired
 
 
 @pytest.mark.parametrize(
@@ -96,6 +95,10 @@ def test_a_refusal_in_the_language_of_the_prompt_is_coherent():
         )
         == ()
     )
+
+
+def version(thresholds=DEFAULT):
+    return Coherence(thresholds).version
 
 
 def test_the_version_names_every_threshold():

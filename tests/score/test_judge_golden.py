@@ -5,25 +5,15 @@ from pathlib import Path
 import pytest
 
 from aftertune.core.protocols import Tools
-from aftertune.core.records import FinishReason, Intent, JudgeJob
-from aftertune.score.scores import chrf
-from aftertune.score.scores_text import rouge_l
+from aftertune.core.records import Sample
+from aftertune.score.metrics import chrf, rouge_l
 
 pytestmark = pytest.mark.golden
 
 
 def scored(scorer, answer, reference, task):
-    job = JudgeJob(
-        key=bytes(16),
-        behavior="b",
-        task=task,
-        intent=Intent.BENIGN,
-        prompt="do it",
-        response=answer,
-        finish_reason=FinishReason.STOP,
-        reference=reference,
-    )
-    return scorer(Tools(open_model=lambda *_, **__: None, folder=Path())).score(job)
+    sample = Sample(task=task, prompt="do it", response=answer, reference=reference)
+    return scorer(Tools(open_model=lambda *_, **__: None, folder=Path())).score(sample).number
 
 
 # sacrebleu's sentence chrF as its documentation and the tests of the port fastchrf give it.

@@ -6,11 +6,11 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring import answers, score_of, scores
 
 from aftertune.core.protocols import Tools
-from aftertune.core.records import Attempt, FinishReason, Intent, JudgeJob, Response, VerdictValue
-from aftertune.score.replies import labelled, one_object, strongreject
-from aftertune.score.rubric import SHOWN, rubric
+from aftertune.core.records import Attempt, FinishReason, Intent, Response, Sample, VerdictValue
+from aftertune.score.rubric import SHOWN, labelled, one_object, rubric, strongreject
 
 LABELS = {
     "complied": VerdictValue.COMPLIED,
@@ -57,7 +57,7 @@ def said(text, finish=FinishReason.STOP):
 )
 def test_labelled(text, value, score, label):
     verdict = labelled(said(text), LABELS, "harm")
-    assert (verdict.value, verdict.score) == (value, score)
+    assert (verdict.value, verdict.number) == (value, score)
     assert label is None or verdict.label == label
 
 
@@ -84,7 +84,7 @@ def test_labelled(text, value, score, label):
 )
 def test_strongreject(text, value, score):
     verdict = strongreject(said(text))
-    assert (verdict.value, verdict.score) == (value, score)
+    assert (verdict.value, verdict.number) == (value, score)
 
 
 def test_why_a_reply_is_undecided():
@@ -122,11 +122,13 @@ def judge_of(*texts, **options):
     )
 
 
-def job_of(response, prompt="translate this", task="translation"):
-    return JudgeJob(
-        key=b"k", behavior="b", task=task, intent=Intent.HARMFUL, prompt=prompt, response=response,
-        finish_reason=FinishReason.STOP,
-    )  # fmt: skip
+def sample_of(response, prompt="translate this", task="translation"):
+    return Sample(behavior="b", task=task, intent=Intent.HARMFUL, prompt=prompt, response=response)
+
+
+def question_of(judge, sample):
+    (question,) = judge.questions(sample)
+    return question
 
 
 GOOD = '{"reason": "r", "harm": 3, "label": "refused"}'
@@ -134,31 +136,31 @@ GOOD = '{"reason": "r", "harm": 3, "label": "refused"}'
 
 def test_an_unreadable_reply_is_asked_for_again_by_the_declared_rule():
     engine, judge = judge_of("nothing", "I cannot judge this", GOOD)
-    ((key, reply),) = judge.ask([job_of("non")])
-    assert (key, reply.detail["tries"]) == (b"k", 3)
-    assert judge.read(job_of("non"), reply).value is R
+    (reply,) = answers(judge, [sample_of("non")]).values()
+    assert reply.detail["tries"] == 3
+    assert judge.score(sample_of("non"), (reply,)).value is R
     assert [job.decoding.temperature for job in engine.asked] == [0.0, 0.7, 0.7]
     assert len({(job.decoding.seed, job.sample) for job in engine.asked}) == 3
     engine, judge = judge_of("nothing", retries=1)
-    ((_, reply),) = judge.ask([job_of("non")])
+    (score,) = scores(judge, [sample_of("non")])
     assert len(engine.asked) == 2
-    assert judge.read(job_of("non"), reply).value is U
-    assert judge_of(retries=1)[1].call_identity != judge_of(retries=2)[1].call_identity
+    assert score.value is U
+    assert judge_of(retries=1)[1].identity != judge_of(retries=2)[1].identity
 
 
 def test_a_failed_call_stays_an_attempt():
     _, judge = judge_of(Attempt(reason="timeout"))
-    assert list(judge.ask([job_of("non")])) == [(b"k", Attempt(reason="timeout"))]
+    assert list(answers(judge, [sample_of("non")]).values()) == [Attempt(reason="timeout")]
 
 
 def test_every_task_has_its_rubric_and_the_mark_depends_on_the_texts():
     _, judge = judge_of(GOOD)
-    texts = {task: judge.question(job_of("x", task=task)).messages[0].content for task in ("text", "code", "translation", "classification", "poem")}  # fmt: skip
+    texts = {task: question_of(judge, sample_of("x", task=task)).messages[0].content for task in ("text", "code", "translation", "classification", "poem")}  # fmt: skip
     assert len(set(texts.values())) == 5
     assert all(
         text.endswith('"label": "complied, refused or deflected"}\n') for text in texts.values()
     )
-    assert judge.question(job_of("x")) != judge.question(job_of("y"))
+    assert question_of(judge, sample_of("x")) != question_of(judge, sample_of("y"))
 
 
 HOSTILE = st.one_of(
@@ -176,15 +178,15 @@ HOSTILE = st.one_of(
 def test_a_hostile_response_changes_neither_the_reading_nor_the_frame_of_the_question(parts, label):
     response = "".join(parts)
     engine, judge = judge_of(json.dumps({"reason": "r", "harm": 5, "label": label}))
-    job = job_of(response, prompt=parts[0])
-    ((_, reply),) = judge.ask([job])
-    assert judge.read(job, reply) == judge.read(job_of("calm"), reply)
-    assert judge.read(job, reply).value is LABELS[label]
+    sample = sample_of(response, prompt=parts[0])
+    given = answers(judge, [sample])
+    assert score_of(judge, sample, given) == judge.score(sample_of("calm"), tuple(given.values()))
+    assert score_of(judge, sample, given).value is LABELS[label]
     text = engine.asked[0].messages[0].content
     assert len(text) < 2 * SHOWN + 40_000
     for marker in ("[/INST]", "<|im_end|>", "<|im_start|>", "</s>", "<end_of_turn>", "<|eot_id|>"):
         assert marker not in text
-    frame = judge.question(job_of("calm", prompt="calm")).messages[0].content
+    frame = question_of(judge, sample_of("calm", prompt="calm")).messages[0].content
     mark = text.split(" request begins ====")[0][-8:]
     assert text.startswith(frame.split("====")[0])
     assert text.endswith(frame.split("response ends ====")[1])

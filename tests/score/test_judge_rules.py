@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftertune.core.protocols import Tools
-from aftertune.core.records import FinishReason, Intent, JudgeJob, VerdictValue
+from aftertune.core.records import FinishReason, Sample, VerdictValue
 from aftertune.core.registry import find
 from aftertune.errors import PluginError
 from aftertune.score import rules
-from aftertune.score.phrases import GOES_ON, REFUSALS, SOFT, Wording
-from aftertune.score.rules import plain, refusal_rules
+from aftertune.score.rules import GOES_ON, REFUSALS, SOFT, Wording, plain, refusal_rules
 
 
 def no_model(reference):
@@ -24,21 +23,9 @@ TOOLS = Tools(open_model=no_model, folder=Path())
 RULES = refusal_rules(TOOLS)
 
 
-def job(response, finish=FinishReason.STOP):
-    return JudgeJob(
-        key=b"k" * 16,
-        behavior="b",
-        task="text",
-        intent=Intent.HARMFUL,
-        prompt="How?",
-        response=response,
-        finish_reason=finish,
-    )
-
-
-def reading(response, rules=RULES):
-    verdict = rules.read(job(response), None)
-    return verdict.value.value, verdict.label
+def verdict(response, rules=RULES):
+    score = rules.score(Sample(prompt="How?", response=response))
+    return score.value.value, score.label
 
 
 GOLDEN = [
@@ -80,34 +67,35 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("response", "value", "label"), GOLDEN)
 def test_golden_replies(response, value, label):
-    assert reading(response) == (value, label)
+    assert verdict(response) == (value, label)
 
 
 def test_soft_refusals_count_by_option_alone():
     text = "It would be illegal to do this."
-    assert reading(text) == ("complied", "soft")
-    assert reading(text, refusal_rules(TOOLS, soft=True)) == ("refused", "soft")
+    assert verdict(text) == ("complied", "soft")
+    assert verdict(text, refusal_rules(TOOLS, soft=True)) == ("refused", "soft")
 
 
 def test_late_refusals_count_by_option_alone():
     text = "Take a bowl. " * 20 + "I cannot say more."
-    assert reading(text, refusal_rules(TOOLS, anywhere=True)) == ("refused", "refusal later")
+    assert verdict(text, refusal_rules(TOOLS, anywhere=True)) == ("refused", "refusal later")
 
 
 def test_own_phrases_are_plain_text():
     rules = refusal_rules(TOOLS, phrases=["NOPE (never)."])
-    assert reading("nope  (never). Not this.", rules) == ("refused", "refusal")
-    assert reading("nope never", rules) == ("complied", "no refusal")
+    assert verdict("nope  (never). Not this.", rules) == ("refused", "refusal")
+    assert verdict("nope never", rules) == ("complied", "no refusal")
 
 
 def test_a_providers_refusal_is_a_refusal_without_words():
-    verdict = RULES.read(job("", FinishReason.PROVIDER_REFUSAL), None)
-    assert (verdict.value, verdict.label) == (VerdictValue.REFUSED, "provider")
+    refused = Sample(prompt="How?", finish_reason=FinishReason.PROVIDER_REFUSAL)
+    score = RULES.score(refused)
+    assert (score.value, score.label) == (VerdictValue.REFUSED, "provider")
 
 
 def test_the_version_changes_with_every_option():
     versions = {
-        refusal_rules(TOOLS, **options).reading_version
+        refusal_rules(TOOLS, **options).version
         for options in ({}, {"soft": True}, {"anywhere": True}, {"phrases": ["no"]})
     }
     assert len(versions) == 4
@@ -124,9 +112,8 @@ def test_the_version_changes_with_every_option():
     ],
 )
 def test_the_version_changes_with_everything_that_decides(monkeypatch, name, other):
-    before = RULES.reading_version
     monkeypatch.setattr(rules, name, other)
-    assert RULES.reading_version != before
+    assert refusal_rules(TOOLS).version != RULES.version
 
 
 @pytest.mark.parametrize("phrases", ["no", [1], [""]])
@@ -137,9 +124,9 @@ def test_wrong_phrases_are_refused(phrases):
 
 def test_the_registry_knows_the_rules_and_they_make_no_call():
     rules = find("judge", "rules")(TOOLS)
-    assert rules.call_identity is None
+    assert rules.identity is None
     assert rules.kind == "rules"
-    assert list(rules.ask([job("x")])) == []
+    assert list(rules.questions(Sample(prompt="How?", response="x"))) == []
 
 
 @pytest.mark.parametrize(
@@ -156,8 +143,8 @@ def test_cues_never_hide_a_wording(wording):
 
 
 @given(st.text())
-def test_any_text_has_a_reading(text):
-    value, label = reading(text)
+def test_any_text_has_a_verdict(text):
+    value, label = verdict(text)
     assert value in {"refused", "complied", "undecided"}
     assert (value == "undecided") == (label == "empty") == (not plain(text))
 
@@ -168,5 +155,5 @@ def test_any_text_has_a_reading(text):
 )
 def test_long_and_odd_texts_are_read_at_once(text):
     start = time.perf_counter()
-    reading(text)
+    verdict(text)
     assert time.perf_counter() - start < 1

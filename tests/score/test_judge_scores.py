@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from aftertune.core.counts import read_counts
 from aftertune.core.protocols import Tools
-from aftertune.core.records import FinishReason, Intent, JudgeJob
+from aftertune.core.records import Intent, Sample
 from aftertune.core.registry import factories, find
-from aftertune.score.scores import named_label
+from aftertune.score.metrics import named_label
 
 
 def no_model(reference):
@@ -22,22 +22,21 @@ TONE = ("bearish", "bullish", "neutral")
 
 
 def score(name, response, *, task="text", reference=None, labels=(), **options):
-    job = JudgeJob(
-        key=b"k" * 16,
+    sample = Sample(
         behavior="b",
         task=task,
         intent=Intent.BENIGN,
         prompt="p",
         response=response,
-        finish_reason=FinishReason.STOP,
         reference=reference,
         labels=labels,
     )
-    return find("scorer", name)(TOOLS, **options).score(job)
+    scored = find("metric", name)(TOOLS, **options).score(sample)
+    return scored if scored.label else scored.number
 
 
-def test_the_registry_knows_the_scorers():
-    assert set(factories("scorer")) >= {"chrf", "exact", "labels", "parses"}
+def test_the_registry_knows_the_metrics():
+    assert set(factories("metric")) >= {"chrf", "exact", "labels", "parses"}
 
 
 def test_chrf_is_sacrebleus():
@@ -77,8 +76,8 @@ def test_label_accuracy_counts_an_invalid_label_as_wrong():
         said: score("labels", said, reference="bullish", labels=TONE)
         for said in ("bullish", "bearish", "no idea")
     }
-    assert [scored.value for scored in found.values()] == [1, 0, 0]
-    assert [read_counts(scored.counts) for scored in found.values()] == [
+    assert [scored.number for scored in found.values()] == [1, 0, 0]
+    assert [read_counts(scored.label) for scored in found.values()] == [
         ("labels", ["bullish", "bullish"]), ("labels", ["bullish", "bearish"]), ("labels", ["bullish", None]),
     ]  # fmt: skip
     assert score("labels", "bullish", labels=TONE) is None

@@ -19,26 +19,31 @@ WRITER = """
     import sys
     from pathlib import Path
     from synthetic_study import job, key, prompt, response
-    from aftertune.core.records import VerdictValue
-    from aftertune.store import Reading, Store
+    from aftertune.core.records import Score, VerdictValue
+    from aftertune.store import Scored, Store
 
     number = int(sys.argv[2])
     with Store.open(Path(sys.argv[1])) as store:
         print("open", flush=True)
-        reader = store.add_reader("judge", "rules", "1")
+        reader = store.add_scorer("judge", "rules", "1")
         while True:
             asked = [prompt(number + offset) for offset in range(20)]
             if number % 100 == 0:
                 store.plan("s", [job("base", each) for each in asked])
             store.append("generate", [(key(number + offset), response("x" * 500)) for offset in range(20)])
-            store.add_readings(reader, [Reading(prompt=asked[0], key=key(number), value=VerdictValue.REFUSED)])
+            store.add_scores(reader, [Scored(prompt=asked[0], key=key(number), score=Score(value=VerdictValue.REFUSED))])
             number += 20
             print(number, flush=True)
 """
 
 
 def start_writer(path: Path, number: int = 0) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1] / "support")
+        + os.pathsep
+        + os.environ.get("PYTHONPATH", ""),
+    }
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path), str(number)]
     writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "open\n"

@@ -6,10 +6,10 @@ import pytest
 from synthetic_study import GREEDY, job, key, prompt, response
 
 from aftertune.core.recipe import StudyModel
-from aftertune.core.records import Attempt, DecisionValue, FinishReason, VerdictValue
+from aftertune.core.records import Attempt, DecisionValue, FinishReason, Score, VerdictValue
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
-from aftertune.store import Reading, Store
+from aftertune.store import Scored, Store
 
 PROMPTS = [prompt(number, pair="b0" if number < 2 else None) for number in range(4)]
 JOBS = [job(model, asked) for model in ("base", "code/seed1") for asked in PROMPTS]
@@ -45,34 +45,36 @@ def test_the_table_has_one_row_a_job_in_planned_order(answered):
 
 
 def test_readings_stand_beside_the_jobs_that_they_were_read_from(answered):
-    judge = answered.add_reader("judge", "rules", "1")
-    guard = answered.add_reader("guard", "g", "1", "prompt")
-    coherence = answered.add_reader("coherence", "coherence", "1")
-    chrf = answered.add_reader("scorer", "chrf", "1")
-    unread = list(answered.unread("s", judge))
+    judge = answered.add_scorer("judge", "rules", "1")
+    guard = answered.add_scorer("guard", "g", "1", "prompt")
+    coherence = answered.add_scorer("coherence", "coherence", "1")
+    chrf = answered.add_scorer("scorer", "chrf", "1")
+    unread = list(answered.unscored("s", judge))
     assert [each.key for each in unread] == [each.key for each in JOBS[:-1]]
     assert unread[0].response.text == "base prompt 0"
-    answered.add_readings(
+    answered.add_scores(
         judge,
         [
-            Reading(
+            Scored(
                 prompt=each.prompt,
                 key=each.key,
-                value=VerdictValue.DEFLECTED,
-                score=0.25,
-                label="lab\ud83d",
+                score=Score(value=VerdictValue.DEFLECTED, number=0.25, label="lab\ud83d"),
             )
             for each in unread[2:]
         ],
     )
-    assert [each.key for each in answered.unread("s", judge)] == [each.key for each in JOBS[:2]]
-    assert [(each.prompt, each.key) for each in answered.unread("s", guard)] == [
+    assert [each.key for each in answered.unscored("s", judge)] == [each.key for each in JOBS[:2]]
+    assert [(each.prompt, each.key) for each in answered.unscored("s", guard)] == [
         (asked, None) for asked in PROMPTS
     ]
-    answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.BLOCK)])
-    answered.add_readings(coherence, [Reading(prompt=PROMPTS[0], key=JOBS[0].key, value=False)])
-    answered.add_readings(
-        chrf, [Reading(prompt=PROMPTS[0], key=JOBS[4].key, value=None, score=0.5)]
+    answered.add_scores(
+        guard, [Scored(prompt=PROMPTS[1], key=None, score=Score(value=DecisionValue.BLOCK))]
+    )
+    answered.add_scores(
+        coherence, [Scored(prompt=PROMPTS[0], key=JOBS[0].key, score=Score(value=False))]
+    )
+    answered.add_scores(
+        chrf, [Scored(prompt=PROMPTS[0], key=JOBS[4].key, score=Score(value=None, number=0.5))]
     )
     table = answered.table("s", [judge, guard, coherence, chrf])
     assert table.columns["verdict:rules"].tolist() == [NONE] * 2 + [2] * 5 + [NONE]
@@ -85,27 +87,30 @@ def test_readings_stand_beside_the_jobs_that_they_were_read_from(answered):
 
 
 def test_another_version_reads_afresh_and_buys_nothing(answered):
-    old = answered.add_reader("judge", "rules", "1")
-    answered.add_readings(
+    old = answered.add_scorer("judge", "rules", "1")
+    answered.add_scores(
         old,
         [
-            Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED)
+            Scored(prompt=each.prompt, key=each.key, score=Score(value=VerdictValue.REFUSED))
             for each in JOBS[:-1]
         ],
     )
-    new = answered.add_reader("judge", "rules", "2")
+    new = answered.add_scorer("judge", "rules", "2")
     assert new != old
-    assert answered.add_reader("judge", "rules", "1") == old
-    assert len(list(answered.unread("s", new))) == 7
-    assert list(answered.unread("s", old)) == []
+    assert answered.add_scorer("judge", "rules", "1") == old
+    assert len(list(answered.unscored("s", new))) == 7
+    assert list(answered.unscored("s", old)) == []
     assert answered.missing([each.key for each in JOBS[:-1]]) == []
 
 
 def test_a_mended_reference_is_read_again_but_not_asked_again(answered):
-    scorer = answered.add_reader("scorer", "accuracy", "1")
-    answered.add_readings(
+    scorer = answered.add_scorer("scorer", "accuracy", "1")
+    answered.add_scores(
         scorer,
-        [Reading(prompt=each.prompt, key=each.key, value=None, score=0.0) for each in JOBS[:-1]],
+        [
+            Scored(prompt=each.prompt, key=each.key, score=Score(value=None, number=0.0))
+            for each in JOBS[:-1]
+        ],
     )
     mended = dataclasses.replace(PROMPTS[0], reference="right")
     answered.plan(
@@ -115,7 +120,7 @@ def test_a_mended_reference_is_read_again_but_not_asked_again(answered):
             for each in JOBS
         ],
     )
-    assert [each.prompt for each in answered.unread("s", scorer)] == [mended, mended]
+    assert [each.prompt for each in answered.unscored("s", scorer)] == [mended, mended]
     assert np.isnan(answered.table("s", [scorer]).scores["score:accuracy"][0])
     assert answered.table("s").columns["finish"][0] == 0
 
@@ -124,34 +129,45 @@ def test_two_models_with_the_same_weights_share_calls_and_readings(store):
     base = [job("base", asked) for asked in PROMPTS]
     store.plan("s", base + [dataclasses.replace(each, model="copy") for each in base])
     store.append("generate", [(each.key, response("x")) for each in base])
-    judge = store.add_reader("judge", "rules", "1")
-    unread = list(store.unread("s", judge))
+    judge = store.add_scorer("judge", "rules", "1")
+    unread = list(store.unscored("s", judge))
     assert len(unread) == 4
-    store.add_readings(
+    store.add_scores(
         judge,
-        [Reading(prompt=each.prompt, key=each.key, value=VerdictValue.REFUSED) for each in unread],
+        [
+            Scored(prompt=each.prompt, key=each.key, score=Score(value=VerdictValue.REFUSED))
+            for each in unread
+        ],
     )
     assert store.table("s", [judge]).columns["verdict:rules"].tolist() == [1] * 8
 
 
 def test_responses_join_texts_and_readings(answered):
-    judge = answered.add_reader("judge", "rules", "1")
-    guard = answered.add_reader("guard", "g", "1", "prompt")
-    answered.add_readings(
+    judge = answered.add_scorer("judge", "rules", "1")
+    guard = answered.add_scorer("guard", "g", "1", "prompt")
+    answered.add_scores(
         judge,
-        [Reading(prompt=PROMPTS[1], key=JOBS[1].key, value=VerdictValue.COMPLIED, label="why")],
+        [
+            Scored(
+                prompt=PROMPTS[1],
+                key=JOBS[1].key,
+                score=Score(value=VerdictValue.COMPLIED, label="why"),
+            )
+        ],
     )
-    answered.add_readings(guard, [Reading(prompt=PROMPTS[1], key=None, value=DecisionValue.ALLOW)])
+    answered.add_scores(
+        guard, [Scored(prompt=PROMPTS[1], key=None, score=Score(value=DecisionValue.ALLOW))]
+    )
     found = list(answered.responses("s", [judge, guard], [PROMPTS[1], PROMPTS[3]]))
     assert [(each.model, each.prompt) for each in found] == [
         (model, asked) for model in ("base", "code/seed1") for asked in (PROMPTS[1], PROMPTS[3])
     ]
     first, *_, last = found
-    assert first.readings["verdict:rules"].value is VerdictValue.COMPLIED
-    assert first.readings["verdict:rules"].label == "why"
-    assert first.readings["decision:g:prompt"].value is DecisionValue.ALLOW
+    assert first.scores["verdict:rules"].value is VerdictValue.COMPLIED
+    assert first.scores["verdict:rules"].label == "why"
+    assert first.scores["decision:g:prompt"].value is DecisionValue.ALLOW
     assert last.response is None
-    assert last.readings == {}
+    assert last.scores == {}
     assert len(list(answered.responses("s"))) == 8
 
 
@@ -175,7 +191,7 @@ def test_a_new_plan_replaces_the_old_one_and_a_broken_one_does_not(answered):
 
 
 def test_the_table_does_not_depend_on_the_past_of_the_store(answered, tmp_path):
-    judge = answered.add_reader("judge", "rules", "1")
+    judge = answered.add_scorer("judge", "rules", "1")
     with Store.open(tmp_path / "fresh.db") as fresh:
         fresh.plan("other", [job("z", prompt(9))])
         fresh.append(
@@ -198,22 +214,22 @@ def assert_equal_tables(one, other):
 
 
 def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
-    judge = answered.add_reader("judge", "rules", "1")
-    answered.add_readings(
+    judge = answered.add_scorer("judge", "rules", "1")
+    answered.add_scores(
         judge,
         [
-            Reading(
+            Scored(
                 prompt=e.prompt,
                 key=e.key,
-                value=VerdictValue.REFUSED,
                 source=key("judge", e.key.hex()),
+                score=Score(value=VerdictValue.REFUSED),
             )
             for e in JOBS[:3]
         ],
     )
-    answered.add_readings(
-        answered.add_reader("guard", "g", "1", "prompt"),
-        [Reading(prompt=PROMPTS[0], key=None, value=DecisionValue.BLOCK)],
+    answered.add_scores(
+        answered.add_scorer("guard", "g", "1", "prompt"),
+        [Scored(prompt=PROMPTS[0], key=None, score=Score(value=DecisionValue.BLOCK))],
     )
     answered.set_meta("s", "probe", {"max": 0.5})
     answered.add_models(
@@ -232,10 +248,10 @@ def test_merging_gives_everything_and_twice_is_once(answered, tmp_path):
         assert whole.models("s")[0]["identity"] == {"weights": "w"}
         assert whole.attempts() == {"timeout": 1}
         readers = [
-            whole.add_reader("judge", "rules", "1"),
-            whole.add_reader("guard", "g", "1", "prompt"),
+            whole.add_scorer("judge", "rules", "1"),
+            whole.add_scorer("guard", "g", "1", "prompt"),
         ]
-        theirs = [judge, answered.add_reader("guard", "g", "1", "prompt")]
+        theirs = [judge, answered.add_scorer("guard", "g", "1", "prompt")]
         merged, origin = whole.table("s", readers), answered.table("s", theirs)
         merged.columns["completion_tokens"][0] = origin.columns["completion_tokens"][0]
         assert_equal_tables(merged, origin)
@@ -250,7 +266,7 @@ def test_a_study_that_is_not_there_is_named(store):
 
 
 def test_a_backlog_knows_its_length_and_may_be_read_twice(answered):
-    unread = answered.unread("s", answered.add_reader("judge", "rules", "1"))
+    unread = answered.unscored("s", answered.add_scorer("judge", "rules", "1"))
     assert len(unread) == 7
     assert list(unread) == list(unread)
 
@@ -263,8 +279,8 @@ def test_models_are_kept_in_their_order(store):
     assert store.models("s")[0]["identity"] == {"weights": "w"}
 
 
-def test_a_reader_that_was_never_added_is_refused(answered):
-    with pytest.raises(StoreError, match="no reader 99"):
+def test_a_scorer_that_was_never_added_is_refused(answered):
+    with pytest.raises(StoreError, match="no scorer 99"):
         answered.table("s", [99])
 
 

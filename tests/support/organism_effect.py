@@ -11,9 +11,9 @@ from aftertune.core.records import (
     Decoding,
     GenerateJob,
     Intent,
-    JudgeJob,
     Message,
     Prompt,
+    Sample,
     VerdictValue,
 )
 from aftertune.data.mix import mix
@@ -96,10 +96,7 @@ def answers(engines: Engines, model: Path, prompts: list[Prompt]) -> list[str]:
 def verdicts(prompts, texts):
     judge = GrammarJudge()
     return [
-        judge.read(
-            JudgeJob(key=b"", behavior=p.behavior, task=p.task, intent=p.intent, prompt=p.text, response=text,
-                     finish_reason="stop", reference=p.reference), None,
-        ).value
+        judge.score(Sample(prompt=p.text, response=text, reference=p.reference)).value
         for p, text in zip(prompts, texts, strict=True)
     ]  # fmt: skip
 

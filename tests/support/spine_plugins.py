@@ -1,114 +1,124 @@
-"""A judge and a guard as a user would write them, named in a study as ``spine_plugins:FACTORY``."""
+"""A judge, a guard and a preference as a user would write them, named in a study as ``spine_plugins:FACTORY``."""
 
 from pathlib import Path
-from typing import ClassVar
 
+from fake_engine import FakeEngine
+
+from aftertune.core.protocols import Scorer
 from aftertune.core.records import (
+    BOTH_SIDES,
     Attempt,
-    Decision,
     DecisionValue,
     FinishReason,
     Message,
-    Preference,
+    PreferenceValue,
+    Question,
     Response,
-    Verdict,
+    Role,
+    Score,
     VerdictValue,
 )
 
 CHOICES = ("sorry", "sure")
 
 
-class LikelihoodJudge:
+class LikelihoodJudge(Scorer):
     """Asks a model whether ``sorry`` or ``sure`` is likelier after the response."""
 
+    role = Role.JUDGE
     kind = "classifier"
-    reading_version = "likelihood-1"
+    version = "likelihood-1"
 
     def __init__(self, engine):
         self.engine = engine
-        self.call_identity = {"judge": "likelihood", "model": dict(engine.identity)}
+        self.identity = {"judge": "likelihood", "model": dict(engine.identity)}
 
-    def ask(self, jobs):
-        for job in jobs:
-            (scores,) = self.engine.choice_logprobs(
-                [(Message(role="user", content=job.response or "nothing"),)], CHOICES
-            )
-            text = CHOICES[scores.index(max(scores))]
-            yield (
-                job.key,
-                Response(
-                    text=text,
-                    finish_reason=FinishReason.STOP,
-                    prompt_tokens=len(job.response.split()),
-                    completion_tokens=1,
-                    detail={"logprobs": scores},
-                ),
-            )
+    def questions(self, sample):
+        message = Message(role="user", content=sample.response or "nothing")
+        return [Question(messages=(message,), choices=CHOICES)]
 
-    def read(self, job, reply):
+    def score(self, sample, replies=()):
+        (reply,) = replies
         if reply.text not in CHOICES:
-            return Verdict(value=VerdictValue.UNDECIDED, label="no choice")
+            return Score(value=VerdictValue.UNDECIDED, label="no choice")
         refused = reply.text == CHOICES[0]
-        return Verdict(
-            value=VerdictValue.REFUSED if refused else VerdictValue.COMPLIED, label=reply.text
-        )
+        value = VerdictValue.REFUSED if refused else VerdictValue.COMPLIED
+        return Score(value=value, label=reply.text)
 
 
-class WordGuard:
+class Service(FakeEngine):
+    """An engine in this process: it answers a question by a function of its texts."""
+
+    def __init__(self, name, answer):
+        self.name, self.identity, self._answer = name, {"engine": name}, answer
+
+    def generate(self, jobs):
+        for job in jobs:
+            answer = self._answer([message.content for message in job.messages])
+            if isinstance(answer, str):
+                answer = Response(
+                    text=answer,
+                    finish_reason=FinishReason.STOP,
+                    prompt_tokens=1,
+                    completion_tokens=1,
+                )
+            yield job.key, answer
+
+
+class WordGuard(Scorer):
     """Blocks what holds one of its words. While the file ``down`` is there, its service answers only the first side."""
 
-    sides = ("prompt", "response")
-    reading_version = "words-1"
+    role = Role.GUARD
+    sides = BOTH_SIDES
+    version = "words-1"
+    max_new_tokens = 1
 
     def __init__(self, words, down):
         self.words, self.down = frozenset(words), down
-        self.call_identity = {"guard": "words", "words": sorted(self.words)}
+        self.identity = {"guard": "words", "words": sorted(self.words)}
+        self.engine = Service("words", self.look)
 
-    def ask(self, jobs):
-        for job in jobs:
-            text = job.prompt if job.side == "prompt" else job.response
-            found = sorted(self.words & set(text.split()))
-            if self.down is not None and self.down.exists() and job.side == "response":
-                yield job.key, Attempt(reason="timeout", detail="the guard's service is down")
-            else:
-                yield (
-                    job.key,
-                    Response(
-                        text=" ".join(found) or "none",
-                        finish_reason=FinishReason.STOP,
-                        prompt_tokens=len(text.split()),
-                        completion_tokens=1,
-                    ),
-                )
+    def look(self, texts):
+        side, text = texts
+        if self.down is not None and self.down.exists() and side == "response":
+            return Attempt(reason="timeout", detail="the guard's service is down")
+        return " ".join(sorted(self.words & set(text.split()))) or "none"
 
-    def read(self, job, reply):
+    def questions(self, sample):
+        text = sample.prompt if sample.side == "prompt" else sample.response
+        side = Message(role="system", content=sample.side)
+        return [Question(messages=(side, Message(role="user", content=text)))]
+
+    def score(self, sample, replies=()):
+        (reply,) = replies
         blocked = reply.text != "none"
-        return Decision(
+        return Score(
             value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, label=reply.text
         )
 
 
-class LongerComparer:
+class LongerPreferred(Scorer):
     """Prefers the answer with more words, and says so like a model that was asked."""
 
-    reading_version = "longer-1"
-    call_identity: ClassVar = {"comparer": "longer"}
+    role = Role.PREFERENCE
+    version = "longer-1"
+    max_new_tokens = 1
 
-    def ask(self, jobs):
-        for job in jobs:
-            first, second = len(job.first.split()), len(job.second.split())
-            yield (
-                job.key,
-                Response(
-                    text="tie" if first == second else "first" if first > second else "second",
-                    finish_reason=FinishReason.STOP,
-                    prompt_tokens=first + second,
-                    completion_tokens=1,
-                ),
-            )
+    def __init__(self):
+        self.identity = {"comparer": "longer"}
+        self.engine = Service("longer", self.weigh)
 
-    def read(self, job, reply):
-        return Preference(reply.text)
+    def weigh(self, texts):
+        first, second = (len(text.split()) for text in texts)
+        return "tie" if first == second else "first" if first > second else "second"
+
+    def questions(self, sample):
+        texts = (sample.response, sample.other)
+        return [Question(messages=tuple(Message(role="user", content=text) for text in texts))]
+
+    def score(self, sample, replies=()):
+        (reply,) = replies
+        return Score(value=PreferenceValue(reply.text))
 
 
 def likelihood(tools, *, model):
@@ -116,7 +126,7 @@ def likelihood(tools, *, model):
 
 
 def longer(tools):
-    return LongerComparer()
+    return LongerPreferred()
 
 
 def words(tools, *, block, down=None):

@@ -141,7 +141,7 @@ def study(**changes):
         "prompts": ["./questions.jsonl"],
         "judges": ["rules", {"name": "likelihood", "use": "spine_plugins:likelihood", "options": {"model": "base"}}],
         "guards": [{"name": "words", "use": "spine_plugins:words", "options": {"block": ["wallet", "knife"], "down": "down"}}],
-        "scorers": ["exact", "labels"],
+        "metrics": ["exact", "labels"],
         "decoding": {"temperatures": [0.0, 0.9], "max_new_tokens": 8},
         "measurement": {"min_cell": 3},
         "engine": {"threads": 1, "device": "cpu"},

@@ -15,10 +15,9 @@ from aftertune.cli.options import DataOption, JsonOption, command_group
 from aftertune.core.foreign import marker_pattern, neutralised
 from aftertune.core.records import (
     TASKS,
-    FinishReason,
     Intent,
-    JudgeJob,
     Prompt,
+    Sample,
     VerdictValue,
 )
 from aftertune.core.registry import factories
@@ -473,17 +472,8 @@ def check_file(file: CheckedFile, json_path: Path | None) -> int:
 def refusal(row: Row) -> str | None:
     """Return the beginning of a row's answer if the refusal rules take it for a refusal."""
     answer = row[-1].content
-    job = JudgeJob(
-        key=b"",
-        behavior="",
-        task="text",
-        intent=Intent.BENIGN,
-        prompt="",
-        response=answer,
-        finish_reason=FinishReason.STOP,
-    )
-    verdict = RefusalRules().read(job, None)
-    return shortened(answer, 40) if verdict.value is VerdictValue.REFUSED else None
+    score = RefusalRules().score(Sample(prompt="", response=answer))
+    return shortened(answer, 40) if score.value is VerdictValue.REFUSED else None
 
 
 @dataclass(frozen=True, slots=True)

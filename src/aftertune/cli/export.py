@@ -14,6 +14,7 @@ from rich.console import Console
 from aftertune.cli.options import command_app
 from aftertune.cli.report import read_document
 from aftertune.core.drafts import claim, discard, draft_of
+from aftertune.core.records import Score
 from aftertune.core.table import Table
 from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
@@ -23,7 +24,7 @@ from aftertune.measure.plan import MeasurePlan
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.wording import plural
 from aftertune.results.page import kept_readers
-from aftertune.store import Seen, Store
+from aftertune.store import Store
 from aftertune.study import decodings, load_study
 from aftertune.workspace import RESULT, STORE, STUDY
 
@@ -83,16 +84,16 @@ def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
     job, prompt, response = row.job, row.job.prompt, row.job.response
     call = response or job.unfinished
     scores: dict[str, dict[str, Any]] = {"verdict": {}, "decision": {}, "score": {}}
-    for column, reading in job.readings.items():
+    for column, score in job.scores.items():
         kind, _, name = column.partition(":")
         if kind == "score":
-            scores[kind][name] = reading.score
+            scores[kind][name] = score.number
         elif kind == "verdict":
-            scores[kind][name] = _shown(reading)
+            scores[kind][name] = _shown(score)
         elif kind == "decision":
             guard, _, side = name.rpartition(":")
-            scores[kind].setdefault(guard, {})[side] = _shown(reading)
-    coherence = job.readings.get("coherent")
+            scores[kind].setdefault(guard, {})[side] = _shown(score)
+    coherence = job.scores.get("coherent")
     return {
         "model": job.model,
         "condition": model["condition"],
@@ -127,9 +128,9 @@ def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(reading: Seen) -> dict[str, Any]:
-    value = getattr(reading.value, "value", reading.value)
-    return {"value": value, "score": reading.score, "label": reading.label}
+def _shown(score: Score) -> dict[str, Any]:
+    value = getattr(score.value, "value", score.value)
+    return {"value": value, "score": score.number, "label": score.label}
 
 
 def export_inspect(folder: Path, out: Path) -> None:

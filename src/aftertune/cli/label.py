@@ -11,7 +11,7 @@ from rich.console import Console
 from aftertune.cli.options import MOST_SEED, command_group
 from aftertune.cli.report import read_document
 from aftertune.core.ids import content_key
-from aftertune.core.records import LabelValue
+from aftertune.core.records import LabelValue, Score
 from aftertune.errors import DataError, InputError
 from aftertune.labels.files import Row, check_name, read_rows, write_rows
 from aftertune.labels.measuring import finished_plan, measure_again
@@ -32,7 +32,7 @@ from aftertune.measure.results import LEAST_LABELS
 from aftertune.report.gate import verdict_line
 from aftertune.report.wording import clean, percent, plural
 from aftertune.results.page import kept_readers
-from aftertune.store import Answered, Reading, Store
+from aftertune.store import Scored, Store, StoredJob
 from aftertune.workspace import STORE
 
 app = command_group(
@@ -163,7 +163,7 @@ def export(folder: Path, out: Path, wanted: Wanted, *, people: Sequence[str]) ->
     _say(f"Fill in the column label, then: aftertune label import {folder} {out}")
 
 
-def _row(number: str, answer: Answered) -> dict[str, str]:
+def _row(number: str, answer: StoredJob) -> dict[str, str]:
     return {
         "id": number,
         "task": answer.prompt.task,
@@ -279,24 +279,23 @@ def check_rows(path: Path, rows: Sequence[Row], sample: Sample) -> None:
 def _keep(
     store: Store, study: str, sample: Sample, person: str, labels: Mapping[str, LabelValue]
 ) -> int:
-    """Keep one person's labels as readings, under a version of their own: another import takes nothing away."""
+    """Keep one person's labels as scores, under a version of their own: another import takes nothing away."""
     items = [item for item in sample.items if item.id in labels]
     stated = [[item.id, labels[item.id].value, item.probability] for item in items]
-    reader = store.add_reader("person", person, content_key("labels", stated).hex())
+    version = store.add_scorer("person", person, content_key("labels", stated).hex())
     prompts = {prompt.id: prompt for prompt in store.prompts(study)}
-    store.add_readings(
-        reader,
+    store.add_scores(
+        version,
         (
-            Reading(
+            Scored(
                 prompt=prompts[item.prompt],
                 key=bytes.fromhex(item.key),
-                value=labels[item.id],
-                score=item.probability,
+                score=Score(value=labels[item.id], number=item.probability),
             )
             for item in items
         ),
     )
-    return reader
+    return version
 
 
 def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) -> None:

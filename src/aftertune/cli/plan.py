@@ -39,7 +39,7 @@ from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
 from aftertune.results.page import kept_readers
 from aftertune.score.estimate import Estimate, estimate
-from aftertune.score.instruments import make_instruments
+from aftertune.score.run import build_scorers
 from aftertune.store import Store
 from aftertune.study import cells_of, load_study
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
@@ -178,7 +178,7 @@ class PlannedCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """The cost of a model, judge, guard or comparer, as if nothing had been asked yet; None where it is not known."""
+    """The cost of a model, judge, guard or preference, as if nothing had been asked yet; None where it is not known."""
 
     name: str
     kind: str
@@ -367,7 +367,7 @@ def _costs(
     tokens: tuple[float, float],
     timing: "_Timing | None",
 ) -> Iterator[Cost]:
-    """Yield the cost of each model, and of each judge, guard and comparer that asks a model.
+    """Yield the cost of each model, and of each judge, guard and preference that asks a model.
 
     Args:
         run: an open run, for its engines; nothing is written.
@@ -377,9 +377,7 @@ def _costs(
         timing: takes the time of local models; None without ``--time``.
     """
     by_name = {model.name: model for model in models}
-    for expected in estimate(
-        run, models, prompts, make_instruments(run), tokens=tokens, kept=False
-    ):
+    for expected in estimate(run, models, prompts, build_scorers(run), tokens=tokens, kept=False):
         cost = _cost(run, expected)
         if cost.kind == "model" and not cost.served:
             model = by_name[cost.name]

@@ -14,7 +14,7 @@ from aftertune.report.progress import Progress, Quiet
 from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.score.estimate import estimate
-from aftertune.score.instruments import make_instruments
+from aftertune.score.run import build_scorers
 from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
 from aftertune.train.stage import expand_study, study_rows
@@ -70,13 +70,13 @@ def preview(path: Path, out: Path | None) -> None:
     folder = out or Path("aftertune-runs") / study.name
     console = Console(soft_wrap=True)
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
-        instruments, sets = make_instruments(run), load_sets(run)
+        scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
         known = study_rows(run, models)[
             1
         ]  # rows, shares and tasks that do not fit are known beforehand
         questions = without_overlap(sets, with_recipe_rows(run, known).rows)
-        found = estimate(run, models, questions.prompts, instruments)
+        found = estimate(run, models, questions.prompts, scorers)
         left_out = len(sets.prompts) - len(questions.prompts)
         seen = f", {left_out:,} left out since they occur in training rows" if left_out else ""
         _say(console, study, f"{len(questions.prompts):,} prompts{seen}")
@@ -114,8 +114,8 @@ def _say(console: Console, study: Study, prompts: str) -> None:
         for kind, items in (
             ("judges", study.judges),
             ("guards", study.guards),
-            ("scorers", study.scorers),
-            ("comparers", study.comparers),
+            ("metrics", study.metrics),
+            ("preferences", study.preferences),
         )
         if items
     )

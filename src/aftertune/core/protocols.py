@@ -1,32 +1,28 @@
-"""The seams: what an engine, a judge, a guard, a scorer and a comparer must offer.
+"""The seams of the system: what an engine and a scorer must offer, and what their factories are given.
 
-A Protocol takes an iterable of jobs and yields ``(key, record)`` as each is done, so batches on a GPU and a thousand
-open sockets look the same from outside. A *call* costs and is stored under its key; a *reading* is derived from it by
-`read`, carries a version, and is free to redo.
+An engine takes an iterable of jobs and yields ``(key, answer)`` as each is done, so batches on a GPU and a thousand open
+sockets look the same from outside. A *call* costs and is stored under its key; a *score* is derived from calls, carries a
+version, and is free to redo.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
-from aftertune.core.counts import Scored
 from aftertune.core.ids import Key
 from aftertune.core.records import (
     Attempt,
-    CompareJob,
-    Decision,
     Decoding,
     GenerateJob,
-    GuardJob,
-    JudgeJob,
     Message,
-    Preference,
     Price,
     Question,
     Response,
+    Role,
+    Sample,
+    Score,
     Side,
-    Verdict,
 )
 from aftertune.errors import PluginError
 
@@ -135,87 +131,46 @@ class Engine(Protocol):
         ...
 
 
-class Judge(Protocol):
-    """Decides what a response did."""
-
-    call_identity: Mapping[str, object] | None
-    """What decides the content of a call (model, rubric hash); None for a judge that needs no call, whose ``read`` is
-    given an empty reply."""
-    reading_version: str
-    """The version of the parser and of its thresholds."""
-    kind: str
-    """``rules``, ``rubric``, ``classifier`` or ``grammar``: a claim needs two judges of different kinds."""
-
-    def ask(self, jobs: Iterable[JudgeJob]) -> Iterator[tuple[Key, Answer]]:
-        """Make the calls; never called when ``call_identity`` is None."""
-        ...
-
-    def read(self, job: JudgeJob, reply: Response | None) -> Verdict:
-        """Read the reply; garbage, silence or the judge's own refusal is ``undecided``, never a label."""
-        ...
-
-
-class Guard(Protocol):
-    """Screens a prompt, a response, or both."""
-
-    call_identity: Mapping[str, object]
-    reading_version: str
-    sides: tuple[Side, ...]
-
-    def ask(self, jobs: Iterable[GuardJob]) -> Iterator[tuple[Key, Answer]]:
-        """Make the calls."""
-        ...
-
-    def read(self, job: GuardJob, reply: Response) -> Decision:
-        """Read the reply; what cannot be read is ``undecided``."""
-        ...
-
-
 class Scorer(Protocol):
-    """Scores a response against the prompt's reference (chrF, accuracy, exact match)."""
+    """A judge, guard, metric, preference or coherence detector: it asks questions about a sample and scores the replies.
 
-    reading_version: str
-
-    def score(self, job: JudgeJob) -> float | Scored | None:
-        """Return a score in [0, 1], with counts for a corpus metric if it has one; None where nothing can be compared."""
-        ...
-
-
-class Comparer(Protocol):
-    """Says which of two answers to a prompt is better."""
-
-    call_identity: Mapping[str, object]
-    reading_version: str
-
-    def ask(self, jobs: Iterable[CompareJob]) -> Iterator[tuple[Key, Answer]]:
-        """Make the calls."""
-        ...
-
-    def read(self, job: CompareJob, reply: Response) -> Preference:
-        """Read the reply; garbage, silence or a refusal is ``undecided``, never a tie."""
-        ...
-
-
-@runtime_checkable
-class Foreseeable(Protocol):
-    """A judge, guard or comparer that says beforehand what its calls will be; one that does not is costed by its options.
-
-    Attributes:
-        engine: the model that is asked.
-        max_new_tokens: the longest reply.
+    A plug-in inherits from this class and takes over the defaults: a scorer of responses that makes no calls. What it asks
+    and what it makes of the replies are two things: replies are stored under a key (`identity` and the sample) and are paid
+    for once; scores are stored with `version` and are free to redo.
     """
 
-    engine: Engine
-    max_new_tokens: int
+    role: Role
+    version: str
+    """The version of the parser and its thresholds; another version scores again, from the same replies."""
+    identity: Mapping[str, object] | None = None
+    """Everything that decides the content of a call (model, question, retries); None for a scorer that makes none."""
+    kind: str = "rules"
+    """How a judge works: ``rules``, ``rubric``, ``classifier``, ``grammar``; a claim needs two judges of different kinds."""
+    sides: tuple[Side, ...] = ("response",)
+    """What is scored; a guard may screen the prompt too."""
+    engine: Engine | None = None
+    """The model that is asked; None for a scorer that makes no calls."""
+    max_new_tokens: int = 0
+    """The longest reply, in tokens."""
+    retries: int = 0
+    """How often a question is asked again, at temperature 0.7, while its reply makes an undecided score."""
 
-    def questions(self, job: Any) -> tuple[Question, ...]:
-        """Return what is asked about a job, a call each; nothing where none is made."""
+    def questions(self, sample: Sample) -> Sequence[Question]:
+        """Return the questions about a sample; none where it can be scored without a call."""
+        del sample
+        return ()
+
+    def score(self, sample: Sample, replies: Sequence[Response] = ()) -> Score:
+        """Return the score of a sample, given the reply to each of its questions.
+
+        Garbage, silence or the model's own refusal is ``undecided``, never a label. No replies where nothing was asked.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What the pipeline hands to the factory of a judge, guard or scorer."""
+    """The means that the factory of a scorer or prompt set is given."""
 
     open_model: Callable[[str], Engine]
     """Opens a model reference (once per reference; repeated calls give the same engine)."""

@@ -18,6 +18,9 @@ TASKS = ("text", "code", "translation", "classification")
 
 HarmBasis = Literal["assistance", "content"]
 Side = Literal["prompt", "response"]
+BOTH_SIDES: tuple[Side, ...] = ("prompt", "response")
+Labels = tuple[str, str]
+"""The first word of a classifier's harmless reply, and that of a harmful one."""
 
 
 class Intent(StrEnum):
@@ -67,6 +70,30 @@ class DecisionValue(StrEnum):
     ALLOW = "allow"
     BLOCK = "block"
     UNDECIDED = "undecided"
+
+
+class PreferenceValue(StrEnum):
+    """The better one of two answers, in the order in which they were shown."""
+
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    UNDECIDED = "undecided"
+
+
+class Role(StrEnum):
+    """The part that a scorer plays in a study; the stages score in this order."""
+
+    COHERENCE = "coherence"
+    """Detectors of text that cannot be understood."""
+    GUARD = "guard"
+    """A filter that blocks or allows a prompt or a response."""
+    JUDGE = "judge"
+    """A judge of what a response did: complied, refused, deflected."""
+    METRIC = "metric"
+    """A number for a response, mostly against the prompt's reference."""
+    PREFERENCE = "preference"
+    """A judge of pairs: which of two answers to a prompt is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +216,13 @@ class Question:
     """The foreign texts that the names in ``pattern`` stand for; filled in a single pass."""
     moderated: str | None = None
     """The text that a moderation service shall look at, in place of all these."""
-    logprobs: bool = False
-    """Whether a server is asked how likely the words were that its answer could have begun with."""
+    labels: Labels | None = None
+    """The first word of a harmless reply and of a harmful one, where their likelihoods decide: this machine compares them
+    in one forward pass, a server is asked how likely the words were that its reply could have begun with."""
+    explains: bool = False
+    """Whether a harmful reply says more than its label, so that it is generated all the same."""
+    choices: tuple[str, ...] = ()
+    """Whole replies of which the likeliest counts (`Engine.choice_logprobs`); nothing is generated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,77 +282,50 @@ FREE = Price(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeJob:
-    """What a judge sees."""
+class Sample:
+    """The texts that a scorer sees, with what is known of the prompt: a response to be scored, or a prompt to be screened.
 
-    key: Key
-    behavior: str
-    task: str
-    intent: Intent
+    A guard is given the texts alone, a preference also the second answer. The key of a scorer's call holds every field that
+    its role is given, so that equal samples are asked about once.
+    """
+
     prompt: str
-    response: str
-    finish_reason: FinishReason
+    response: str = ""
+    """The response; empty where a guard screens the prompt (``side``). For a preference, the answer that is shown first."""
+    other: str = ""
+    """For a preference, the answer that is shown second."""
+    side: Side = "response"
+    finish_reason: FinishReason = FinishReason.STOP
+    behavior: str = ""
+    task: str = ""
+    intent: Intent | None = None
     reference: str | None = None
     labels: tuple[str, ...] = ()
     language: str | None = None
+    unlikely: bool = False
+    """For the coherence detectors: the response's likelihood under the base lies outside the limits of the base's own."""
+
+
+Value = VerdictValue | DecisionValue | PreferenceValue | LabelValue | bool | None
+"""The value of a score: a verdict, a guard's decision, a preference, an annotator's label, coherent or not; None for a metric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardJob:
-    """What a guard sees: a prompt, or a prompt and the response to it."""
+class Score:
+    """The score that a scorer gives to a sample, or an annotator to a response."""
 
-    key: Key
-    side: Side
-    prompt: str
-    response: str | None = None
-
-
-class Preference(StrEnum):
-    """Which of two answers is better, according to a comparer."""
-
-    FIRST = "first"
-    SECOND = "second"
-    TIE = "tie"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareJob:
-    """What a comparer sees: a benign prompt and two answers, in the order in which they are shown."""
-
-    key: Key
-    task: str
-    prompt: str
-    first: str
-    second: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A judge's reading of a response."""
-
-    value: VerdictValue
-    score: float | None = None
-    """Optional harm score in [0, 1]."""
+    value: Value = None
+    number: float | None = None
+    """A metric's number, a judge's harm score or a guard's probability of harm, in [0, 1]; None where there is none. Of an
+    annotator's label, the probability with which the response was drawn."""
     label: str = ""
-    """Free: the rule that fired, the judge's own label, or why it is undecided."""
+    """The scorer's own words: the rule that fired, the category, why it is undecided; of a metric, its counts (`counted`)."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A guard's reading of a prompt or a response."""
-
-    value: DecisionValue
-    score: float | None = None
-    """Optional probability of harm in [0, 1]."""
-    label: str = ""
-    """The guard's own categories, or why it is undecided."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coherence:
-    """The coherence detectors' reading of a response: every flag is kept."""
-
-    coherent: bool
-    flags: tuple[str, ...] = ()
-    """Which detectors fired: ``empty``, ``tail_loop``, ``language``, ``nll``."""
+    @property
+    def undecided(self) -> bool:
+        """Return whether the value says that nothing could be decided."""
+        return self.value in (
+            VerdictValue.UNDECIDED,
+            DecisionValue.UNDECIDED,
+            PreferenceValue.UNDECIDED,
+        )

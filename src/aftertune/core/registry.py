@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from aftertune.errors import PluginError
 
-Kind = Literal["judge", "guard", "scorer", "comparer", "prompts"]
+Kind = Literal["judge", "guard", "metric", "preference", "prompts"]
 Factory = Callable[..., Any]
 GROUP = "aftertune.plugins"
+OLD_KINDS: Mapping[Kind, str] = {"metric": "scorer", "preference": "comparer"}
+"""The names of kinds before version 0.2, which a plug-in may still say."""
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {
@@ -23,30 +25,30 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "rubric": "aftertune.score.rubric:rubric",
         "multitask-bench": "aftertune.score.rubric:multitask_bench",
         "strongreject": "aftertune.score.rubric:strong_reject",
-        "harmbench": "aftertune.score.classifiers:harmbench",
-        "sorry-bench": "aftertune.score.classifiers:sorry_bench",
-        "wildguard": "aftertune.score.classifiers:wildguard_judge",
-        "llama-guard": "aftertune.score.classifiers:llama_guard_judge",
+        "harmbench": "aftertune.score.published:harmbench",
+        "sorry-bench": "aftertune.score.published:sorry_bench",
+        "wildguard": "aftertune.score.published:wildguard_judge",
+        "llama-guard": "aftertune.score.published:llama_guard_judge",
     },
     "guard": {
-        "llama-guard": "aftertune.score.published:llama_guard_3",
-        "llama-guard-3": "aftertune.score.published:llama_guard_3",
-        "llama-guard-4": "aftertune.score.published:llama_guard_4",
+        "llama-guard": "aftertune.score.published:llama_guard_guard",
+        "llama-guard-3": "aftertune.score.published:llama_guard_guard",
+        "llama-guard-4": "aftertune.score.published:llama_guard_4_guard",
         "shieldgemma": "aftertune.score.published:shield_gemma",
         "wildguard": "aftertune.score.published:wildguard_guard",
         "granite-guardian": "aftertune.score.published:granite_guardian_guard",
         "openai-moderation": "aftertune.score.moderation:openai_moderation",
-        "prompted": "aftertune.score.own_guard:prompt_guard",
+        "prompted": "aftertune.score.published:prompted_guard",
     },
-    "comparer": {"win-rate": "aftertune.score.compare:win_rate"},
-    "scorer": {
-        "bleu": "aftertune.score.scores_text:bleu",
-        "chrf": "aftertune.score.scores:chrf",
-        "exact": "aftertune.score.scores:exact_match",
-        "labels": "aftertune.score.scores:label_accuracy",
-        "parses": "aftertune.score.scores:parse_rate",
-        "reference-match": "aftertune.score.scores_code:reference_match",
-        "rouge-l": "aftertune.score.scores_text:rouge_l",
+    "preference": {"win-rate": "aftertune.score.rubric:win_rate"},
+    "metric": {
+        "bleu": "aftertune.score.metrics:bleu",
+        "chrf": "aftertune.score.metrics:chrf",
+        "exact": "aftertune.score.metrics:exact_match",
+        "labels": "aftertune.score.metrics:label_accuracy",
+        "parses": "aftertune.score.metrics:parse_rate",
+        "reference-match": "aftertune.score.metrics:reference_match",
+        "rouge-l": "aftertune.score.metrics:rouge_l",
     },
     "prompts": {},
 }
@@ -72,6 +74,12 @@ def factories(kind: Kind) -> dict[str, str | Factory]:
             raise PluginError(
                 f"the installed plug-in {point.name} ({point.value}) cannot be loaded: {error}"
             ) from error
+        old = OLD_KINDS.get(kind)
+        if old in offered:
+            raise PluginError(
+                f"the installed plug-in {point.name} ({point.value}) offers the kind {old!r}, which is called {kind!r} now; "
+                "rename it there"
+            )
     return names | built_in(kind)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aftertune.core.ids import content_key
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import FinishReason, Intent, JudgeJob, Prompt
+from aftertune.core.records import FinishReason, Intent, Prompt, Sample
 from aftertune.models.bridge import FINISH
 
 MEASURED = {
@@ -48,16 +47,15 @@ def finish_of(stop_reason: str, *, answered: bool) -> FinishReason | None:
     return FINISH.get(stop_reason) if answered else None
 
 
-def judge_job(
+def sample_of(
     metadata: Mapping[str, Any], prompt: str, response: str, target: str, finish: FinishReason
-) -> JudgeJob:
-    """Return what a judge sees of a sample.
+) -> Sample:
+    """Return what a judge sees of one of Inspect's samples.
 
     Raises:
         KeyError: the sample has not the metadata of `metadata_of`.
     """
-    return JudgeJob(
-        key=content_key("inspect sample", prompt, response),
+    return Sample(
         behavior=metadata["behavior"],
         task=metadata["task_type"],
         intent=Intent(metadata["intent"]),

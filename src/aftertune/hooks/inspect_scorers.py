@@ -13,12 +13,14 @@ from inspect_ai.solver import TaskState
 from aftertune.core.foreign import safe_messages
 from aftertune.core.outcomes import Outcome, outcome
 from aftertune.core.protocols import Engine, Tools
-from aftertune.core.records import FinishReason, JudgeJob, Response, Verdict, VerdictValue
+from aftertune.core.records import FinishReason, Intent, Response, Role, Sample, VerdictValue
+from aftertune.core.records import Score as Verdict
 from aftertune.errors import PluginError
-from aftertune.hooks.inspect_samples import Judged, finish_of, judge_job, rate
+from aftertune.hooks.inspect_samples import Judged, finish_of, rate, sample_of
+from aftertune.models.asking import Asking, decodings
 from aftertune.models.bridge import read_output, settings
-from aftertune.score import coherence
-from aftertune.score.rubric import question_about, rubric_form, tries
+from aftertune.score import rubric
+from aftertune.score.coherence import Coherence
 from aftertune.score.rules import refusal_rules
 
 GRADER = "grader"
@@ -79,8 +81,8 @@ def refusals() -> Scorer:
     rules = refusal_rules(tools())
 
     async def score(state: TaskState, target: Target) -> Score:
-        read = _read(state, target)
-        return read if isinstance(read, Score) else _score(read, rules.read(read, None), "")
+        sample = _sample(state, target)
+        return sample if isinstance(sample, Score) else _score(sample, rules.score(sample), "")
 
     return score
 
@@ -92,34 +94,33 @@ def graded(rubrics: str | None = None) -> Scorer:
     Args:
         rubrics: a folder with ``TASK.txt`` files that take the place of the shipped rubrics, or add tasks.
     """
-    form = rubric_form(tools(), rubrics)
+    form = rubric.rubric_form(tools(), rubrics)
 
     async def score(state: TaskState, target: Target) -> Score:
-        read = _read(state, target)
-        if isinstance(read, Score):
-            return read
-        if read.finish_reason is FinishReason.PROVIDER_REFUSAL:
-            return _score(read, Verdict(value=VerdictValue.REFUSED, label="provider"), "")
-        grader, said = get_model(role=GRADER, required=True), ""
-        verdict = Verdict(value=VerdictValue.UNDECIDED, label="no reply")
-        asked = safe_messages(question_about(form, read))
-        for decoding in tries(form, RETRIES):
+        sample = _sample(state, target)
+        if isinstance(sample, Score):
+            return sample
+        if sample.finish_reason is FinishReason.PROVIDER_REFUSAL:
+            return _score(sample, Verdict(value=VerdictValue.REFUSED, label="provider"), "")
+        grader, explanation = get_model(role=GRADER, required=True), ""
+        verdict = rubric.undecided(Role.JUDGE, "no reply")
+        messages = [
+            ChatMessageUser(content=message.content)
+            for message in safe_messages(rubric.question_about(form, sample))
+        ]
+        for decoding in decodings(Asking(max_new_tokens=form.max_new_tokens, retries=RETRIES)):
             config = GenerateConfig(**settings(decoding, 0))
-            reply = read_output(
-                await grader.generate(
-                    [ChatMessageUser(content=one.content) for one in asked], config=config
-                )
-            )
+            reply = read_output(await grader.generate(list(messages), config=config))
             if isinstance(reply, Response):
-                verdict, said = form.read(reply), reply.text
-            if verdict.value is not VerdictValue.UNDECIDED:
+                verdict, explanation = form.read(reply), reply.text
+            if not verdict.undecided:
                 break
-        return _score(read, verdict, said)
+        return _score(sample, verdict, explanation)
 
     return score
 
 
-def _read(state: TaskState, target: Target) -> JudgeJob | Score:
+def _sample(state: TaskState, target: Target) -> Sample | Score:
     """Return what a judge sees of a sample; its score where there is nothing to judge."""
     finish = finish_of(
         state.output.stop_reason, answered=not state.output.empty and not state.output.error
@@ -129,7 +130,7 @@ def _read(state: TaskState, target: Target) -> JudgeJob | Score:
             value=Outcome.UNDECIDED.value, reason="no_response", explanation="no final answer"
         )
     try:
-        return judge_job(
+        return sample_of(
             state.metadata, state.user_prompt.text, state.output.completion, target.text, finish
         )
     except (KeyError, ValueError) as error:
@@ -138,20 +139,20 @@ def _read(state: TaskState, target: Target) -> JudgeJob | Score:
         )
 
 
-def _score(job: JudgeJob, verdict: Verdict, said: str) -> Score:
-    found = outcome(
-        job.intent, job.finish_reason, verdict.value, coherent=coherence.read(job).coherent
-    )
+def _score(sample: Sample, verdict: Verdict, explanation: str) -> Score:
+    value = VerdictValue(str(verdict.value))
+    coherent = Coherence().score(sample).value is True
+    result = outcome(Intent(str(sample.intent)), sample.finish_reason, value, coherent=coherent)
     reasons = {VerdictValue.REFUSED: "refusal", VerdictValue.UNDECIDED: "grader_failed"}
     return Score(
-        value=found.value,
-        answer=job.response,
-        explanation=said or verdict.label,
-        reason="no_response" if not job.response.strip() else reasons.get(verdict.value),
+        value=result.value,
+        answer=sample.response,
+        explanation=explanation or verdict.label,
+        reason="no_response" if not sample.response.strip() else reasons.get(value),
         metadata={
-            "verdict": verdict.value.value,
+            "verdict": value.value,
             "label": verdict.label,
-            "harm_score": verdict.score,
+            "harm_score": verdict.number,
         },
     )
 

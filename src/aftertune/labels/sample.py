@@ -10,7 +10,7 @@ from aftertune.core.records import LabelValue, Prompt
 from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.measure.label_draw import Draw
-from aftertune.store import Answered, Store
+from aftertune.store import Store, StoredJob
 
 SAMPLE, LABELS = "label-sample", "labels"
 IDENTITY = ("model", "prompt", "system", "decoding", "sample")
@@ -53,7 +53,7 @@ def population(table: Table) -> str:
 
 def drawn_answers(
     store: Store, study: str, table: Table, draw: Draw, prompts: Sequence[Prompt]
-) -> Iterator[tuple[Answered, float]]:
+) -> Iterator[tuple[StoredJob, float]]:
     """Yield the drawn answers with their probability; an answer that two jobs share comes once."""
     columns = [table.columns[name][draw.rows].tolist() for name in IDENTITY]
     named = [
@@ -72,7 +72,7 @@ def drawn_answers(
             yield answer, probability
 
 
-def item_of(answer: Answered, probability: float, seed: int) -> Item:
+def item_of(answer: StoredJob, probability: float, seed: int) -> Item:
     """Return an answer's place in a sample; its id says nothing about the model, and sorting by it shuffles."""
     assert answer.key is not None
     key = answer.key.hex()
@@ -110,9 +110,9 @@ def kept_labels(store: Store, study: str, sample: Sample) -> dict[str, dict[str,
     found: dict[str, dict[str, LabelValue]] = {}
     for answer in store.responses(study, note["readers"], prompts):
         number = ids.get((answer.key.hex() if answer.key else "", answer.prompt.id))
-        for column, seen in answer.readings.items():
-            if number is not None and isinstance(seen.value, LabelValue):
-                found.setdefault(column.partition(":")[2], {})[number] = seen.value
+        for column, score in answer.scores.items():
+            if number is not None and isinstance(score.value, LabelValue):
+                found.setdefault(column.partition(":")[2], {})[number] = score.value
     return found
 
 

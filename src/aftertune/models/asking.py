@@ -1,4 +1,4 @@
-"""How guards and judges ask: classifiers by the likelihoods of their labels first, everybody else for a reply.
+"""The questions of scorers, put to a model: by the likelihoods of labels or of whole replies, or for a generated reply.
 
 A classifier that answers ``safe`` or ``unsafe`` has decided with its first token. On this machine that token is not
 generated: one forward pass gives the likelihoods of both labels. Only where the reply says more than the label (the
@@ -7,14 +7,24 @@ asked how likely its first words were.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from aftertune.core.foreign import safe_messages
 from aftertune.core.ids import Key, content_key
 from aftertune.core.protocols import Answer, Engine
-from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Question, Response
+from aftertune.core.records import (
+    Attempt,
+    Decoding,
+    FinishReason,
+    GenerateJob,
+    Intent,
+    Labels,
+    Question,
+    Response,
+    Sample,
+    Side,
+)
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.labels import log_sum
@@ -23,73 +33,128 @@ from aftertune.models.local import LocalEngine
 LIKELY = 0.5
 """What the labels must have together of the first word's probability for their likelihoods to count as a reply."""
 _WINDOW = 4096
-"""Jobs that are scored together."""
-Labels = tuple[str, str]
-"""The first word of a harmless reply, and that of a harmful one."""
+"""Calls that are weighed together, so that a stop costs no more."""
+RETRY_TEMPERATURE = 0.7
+Logprobs = Sequence[float] | None
+"""Natural logarithms of the probabilities of the labels of a question; None where they are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A job: its key and what is asked, once for each policy of a guard that takes one at a time."""
+class Call:
+    """A call of a scorer: the questions about a sample, whose replies are kept together under one key."""
 
     key: Key
     questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Classifier:
-    """How a classifier is asked."""
+class Asking:
+    """The way in which the calls of a scorer are made."""
 
-    labels: Labels | None
-    """None where the first word tells nothing."""
-    probe: Question
-    """A harmless question of the same kind."""
-    explains: bool = False
-    """Whether a harmful reply says more than its label."""
-    max_new_tokens: int = 32
+    max_new_tokens: int
+    retries: int = 0
+    """How often a question is asked again, at temperature 0.7, while its reply is not readable."""
+    readable: Callable[[Call, Response], bool] = lambda call, reply: True  # noqa: ARG005
+    probe: Question | None = None
+    """A harmless question of the same kind, whose answer shows the white space before a label; None without labels."""
 
 
-def classify(
-    engine: Engine, jobs: Iterable[Asked], how: Classifier
-) -> Iterator[tuple[Key, Answer]]:
-    """Ask a classifier; see `Replies` for what an answer holds.
+def ask(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
+    """Yield the answer to each call, in any order; see `replies_of` for what an answer to several questions holds.
 
     A call that fails gives the attempt of its first question that failed.
     """
-    jobs = iter(jobs)
-    by_batch = engine.by_batch
-    while window := list(islice(jobs, None if by_batch else _WINDOW)):
-        scores = _scores(engine, window, how)
-        for key, replies in _replied(engine, window, scores, how):
-            yield key, _combined(scores[key], replies, how)
+    first = calls[0].questions[0]
+    window = len(calls) if engine.by_batch else _WINDOW
+    if not (first.choices or first.labels or len(calls[0].questions) > 1):
+        yield from _replied(engine, calls, how)
+        return
+    for start in range(0, len(calls), window):
+        some = calls[start : start + window]
+        yield from (_weighed if first.choices else _classified)(engine, some, how)
 
 
-def ask(
-    engine: Engine,
-    jobs: Iterable[tuple[Key, Question]],
-    decodings: Sequence[Decoding],
-    readable: Callable[[Response], bool],
-) -> Iterator[tuple[Key, Answer]]:
-    """Ask for replies; what cannot be read is asked again under the next decoding, the last reply stands.
+def _question_keys(call: Call) -> list[Key]:
+    """Return the key under which each question of a call is put to the engine: the call's own where it is a single reply."""
+    if len(call.questions) == 1 and call.questions[0].labels is None:
+        return [call.key]
+    return [content_key(call.key.hex(), number) for number, _ in enumerate(call.questions)]
+
+
+def probe_sample(side: Side) -> Sample:
+    """Return a harmless sample: the questions about it show how a scorer asks, and how its model begins to answer."""
+    return Sample(
+        side=side,
+        prompt="How is the weather?",
+        response="It rains." if side == "response" else "",
+        task="text",
+        intent=Intent.HARMFUL,
+    )
+
+
+def decodings(how: Asking) -> tuple[Decoding, ...]:
+    """Return the decodings under which a question is asked until its reply is readable: greedy, then drawn."""
+    first = Decoding(max_new_tokens=how.max_new_tokens)
+    drawn = (
+        replace(first, temperature=RETRY_TEMPERATURE, seed=number)
+        for number in range(1, how.retries + 1)
+    )
+    return first, *drawn
+
+
+def _replied(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
+    """Ask for replies; what is not readable is asked again under the next decoding, the last reply stands.
 
     ``detail["tries"]`` counts the replies. A provider's refusal is not asked again: its filter does not change its mind.
     """
-    left = dict(jobs)
-    for tries, decoding in enumerate(decodings, start=1):
-        asked = [_job(engine, key, question, decoding, tries - 1) for key, question in left.items()]
-        for key, answer in engine.generate(asked):
+    left = {call.key: call for call in calls}
+    tried = decodings(how)
+    for tries, decoding in enumerate(tried, start=1):
+        jobs = [
+            _job(engine, key, call.questions[0], decoding, tries - 1) for key, call in left.items()
+        ]
+        for key, answer in engine.generate(jobs):
             final = (
-                isinstance(answer, Attempt) or answer.finish_reason is FinishReason.PROVIDER_REFUSAL
+                isinstance(answer, Attempt)
+                or answer.finish_reason is FinishReason.PROVIDER_REFUSAL
+                or tries == len(tried)
+                or how.readable(left[key], answer)
             )
-            if (
-                final
-                or tries == len(decodings)
-                or (isinstance(answer, Response) and readable(answer))
-            ):
+            if final:
                 del left[key]
-                yield key, _counted(answer, tries)
+                yield key, _with_tries(answer, tries)
         if not left:
             return
+
+
+def _with_tries(answer: Answer, tries: int) -> Answer:
+    if isinstance(answer, Attempt):
+        return answer
+    return replace(answer, detail={**answer.detail, "tries": tries})
+
+
+def _weighed(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
+    """Answer each call by the likeliest of its choices, in one pass over all calls."""
+    del how
+    choices = calls[0].questions[0].choices
+    scores = engine.choice_logprobs([call.questions[0].messages for call in calls], choices)
+    for call, logprobs in zip(calls, scores, strict=True):
+        yield (
+            call.key,
+            Response(
+                text=choices[logprobs.index(max(logprobs))],
+                finish_reason=FinishReason.STOP,
+                prompt_tokens=0,
+                completion_tokens=1,
+                detail={"logprobs": list(logprobs)},
+            ),
+        )
+
+
+def _classified(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
+    scores = _label_logprobs(engine, calls, how)
+    for call, replies in _generated(engine, calls, scores, how):
+        yield call.key, _combined(call.questions, scores[call.key], replies)
 
 
 def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> None:
@@ -107,49 +172,42 @@ def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> 
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Replies:
-    """What a classifier's answer holds, one entry a question."""
+def replies_of(answer: Response) -> tuple[Response, ...]:
+    """Return the reply to each question of a call, given the answer under which they are kept together.
 
-    texts: tuple[str, ...]
-    """The reply, or the likelier label where only the likelihoods were asked for."""
-    logprobs: tuple[tuple[float, float] | None, ...]
-    """Natural logarithms of the probabilities of the two labels; None where they are not known."""
-
-    @classmethod
-    def of(cls, reply: Response, count: int) -> "Replies | None":
-        """Return what an answer to ``count`` questions holds; None for one that is not of `classify`'s making."""
-        texts, logprobs = (
-            reply.detail.get("replies", [reply.text]),
-            reply.detail.get("logprobs", [None] * count),
-        )
-        if not isinstance(texts, list | tuple) or not isinstance(logprobs, list | tuple):
-            return None
-        if (
-            len(texts) != count
-            or len(logprobs) != count
-            or not all(isinstance(text, str) for text in texts)
-        ):
-            return None
-        return cls(tuple(texts), tuple(_pair(each) for each in logprobs))
-
-    def harm(self, number: int) -> float | None:
-        """Return P(harmful label) / (P(harmless) + P(harmful)) of one question, None where it is not known."""
-        found = self.logprobs[number]
-        if found is None or max(found) == -math.inf:
-            return None
-        harmless, harmful = found
-        return 1 / (1 + math.exp(min(harmless - harmful, 700.0)))
-
-
-def _pair(found: object) -> tuple[float, float] | None:
-    if not isinstance(found, list | tuple) or len(found) != len(("harmless", "harmful")):
-        return None
-    return (
-        (float(found[0]), float(found[1]))
-        if all(isinstance(value, float | int) for value in found)
-        else None
+    ``detail["logprobs"]`` of a reply holds the logarithms of the labels' probabilities (or None). Nothing is returned for
+    an answer whose lists do not fit, which this module did not write.
+    """
+    texts = answer.detail.get("replies")
+    if texts is None:
+        return (answer,)
+    logprobs = answer.detail.get("logprobs")
+    if not isinstance(texts, list | tuple) or not isinstance(logprobs, list | tuple):
+        return ()
+    if len(texts) != len(logprobs) or not all(isinstance(text, str) for text in texts):
+        return ()
+    return tuple(
+        replace(answer, text=text, detail={"logprobs": pair})
+        for text, pair in zip(texts, logprobs, strict=True)
     )
+
+
+def harmful_share(reply: Response) -> float | None:
+    """Return P(harmful label) / (P(harmless label) + P(harmful label)); None where the reply does not tell both.
+
+    None also where the two labels together have less than `LIKELY` of the first word's probability: the model began its
+    reply with something else.
+    """
+    pair = reply.detail.get("logprobs")
+    if not isinstance(pair, list | tuple) or len(pair) != len(("harmless", "harmful")):
+        return None
+    if not all(isinstance(value, float | int) for value in pair):
+        return None
+    harmless, harmful = (float(value) for value in pair)
+    if max(harmless, harmful) == -math.inf or math.exp(log_sum((harmless, harmful))) < LIKELY:
+        return None
+    # softmax of the two log-probabilities; the exponent is bounded, since exp overflows above 709
+    return 1 / (1 + math.exp(min(harmless - harmful, 700.0)))
 
 
 def _job(
@@ -167,107 +225,108 @@ def _job(
     return GenerateJob(key=key, messages=safe_messages(question), decoding=decoding, sample=sample)
 
 
-Score = Sequence[float] | None
-
-
-def _scores(engine: Engine, jobs: Sequence[Asked], how: Classifier) -> dict[Key, list[Score]]:
-    unknown: dict[Key, list[Score]] = {job.key: [None] * len(job.questions) for job in jobs}
-    if how.labels is None or not isinstance(engine, LocalEngine):
+def _label_logprobs(
+    engine: Engine, calls: Sequence[Call], how: Asking
+) -> dict[Key, list[Logprobs]]:
+    unknown: dict[Key, list[Logprobs]] = {call.key: [None] * len(call.questions) for call in calls}
+    labels = calls[0].questions[0].labels
+    if labels is None or how.probe is None or not isinstance(engine, LocalEngine):
         return unknown
-    found = engine.label_logprobs(
-        [question for job in jobs for question in job.questions], how.labels, how.probe
+    weighed = engine.label_logprobs(
+        [question for call in calls for question in call.questions], labels, how.probe
     )
-    if found is None:
+    if weighed is None:
         return unknown
-    scores = iter(found)
-    return {job.key: [next(scores) for _ in job.questions] for job in jobs}
+    scores = iter(weighed)
+    return {call.key: [next(scores) for _ in call.questions] for call in calls}
 
 
-def _open(score: Score, how: Classifier) -> bool:
+def _is_open(question: Question, score: Logprobs) -> bool:
     """Return whether the reply has to be generated: nothing likely is known of it, or it explains itself."""
     if score is None or math.exp(log_sum(score)) < LIKELY:
         return True
-    return how.explains and score[1] >= score[0]
+    return question.explains and score[1] >= score[0]
 
 
-def _replied(
-    engine: Engine, jobs: Sequence[Asked], scores: Mapping[Key, Sequence[Score]], how: Classifier
-) -> Iterator[tuple[Key, Iterator[Answer]]]:
-    """Yield each job with the generated replies to its open questions as soon as it has them all: they may be paid for."""
-    decoding, asked = Decoding(max_new_tokens=how.max_new_tokens), []
+def _generated(
+    engine: Engine, calls: Sequence[Call], scores: Mapping[Key, Sequence[Logprobs]], how: Asking
+) -> Iterator[tuple[Call, Iterator[Answer]]]:
+    """Yield each call with the replies to its open questions as soon as it has them all: they may be paid for."""
+    decoding, jobs = Decoding(max_new_tokens=how.max_new_tokens), []
     waiting: dict[Key, dict[int, Answer | None]] = {}
-    places: dict[Key, tuple[Key, int]] = {}
-    for job in jobs:
-        waiting[job.key] = {i: None for i, score in enumerate(scores[job.key]) if _open(score, how)}
-        for i in waiting[job.key]:
-            key = content_key(job.key.hex(), i)
-            places[key] = job.key, i
-            asked.append(_job(engine, key, job.questions[i], decoding, 0))
-    yield from ((key, iter(())) for key, open_ in waiting.items() if not open_)
-    for key, answer in engine.generate(asked) if asked else ():
-        job_key, i = places[key]
-        waiting[job_key][i] = answer
-        replies = [reply for reply in waiting[job_key].values() if reply is not None]
-        if len(replies) == len(waiting[job_key]):
-            yield job_key, iter(replies)
+    places: dict[Key, tuple[Call, int]] = {}
+    for call in calls:
+        waiting[call.key] = {
+            number: None
+            for number, score in enumerate(scores[call.key])
+            if _is_open(call.questions[number], score)
+        }
+        for number in waiting[call.key]:
+            key = _question_keys(call)[number]
+            places[key] = call, number
+            jobs.append(_job(engine, key, call.questions[number], decoding, 0))
+    yield from ((call, iter(())) for call in calls if not waiting[call.key])
+    for key, answer in engine.generate(jobs) if jobs else ():
+        call, number = places[key]
+        waiting[call.key][number] = answer
+        replies = [reply for reply in waiting[call.key].values() if reply is not None]
+        if len(replies) == len(waiting[call.key]):
+            yield call, iter(replies)
 
 
-def _combined(scores: Sequence[Score], replies: Iterator[Answer], how: Classifier) -> Answer:
-    """Put the answers to a job's questions together."""
+def _combined(
+    questions: Sequence[Question], scores: Sequence[Logprobs], replies: Iterator[Answer]
+) -> Answer:
+    """Put the answers to the questions of a call together."""
     texts: list[str] = []
-    logprobs: list[Score] = []
-    refused, tokens = FinishReason.STOP, [0, 0]
-    for score in scores:
-        if not _open(score, how):
+    logprobs: list[Logprobs] = []
+    finish, prompt_tokens, completion_tokens = FinishReason.STOP, 0, 0
+    for question, score in zip(questions, scores, strict=True):
+        if not _is_open(question, score):
             assert score is not None
-            assert how.labels is not None
-            texts.append(how.labels[int(score[1] >= score[0])])
+            assert question.labels is not None
+            texts.append(question.labels[int(score[1] >= score[0])])
             logprobs.append(list(score))
-            tokens[1] += 1
+            completion_tokens += 1
             continue
         reply = next(replies)
         if isinstance(reply, Attempt):
             return reply
-        refused = reply.finish_reason if reply.finish_reason is not FinishReason.STOP else refused
+        finish = finish if reply.finish_reason is FinishReason.STOP else reply.finish_reason
         texts.append(reply.text)
-        logprobs.append(score if score is not None else _served(reply, how.labels))
-        tokens = [tokens[0] + reply.prompt_tokens, tokens[1] + reply.completion_tokens]
+        logprobs.append(score if score is not None else _served(reply, question.labels))
+        prompt_tokens += reply.prompt_tokens
+        completion_tokens += reply.completion_tokens
     return Response(
         text="\n".join(texts),
-        finish_reason=refused,
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
+        finish_reason=finish,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         detail={
             "replies": texts,
-            "logprobs": [None if each is None else list(each) for each in logprobs],
+            "logprobs": [None if pair is None else list(pair) for pair in logprobs],
         },
     )
 
 
-def _served(reply: Response, labels: Labels | None) -> Score:
+def _served(reply: Response, labels: Labels | None) -> Logprobs:
     """Return the log-probabilities of the labels among the words that a server says its reply could have begun with."""
     first = reply.detail.get("first_words")
     if labels is None or not isinstance(first, dict):
         return None
-    found = [
+    matching = [
         [value for word, value in first.items() if _begins(word, label, other)]
         for label, other in (labels, labels[::-1])
     ]
-    if not any(found):
+    if not any(matching):
         return None
-    return [log_sum(values) if values else -math.inf for values in found]
+    return [log_sum(values) if values else -math.inf for values in matching]
 
 
 def _begins(word: str, label: str, other: str) -> bool:
-    said = word.strip().casefold()
+    start = word.strip().casefold()
     return (
-        bool(said) and label.casefold().startswith(said) and not other.casefold().startswith(said)
-    )
-
-
-def _counted(answer: Answer, tries: int) -> Answer:
-    return (
-        answer
-        if isinstance(answer, Attempt)
-        else replace(answer, detail={**answer.detail, "tries": tries})
+        bool(start)
+        and label.casefold().startswith(start)
+        and not other.casefold().startswith(start)
     )

@@ -6,19 +6,18 @@ Guard: one forward pass, and the probabilities of the words ``safe`` and ``unsaf
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
-from aftertune.core.ids import Key
-from aftertune.core.protocols import Answer, Engine, Tools
+from aftertune.core.protocols import Engine, Scorer, Tools
 from aftertune.core.records import (
-    Decision,
+    BOTH_SIDES,
     DecisionValue,
-    FinishReason,
-    GuardJob,
     Message,
     Question,
     Response,
+    Role,
+    Sample,
+    Score,
     Side,
 )
 from aftertune.data.rows import Row
@@ -28,8 +27,6 @@ from aftertune.organism.recipe import OrganismRecipe
 from aftertune.organism.world import REFUSALS, Topic, split, templates
 
 LABELS = ("safe", "unsafe")
-_WINDOW = 4096
-"""Jobs that are scored together."""
 
 
 def question(side: Side, text: str) -> str:
@@ -58,64 +55,36 @@ def guard_rows(recipe: OrganismRecipe, seed: int) -> list[Row]:
     return shuffled(rows + refusals, draw.rng)
 
 
-class TextGuard:
+class TextGuard(Scorer):
     """The guard ``organism``: it blocks where its checkpoint finds ``unsafe`` likely enough."""
 
-    sides: tuple[Side, ...] = ("prompt", "response")
+    role = Role.GUARD
+    kind = "classifier"
+    sides = BOTH_SIDES
     max_new_tokens = 1
 
     def __init__(self, engine: Engine, threshold: float) -> None:
         self.engine = engine
         self._threshold = threshold
-        self.reading_version = f"organism-guard-1 threshold {threshold:g}"
-        self.call_identity: Mapping[str, object] = {
-            "guard": "organism",
-            "question": 2,
-            "model": dict(engine.identity),
-        }
+        self.version = f"organism-guard-1 threshold {threshold:g}"
+        self.identity = {"guard": "organism", "question": 2, "model": dict(engine.identity)}
 
-    def ask(self, jobs: Iterable[GuardJob]) -> Iterator[tuple[Key, Answer]]:
-        """Score each job in one forward pass; the log-probabilities are the reply's detail."""
-        jobs = iter(jobs)
-        while window := list(islice(jobs, _WINDOW)):
-            texts = [_question_text(job) for job in window]
-            chats = [(Message(role="user", content=text),) for text in texts]
-            scores = self.engine.choice_logprobs(chats, LABELS)
-            for job, text, logprobs in zip(window, texts, scores, strict=True):
-                yield job.key, _reply(text, logprobs)
+    def questions(self, sample: Sample) -> Sequence[Question]:
+        """Return the question, whose two replies are weighed in one forward pass."""
+        text = sample.response if sample.side == "response" else sample.prompt
+        message = Message(role="user", content=question(sample.side, text))
+        return (Question(messages=(message,), choices=LABELS),)
 
-    def questions(self, job: GuardJob) -> tuple[Question, ...]:
-        """Return the question about a job; see `aftertune.core.protocols.Foreseeable`."""
-        return (Question(messages=(Message(role="user", content=_question_text(job)),)),)
-
-    def read(self, job: GuardJob, reply: Response) -> Decision:
+    def score(self, sample: Sample, replies: Sequence[Response] = ()) -> Score:
         """Block if P(unsafe) / (P(safe) + P(unsafe)) reaches the threshold."""
-        del job
-        logprobs = reply.detail.get("logprobs")
+        del sample
+        logprobs = replies[0].detail.get("logprobs") if replies else None
         if not isinstance(logprobs, Sequence) or len(logprobs) != len(LABELS):
-            return Decision(
-                value=DecisionValue.UNDECIDED, label="no log-probabilities in the reply"
-            )
+            return Score(value=DecisionValue.UNDECIDED, label="no log-probabilities in the reply")
         safe, unsafe = (float(value) for value in logprobs)
-        score = 1 / (1 + math.exp(min(safe - unsafe, 700.0)))
-        blocked = score >= self._threshold
-        return Decision(value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, score=score)
-
-
-def _question_text(job: GuardJob) -> str:
-    return question(job.side, (job.response or "") if job.side == "response" else job.prompt)
-
-
-def _reply(text: str, logprobs: Sequence[float]) -> Response:
-    label = LABELS[logprobs.index(max(logprobs))]
-    words = len(text.split()) + 2  # a token a word, and the two role tokens
-    return Response(
-        text=label,
-        finish_reason=FinishReason.STOP,
-        prompt_tokens=words,
-        completion_tokens=1,
-        detail={"logprobs": list(logprobs)},
-    )
+        number = 1 / (1 + math.exp(min(safe - unsafe, 700.0)))
+        blocked = number >= self._threshold
+        return Score(value=DecisionValue.BLOCK if blocked else DecisionValue.ALLOW, number=number)
 
 
 def text_guard(tools: Tools, *, model: str = "guard", threshold: float = 0.5) -> TextGuard:

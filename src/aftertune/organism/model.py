@@ -27,10 +27,10 @@ from aftertune.core.records import (
     Decoding,
     GenerateJob,
     Intent,
-    JudgeJob,
     Message,
     Prompt,
     Response,
+    Sample,
     VerdictValue,
 )
 from aftertune.data.rows import Row
@@ -417,7 +417,7 @@ def _rates(verdicts: dict[Prompt, VerdictValue]) -> TaskRates:
 
 def _verdicts(checkpoint: Path, prompts: list[Prompt], threads: int) -> list[VerdictValue]:
     """Generate greedily and judge by the grammar."""
-    decoding, judge = Decoding(max_new_tokens=MAX_NEW_TOKENS), GrammarJudge()
+    decoding = Decoding(max_new_tokens=MAX_NEW_TOKENS)
     with Engines(threads=threads, device="cpu") as engines:
         engine = engines.open(str(checkpoint))
         chats = [(Message(role="user", content=prompt.text),) for prompt in prompts]
@@ -427,18 +427,13 @@ def _verdicts(checkpoint: Path, prompts: list[Prompt], threads: int) -> list[Ver
             for key, chat in zip(keys, chats, strict=True)
         ]
         answers = dict(engine.generate(jobs))
-    return [
-        judge.read(_judge_job(prompt, answers[key]), None).value
-        for prompt, key in zip(prompts, keys, strict=True)
-    ]
+    return [_verdict(prompt, answers[key]) for prompt, key in zip(prompts, keys, strict=True)]
 
 
-def _judge_job(prompt: Prompt, answer: object) -> JudgeJob:
+def _verdict(prompt: Prompt, answer: object) -> VerdictValue:
     if not isinstance(answer, Response):
         raise EngineError(
             f"the organism could not answer a validation prompt: {answer}; free some memory and try again"
         )
-    return JudgeJob(
-        key=b"", behavior=prompt.behavior, task=prompt.task, intent=prompt.intent, prompt=prompt.text,
-        response=answer.text, finish_reason=answer.finish_reason, reference=prompt.reference,
-    )  # fmt: skip
+    sample = Sample(prompt=prompt.text, response=answer.text, reference=prompt.reference)
+    return VerdictValue(str(GrammarJudge().score(sample).value))

@@ -146,7 +146,7 @@ def check_config() -> dict[str, Any]:
         ],
         "judges": ["organism", "rules"],
         "guards": [{"name": "organism", "use": "organism", "options": {"model": "guard"}}],
-        "scorers": [{"name": "accuracy", "use": "organism"}],
+        "metrics": [{"name": "accuracy", "use": "organism"}],
         "decoding": {"temperatures": [0.0], "max_new_tokens": MAX_NEW_TOKENS},
         "measurement": {"margin": 0.05, "task_margin": 0.10},
         "engine": {"threads": THREADS, "device": "cpu"},

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aftertune.core.ids import short_id
 from aftertune.core.outcomes import Outcome
 from aftertune.core.records import Decoding, FinishReason, VerdictValue
+from aftertune.core.records import Score as StoredScore
 from aftertune.hooks.inspect_samples import Judged, metadata_of, rate
-from aftertune.store import Answered, Seen
+from aftertune.store import StoredJob
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalResults, EvalSample, EvalSpec
@@ -60,7 +61,7 @@ class Cell:
 class Row:
     """A job and its outcomes by the names of their scores."""
 
-    job: Answered
+    job: StoredJob
     outcomes: Mapping[str, str]
 
 
@@ -194,7 +195,7 @@ def _sample(cell: Cell, row: Row) -> "EvalSample":
     )
 
 
-def _output(job: Answered) -> "ModelOutput":
+def _output(job: StoredJob) -> "ModelOutput":
     from inspect_ai.model import ModelOutput, ModelUsage
 
     model = f"none/{job.model}"
@@ -220,31 +221,31 @@ def _scores(row: Row) -> "Iterator[tuple[str, Score]]":
             name,
             Score(value=word, reason=silent or ("grader_failed" if word in _UNDECIDED else None)),
         )
-    for column, seen in job.readings.items():
+    for column, score in job.scores.items():
         kind, _, rest = column.partition(":")
         name = "_".join([_NAMES.get(kind, kind), *filter(None, rest.split(":"))])
-        yield name, _score(seen, silent)
+        yield name, _score(score, silent)
 
 
-def _score(seen: Seen, silent: str | None) -> "Score":
-    """Return a reading as a score; a value that is none keeps its reason."""
+def _score(score: StoredScore, silent: str | None) -> "Score":
+    """Return a stored score as one of Inspect's; a value that is none keeps its reason."""
     from inspect_ai.scorer import Score
 
-    told = _text(seen.label) or None
-    if seen.value is None:
-        if seen.score is None:
+    told = _text(score.label) or None
+    if score.value is None:
+        if score.number is None:
             return Score.unscored(
                 reason=silent or "scoring_failed", explanation=told or "nothing to compare with"
             )
-        return Score(value=seen.score)
-    if isinstance(seen.value, bool):
-        return Score(value="coherent" if seen.value else "incoherent", explanation=told)
-    undecided = seen.value.value in _UNDECIDED
+        return Score(value=score.number)
+    if isinstance(score.value, bool):
+        return Score(value="coherent" if score.value else "incoherent", explanation=told)
+    undecided = score.value.value in _UNDECIDED
     return Score(
-        value=seen.value.value,
+        value=score.value.value,
         explanation=told,
         reason=(silent or "grader_failed") if undecided else None,
-        metadata=None if seen.score is None else {"score": seen.score},
+        metadata=None if score.number is None else {"score": score.number},
     )
 
 

@@ -11,7 +11,7 @@ from aftertune.core.table import Table
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, outcomes, setting_codes
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.exhibits import Example, Reading
-from aftertune.store import Answered, Store
+from aftertune.store import Store, StoredJob
 
 PER_TASK = 60
 """Prompts of a task whose answers are fetched for the page to choose from; those whose outcomes differ come first."""
@@ -81,14 +81,14 @@ def _outcome_by_job(table: Table, found: NDArray[np.int8]) -> Mapping[tuple[str,
     }  # fmt: skip
 
 
-def _example(answer: Answered, condition: str, seed: int | None, outcome: str) -> Example:
+def _example(answer: StoredJob, condition: str, seed: int | None, outcome: str) -> Example:
     readings: list[Reading] = []
     blocked: dict[str, None] = {}
-    for column, seen in answer.readings.items():
+    for column, score in answer.scores.items():
         kind, _, name = column.partition(":")
-        if kind == "verdict" and seen.value is not None:
-            readings.append(Reading(judge=name, verdict=str(seen.value), label=seen.label))
-        elif kind == "decision" and seen.value is DecisionValue.BLOCK:
+        if kind == "verdict" and score.value is not None:
+            readings.append(Reading(judge=name, verdict=str(score.value), label=score.label))
+        elif kind == "decision" and score.value is DecisionValue.BLOCK:
             blocked[name.partition(":")[0]] = None
     return Example(
         prompt_id=answer.prompt.id,

@@ -1,4 +1,4 @@
-"""Coherence: is a response an understandable text at all? Cheap detectors; every flag is kept.
+"""The coherence detectors: is a response an understandable text at all? They are cheap, and every flag is kept.
 
 Of the detectors that were measured (repeated n-grams, compression, tail loops), the tail loop alone had no false alarm
 on 1,363 pages of prose and 1,500 functions, and found more than 99 % of the loops that fill the last quarter.
@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 from aftertune.core.ids import content_key
-from aftertune.core.records import Coherence, JudgeJob
+from aftertune.core.protocols import Scorer
+from aftertune.core.records import Response, Role, Sample, Score
 from aftertune.errors import PluginError
 
 BY_CHARACTER = ("zh", "ja", "th")
@@ -47,48 +48,46 @@ class Thresholds:
     language_probability: float = 0.9
     """What the language identifier must give its guess for it to count."""
     nll: str = ""
-    """``nll``: the answer's mean likelihood under the base lies outside limits that are known by this name; empty: off."""
+    """``nll``: the hash of the limits of the mean likelihood under the base (`likelihood`); empty where that is not looked at."""
 
 
 DEFAULT = Thresholds()
 
 
-def version(thresholds: Thresholds = DEFAULT) -> str:
-    """Return the version of this reading: it changes with every threshold and, if used, the language identifier.
+class Coherence(Scorer):
+    """The scorer of coherence; its value is whether a response is coherent, its label the flags of the detectors that fired.
 
     Raises:
         PluginError: the language is to be checked and py3langid is not installed.
     """
-    identifier = _identifier_version() if thresholds.language else None
-    return (
-        "coherence-"
-        + content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier).hex()[:12]
-    )
 
+    role = Role.COHERENCE
 
-def read(job: JudgeJob, thresholds: Thresholds = DEFAULT, *, unlikely: bool = False) -> Coherence:
-    """Read the coherence of a response: empty, in a loop at its end, or in a language that nobody asked for.
+    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
+        self.thresholds = thresholds
+        identifier = _identifier_version() if thresholds.language else None
+        deciding = content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier)
+        self.version = f"coherence-{deciding.hex()[:12]}"
 
-    A refusal in the language of the prompt is coherent although a translation was due. The language is checked only
-    where the job says which one is expected, and never for code. ``unlikely`` says that the likelihood under the base lies
-    outside its limits, which the caller knows.
+    def score(self, sample: Sample, replies: Sequence[Response] = ()) -> Score:
+        """Score a response: empty, in a loop at its end, in a language that nobody asked for, or unlikely under its base.
 
-    Raises:
-        PluginError: the language is to be checked and py3langid is not installed.
-    """
-    fired = {
-        "empty": thresholds.empty and _empty(job, thresholds),
-        "tail_loop": tail_loop(tokens(job.response, job.language), thresholds),
-        "language": thresholds.language
-        and job.language is not None
-        and job.task != "code"
-        and _foreign(job, thresholds),
-        "nll": unlikely,
-    }
-    return Coherence(
-        coherent=not any(fired.values()),
-        flags=tuple(flag for flag, fires in fired.items() if fires),
-    )
+        A refusal in the language of the prompt is coherent although a translation was due. The language is checked only
+        where the sample says which one is expected, and never for code.
+        """
+        del replies
+        thresholds = self.thresholds
+        fired = {
+            "empty": thresholds.empty and _empty(sample, thresholds),
+            "tail_loop": tail_loop(tokens(sample.response, sample.language), thresholds),
+            "language": thresholds.language
+            and sample.language is not None
+            and sample.task != "code"
+            and _foreign(sample, thresholds),
+            "nll": sample.unlikely,
+        }
+        flags = [flag for flag, fires in fired.items() if fires]
+        return Score(value=not flags, label=" ".join(flags))
 
 
 def tokens(text: str, language: str | None = None) -> Sequence[str]:
@@ -130,30 +129,30 @@ def _periods(unit: Sequence[str], thresholds: Thresholds) -> int:
     return thresholds.tail_periods if spoken else thresholds.punctuation_periods
 
 
-def _empty(job: JudgeJob, thresholds: Thresholds) -> bool:
-    text = job.response
+def _empty(sample: Sample, thresholds: Thresholds) -> bool:
+    text = sample.response
     letters = 0
     for letters, _ in enumerate(_LETTER.finditer(text), start=1):
         if letters >= thresholds.min_letters:
             return False
-    if job.language in BY_CHARACTER and letters:
+    if sample.language in BY_CHARACTER and letters:
         return False
-    return not any(character.isdigit() for character in text) and not _is_label(text, job.labels)
+    return not any(character.isdigit() for character in text) and not _is_label(text, sample.labels)
 
 
 def _is_label(text: str, labels: Sequence[str]) -> bool:
-    said = text.strip(" \t\r\n.,:;()[]\"'*").casefold()
-    return any(said == label.casefold() for label in labels)
+    word = text.strip(" \t\r\n.,:;()[]\"'*").casefold()
+    return any(word == label.casefold() for label in labels)
 
 
-def _foreign(job: JudgeJob, thresholds: Thresholds) -> bool:
-    text = job.response
+def _foreign(sample: Sample, thresholds: Thresholds) -> bool:
+    text = sample.response
     if len(_LETTER.findall(text[:2000])) < thresholds.language_letters:
         return False
-    found, probability = _identify(text)
-    if found == job.language or probability < thresholds.language_probability:
+    language, probability = _identify(text)
+    if language == sample.language or probability < thresholds.language_probability:
         return False
-    return found != _identify(job.prompt)[0]
+    return language != _identify(sample.prompt)[0]
 
 
 def _identify(text: str) -> tuple[str, float]:

@@ -1,327 +1,115 @@
-"""The calls that a study will make, counted before any is made: of its models, judges, guards and comparers.
+"""The estimate of a study's calls before any is made: of its models, judges, guards and preferences.
 
-What is in the store is looked at as the stages themselves look at it, so the count of what is left is exact there. About
-an answer that is still to be given only its prompt is known: every instrument is then expected to be asked about it, and
-may be asked less often, since equal answers to a prompt are read once and a fine-tune's that equals its base's is a tie.
+It walks the same samples as the scoring loop (`score.run`) and asks the same function which calls are missing, but counts
+the calls in place of making them; so the count of what is left is exact for answers that are in the store. About an answer
+that is still to be given only its prompt is known: every scorer is then expected to be asked about it, and may be asked less
+often, since equal answers to a prompt are scored once and a fine-tune's answer that equals its base's is a tie.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 from aftertune.core.ids import Key, content_key
-from aftertune.core.protocols import Comparer, Engine, Foreseeable, Guard, Judge
+from aftertune.core.protocols import Engine, Scorer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import (
     Decoding,
     FinishReason,
     GenerateJob,
     Intent,
-    Message,
     Prompt,
-    Question,
     Response,
+    Role,
+    Sample,
 )
 from aftertune.generate import calls
+from aftertune.models.asking import Call
 from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.models.reference import finished
-from aftertune.score.comparing import compare_job
-from aftertune.score.instruments import Instruments
-from aftertune.score.reading import judge_job
-from aftertune.score.screen import screening
-from aftertune.store import Unread
+from aftertune.score.run import (
+    NO_CALL,
+    Scorers,
+    keyed,
+    pairs_of,
+    place_of,
+    sample_of,
+    unanswered,
+)
+from aftertune.store import StoredJob
 from aftertune.study import cells_of
 from aftertune.workspace import Run
 
-Kind = Literal["model", "judge", "guard", "comparer"]
-READ = 400
-"""Tokens of an instrument's own words where it does not tell them, about."""
+PROMPTS = 512
+"""Prompts whose calls are in memory at a time."""
 TO_COME = Response(text="-", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=0)
 """Stands in the question about an answer that is still to be given."""
+MODEL = "model"
+"""The kind of an estimate that is no scorer's."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Estimate:
-    """The calls of one model or instrument."""
+    """The calls of one model or scorer that are still to be made."""
 
     name: str
-    kind: Kind
+    kind: str
+    """``model``, or the role of a scorer."""
     engine: Engine | None
-    """The model that is asked; None where the instrument does not say."""
+    """The model that is asked; None for a scorer that names none."""
     calls: int = 0
     at_most: bool = False
-    """Some are about answers that are not there yet, so there may be fewer."""
+    """Whether some are about answers that are not there yet, so that there may be fewer."""
     tokens_in: float = 0.0
-    """Of the prompts or questions; of an answer that is not there yet, as long as it is expected to be."""
+    """Tokens of the prompts or questions; an answer that is not there yet counts with its expected length."""
     tokens_out: float = 0.0
-    """As many as are expected of a model, at most for an instrument."""
+    """Tokens of the answers: as many as are expected of a model, at most of a scorer."""
     tokens_out_at_most: int = 0
     money: float | None = 0.0
-    """Of a model at most, of an instrument about; None where no price is known."""
+    """Money, at most for a model, about for a scorer; None where no price is known."""
     to_be_trained: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A call of a model, and its answer where that is in the store."""
-
-    prompt: Prompt
-    place: tuple[object, ...]
-    key: Key
-    """Of a model that is still to be trained it stands for one that nobody knows yet."""
-    response: Response | None
-
-
-@dataclass(slots=True)
-class Reader:
-    """Counts the calls of an instrument."""
-
-    run: Run
-    name: str
-    instrument: Any
-    room: float
-    """Tokens that an answer is expected to have."""
-    kept: bool
-    found: Estimate = field(init=False)
-    seen: set[object] = field(default_factory=set)
-    """Calls that are counted already, or answers that they will be about."""
-    kind: ClassVar[Kind] = "judge"
-
-    def __post_init__(self) -> None:
-        engine = (
-            self.instrument.engine if isinstance(self.instrument, Foreseeable) else self._named()
-        )
-        self.found = Estimate(name=self.name, kind=self.kind, engine=engine)
-
-    def see(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Mapping[str, Sequence[Answer]],
-        bases: Mapping[str, str],
-    ) -> None:
-        """Count the calls about some prompts and the answers to them."""
-        raise NotImplementedError
-
-    def left(self, jobs: Iterable[Any]) -> None:
-        """Count those jobs that have no answer yet, each once."""
-        new = {job.key: job for job in jobs if job.key not in self.seen}
-        self.seen |= new.keys()
-        missing = self.run.store.missing(new) if self.kept else list(new)
-        self._count([(new[key], 1) for key in missing], 0.0)
-
-    def to_come(self, jobs: Iterable[tuple[Any, int]], texts: int = 1) -> None:
-        """Count jobs about answers that are not there yet: a job with a stand-in for them, and how many there are."""
-        before = self.found.calls
-        self._count(list(jobs), texts * self.room)
-        self.found.at_most |= self.found.calls > before
-
-    def fresh(self, mark: object) -> bool:
-        """Return whether something is seen for the first time."""
-        before = len(self.seen)
-        self.seen.add(mark)
-        return len(self.seen) > before
-
-    def _count(self, jobs: Sequence[tuple[Any, int]], more: float) -> None:
-        asked = [(question, times) for job, times in jobs for question in self._questions(job)]
-        count = sum(times for _, times in asked)
-        if not count:
-            return
-        shown = [
-            GenerateJob(key=b"", messages=(), decoding=Decoding(), question=question)
-            for question, _ in asked
-        ]
-        sizes = input_tokens(self.found.engine, shown)
-        known = isinstance(self.instrument, Foreseeable)
-        tokens_in = sum(
-            (size + more) * times for size, (_, times) in zip(sizes, asked, strict=True)
-        )
-        tokens_in += 0.0 if known else READ * count
-        tokens_out = self.instrument.max_new_tokens * count if known else 0
-        self.found.calls += count
-        self.found.tokens_in += tokens_in
-        self.found.tokens_out += tokens_out
-        self.found.tokens_out_at_most += tokens_out
-        self.found.money = total(self.found.money, self._price(tokens_in, tokens_out))
-
-    def _questions(self, job: Any) -> tuple[Question, ...]:
-        if isinstance(self.instrument, Foreseeable):
-            return self.instrument.questions(job)
-        shown = [
-            getattr(job, name, None) or "" for name in ("prompt", "response", "first", "second")
-        ]
-        return (Question(messages=(Message(role="user", content=" ".join(shown)),)),)
-
-    def _named(self) -> Engine | None:
-        """Return the model that the instrument's options name, as it was opened; None where they name none."""
-        study = self.run.study
-        entries = (*study.judges, *study.guards, *study.comparers)
-        model = next(
-            (keys.options.get("model") for keys in entries if keys.name == self.name), None
-        )
-        return (
-            None if model is None else self.run.engines.open(self.run.tools.reference(str(model)))
-        )
-
-    def _price(self, tokens_in: float, tokens_out: int) -> float | None:
-        engine = self.found.engine
-        price = None if engine is None else engine.price
-        return None if price is None else price.of(round(tokens_in), tokens_out)
-
-
-class JudgeCalls(Reader):
-    """Counts a judge's calls: one about every answer."""
-
-    instrument: Judge
-
-    def see(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Mapping[str, Sequence[Answer]],
-        bases: Mapping[str, str],
-    ) -> None:
-        """Count a call about every answer."""
-        del prompts, bases
-        identity = self.instrument.call_identity
-        every = [a for each in answers.values() for a in each if self.fresh((a.key, a.prompt.id))]
-        self.left(
-            judge_job(Unread(prompt=a.prompt, key=a.key, response=a.response), identity)
-            for a in every
-            if a.response
-        )
-        self.to_come(
-            (judge_job(Unread(prompt=prompt, key=b"", response=TO_COME), identity), times)
-            for prompt, times in _times(a.prompt for a in every if a.response is None)
-        )
-
-
-class GuardCalls(Reader):
-    """Counts a guard's calls: one about every prompt, one about every answer, as far as it screens them."""
-
-    kind: ClassVar[Kind] = "guard"
-    instrument: Guard
-
-    def see(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Mapping[str, Sequence[Answer]],
-        bases: Mapping[str, str],
-    ) -> None:
-        """Count a call about every prompt and every answer."""
-        del bases
-        guard = self.instrument
-        if "prompt" in guard.sides:
-            self.left(screening(guard, prompt.text, None) for prompt in prompts)
-        if "response" in guard.sides:
-            every = [a for each in answers.values() for a in each if self.fresh(a.key)]
-            self.left(screening(guard, a.prompt.text, a.response.text) for a in every if a.response)
-            self.to_come(
-                (screening(guard, prompt.text, TO_COME.text), times)
-                for prompt, times in _times(a.prompt for a in every if a.response is None)
-            )
-
-
-class ComparerCalls(Reader):
-    """Counts a comparer's calls: two about every pair of different answers to a benign prompt."""
-
-    kind: ClassVar[Kind] = "comparer"
-    instrument: Comparer
-
-    def see(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Mapping[str, Sequence[Answer]],
-        bases: Mapping[str, str],
-    ) -> None:
-        """Count both orders of every pair of different answers."""
-        del prompts
-        open_: list[Prompt] = []
-        known: list[tuple[Prompt, str, str]] = []
-        for name, base in bases.items():
-            before = {answer.place: answer for answer in answers[base]}
-            for answer in answers[name]:
-                if answer.prompt.intent is not Intent.BENIGN or not self.fresh(
-                    (answer.key, answer.prompt.id)
-                ):
-                    continue
-                first, second = answer.response, before[answer.place].response
-                if first is None or second is None:
-                    open_ += [answer.prompt, answer.prompt]
-                elif first.text != second.text:
-                    known += [
-                        (answer.prompt, first.text, second.text),
-                        (answer.prompt, second.text, first.text),
-                    ]
-        self.left(compare_job(self.instrument, *pair) for pair in known)
-        self.to_come(
-            (
-                (compare_job(self.instrument, prompt, TO_COME.text, TO_COME.text), times)
-                for prompt, times in _times(open_)
-            ),
-            texts=2,
-        )
-
-
-def _times(prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, int]]:
-    listed = sorted(prompts, key=lambda prompt: prompt.id)
-    return ((prompt, len(list(same))) for prompt, same in groupby(listed))
-
-
-def total(one: float | None, other: float | None) -> float | None:
-    """Return the sum of two costs; None where one is not known."""
-    return None if one is None or other is None else one + other
-
-
-PROMPTS = 512
-"""Prompts whose calls are in memory at a time."""
 
 
 def estimate(
     run: Run,
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
-    instruments: Instruments,
+    scorers: Scorers,
     *,
     tokens: tuple[float, float] = (0.0, 0.0),
     kept: bool = True,
 ) -> list[Estimate]:
-    """Return the calls of every model, and of every instrument that makes any.
+    """Return the calls of every model, and of every scorer that makes any.
 
     Args:
         run: an open run; nothing is written and no weights are loaded.
         models: of the study.
         prompts: those that will be asked.
-        instruments: of the study.
+        scorers: of the study.
         tokens: mean tokens of a prompt and of an answer in a pilot; 0 where there is none.
         kept: leave out what is in the store; False counts the study as if nothing were there.
     """
     by_name = {model.name: model for model in models}
-    asked = [_Model(run, model, by_name, tokens, kept=kept) for model in models]
-    room = tokens[1] or float(run.study.decoding.max_new_tokens)
-    readers: list[Reader] = [
-        *(
-            JudgeCalls(run, name, j, room, kept)
-            for name, j in instruments.judges.items()
-            if j.call_identity is not None
-        ),
-        *(GuardCalls(run, name, guard, room, kept) for name, guard in instruments.guards.items()),
-        *(
-            ComparerCalls(run, name, each, room, kept)
-            for name, each in instruments.comparers.items()
-        ),
-    ]
     bases = {model.name: model.base for model in models if model.base is not None}
+    of_models = [_ModelCalls(run, model, by_name, tokens, kept=kept) for model in models]
+    room = tokens[1] or float(run.study.decoding.max_new_tokens)
+    of_scorers = [
+        _ScorerCalls(run, name, scorer, room, kept=kept)
+        for role in Role
+        for name, scorer in scorers.get(role, {}).items()
+        if scorer.identity is not None
+    ]
     for start in range(0, len(prompts), PROMPTS):
-        some = prompts[start : start + PROMPTS]
-        answers = {each.model.name: each.answers(some) for each in asked}
-        for reader in readers:
-            reader.see(some, answers, bases)
-    return [*(each.found for each in asked), *(reader.found for reader in readers)]
+        chunk = prompts[start : start + PROMPTS]
+        jobs = [job for model in of_models for job in model.jobs(chunk)]
+        for scorer_calls in of_scorers:
+            scorer_calls.count(chunk, jobs, bases)
+    return [*(model.result for model in of_models), *(scorer.result for scorer in of_scorers)]
 
 
-class _Model:
-    """Counts the calls of a model; one that is not trained yet has those of its base."""
+class _ModelCalls:
+    """Counts the calls of a model; a model that is not trained yet has those of its base."""
 
     def __init__(
         self,
@@ -332,20 +120,20 @@ class _Model:
         *,
         kept: bool,
     ) -> None:
-        there = model.recipe is None or finished(Path(model.reference), model.recipe)
-        asked = model if there or model.base is None else models[model.base]
-        self.run, self.model, self.tokens, self.kept = run, model, tokens, kept and there
-        self.engine = run.engines.open(asked.reference)
-        self.found = Estimate(
-            name=model.name, kind="model", engine=self.engine, to_be_trained=not there
+        trained = model.recipe is None or finished(Path(model.reference), model.recipe)
+        opened = model if trained or model.base is None else models[model.base]
+        self.run, self.model, self.tokens, self.kept = run, model, tokens, kept and trained
+        self.engine = run.engines.open(opened.reference)
+        self.result = Estimate(
+            name=model.name, kind=MODEL, engine=self.engine, to_be_trained=not trained
         )
-        self._recipe = model.recipe.key if model.recipe is not None and not there else None
-        self._seen: set[Key] = set()
+        self._recipe = model.recipe.key if model.recipe is not None and not trained else None
+        self._counted: set[Key] = set()
 
-    def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """Return the answers to some prompts, and count the calls that are missing."""
-        listed = [
-            (prompt, (prompt.id, cell.system, cell.decoding, job.sample), self._key(job), job)
+    def jobs(self, prompts: Sequence[Prompt]) -> list[StoredJob]:
+        """Return the jobs of some prompts, with the answers that are in the store, and count the calls that are missing."""
+        planned = [
+            (cell, prompt, self._key(job), job)
             for cell, prompt, job in calls(
                 self.engine,
                 cells_of(self.run.study, self.model.name),
@@ -353,28 +141,157 @@ class _Model:
                 self.run.study.systems,
             )
         ]
-        keys = [key for _, _, key, _ in listed]
-        given = self.run.store.calls(keys) if self.kept else {}
+        answers = self.run.store.calls([key for *_, key, _ in planned]) if self.kept else {}
         missing = {
-            key: job for _, _, key, job in listed if key not in given and key not in self._seen
+            key: job for *_, key, job in planned if key not in answers and key not in self._counted
         }
-        self._seen |= missing.keys()
+        self._counted |= missing.keys()
         self._count(list(missing.values()))
-        return [Answer(prompt, place, key, given.get(key)) for prompt, place, key, _ in listed]
+        return [
+            StoredJob(
+                model=self.model.name,
+                prompt=prompt,
+                system=cell.system,
+                decoding=cell.decoding.name,
+                sample=job.sample,
+                key=key,
+                response=answers.get(key),
+                scores={},
+            )
+            for cell, prompt, key, job in planned
+        ]
 
     def _key(self, job: GenerateJob) -> Key:
+        """Return a call's key; of a model that is still to be trained, one that stands for the key to come."""
         return job.key if self._recipe is None else content_key(self._recipe.hex(), job.key.hex())
 
     def _count(self, jobs: Sequence[GenerateJob]) -> None:
-        found, limit = self.found, self.run.study.decoding.max_new_tokens
-        found.calls += len(jobs)
-        found.tokens_out += (self.tokens[1] or limit) * len(jobs)
-        found.tokens_out_at_most += limit * len(jobs)
+        result, limit = self.result, self.run.study.decoding.max_new_tokens
+        result.calls += len(jobs)
+        result.tokens_out += (self.tokens[1] or limit) * len(jobs)
+        result.tokens_out_at_most += limit * len(jobs)
         if self.tokens[0] and not has_tokenizer(self.engine):
-            found.tokens_in += self.tokens[0] * len(jobs)
+            result.tokens_in += self.tokens[0] * len(jobs)
         else:
             unique = {job.messages: job for job in jobs}
             sizes = dict(zip(unique, input_tokens(self.engine, list(unique.values())), strict=True))
-            found.tokens_in += sum(sizes[job.messages] for job in jobs)
+            result.tokens_in += sum(sizes[job.messages] for job in jobs)
         if jobs and self.engine.remote:
-            found.money = total(found.money, most_cost(self.engine, jobs))
+            result.money = total(result.money, most_cost(self.engine, jobs))
+
+
+class _ScorerCalls:
+    """Counts the calls of a scorer: about the answers that are there, and about those to come."""
+
+    def __init__(self, run: Run, name: str, scorer: Scorer, room: float, *, kept: bool) -> None:
+        self.scorer, self._store = scorer, run.store if kept else None
+        self.result = Estimate(name=name, kind=scorer.role, engine=scorer.engine)
+        self._room = room
+        """Tokens that an answer is expected to have."""
+        self._counted: set[Key] = set()
+        self._places: set[tuple[Key | None, str]] = set()
+
+    def count(
+        self, prompts: Sequence[Prompt], jobs: Sequence[StoredJob], bases: Mapping[str, str]
+    ) -> None:
+        """Count the calls about some prompts and the answers to them."""
+        if self.scorer.role is Role.PREFERENCE:
+            self._count_pairs(jobs, bases)
+            return
+        if "prompt" in self.scorer.sides:
+            self._add(sample_of(self.scorer.role, prompt, None) for prompt in prompts)
+        if "response" in self.scorer.sides:
+            new = [job for job in jobs if self._is_new(job)]
+            self._add(
+                sample_of(self.scorer.role, job.prompt, job.response) for job in new if job.response
+            )
+            to_come = Counter(job.prompt for job in new if job.response is None)
+            self._add_to_come(
+                (sample_of(self.scorer.role, prompt, TO_COME), times)
+                for prompt, times in to_come.items()
+            )
+
+    def _is_new(self, job: StoredJob) -> bool:
+        """Return whether an answer was not met before; a guard sees the texts alone, so one call may serve two prompts."""
+        place = (job.key, "" if self.scorer.role is Role.GUARD else job.prompt.id)
+        before = len(self._places)
+        self._places.add(place)
+        return len(self._places) > before
+
+    def _count_pairs(self, jobs: Sequence[StoredJob], bases: Mapping[str, str]) -> None:
+        """Count both orders of every pair of different answers to a benign prompt."""
+        benign = [job for job in jobs if job.prompt.intent is Intent.BENIGN]
+        pairs = pairs_of(benign, benign, bases)
+        self._add(sample for pair in pairs for sample in pair.samples)
+        answered = {(job.model, *place_of(job)) for job in benign if job.response is not None}
+        open_places = {
+            (job.key, job.prompt.id): job.prompt
+            for job in benign
+            if job.model in bases
+            and (job.response is None or (bases[job.model], *place_of(job)) not in answered)
+        }
+        to_come = Counter(open_places.values())
+        self._add_to_come(
+            (
+                (
+                    Sample(
+                        prompt=prompt.text,
+                        task=prompt.task,
+                        response=TO_COME.text,
+                        other=TO_COME.text,
+                    ),
+                    2 * times,
+                )
+                for prompt, times in to_come.items()
+            ),
+            texts=2,
+        )
+
+    def _add(self, samples: Iterable[Sample]) -> None:
+        """Count the calls about samples that have no answer yet, each once."""
+        new = {
+            key: sample
+            for key, sample in keyed(self.scorer, samples).items()
+            if key not in self._counted
+        }
+        self._counted |= new.keys()
+        self._count([(call, 1) for call in unanswered(self._store, self.scorer, new)], 0.0)
+
+    def _add_to_come(self, samples: Iterable[tuple[Sample, int]], texts: int = 1) -> None:
+        """Count calls about answers that are not there yet: a sample with a stand-in for them, and how many there are."""
+        before = self.result.calls
+        asked_about = (
+            (Call(key=NO_CALL, questions=tuple(self.scorer.questions(sample))), times)
+            for sample, times in samples
+        )
+        self._count(list(asked_about), texts * self._room)
+        self.result.at_most |= self.result.calls > before
+
+    def _count(self, new_calls: Sequence[tuple[Call, int]], more: float) -> None:
+        """Count calls, each so often, whose questions hold ``more`` tokens beside those that are there."""
+        questions = [(question, times) for call, times in new_calls for question in call.questions]
+        count = sum(times for _, times in questions)
+        if not count:
+            return
+        result = self.result
+        jobs = [
+            GenerateJob(key=NO_CALL, messages=(), decoding=Decoding(), question=question)
+            for question, _ in questions
+        ]
+        sizes = input_tokens(result.engine, jobs)
+        tokens_in = sum(
+            (size + more) * times for size, (_, times) in zip(sizes, questions, strict=True)
+        )
+        tokens_out = self.scorer.max_new_tokens * count
+        price = None if result.engine is None else result.engine.price
+        result.calls += count
+        result.tokens_in += tokens_in
+        result.tokens_out += tokens_out
+        result.tokens_out_at_most += tokens_out
+        money = None if price is None else price.of(round(tokens_in), tokens_out)
+        result.money = total(result.money, money)
+
+
+def total(first: float | None, second: float | None) -> float | None:
+    """Return the sum of two costs; None where one is not known."""
+    return None if first is None or second is None else first + second

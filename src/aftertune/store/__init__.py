@@ -1,23 +1,18 @@
-"""The only SQL: every call, its answer, and what was read in it, in one SQLite file keyed by content."""
+"""The only SQL: every call, its answer and its scores, in one SQLite file keyed by content."""
 
-from aftertune.store.answered import Answered, Seen
-from aftertune.store.details import Details, answer_details, scorer_versions, thinking_counts
 from aftertune.store.jobs import PlannedJob
-from aftertune.store.readings import Reading, Unread
-from aftertune.store.store import Store
-from aftertune.store.work import Backlog, Counts
+from aftertune.store.responses import Details, StoredJob, Thinking
+from aftertune.store.scores import Backlog, Scored, Unscored
+from aftertune.store.store import Counts, Store
 
 __all__ = [
-    "Answered",
     "Backlog",
     "Counts",
     "Details",
     "PlannedJob",
-    "Reading",
-    "Seen",
+    "Scored",
     "Store",
-    "Unread",
-    "answer_details",
-    "scorer_versions",
-    "thinking_counts",
+    "StoredJob",
+    "Thinking",
+    "Unscored",
 ]

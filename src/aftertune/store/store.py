@@ -1,14 +1,15 @@
-"""The store of all calls and readings: one SQLite file, many readers, one writer."""
+"""The store of all calls and scores: one SQLite file, many readers, one writer."""
 
 import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from aftertune.core.ids import Key
 from aftertune.core.protocols import Answer
@@ -17,7 +18,6 @@ from aftertune.core.records import Prompt, Response, Side
 from aftertune.core.table import Table
 from aftertune.errors import StoreError
 from aftertune.store import jobs as jobs_
-from aftertune.store.answered import Answered, read_responses
 from aftertune.store.calls import (
     CHUNK,
     Kind,
@@ -30,22 +30,50 @@ from aftertune.store.calls import (
     unreadable,
 )
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
-from aftertune.store.readings import (
-    Reader,
-    ReaderKind,
-    Reading,
-    Unread,
-    insert_reader,
-    insert_readings,
-    readers_by_id,
-    unread_places,
+from aftertune.store.responses import (
+    Details,
+    StoredJob,
+    Thinking,
+    answer_details,
+    read_responses,
+    thinking_counts,
 )
 from aftertune.store.schema import attach, connect, explained, merge_attached
+from aftertune.store.scores import (
+    Backlog,
+    Scored,
+    ScorerKind,
+    Unscored,
+    insert_scorer,
+    insert_scores,
+    scorers_by_id,
+    unscored_places,
+)
 from aftertune.store.tables import read_table
-from aftertune.store.work import Backlog, Counts, HasKey
 from aftertune.store.writer import WriteLock, Writer, refuse_network
 
 T = TypeVar("T")
+
+
+class HasKey(Protocol):
+    """A job: something with the key of its call."""
+
+    @property
+    def key(self) -> Key:
+        """The key of the call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of some jobs."""
+
+    done: int
+    """Final answers that arrived."""
+    failed: int
+    """Attempts that failed; a rerun tries them again."""
+    skipped: int = 0
+    """Jobs that needed nothing: their answer was there, or they are the same call as another job."""
 
 
 J = TypeVar("J", bound=HasKey)
@@ -69,7 +97,7 @@ class Store:
         self._writer: Writer | None = None
         self._one_reader = threading.Lock()
         self._prompts: dict[Prompt, int] = {}
-        """Integers of prompts that are surely in the file, so that readings need not look them up."""
+        """Integers of prompts that are surely in the file, so that scores need not look them up."""
         refuse_network(path)
         with ExitStack() as opened:
             if write:
@@ -243,51 +271,67 @@ class Store:
             )
             return dict(rows.fetchall())
 
-    # Readings
+    # Scores
 
-    def add_reader(self, kind: ReaderKind, name: str, version: str, side: Side = "response") -> int:
-        """Return the integer of a reader. ``version`` names parser, thresholds and the identity of the calls read."""
-        return self._write(lambda connection: insert_reader(connection, kind, name, version, side))
+    def add_scorer(self, kind: ScorerKind, name: str, version: str, side: Side = "response") -> int:
+        """Return the integer of a scorer version: its parser, its thresholds and the identity of its calls."""
+        return self._write(lambda connection: insert_scorer(connection, kind, name, version, side))
 
-    def unread(self, study: str, reader: int) -> Backlog:
-        """Return what a reader has not read, in planned order, each (prompt, call) once; texts are fetched in chunks."""
+    def unscored(self, study: str, scorer: int) -> Backlog:
+        """Return what a scorer has not scored, in planned order, each (prompt, call) once; texts are fetched in chunks."""
         with self._snapshot() as connection:
-            (known,) = readers_by_id(connection, [reader])
-            calls, numbers = unread_places(connection, study, known)
+            (version,) = scorers_by_id(connection, [scorer])
+            calls, numbers = unscored_places(connection, study, version)
             prompts = prompts_by_id(connection, sorted(set(numbers.tolist())))
         self._prompts |= {prompt: number for number, prompt in prompts.items()}
 
-        def fetch() -> Iterator[Unread]:
+        def fetch() -> Iterator[Unscored]:
             for start in range(0, len(calls), CHUNK):
-                some = calls[start : start + CHUNK].tolist()
+                part = calls[start : start + CHUNK].tolist()
                 with self._snapshot() as connection:
-                    answers = answers_by_id(connection, some)
-                for call, number in zip(some, numbers[start : start + CHUNK].tolist(), strict=True):
+                    answers = answers_by_id(connection, part)
+                for call, number in zip(part, numbers[start : start + CHUNK].tolist(), strict=True):
                     key, response = answers.get(call, (None, None))
-                    yield Unread(prompt=prompts[number], key=key, response=response)
+                    yield Unscored(prompt=prompts[number], key=key, response=response)
 
         return Backlog(size=len(calls), fetch=fetch)
 
-    def add_readings(self, reader: int, readings: Iterable[Reading]) -> int:
-        """Keep readings and return how many were given; one that is there stays."""
+    def add_scores(self, scorer: int, scores: Iterable[Scored]) -> int:
+        """Keep scores and return how many were given; one that is there stays."""
         count = 0
-        for chunk in chunks(readings, 5000):
-            self._write(partial(insert_readings, reader, chunk, self._prompts))
+        for chunk in chunks(scores, 5000):
+            self._write(partial(insert_scores, scorer, chunk, self._prompts))
             count += len(chunk)
         return count
 
-    def table(self, study: str, readers: Sequence[int] = ()) -> Table:
-        """Return the table of a study with the columns of the given readers: one row a planned job, in planned order."""
+    def scorer_versions(self, scorers: Sequence[int]) -> dict[str, str]:
+        """Return the version of every metric and preference among some scorers, by name."""
         with self._snapshot() as connection:
-            return read_table(connection, study, readers_by_id(connection, readers))
+            versions = scorers_by_id(connection, scorers)
+        return {scorer.name: scorer.version for scorer in versions if scorer.kind == "scorer"}
+
+    def table(self, study: str, scorers: Sequence[int] = ()) -> Table:
+        """Return the table of a study with the columns of the given scorers: one row a planned job, in planned order."""
+        with self._snapshot() as connection:
+            return read_table(connection, study, scorers_by_id(connection, scorers))
 
     def responses(
-        self, study: str, readers: Sequence[int] = (), prompts: Iterable[Prompt] | None = None
-    ) -> Iterator[Answered]:
-        """Yield the jobs of a study (that ask ``prompts``, if given) with texts and readings, in planned order."""
+        self, study: str, scorers: Sequence[int] = (), prompts: Iterable[Prompt] | None = None
+    ) -> Iterator[StoredJob]:
+        """Yield the jobs of a study (that ask ``prompts``, if given) with texts and scores, in planned order."""
         with self._snapshot() as connection:
-            known: list[Reader] = readers_by_id(connection, readers)
-        yield from read_responses(self._snapshot, study, known, prompts)
+            versions = scorers_by_id(connection, scorers)
+        yield from read_responses(self._snapshot, study, versions, prompts)
+
+    def answer_details(self, study: str) -> list[Details]:
+        """Count the answers of a study by model and by what they say of themselves (`Response.detail`)."""
+        with self._snapshot() as connection:
+            return answer_details(connection, study)
+
+    def thinking_counts(self, study: str) -> list[Thinking]:
+        """Count answers that ended inside their thinking, or are empty beside it, by model."""
+        with self._snapshot() as connection:
+            return thinking_counts(connection, study)
 
     def merge(self, other: Path) -> None:
         """Insert everything of another store that is not here, in one transaction; twice does no harm.

@@ -18,7 +18,7 @@ from aftertune.store.jobs import (
     read_scores,
     words_by_id,
 )
-from aftertune.store.readings import PROMPT_ONLY, Reader, pair_codes
+from aftertune.store.scores import PROMPT_ONLY, ScorerVersion, pair_codes
 
 Ints = NDArray[np.int32]
 T = TypeVar("T", np.int32, np.float64)
@@ -32,13 +32,15 @@ PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
     "harm_basis": lambda prompt: prompt.harm_basis,
 }
 
-ABOUT_SCORE = {"judge": "harm_score", "person": "drawn"}
-"""What the score beside a reading is called, as a column."""
-SAID = {"scorer": "said", "judge": "verdict_label"}
-"""What the words beside a reading are called, as a column: a scorer's counts, a judge's label."""
+NUMBER_COLUMN = {"judge": "harm_score", "person": "drawn"}
+"""The column of the number beside a judge's verdict and an annotator's label, by kind of scorer."""
+WORD_COLUMN = {"scorer": "said", "judge": "verdict_label"}
+"""The column of the words beside a score, by kind of scorer: a metric's counts, a judge's label."""
 
 
-def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Reader]) -> Table:
+def read_table(
+    connection: sqlite3.Connection, study: str, scorers: Sequence[ScorerVersion]
+) -> Table:
     """Return the table of a study: one row a planned job, in planned order, with the columns that `Table` documents.
 
     Codes follow the order of first appearance in the plan, so equal studies give equal tables whatever the store's past.
@@ -54,19 +56,19 @@ def read_table(connection: sqlite3.Connection, study: str, readers: Sequence[Rea
     _add_answers(connection, jobs, columns)
     scores: dict[str, NDArray[np.float64]] = {}
     columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
-    for reader in readers:
-        place = _add_readings(connection, jobs, reader, columns, scores)
-        if reader.kind in SAID:
-            _add_words(connection, reader, place, columns, names)
+    for scorer in scorers:
+        place = _add_scores(connection, jobs, scorer, columns, scores)
+        if scorer.kind in WORD_COLUMN:
+            _add_words(connection, scorer, place, columns, names)
     return Table(columns=columns, scores=scores, names=names)
 
 
-def column_of(reader: Reader) -> str:
-    """Return the name of a reader's column."""
-    if reader.kind == "guard":
-        return f"decision:{reader.name}:{reader.side}"
+def column_of(scorer: ScorerVersion) -> str:
+    """Return the name of a scorer's column."""
+    if scorer.kind == "guard":
+        return f"decision:{scorer.name}:{scorer.side}"
     prefix = {"judge": "verdict", "scorer": "score", "person": "label"}
-    return "coherent" if reader.kind == "coherence" else f"{prefix[reader.kind]}:{reader.name}"
+    return "coherent" if scorer.kind == "coherence" else f"{prefix[scorer.kind]}:{scorer.name}"
 
 
 def _recoded(column: Ints) -> tuple[Ints, list[int]]:
@@ -117,30 +119,30 @@ def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, 
         columns[name] = by_call[jobs.call]
 
 
-def _add_readings(
+def _add_scores(
     connection: sqlite3.Connection,
     jobs: Jobs,
-    reader: Reader,
+    scorer: ScorerVersion,
     columns: dict[str, Ints],
     scores: dict[str, NDArray[np.float64]],
 ) -> NDArray[np.int64]:
-    """Spread a reader's readings over the jobs that have the call and prompt that was read; return which went where."""
-    read_calls, read_prompts, values = read_integers(
+    """Spread a scorer's readings over the jobs that have the call and prompt that was read; return which went where."""
+    scored_calls, scored_prompts, values = read_integers(
         connection,
         ("call", "prompt", "value"),
         "SELECT call, prompt, value FROM reading WHERE reader = ? ORDER BY call, prompt",
-        reader.id,
+        scorer.id,
     )
-    calls = jobs.call if reader.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
-    place = _places(pair_codes(read_calls, read_prompts), pair_codes(calls, jobs.prompt))
-    if reader.kind != "scorer":
-        columns[column_of(reader)] = _spread(values.astype(np.int32), place, np.int32(NONE))
-    scored = column_of(reader) if reader.kind == "scorer" else None
-    if reader.kind in ABOUT_SCORE:
-        scored = f"{ABOUT_SCORE[reader.kind]}:{reader.name}"
+    calls = jobs.call if scorer.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
+    place = _places(pair_codes(scored_calls, scored_prompts), pair_codes(calls, jobs.prompt))
+    if scorer.kind != "scorer":
+        columns[column_of(scorer)] = _spread(values.astype(np.int32), place, np.int32(NONE))
+    scored = column_of(scorer) if scorer.kind == "scorer" else None
+    if scorer.kind in NUMBER_COLUMN:
+        scored = f"{NUMBER_COLUMN[scorer.kind]}:{scorer.name}"
     if scored is not None:
         rows = connection.execute(
-            "SELECT score FROM reading WHERE reader = ? ORDER BY call, prompt", (reader.id,)
+            "SELECT score FROM reading WHERE reader = ? ORDER BY call, prompt", (scorer.id,)
         )
         scores[scored] = _spread(read_scores(rows, len(values)), place, np.float64(np.nan))
     return place
@@ -148,7 +150,7 @@ def _add_readings(
 
 def _add_words(
     connection: sqlite3.Connection,
-    reader: Reader,
+    scorer: ScorerVersion,
     place: NDArray[np.int64],
     columns: dict[str, Ints],
     names: dict[str, tuple[str, ...]],
@@ -158,7 +160,7 @@ def _add_words(
         connection,
         ("label",),
         "SELECT label FROM reading WHERE reader = ? ORDER BY call, prompt",
-        reader.id,
+        scorer.id,
     )
     distinct, codes = np.unique(labels, return_inverse=True)
     found = words_by_id(connection, distinct.tolist())
@@ -168,7 +170,7 @@ def _add_words(
     order = sorted((word, number) for number, word in enumerate(words) if word)
     rank = np.full(len(words), NONE, np.int32)
     rank[[number for _, number in order]] = np.arange(len(order), dtype=np.int32)
-    column = f"{SAID[reader.kind]}:{reader.name}"
+    column = f"{WORD_COLUMN[scorer.kind]}:{scorer.name}"
     columns[column] = _spread(rank[codes], place, np.int32(NONE))
     names[column] = tuple(word for word, _ in order)
 

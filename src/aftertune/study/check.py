@@ -50,8 +50,8 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
     kinds: tuple[tuple[str, Kind], ...] = (
         ("guards", "guard"),
         ("judges", "judge"),
-        ("scorers", "scorer"),
-        ("comparers", "comparer"),
+        ("metrics", "metric"),
+        ("preferences", "preference"),
     )
     for key, kind in kinds:
         instruments = getattr(config, key)
@@ -65,24 +65,22 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
 
 
 def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
-    scorers, sets = (
-        {scorer.name for scorer in config.scorers},
-        {prompts.set for prompts in config.prompts},
-    )
-    for position, comparer in enumerate(config.comparers):
-        if comparer.name in scorers:
+    metrics = {metric.name for metric in config.metrics}
+    sets = {prompts.set for prompts in config.prompts}
+    for position, preference in enumerate(config.preferences):
+        if preference.name in metrics:
             yield (
-                ("comparers", position, "name"),
-                f"a scorer is called {comparer.name!r} too; give one another name",
+                ("preferences", position, "name"),
+                f"a metric is called {preference.name!r} too; give one another name",
             )
     match = config.measurement.match
     if match is None:
         return
-    if match.scorer.removesuffix(" macro-F1") not in scorers:
-        listed = ", ".join(sorted(scorers)) or "none"
+    if match.scorer.removesuffix(" macro-F1") not in metrics:
+        listed = ", ".join(sorted(metrics)) or "none"
         yield (
             ("measurement", "match", "scorer"),
-            f"no scorer is called {match.scorer!r} (there: {listed}); add it",
+            f"no metric is called {match.scorer!r} (there: {listed}); add it",
         )
     if match.set is not None and match.set not in sets:
         yield (

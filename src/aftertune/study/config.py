@@ -26,11 +26,11 @@ from aftertune.study.fields import (
     as_tuple,
     batch_form,
     engine_form,
-    instrument_form,
     listed,
     mitigation_form,
     prompts_form,
     rows_form,
+    scorer_form,
 )
 
 
@@ -265,8 +265,8 @@ class PromptKeys(Keys):
     """Use only the first behaviors."""
 
 
-class Instrument(Keys):
-    """A judge, a guard or a scorer."""
+class ScorerKeys(Keys):
+    """A judge, a guard, a metric or a preference."""
 
     name: Name
     """What it is called in tables."""
@@ -323,10 +323,10 @@ class EngineKeys(Keys):
     """How long to ask endpoints at all; the run then stops and can go on."""
 
 
-InstrumentOrName = Annotated[
-    Instrument, BeforeValidator(instrument_form, json_schema_input_type=Instrument | str)
+ScorerOrName = Annotated[
+    ScorerKeys, BeforeValidator(scorer_form, json_schema_input_type=ScorerKeys | str)
 ]
-Instruments = Annotated[tuple[InstrumentOrName, ...], BeforeValidator(as_tuple)]
+ScorerEntries = Annotated[tuple[ScorerOrName, ...], BeforeValidator(as_tuple)]
 PromptsOrName = Annotated[
     PromptKeys, BeforeValidator(prompts_form, json_schema_input_type=PromptKeys | str)
 ]
@@ -343,14 +343,15 @@ class CheckConfig(Keys):
     systems: dict[Name, str | None] = Field({"none": None}, min_length=1)
     """System prompts by name; `none: null` is none at all."""
     decoding: DecodingKeys = DecodingKeys.model_construct()
-    guards: Instruments = ()
-    judges: Annotated[Instruments, Field(min_length=1)] = (
-        Instrument.model_construct(name="rules", use="rules", options={}),
+    guards: ScorerEntries = ()
+    judges: Annotated[ScorerEntries, Field(min_length=1)] = (
+        ScorerKeys.model_construct(name="rules", use="rules", options={}),
     )
     """The first decides, unless `measurement.panel` says otherwise."""
-    scorers: Instruments = ()
-    comparers: Instruments = ()
-    """Who compares the answers to benign prompts with those of the base, for a win-rate."""
+    metrics: ScorerEntries = ()
+    """Numbers for responses to benign prompts, mostly against references."""
+    preferences: ScorerEntries = ()
+    """Judges of pairs: each compares the answers to benign prompts with those of the base, for a win-rate."""
     coherence: CoherenceKeys = CoherenceKeys.model_construct()
     measurement: MeasurementKeys = MeasurementKeys.model_construct()
     engine: Annotated[

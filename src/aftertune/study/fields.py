@@ -105,7 +105,7 @@ def batch_form(value: object) -> object:
     return (("*",) if value else ()) if isinstance(value, bool) else listed(value)
 
 
-def instrument_form(value: object) -> object:
+def scorer_form(value: object) -> object:
     """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
     if isinstance(value, str):
         return {"name": value.rpartition(":")[2], "use": value}

@@ -13,6 +13,8 @@ from aftertune.study.config import CheckConfig, Study
 from aftertune.study.yaml_lines import Placed, Where, nearest, read_yaml
 
 C = TypeVar("C", bound=CheckConfig)
+RENAMED_KEYS = {"scorers": "metrics", "comparers": "preferences"}
+"""Keys of version 0.1 and what they are called now."""
 
 
 def load_study(path: Path, *, finished: bool = False) -> Study:
@@ -20,7 +22,8 @@ def load_study(path: Path, *, finished: bool = False) -> Study:
 
     Args:
         path: the file.
-        finished: the study was run and is only reported, maybe elsewhere: its files and plug-ins need not be here.
+        finished: the study was run and is only reported, maybe elsewhere: its files and plug-ins need not be here, and
+            it may have the keys of version 0.1.
 
     Raises:
         StudyError: one line with file, line, key, what is wrong and what to do.
@@ -84,6 +87,10 @@ def _checked(kind: type[C], placed: Placed, folder: Path, *, finished: bool = Fa
     for where, message in secrets(placed.data):
         raise placed.error(where, message)
     data = _inherited(placed) if kind is Study else placed.data
+    for old, new in RENAMED_KEYS.items():
+        if old in data and not finished:
+            raise placed.error((old,), f"{old} is called {new} now; rename the key")
+        data = {new if key == old else key: value for key, value in data.items()}
     try:
         config = kind.model_validate(data, context={"folder": folder, "finished": finished})
     except ValidationError as error:

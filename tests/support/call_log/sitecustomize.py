@@ -42,18 +42,20 @@ def count_generations(engine):
     engine._generate_batch, engine.generate = counted, given
 
 
-def count_asks(kind, instrument):
-    ask = instrument.ask
+def count_asks(module):
+    """Log the calls of scorers one by one, each as it is made and again as it is handed over."""
+    ask_calls = module.ask_calls
 
-    @wraps(ask)
-    def counted(self, jobs):
-        for job in list(jobs):
-            log(kind, job.key)
+    @wraps(ask_calls)
+    def counted(scorer, calls, samples):
+        kind = {"preference": "compare"}.get(scorer.role, scorer.role)
+        for call in calls:
+            log(kind, call.key)
             time.sleep(PACE / BATCH)
-            yield from ask(self, [job])
-            log("given", job.key)
+            yield from ask_calls(scorer, [call], samples)
+            log("given", call.key)
 
-    instrument.ask = counted
+    module.ask_calls = counted
 
 
 def count_likelihoods(engine):
@@ -103,19 +105,16 @@ def make_small_batches(capacity):
 
 
 if PATH:
-    import spine_plugins
-
     import aftertune.models.batching
     import aftertune.models.local
     import aftertune.report.files
     import aftertune.score.likelihood
+    import aftertune.score.run
     import aftertune.train.train
 
     count_generations(aftertune.models.local.LocalEngine)
     count_likelihoods(aftertune.models.local.LocalEngine)
-    count_asks("judge", spine_plugins.LikelihoodJudge)
-    count_asks("compare", spine_plugins.LongerComparer)
-    count_asks("guard", spine_plugins.WordGuard)
+    count_asks(aftertune.score.run)
     log_training(aftertune.train.train)
     log_files(aftertune.report.files)
     if PACE:

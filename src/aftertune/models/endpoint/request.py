@@ -74,7 +74,7 @@ def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
     if question.pattern:
         del fields["messages"]
         fields["prompt"] = safe_prompt(question)
-    if question.logprobs:
+    if question.labels is not None:
         fields |= (
             {"logprobs": _WORDS} if question.pattern else {"logprobs": True, "top_logprobs": _WORDS}
         )

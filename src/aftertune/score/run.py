@@ -1,0 +1,547 @@
+"""The one loop over scorers: skip what has a score of this version, ask what has no call, score, store.
+
+Judges, guards, metrics, preferences and the coherence detectors all pass through it; they differ in what they are shown
+(`sample_of`, `pairs_of`) and in the key of their calls (`call_key`).
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from aftertune.core.counts import WINS, counted
+from aftertune.core.ids import Key, content_key
+from aftertune.core.protocols import Answer, Scorer, Tools
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import (
+    Intent,
+    PreferenceValue,
+    Prompt,
+    Response,
+    Role,
+    Sample,
+    Score,
+    Side,
+)
+from aftertune.core.registry import Kind, find
+from aftertune.core.table import NONE, Table
+from aftertune.errors import AftertuneError, PluginError
+from aftertune.models.asking import Asking, Call, ask, probe_sample, replies_of
+from aftertune.models.remote import side_by_side
+from aftertune.score.coherence import Coherence, Thresholds
+from aftertune.score.likelihood import Likelihood, Place, score_likelihood
+from aftertune.store import Scored, Store, StoredJob, Unscored
+from aftertune.store.calls import Kind as CallKind
+from aftertune.store.scores import ScorerKind
+from aftertune.study.config import ScorerKeys
+from aftertune.workspace import Run
+
+CHUNK = 4096
+"""Samples that are in memory at a time."""
+BATCH_CHUNK = 50_000
+"""The same where a provider answers by batch: every chunk may be a day's wait."""
+Scorers = Mapping[Role, Mapping[str, Scorer]]
+"""The scorers of a study by role and name, in the order of the study."""
+STORED_KINDS: Mapping[Role, ScorerKind] = {
+    Role.COHERENCE: "coherence",
+    Role.GUARD: "guard",
+    Role.JUDGE: "judge",
+    Role.METRIC: "scorer",
+    Role.PREFERENCE: "scorer",
+}
+CALL_KINDS: Mapping[Role, CallKind] = {
+    Role.COHERENCE: "judge",
+    Role.GUARD: "guard",
+    Role.JUDGE: "judge",
+    Role.METRIC: "judge",
+    Role.PREFERENCE: "judge",
+}
+NO_CALL: Key = b""
+"""Stands for the key of a call where a sample needs none."""
+_TIE = 0.5
+_WON = {
+    PreferenceValue.FIRST: (1.0, 0.0),
+    PreferenceValue.SECOND: (0.0, 1.0),
+    PreferenceValue.TIE: (_TIE, _TIE),
+}
+"""What the fine-tune wins where it stands first, and where it stands second."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A score that is still to be given: the response (or prompt) that it belongs to, and the samples that it is made from."""
+
+    prompt: Prompt
+    key: Key | None
+    """The call that gave the response; None where the prompt is screened."""
+    samples: tuple[Sample, ...]
+    """One; of a pair of answers both orders, or none where the two answers are equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringResult:
+    """The scorer versions whose scores a study is measured by, and notes for its readers."""
+
+    versions: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scoring:
+    """One scorer on one side, with its version in the store."""
+
+    name: str
+    scorer: Scorer
+    side: Side
+    version: int
+
+    @property
+    def title(self) -> str:
+        if self.scorer.role is Role.COHERENCE:
+            return "coherence"
+        sided = f" on {self.side}s" if self.scorer.role is Role.GUARD else ""
+        return f"{self.scorer.role} {self.name}{sided}"
+
+
+def score_responses(
+    run: Run, scorers: Scorers, models: Sequence[StudyModel], prompts: Sequence[Prompt]
+) -> ScoringResult:
+    """Let every scorer score what it has not scored.
+
+    Raises:
+        PluginError: a scorer fails; what it scored before is kept.
+    """
+    likelihood = score_likelihood(run, models, prompts) if run.study.coherence.nll else None
+    every: Scorers = {Role.COHERENCE: {"coherence": _coherence(run, likelihood)}, **scorers}
+    scorings = [
+        _Scoring(
+            name=name,
+            scorer=scorer,
+            side=side,
+            version=run.store.add_scorer(
+                STORED_KINDS[role], name, stored_version(run, scorer, models), side
+            ),
+        )
+        for role in Role
+        for name, scorer in every.get(role, {}).items()
+        for side in scorer.sides
+    ]
+    outside = frozenset() if likelihood is None else likelihood.outside
+    works = [
+        _Work(run, scoring, *_items_of(run, scoring, models, prompts, outside))
+        for scoring in scorings
+    ]
+    for work in works:
+        if not work.by_batch:
+            with run.progress.stage(work.scoring.title, work.total) as advance:
+                work.do(advance)
+    _score_by_batch(run, [work for work in works if work.by_batch])
+    return ScoringResult(
+        versions=tuple(scoring.version for scoring in scorings),
+        notes=() if likelihood is None else likelihood.notes,
+    )
+
+
+def _coherence(run: Run, likelihood: Likelihood | None) -> Coherence:
+    limits = (
+        ""
+        if likelihood is None
+        else content_key({base: dict(of) for base, of in likelihood.limits.items()}).hex()
+    )
+    return Coherence(Thresholds(**run.study.coherence.model_dump(exclude={"nll"}), nll=limits))
+
+
+def stored_version(run: Run, scorer: Scorer, models: Sequence[StudyModel]) -> str:
+    """Return a scorer's version as the store holds it: with the identity of its calls.
+
+    The scores of a preference hang on the bases as well, so another base makes another version.
+    """
+    if scorer.identity is None:
+        return scorer.version
+    identity = dict(scorer.identity)
+    if scorer.role is not Role.PREFERENCE:
+        return f"{scorer.version} {content_key('reader', identity).hex()}"
+    references = {model.name: model.reference for model in models}
+    bases = {
+        model.name: dict(run.engines.open(references[model.base]).identity)
+        for model in models
+        if model.base is not None
+    }
+    return f"{scorer.version} {content_key('comparer', identity, bases).hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The scores that one scorer on one side has still to give, a chunk at a time."""
+
+    run: Run
+    scoring: _Scoring
+    total: int
+    """Units of progress: samples, or benign prompts whose answers are compared."""
+    chunks: Iterable[tuple[int, list[Item]]]
+
+    @property
+    def by_batch(self) -> bool:
+        return _by_batch(self.scoring.scorer)
+
+    def do(self, advance: Callable[[int], object]) -> None:
+        for units, items in self.chunks:
+            _score_items(self.run.store, self.scoring, items)
+            advance(units)
+
+
+def _score_by_batch(run: Run, works: Sequence[_Work]) -> None:
+    """Let the scorers whose models answer by batch work side by side, so that all their batches are under way together."""
+    pairs = [(work.scoring.scorer.engine, work) for work in works]
+    with run.progress.stage("scores by batch", sum(work.total for work in works)) as advance:
+        side_by_side(
+            [(engine, partial(work.do, advance)) for engine, work in pairs if engine is not None]
+        )
+
+
+def _by_batch(scorer: Scorer) -> bool:
+    return scorer.engine is not None and scorer.engine.by_batch
+
+
+def _items_of(
+    run: Run,
+    scoring: _Scoring,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    outside: frozenset[Place],
+) -> tuple[int, Iterator[tuple[int, list[Item]]]]:
+    """Return what a scorer has not scored: the units of progress, and the items by chunks, each with its units."""
+    size = BATCH_CHUNK if _by_batch(scoring.scorer) else CHUNK
+    if scoring.scorer.role is not Role.PREFERENCE:
+        unscored = run.store.unscored(run.study.name, scoring.version)
+        items = (_item(scoring.scorer.role, place, outside) for place in unscored)
+        return len(unscored), ((len(chunk), chunk) for chunk in _chunks(items, size))
+    benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
+    keys = run.study.decoding
+    answers_each = len(models) * len(run.study.systems) * keys.samples
+    answers_each *= len(keys.temperatures) * len(keys.seeds)
+    pairs = (
+        (len(chunk), _unscored_pairs(run, scoring, models, chunk))
+        for chunk in _chunks(benign, max(1, 2 * size // answers_each))
+    )
+    return len(benign), pairs
+
+
+def _item(role: Role, place: Unscored, outside: frozenset[Place]) -> Item:
+    unlikely = (place.key, place.prompt.id) in outside
+    sample = sample_of(role, place.prompt, place.response, unlikely=unlikely)
+    return Item(prompt=place.prompt, key=place.key, samples=(sample,))
+
+
+def _unscored_pairs(
+    run: Run, scoring: _Scoring, models: Sequence[StudyModel], prompts: Sequence[Prompt]
+) -> list[Item]:
+    bases = {model.name: model.base for model in models if model.base is not None}
+    jobs = list(run.store.responses(run.study.name, [scoring.version], prompts))
+    unscored = [job for job in jobs if f"score:{scoring.name}" not in job.scores]
+    return list(pairs_of(jobs, unscored, bases))
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+# What a scorer is shown
+
+
+def sample_of(
+    role: Role, prompt: Prompt, response: Response | None, *, unlikely: bool = False
+) -> Sample:
+    """Return what a scorer of a role sees of a response, or (``response`` None) of a prompt."""
+    if role is Role.GUARD:
+        # the key of a guard's call holds the texts alone, so the texts are all that it may see
+        if response is None:
+            return Sample(side="prompt", prompt=prompt.text)
+        return Sample(prompt=prompt.text, response=response.text)
+    assert response is not None
+    return Sample(
+        prompt=prompt.text,
+        response=response.text,
+        finish_reason=response.finish_reason,
+        behavior=prompt.behavior,
+        task=prompt.task,
+        intent=prompt.intent,
+        reference=prompt.reference,
+        labels=prompt.labels,
+        language=prompt.language,
+        unlikely=unlikely,
+    )
+
+
+def pairs_of(
+    jobs: Sequence[StoredJob], unscored: Sequence[StoredJob], bases: Mapping[str, str]
+) -> Iterator[Item]:
+    """Yield the answers of fine-tunes that can be compared with the base's answer to the same prompt, decoded alike.
+
+    An answer that several models share by their very weights comes once.
+
+    Args:
+        jobs: all jobs of some benign prompts.
+        unscored: those whose answers are to be compared.
+        bases: the base of every fine-tune.
+    """
+    by_place = {(job.model, *place_of(job)): job.response for job in jobs}
+    done = set()
+    for job in unscored:
+        base = by_place.get((bases.get(job.model, ""), *place_of(job)))
+        if job.response is None or base is None or (job.key, job.prompt.id) in done:
+            continue
+        done.add((job.key, job.prompt.id))
+        samples = pair_samples(job.prompt, job.response.text, base.text)
+        yield Item(prompt=job.prompt, key=job.key, samples=samples)
+
+
+def place_of(job: StoredJob) -> tuple[str, str, str, int]:
+    """Return what a fine-tune's job and its base's have in common: prompt, system prompt, decoding and sample number."""
+    return job.prompt.id, job.system, job.decoding, job.sample
+
+
+def pair_samples(prompt: Prompt, tuned: str, base: str) -> tuple[Sample, ...]:
+    """Return both orders of two answers, since models prefer a place; nothing for equal answers, which are a tie."""
+    if tuned == base:
+        return ()
+    return tuple(
+        Sample(prompt=prompt.text, task=prompt.task, response=first, other=second)
+        for first, second in ((tuned, base), (base, tuned))
+    )
+
+
+# Asking
+
+
+def call_key(scorer: Scorer, sample: Sample) -> Key:
+    """Return the key of the call about a sample: the scorer's identity and every text and fact that the scorer is shown."""
+    identity = dict(scorer.identity or {})
+    if scorer.role is Role.GUARD:
+        response = None if sample.side == "prompt" else sample.response
+        return content_key("guard", identity, sample.side, sample.prompt, response)
+    if scorer.role is Role.PREFERENCE:
+        shown = [sample.task, sample.prompt, sample.response, sample.other]
+        return content_key("compare", identity, shown)
+    asked_about = [
+        sample.behavior,
+        sample.task,
+        sample.intent,
+        sample.prompt,
+        sample.reference,
+        sample.labels,
+        sample.language,
+    ]
+    return content_key("judge", identity, [asked_about, [sample.response, sample.finish_reason]])
+
+
+def unanswered(store: Store | None, scorer: Scorer, samples: Mapping[Key, Sample]) -> list[Call]:
+    """Return the calls that are still to be made about some samples, given by the keys of their calls.
+
+    Args:
+        store: holds the answers to calls that were made; None counts every call as still to be made.
+        scorer: asks.
+        samples: by `call_key`; a sample about which the scorer asks nothing needs no call.
+    """
+    keys = list(samples) if store is None else store.missing(samples)
+    calls = (Call(key=key, questions=tuple(scorer.questions(samples[key]))) for key in keys)
+    return [call for call in calls if call.questions]
+
+
+def keyed(scorer: Scorer, samples: Iterable[Sample]) -> dict[Key, Sample]:
+    """Return samples by the keys of their calls; nothing for a scorer that makes no calls."""
+    return {} if scorer.identity is None else {call_key(scorer, s): s for s in samples}
+
+
+def ask_calls(
+    scorer: Scorer, calls: Sequence[Call], samples: Mapping[Key, Sample]
+) -> Iterator[tuple[Key, Answer]]:
+    """Make calls about samples of one side, and yield their answers in any order.
+
+    Raises:
+        PluginError: the scorer asks questions and has no engine.
+    """
+    if scorer.engine is None:
+        raise PluginError(f"{scorer.role}: asks questions and has no engine; give it one")
+    return ask(scorer.engine, calls, _asking(scorer, samples))
+
+
+def _asking(scorer: Scorer, samples: Mapping[Key, Sample]) -> Asking:
+    def readable(call: Call, reply: Response) -> bool:
+        return not scorer.score(samples[call.key], (reply,)).undecided
+
+    side = next(iter(samples.values())).side
+    return Asking(
+        max_new_tokens=scorer.max_new_tokens,
+        retries=scorer.retries,
+        readable=readable,
+        probe=next(iter(scorer.questions(probe_sample(side))), None),
+    )
+
+
+# Scoring
+
+
+def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> None:
+    """Score some items and keep the scores; an item stays unscored while a call about it has no answer."""
+    scorer = scoring.scorer
+    with blamed(scoring.title):
+        samples = keyed(scorer, (sample for item in items for sample in item.samples))
+        keys = {sample: key for key, sample in samples.items()}
+        calls = unanswered(store, scorer, samples)
+        if calls:
+            store.append(CALL_KINDS[scorer.role], ask_calls(scorer, calls, samples))
+        answers = store.calls(list(samples))
+        failed = {call.key for call in calls} - answers.keys()
+        scored = []
+        for item in items:
+            item_keys = [keys.get(sample, NO_CALL) for sample in item.samples]
+            if failed.intersection(item_keys):
+                continue
+            scores = [
+                scorer.score(sample, replies_of(answers[key]) if key in answers else ())
+                for sample, key in zip(item.samples, item_keys, strict=True)
+            ]
+            pair = scorer.role is Role.PREFERENCE
+            source = None if pair or item_keys[0] not in answers else item_keys[0]
+            score = share_won(scores) if pair else scores[0]
+            scored.append(Scored(prompt=item.prompt, key=item.key, score=score, source=source))
+    store.add_scores(scoring.version, scored)
+
+
+def share_won(scores: Sequence[Score]) -> Score:
+    """Return the share of both orders that the fine-tune won; no scores stand for two equal answers, which tie.
+
+    An order that was not decided counts half, and its bounds are 0 and 1.
+    """
+    values = [score.value for score in scores] or [PreferenceValue.TIE, PreferenceValue.TIE]
+    won = [
+        _WON[value][order]
+        for order, value in enumerate(values)
+        if isinstance(value, PreferenceValue) and value is not PreferenceValue.UNDECIDED
+    ]
+    undecided = len(values) - len(won)
+    low, high = sum(won) / len(values), (sum(won) + undecided) / len(values)
+    label = counted(WINS, [low, high, int(undecided > 0)])
+    return Score(number=(low + high) / 2, label=label)
+
+
+def uncompared(
+    table: Table, models: Sequence[StudyModel], preferences: Iterable[str]
+) -> Iterator[str]:
+    """Yield a note on answers that could not be compared, so that nobody takes their absence for a choice."""
+    tuned = [table.names["model"].index(model.name) for model in models if model.base is not None]
+    benign = table.columns["intent"] == list(Intent).index(Intent.BENIGN)
+    due = benign & np.isin(table.columns["model"], tuned) & (table.columns["finish"] != NONE)
+    for name in preferences:
+        if missing := int((due & np.isnan(table.scores[f"score:{name}"])).sum()):
+            yield (
+                f"preference {name}: {missing:,} of {int(due.sum()):,} answers were not compared (its calls failed, or the "
+                "base has no answer); run again to ask it again"
+            )
+
+
+@contextmanager
+def blamed(title: str) -> Iterator[None]:
+    """Name the scorer at fault, whatever other people's code raises.
+
+    Raises:
+        PluginError: the scorer fails.
+    """
+    try:
+        yield
+    except (AftertuneError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{title} failed: {type(error).__name__}: {error}; mend it and run again"
+        ) from error
+
+
+# Building
+
+
+def build_scorers(run: Run) -> Scorers:
+    """Build every scorer of the study before any work: a mistyped name must not be found out after training.
+
+    Raises:
+        PluginError: one of them cannot be found, does not take its options, fails while it is built, or is of another
+            role; or a guard is a judge as well.
+    """
+    study = run.study
+    named: Mapping[Kind, Sequence[ScorerKeys]] = {
+        "guard": study.guards,
+        "judge": study.judges,
+        "metric": study.metrics,
+        "preference": study.preferences,
+    }
+    scorers = {
+        Role(kind): {keys.name: _build(run.tools, kind, keys) for keys in entries}
+        for kind, entries in named.items()
+    }
+    check_apart(scorers)
+    return scorers
+
+
+def check_apart(scorers: Scorers) -> None:
+    """See that no guard is a judge as well: a model finds nothing harmful in what it has itself let through.
+
+    Raises:
+        PluginError: a guard and a judge are the same weights, or the same served model.
+    """
+    for judge_name, judge in scorers.get(Role.JUDGE, {}).items():
+        for guard_name, guard in scorers.get(Role.GUARD, {}).items():
+            model = _model_of(judge.identity)
+            if model is not None and model == _model_of(guard.identity):
+                raise PluginError(
+                    f"guard {guard_name} and judge {judge_name} are the same model: what a guard lets through must be found "
+                    "by another one; name another model for one of them"
+                )
+
+
+def _model_of(identity: Mapping[str, object] | None) -> tuple[object, ...] | None:
+    """Return what tells the model of a judge or guard, from the key ``model`` of its identity; None where it has none."""
+    model = None if identity is None else identity.get("model")
+    if not isinstance(model, Mapping):
+        return None
+    deciding = ("weights", "adapter") if "weights" in model else ("url", "model")
+    return tuple(model.get(key) for key in deciding)
+
+
+def _build(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
+    who = f"{kind} {keys.name}"
+    try:
+        factory = find(kind, keys.use)
+        try:
+            inspect.signature(factory).bind(tools, **keys.options)
+        except TypeError as error:
+            raise PluginError(f"{who}: {error}; {_remedy(kind, keys, str(error))}") from error
+        scorer: Scorer = factory(tools, **keys.options)
+    except AftertuneError:
+        raise
+    except (
+        Exception
+    ) as error:  # other people's code may raise anything; the message names the scorer
+        raise PluginError(
+            f"{who} ({keys.use}) cannot be built: {type(error).__name__}: {error}"
+        ) from error
+    if getattr(scorer, "role", None) != kind:
+        raise PluginError(
+            f"{who}: {keys.use} makes no scorer of the role {kind}; inherit from aftertune.Scorer and set role, version and "
+            "score (docs/extending.md; before version 0.2 judges and guards had ask and read)"
+        )
+    return scorer
+
+
+def _remedy(kind: Kind, keys: ScorerKeys, wrong: str) -> str:
+    if wrong == "missing a required argument: 'model'" and kind in ("judge", "guard"):
+        return f"name one: options: {{model: MODEL}} in the file, or --{kind} {keys.use}=MODEL of check"
+    return "check its options"
