@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from aftertune.core.ids import Key
@@ -76,6 +76,13 @@ class Loop:
             if not self._thread.is_alive():
                 self._loop.close()
             self._loop = self._thread = None
+
+
+def _rest(answers: "SimpleQueue[T | None]") -> Iterator[T]:
+    """Yield what is put into a queue until its end, waiting `CLOSE_SECONDS` at most for work that does not let go."""
+    with suppress(Empty):
+        while (answer := answers.get(timeout=CLOSE_SECONDS)) is not None:
+            yield answer
 
 
 async def _cancel_others() -> None:
@@ -192,17 +199,16 @@ class Remote:
             ended = True
         except KeyboardInterrupt:
             self.loop.cancel(task)
-            while (answer := answers.get(timeout=CLOSE_SECONDS)) is not None:
-                yield answer
+            yield from _rest(answers)
             ended = True
             raise
         finally:
             self._task = None
             if not ended:
                 self.loop.cancel(task)
-            # garbage may be collected in any thread: waiting for the loop in its own thread would never end
-            while not ended and not self.loop.here:
-                ended = answers.get(timeout=CLOSE_SECONDS) is None
+                # garbage may be collected in any thread: the loop's own thread would wait for itself
+                for _ in () if self.loop.here else _rest(answers):
+                    pass
         if task.cancelled():
             self._interrupted = False
             raise KeyboardInterrupt

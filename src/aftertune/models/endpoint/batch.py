@@ -333,7 +333,7 @@ class BatchService:
         if file is None:
             form = aiohttp.FormData({"purpose": "batch"})
             form.add_field("file", content, filename=batch.file_name)
-            file = await self._start("/files", uploaded, data=form)
+            file = await self._start("/files", uploaded, data=form, seconds=_TRANSFER_SECONDS)
         body = {
             "input_file_id": file,
             "endpoint": batch.place,
@@ -361,7 +361,12 @@ class BatchService:
     async def lines(self, file: str) -> list[Any] | None:
         """Return the decoded lines of a file, None for a broken line; None if the server has the file no more."""
         content: bytes | None = await until_heard(self._session.timeouts)(
-            self._sent, "GET", f"/files/{file}/content", optional=True, seconds=_TRANSFER_SECONDS
+            self._sent,
+            "GET",
+            f"/files/{file}/content",
+            optional=True,
+            seconds=_TRANSFER_SECONDS,
+            most_bytes=2 * MOST_BYTES,
         )
         if content is None:
             return None
@@ -398,7 +403,7 @@ class BatchService:
     ) -> str:
         """Send what starts something and return its id; where the reply is lost, look up whether it was carried out."""
         try:
-            value = await self._object("POST", path, seconds=_TRANSFER_SECONDS, **body)
+            value = await self._object("POST", path, **body)
         except EngineError:
             id_ = await look_up()
             if id_ is None:
@@ -422,7 +427,7 @@ class BatchService:
     ) -> bytes | None:
         """Make a request once and return the reply's content; None for an ``optional`` one that is not there."""
         name, url = self._address.name, self._address.url
-        reply = await self._session.request(method, url + path, most_bytes=2 * MOST_BYTES, **more)
+        reply = await self._session.request(method, url + path, **more)
         if isinstance(reply, Failure):
             raise EngineError(f"model {name!r}: {path}: {reply.detail}; run again to go on")
         if reply.status == 200:
