@@ -107,6 +107,11 @@ def test_only_prompts_that_were_trained_on(refused, tiny_folder, command):
         ("spine_plugins:raises", "RuntimeError: the judge's own set-up failed in two lines"),
         ("spine_plugins:likelihood", "missing a required argument: 'model'"),
         ("broken_plugin:judge", "SyntaxError"),
+        (
+            "spine_plugins:of_version_one",
+            "makes no scorer of the role judge; inherit from aftertune.Scorer",
+        ),
+        ("spine_plugins:longer", "makes no scorer of the role judge"),
     ],
 )
 def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory, said):

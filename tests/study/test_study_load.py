@@ -322,3 +322,16 @@ def test_no_wrong_value_gives_anything_but_a_study_or_one_line(folder, data):
     except StudyError as caught:
         message = str(caught)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("old", "new"), [("scorers", "metrics"), ("comparers", "preferences")])
+def test_a_key_of_version_one_is_named_with_its_new_name(tmp_path, old, new):
+    (tmp_path / "prompts.jsonl").touch()
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: s\nmodels: [{name: base, reference: org/base}]\nprompts: [./prompts.jsonl]\n"
+        f"{old}: [mine]\n"
+    )
+    with pytest.raises(StudyError, match=f"study.yaml:4: {old}: {old} is called {new} now"):
+        load_study(path)
+    assert [keys.name for keys in getattr(load_study(path, finished=True), new)] == ["mine"]

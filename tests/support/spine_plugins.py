@@ -133,6 +133,19 @@ def words(tools, *, block, down=None):
     return WordGuard(block, None if down is None else Path(tools.folder / down))
 
 
+class OldJudge:
+    """A judge of version 0.1."""
+
+    kind, reading_version, call_identity = "rules", "1", None
+
+    def read(self, job, reply):
+        raise AssertionError(job, reply)
+
+
+def of_version_one(tools):
+    return OldJudge()
+
+
 def raises(tools):
     raise RuntimeError("the judge's own set-up failed\nin two lines")
 

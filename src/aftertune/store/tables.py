@@ -87,8 +87,8 @@ def _add_prompts(
     names: dict[str, tuple[str, ...]],
 ) -> None:
     columns["prompt"], order = _recoded(jobs.prompt)
-    found = prompts_by_id(connection, order)
-    prompts = [found[number] for number in order]
+    by_number = prompts_by_id(connection, order)
+    prompts = [by_number[number] for number in order]
     names["prompt"] = tuple(prompt.id for prompt in prompts)
     for column, name in PROMPT_NAMES.items():
         codes, names[column] = _coded(map(name, prompts))
@@ -111,9 +111,9 @@ def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, 
     names = ("finish", "prompt_tokens", "completion_tokens")
     calls, *values = read_integers(connection, ("call", *names), "SELECT * FROM answer")
     size = max(int(calls.max(initial=0)), int(jobs.call.max(initial=0))) + 1
-    for name, found in zip(names, values, strict=True):
+    for name, numbers in zip(names, values, strict=True):
         by_call = np.full(size, NONE, np.int32)
-        by_call[calls] = found
+        by_call[calls] = numbers
         if name == "finish":
             by_call[by_call == UNFINISHED] = NONE
         columns[name] = by_call[jobs.call]
@@ -126,7 +126,11 @@ def _add_scores(
     columns: dict[str, Ints],
     scores: dict[str, NDArray[np.float64]],
 ) -> NDArray[np.int64]:
-    """Spread a scorer's readings over the jobs that have the call and prompt that was read; return which went where."""
+    """Spread a scorer's scores over the jobs that have the call and prompt that was scored.
+
+    Returns:
+        for every job the position of its score among the scorer's scores, NONE without one.
+    """
     scored_calls, scored_prompts, values = read_integers(
         connection,
         ("call", "prompt", "value"),
@@ -155,7 +159,7 @@ def _add_words(
     columns: dict[str, Ints],
     names: dict[str, tuple[str, ...]],
 ) -> None:
-    """Spread the words beside readings; a scorer that counts nothing, a judge without labels, adds no column."""
+    """Spread the words beside scores; a metric that counts nothing, a judge without labels, adds no column."""
     (labels,) = read_integers(
         connection,
         ("label",),
@@ -163,8 +167,8 @@ def _add_words(
         scorer.id,
     )
     distinct, codes = np.unique(labels, return_inverse=True)
-    found = words_by_id(connection, distinct.tolist())
-    words = [found[number] for number in distinct.tolist()]
+    by_number = words_by_id(connection, distinct.tolist())
+    words = [by_number[number] for number in distinct.tolist()]
     if not any(words):
         return
     order = sorted((word, number) for number, word in enumerate(words) if word)
@@ -175,13 +179,13 @@ def _add_words(
     names[column] = tuple(word for word, _ in order)
 
 
-def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each wanted code stands among the known sorted ones, NONE where it does not."""
-    place = np.searchsorted(known, wanted)
-    inside = place < len(known)
-    found = np.zeros(len(wanted), bool)
-    found[inside] = known[place[inside]] == wanted[inside]
-    return np.where(found, place, NONE)
+def _places(codes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position of each wanted code among sorted codes, NONE where it is not among them."""
+    place = np.searchsorted(codes, wanted)
+    inside = place < len(codes)
+    present = np.zeros(len(wanted), bool)
+    present[inside] = codes[place[inside]] == wanted[inside]
+    return np.where(present, place, NONE)
 
 
 def _spread(values: NDArray[T], place: NDArray[np.int64], absent: T) -> NDArray[T]:
