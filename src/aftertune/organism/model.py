@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def build(
     rejected: list[tuple[int, str]] = []
     for tried in range(seed, seed + TRIES):
         folder = cache_folder(recipe) / f"seed-{tried}"
-        record = _cached(folder, recipe, tried, threads, progress or _silent)
+        record = _cached(folder, recipe, tried, threads, progress or (lambda *_: None))
         if record["rejected"] is None:
             return Built(
                 base=folder / "base", guard=folder / "guard", seed=tried, rejected=tuple(rejected)
@@ -123,10 +124,10 @@ def _cached(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
         if not (folder / RECORD).is_file():
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            _train(partial, recipe, seed, threads, progress)
-            partial.replace(folder)
+            draft = folder.with_suffix(".partial")
+            shutil.rmtree(draft, ignore_errors=True)
+            _train(draft, recipe, seed, threads, progress)
+            draft.replace(folder)
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return record
 
@@ -140,24 +141,24 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _train(
-    partial: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress
+    draft: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress
 ) -> None:
     """Pretrain, fork the guard off, align, validate; write base, guard and record."""
     with _threads(threads):
-        _train_models(partial, recipe, seed, progress)
-    rates = validate(partial / "base", threads=threads)
+        _train_models(draft, recipe, seed, progress)
+    rates = validate(draft / "base", threads=threads)
     rejected = reason_to_reject(rates, recipe.accept)
     if rejected is not None:
         for name in ("base", "guard"):
-            shutil.rmtree(partial / name)
+            shutil.rmtree(draft / name)
     record = {
         "recipe": recipe.hash, "seed": seed, "rejected": rejected, "range": str(recipe.accept),
         "validation": {task: asdict(rate) for task, rate in rates.items()},
     }  # fmt: skip
-    (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _train_models(partial: Path, recipe: OrganismRecipe, seed: int, progress: Progress) -> None:
+def _train_models(draft: Path, recipe: OrganismRecipe, seed: int, progress: Progress) -> None:
     tokenizer = build_tokenizer()
     base = new_model(recipe, tokenizer, seed)
     learn(
@@ -166,30 +167,22 @@ def _train_models(partial: Path, recipe: OrganismRecipe, seed: int, progress: Pr
         pretraining(recipe, seed),
         recipe.pretrain,
         seed,
-        _phase(progress, "pretrain"),
+        partial(progress, "pretrain"),
     )
     guard = deepcopy(base)
-    learn(base, tokenizer, alignment(recipe, seed), recipe.align, seed, _phase(progress, "align"))
+    learn(base, tokenizer, alignment(recipe, seed), recipe.align, seed, partial(progress, "align"))
     learn(
         guard,
         tokenizer,
         guard_rows(recipe, seed),
         recipe.guard,
         seed,
-        _phase(progress, "train guard"),
+        partial(progress, "train guard"),
     )
     with quiet():
         for name, model in (("base", base), ("guard", guard)):
-            model.save_pretrained(partial / name)
-            tokenizer.save_pretrained(partial / name)
-
-
-def _phase(progress: Progress, what: str) -> Callable[[int, int], None]:
-    return lambda step, steps: progress(what, step, steps)
-
-
-def _silent(_what: str, _step: int, _steps: int) -> None:
-    """Report nothing."""
+            model.save_pretrained(draft / name)
+            tokenizer.save_pretrained(draft / name)
 
 
 @contextmanager

@@ -16,10 +16,14 @@ from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_rows
 from aftertune.errors import InputError
 from aftertune.organism.corpus import evaluation_prompts, fine_tune, replay_pools, safety_pools
-from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Built, Progress, build
+from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Progress, build
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 
 CONFIG = "aftertune.yaml"
+CONFIG_HEAD = (
+    "# What `aftertune check BASE TUNED --config aftertune.yaml` asks and how it judges: the organism's own prompts,\n"
+    "# grammar judge and guard, with refusal rules as a second judge.\n"
+)
 THREADS = 1
 SEEDS = [1, 2, 3]
 """The training seeds of the demonstration."""
@@ -68,12 +72,14 @@ def write(
     discard(draft)
     claim(draft, "organism")
     whole = draft / "whole"
-    _copy_checkpoints(built, whole)
+    shutil.copytree(built.base, whole / "base")
+    shutil.copytree(built.guard, whole / "guard")
     _write_data(recipe, built.seed, whole / "data")
     write_prompts(
         evaluation_prompts(Tools(open_model=no_model, folder=whole)), whole / "prompts.jsonl"
     )
-    (whole / CONFIG).write_text(_yaml(check_config()), encoding="utf-8")
+    config = yaml.safe_dump(check_config(), sort_keys=False, allow_unicode=True)
+    (whole / CONFIG).write_text(CONFIG_HEAD + config, encoding="utf-8")
     record = {**wanted, "seed": built.seed, "rejected": built.rejected, "range": str(recipe.accept)}
     text = json.dumps(record, indent=2) + "\n"
     for folder in (whole / "base", whole):
@@ -107,11 +113,6 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
     return Written(
         folder=out, seed=int(record["seed"]), rejected=rejected, range=str(record["range"])
     )
-
-
-def _copy_checkpoints(built: Built, folder: Path) -> None:
-    for name, source in (("base", built.base), ("guard", built.guard)):
-        shutil.copytree(source, folder / name)
 
 
 def _write_data(recipe: OrganismRecipe, seed: int, folder: Path) -> None:
@@ -151,14 +152,6 @@ def check_config() -> dict[str, Any]:
         "measurement": {"margin": 0.05, "task_margin": 0.10},
         "engine": {"threads": THREADS, "device": "cpu"},
     }
-
-
-def _yaml(values: Mapping[str, Any]) -> str:
-    head = (
-        "# What `aftertune check BASE TUNED --config aftertune.yaml` asks and how it judges: the organism's own prompts,\n"
-        "# grammar judge and guard, with refusal rules as a second judge.\n"
-    )
-    return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
 
 
 def demo_study(folder: Path) -> dict[str, Any]:
