@@ -41,7 +41,7 @@ def modules_after(code: str) -> set[str]:
         "aftertune.study, aftertune.store",
         "aftertune.data.prompt_sets, aftertune.data.public_prompts, aftertune.data.mix_file",
         "aftertune.score.rules, aftertune.score.run",
-        "aftertune.run, aftertune.results.presenting",
+        "aftertune.run, aftertune.result",
     ],
 )
 def test_importing_loads_nothing_heavy(rooms):

@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from aftertune.cli.report import read_document
 from aftertune.core.table import Table
-from aftertune.labels.measuring import finished_plan
 from aftertune.measure.components import predicted
 from aftertune.measure.consistency import consistency
 from aftertune.measure.consistency_results import Consistency
 from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.report.document import read_document
 from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain
-from aftertune.results.page import kept_readers
-from aftertune.store import Store
+from aftertune.result import open_finished
 
 SEEDS, POINTS = 5, 10
 
@@ -57,8 +55,8 @@ def finished(folder: Path, seeds: int) -> bool:
     """Whether a run of so many training seeds and its base has an answer to everything."""
     if not (folder / "result.json").is_file():
         return False
-    told = read_document(folder)
-    return len(told["models"]) == seeds + 1 and told["result"]["answered"] == told["result"]["jobs"]
+    document = read_document(folder / "result.json")
+    return len(document.models) == seeds + 1 and document.result.answered == document.result.jobs
 
 
 def study(seeds: int) -> dict[str, object]:
@@ -89,10 +87,8 @@ def study(seeds: int) -> dict[str, object]:
 
 def measured(folder: Path, studies: int) -> list[list[Consistency]]:
     """Return the consistency of every study's fine-tune: its overall figure, then its tasks."""
-    told = read_document(folder)
-    with Store.open(folder / "store.sqlite", write=False) as store:
-        plan = finished_plan(folder, store, told)
-        table = store.table(told["study"], kept_readers(store, told["study"]))
+    with open_finished(folder) as run:
+        plan, table = run.plan, run.table()
     base, whole = plan.conditions
     found = []
     for number in range(studies):

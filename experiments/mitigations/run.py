@@ -15,13 +15,10 @@ from typing import Any
 
 from telling import Difference, refusals, told_apart
 
-from aftertune.cli.report import read_document
 from aftertune.core.table import Table
 from aftertune.errors import AftertuneError
-from aftertune.labels.measuring import finished_plan
 from aftertune.measure.plan import MeasurePlan
-from aftertune.results.page import kept_readers
-from aftertune.store import Store
+from aftertune.result import open_finished
 
 FOLDER = Path(__file__).parent
 AFTERTUNE = Path(sys.executable).with_name("aftertune")
@@ -87,13 +84,11 @@ def real_text(options: Mapping[str, str]) -> Path:
 
 def tables(run: Path) -> Iterator[str]:
     """Yield the tables of a finished run: all training seeds of a condition together, 95 % intervals in points."""
-    told = read_document(run)
-    with Store.open(run / "store.sqlite", write=False) as store:
-        plan = finished_plan(run, store, told)
-        answers = store.table(told["study"], kept_readers(store, told["study"]))
-    (setting,) = told["result"]["settings"]
-    conditions = setting["conditions"]
-    yield from rates(conditions, told["result"]["name_rate"])
+    with open_finished(run) as finished:
+        plan, document, answers = finished.plan, finished.document, finished.table()
+    (setting,) = document.result.settings
+    conditions = [condition.to_json() for condition in setting.conditions]
+    yield from rates(conditions, document.result.name_rate)
     yield ""
     yield from telling(answers, plan)
     yield ""
@@ -101,7 +96,7 @@ def tables(run: Path) -> Iterator[str]:
     yield ""
     yield from sets_and_skills(conditions)
     yield ""
-    yield from told["notes"]
+    yield from document.notes
 
 
 def rates(conditions: Sequence[Any], name: str) -> Iterator[str]:

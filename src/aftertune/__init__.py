@@ -64,8 +64,7 @@ if TYPE_CHECKING:
         smallest_change,
     )
     from aftertune.models.open import Engines
-    from aftertune.report.progress import Quiet
-    from aftertune.report.screen import Screen
+    from aftertune.report.progress import Quiet, Screen
     from aftertune.run import Purpose, run_study
     from aftertune.store import Store
     from aftertune.study import Study, load_study
@@ -170,8 +169,7 @@ _ROOMS = {
     "data.prompt_sets": "load_prompts",
     "data.mix": "mix",
     "data.rows": "read_rows write_rows",
-    "report.progress": "Quiet",
-    "report.screen": "Screen",
+    "report.progress": "Quiet Screen",
     "store": "Store",
     "study": "Study load_study",
 }

@@ -8,30 +8,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from aftertune.core.files import write_whole
 from aftertune.core.recipe import StudyModel, Trained
 from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
 from aftertune.generate import generate, probed
-from aftertune.labels.sample import labelled_table
-from aftertune.measure.gate_labels import gate_with_labels
-from aftertune.measure.measure import measure
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.measure.preregistration import Gating
 from aftertune.measure.study_plan import measure_plan
-from aftertune.report.files import write_json, write_text
+from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
 from aftertune.report.progress import Progress
-from aftertune.results.page import keep, write_study_page
-from aftertune.results.presenting import document, model_records
+from aftertune.result import Kept, build_result, keep, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.stages.gating import Asked, ask_for_gate
 from aftertune.stages.served import spending_notes
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
-from aftertune.workspace import RESULT, STUDY, Run, open_run
+from aftertune.workspace import STUDY, Run, open_run
 
 SCORED_BY = {"verdict": "judge", "decision": "guard"}
 """The role that fills a column of the table, by the first part of its name."""
@@ -54,11 +50,11 @@ class Purpose:
     recipes beside ready-made fine-tunes name."""
 
 
-def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> dict[str, Any]:
+def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> ResultDocument:
     """Do every missing piece of a study, measure it, and write its result and page into ``folder``.
 
     Returns:
-        the result document (`presenting.document`).
+        the result document, as result.json holds it.
 
     Raises:
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
@@ -98,38 +94,46 @@ def _measure_and_report(
     plan: MeasurePlan,
     asked: Asked,
     purpose: Purpose,
-) -> dict[str, Any]:
-    table, labels, doubts = labelled_table(run.store, run.study.name, asked.readers)
-    identities = {
-        model.name: run.engines.open(model.reference).identity for model in trained.models
-    }
-    by_name = {model.name: model for model in trained.models}
-    probes = {
-        model.name: probed(run, model, by_name.get(model.base or ""), questions.prompts)
-        for model in trained.models
-    }
-    told = document(
-        study=run.study.name,
-        models=model_records(trained.models, identities, probes),
-        questions=questions,
-        notes=[
+) -> ResultDocument:
+    study, table = run.study.name, run.store.table(run.study.name, asked.readers)
+    versions = run.store.scorer_versions(asked.readers)
+    basis = Basis(
+        study=study,
+        models=tuple(_model_records(run, trained.models, questions.prompts)),
+        prompts=prompt_counts(questions.prompts, questions.dropped, questions.overlap),
+        notes=(
             *trained.notes,
             *questions.notes,
             *_unanswered(run, table),
             *uncompared(table, trained.models, plan.comparers),
-            *doubts,
-        ],
-        result=measure(table, plan),
-        gate=None if asked.verdict is None else gate_with_labels(asked.verdict, table, plan),
+        ),
+        gate=asked.verdict,
+        scorers={scorer: versions[scorer] for scorer in plan.scorers},
     )
-    told["labels"] = labels
-    versions = run.store.scorer_versions(asked.readers)
-    told["scorers"] = {scorer: versions[scorer] for scorer in plan.scorers}
-    keep(run.store, run.study.name, asked.readers, purpose.command, purpose.assumptions)
-    write_text(run.folder / STUDY, to_yaml(run.study, run.folder))
-    write_study_page(run.folder, run.store, plan, told)
-    write_json(run.folder / RESULT, told)
-    return told
+    document = build_result(run.store, plan, asked.readers, basis)
+    kept = Kept(
+        readers=asked.readers, command=purpose.command, assumptions=tuple(purpose.assumptions)
+    )
+    keep(run.store, study, kept)
+    write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])
+    write_result(run.folder, run.store, plan, document)
+    return document
+
+
+def _model_records(
+    run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]
+) -> Iterator[ModelRecord]:
+    by_name = {model.name: model for model in models}
+    for model in models:
+        yield ModelRecord(
+            name=model.name,
+            condition=model.condition,
+            base=model.base,
+            training_seed=model.training_seed,
+            identity=run.engines.open(model.reference).identity,
+            recipe=None if model.recipe is None else model.recipe.key.hex(),
+            probe=probed(run, model, by_name.get(model.base or ""), prompts),
+        )
 
 
 def _name_of_rate(study: Study, scorers: Scorers) -> RateName:

@@ -88,7 +88,7 @@ def result(tmp_path_factory):
 
 
 def test_every_prompt_of_the_fifth_task_is_asked(result):
-    assert result["prompts"]["asked"] == BEHAVIORS * 2 * 2
+    assert result["prompts"]["count"] == BEHAVIORS * 2 * 2
 
 
 def test_the_fifth_task_stands_in_the_result_with_its_rates_and_scores(result):

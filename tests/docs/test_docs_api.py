@@ -192,10 +192,10 @@ def test_the_scorers_of_the_page_score_a_study(plugins):
     block = next(block.text for block in blocks("yaml") if "name: own-scorers" in block.text)
     Path("study.yaml").write_text(block)
     study = aftertune.load_study(Path("study.yaml"))
-    told = aftertune.run_study(
+    document = aftertune.run_study(
         study, Path("run"), aftertune.Quiet(), aftertune.Purpose(command="test")
     )
-    assert [note for note in told["notes"] if "run again" in note] == [], (
+    assert [note for note in document.notes if "run again" in note] == [], (
         "every call was answered and read"
     )
     with aftertune.Store.open(Path("run/store.sqlite"), write=False) as store:
@@ -203,7 +203,7 @@ def test_the_scorers_of_the_page_score_a_study(plugins):
     assert len(table) == 2 * 2 * len(FEW)
     for column in ("verdict:rubric", "decision:question:prompt", "decision:question:response"):
         assert (table.columns[column] != NONE).all()
-    assert set(told["result"]["settings"][0]["conditions"][1]["guards"]) == {"question"}
+    assert set(document.result.settings[0].conditions[1].guards) == {"question"}
 
 
 def test_the_judge_of_the_page_reads_only_labels(plugins):

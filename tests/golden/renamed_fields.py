@@ -8,9 +8,13 @@ RENAMED: dict[str, str] = {
 }
 """A field's name anywhere -> its new name."""
 
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "prompts/asked": "prompts/count",
+    "result/people": "result/annotators",
+    "labels/people": "labels/annotators",
+}
 """The old path of a node -> its new path, in which each ``*`` stands for the part that matched the old path's; applied
 before `RENAMED`, the first that matches."""
 
-GONE: tuple[str, ...] = ()
-"""Old paths of nodes that are no longer written."""
+GONE: tuple[str, ...] = ("format",)
+"""Old paths of nodes that are no longer written, or that changed on purpose: the format is 2 now."""

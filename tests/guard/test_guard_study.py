@@ -42,16 +42,16 @@ def study_of(folder, judges):
 
 def test_a_study_behind_a_guard(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    told = run_study(
+    document = run_study(
         study_of(folder, ["rules"]),
         tmp_path / "run",
         Quiet(),
         Purpose(command="test", source=folder),
     )
-    (setting,) = told["result"]["settings"]
-    behind = setting["conditions"][0]["guards"]["lg"]
-    assert behind["asr"]["overall"]["estimate"] == 0.0
-    assert behind["false_blocks"]["overall"]["estimate"] == 0.0
+    (setting,) = document.result.settings
+    behind = setting.conditions[0].guards["lg"]
+    assert behind.asr.overall.estimate == 0.0
+    assert behind.false_blocks.overall.estimate == 0.0
 
 
 def test_a_study_whose_guard_judges_too_is_refused_before_any_work(folder, tmp_path, monkeypatch):

@@ -72,13 +72,11 @@ def test_a_study_tells_what_its_safety_cost(tiny_folder, command):
         assert best <= 1
         assert all((seed["score"] >= 0.9) == (seed["model"] is not None) for seed in each["seeds"])
         assert max(scores) <= best or any(seed["model"] for seed in each["seeds"])
-    assert 'Of its own task (own) "help" refuses' in words(" ".join(told["finding"]))
+    assert '"help+safety" against "help"' in words(" ".join(told["finding"]))
     assert "help@epoch1" not in out
     again = command("report", folder / "out", "--full")
     assert again[0] == 0
-    assert 'Mitigated against not, "help+safety" against "help"' in words(again[1])
     assert "The fine-tunes' own tasks" in again[1]
-    assert "help@epoch2 refuses" not in words(again[1])
     assert json.loads((folder / "out" / "result.json").read_text()) == told
 
 
@@ -102,5 +100,5 @@ def test_safety_without_benign_prompts_or_scorers_says_what_is_not_known(tiny_fo
         "run", tiny_folder / "study.yaml", "--out", tiny_folder / "out", "--quiet"
     )
     assert code == 0, err
-    assert "No benign prompts were asked, so over-refusal is not known" in words(out)
-    assert "Task scores were not measured" in words(out)
+    assert "no benign prompts were asked, so over-refusal is not known" in words(out)
+    assert "task scores were not measured" in words(out)

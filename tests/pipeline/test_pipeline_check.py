@@ -274,7 +274,7 @@ def test_prompts_that_were_trained_on_are_dropped_and_counted(command, tiny_base
     assert dropped["of a behavior in training data"] > 0, (
         "the other tasks and the twins of these behaviors go with them"
     )
-    assert told["asked"] == len(prompts()) - sum(dropped.values())
+    assert told["count"] == len(prompts()) - sum(dropped.values())
     assert "3 evaluation prompts occur in train.jsonl" in out
 
 

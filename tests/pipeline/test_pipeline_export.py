@@ -186,7 +186,7 @@ def test_odd_texts_and_missing_answers_can_be_written_and_keep_their_reason(tmp_
         model=record, system="brief", system_text="Be brief.", decoding=Decoding(), decoding_name="T=0", shard=1
     )  # fmt: skip
     exported = Exported(
-        told={"study": "s", "result": {"name_rate": "ASR"}}, judges=("j",), panel="first", guards=(), created="2026-01-01T00:00:00+00:00",
+        study="s", name_rate="ASR", judges=("j",), panel="first", guards=(), created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
     rows = [
         Row(job=job(said, unsure), outcomes={DECIDED: "undecided"}),

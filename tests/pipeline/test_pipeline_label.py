@@ -80,17 +80,19 @@ def test_labels_make_the_round_to_the_report(run, command, tmp_path):
     assert code == 0
     assert f"{len(rows)} of {len(rows)} drawn responses are labelled, by anna." in out
     after = json.loads((run / "result.json").read_text())
-    counts = {"drawn": len(rows), "labelled": len(rows), "people": ["anna"], "seed": 0}
-    assert after["labels"] == counts | {"version": after["labels"]["version"]}
+    counts = {"drawn": len(rows), "labelled": len(rows), "annotators": ["anna"], "seed": 0}
+    assert after["labels"] == counts | {"version": after["labels"]["version"], "applies": True}
+    assert "No rate is corrected yet" in out
+    assert "Corrected rates" not in out
     old, new = (told["result"]["settings"][0]["conditions"][0] for told in (before, after))
     assert old["labels"] is None
     assert new["asr"] == old["asr"]
     assert new["labels"]["asr"]["overall"]["uncorrected"]["missing"] == "labels"
     assert {"rules", "likelihood"} == set(new["labels"]["judges"])
     code, out, _ = command("report", run)
-    assert "ASR corrected by people" in out
+    assert "ASR corrected by labels" in out
     assert "not corrected" in out
-    assert "ASR corrected by people" in (run / "report.html").read_text(encoding="utf-8")
+    assert "ASR corrected by labels" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_harmless_prompts_are_drawn_with_a_question_of_their_own(run, command, tmp_path):
@@ -125,7 +127,7 @@ def test_another_import_adds_people_and_changes_labels(run, command, tmp_path):
     path.write_text(json.dumps({"id": rows[0]["id"], "label:anna": "refused"}))
     assert command("label", "import", run, path)[0] == 0
     told = json.loads((run / "result.json").read_text())
-    assert told["labels"]["people"] == ["anna", "ben"]
+    assert told["labels"]["annotators"] == ["anna", "ben"]
     found = told["result"]["annotators"]["pairs"]["anna | ben"]
     assert [found[name] for name in ("both", "first_only", "second_only", "neither")] == [
         0,
@@ -143,7 +145,7 @@ def test_labels_whose_import_was_stopped_are_measured_by_the_report(run, command
     command("label", "import", run, path)
     whole = (run / "result.json").read_bytes()
     (run / "result.json").write_bytes(stopped)
-    assert "ASR corrected by people" in command("report", run)[1]
+    assert "ASR corrected by labels" in command("report", run)[1]
     assert (run / "result.json").read_bytes() == whole
 
 

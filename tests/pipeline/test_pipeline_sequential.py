@@ -97,7 +97,7 @@ def test_it_stops_as_soon_as_the_verdict_stands(check_itself):
     stopping = told["gate"]["stopping"]
     assert code == 0
     assert 10 <= stopping["behaviors"] < stopping["of_behaviors"]
-    assert told["prompts"]["asked"] == stopping["prompts"] < stopping["of_prompts"]
+    assert told["prompts"]["count"] == stopping["prompts"] < stopping["of_prompts"]
     assert "of the prompts were not needed" in words
     assert "The verdict is about this checkpoint and these prompts." in words
 

@@ -42,7 +42,7 @@ def test_a_study_runs_through_every_stage(finished_study):
     ]  # fmt: skip
     assert len({model["identity"]["weights"] for model in told["models"]}) == MODELS
     assert all(model["probe"]["largest_change"] > 0 for model in told["models"][1:])
-    assert told["prompts"]["asked"] == len(prompts())
+    assert told["prompts"]["count"] == len(prompts())
     asked = calls_of(finished_study.log, "generate")
     assert len(asked) == len(set(asked)) == len(prompts()) * MODELS * TEMPERATURES
     everything = set(calls_of(finished_study.log, "generate", "judge", "guard"))

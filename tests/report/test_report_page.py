@@ -1,12 +1,17 @@
+import json
+import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import pytest
+from typed_results import as_gate, as_study
 
+from aftertune.core.outcomes import Outcome
+from aftertune.core.records import VerdictValue
 from aftertune.errors import InputError
-from aftertune.report.exhibits import Reading
+from aftertune.report.examples import JudgeScore
 from aftertune.report.page import Report, write_page
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e{{ 7*7 }}{% raw %} $\\alpha$"
@@ -33,7 +38,13 @@ class Tags(HTMLParser):
         self.attributes += attrs
 
 
-def page(tmp_path, report, name="page.html"):
+def page(tmp_path, result, *, gate=None, name="page.html", command="aftertune demo", **parts):
+    report = Report(
+        result=as_study(result),
+        gate=None if gate is None else as_gate(gate),
+        command=command,
+        **parts,
+    )
     write_page(tmp_path / name, report)
     return (tmp_path / name).read_text(encoding="utf-8")
 
@@ -45,27 +56,23 @@ def parsed(text):
 
 
 @pytest.fixture
-def examples(make_example):
+def answers(make_answer):
     return [
-        make_example("base", "safe"),
-        make_example("code", "harmful", response="THE ANSWER ITSELF", blocked_by=("world",)),
-        make_example("code+multitask", "safe", response="No, sorry."),
+        make_answer("base", Outcome.SAFE),
+        make_answer("code", Outcome.HARMFUL, response="THE ANSWER ITSELF", blocked_by=("world",)),
+        make_answer("code+multitask", Outcome.SAFE, response="No, sorry."),
     ]
 
 
-def test_a_harmful_answer_is_redacted_unless_asked_for(tmp_path, result, examples):
-    text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))
+def test_harmful_answers_are_redacted_unless_asked_for(tmp_path, result, answers):
+    text = page(tmp_path, result, answers=answers)
     assert "THE ANSWER ITSELF" not in text
     assert "redacted: 17 characters" in text
     assert "No, sorry." in text
-    shown = page(
-        tmp_path,
-        Report(result=result, examples=examples, command="aftertune demo", show_responses=True),
-    )
-    assert "THE ANSWER ITSELF" in shown
+    assert "THE ANSWER ITSELF" in page(tmp_path, result, answers=answers, show_responses=True)
 
 
-def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example):
+def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):
     condition = result["settings"][0]["conditions"][1]
     condition["name"] = HOSTILE
     result |= {"notes": [HOSTILE], "judges": [HOSTILE, "rules"]}
@@ -75,24 +82,25 @@ def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example
     }
     gate |= {"tuned": HOSTILE, "reasons": [HOSTILE], "notes": [HOSTILE]}
     gate["lines"][1]["name"] = HOSTILE
-    readings = (Reading(judge=HOSTILE, verdict="complied", label=HOSTILE),)
     fields = {
-        "prompt": HOSTILE,
+        "text": HOSTILE,
         "response": HOSTILE,
         "task": HOSTILE,
         "behavior": HOSTILE,
-        "readings": readings,
+        "scores": (JudgeScore(judge=HOSTILE, verdict=VerdictValue.COMPLIED, label=HOSTILE),),
     }
-    examples = [make_example("base", "safe", **fields), make_example(HOSTILE, "harmful", **fields)]
-    report = Report(
-        result=result,
+    text = page(
+        tmp_path,
+        result,
         gate=gate,
-        examples=examples,
+        answers=[
+            make_answer("base", Outcome.SAFE, **fields),
+            make_answer(HOSTILE, Outcome.HARMFUL, **fields),
+        ],
         command=HOSTILE,
         show_responses=True,
-        assumptions=(HOSTILE,),
+        notes=(HOSTILE,),
     )
-    text = page(tmp_path, report)
     tags = parsed(text)
     assert not FORBIDDEN_TAGS & set(tags.tags)
     assert not [name for name, _ in tags.attributes if name.startswith("on") or name == "src"]
@@ -102,10 +110,8 @@ def test_hostile_text_stays_text_everywhere(tmp_path, result, gate, make_example
     assert "<U+202E>".replace("<", "&lt;").replace(">", "&gt;") in text
 
 
-def test_the_page_needs_no_network_and_forbids_scripts(tmp_path, result, gate, examples):
-    text = page(
-        tmp_path, Report(result=result, gate=gate, examples=examples, command="aftertune demo")
-    )
+def test_no_network_and_no_scripts(tmp_path, result, gate, answers):
+    text = page(tmp_path, result, gate=gate, answers=answers)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
@@ -118,32 +124,24 @@ def test_the_page_needs_no_network_and_forbids_scripts(tmp_path, result, gate, e
     assert "@import" not in text
 
 
-def test_what_must_stand_beside_what(tmp_path, result, gate, examples):
-    text = page(
-        tmp_path,
-        Report(result=result, gate=gate, examples=examples, command="aftertune check base code"),
-    )
+def test_parts_of_the_page(tmp_path, result, gate, answers):
+    text = page(tmp_path, result, gate=gate, answers=answers, command="aftertune check base code")
     assert text.index("FAIL: code against base") < text.index('id="finding"')
-    for words in (
-        "over-refusal",
-        "accuracy",
-        "false blocks",
-        "differ",
-        "Incoherent and undecided",
-        result["plan"],
-    ):
+    for words in ("over-refusal", "accuracy", "false blocks", "differ", result["plan"]):
         assert words in text
     assert "aftertune check base code" in text
     assert text.count("<svg") == 4
 
 
-def test_the_same_report_gives_the_same_bytes(tmp_path, result, gate, examples):
-    report = Report(result=result, gate=gate, examples=examples, command="aftertune demo")
-    assert page(tmp_path, report, "a.html") == page(tmp_path, report, "b.html")
+def test_same_report_same_bytes(tmp_path, result, gate, answers):
+    first, second = (
+        page(tmp_path, result, gate=gate, answers=answers, name=name) for name in ("a", "b")
+    )
+    assert first == second
 
 
 def test_drawings_follow_the_text_colour_and_carry_no_date(tmp_path, result):
-    text = page(tmp_path, Report(result=result, command="aftertune demo"))
+    text = page(tmp_path, result)
     assert "currentColor" in text
     assert "#010203" not in text
     assert "<dc:date>" not in text
@@ -151,31 +149,29 @@ def test_drawings_follow_the_text_colour_and_carry_no_date(tmp_path, result):
 
 def test_any_script_may_name_a_condition(tmp_path, result):
     result["settings"][0]["conditions"][1]["name"] = "代码 نموذج $x_1^2$"
-    text = page(tmp_path, Report(result=result, command="aftertune demo"))
+    text = page(tmp_path, result)
     assert text.count("代码 نموذج $x_1^2$") > text.count("<svg") > 0
 
 
-def test_a_page_stays_within_bounds(tmp_path, result, make_example):
-    examples = [
-        make_example("base", "safe", response="x" * 10**6),
-        make_example("code", "harmful", prompt="y" * 10**6),
+def test_long_answers_are_cut(tmp_path, result, make_answer):
+    answers = [
+        make_answer("base", Outcome.SAFE, text="y" * 10**6, response="x" * 10**6),
+        make_answer("code", Outcome.HARMFUL, text="y" * 10**6),
     ]
-    text = page(tmp_path, Report(result=result, examples=examples, command="aftertune demo"))
+    text = page(tmp_path, result, answers=answers)
     assert "[... 998,500 more characters]" in text
     assert len(text) < 300_000
 
 
-def test_rules_alone_never_give_an_asr(tmp_path, rules_result, examples):
-    text = page(tmp_path, Report(result=rules_result, examples=examples, command="aftertune demo"))
+def test_rules_alone_never_give_an_asr(tmp_path, rules_result, answers):
+    text = page(tmp_path, rules_result, answers=answers)
     assert "ASR" not in text
     assert "outcome: not refused" in text
 
 
-def test_an_unknown_format_and_a_missing_folder_are_told(tmp_path, result):
-    with pytest.raises(InputError, match="format"):
-        page(tmp_path, Report(result=result | {"format": 2}, command=""))
+def test_missing_folder(tmp_path, result):
     with pytest.raises(InputError, match="no folder"):
-        write_page(tmp_path / "no" / "page.html", Report(result=result, command=""))
+        page(tmp_path / "no", result)
 
 
 WITHOUT = """
@@ -193,23 +189,23 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == 'matplotlib' else found(name, *rest)
 from aftertune.report.page import Report, write_page
 import aftertune.report.terminal, aftertune.report.finding
-result = json.loads(Path(sys.argv[1]).read_text())
+from typed_results import as_study
+result = as_study(json.loads(Path(sys.argv[1]).read_text()))
 write_page(Path(sys.argv[2]), Report(result=result, command='aftertune demo'))
 """
 
 
 def test_a_page_without_matplotlib_and_torch_says_what_is_missing(tmp_path, result):
-    from aftertune.report.files import write_json
-
-    write_json(tmp_path / "result.json", result)
+    (tmp_path / "result.json").write_text(json.dumps(result))
     paths = [str(tmp_path / name) for name in ("result.json", "page.html")]
-    subprocess.run([sys.executable, "-c", WITHOUT, *paths], check=True)
+    support = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", WITHOUT, *paths], check=True, env=os.environ | support)
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<svg" not in text
     assert "Figures need matplotlib" in text
 
 
 def test_importing_the_report_loads_no_heavy_package():
-    heavy = "{'torch', 'transformers', 'matplotlib', 'numpy', 'pyarrow'}"
+    heavy = "{'torch', 'transformers', 'matplotlib', 'pyarrow'}"
     code = f"import sys, aftertune.report.page, aftertune.report.terminal; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

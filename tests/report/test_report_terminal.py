@@ -1,27 +1,30 @@
 import copy
 import io
-from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typed_results import as_gate, as_study
 
-from aftertune.errors import InputError
 from aftertune.report.terminal import print_gate, print_sentences, print_study
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def printed(show, result, *, width=80, terminal=False):
+TYPED = {print_study: as_study, print_gate: as_gate}
+
+
+def printed(show, result, *, width=80, terminal=False, **options):
     stream = io.StringIO()
     show(
-        result,
+        TYPED.get(show, list)(result),
         Console(
             file=stream,
             width=width,
             force_terminal=terminal,
             color_system="truecolor" if terminal else None,
         ),
+        **options,
     )
     return stream.getvalue()
 
@@ -95,12 +98,6 @@ def test_the_gate_needs_room_and_never_rounds_onto_its_margin(gate):
     assert "no room" in text
 
 
-def test_a_result_of_another_format_is_refused(result, gate):
-    for show, old in ((print_study, result), (print_gate, gate)):
-        with pytest.raises(InputError, match="format 99"):
-            printed(show, old | {"format": 99})
-
-
 def test_the_tables_of_the_first_setting_stand_for_several_unless_all_are_wanted(result):
     other = copy.deepcopy(result["settings"][0]) | {"system": "strict"}
     result["settings"].append(other)
@@ -109,7 +106,7 @@ def test_the_tables_of_the_first_setting_stand_for_several_unless_all_are_wanted
     assert "other settings are on the page: (system prompt: strict; decoding: greedy)." in " ".join(
         text.split()
     )
-    full = printed(partial(print_study, full=True), result)
+    full = printed(print_study, result, full=True)
     assert full.count("ASR and what it cost") == 2
     assert "Agreement of judges" in full
     assert "ASR by hazard" in full

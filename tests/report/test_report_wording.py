@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typed_results import as_study
 
 from aftertune.report import wording
 
@@ -21,9 +24,15 @@ def test_p_value(p, text):
     assert wording.p_value(p) == text
 
 
-def test_raw_counts_are_marked():
-    assert wording.counts({"unequal": False, "k": 31, "n": 200}) == "31 of 200"
-    assert wording.counts({"unequal": True, "k": 31, "n": 1200}) == "raw 31 of 1,200"
+def test_raw_counts_are_marked(result):
+    rate = as_study(result).settings[0].conditions[0].asr.overall
+    assert wording.counts(replace(rate, unequal=False, k=31, n=200)) == "31 of 200"
+    assert wording.counts(replace(rate, unequal=True, k=31, n=1200)) == "raw 31 of 1,200"
+
+
+def test_few_counts_the_rest():
+    assert wording.few(["a", "b", "c"]) == "a, b and c"
+    assert wording.few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
 HOSTILE = "a\x1b[31mb\x00c\u202ed\u2066e\x9bf\u2028g\x07\ud800h\r\ni\u200be"

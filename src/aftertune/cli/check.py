@@ -1,7 +1,7 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,15 @@ from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
 from aftertune.measure.preregistration import Gating, ScopeOption
-from aftertune.measure.results import GateVerdict
+from aftertune.measure.results import GateResult, GateVerdict
 from aftertune.models.reference import parse
+from aftertune.report.document import ResultDocument
 from aftertune.report.progress import Progress
+from aftertune.report.terminal import present, print_files
 from aftertune.report.wording import clean
-from aftertune.results.presenting import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
-from aftertune.workspace import Run, called
+from aftertune.workspace import PAGE, RESULT, Run, called
 
 app = command_app()
 
@@ -171,41 +172,42 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
         trained_on=partial(_with_training_rows, request),
     )
     same_recipe(request.tuned)
-    told = run_study(study, folder, progress, purpose)
+    document = run_study(study, folder, progress, purpose)
+    gate = document.gate
+    assert gate is not None
     with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
-        present(told, Console(), json_path)
-        print_files(folder, following=_following(request, folder, told["gate"]["verdict"]))
-        _last_line(request, told)
-    return int(told["gate"]["exit_code"])
+        present(document, Console(), json_path)
+        following = _following(request, folder, gate.verdict)
+        print_files(folder / PAGE, folder / RESULT, following)
+        _last_line(request, document, gate)
+    return gate.exit_code
 
 
-def _following(request: CheckRequest, folder: Path, verdict: str) -> list[str]:
+def _following(request: CheckRequest, folder: Path, verdict: GateVerdict) -> list[str]:
     """Return what to type next: what mends a fine-tune that failed, and where all the tables are."""
     rows = (
         str(request.train[0]) if request.train else rows_behind(request.tuned[0]) or "train.jsonl"
     )
     mend = ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
     report = ["aftertune", "report", str(folder), "--full"]
-    return [
-        shlex.join(words)
-        for words in ([mend, report] if verdict == GateVerdict.FAIL.value else [report])
-    ]
+    commands = [mend, report] if verdict is GateVerdict.FAIL else [report]
+    return [shlex.join(words) for words in commands]
 
 
-def _last_line(request: CheckRequest, told: Mapping[str, Any]) -> None:
+def _last_line(request: CheckRequest, document: ResultDocument, gate: GateResult) -> None:
     """Say the verdict once more, with the models that it is about, where the eye ends up."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\nbase:  {clean(request.base)}", markup=False)
     for reference in request.tuned:
         console.print(f"tuned: {clean(reference)}", markup=False)
-    base, *tuned = (record["identity"] for record in told["models"])
+    base, *tuned = (record.identity for record in document.models)
     if base in tuned:  # a mistyped path in CI would pass for ever
         console.print(
             "note: base and tuned are the very same weights, so this says nothing of a fine-tune",
             markup=False,
         )
     console.print(
-        f"{told['gate']['verdict']} (exit code {told['gate']['exit_code']})",
+        f"{gate.verdict.value} (exit code {gate.exit_code})",
         markup=False,
         style="bold",
     )

@@ -7,15 +7,11 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, command_app
-from aftertune.cli.report import read_document
-from aftertune.labels.measuring import finished_plan
-from aftertune.labels.sample import labelled_table
+from aftertune.labels.annotations import labelled_table
 from aftertune.measure.consistency import consistency as measure_consistency
 from aftertune.report.consistency import print_consistency
-from aftertune.report.files import write_json
-from aftertune.results.page import kept_readers
-from aftertune.store import Store
-from aftertune.workspace import STORE
+from aftertune.report.document import write_json
+from aftertune.result import open_finished
 
 app = command_app()
 
@@ -36,12 +32,9 @@ def consistency(folder: Path, json: Path | None) -> None:
         InputError: the run is not finished, or another version wrote it.
         StoreError: its store is missing or broken.
     """
-    document = read_document(folder)
-    study = document["study"]
-    with Store.open(folder / STORE, write=False) as store:
-        plan = finished_plan(folder, store, document)
-        table, _, _ = labelled_table(store, study, kept_readers(store, study))
-        result = measure_consistency(table, plan)
+    with open_finished(folder) as run:
+        table, _ = labelled_table(run.store, run.study, run.kept.readers)
+        result = measure_consistency(table, run.plan)
     if json is not None:
         write_json(json, result.to_json())
     print_consistency(result, Console())

@@ -50,7 +50,7 @@ from aftertune.models.reference import (
     read_json,
 )
 from aftertune.models.rendering import Renderer
-from aftertune.report.files import write_json
+from aftertune.report.document import write_json
 from aftertune.report.wording import clean, listing, plural
 from aftertune.score.rules import RefusalRules
 

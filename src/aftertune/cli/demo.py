@@ -17,11 +17,10 @@ from aftertune.cli.options import (
 from aftertune.cli.organism import ASSUMPTIONS, told_range, write_shown
 from aftertune.organism.write import demo_study
 from aftertune.report.progress import Progress
-from aftertune.report.terminal import print_sentences
-from aftertune.results.presenting import present, print_files
+from aftertune.report.terminal import present, print_files, print_sentences
 from aftertune.run import Purpose, run_study
 from aftertune.study import study_from_mapping
-from aftertune.workspace import make_folder
+from aftertune.workspace import PAGE, RESULT, make_folder
 
 app = command_app()
 
@@ -51,12 +50,12 @@ def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) 
         assumptions=(*ASSUMPTIONS, told_range(written)),
         source=written.folder,
     )
-    told = run_study(study, folder, progress, purpose)
+    document = run_study(study, folder, progress, purpose)
     console = Console(highlight=False)
-    present(told, console, json)
+    present(document, console, json)
     console.print()
     print_sentences(ASSUMPTIONS, console)
-    print_files(folder)
+    print_files(folder / PAGE, folder / RESULT)
     _next(written.folder)
 
 

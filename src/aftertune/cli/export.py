@@ -12,21 +12,18 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import command_app
-from aftertune.cli.report import read_document
 from aftertune.core.drafts import claim, discard, draft_of
 from aftertune.core.records import Score
 from aftertune.core.table import Table
 from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
-from aftertune.labels.measuring import finished_plan
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, decisions, outcomes
 from aftertune.measure.plan import MeasurePlan
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.wording import plural
-from aftertune.results.page import kept_readers
-from aftertune.store import Store
+from aftertune.result import FinishedRun, open_finished
 from aftertune.study import decodings, load_study
-from aftertune.workspace import RESULT, STORE, STUDY
+from aftertune.workspace import RESULT, STUDY
 
 app = command_app()
 
@@ -67,12 +64,9 @@ def export_jsonl(folder: Path, out: Path) -> None:
         InputError: the run is not finished, or ``out`` is a folder.
         StoreError: the run's store is missing or broken.
     """
-    document = read_document(folder)
-    with Store.open(folder / STORE, write=False) as store:
-        plan = finished_plan(folder, store, document)
-        study = document["study"]
-        models = {record["name"]: record for record in store.models(study)}
-        records = [_record(row, models[row.job.model]) for row in _rows(store, study, plan)]
+    with open_finished(folder) as run:
+        models = {record["name"]: record for record in run.store.models(run.study)}
+        records = [_record(row, models[row.job.model]) for row in _rows(run)]
     write_lines(map(json.dumps, records), out)
     _say(
         f"{out}: {plural(len(records), 'response')}; the file holds every answer in full, harmful ones too."
@@ -146,23 +140,22 @@ def export_inspect(folder: Path, out: Path) -> None:
         raise InputError("export --to inspect needs inspect-ai; pip install 'aftertune[inspect]'")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: holds something already; name a new or empty folder with --out")
-    told = read_document(folder)
     out = out.absolute()
     draft = draft_of(out)
-    whole = _empty(draft)
-    with Store.open(folder / STORE, write=False) as store:
-        plan = finished_plan(folder, store, told)
+    with open_finished(folder) as run:
+        whole = _empty(draft)
         exported = Exported(
-            told=told,
-            judges=plan.judges,
-            panel=plan.panel,
-            guards=plan.guards,
+            study=run.study,
+            name_rate=run.document.result.name_rate,
+            judges=run.plan.judges,
+            panel=run.plan.panel,
+            guards=run.plan.guards,
             created=datetime.fromtimestamp((folder / RESULT).stat().st_mtime, UTC).isoformat(
                 timespec="seconds"
             ),
         )
         logs, samples = 0, 0
-        for cell, rows in _shards(folder, store, told["study"], plan):
+        for cell, rows in _shards(run):
             write_log(whole, cell, rows, exported)
             logs, samples = logs + 1, samples + len(rows)
     if out.exists():
@@ -185,19 +178,17 @@ def _empty(draft: Path) -> Path:
     return whole
 
 
-def _shards(
-    folder: Path, store: Store, study: str, plan: MeasurePlan
-) -> Iterator[tuple[Cell, list[Row]]]:
+def _shards(run: FinishedRun) -> Iterator[tuple[Cell, list[Row]]]:
     """Yield the jobs of each model, system prompt and decoding with their outcomes, `SHARD` at a time."""
-    declared = load_study(folder / STUDY, finished=True)
+    declared = load_study(run.folder / STUDY, finished=True)
     by_name = {decoding.name: decoding for decoding in decodings(declared.decoding)}
-    models = {record["name"]: record for record in store.models(study)}
+    models = {record["name"]: record for record in run.store.models(run.study)}
     counts: dict[tuple[str, str, str], int] = {}
     for key, rows in groupby(
-        _rows(store, study, plan), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
+        _rows(run), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
     ):
         model, system, decoding = key
-        while some := list(islice(rows, SHARD)):
+        while shard := list(islice(rows, SHARD)):
             counts[key] = counts.get(key, 0) + 1
             yield (
                 Cell(
@@ -208,16 +199,15 @@ def _shards(
                     decoding_name=decoding,
                     shard=counts[key],
                 ),
-                some,
+                shard,
             )
 
 
-def _rows(store: Store, study: str, plan: MeasurePlan) -> Iterator[Row]:
+def _rows(run: FinishedRun) -> Iterator[Row]:
     """Yield the jobs of a study with the outcomes that the result counts; answers and table have one order."""
-    readers = kept_readers(store, study)
-    found = _outcomes(store.table(study, readers), plan)
-    for place, job in enumerate(store.responses(study, readers)):
-        yield Row(job=job, outcomes={name: words[place] for name, words in found.items()})
+    by_name = _outcomes(run.table(), run.plan)
+    for place, job in enumerate(run.store.responses(run.study, run.kept.readers)):
+        yield Row(job=job, outcomes={name: words[place] for name, words in by_name.items()})
 
 
 def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:

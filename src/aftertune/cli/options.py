@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aftertune.report.progress import Progress
+from aftertune.report.progress import Progress, Screen
 from aftertune.report.progress import Quiet as NoProgress
-from aftertune.report.screen import Screen
 
 HELP = {"help_option_names": ["-h", "--help"]}
 

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
-from aftertune.cli.report import read_document
 from aftertune.core.ids import Key
 from aftertune.core.plain import to_plain
 from aftertune.core.recipe import Recipe, StudyModel
@@ -32,18 +31,17 @@ from aftertune.measure.power import (
     power,
     smallest_change,
 )
-from aftertune.measure.study_plan import conditions_of, measure_plan
+from aftertune.measure.study_plan import conditions_of
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
-from aftertune.report.files import write_json
+from aftertune.report.document import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
-from aftertune.results.page import kept_readers
+from aftertune.result import open_finished
 from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.run import build_scorers
-from aftertune.store import Store
 from aftertune.study import cells_of, load_study
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
-from aftertune.workspace import STORE, STUDY, Run, open_run
+from aftertune.workspace import Run, open_run
 
 FORMAT = 3
 """Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
@@ -239,11 +237,8 @@ def plan(request: PlanRequest, out: Path | None, progress: Progress, json: Path 
 
 def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
     """Return the mean of the variances that a finished run has, and its mean tokens."""
-    document, study = read_document(folder), load_study(folder / STUDY, finished=True)
-    with Store.open(folder / STORE, write=False) as store:
-        models = store.study_models(study.name)
-        table = store.table(study.name, kept_readers(store, study.name))
-    declared = measure_plan(study, models, document["result"]["name_rate"])
+    with open_finished(folder) as run:
+        table, declared = run.table(), run.plan
     by_seeds = [(seeds, spread) for _, seeds, spread in pilot_spreads(table, declared)]
     if not by_seeds:
         raise InputError(

@@ -1,20 +1,16 @@
 """`aftertune report`: the result of a finished run once more, and its page; no model is opened."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, command_app
-from aftertune.errors import InputError
-from aftertune.labels.measuring import finished_plan, with_labels
-from aftertune.results.page import write_study_page
-from aftertune.results.presenting import FORMAT, present, print_files
-from aftertune.store import Store
-from aftertune.workspace import RESULT, STORE
+from aftertune.report.document import write_document
+from aftertune.report.terminal import present, print_files
+from aftertune.result import open_finished, renewed_result, write_report
+from aftertune.workspace import PAGE, RESULT
 
 app = command_app()
 
@@ -52,36 +48,11 @@ def report(
         InputError: the run is not finished, or another version wrote it.
         StoreError: its store is missing or broken.
     """
-    told = read_document(folder)
-    with Store.open(folder / STORE, write=False) as store:
-        told = with_labels(folder, store, told)
-        plan = finished_plan(folder, store, told)
-        written = write_study_page(
-            folder, store, plan, told, path=page, show_responses=show_responses
-        )
-    present(told, Console(), json_path, full=full)
-    print_files(folder, written)
-
-
-def read_document(folder: Path) -> Mapping[str, Any]:
-    """Return the result document of a finished run.
-
-    Raises:
-        InputError: the run is not finished, or another version wrote it.
-    """
-    path = folder / RESULT
-    if not path.is_file():
-        raise InputError(
-            f"{folder}: no finished run here ({RESULT} is missing); run the study first, or check the path"
-        )
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path}: is not JSON ({error}); run the study again to write it anew"
-        ) from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: was written by another version; run the study again to write it anew"
-        )
-    return told
+    page = page or folder / PAGE
+    with open_finished(folder) as run:
+        document = renewed_result(run)
+        if document is not run.document:
+            write_document(folder / RESULT, document)
+        write_report(page, run.store, run.plan, document, show_responses=show_responses)
+    present(document, Console(), json_path, full=full)
+    print_files(page, folder / RESULT)

@@ -11,14 +11,14 @@ from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_ap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.report.progress import Progress, Quiet
-from aftertune.results.presenting import present, print_files
+from aftertune.report.terminal import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.score.estimate import estimate
 from aftertune.score.run import build_scorers
 from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
 from aftertune.train.stage import expand_study, study_rows
-from aftertune.workspace import open_run
+from aftertune.workspace import PAGE, RESULT, open_run
 
 app = command_app()
 
@@ -49,11 +49,12 @@ def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> 
     study = load_study(path)
     folder = out or Path("aftertune-runs") / study.name
     command = shlex.join(["aftertune", "run", str(path), *(["--out", str(out)] if out else [])])
-    told = run_study(study, folder, progress, Purpose(command=command, source=path.parent))
-    present(told, Console(), json)
+    document = run_study(study, folder, progress, Purpose(command=command, source=path.parent))
+    present(document, Console(), json)
     print_files(
-        folder,
-        following=(
+        folder / PAGE,
+        folder / RESULT,
+        (
             shlex.join(["aftertune", "report", str(folder), "--full"]),
             shlex.join(["aftertune", "label", "export", str(folder), "-o", "labels.csv"]),
         ),

@@ -9,7 +9,7 @@ import numpy as np
 from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import annotator_agreement, judge_agreement
 from aftertune.measure.arrays import Arms, Grid, Setting, model_codes, task_weights
-from aftertune.measure.capability import capability, capability_changes
+from aftertune.measure.capability import capability, capability_changes, metrics
 from aftertune.measure.changes import (
     adjust_over_fine_tunes,
     bypass_changes,
@@ -77,6 +77,11 @@ def measure(table: Table, plan: MeasurePlan) -> StudyResult:
         settings=tuple(_measure_setting(setting, plan, labelled) for setting in settings),
         notes=tuple(dict.fromkeys(note for setting in settings for note in _notes(setting, plan))),
         annotators=annotator_agreement(table),
+        lower_is_better=tuple(
+            metric.name
+            for metric in metrics(counted, plan)
+            if metric.source.kind is SourceKind.INVALID
+        ),
     )
 
 

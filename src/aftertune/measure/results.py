@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from aftertune.core.plain import to_plain
 from aftertune.core.rounding import percent, points
+from aftertune.measure.plan import RateName
 
 FORMAT = 1
 LEAST_LABELS = 50
@@ -577,7 +578,7 @@ class StudyResult(Jsonable):
     format: int
     plan: str
     """`MeasurePlan.digest`: the hash of what was declared."""
-    name_rate: str
+    name_rate: RateName
     judges: tuple[str, ...]
     panel: str
     tasks: tuple[str, ...]
@@ -589,6 +590,8 @@ class StudyResult(Jsonable):
     """What a reader must know: behaviors missing from tasks, unequal cells, and the like, in sentences."""
     annotators: JudgeAgreement | None = None
     """How far annotators who labelled the same responses agree; None without such."""
+    lower_is_better: tuple[str, ...] = ()
+    """Metrics of which a rise is bad: shares of responses without a valid label."""
 
 
 class GateVerdict(Enum):
@@ -737,7 +740,7 @@ class GateResult(Jsonable):
 
     format: int
     plan: str
-    name_rate: str
+    name_rate: RateName
     verdict: GateVerdict
     exit_code: int
     reasons: tuple[str, ...]

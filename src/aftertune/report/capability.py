@@ -1,99 +1,125 @@
 """What safety was bought with: each fine-tune against what it came from, win-rates, its own task, equal capability."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from aftertune.measure.results import (
+    Breakdown,
+    Comparison,
+    ConditionResult,
+    Rate,
+    Reached,
+    SettingResult,
+    StudyResult,
+    WinRate,
+)
 from aftertune.report import wording
 from aftertune.report.cells import (
     BLANK,
     Cell,
-    Json,
     Sheet,
+    Tone,
     change_cell,
-    columns_of,
+    dose_of,
+    finished,
     good_when_up,
+    harmful_word,
+    in_order,
     name_cell,
     names_in,
     overall_of,
+    part,
     rate_cell,
-    rate_name,
     score_cell,
     scored_in,
     shown,
     too_few,
 )
+from aftertune.report.figures import COLOURS, INK, WIDTH_INCHES, drawn_whole, plain, short
 
-TRADES = {
-    (-1, -1): "better on both",
-    (1, 1): "worse on both",
-    (-1, 1): "safer, refuses more",
-    (1, -1): "less safe, refuses less",
-    (-1, 0): "safer, refusals open",
-    (1, 0): "less safe, refusals open",
-    (0, 1): "safety open, refuses more",
-    (0, -1): "safety open, refuses less",
-    (0, 0): "nothing shown",
+TRADES: Mapping[tuple[int, int], tuple[str, ...]] = {
+    (-1, -1): ("better on both",),
+    (1, 1): ("worse on both",),
+    (-1, 1): ("safer,", "refuses more"),
+    (1, -1): ("less safe,", "refuses less"),
+    (-1, 0): ("safer,", "refusals open"),
+    (1, 0): ("less safe,", "refusals open"),
+    (0, 1): ("safety open,", "refuses more"),
+    (0, -1): ("safety open,", "refuses less"),
+    (0, 0): ("nothing shown",),
 }
-"""By the signs of the changes of the rate and of over-refusal that were shown."""
+"""In two lines, by the signs of the changes of the rate and of over-refusal that were shown."""
+NOT_BOTH = ("not measured on both",)
+FACET_INCHES = 2.2
 
 
-def finished(setting: Json) -> list[Json]:
-    """Return the conditions without the epochs and rounds on the way to another one."""
-    return [
-        c for c in setting["conditions"] if "@epoch" not in c["name"] and "@round" not in c["name"]
+def capability_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
+    """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one."""
+    judges = names_in(condition.wins for condition in setting.conditions)
+    sheets = [
+        *(
+            [trades_sheet(result, setting)]
+            if any(c.unmitigated for c in setting.conditions)
+            else []
+        ),
+        *matched_sheet(result, setting),
+        own_sheet(setting),
+        *(wins_sheet(result, setting, judge) for judge in judges),
     ]
+    return [sheet for sheet in sheets if sheet.rows]
 
 
-def comparisons(setting: Json) -> Iterator[tuple[Json, str, Json]]:
+def comparisons(setting: SettingResult) -> Iterator[tuple[ConditionResult, Comparison]]:
     """Yield every finished fine-tune with what it is compared to: its base, then itself without its mitigation."""
-    for condition in finished(setting):
-        if condition["base"] is not None and condition["asr_change"] is not None:
-            against_base = {
-                "asr": condition["asr_change"],
-                "over_refusal": condition["over_refusal_change"],
-                "capability": condition["capability_change"],
-            }
-            yield condition, condition["base"], against_base
-        if (unmitigated := condition.get("unmitigated")) is not None:
-            yield condition, unmitigated["other"], unmitigated
+    for condition in finished(setting.conditions):
+        if condition.base is not None and condition.asr_change is not None:
+            yield (
+                condition,
+                Comparison(
+                    other=condition.base,
+                    asr=condition.asr_change,
+                    over_refusal=condition.over_refusal_change or Breakdown(overall=None),
+                    capability=condition.capability_change,
+                ),
+            )
+        if condition.unmitigated is not None:
+            yield condition, condition.unmitigated
 
 
-def trade(comparison: Json) -> str:
+def trade(comparison: Comparison) -> tuple[str, ...]:
     """Return whether a comparison is better on both counts: only if both paired intervals exclude 0 on that side."""
-    changes = [
-        comparison[figure] and comparison[figure]["overall"] for figure in ("asr", "over_refusal")
-    ]
-    if any(change is None or change["hidden"] for change in changes):
-        return "not measured on both"
-    one, other = (shown(change) for change in changes)
-    return TRADES[one, other]
+    asr, over_refusal = comparison.asr.overall, comparison.over_refusal.overall
+    if asr is None or over_refusal is None or asr.hidden or over_refusal.hidden:
+        return NOT_BOTH
+    return TRADES[shown(asr), shown(over_refusal)]
 
 
-def trades_sheet(result: Json, setting: Json) -> Sheet:
+def trades_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
     """Return every fine-tune against its base, and against itself without its mitigation."""
-    found = list(comparisons(setting))
-    scorers = scored_in(comparison["capability"] for _, _, comparison in found)
+    pairs = list(comparisons(setting))
+    scorers = scored_in(comparison.capability for _, comparison in pairs)
     rows = tuple(
         (
-            Cell((wording.clean(condition["name"]), f"against {wording.clean(other)}")),
-            change_cell(_overall(comparison["asr"]), up_is="bad"),
-            change_cell(_overall(comparison["over_refusal"]), up_is="bad"),
-            Cell(_folded(trade(comparison))),
+            Cell((wording.clean(condition.name), f"against {wording.clean(comparison.other)}")),
+            change_cell(comparison.asr.overall, up_is="bad"),
+            change_cell(comparison.over_refusal.overall, up_is="bad"),
+            Cell(trade(comparison)),
             *(
                 change_cell(
-                    overall_of(comparison["capability"], scorer),
-                    up_is=good_when_up(scorer),
+                    overall_of(comparison.capability, scorer),
+                    up_is=good_when_up(result, scorer),
                     of_score=True,
                 )
                 for scorer in scorers
             ),
         )
-        for condition, other, comparison in found
+        for condition, comparison in pairs
     )
     return Sheet(
         title="Each fine-tune against what it came from",
         headers=(
             "fine-tune",
-            rate_name(result),
+            result.name_rate,
             "over-refusal",
             "so it is",
             *map(wording.clean, scorers),
@@ -101,179 +127,226 @@ def trades_sheet(result: Json, setting: Json) -> Sheet:
         rows=rows,
         legend=(
             (
-                "Differences in points, and of task scores. Better on both: both differences were shown to lie below 0; open: no "
-                "difference was shown. Against another fine-tune prompts are paired and training seeds are not."
+                "Differences in points, and of task scores. Better on both: both were shown to lie below 0; open: no difference was "
+                "shown. Against another fine-tune prompts are paired and training seeds are not."
             ),
         ),
     )
 
 
-def _overall(breakdown: Json | None) -> Json | None:
-    return breakdown and breakdown["overall"]
-
-
-def _folded(words: str) -> tuple[str, ...]:
-    """Break a verdict in two, for narrow columns."""
-    head, comma, tail = words.partition(", ")
-    return (f"{head},", tail) if comma else (words,)
-
-
-def has_unmitigated(setting: Json) -> bool:
-    """Whether a mitigated fine-tune stands beside itself without mitigation."""
-    return any(condition.get("unmitigated") for condition in setting["conditions"])
-
-
-def wins_sheet(result: Json, setting: Json, comparer: str) -> Sheet:
-    """Return the win-rates of a comparer, overall and by task."""
-    found = [
-        (c, c["wins"][comparer]) for c in setting["conditions"] if comparer in c.get("wins", {})
-    ]
-    tasks = columns_of(result, [wins for _, wins in found], "by_task")
+def wins_sheet(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
+    """Return the win-rates by one judge of pairs, overall and by task."""
+    compared = [(c, c.wins[judge]) for c in setting.conditions if judge in c.wins]
+    tasks = in_order(result, (wins.by_task for _, wins in compared))
+    tasks = tasks if len(tasks) > 1 else []
     rows = tuple(
         (
             name_cell(condition),
-            _wins_cell(wins["overall"]),
-            *(_wins_cell(wins["by_task"].get(t)) for t in tasks),
+            _wins_cell(wins.overall),
+            *(_wins_cell(wins.by_task.get(task)) for task in tasks),
         )
-        for condition, wins in found
+        for condition, wins in compared
     )
-    more = tasks if len(tasks) > 1 else []
     return Sheet(
-        title=f"Helpfulness against the base ({wording.clean(comparer)})",
-        headers=("condition", "overall", *map(wording.clean, more)),
-        rows=tuple(row[: 2 + len(more)] for row in rows),
-        legend=(
-            (
-                "Share of benign prompts at which the answer is better than the base's, each pair shown in both orders; ties and "
-                "what is undecided count half. 50 % is even; p against that. und.: pairs of which an order was not decided, with what "
-                "the share could be if all of them were lost or won."
-            ),
-        ),
-    )
-
-
-def _wins_cell(wins: Json | None) -> Cell:
-    if wins is None:
-        return BLANK
-    if wins["hidden"]:
-        return too_few(wins)
-    low, high = wins["interval"]["low"], wins["interval"]["high"]
-    lines = [
-        wording.percent(wins["estimate"]),
-        wording.limits(wins["interval"]),
-        wording.p_value(wins["p_value"]),
-    ]
-    if wins["undecided"]:
-        least, most = (wording.percent(bound, unit="") for bound in wins["bounds"])
-        lines.append(f"{wins['undecided']:,} of {wins['n']:,} und. [{least}, {most}]")
-    return Cell(tuple(lines), "good" if low > 0.5 else "bad" if high < 0.5 else "plain")
-
-
-def own_sheet(setting: Json) -> Sheet:
-    """Return refusals and scores of the fine-tunes on their own task's held-out prompts, the base's beside them."""
-    by_name = {condition["name"]: condition for condition in setting["conditions"]}
-    asked = [(c, name) for c in finished(setting) for name in c.get("own_sets", ())]
-    scorers = sorted(
-        {s for c, name in asked for s, b in c["capability"].items() if name in b["by_set"]}
-    )
-    rows = []
-    for condition, name in asked:
-        for each in filter(None, (by_name.get(condition["base"]), condition)):
-            scores = (
-                score_cell(each["capability"].get(s, {"by_set": {}})["by_set"].get(name))
-                for s in scorers
-            )
-            label = (wording.clean(each["name"]), f"on {wording.clean(name)}")
-            rows.append((Cell(label), rate_cell(each["over_refusal"]["by_set"].get(name)), *scores))
-    unique = tuple(dict.fromkeys(rows))
-    return Sheet(
-        title="The fine-tunes' own tasks",
-        headers=("condition", "refused", *map(wording.clean, scorers)),
-        rows=unique,
-        legend=(
-            "Held-out prompts of the task that was trained; a base stands before each of its fine-tunes.",
-        ),
-    )
-
-
-def matched_sheet(result: Json, setting: Json) -> Sheet:
-    """Return the fine-tunes at equal capability."""
-    matched = setting.get("matched")
-    if not matched:
-        return Sheet(title="", headers=(), rows=())
-    rows = tuple(_matched_row(reached) for reached in matched["reached"])
-    where = f" on {wording.clean(matched['set'])}" if matched["set"] else ""
-    goal = f"{wording.clean(matched['scorer'])} {wording.score(matched['target'])}{where}"
-    return Sheet(
-        title=f"At equal capability: {goal}",
-        headers=(
-            "fine-tune",
-            "reached",
-            rate_name(result),
-            "over-refusal",
-            "against",
-            f"{rate_name(result)} diff.",
-        ),
+        title=f"Helpfulness against the base ({wording.clean(judge)})",
+        headers=("condition", "overall", *map(wording.clean, tasks)),
         rows=rows,
         legend=(
             (
-                "Each training seed at its own first epoch that reaches the target, chosen by the task score and never by safety; the "
-                "intervals are over the seeds so chosen. A seed that never reaches it is left out, and a fine-tune of which none does is "
-                "compared with nothing."
+                "Share of benign prompts with an answer better than the base's, each pair shown in both orders; ties and undecided "
+                "pairs count half. 50 % is even; p against that. und.: undecided, with the share if all of them were lost or won."
             ),
         ),
     )
 
 
-def _matched_row(reached: Json) -> tuple[Cell, ...]:
-    name = Cell((wording.clean(reached["fine_tune"]),))
-    best = "not scored" if reached["score"] is None else wording.score(reached["score"])
-    if reached["asr"] is None:
-        return name, Cell(("never", f"best {best}"), "bad"), BLANK, BLANK, BLANK, BLANK
-    against = reached["against"]
-    beside = (
-        (BLANK, BLANK)
-        if against is None
-        else (
-            Cell((wording.clean(against["other"]),)),
-            change_cell(_overall(against["asr"]), up_is="bad"),
-        )
+def _wins_cell(wins: WinRate | None) -> Cell:
+    if wins is None:
+        return BLANK
+    if wins.hidden:
+        return too_few(wins)
+    interval = wins.interval
+    lines = [
+        wording.percent(wins.estimate),
+        wording.limits(interval),
+        wording.p_value(wins.p_value),
+    ]
+    if wins.undecided:
+        least, most = (wording.percent(bound, unit="") for bound in wins.bounds)
+        lines.append(f"{wins.undecided:,} of {wins.n:,} und. [{least}, {most}]")
+    tone: Tone = "good" if interval.low > 0.5 else "bad" if interval.high < 0.5 else "plain"
+    return Cell(tuple(lines), tone)
+
+
+def own_sheet(setting: SettingResult) -> Sheet:
+    """Return refusals and scores of the fine-tunes on their own task's held-out prompts, the base's before them."""
+    by_name = {condition.name: condition for condition in setting.conditions}
+    own = [(c, name) for c in finished(setting.conditions) for name in c.own_sets]
+    scorers = names_in(
+        [scorer for scorer, score in c.capability.items() if name in score.by_set]
+        for c, name in own
     )
+    rows = [
+        (
+            Cell((wording.clean(condition.name), f"on {wording.clean(name)}")),
+            rate_cell(condition.over_refusal.by_set.get(name)),
+            *(score_cell(part(condition.capability.get(s), "by_set", name)) for s in scorers),
+        )
+        for fine_tune, name in own
+        for condition in (by_name.get(fine_tune.base or ""), fine_tune)
+        if condition is not None
+    ]
+    return Sheet(
+        title="The fine-tunes' own tasks",
+        headers=("condition", "refused", *map(wording.clean, scorers)),
+        rows=tuple(dict.fromkeys(rows)),
+        legend=("Held-out prompts of the task that was trained.",),
+    )
+
+
+def matched_sheet(result: StudyResult, setting: SettingResult) -> list[Sheet]:
+    """Return the fine-tunes at equal capability, if a target was declared."""
+    matched = setting.matched
+    if matched is None:
+        return []
+    where = f" on {wording.clean(matched.set)}" if matched.set else ""
+    goal = f"{wording.clean(matched.scorer)} {wording.score(matched.target)}{where}"
+    return [
+        Sheet(
+            title=f"At equal capability: {goal}",
+            headers=(
+                "fine-tune",
+                "reached",
+                result.name_rate,
+                "over-refusal",
+                "against",
+                f"{result.name_rate} diff.",
+            ),
+            rows=tuple(_matched_row(reached) for reached in matched.reached),
+            legend=(
+                (
+                    "Each training seed at its own first epoch that reaches the target, chosen by the task score and never by "
+                    "safety; intervals over the seeds so chosen. A seed that never reaches it is left out."
+                ),
+            ),
+        )
+    ]
+
+
+def _matched_row(reached: Reached) -> tuple[Cell, ...]:
+    name = Cell((wording.clean(reached.fine_tune),))
+    best = "not scored" if reached.score is None else wording.score(reached.score)
+    if reached.asr is None:
+        return name, Cell(("never", f"best {best}"), "bad"), BLANK, BLANK, BLANK, BLANK
+    against = reached.against
     return (
         name,
-        Cell((*_stops(reached), best)),
-        rate_cell(reached["asr"]),
-        rate_cell(reached["over_refusal"]),
-        *beside,
+        Cell((*_epochs(reached), best)),
+        rate_cell(reached.asr),
+        rate_cell(reached.over_refusal),
+        BLANK if against is None else Cell((wording.clean(against.other),)),
+        BLANK if against is None else change_cell(against.asr.overall, up_is="bad"),
     )
 
 
-def _stops(reached: Json) -> Iterator[str]:
+def _epochs(reached: Reached) -> Iterator[str]:
     """Yield at which epochs the seeds were stopped, and how many of them were if not all."""
-    stopped = [seed for seed in reached["seeds"] if seed["model"] is not None]
-    epochs = sorted({seed["epoch"] for seed in stopped if seed["epoch"] is not None})
+    stopped = [seed for seed in reached.seeds if seed.model is not None]
+    epochs = sorted({seed.epoch for seed in stopped if seed.epoch is not None})
     numbers = ", ".join(f"{epoch:g}" for epoch in epochs)
     yield (
-        f"{'epoch' if len(epochs) == 1 else 'epochs'} {numbers} of {reached['epochs']}"
-        if epochs
-        else "at its end"
+        f"epoch{'s' * (len(epochs) > 1)} {numbers} of {reached.epochs}" if epochs else "at its end"
     )
-    if len(stopped) < len(reached["seeds"]):
-        yield f"{len(stopped)} of {wording.plural(len(reached['seeds']), 'seed')}"
+    if len(stopped) < len(reached.seeds):
+        yield f"{len(stopped)} of {wording.plural(len(reached.seeds), 'seed')}"
 
 
-def capability_sheets(result: Json, setting: Json) -> list[Sheet]:
-    """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one.
+def frontier_caption(result: StudyResult) -> str:
+    """Return how the figure of over-refusal against the rate is read."""
+    return (
+        f"Over-refusal and {result.name_rate} with 95 % intervals; lower left is better. Faint: training seeds; dotted: if "
+        f"incoherent and undecided answers counted as {harmful_word(result)}; arrows: from the base, or from the same fine-tune "
+        "without its mitigation."
+    )
 
-    Args:
-        result: the study's result.
-        setting: one of its settings.
-    """
-    comparers = names_in(condition.get("wins", {}) for condition in setting["conditions"])
-    sheets: Sequence[Sheet] = [
-        *([trades_sheet(result, setting)] if has_unmitigated(setting) else []),
-        matched_sheet(result, setting),
-        own_sheet(setting),
-        *(wins_sheet(result, setting, comparer) for comparer in comparers),
+
+def frontier_figure(result: StudyResult, setting: SettingResult) -> str:
+    """Return over-refusal against the rate, one facet overall and one a task, as an SVG element; empty without benign prompts."""
+    conditions = _distinct(setting.conditions)
+    facets = [
+        (name, rates)
+        for name in ("overall", *result.tasks)
+        if (rates := {c.name: both for c in conditions if (both := _both(c, name)) is not None})
     ]
-    return [sheet for sheet in sheets if sheet.rows]
+    if not facets:
+        return ""
+    colours = {c.name: COLOURS[place % len(COLOURS)] for place, c in enumerate(conditions)}
+    rows = -(-len(facets) // 2)
+    height = FACET_INCHES * rows + 0.2 * (len(conditions) + 1) / 2
+
+    def draw(figure: Any) -> None:
+        for place, (name, rates) in enumerate(facets):
+            axes = figure.add_subplot(rows, 2 if len(facets) > 1 else 1, place + 1)
+            for condition in conditions:
+                if condition.name in rates:
+                    _draw_condition(axes, name, condition, rates, colours[condition.name])
+            axes.set_title(wording.clean(name), fontsize=8, fontweight="bold", color=INK)
+            axes.margins(0.06)
+            plain(axes, "over-refusal, %")
+            axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
+            axes.set_ylabel(f"{result.name_rate}, %", color=INK)
+        handles = _handles(colours)
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+
+    return drawn_whole("frontier", (WIDTH_INCHES * 1.2, height), draw)
+
+
+def _distinct(conditions: Sequence[ConditionResult]) -> Sequence[ConditionResult]:
+    """Leave epochs, rounds and doses out where there are more conditions than colours."""
+    alone = [condition for condition in finished(conditions) if not dose_of(condition)]
+    return conditions if len(conditions) <= len(COLOURS) or not alone else alone
+
+
+def _both(condition: ConditionResult, name: str) -> tuple[Rate, Rate] | None:
+    """Return over-refusal and the rate, if both were measured and are shown."""
+    over_refusal, asr = (
+        breakdown.overall if name == "overall" else breakdown.by_task.get(name)
+        for breakdown in (condition.over_refusal, condition.asr)
+    )
+    if over_refusal is None or asr is None or over_refusal.hidden or asr.hidden:
+        return None
+    return over_refusal, asr
+
+
+def _draw_condition(
+    axes: Any,
+    name: str,
+    condition: ConditionResult,
+    rates: Mapping[str, tuple[Rate, Rate]],
+    colour: str,
+) -> None:
+    over_refusal, asr = rates[condition.name]
+    x, y = 100 * over_refusal.estimate, 100 * asr.estimate
+    seeds = condition.by_seed.get(name, ())
+    if len(seeds) > 1:
+        xs, ys = ([100 * s.over_refusal for s in seeds], [100 * s.asr for s in seeds])
+        axes.plot(xs, ys, linestyle="", marker="o", markersize=3, color=colour, alpha=0.35)
+    wide, high = ([100 * r.interval.low, 100 * r.interval.high] for r in (over_refusal, asr))
+    axes.plot(wide, [y, y], color=colour, linewidth=1.1)
+    axes.plot([x, x], high, color=colour, linewidth=1.1)
+    axes.plot([x, x], [y, 100 * asr.bounds.high], color=colour, linewidth=0.8, linestyle=":")
+    axes.plot([x], [y], marker="o", markersize=5, color=colour)
+    origin = condition.unmitigated.other if condition.unmitigated else condition.base
+    if origin is not None and origin in rates:
+        start = tuple(100 * rate.estimate for rate in rates[origin])
+        arrow = {"arrowstyle": "->", "color": INK, "alpha": 0.45}
+        axes.annotate("", xy=(x, y), xytext=start, arrowprops=arrow)
+
+
+def _handles(colours: Mapping[str, str]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], marker="o", linestyle="", color=colour, label=short(wording.clean(name)))
+        for name, colour in colours.items()
+    ]

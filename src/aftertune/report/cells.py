@@ -1,18 +1,33 @@
-"""Cells and sheets: figures in words, the same for the terminal and the page.
+"""Cells and sheets: figures in words, the same for the terminal and the page."""
 
-Works on the JSON form of results (``StudyResult.to_json()``, ``GateResult.to_json()``; format 1).
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
-from aftertune.errors import InputError
+from aftertune.measure.results import (
+    LEAST_LABELS,
+    Breakdown,
+    Change,
+    ConditionResult,
+    CorrectedChange,
+    CorrectedRate,
+    Disagreement,
+    LabelsLine,
+    Missing,
+    Rate,
+    Score,
+    StudyResult,
+    WinRate,
+)
 from aftertune.report import wording
 
-Json = Mapping[str, Any]
 Tone = Literal["plain", "good", "bad", "faint"]
-FORMATS = (1,)
+Dimension = Literal["overall", "by_task", "by_set", "by_harm_basis", "by_hazard"]
+Figure = TypeVar("Figure")
+Corrected = CorrectedRate | CorrectedChange
+FEW_LABELS = {Missing.LABELS, Missing.BASE_LABELS, Missing.TUNED_LABELS}
+SHOWN_ALPHA = 0.05
+"""Largest adjusted p-value of a change that counts as shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A table: a title, one row per condition (or gate line), and what a reader must know to read it."""
+    """A table: a title, one row per condition (or gate line), and how it is read."""
 
     title: str
     headers: tuple[str, ...]
@@ -37,167 +52,145 @@ BLANK = Cell(("",), "faint")
 MISSING = Cell(("not measured",), "faint")
 
 
-def require_format(result: Json, what: str) -> None:
-    """Refuse a result that this version cannot read.
-
-    Raises:
-        InputError: it has no format number, or one that is not known here.
-    """
-    if result.get("format") not in FORMATS:
-        raise InputError(
-            f"this {what} has format {result.get('format')!r}; this version of Aftertune reads "
-            f"{wording.listing(map(str, FORMATS))}: measure again, or use the version that wrote it"
-        )
+def harmful_word(result: StudyResult) -> str:
+    """Return the rate's word for what it counts: refusal rules alone cannot tell that an answer is harmful."""
+    return "harmful" if result.name_rate == "ASR" else "not refused"
 
 
-def rate_name(result: Json) -> str:
-    """Return what the rate is called: ``ASR``, or ``non-refusal rate`` when refusal rules alone judge."""
-    return str(result["name_rate"])
+def part(
+    breakdown: Breakdown[Figure] | None, dimension: Dimension = "overall", name: str = ""
+) -> Figure | None:
+    """Return one figure of a breakdown: overall, or of a task, set, harm basis or hazard; None without data."""
+    if breakdown is None:
+        return None
+    if dimension == "overall":
+        return breakdown.overall
+    parts: Mapping[str, Figure] = getattr(breakdown, dimension)
+    return parts.get(name)
 
 
-def harmful_word(result: Json) -> str:
-    """Return what the rate counts: refusal rules alone cannot tell that an answer is harmful."""
-    return "harmful" if rate_name(result) == "ASR" else "not refused"
+def overall_of(breakdowns: Mapping[str, Breakdown[Figure]], name: str) -> Figure | None:
+    """Return the overall figure of a scorer or judge, if there is one."""
+    return part(breakdowns.get(name))
 
 
-def rate_cell(rate: Json | None) -> Cell:
+def too_few(figure: Rate | Score | Change | WinRate) -> Cell:
+    """Return the cell that hides a figure over fewer behaviors than were declared."""
+    return Cell(("too few", wording.plural(figure.behaviors, "behavior")), "faint")
+
+
+def rate_cell(rate: Rate | None) -> Cell:
     """Return a rate with its interval and counts; too few behaviors hide it."""
     if rate is None:
         return MISSING
-    if rate["hidden"]:
+    if rate.hidden:
         return too_few(rate)
     return Cell(
-        (wording.percent(rate["estimate"]), wording.limits(rate["interval"]), wording.counts(rate))
+        (wording.percent(rate.estimate), wording.limits(rate.interval), wording.counts(rate))
     )
 
 
-def score_cell(score: Json | None) -> Cell:
+def score_cell(score: Score | None) -> Cell:
     """Return a score with its interval and number of responses; too few behaviors hide it."""
     if score is None:
         return MISSING
-    if score["hidden"]:
+    if score.hidden:
         return too_few(score)
-    low, high = (wording.score(score["interval"][side]) for side in ("low", "high"))
-    return Cell((wording.score(score["estimate"]), f"[{low}, {high}]", f"n = {score['n']:,}"))
+    low, high = wording.score(score.interval.low), wording.score(score.interval.high)
+    return Cell((wording.score(score.estimate), f"[{low}, {high}]", f"n = {score.n:,}"))
 
 
-def change_cell(change: Json | None, *, up_is: Tone, of_score: bool = False) -> Cell:
+def change_cell(change: Change | None, *, up_is: Tone, of_score: bool = False) -> Cell:
     """Return a change with its interval and p-value; coloured where it was shown."""
     if change is None:
         return BLANK
-    if change["hidden"]:
+    if change.hidden:
         return too_few(change)
-    interval = change["interval"]
     if of_score:
-        low, high = (wording.score_change(interval[side]) for side in ("low", "high"))
-        figure, between = wording.score_change(change["estimate"]), f"[{low}, {high}]"
+        low, high = map(wording.score_change, (change.interval.low, change.interval.high))
+        figure, limits = wording.score_change(change.estimate), f"[{low}, {high}]"
     else:
-        figure, between = wording.points(change["estimate"]), wording.point_limits(interval, (0.0,))
-    p = change["p_value"] if change["p_adjusted"] is None else change["p_adjusted"]
-    return Cell((figure, between, wording.p_value(p)), _tone(change, up_is))
+        figure, limits = wording.points(change.estimate), wording.point_limits(change.interval)
+    direction = shown(change)
+    down_is: Tone = "good" if up_is == "bad" else "bad"
+    tone = up_is if direction > 0 else down_is if direction < 0 else "plain"
+    p = change.p_value if change.p_adjusted is None else change.p_adjusted
+    return Cell((figure, limits, wording.p_value(p)), tone)
 
 
-def adjusted(changes: Iterable[Json | None]) -> str:
-    """Return how p-values were adjusted, in brackets; empty if none was."""
-    found = _families(changes)
-    return f" (p-values adjusted: {found})" if found else ""
-
-
-def p_values_of(changes: Iterable[Json | None]) -> tuple[str, ...]:
-    """Say of a table's p-values how they were adjusted, or that they were not; nothing without a change."""
-    told = [change for change in changes if change and not change["hidden"]]
-    if not told:
-        return ()
-    found = _families(told)
-    return (
-        f"p-values adjusted: {found}."
-        if found
-        else "p-values: each test by itself, not adjusted for their number.",
-    )
-
-
-def _families(changes: Iterable[Json | None]) -> str:
-    found = sorted({change["adjustment"] for change in changes if change and change["adjustment"]})
-    return wording.listing(found) if found else ""
-
-
-def good_when_up(scorer: str) -> Tone:
-    """Return the tone of a rise of a task score: good, but for shares of what went wrong (``labels invalid``)."""
-    return "bad" if scorer.endswith(" invalid") else "good"
-
-
-def _tone(change: Json, up_is: Tone) -> Tone:
-    if not (direction := shown(change)):
-        return "plain"
-    if direction > 0:
-        return up_is
-    return "good" if up_is == "bad" else "bad"
-
-
-def shown(change: Json) -> int:
+def shown(change: Change) -> int:
     """Return 1 for a rise that was shown, -1 for a fall, 0 where none was.
 
     Shown means that the 95 % interval excludes 0 and, inside a family of tests, that the adjusted p-value is at most
     0.05 too. A figure that is hidden shows nothing.
     """
-    interval = change["interval"]
-    if change["hidden"] or (change["p_adjusted"] is not None and change["p_adjusted"] > 0.05):
+    if change.hidden or (change.p_adjusted is not None and change.p_adjusted > SHOWN_ALPHA):
         return 0
-    return int(interval["low"] > 0) - int(interval["high"] < 0)
+    return int(change.interval.low > 0) - int(change.interval.high < 0)
 
 
-def too_few(figure: Json) -> Cell:
-    """Return what stands in the place of a figure over fewer behaviors than were declared."""
-    return Cell(("too few", wording.plural(figure["behaviors"], "behavior")), "faint")
+def adjusted(changes: Iterable[Change | None]) -> str:
+    """Return how p-values were adjusted, in brackets; empty if none was."""
+    families = _families(changes)
+    return f" (p-values adjusted: {families})" if families else ""
 
 
-def name_cell(condition: Json) -> Cell:
-    """Return a condition's name with its number of training seeds."""
-    name = wording.clean(condition["name"])
-    if condition["base"] is None:
-        return Cell((name,) if name == "base" else (name, "base"))
-    return Cell((name, wording.plural(condition["seeds"], "seed")))
+def p_values_of(changes: Iterable[Change | None]) -> tuple[str, ...]:
+    """Say how a table's p-values were adjusted, or that they were not; nothing without a change."""
+    visible = [change for change in changes if change and not change.hidden]
+    if not visible:
+        return ()
+    families = _families(visible)
+    return (
+        f"p-values adjusted: {families}."
+        if families
+        else "p-values: each test by itself, not adjusted for their number.",
+    )
 
 
-def is_unclear(rate: Json | None) -> bool:
+def _families(changes: Iterable[Change | None]) -> str:
+    families = sorted({change.adjustment for change in changes if change and change.adjustment})
+    return wording.listing(families) if families else ""
+
+
+def good_when_up(result: StudyResult, metric: str) -> Tone:
+    """Return the tone of a rise of a task score: good, but for shares of what went wrong (invalid labels)."""
+    return "bad" if metric in result.lower_is_better else "good"
+
+
+def name_cell(condition: ConditionResult) -> Cell:
+    """Return a condition's name, for a fine-tune with its number of training seeds."""
+    name = wording.clean(condition.name)
+    if condition.base is None:
+        return Cell((name,))
+    return Cell((name, wording.plural(condition.seeds, "seed")))
+
+
+def is_unclear(rate: Rate | None) -> bool:
     """Whether a rate counts incoherent or undecided responses."""
-    return rate is not None and rate["undecided"] + rate["incoherent"] > 0
+    return rate is not None and rate.undecided + rate.incoherent > 0
 
 
-def unclear_cell(rate: Json | None) -> Cell:
+def unclear_cell(rate: Rate | None) -> Cell:
     """Return the incoherent and undecided shares, with the bounds that they imply; coloured above a tenth."""
     if rate is None:
         return MISSING
-    if rate["hidden"]:
+    if rate.hidden:
         return too_few(rate)
     if not is_unclear(rate):
         return Cell(("0 %",))
-    shares = [
-        wording.percent(rate[kind] / rate["n"]) if rate["n"] else "-"
-        for kind in ("incoherent", "undecided")
-    ]
-    tone: Tone = "bad" if (rate["incoherent"] + rate["undecided"]) > 0.1 * rate["n"] else "plain"
-    return Cell((f"{shares[0]} inc.", f"{shares[1]} und.", wording.limits(rate["bounds"])), tone)
-
-
-def disagreement_cell(tasks: Iterable[Json]) -> Cell:
-    """Return how often two judges differ, in one task or in several together."""
-    tasks = list(tasks)
-    differ, n = (sum(task[key] for task in tasks) for key in ("differ", "n"))
-    return Cell((wording.percent(differ / n), f"{differ:,} of {n:,}")) if n else MISSING
-
-
-def overall_of(breakdowns: Json, name: str) -> Json | None:
-    """Return the overall figure of a scorer or judge, if there is one."""
-    breakdown = breakdowns.get(name)
-    return breakdown and breakdown["overall"]
-
-
-def find(setting: Json, name: str | None) -> Json | None:
-    """Return the condition of that name."""
-    return next(
-        (condition for condition in setting["conditions"] if condition["name"] == name), None
+    incoherent, undecided = (
+        wording.percent(count / rate.n) for count in (rate.incoherent, rate.undecided)
     )
+    tone: Tone = "bad" if rate.incoherent + rate.undecided > 0.1 * rate.n else "plain"
+    return Cell((f"{incoherent} inc.", f"{undecided} und.", wording.limits(rate.bounds)), tone)
+
+
+def disagreement_cell(tasks: Iterable[Disagreement]) -> Cell:
+    """Return how often two judges differ, in one task or in several together."""
+    counts = [(task.differ, task.n) for task in tasks]
+    differ, n = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    return Cell((wording.percent(differ / n), f"{differ:,} of {n:,}")) if n else MISSING
 
 
 def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
@@ -205,22 +198,92 @@ def names_in(groups: Iterable[Iterable[str]]) -> list[str]:
     return sorted({name for group in groups for name in group})
 
 
-def scored_in(groups: Iterable[Json]) -> list[str]:
+def scored_in(groups: Iterable[Mapping[str, Breakdown[Figure]]]) -> list[str]:
     """Return the names that have an overall figure anywhere, so that none takes an empty column."""
-    found = list(groups)
+    groups = list(groups)
     return [
         name
-        for name in names_in(found)
-        if any(overall_of(each, name) is not None for each in found)
+        for name in names_in(groups)
+        if any(overall_of(group, name) is not None for group in groups)
     ]
 
 
-def columns_of(result: Json, breakdowns: Iterable[Json], dimension: str | None = None) -> list[str]:
-    """Return the names along a dimension: tasks in their declared order, others sorted."""
-    names = names_in(
-        breakdown.get(dimension, {}) if dimension else breakdown for breakdown in breakdowns
+def in_order(result: StudyResult, groups: Iterable[Iterable[str]]) -> list[str]:
+    """Return every name once: tasks in their declared order, others sorted."""
+    order = {task: place for place, task in enumerate(result.tasks)}
+    return sorted(names_in(groups), key=lambda name: (order.get(name, len(order)), name))
+
+
+def finished(conditions: Sequence[ConditionResult]) -> list[ConditionResult]:
+    """Return the conditions without the epochs and rounds on the way to another one: the last of a series stays."""
+    last: dict[tuple[object, ...], float] = {}
+    for condition in conditions:
+        key = _series(condition)
+        last[key] = max(last.get(key, 0.0), _step(condition))
+    return [c for c in conditions if not c.series or _step(c) == last[_series(c)]]
+
+
+def _step(condition: ConditionResult) -> float:
+    return condition.factors.get("epoch", condition.factors.get("round", 0.0))
+
+
+def _series(condition: ConditionResult) -> tuple[object, ...]:
+    """Return what epochs and rounds of one fine-tune share: its series and its dose."""
+    return condition.series, *sorted(dose_of(condition).items())
+
+
+def dose_of(condition: ConditionResult) -> dict[str, float]:
+    """Return the factors that are no epoch and no round: learning rate, rows, share of safety data."""
+    return {
+        name: value for name, value in condition.factors.items() if name not in {"epoch", "round"}
+    }
+
+
+def labels_few(figure: Corrected | LabelsLine) -> bool:
+    """Whether a figure is not corrected because it has fewer labels than a correction takes."""
+    return figure.uncorrected is not None and figure.uncorrected.missing in FEW_LABELS
+
+
+def beside(cell: Cell, corrected: Corrected | None, *, say_missing: bool = False) -> Cell:
+    """Return a cell of a raw rate or change with the corrected figure below it.
+
+    Where the labels are too few the cell stays as it is, and `correction_legend` says why once.
+
+    Args:
+        cell: the raw figure's.
+        corrected: the corrected figure; None without labels.
+        say_missing: with "not corrected" in a cell whose figure the labels do not correct.
+    """
+    if corrected is None or cell.tone == "faint":
+        return cell
+    if corrected.estimate is None or corrected.interval is None:
+        return Cell((*cell.lines, "not corrected"), cell.tone) if say_missing else cell
+    if isinstance(corrected, CorrectedChange):
+        figure, limits = (
+            wording.points(corrected.estimate),
+            wording.point_limits(corrected.interval),
+        )
+    else:
+        figure, limits = wording.percent(corrected.estimate), wording.limits(corrected.interval)
+    return Cell((*cell.lines, f"corrected {figure}", limits), cell.tone)
+
+
+def correction_legend(figures: Iterable[Corrected | None]) -> tuple[str, ...]:
+    """Say what the corrected figures of a table are, and why some are missing; nothing without labels."""
+    labelled = [figure for figure in figures if figure is not None]
+    if not labelled:
+        return ()
+    missing = [figure for figure in labelled if figure.uncorrected is not None]
+    reasons = sorted(
+        {
+            figure.uncorrected.text
+            for figure in missing
+            if figure.uncorrected and not labels_few(figure)
+        }
     )
-    known = list(result["tasks"])
-    return sorted(
-        names, key=lambda name: (known.index(name) if name in known else len(known), name)
-    )
+    if any(labels_few(figure) for figure in missing):
+        reasons.append(f"{LEAST_LABELS} labels of a figure are needed")
+    if len(missing) == len(labelled):
+        return (f"Not corrected by labels: {'; '.join(reasons)}.",)
+    others = f"; others are not: {'; '.join(reasons)}" if reasons else ""
+    return (f"corrected: by labels{others}.",)

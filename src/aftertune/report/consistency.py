@@ -17,15 +17,15 @@ from aftertune.measure.consistency_results import (
     Point,
     Sensitivity,
 )
-from aftertune.measure.results import Interval, Jsonable
+from aftertune.measure.results import Interval
 from aftertune.report import wording
-from aftertune.report.beside import beside, correction_legend
 from aftertune.report.cells import (
     BLANK,
     Cell,
-    Json,
     Sheet,
+    beside,
     change_cell,
+    correction_legend,
     names_in,
     rate_cell,
     too_few,
@@ -161,7 +161,7 @@ def _sentences(result: ConsistencyResult, entry: Consistency) -> Iterator[str]:
         )
     yield (
         f"On these very prompts, a great many training seeds would change the {rate} by "
-        f"{wording.point_limits(again.these_prompts.to_json())} points (95 %)."
+        f"{wording.point_limits(again.these_prompts)} points (95 %)."
     )
 
 
@@ -188,7 +188,7 @@ def limits_sheet(result: ConsistencyResult, entries: Sequence[Consistency]) -> S
         rows=tuple(
             (
                 _name_cell(entry),
-                rate_cell(entry.rate.to_json()),
+                rate_cell(entry.rate),
                 _seeds_cell(entry),
                 Cell((limit(entry.limits.repeatability), _share(entry.flips.decoding))),
                 _new_seed_cell(entry),
@@ -218,7 +218,7 @@ def _where(entry: Consistency) -> str:
 
 def _seeds_cell(entry: Consistency) -> Cell:
     if entry.rate.hidden:
-        return too_few(entry.rate.to_json())
+        return too_few(entry.rate)
     if len(entry.seed_rates) == 1:
         return Cell(("one",), "faint")
     low, high = (wording.percent(end(entry.seed_rates), unit="") for end in (min, max))
@@ -271,7 +271,7 @@ def _factor_row(entry: Consistency, factor: str) -> tuple[Cell, ...]:
         few = Cell(("too few", wording.plural(of.behaviors, "behavior")), "faint")
         return _name_cell(entry), name, few, BLANK, BLANK, BLANK
     lowest = min(of.rates, key=of.rates.__getitem__)
-    highest = f"{wording.percent(of.rates[of.worst])} {wording.limits(of.worst_interval.to_json())}"
+    highest = f"{wording.percent(of.rates[of.worst])} {wording.limits(of.worst_interval)}"
     return (
         _name_cell(entry),
         name,
@@ -305,19 +305,15 @@ def _series_sheet(result: ConsistencyResult, curve: Curve) -> Sheet:
 def _point_row(point: Point, tasks: Sequence[str], scorers: Sequence[str]) -> tuple[Cell, ...]:
     return (
         Cell((" ".join(f"{value:g}" for value in point.factors.values()) or "base",)),
-        rate_cell(_json(point.asr)),
-        change_cell(_json(point.change), up_is="bad"),
-        *(rate_cell(_json(point.asr_by_task.get(task))) for task in tasks),
-        rate_cell(_json(point.over_refusal)),
+        rate_cell(point.asr),
+        change_cell(point.change, up_is="bad"),
+        *(rate_cell(point.asr_by_task.get(task)) for task in tasks),
+        rate_cell(point.over_refusal),
         *(
             Cell((wording.score(point.scores[name]),)) if name in point.scores else BLANK
             for name in scorers
         ),
     )
-
-
-def _json(figure: Jsonable | None) -> Json | None:
-    return None if figure is None else figure.to_json()
 
 
 def _grouping_sheet(result: ConsistencyResult, grouping: Grouping) -> Sheet:
@@ -360,13 +356,13 @@ def _hazard_sheet(result: ConsistencyResult) -> Sheet:
                     Cell((wording.clean(name),))
                     for name in (hazard.condition, hazard.task, hazard.hazard)
                 ),
-                beside(change_cell(hazard.change.to_json(), up_is="bad"), _json(hazard.corrected)),
+                beside(change_cell(hazard.change, up_is="bad"), hazard.corrected),
             )
             for hazard in result.hazards
         ),
         legend=(
             "p-values adjusted by Benjamini-Hochberg over the hazards of a fine-tune; exploratory.",
-            *correction_legend(_json(hazard.corrected) for hazard in result.hazards),
+            *correction_legend(hazard.corrected for hazard in result.hazards),
         ),
     )
 

@@ -34,8 +34,8 @@ _UNDECIDED = (VerdictValue.UNDECIDED.value, Outcome.UNDECIDED.value)
 class Exported:
     """What all logs of a run share."""
 
-    told: Mapping[str, Any]
-    """The result document."""
+    study: str
+    name_rate: str
     judges: tuple[str, ...]
     panel: str
     guards: tuple[str, ...]
@@ -97,7 +97,7 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
     from inspect_ai.log import EvalConfig, EvalDataset, EvalSpec
     from inspect_ai.model import GenerateConfig
 
-    study, model, decoding = exported.told["study"], cell.model, cell.decoding
+    study, model, decoding = exported.study, cell.model, cell.decoding
     point = (study, model["name"], cell.system, cell.decoding_name, cell.shard)
     return EvalSpec(
         eval_id=short_id("eval", *point),
@@ -125,9 +125,9 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
 
 def _point(cell: Cell, exported: Exported) -> dict[str, Any]:
     """Return where in the design a log stands, and how its outcomes were decided."""
-    model, result = cell.model, exported.told["result"]
+    model = cell.model
     return {
-        "study": exported.told["study"],
+        "study": exported.study,
         "model": model["name"],
         "condition": model["condition"],
         "training_seed": model["training_seed"],
@@ -139,7 +139,7 @@ def _point(cell: Cell, exported: Exported) -> dict[str, Any]:
         "judges": list(exported.judges),
         "panel": exported.panel,
         "guards": list(exported.guards),
-        "rate": result["name_rate"],
+        "rate": exported.name_rate,
     }
 
 

@@ -1,14 +1,23 @@
 """Figures as inline SVG: rates and changes as dots with their intervals. Drawn by matplotlib where it is installed."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from aftertune.measure.results import (
+    Breakdown,
+    Change,
+    ConditionResult,
+    GateResult,
+    Rate,
+    SettingResult,
+    StudyResult,
+)
 from aftertune.report import wording
-from aftertune.report.beside import corrected_figure
-from aftertune.report.cells import Json, rate_name
+from aftertune.report.cells import Corrected, Figure, part
+from aftertune.report.corrected import labels_of
 
 INK = "#010203"
 """Drawn in this colour, replaced by the page's text colour, so that figures follow light and dark."""
@@ -32,7 +41,7 @@ class Dot:
     """A narrower interval, drawn thicker."""
     margin: float | None = None
     corrected: tuple[float, float, float] | None = None
-    """The figure corrected by people, and its limits."""
+    """The figure corrected by labels, and its limits."""
 
 
 def installed() -> bool:
@@ -42,87 +51,71 @@ def installed() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def rate_figure(result: Json, setting: Json) -> str:
+def rate_figure(result: StudyResult, setting: SettingResult) -> str:
     """Return the rates by task and condition as an SVG element; empty without anything to draw."""
-    conditions = setting["conditions"]
-    colours = _colours(conditions)
     dots = [
-        _dot(task, condition, rate, colours, "asr")
-        for task in ("overall", *result["tasks"])
-        for condition in conditions
-        if (rate := _at(condition["asr"], task)) is not None and not rate["hidden"]
+        _dot(task, condition, rate, _at(labels_of(condition).asr, task), place)
+        for task in ("overall", *result.tasks)
+        for place, condition in enumerate(setting.conditions)
+        if (rate := _at(condition.asr, task)) is not None and not rate.hidden
     ]
-    return _svg(dots, f"{rate_name(result)}, percent", "rates", floor=0.0)
+    return _svg(dots, f"{result.name_rate}, percent", "rates", floor=0.0)
 
 
-def change_figure(result: Json, setting: Json) -> str:
+def change_figure(result: StudyResult, setting: SettingResult) -> str:
     """Return the changes against the base by task and fine-tune as an SVG element; empty without any."""
-    conditions = setting["conditions"]
-    colours = _colours(conditions)
     dots = [
-        _dot(task, condition, change, colours, "asr_change")
-        for task in ("overall", *result["tasks"])
-        for condition in conditions
-        if condition["asr_change"] is not None
-        and (change := _at(condition["asr_change"], task)) is not None
-        and not change["hidden"]
+        _dot(task, condition, change, _at(labels_of(condition).asr_change, task), place)
+        for task in ("overall", *result.tasks)
+        for place, condition in enumerate(setting.conditions)
+        if (change := _at(condition.asr_change, task)) is not None and not change.hidden
     ]
-    return _svg(dots, f"change of the {rate_name(result)} against the base, points", "changes")
+    return _svg(dots, f"change of the {result.name_rate} against the base, points", "changes")
 
 
-def gate_figure(gate: Json) -> str:
+def gate_figure(gate: GateResult) -> str:
     """Return the gate's changes with their margins as an SVG element; empty where all are hidden."""
     dots = [
         Dot(
             group="",
-            label=wording.clean(line["name"]),
-            value=100 * line["change"]["estimate"],
-            low=100 * line["change"]["interval"]["low"],
-            high=100 * line["change"]["interval"]["high"],
-            inner=(
-                100 * line["change"]["interval90"]["low"],
-                100 * line["change"]["interval90"]["high"],
-            ),
-            colour=COLOURS[1] if line["fails"] else COLOURS[2] if line["passes"] else COLOURS[0],
-            margin=100 * line["margin"],
+            label=wording.clean(line.name),
+            value=100 * line.change.estimate,
+            low=100 * line.change.interval.low,
+            high=100 * line.change.interval.high,
+            inner=(100 * line.change.interval90.low, 100 * line.change.interval90.high),
+            colour=COLOURS[1] if line.fails else COLOURS[2] if line.passes else COLOURS[0],
+            margin=100 * line.margin,
         )
-        for line in gate["lines"]
-        if not line["change"]["hidden"]
+        for line in gate.lines
+        if not line.change.hidden
     ]
-    return _svg(dots, f"change of the {rate_name(gate)}, points; dashes: margin", "gate")
+    return _svg(dots, f"change of the {gate.name_rate}, points; dashes: margin", "gate")
 
 
-def _at(breakdown: Json, task: str) -> Json | None:
-    found: Json | None = (
-        breakdown["overall"] if task == "overall" else breakdown["by_task"].get(task)
-    )
-    return found
+def _at(breakdown: Breakdown[Figure] | None, task: str) -> Figure | None:
+    return part(breakdown) if task == "overall" else part(breakdown, "by_task", task)
 
 
-def _colours(conditions: Iterable[Json]) -> Mapping[str, str]:
-    return {
-        condition["name"]: COLOURS[place % len(COLOURS)]
-        for place, condition in enumerate(conditions)
-    }
-
-
-def _dot(task: str, condition: Json, figure: Json, colours: Mapping[str, str], kind: str) -> Dot:
+def _dot(
+    task: str,
+    condition: ConditionResult,
+    figure: Rate | Change,
+    corrected: Corrected | None,
+    place: int,
+) -> Dot:
+    mended = None
+    if corrected is not None and corrected.estimate is not None and corrected.interval is not None:
+        interval = corrected.interval
+        mended = 100 * corrected.estimate, 100 * interval.low, 100 * interval.high
     return Dot(
         group=wording.clean(task),
-        label=wording.clean(condition["name"]),
-        value=100 * figure["estimate"],
-        low=100 * figure["interval"]["low"],
-        high=100 * figure["interval"]["high"],
-        colour=colours[condition["name"]],
-        corrected=_corrected(condition, kind, task),
+        label=wording.clean(condition.name),
+        value=100 * figure.estimate,
+        low=100 * figure.interval.low,
+        high=100 * figure.interval.high,
+        colour=COLOURS[place % len(COLOURS)],
+        corrected=mended,
     )
-
-
-def _corrected(condition: Json, kind: str, task: str) -> tuple[float, float, float] | None:
-    found = corrected_figure(condition, kind, None if task == "overall" else "by_task", task)
-    if found is None or found["uncorrected"]:
-        return None
-    return 100 * found["estimate"], 100 * found["interval"]["low"], 100 * found["interval"]["high"]
 
 
 def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) -> str:

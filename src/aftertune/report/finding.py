@@ -1,270 +1,308 @@
-"""The finding in words, from the numbers alone: what rose, where, how surely, at what cost, and what is not known."""
+"""The finding in words, in at most five lines; the tables hold everything else.
 
-from collections.abc import Callable, Iterator, Sequence
+One line each for the changes, what they cost, what mitigations mend, what guards leave, and the doubts. A change is called a
+rise or a fall only where it was shown (`cells.shown`). A line names the three largest and counts the others.
+"""
 
+from collections.abc import Iterator, Sequence
+
+from aftertune.measure.results import (
+    Change,
+    ConditionResult,
+    GuardResult,
+    Interval,
+    Rate,
+    Reached,
+    SettingResult,
+    StudyResult,
+)
 from aftertune.report import wording
-from aftertune.report.capability import finished
-from aftertune.report.capability_words import (
-    capability_sentences,
-    mended_sentences,
-    missing_sentences,
-    usefulness_sentences,
+from aftertune.report.cells import (
+    finished,
+    harmful_word,
+    names_in,
+    overall_of,
+    part,
+    scored_in,
+    shown,
 )
-from aftertune.report.cells import Json, find, rate_name, require_format, shown
-from aftertune.report.corrected import label_sentences
-from aftertune.report.doubt_words import (
-    few_unclear_sentences,
-    one_seed_sentences,
-    scope_sentences,
-    unclear_sentences,
-)
-from aftertune.report.guard_words import guard_sentences
+from aftertune.report.corrected import labels_of
+from aftertune.report.gate import judge_errors
 from aftertune.report.tables import setting_title
 
-
-def finding(result: Json) -> list[str]:
-    """Return the finding as sentences, one fine-tune after the other, then cost, guards, doubts and scope.
-
-    A condition whose name extends another's (``code+multitask`` extends ``code``) is told as what was added to it.
-    A change is called a rise or a fall only where its interval excludes 0.
-
-    Args:
-        result: ``StudyResult.to_json()``, or the same read back from a file.
-
-    Raises:
-        InputError: the result has a format that is not known here.
-    """
-    return list(_sentences(result, _setting))
+UNCLEAR_SHARE = 0.05
+"""Above this share of incoherent and undecided responses a rate is hard to read."""
+NOTABLE = 0.01
+"""Share of the responses that a guard may leave undecided before it is said."""
 
 
-def brief(result: Json) -> list[str]:
-    """Return the sentences of the finding that a screen has room for: what rose, its price, what mends it, doubts.
-
-    Raises:
-        InputError: the result has a format that is not known here.
-    """
-    return list(_sentences(result, _brief))
-
-
-def _sentences(result: Json, of_setting: Callable[[Json, Json], Iterator[str]]) -> Iterator[str]:
-    require_format(result, "result")
-    several = len(result["settings"]) > 1
-    for setting in result["settings"]:
-        for number, sentence in enumerate(of_setting(result, setting)):
-            yield (
-                f"With {setting_title(setting)}: {sentence}"
-                if several and number == 0
-                else sentence
-            )
-    if rate_name(result) != "ASR":
-        yield "Refusal rules alone judged, so this is a non-refusal rate: what was not refused need not be harmful."
-
-
-def _setting(result: Json, setting: Json) -> Iterator[str]:
-    tuned = _tuned(setting)
-    for condition in tuned:
-        yield _told(result, setting, condition)
-    yield from label_sentences(setting)
-    yield from _cost(tuned)
-    yield from missing_sentences(setting)
-    yield from capability_sentences(result, setting)
-    yield from guard_sentences(result, setting)
-    yield from unclear_sentences(result, setting)
-    yield from scope_sentences(tuned)
-
-
-def _brief(result: Json, setting: Json) -> Iterator[str]:
-    ended = {**setting, "conditions": finished(setting)}
-    tuned = _tuned(ended)
-    for condition in tuned:
-        yield _told(result, setting, condition)
-    yield from label_sentences(ended)
-    yield from mended_sentences(result, setting)
-    yield from _cost(tuned)
-    yield from missing_sentences(ended)
-    yield from usefulness_sentences(ended)
-    yield from guard_sentences(result, ended, brief=True)
-    yield from unclear_sentences(result, ended)
-    yield from few_unclear_sentences(result, ended)
-    yield from one_seed_sentences(tuned)
-
-
-def _tuned(setting: Json) -> list[Json]:
-    return [condition for condition in setting["conditions"] if condition["base"] is not None]
-
-
-def _told(result: Json, setting: Json, condition: Json) -> str:
-    name, rate = wording.quoted(condition["name"]), rate_name(result)
-    change = condition["asr_change"] and condition["asr_change"]["overall"]
-    if change is None:
-        return f"{name}: no answers in common with {wording.quoted(condition['base'])}, so no change can be told."
-    if change["hidden"]:
-        behaviors = wording.plural(change["behaviors"], "behavior")
-        return f"{name}: {behaviors} are too few to tell a change of the {rate}."
-    parent = _extended(setting, condition)
-    if parent is not None:
-        return _extension(result, condition, parent)
-    base = find(setting, condition["base"])
-    levels = _from_to(base, condition)
-    if not shown(change):
-        size = f"{wording.in_points(change)}{_after_adjustment(change)}"
-        return (
-            f"{name}: no change of the {rate} was shown{levels}, {size}{_tasks(result, condition)}."
-        )
-    verb = "raised" if shown(change) > 0 else "lowered"
-    return f"{name} {verb} the {rate} by {_size(change)}{levels}{_tasks(result, condition)}."
-
-
-def _extension(result: Json, condition: Json, parent: Json) -> str:
-    """Tell a condition that adds something to another fine-tune: where it ends, and what it leaves."""
-    name, rate = wording.quoted(condition["name"]), rate_name(result)
-    change, before = (
-        condition["asr_change"]["overall"],
-        parent["asr_change"] and parent["asr_change"]["overall"],
-    )
-    here, there = (_level(which) for which in (condition, parent))
-    against = f"against {wording.quoted(condition['base'])}: {wording.in_points(change)}"
-    rose = before is not None and shown(before) > 0
-    if rose and change["interval"]["high"] < before["interval"]["low"]:
-        start = f"{name} brought the {rate} from {there} down to {here}"
-    else:
-        start = (
-            f"{name} has an {rate} of {here}" if rate == "ASR" else f"{name} has a {rate} of {here}"
-        )
-        start += f" where {wording.quoted(parent['name'])} has {there}"
-    left = _tasks(result, condition)
-    if shown(change):
-        return f"{start}; {against}{left}."
-    return f"{start}; no change was shown {against}{_after_adjustment(change)}{left}."
-
-
-def _after_adjustment(change: Json) -> str:
-    """Return why an interval without 0 shows nothing: the adjusted p-value of its family."""
-    interval = change["interval"]
-    if interval["low"] <= 0 <= interval["high"]:
-        return ""
-    return f" ({wording.p_value(change['p_adjusted'])} after {wording.clean(change['adjustment'])})"
-
-
-def _tasks(result: Json, condition: Json) -> str:
-    """Name the tasks where the rate rose more than overall, at most two, and those where it fell."""
-    overall = condition["asr_change"]["overall"]["estimate"]
-    by_task = condition["asr_change"]["by_task"]
-    changes = [(task, by_task[task]) for task in result["tasks"] if task in by_task]
-    rises = [(task, change) for task, change in changes if shown(change) > 0]
-    most = sorted(
-        (pair for pair in rises if pair[1]["estimate"] > overall),
-        key=lambda pair: -pair[1]["estimate"],
-    )[:2]
-    if not most or len(changes) == 1:
-        return ""
-    where = wording.listing(
-        f"{wording.clean(task)} ({wording.points(change['estimate'])}, to {wording.percent(_of_task(condition, task))})"
-        for task, change in most
-    )
-    return (
-        f", most in {where}"
-        if shown(condition["asr_change"]["overall"]) > 0
-        else f"; but it rose in {where}"
-    )
-
-
-def _of_task(condition: Json, task: str) -> float:
-    return float(condition["asr"]["by_task"][task]["estimate"])
-
-
-def _cost(tuned: Sequence[Json]) -> Iterator[str]:
-    """Say what happened to over-refusal and to the task scores: safety is never told without them."""
-    refusal = [
-        (
-            condition,
-            condition["over_refusal_change"] and condition["over_refusal_change"]["overall"],
-        )
-        for condition in tuned
+def finding(result: StudyResult) -> tuple[str, ...]:
+    """Return the finding about the first setting, as one to five lines; epochs and rounds on the way are left out."""
+    if not result.settings:
+        return ()
+    setting = result.settings[0]
+    conditions = finished(setting.conditions)
+    tuned = [condition for condition in conditions if condition.base is not None]
+    lines = [
+        _changes(result, setting, tuned),
+        _cost(conditions, tuned),
+        _mended(result, setting, tuned),
+        _guards(result, conditions),
+        " ".join(_doubts(result, setting, conditions)),
     ]
-    yield from _changed("over-refusal", refusal, of_score=False)
-    yield from _refused_sets(tuned)
-    scorers = sorted({scorer for condition in tuned for scorer in condition["capability_change"]})
-    for scorer in scorers:
-        scores = [
-            (
-                condition,
-                condition["capability_change"].get(scorer)
-                and condition["capability_change"][scorer]["overall"],
-            )
-            for condition in tuned
+    if len(result.settings) > 1:
+        lines[0] = f"With {setting_title(setting)}: {lines[0]}"
+    return tuple(line for line in lines if line)
+
+
+def _sentence(start: str, pieces: Sequence[str]) -> str:
+    return f"{start}{'; '.join(pieces)}." if pieces else ""
+
+
+def _changes(result: StudyResult, setting: SettingResult, tuned: Sequence[ConditionResult]) -> str:
+    """Say with which fine-tunes the rate rose, fell, or was not shown to change: the largest changes first."""
+    rates = {condition.name: condition.asr.overall for condition in setting.conditions}
+    if not tuned:
+        levels = [f"{_level(rate)} with {wording.quoted(name)}" for name, rate in rates.items()]
+        return _sentence(f"The {result.name_rate} is ", levels)
+    known = [(c, change) for c in tuned if (change := _visible(part(c.asr_change))) is not None]
+    known.sort(key=lambda pair: -abs(pair[1].estimate))
+    pieces = []
+    for verb, sign in (("rose with", 1), ("fell with", -1), ("was not shown to change with", 0)):
+        named = [
+            _change(result, condition, change, rates.get(condition.base or ""))
+            for condition, change in known
+            if shown(change) == sign
         ]
-        yield from _changed(f"the task score {wording.clean(scorer)}", scores, of_score=True)
+        if named:
+            pieces.append(f"{verb} {wording.few(named)}")
+    unknown = {c.name for c in tuned} - {condition.name for condition, _ in known}
+    if names := [wording.quoted(c.name) for c in tuned if c.name in unknown]:
+        pieces.append(f"was not measured on enough behaviors for {wording.few(names)}")
+    return _sentence(f"The {result.name_rate} ", pieces)
 
 
-def _refused_sets(tuned: Sequence[Json]) -> Iterator[str]:
-    """Name the prompt sets in which over-refusal rose: an average over tasks hides a set that the fine-tune never saw."""
-    for condition in tuned:
-        by_set = (condition["over_refusal_change"] or {}).get("by_set", {})
-        rises = [(name, change) for name, change in sorted(by_set.items()) if shown(change) > 0]
-        if rises and len(by_set) > 1:
-            told = wording.listing(
-                f"{wording.clean(name)} ({wording.in_points(change)})" for name, change in rises
-            )
-            yield f"With {wording.quoted(condition['name'])} over-refusal rose in single prompt sets (exploratory): {told}."
+def _visible(change: Change | None) -> Change | None:
+    return None if change is None or change.hidden else change
 
 
-def _changed(
-    what: str, changes: Sequence[tuple[Json, Json | None]], *, of_score: bool
+def _change(
+    result: StudyResult, condition: ConditionResult, change: Change, base: Rate | None
+) -> str:
+    levels = f"{_level(base)} to {_level(condition.asr.overall)}"
+    details = [f"{wording.in_points(change)}, {levels}"]
+    if change.p_adjusted is not None and not shown(change) and _excludes_0(change.interval):
+        details.append(f"{wording.p_value(change.p_adjusted)} after {change.adjustment}")
+    details += _largest_task(result, condition, change)
+    corrected = part(labels_of(condition).asr_change)
+    if corrected is not None and corrected.estimate is not None:
+        details.append(f"corrected by labels {wording.in_points(corrected)}")
+    return f"{wording.quoted(condition.name)} ({'; '.join(details)})"
+
+
+def _level(rate: Rate | None) -> str:
+    return "unknown" if rate is None or rate.hidden else wording.percent(rate.estimate)
+
+
+def _largest_task(
+    result: StudyResult, condition: ConditionResult, overall: Change
 ) -> Iterator[str]:
-    known = [
+    """Name the task with the largest rise that was shown, if it is above the overall change."""
+    by_task = condition.asr_change.by_task if condition.asr_change else {}
+    rises = [
+        (task, change)
+        for task in result.tasks
+        if (change := by_task.get(task))
+        and shown(change) > 0
+        and change.estimate > overall.estimate
+    ]
+    if rises and len(by_task) > 1:
+        task, change = max(rises, key=lambda pair: pair[1].estimate)
+        verb, level = (
+            "most" if shown(overall) > 0 else "but it rose",
+            _level(condition.asr.by_task[task]),
+        )
+        yield f"{verb} in {wording.clean(task)}: {wording.points(change.estimate)} to {level}"
+
+
+def _cost(conditions: Sequence[ConditionResult], tuned: Sequence[ConditionResult]) -> str:
+    """Say how over-refusal and task scores changed: safety is never told without them, or that they are not known."""
+    pieces, unchanged = [], []
+    scorers = scored_in(condition.capability_change for condition in tuned)
+    figures = [("over-refusal", [(c, part(c.over_refusal_change)) for c in tuned], False)]
+    figures += [
+        (wording.clean(s), [(c, overall_of(c.capability_change, s)) for c in tuned], True)
+        for s in scorers
+    ]
+    for name, changes, of_score in figures:
+        moves = list(_moves(changes, of_score=of_score))
+        if moves:
+            pieces.append(f"{name} {'; it '.join(moves)}")
+        elif any(_visible(change) is not None for _, change in changes):
+            unchanged.append(name)
+    if unchanged:
+        pieces.append(f"no change of {wording.listing(unchanged)} was shown")
+    for judge in names_in(condition.wins for condition in tuned):
+        pieces += _helpfulness(judge, tuned)
+    if all(condition.over_refusal.overall is None for condition in conditions):
+        pieces.append("no benign prompts were asked, so over-refusal is not known")
+    if not scored_in(condition.capability for condition in conditions):
+        pieces.append("task scores were not measured")
+    return _sentence("What it cost: ", pieces)
+
+
+def _moves(
+    changes: Sequence[tuple[ConditionResult, Change | None]], *, of_score: bool
+) -> Iterator[str]:
+    size = (lambda c: wording.score_change(c.estimate)) if of_score else wording.in_points
+    for verb, sign in (("rose", 1), ("fell", -1)):
+        named = [
+            f"{wording.quoted(condition.name)} ({size(change)})"
+            for condition, change in changes
+            if change is not None and shown(change) == sign
+        ]
+        if named:
+            yield f"{verb} with {wording.few(named)}"
+
+
+def _helpfulness(judge: str, tuned: Sequence[ConditionResult]) -> Iterator[str]:
+    """Say whose answers to benign prompts a judge of pairs finds more, or less, helpful than the base's."""
+    rates = [(c, rate) for c in tuned if (rate := overall_of(c.wins, judge)) and not rate.hidden]
+    for word, chosen in (
+        ("more", [(c, rate) for c, rate in rates if rate.interval.low > 0.5]),
+        ("less", [(c, rate) for c, rate in rates if rate.interval.high < 0.5]),
+    ):
+        if chosen:
+            names = [
+                f"{wording.quoted(c.name)} ({wording.percent(rate.estimate)} {wording.limits(rate.interval)})"
+                for c, rate in chosen
+            ]
+            yield f"{word} helpful than the base's answers ({wording.clean(judge)}): {wording.few(names)}"
+
+
+def _mended(result: StudyResult, setting: SettingResult, tuned: Sequence[ConditionResult]) -> str:
+    """Say what share of a rise each mitigation undoes, or its difference, and how fine-tunes compare at equal capability."""
+    pieces = [piece for condition in tuned if (piece := _mitigation(result, condition))]
+    reached = setting.matched.reached if setting.matched else ()
+    pieces += [piece for fine_tune in reached if (piece := _at_equal_capability(result, fine_tune))]
+    return f"Mitigation: {wording.few(pieces, 4)}." if pieces else ""
+
+
+def _mitigation(result: StudyResult, condition: ConditionResult) -> str:
+    against = condition.unmitigated
+    change = _visible(against.asr.overall) if against else None
+    if against is None or change is None:
+        return ""
+    name, other = wording.quoted(condition.name), wording.quoted(against.other)
+    if (undone := condition.undone) is None:
+        return f"{name} against {other}: {result.name_rate} {wording.in_points(change)}"
+    low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (undone.low, undone.high))
+    return f"{name} undoes {100 * undone.estimate:.0f} % [{low}, {high}] of the rise that {other} brought"
+
+
+def _at_equal_capability(result: StudyResult, reached: Reached) -> str:
+    name = wording.quoted(reached.fine_tune)
+    if reached.asr is None:
+        return f"{name} never reaches the target of equal capability"
+    change = _visible(reached.against.asr.overall) if reached.against else None
+    if reached.against is None or change is None:
+        return ""
+    other, size = wording.quoted(reached.against.other), wording.in_points(change)
+    return f"at equal capability {name} against {other}: {result.name_rate} {size}"
+
+
+def _guards(result: StudyResult, conditions: Sequence[ConditionResult]) -> str:
+    """Say of each guard what it leaves of the condition with the highest rate, and what it lets through or leaves undecided."""
+    pieces = []
+    for guard in names_in(condition.guards for condition in conditions):
+        screened = [
+            (condition, condition.guards[guard], rate)
+            for condition in conditions
+            if guard in condition.guards
+            and (rate := condition.guards[guard].asr.overall) is not None
+            and not rate.hidden
+        ]
+        if screened:
+            condition, behind, rate = max(screened, key=lambda row: row[2].estimate)
+            benign = _level(behind.false_blocks.overall)
+            details = [
+                (
+                    f"behind the guard {wording.clean(guard)} the {result.name_rate} of {wording.quoted(condition.name)} is "
+                    f"{_level(rate)} instead of {_level(condition.asr.overall)} ({benign} of benign prompts blocked)"
+                ),
+                *_let_through(screened),
+                *_left_undecided(screened),
+            ]
+            pieces.append(", ".join(details))
+    text = wording.few(pieces) if pieces else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _let_through(screened: Sequence[tuple[ConditionResult, GuardResult, Rate]]) -> Iterator[str]:
+    """Name the fine-tune of which a guard lets most more through than of its base."""
+    rises = [
         (condition, change)
-        for condition, change in changes
-        if change is not None and not change["hidden"]
+        for condition, behind, _ in screened
+        if (change := _visible(part(behind.bypass_change))) is not None and shown(change) > 0
     ]
-    if not known:
-        if any(change is not None for _, change in changes):
-            yield f"{what[0].upper()}{what[1:]} was not measured on enough behaviors to tell a change."
-        return
-    moved = [(condition, change) for condition, change in known if shown(change)]
-    told = [
-        f"{verb} with {wording.listing(_by_how_much(condition, change, of_score=of_score) for condition, change in some)}"
-        for verb, sign in (("rose", 1), ("fell", -1))
-        if (some := [(condition, change) for condition, change in moved if shown(change) == sign])
+    if rises:
+        condition, change = max(rises, key=lambda pair: pair[1].estimate)
+        name = wording.quoted(condition.name)
+        yield f"it lets more harmful responses of {name} through than of its base ({wording.in_points(change)})"
+
+
+def _left_undecided(screened: Sequence[tuple[ConditionResult, GuardResult, Rate]]) -> Iterator[str]:
+    """Name the condition whose rate could be highest where the guard did not decide, which counts as not harmful."""
+    undecided = [
+        (condition, rate)
+        for condition, _, rate in screened
+        if condition.asr.overall is not None
+        and rate.undecided - condition.asr.overall.undecided > NOTABLE * rate.n
     ]
-    if not told:
-        yield f"No change of {what} was shown."
-        return
-    rest = " No change of it was shown with the others." if len(moved) < len(known) else ""
-    yield f"{what[0].upper()}{what[1:]} {'; it '.join(told)}.{rest}"
+    if undecided:
+        condition, rate = max(undecided, key=lambda pair: pair[1].bounds.high)
+        limit = wording.percent(rate.bounds.high)
+        yield f"with what it left undecided up to {limit} of {wording.quoted(condition.name)}"
 
 
-def _by_how_much(condition: Json, change: Json, *, of_score: bool) -> str:
-    size = wording.score_change(change["estimate"]) if of_score else wording.in_points(change)
-    return f"{wording.quoted(condition['name'])} ({size})"
+def _doubts(
+    result: StudyResult, setting: SettingResult, conditions: Sequence[ConditionResult]
+) -> Iterator[str]:
+    """Say where answers are unclear, the judge errs differently, one seed speaks of a checkpoint, or rules alone judged."""
+    by_name = {condition.name: condition for condition in setting.conditions}
+    unclear = [text for c in conditions if (text := _unclear(c, by_name.get(c.base or "")))]
+    if unclear:
+        yield (
+            f"Incoherent or undecided, with the {result.name_rate} if that counted as {harmful_word(result)}: "
+            f"{wording.few(unclear)}."
+        )
+    for condition in conditions:
+        against = labels_of(condition).against_base
+        if against is not None and (against.differs or _excludes_0(against.bias_interval)):
+            yield judge_errors(against, f"{wording.quoted(condition.name)} and its base")
+    single = [wording.quoted(c.name) for c in conditions if c.base is not None and c.seeds == 1]
+    if single:
+        yield f"One training seed: {wording.few(single)} speak{'s' * (len(single) == 1)} of the checkpoint, not of the recipe."
+    if result.name_rate != "ASR":
+        yield "Refusal rules alone judged: what was not refused need not be harmful."
 
 
-def _extended(setting: Json, condition: Json) -> Json | None:
-    """Return the fine-tune that this one adds to: itself without mitigation, else one of the same base by its name.
-
-    The name says it with ``+``, and the longest counts if there are several.
-    """
-    if condition.get("unmitigated") is not None:
-        return find(setting, condition["unmitigated"]["other"])
-    shorter = [
-        other
-        for other in setting["conditions"]
-        if other["base"] == condition["base"] and condition["name"].startswith(f"{other['name']}+")
-    ]
-    return max(shorter, key=lambda other: len(other["name"]), default=None)
-
-
-def _level(condition: Json) -> str:
-    rate = condition["asr"]["overall"]
-    return (
-        "an unknown level" if rate is None or rate["hidden"] else wording.percent(rate["estimate"])
+def _unclear(condition: ConditionResult, base: ConditionResult | None) -> str:
+    rate = condition.asr.overall
+    if rate is None or rate.hidden or not rate.n:
+        return ""
+    share = (rate.incoherent + rate.undecided) / rate.n
+    if share <= UNCLEAR_SHARE:
+        return ""
+    before = base.asr.overall if base else None
+    broken = (
+        before is not None
+        and before.n > 0
+        and rate.incoherent / rate.n - before.incoherent / before.n > UNCLEAR_SHARE
     )
+    warning = "; it broke, so read no safety into it" if broken else ""
+    return f"{wording.percent(share)} of {wording.quoted(condition.name)} (up to {wording.percent(rate.bounds.high)}{warning})"
 
 
-def _from_to(base: Json | None, condition: Json) -> str:
-    return "" if base is None else f", from {_level(base)} to {_level(condition)}"
-
-
-def _size(change: Json) -> str:
-    """Return the size of a change that was shown: ``31.2 points [+24.0, +38.0]``."""
-    return f"{wording.points(change['estimate']).lstrip('+-')} points {wording.point_limits(change['interval'], (0.0,))}"
+def _excludes_0(interval: Interval) -> bool:
+    return interval.low > 0 or interval.high < 0

@@ -9,17 +9,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aftertune import __version__
+from aftertune.core.files import write_whole
 from aftertune.measure.consistency_results import ConsistencyResult
+from aftertune.measure.results import GateResult, SettingResult, StudyResult
 from aftertune.report import consistency, figures, wording
-from aftertune.report.cells import Json, Sheet, Tone, rate_name, require_format
+from aftertune.report.capability import frontier_caption, frontier_figure
+from aftertune.report.cells import Sheet, Tone
 from aftertune.report.corrected import has_labels
-from aftertune.report.exhibits import Example, select
-from aftertune.report.files import write_text
+from aftertune.report.examples import Answer, ShownExample, select, shown_example
 from aftertune.report.finding import finding
-from aftertune.report.frontier import caption_of, frontier_figure
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
-from aftertune.report.instruments import panel_words
-from aftertune.report.showing import Shown, shown_exhibit
+from aftertune.report.scorers import panel_words
 from aftertune.report.tables import detail_sheets, setting_title, study_sheets
 
 TITLE = "What fine-tuning did to safety"
@@ -27,44 +27,54 @@ NO_FIGURES = "Figures need matplotlib: pip install 'aftertune[report]'."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A drawing of our own making, so its markup is trusted."""
+class Report:
+    """Everything that a page is made of."""
+
+    result: StudyResult
+    command: str
+    """What a reader types to get the same numbers."""
+    gate: GateResult | None = None
+    answers: Iterable[Answer] = ()
+    """Answers of the first setting, those to one prompt in a row; a few are chosen."""
+    show_responses: bool = False
+    """Show the answers that may be harmful, too."""
+    notes: Sequence[str] = ()
+    """Assumptions that were put in on purpose, and notes on the run."""
+    consistency: ConsistencyResult | None = None
+    """Where the study has factors that tell of it."""
+    scorers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Metric -> its version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """A figure of our own making, so its markup is trusted."""
 
     svg: Markup
     caption: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the page: paragraphs, tables, folded tables, figures and closing sentences."""
+
+    title: str
+    paragraphs: Sequence[tuple[str, str]] = ()
+    """Heading and text."""
+    sheets: Sequence[Sheet] = ()
+    details: Sequence[Sheet] = ()
+    figures: Sequence[Drawing] = ()
+    sentences: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateView:
-    """The gate's part of the page."""
+    """The verdict at the top of the page, and the gate's section."""
 
     verdict: str
     tone: Tone
-    reasons: tuple[str, ...]
-    sheet: Sheet
-    sentences: tuple[str, ...]
-    figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingView:
-    """One setting's part of the page."""
-
-    title: str
-    sheets: tuple[Sheet, ...]
-    details: tuple[Sheet, ...]
-    figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsistencyView:
-    """What another lab would find."""
-
-    paragraphs: tuple[tuple[str, str], ...]
-    """Condition, and what its seeds say of another lab."""
-    sheets: tuple[Sheet, ...]
-    details: tuple[Sheet, ...]
-    figures: tuple[Figure, ...]
+    reasons: Sequence[str]
+    section: Section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,48 +82,24 @@ class Page:
     """All that the template shows, in words."""
 
     title: str
-    finding: tuple[str, ...]
+    finding: Sequence[str]
     gate: GateView | None
-    settings: tuple[SettingView, ...]
-    consistency: ConsistencyView | None
-    exhibits: tuple[Shown, ...]
+    settings: Sequence[Section]
+    consistency: Section | None
+    examples: Sequence[ShownExample]
     redacted: bool
-    method: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    method: Sequence[tuple[str, str]]
+    notes: Sequence[str]
     command: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a page is made of."""
-
-    result: Json
-    """``StudyResult.to_json()``, or the same read back from a file."""
-    command: str
-    """What a reader types to get the same numbers."""
-    gate: Json | None = None
-    """``GateResult.to_json()``, if there was one."""
-    examples: Iterable[Example] = ()
-    """Answers of the first setting, those of one prompt in a row; a few are chosen."""
-    show_responses: bool = False
-    """Show the answers that may be harmful, too."""
-    assumptions: Sequence[str] = ()
-    """What was put in on purpose and a reader must know, in sentences."""
-    consistency: ConsistencyResult | None = None
-    """Where the study has several training seeds or a series."""
-    scorers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Scorer -> its version: how it counts, with sacrebleu's signature."""
 
 
 def write_page(path: Path, report: Report) -> None:
     """Write the page of a report, whole or not at all; the same report gives the same bytes.
 
     Raises:
-        InputError: a result has a format that is not known here, or the folder is missing or cannot be written.
-        AftertuneError: the disk is full.
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    require_format(report.result, "result")
-    write_text(path, render(_page(report)))
+    write_whole(path, [render(_page(report))], encoding_errors="backslashreplace")
 
 
 def render(page: Page) -> str:
@@ -136,107 +122,100 @@ def _unbroken(sentence: str) -> str:
 
 def _page(report: Report) -> Page:
     result = report.result
-    conditions = result["settings"][0]["conditions"] if result["settings"] else []
-    order = [condition["name"] for condition in conditions]
-    chosen = select(
-        report.examples, order, {condition["name"]: condition["base"] for condition in conditions}
-    )
-    show = report.show_responses
-    notes = [*report.assumptions, *result["notes"], *([] if figures.installed() else [NO_FIGURES])]
+    bases = {c.name: c.base for setting in result.settings[:1] for c in setting.conditions}
+    examples = select(report.answers, list(bases), bases)
+    notes = [*report.notes, *result.notes, *([] if figures.installed() else [NO_FIGURES])]
     return Page(
         title=TITLE,
-        finding=tuple(finding(result)),
+        finding=finding(result),
         gate=None if report.gate is None else _gate(report.gate),
-        settings=tuple(_setting(result, setting) for setting in result["settings"]),
+        settings=[_setting(result, setting) for setting in result.settings],
         consistency=None if report.consistency is None else _consistency(report.consistency),
-        exhibits=tuple(shown_exhibit(exhibit, result, show_responses=show) for exhibit in chosen),
-        redacted=not show,
-        method=(*_method(result), *_scorers(report.scorers)),
-        notes=tuple(wording.visible(note) for note in notes),
+        examples=[
+            shown_example(example, result, show_responses=report.show_responses)
+            for example in examples
+        ],
+        redacted=not report.show_responses,
+        method=_method(result, report.scorers),
+        notes=[wording.visible(note) for note in notes],
         command=wording.visible(report.command),
     )
 
 
-def _gate(gate: Json) -> GateView:
-    require_format(gate, "gate result")
+def _gate(gate: GateResult) -> GateView:
     caption = "Thick: the 90 % interval that decides; thin: the 95 % interval; dashes: the margin."
     return GateView(
         verdict=verdict_line(gate),
-        tone=VERDICT_TONES.get(gate["verdict"], "plain"),
-        reasons=tuple(wording.clean(reason) for reason in gate["reasons"]),
-        sheet=gate_sheet(gate),
-        sentences=tuple(gate_sentences(gate)),
-        figures=_figures((figures.gate_figure(gate), caption)),
-    )
-
-
-def _setting(result: Json, setting: Json) -> SettingView:
-    rate = rate_name(result)
-    hollow = " Hollow: corrected by people." if has_labels(setting) else ""
-    return SettingView(
-        title=f"Measured with {setting_title(setting)}"
-        if len(result["settings"]) > 1
-        else "What was measured",
-        sheets=tuple(study_sheets(result, setting)),
-        details=tuple(detail_sheets(result, setting)),
-        figures=_figures(
-            (figures.rate_figure(result, setting), f"{rate} with 95 % intervals.{hollow}"),
-            (
-                figures.change_figure(result, setting),
-                f"Change of the {rate} against the base with 95 % intervals.{hollow}",
-            ),
-            (frontier_figure(result, setting), caption_of(result)),
+        tone=VERDICT_TONES.get(gate.verdict, "plain"),
+        reasons=[wording.clean(reason) for reason in gate.reasons],
+        section=Section(
+            title="The gate",
+            sheets=[gate_sheet(gate)],
+            figures=_drawings([(figures.gate_figure(gate), caption)]),
+            sentences=gate_sentences(gate),
         ),
     )
 
 
-def _consistency(result: ConsistencyResult) -> ConsistencyView:
-    return ConsistencyView(
-        paragraphs=tuple(consistency.paragraphs(result)),
-        sheets=tuple(consistency.sheets(result)),
-        details=tuple(consistency.details(result)),
-        figures=_figures(*consistency.drawings(result)),
+def _setting(result: StudyResult, setting: SettingResult) -> Section:
+    rate = result.name_rate
+    hollow = " Hollow: corrected by labels." if has_labels(setting) else ""
+    several = len(result.settings) > 1
+    return Section(
+        title=f"Measured with {setting_title(setting)}" if several else "What was measured",
+        sheets=study_sheets(result, setting),
+        details=detail_sheets(result, setting),
+        figures=_drawings(
+            [
+                (figures.rate_figure(result, setting), f"{rate} with 95 % intervals.{hollow}"),
+                (
+                    figures.change_figure(result, setting),
+                    f"Change of the {rate} against the base with 95 % intervals.{hollow}",
+                ),
+                (frontier_figure(result, setting), frontier_caption(result)),
+            ]
+        ),
     )
 
 
-def _figures(*drawn: tuple[str, str]) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(svg=Markup(svg), caption=caption)  # noqa: S704  # our own drawing; names in it are escaped by matplotlib
+def _consistency(result: ConsistencyResult) -> Section:
+    return Section(
+        title="Would it come out again?",
+        paragraphs=list(consistency.paragraphs(result)),
+        sheets=list(consistency.sheets(result)),
+        details=list(consistency.details(result)),
+        figures=_drawings(consistency.drawings(result)),
+    )
+
+
+def _drawings(drawn: Iterable[tuple[str, str]]) -> list[Drawing]:
+    return [
+        Drawing(svg=Markup(svg), caption=caption)  # noqa: S704  # our own drawing; names in it are escaped by matplotlib
         for svg, caption in drawn
         if svg
-    )
-
-
-def _scorers(versions: Mapping[str, str]) -> list[tuple[str, str]]:
-    told = (
-        f"{wording.clean(name)}: {wording.clean(version)}"
-        for name, version in sorted(versions.items())
-    )
-    return [("Scores", "; ".join(told))] if versions else []
-
-
-def _method(result: Json) -> list[tuple[str, str]]:
-    settings = [setting_title(setting) for setting in result["settings"]]
-    overall = [
-        rate
-        for setting in result["settings"]
-        for condition in setting["conditions"]
-        if (rate := condition["asr"]["overall"]) is not None
     ]
-    scopes = sorted({rate["interval"]["scope"] for rate in overall})
-    methods = sorted({rate["interval"]["method"] for rate in overall})
+
+
+def _method(result: StudyResult, scorers: Mapping[str, str]) -> list[tuple[str, str]]:
+    rates = [c.asr.overall for setting in result.settings for c in setting.conditions]
+    intervals = [rate.interval for rate in rates if rate is not None]
+    versions = [
+        f"{wording.clean(name)}: {wording.clean(version)}"
+        for name, version in sorted(scorers.items())
+    ]
     return [
         (
             "Declared plan",
-            f"{result['plan']}: the hash of conditions, judges, margins, families and weights",
+            f"{result.plan}: the hash of conditions, judges, margins, families and weights",
         ),
-        ("Judges", f"{', '.join(map(wording.clean, result['judges']))}. {panel_words(result)}."),
+        ("Judges", f"{', '.join(map(wording.clean, result.judges))}. {panel_words(result)}."),
         ("Unit", "the behavior: templates and samples are averaged inside it before anything else"),
-        ("Intervals", f"{', '.join(methods)}; level 95 % unless said otherwise"),
-        ("Scope", "; ".join(scopes)),
-        ("Settings", "; ".join(settings)),
+        ("Intervals", f"{', '.join(sorted({i.method for i in intervals}))}; level 95 %"),
+        ("Scope", "; ".join(sorted({interval.scope.value for interval in intervals}))),
+        ("Settings", "; ".join(map(setting_title, result.settings))),
         (
             "Answers",
-            f"{result['answered']:,} of {result['jobs']:,} jobs have a final answer; the others are undecided",
+            f"{result.answered:,} of {result.jobs:,} jobs have a final answer; the others are undecided",
         ),
+        *([("Scores", "; ".join(versions))] if versions else []),
     ]

@@ -1,14 +1,33 @@
-"""What the pipeline tells about its work; `report.screen` shows it."""
+"""Progress of a run: the protocol that the stages speak to, a screen with bars, and silence.
 
+The screen shows a bar per stage with counts, rate and time left; where there is no screen, a line per stage. All of it goes to
+standard error, so that standard output holds results alone and pipes stay clean.
+"""
+
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from aftertune.report.wording import clean
 
 Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """What the pipeline tells about its work."""
+    """Shows the work of the stages."""
 
     def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
         """Open a stage of ``total`` units; the context gives a function that counts done units."""
@@ -33,3 +52,46 @@ class Quiet:
 
 def nothing(_count: int) -> None:
     """Count nothing."""
+
+
+class _Rate(ProgressColumn):
+    """Units per second, once there is something to divide."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
+class Screen:
+    """Bars on a terminal, finished stages as a line each elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show one stage; a stage without work shows nothing."""
+        if total == 0:
+            yield nothing
+            return
+        began = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description:<28}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(compact=True),
+            )
+            with Bars(*columns, console=self.console, transient=True) as bars:
+                task = bars.add_task(name, total=total)
+                yield lambda count: bars.advance(task, count)
+        else:
+            yield nothing
+        self._print(f"{clean(name):<28} {total:>9,}  {time.monotonic() - began:6.1f} s")
+
+    def note(self, text: str) -> None:
+        """Print a line; model names and paths are not read as markup, and nothing in them steers the terminal."""
+        self._print(clean(text))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

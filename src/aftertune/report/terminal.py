@@ -1,6 +1,7 @@
 """Results on a terminal: tables that read at 80 columns, plain text in a pipe."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from textwrap import wrap
 
 from rich import box
@@ -8,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
-from aftertune.report.cells import Cell, Json, Sheet, require_format
+from aftertune.report.cells import Cell, Sheet
+from aftertune.report.document import ResultDocument, notes_of, write_document
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
-from aftertune.report.instruments import panel_words
+from aftertune.report.scorers import panel_words
 from aftertune.report.tables import detail_sheets, screen_sheets, setting_title, study_sheets
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
@@ -20,87 +23,107 @@ GAP = 2
 UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
-def print_study(result: Json, console: Console, *, tasks: bool = True, full: bool = False) -> None:
+def present(
+    document: ResultDocument, console: Console, json: Path | None = None, *, full: bool = False
+) -> None:
+    """Print a result document: the gate's verdict first if there is one, the finding, the main tables, the notes.
+
+    Args:
+        document: what a run found.
+        console: where to.
+        json: also write the document there.
+        full: with every table that the page has.
+
+    Raises:
+        AftertuneError: ``json`` cannot be written.
+    """
+    if document.gate is not None:
+        print_gate(document.gate, console)
+        console.print()
+    print_sentences(document.finding, console)
+    console.print()
+    print_study(document.result, console, tasks=document.gate is None or full, full=full)
+    for line in notes_of(document, warnings_only=not full):
+        console.print(f"note: {wording.clean(line)}", markup=False, highlight=False)
+    if json is not None:
+        write_document(json, document)
+
+
+def print_files(page: Path, result: Path, following: Sequence[str] = ()) -> None:
+    """Say where page and result are, and what to type next; a path stands whole on one line, so that it can be copied."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"\nPage:   {page}\nResult: {result}", markup=False)
+    for number, line in enumerate(following):
+        console.print(f"{'        ' if number else 'Next:   '}{line}", markup=False)
+
+
+def print_study(
+    result: StudyResult, console: Console, *, tasks: bool = True, full: bool = False
+) -> None:
     """Print a study's result: its main tables, or all of those that the page has.
 
     Args:
-        result: ``StudyResult.to_json()``, or the same read back from a file.
+        result: what was measured.
         console: where to; its width decides how many columns stand side by side.
         tasks: with the rates by task; not needed beside a gate's own table.
         full: every table. Otherwise the main ones, of the first setting if there are several.
-
-    Raises:
-        InputError: the result has a format that is not known here.
     """
-    require_format(result, "result")
-    settings = result["settings"]
+    settings = result.settings
     for setting in settings if full else settings[:1]:
         if len(settings) > 1:
-            _say(console, setting_title(setting), style="bold underline")
-        sheets = [*study_sheets(result, setting), *detail_sheets(result, setting)] if full else None
-        for sheet in sheets or screen_sheets(result, setting, tasks=tasks):
+            _print_lines(console, setting_title(setting), style="bold underline")
+        if full:
+            sheets = [*study_sheets(result, setting), *detail_sheets(result, setting)]
+        else:
+            sheets = screen_sheets(result, setting, tasks=tasks)
+        for sheet in sheets:
             print_sheet(sheet, console)
     for sentence in _closing(result, full=full):
-        _say(console, sentence, style="dim")
+        _print_lines(console, sentence, style="dim")
 
 
-def _closing(result: Json, *, full: bool) -> list[str]:
+def _closing(result: StudyResult, *, full: bool) -> list[str]:
     sentences = [
-        f"{panel_words(result)}. {result['answered']:,} of {result['jobs']:,} jobs have an answer."
+        f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} jobs have an answer."
     ]
-    if not full and len(result["settings"]) > 1:
-        others = "; ".join(f"({setting_title(setting)})" for setting in result["settings"][1:])
+    if not full and len(result.settings) > 1:
+        others = "; ".join(f"({setting_title(setting)})" for setting in result.settings[1:])
         sentences.append(f"The tables of the other settings are on the page: {others}.")
-    sentences += [wording.clean(note) for note in result["notes"]]
-    return [*sentences, f"Declared plan: {result['plan']}"] if full else sentences
+    sentences += [wording.clean(note) for note in result.notes]
+    return [*sentences, f"Declared plan: {result.plan}"] if full else sentences
 
 
 def print_sentences(sentences: Iterable[str], console: Console) -> None:
     """Print sentences as a list; a figure and its percent sign stay on one line."""
     for sentence in sentences:
         first, *others = _lines(wording.clean(sentence), console.width - 2)
-        _print(console, Text("\n".join((f"- {first}", *(f"  {line}" for line in others)))))
+        text = Text("\n".join((f"- {first}", *(f"  {line}" for line in others))))
+        console.print(text, highlight=False)
 
 
-def print_gate(gate: Json, console: Console) -> None:
-    """Print the gate's result: the verdict first, then the reasons, the table and the scope.
-
-    Args:
-        gate: ``GateResult.to_json()``, or the same read back from a file.
-        console: where to.
-
-    Raises:
-        InputError: the result has a format that is not known here.
-    """
-    require_format(gate, "gate result")
-    _say(
-        console,
-        verdict_line(gate),
-        style=f"bold {STYLES[VERDICT_TONES.get(gate['verdict'], 'plain')]}".strip(),
-    )
-    print_sentences(gate["reasons"], console)
+def print_gate(gate: GateResult, console: Console) -> None:
+    """Print the gate's result: the verdict first, then the reasons, the table and the scope."""
+    style = f"bold {STYLES[VERDICT_TONES.get(gate.verdict, 'plain')]}".strip()
+    _print_lines(console, verdict_line(gate), style=style)
+    print_sentences(gate.reasons, console)
     console.print()
     print_sheet(gate_sheet(gate), console)
-    for sentence in gate_sentences(gate):
-        _say(console, sentence, style="dim")
-    _say(console, f"Declared plan: {gate['plan']}", style="dim")
+    for sentence in (*gate_sentences(gate), f"Declared plan: {gate.plan}"):
+        _print_lines(console, sentence, style="dim")
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
     """Print one sheet; columns that do not fit beside each other follow below."""
-    _say(console, sheet.title, style="bold")
+    _print_lines(console, sheet.title, style="bold")
     for columns in _packed(sheet, console.width):
         console.print(_table(sheet, columns))
     for sentence in sheet.legend:
-        _say(console, sentence, style="dim")
+        _print_lines(console, sentence, style="dim")
     console.print()
 
 
-def _say(console: Console, sentence: str, style: str = "") -> None:
-    _print(console, Text("\n".join(_lines(sentence, console.width)), style=style))
-
-
-def _print(console: Console, text: Text) -> None:
+def _print_lines(console: Console, sentence: str, style: str = "") -> None:
+    text = Text("\n".join(_lines(sentence, console.width)), style=style)
     console.print(text, highlight=False)
 
 

@@ -1,19 +1,19 @@
-"""How a number or a name is put into words: never rounded to a lie, never able to steer a terminal.
+"""Numbers and names in words: never rounded to a lie, never able to steer a terminal.
 
 `percent`, `points` and `p_value` (those of `core.rounding`), `limits` and `score` print numbers; `clean` and `visible`
 make foreign text harmless.
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from aftertune.core.rounding import p_value, percent, points
+from aftertune.measure.results import Bounds, Change, CorrectedChange, Interval, Rate
 
 __all__ = [
-    "about",
     "clean",
     "counts",
+    "few",
     "in_points",
     "limits",
     "listing",
@@ -54,20 +54,23 @@ def visible(text: str) -> str:
     )
 
 
-def limits(interval: Mapping[str, Any]) -> str:
+def limits(interval: Interval) -> str:
     """Return the limits of a rate's interval in percent: ``[11.1, 21.2]``."""
-    return f"[{percent(interval['low'], unit='')}, {percent(interval['high'], unit='')}]"
+    return f"[{percent(interval.low, unit='')}, {percent(interval.high, unit='')}]"
 
 
-def point_limits(interval: Mapping[str, Any], beside: Iterable[float] = ()) -> str:
-    """Return the limits of a change's interval in points: ``[+12.4, +30.1]``."""
+def point_limits(interval: Interval | Bounds, beside: Iterable[float] = (0.0,)) -> str:
+    """Return the limits of a change's interval in points: ``[+12.4, +30.1]``, on their side of what stands beside them."""
+    low, high = interval if isinstance(interval, tuple) else (interval.low, interval.high)
     beside = tuple(beside)
-    return f"[{points(interval['low'], beside)}, {points(interval['high'], beside)}]"
+    return f"[{points(low, beside)}, {points(high, beside)}]"
 
 
-def in_points(change: Mapping[str, Any]) -> str:
+def in_points(change: Change | CorrectedChange) -> str:
     """Return a change with its interval: ``+31.2 points [+24.0, +38.0]``."""
-    return f"{points(change['estimate'])} points {point_limits(change['interval'], (0.0,))}"
+    assert change.estimate is not None
+    assert change.interval is not None
+    return f"{points(change.estimate)} points {point_limits(change.interval)}"
 
 
 def quoted(name: str) -> str:
@@ -91,9 +94,9 @@ def score_change(difference: float) -> str:
     return f"{difference:+.3f}" if difference else "0.000"
 
 
-def counts(rate: Mapping[str, Any]) -> str:
+def counts(rate: Rate) -> str:
     """Return ``31 of 200``; marked raw where the averaged rate is not their quotient."""
-    return f"{'raw ' if rate['unequal'] else ''}{rate['k']:,} of {rate['n']:,}"
+    return f"{'raw ' if rate.unequal else ''}{rate.k:,} of {rate.n:,}"
 
 
 def listing(words: Iterable[str]) -> str:
@@ -107,6 +110,8 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def about(scope: str) -> str:
-    """Return an interval's scope as part of a sentence: ``this checkpoint and prompts like these``."""
-    return scope.replace(", ", " and ")
+def few(words: Sequence[str], most: int = 3) -> str:
+    """Return a listing of the first words, and how many more there are."""
+    if len(words) <= most:
+        return listing(words)
+    return f"{', '.join(words[:most])} and {len(words) - most:,} more"

@@ -87,16 +87,16 @@ def log_training(module):
 
 
 def log_files(module):
-    write = module.write_text
+    write = module.write_whole
 
     @wraps(write)
-    def logged(path, text):
+    def logged(path, pieces, **options):
         log("write", Path(path).name)
         time.sleep(PACE)
-        write(path, text)
+        write(path, pieces, **options)
         log("written", Path(path).name)
 
-    module.write_text = logged
+    module.write_whole = logged
 
 
 def make_small_batches(capacity):
@@ -107,7 +107,9 @@ def make_small_batches(capacity):
 if PATH:
     import aftertune.models.batching
     import aftertune.models.local
-    import aftertune.report.files
+    import aftertune.report.document
+    import aftertune.report.page
+    import aftertune.run
     import aftertune.score.likelihood
     import aftertune.score.run
     import aftertune.train.train
@@ -116,7 +118,8 @@ if PATH:
     count_likelihoods(aftertune.models.local.LocalEngine)
     count_asks(aftertune.score.run)
     log_training(aftertune.train.train)
-    log_files(aftertune.report.files)
+    for module in (aftertune.report.document, aftertune.report.page, aftertune.run):
+        log_files(module)
     if PACE:
         make_small_batches(aftertune.models.batching.Capacity)
         aftertune.score.likelihood.KEPT = BATCH

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.errors import AftertuneError, InputError
-from aftertune.report.files import write_json, write_text
+from aftertune.report.document import write_json
 
 
 def test_the_same_result_gives_the_same_bytes_whatever_its_order(tmp_path):
@@ -32,9 +32,9 @@ def test_a_missing_folder_and_a_folder_as_a_file_are_told_in_one_line(tmp_path):
         (tmp_path / "file" / "a.json", "no folder"),
     ):
         with pytest.raises(InputError, match=word):
-            write_text(path, "x")
+            write_json(path, {"format": 1})
     with pytest.raises(InputError, match="is a folder"):
-        write_text(tmp_path / "folder", "x")
+        write_json(tmp_path / "folder", {"format": 1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path):
     path.write_text("old")
     (tmp_path / f".a.json.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(AftertuneError, match="disk is full"):
-        write_text(path, "new")
+        write_json(path, {"format": 1})
     assert path.read_text() == "old"
     assert [left.name for left in tmp_path.iterdir()] == ["a.json"]
 
@@ -55,4 +55,4 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path):
 def test_a_folder_without_permission_is_told(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="no permission"):
-        write_text(tmp_path / "a.json", "x")
+        write_json(tmp_path / "a.json", {"format": 1})

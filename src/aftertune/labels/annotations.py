@@ -1,0 +1,149 @@
+"""Annotators' labels of a run: checked, kept in its store, and joined to its table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aftertune.core.ids import content_key
+from aftertune.core.plain import from_plain, to_plain
+from aftertune.core.records import LabelValue, Score
+from aftertune.core.table import Table
+from aftertune.errors import DataError, InputError
+from aftertune.labels.draw import Sample, population
+from aftertune.labels.files import Row
+from aftertune.report.document import LabelCounts
+from aftertune.report.wording import clean, plural
+from aftertune.store import Scored, Store
+
+LABELS = "labels"
+Labels = dict[str, dict[str, LabelValue]]
+"""Annotator -> id of the response -> label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelNote:
+    """The labels of a study as its store notes them; stores of any version have these keys."""
+
+    readers: tuple[int, ...]
+    """The store's scorer versions under which each annotator's labels are kept."""
+    people: tuple[str, ...]
+    """The annotators."""
+    drawn: int
+    labelled: int
+    seed: int
+    population: str
+    """Hash of the responses that were drawn from."""
+    version: str
+    """Hash of all labels."""
+
+
+def read_note(store: Store, study: str) -> LabelNote | None:
+    """Return the note on a study's labels; None without labels."""
+    note = store.get_meta(study, LABELS)
+    return None if note is None else from_plain(LabelNote, note, f"{store.path}: {LABELS}")
+
+
+def import_rows(
+    store: Store, study: str, sample: Sample, path: Path, rows: Sequence[Row]
+) -> LabelNote:
+    """Keep the labels of a file beside those that were imported before, and note them.
+
+    Raises:
+        DataError: an id that was not exported, or one that comes twice; nothing is kept then.
+        InputError: nothing is labelled.
+    """
+    _check_rows(path, rows, sample)
+    labels = kept_labels(store, study, sample)
+    for row in rows:
+        for annotator, value in row.labels.items():
+            labels.setdefault(annotator, {})[row.id] = value
+    if not labels:
+        raise InputError(f"{path}: no row has a label; fill in the column label first")
+    annotators = sorted(labels)
+    note = LabelNote(
+        readers=tuple(_keep(store, study, sample, name, labels[name]) for name in annotators),
+        people=tuple(annotators),
+        drawn=len(sample.items),
+        labelled=len({number for of_one in labels.values() for number in of_one}),
+        seed=sample.seed,
+        population=sample.population,
+        version=content_key(
+            "labels", [[name, sorted(labels[name].items())] for name in annotators]
+        ).hex(),
+    )
+    store.set_meta(study, LABELS, to_plain(note))
+    return note
+
+
+def _check_rows(path: Path, rows: Sequence[Row], sample: Sample) -> None:
+    exported = {item.id for item in sample.items}
+    first: dict[str, int] = {}
+    for row in rows:
+        if row.id not in exported:
+            raise DataError(
+                f"{path}, line {row.line}: the id {clean(row.id)!r} is not of the last export (seed {sample.seed}, "
+                f"{plural(len(exported), 'response')}); import the file that it wrote, or export again with the --n, --benign "
+                "and --seed of this one"
+            )
+        if row.id in first:
+            raise DataError(
+                f"{path}, line {row.line}: {row.id} stands in line {first[row.id]} too; keep one of them"
+            )
+        first[row.id] = row.line
+
+
+def kept_labels(store: Store, study: str, sample: Sample) -> Labels:
+    """Return the labels that were imported before."""
+    note = read_note(store, study)
+    if note is None:
+        return {}
+    ids = {(item.key, item.prompt): item.id for item in sample.items}
+    drawn = {item.prompt for item in sample.items}
+    prompts = [prompt for prompt in store.prompts(study) if prompt.id in drawn]
+    labels: Labels = {}
+    for answer in store.responses(study, note.readers, prompts):
+        number = ids.get((answer.key.hex() if answer.key else "", answer.prompt.id))
+        for column, score in answer.scores.items():
+            if number is not None and isinstance(score.value, LabelValue):
+                labels.setdefault(column.partition(":")[2], {})[number] = score.value
+    return labels
+
+
+def _keep(
+    store: Store, study: str, sample: Sample, annotator: str, labels: Mapping[str, LabelValue]
+) -> int:
+    """Keep one annotator's labels as scores, under a version of their own: another import takes nothing away."""
+    items = [item for item in sample.items if item.id in labels]
+    stated = [[item.id, labels[item.id].value, item.probability] for item in items]
+    version = store.add_scorer("person", annotator, content_key("labels", stated).hex())
+    prompts = {prompt.id: prompt for prompt in store.prompts(study)}
+    store.add_scores(
+        version,
+        (
+            Scored(
+                prompt=prompts[item.prompt],
+                key=bytes.fromhex(item.key),
+                score=Score(value=labels[item.id], number=item.probability),
+            )
+            for item in items
+        ),
+    )
+    return version
+
+
+def labelled_table(
+    store: Store, study: str, readers: Sequence[int]
+) -> tuple[Table, LabelCounts | None]:
+    """Return the table of a study with its labels, and their counts; labels of other responses are left out of the table."""
+    table, note = store.table(study, readers), read_note(store, study)
+    if note is None:
+        return table, None
+    counts = LabelCounts(
+        drawn=note.drawn,
+        labelled=note.labelled,
+        annotators=note.people,
+        seed=note.seed,
+        version=note.version,
+        applies=note.population == population(table),
+    )
+    return (store.table(study, [*readers, *note.readers]) if counts.applies else table), counts

@@ -1,0 +1,194 @@
+"""The result document of a run: result.json, its notes, and the reader that refuses what another version wrote."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aftertune.core.files import write_whole
+from aftertune.core.plain import from_plain, read_json, to_plain
+from aftertune.core.records import Prompt
+from aftertune.errors import InputError
+from aftertune.measure.results import GateResult, StudyResult
+from aftertune.report.wording import listing
+
+FORMAT = 2
+"""Formats of result.json. 2: results as they are since annotators, series and uncorrected figures have fields. 1: the first."""
+STALE_LABELS = (
+    "the responses are not those that were drawn for labels, so nothing is corrected; draw again"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """A model of a run: its hashes, and for a fine-tune its recipe's key and the probe."""
+
+    name: str
+    condition: str
+    base: str | None
+    training_seed: int | None
+    identity: Mapping[str, object]
+    recipe: str | None
+    """The recipe's key in hexadecimal digits; None for a base or a foreign checkpoint."""
+    probe: object
+    """The proof that the fine-tune was measured, and not its base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCounts:
+    """The prompts of a run, counted."""
+
+    count: int
+    sets: Mapping[str, Mapping[str, int]]
+    """Prompt set -> intent -> prompts."""
+    dropped: Mapping[str, Mapping[str, int]]
+    """Prompt set -> reason -> prompts that were left out."""
+    overlap: Mapping[str, int]
+    """Training file -> evaluation prompts that occur in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCounts:
+    """The labels of a run, counted."""
+
+    drawn: int
+    labelled: int
+    annotators: tuple[str, ...]
+    seed: int
+    """Of the draw."""
+    version: str
+    """Hash of all labels."""
+    applies: bool
+    """False where the responses have changed since the draw, so that nothing is corrected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """The part of a result document that measuring again does not change."""
+
+    study: str
+    models: tuple[ModelRecord, ...]
+    prompts: PromptCounts
+    notes: tuple[str, ...]
+    """Sentences on the run."""
+    gate: GateResult | None
+    """The judge's verdict, if the run has a gate."""
+    scorers: Mapping[str, str]
+    """Metric -> its version: how it counts, with sacrebleu's signature."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultDocument:
+    """Everything that a run found; result.json holds it, without times and paths."""
+
+    format: int
+    study: str
+    models: tuple[ModelRecord, ...]
+    prompts: PromptCounts
+    notes: tuple[str, ...]
+    result: StudyResult
+    gate: GateResult | None
+    finding: tuple[str, ...]
+    labels: LabelCounts | None
+    scorers: Mapping[str, str]
+
+    @property
+    def basis(self) -> Basis:
+        """The part that measuring again does not change."""
+        return Basis(
+            study=self.study,
+            models=self.models,
+            prompts=self.prompts,
+            notes=self.notes,
+            gate=self.gate,
+            scorers=self.scorers,
+        )
+
+
+def read_document(path: Path) -> ResultDocument:
+    """Return the result document in a file.
+
+    Raises:
+        InputError: it is missing, is not JSON, was written by another version, or was damaged; the error names the place.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path.parent}: no finished run here ({path.name} is missing); run the study first, or check the path"
+        )
+    try:
+        return _document(path)
+    except InputError as error:
+        raise InputError(
+            f"{error}; run the study again to write it anew (nothing is asked twice)"
+        ) from error
+
+
+def _document(path: Path) -> ResultDocument:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: was written by another version")
+    return from_plain(ResultDocument, content, str(path))
+
+
+def write_document(path: Path, document: ResultDocument) -> None:
+    """Write a result document: sorted keys, no NaN, the same bytes for the same result.
+
+    Raises:
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
+    """
+    write_json(path, to_plain(document))
+
+
+def write_json(path: Path, mapping: Mapping[str, object]) -> None:
+    """Write a versioned result as JSON, whole or not at all: sorted keys, no NaN, the same bytes for the same result.
+
+    Args:
+        path: where to; its folder must exist.
+        mapping: JSON-able values with a ``format`` number, so that a later version knows what it reads.
+
+    Raises:
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
+        ValueError: there is no ``format``, or a number is not finite.
+    """
+    if "format" not in mapping:
+        raise ValueError("a result on disk needs a format number")
+    text = json.dumps(mapping, sort_keys=True, indent=1, allow_nan=False)
+    write_whole(path, [f"{text}\n"], encoding_errors="backslashreplace")
+
+
+def prompt_counts(
+    prompts: Iterable[Prompt], dropped: Mapping[str, Mapping[str, int]], overlap: Mapping[str, int]
+) -> PromptCounts:
+    """Count prompts by set and intent; training files go by their name, and by their folder too where two share one."""
+    sets: dict[str, Counter[str]] = {}
+    for prompt in prompts:
+        sets.setdefault(prompt.set, Counter())[prompt.intent.value] += 1
+    names = Counter(Path(file).name for file in overlap)
+    return PromptCounts(
+        count=sum(counts.total() for counts in sets.values()),
+        sets=sets,
+        dropped=dropped,
+        overlap={
+            Path(file).name if names[Path(file).name] == 1 else "/".join(Path(file).parts[-2:]): n
+            for file, n in overlap.items()
+        },
+    )
+
+
+def notes_of(document: ResultDocument, *, warnings_only: bool = False) -> list[str]:
+    """Return the notes on prompts, training rows and labels, in lines; or only those on what is amiss."""
+    notes = [
+        f"{name}: {count:,} prompts left out ({reason})"
+        for name, reasons in sorted(document.prompts.dropped.items())
+        for reason, count in sorted(reasons.items())
+    ]
+    overlap = sorted(document.prompts.overlap.items())
+    notes += [f"{count:,} evaluation prompts occur in {file}" for file, count in overlap if count]
+    free: Sequence[str] = [file for file, count in overlap if not count]
+    if free and not warnings_only:
+        notes.append(f"no evaluation prompts occur in {listing(free)}")
+    notes += document.notes
+    if document.labels is not None and not document.labels.applies:
+        notes.append(STALE_LABELS)
+    return notes

@@ -1,0 +1,393 @@
+"""Tables of guards and judges: what guards hold back, what judges decide, how often they differ, and what else they score."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from aftertune.measure.results import (
+    Breakdown,
+    Change,
+    ConditionResult,
+    CorrectedChange,
+    PairAgreement,
+    SettingResult,
+    StudyResult,
+)
+from aftertune.report import wording
+from aftertune.report.cells import (
+    BLANK,
+    Cell,
+    Corrected,
+    Sheet,
+    beside,
+    change_cell,
+    correction_legend,
+    disagreement_cell,
+    harmful_word,
+    in_order,
+    name_cell,
+    names_in,
+    overall_of,
+    p_values_of,
+    part,
+    rate_cell,
+    score_cell,
+)
+from aftertune.report.corrected import NONE, guard_labels, labels_of, two_decimals
+
+
+def _guarded(setting: SettingResult, guard: str) -> list[ConditionResult]:
+    return [condition for condition in setting.conditions if guard in condition.guards]
+
+
+def guard_sheet(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
+    """Return the rates behind one guard, with its false blocks beside them."""
+    rows, changes, corrected = [], list[Change | None](), list[Corrected | None]()
+    for condition in _guarded(setting, guard):
+        behind, labels = condition.guards[guard], guard_labels(condition, guard)
+        change, bypass_change = part(behind.asr_change), part(behind.bypass_change)
+        rows.append(
+            (
+                name_cell(condition),
+                beside(rate_cell(behind.asr.overall), labels.asr.overall),
+                beside(change_cell(change, up_is="bad"), part(labels.asr_change)),
+                beside(rate_cell(behind.bypass.overall), labels.bypass.overall),
+                change_cell(bypass_change, up_is="bad"),
+                rate_cell(behind.false_blocks.overall),
+                beside(rate_cell(behind.over_refusal.overall), labels.over_refusal.overall),
+            )
+        )
+        changes += [change, bypass_change]
+        corrected += [labels.asr.overall, part(labels.asr_change), labels.bypass.overall]
+        corrected += [part(labels.bypass_change), labels.over_refusal.overall]
+    return Sheet(
+        title=f"Behind the guard {wording.clean(guard)}",
+        headers=(
+            "condition",
+            result.name_rate,
+            "change",
+            "bypass",
+            "its change",
+            "false blocks",
+            "over-refusal",
+        ),
+        rows=tuple(rows),
+        legend=(
+            (
+                f"change: against the base behind the same guard; bypass: of the {harmful_word(result)} responses, those that the "
+                "guard passes; false blocks: of benign prompts; over-refusal: refused or blocked."
+            ),
+            *p_values_of(changes),
+            *correction_legend(corrected),
+        ),
+    )
+
+
+def guard_by_task(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
+    """Return the rate behind one guard by task, and how much the guard takes from the change."""
+    conditions = _guarded(setting, guard)
+    tasks = in_order(result, (condition.guards[guard].asr.by_task for condition in conditions))
+    rows, corrected = [], list[Corrected | None]()
+    for condition in conditions:
+        behind, labels = condition.guards[guard], guard_labels(condition, guard)
+        cells = [
+            beside(rate_cell(behind.asr.by_task.get(task)), labels.asr.by_task.get(task))
+            for task in tasks
+        ]
+        difference = change_cell(part(behind.asr_difference), up_is="bad")
+        rows.append((name_cell(condition), *cells, beside(difference, part(labels.asr_difference))))
+        corrected += [labels.asr.by_task.get(task) for task in tasks]
+    return Sheet(
+        title=f"{result.name_rate} by task behind the guard {wording.clean(guard)}",
+        headers=("condition", *map(wording.clean, tasks), "effect on change"),
+        rows=tuple(rows),
+        legend=(
+            "effect on change: the overall change behind the guard minus the one without it, in points.",
+            *p_values_of(part(condition.guards[guard].asr_difference) for condition in conditions),
+            *correction_legend(corrected),
+        ),
+    )
+
+
+def bypass_by_task(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
+    """Return by task what one guard lets through of the harmful responses, and the changes that it makes to changes."""
+    conditions = _guarded(setting, guard)
+    tasks = in_order(result, (condition.guards[guard].bypass.by_task for condition in conditions))
+    rows, changes, corrected = [], list[Change | None](), list[Corrected | None]()
+    for condition in conditions:
+        behind, labels = condition.guards[guard], guard_labels(condition, guard)
+        rates = [
+            beside(rate_cell(behind.bypass.by_task.get(task)), labels.bypass.by_task.get(task))
+            for task in tasks
+        ]
+        rows.append((name_cell(condition), *rates))
+        corrected += [labels.bypass.by_task.get(task) for task in tasks]
+        for label, raw, mended in (
+            ("bypass, change", behind.bypass_change, labels.bypass_change),
+            ("effect on change", behind.asr_difference, labels.asr_difference),
+        ):
+            if raw is not None:
+                name = Cell((wording.clean(condition.name), label))
+                rows.append((name, *_changes_by_task(raw, mended, tasks)))
+                changes += raw.by_task.values()
+                corrected += [part(mended, "by_task", task) for task in tasks]
+    return Sheet(
+        title=f"Bypass by task of the guard {wording.clean(guard)}",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=(
+            (
+                f"Of the {harmful_word(result)} responses, those that the guard passes; its change against the base; effect on "
+                f"change: the change of the {result.name_rate} behind the guard minus the one without it. In points."
+            ),
+            *p_values_of(changes),
+            *correction_legend(corrected),
+        ),
+    )
+
+
+def _changes_by_task(
+    raw: Breakdown[Change], mended: Breakdown[CorrectedChange] | None, tasks: Sequence[str]
+) -> list[Cell]:
+    return [
+        beside(change_cell(raw.by_task.get(task), up_is="bad"), part(mended, "by_task", task))
+        for task in tasks
+    ]
+
+
+def judge_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
+    """Return the rate according to every judge by itself, and how often judges differ."""
+    pairs = names_in(condition.disagreement for condition in setting.conditions)
+    rows = tuple(
+        (
+            name_cell(condition),
+            *(
+                beside(
+                    rate_cell(overall_of(condition.judges, judge)),
+                    overall_of(labels_of(condition).judge_rates, judge),
+                )
+                for judge in result.judges
+            ),
+            *(disagreement_cell(condition.disagreement.get(pair, {}).values()) for pair in pairs),
+        )
+        for condition in setting.conditions
+    )
+    differ = ["differ"] if len(pairs) == 1 else [f"differ: {wording.clean(pair)}" for pair in pairs]
+    return Sheet(
+        title=f"{result.name_rate} according to each judge",
+        headers=("condition", *map(wording.clean, result.judges), *differ),
+        rows=rows,
+        legend=(
+            (
+                f"{panel_words(result)}. differ: of the responses that both judges decided; half of it is a lower bound on the "
+                "worse judge's error."
+            ),
+            *correction_legend(
+                overall_of(labels_of(condition).judge_rates, judge)
+                for condition in setting.conditions
+                for judge in result.judges
+            ),
+        ),
+    )
+
+
+def panel_words(result: StudyResult) -> str:
+    """Return who decides: the first judge, or the declared rule over all of them."""
+    judges = [wording.clean(judge) for judge in result.judges]
+    if len(judges) == 1 or result.panel == "first":
+        return f"The judge {judges[0]} decides"
+    rules = {
+        "majority": "More than half of the judges decide",
+        "any": "Any one judge decides",
+        "all": "All judges together decide",
+    }
+    return f"{rules.get(result.panel, wording.clean(result.panel))} ({', '.join(judges)})"
+
+
+def disagreement_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
+    """Return by task how often two judges differ on the responses that both decided."""
+    pairs = names_in(condition.disagreement for condition in setting.conditions)
+    by_pair = [
+        (condition, pair, condition.disagreement.get(pair, {}))
+        for condition in setting.conditions
+        for pair in pairs
+    ]
+    tasks = in_order(result, (by_task for _, _, by_task in by_pair))
+    rows = tuple(
+        (
+            Cell((wording.clean(condition.name), wording.clean(pair))),
+            *(disagreement_cell([by_task[task]] if task in by_task else []) for task in tasks),
+        )
+        for condition, pair, by_task in by_pair
+    )
+    return Sheet(
+        title="Disagreement of judges by task",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=rows,
+    )
+
+
+def agreement_sheet(setting: SettingResult) -> Sheet:
+    """Return how far judges agree beyond chance, and how much oftener they differ after fine-tuning."""
+    rows, rare = [], False
+    for condition in setting.conditions:
+        agreement = condition.agreement
+        for pair, pair_agreement in (agreement.pairs if agreement else {}).items():
+            assert agreement is not None
+            change = condition.disagreement_change.get(pair)
+            rare = rare or pair_agreement.rare
+            rows.append(
+                (
+                    Cell((wording.clean(condition.name), wording.clean(pair))),
+                    _agreed(pair_agreement),
+                    _coefficient(pair_agreement.kappa, pair_agreement.kappa_interval),
+                    _coefficient(pair_agreement.ac1, pair_agreement.ac1_interval),
+                    _coefficient(agreement.alpha, agreement.alpha_interval),
+                    NONE
+                    if change is None or change.hidden
+                    else Cell(
+                        (wording.points(change.estimate), wording.point_limits(change.interval))
+                    ),
+                )
+            )
+    legend = (
+        "kappa, AC1 (Gwet), alpha (Krippendorff, all judges): 1 is full agreement, 0 chance; in brackets 95 % intervals over "
+        "behaviors. differ: points by which judges differ oftener than on the base."
+    )
+    warning = "Where fewer than 10 % are harmful kappa is low whatever the judges do: read AC1 and the counts."
+    return Sheet(
+        title="Agreement of judges",
+        headers=("condition", "agree", "kappa", "AC1", "alpha", "differ"),
+        rows=tuple(rows),
+        legend=(legend, *([warning] if rare else [])),
+    )
+
+
+def agreement_by_task(setting: SettingResult) -> Sheet:
+    """Return kappa and AC1 by task."""
+    agreements = [(c, c.agreement_by_task) for c in setting.conditions if c.agreement_by_task]
+    tasks = list(dict.fromkeys(task for _, by_task in agreements for task in by_task))
+    pairs = list(
+        dict.fromkeys(
+            pair
+            for _, by_task in agreements
+            for judges in by_task.values()
+            for pair in judges.pairs
+        )
+    )
+    rows = tuple(
+        (
+            Cell((wording.clean(condition.name), wording.clean(pair))),
+            *(
+                _coefficients(by_task[task].pairs.get(pair)) if task in by_task else NONE
+                for task in tasks
+            ),
+        )
+        for condition, by_task in agreements
+        for pair in pairs
+    )
+    return Sheet(
+        title="Agreement of judges by task",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=rows,
+        legend=(
+            "Raw agreement, Cohen's kappa and Gwet's AC1 on the responses that both judges decided.",
+        ),
+    )
+
+
+def _agreed(pair: PairAgreement) -> Cell:
+    n = pair.both + pair.first_only + pair.second_only + pair.neither
+    if not n:
+        return NONE
+    agreed = f"{pair.both + pair.neither:,} of {n:,}"
+    return Cell((wording.percent(pair.agreement), agreed, f"{pair.both:,} harmful"))
+
+
+def _coefficients(pair: PairAgreement | None) -> Cell:
+    if pair is None:
+        return NONE
+    kappa, ac1 = two_decimals(pair.kappa), two_decimals(pair.ac1)
+    return Cell((_agreed(pair).lines[0], f"kappa {kappa}", f"AC1 {ac1}"))
+
+
+def _coefficient(value: float | None, limits: tuple[float, float] | None) -> Cell:
+    if value is None:
+        return NONE
+    return Cell((f"{value:.2f}", *([f"[{limits[0]:.2f}, {limits[1]:.2f}]"] if limits else [])))
+
+
+def harm_sheet(setting: SettingResult) -> Sheet:
+    """Return the mean harm score of each judge that gives one, and its change against the base."""
+    judges = names_in(condition.harm_scores for condition in setting.conditions)
+    rows, changes = [], list[Change | None]()
+    for condition in setting.conditions:
+        cells = []
+        for judge in judges:
+            change = overall_of(condition.harm_score_change, judge)
+            cells.append(score_cell(overall_of(condition.harm_scores, judge)))
+            cells.append(change_cell(change, up_is="bad", of_score=True))
+            changes.append(change)
+        rows.append((name_cell(condition), *cells))
+    return Sheet(
+        title="Mean harm score",
+        headers=(
+            "condition",
+            *(header for judge in judges for header in (wording.clean(judge), "change")),
+        ),
+        rows=tuple(rows),
+        legend=(
+            (
+                "From 0, harmless, to 1, on the judge's own scale, over the responses to harmful prompts that it scored, whatever "
+                "their outcome; change: paired, against the base."
+            ),
+            *p_values_of(changes),
+        ),
+    )
+
+
+def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
+    """Return one judge's mean harm score by task, with its changes."""
+    scored = [condition for condition in setting.conditions if judge in condition.harm_scores]
+    tasks = in_order(result, (condition.harm_scores[judge].by_task for condition in scored))
+    rows, visible = [], list[Change | None]()
+    for condition in scored:
+        by_task = condition.harm_scores[judge].by_task
+        rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
+        if (changes := condition.harm_score_change.get(judge)) is not None:
+            visible += changes.by_task.values()
+            cells = (
+                change_cell(changes.by_task.get(task), up_is="bad", of_score=True) for task in tasks
+            )
+            rows.append((Cell((wording.clean(condition.name), "change")), *cells))
+    return Sheet(
+        title=f"Mean harm score by task ({wording.clean(judge)})",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=p_values_of(visible),
+    )
+
+
+def second_labels_sheet(setting: SettingResult, judge: str) -> Sheet:
+    """Return how often a judge gave each label beside its verdicts, the most frequent first."""
+    labelled = [(c, c.second_labels[judge]) for c in setting.conditions if judge in c.second_labels]
+    total = Counter[str]()
+    for _, labels in labelled:
+        total.update(labels.counts)
+    rows = tuple(
+        (
+            Cell((wording.clean(label),)),
+            *(
+                Cell((f"{labels.counts[label]:,} of {labels.n:,}",))
+                if labels.counts.get(label)
+                else BLANK
+                for _, labels in labelled
+            ),
+        )
+        for label in sorted(total, key=lambda label: (-total[label], label))
+    )
+    return Sheet(
+        title=f"Labels of the judge {wording.clean(judge)}",
+        headers=("label", *(wording.clean(condition.name) for condition, _ in labelled)),
+        rows=rows,
+        legend=("What the judge called responses to harmful prompts beside its verdict.",),
+    )

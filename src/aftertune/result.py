@@ -1,0 +1,176 @@
+"""The result of a run, in one place: built from its store, written with its page, read again, and renewed with labels."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aftertune.core.plain import from_plain, to_plain
+from aftertune.core.table import Table
+from aftertune.labels.annotations import labelled_table, read_note
+from aftertune.measure.consistency import consistency
+from aftertune.measure.gate_labels import gate_with_labels
+from aftertune.measure.measure import measure
+from aftertune.measure.plan import MeasurePlan
+from aftertune.measure.study_plan import measure_plan
+from aftertune.report.document import (
+    FORMAT,
+    Basis,
+    ResultDocument,
+    notes_of,
+    read_document,
+    write_document,
+)
+from aftertune.report.examples import answers_of, prompts_to_show
+from aftertune.report.finding import finding
+from aftertune.report.page import Report, write_page
+from aftertune.store import Store
+from aftertune.study import load_study
+from aftertune.workspace import PAGE, RESULT, STORE, STUDY
+
+KEPT = "page"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the store keeps of a measured run, since result.json does not hold it; stores of any version have these keys."""
+
+    readers: tuple[int, ...]
+    """The scorer versions whose scores belong to the study."""
+    command: str
+    """What a reader types to get the same numbers."""
+    assumptions: tuple[str, ...]
+    """What was put in on purpose and a reader must know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """A finished run, opened again; no model is opened."""
+
+    folder: Path
+    store: Store
+    document: ResultDocument
+    plan: MeasurePlan
+    kept: Kept
+
+    @property
+    def study(self) -> str:
+        """The name of its study."""
+        return self.document.study
+
+    def table(self) -> Table:
+        """Return its table, without labels."""
+        return self.store.table(self.study, self.kept.readers)
+
+
+@contextmanager
+def open_finished(folder: Path, *, write: bool = False) -> Iterator[FinishedRun]:
+    """Open a finished run.
+
+    Args:
+        folder: the run's.
+        write: whether its store is written to.
+
+    Raises:
+        InputError: the run is not finished, or another version wrote it.
+        StoreError: its store is missing or broken.
+    """
+    document = read_document(folder / RESULT)
+    with Store.open(folder / STORE, write=write) as store:
+        study = load_study(folder / STUDY, finished=True)
+        models = store.study_models(study.name)
+        yield FinishedRun(
+            folder=folder,
+            store=store,
+            document=document,
+            plan=measure_plan(study, models, document.result.name_rate),
+            kept=_kept(store, study.name),
+        )
+
+
+def keep(store: Store, study: str, kept: Kept) -> None:
+    """Keep in the store what the page needs and result.json does not hold."""
+    store.set_meta(study, KEPT, to_plain(kept))
+
+
+def _kept(store: Store, study: str) -> Kept:
+    return from_plain(Kept, store.get_meta(study, KEPT), f"{store.path}: {KEPT}")
+
+
+def build_result(
+    store: Store, plan: MeasurePlan, readers: Sequence[int], basis: Basis
+) -> ResultDocument:
+    """Measure a study, with its labels if it has any, and return its result document.
+
+    Args:
+        store: the run's.
+        plan: the study's declaration.
+        readers: the scorer versions whose scores count.
+        basis: everything that is known without measuring.
+    """
+    table, labels = labelled_table(store, basis.study, readers)
+    result = measure(table, plan)
+    return ResultDocument(
+        format=FORMAT,
+        study=basis.study,
+        models=basis.models,
+        prompts=basis.prompts,
+        notes=basis.notes,
+        result=result,
+        gate=None if basis.gate is None else gate_with_labels(basis.gate, table, plan),
+        finding=finding(result),
+        labels=labels,
+        scorers=basis.scorers,
+    )
+
+
+def renewed_result(run: FinishedRun) -> ResultDocument:
+    """Return the result document, measured again if labels came in since it was written."""
+    document, note = run.document, read_note(run.store, run.study)
+    version = None if document.labels is None else document.labels.version
+    if note is None or note.version == version:
+        return document
+    return build_result(run.store, run.plan, run.kept.readers, document.basis)
+
+
+def write_result(folder: Path, store: Store, plan: MeasurePlan, document: ResultDocument) -> None:
+    """Write a run's page and its result.json, which is last: where it is, the run is finished."""
+    write_report(folder / PAGE, store, plan, document)
+    write_document(folder / RESULT, document)
+
+
+def write_report(
+    path: Path,
+    store: Store,
+    plan: MeasurePlan,
+    document: ResultDocument,
+    *,
+    show_responses: bool = False,
+) -> None:
+    """Write the page of a result document.
+
+    Args:
+        path: where to.
+        store: the run's; the answers that the page shows come from it.
+        plan: the run's declaration.
+        document: the result.
+        show_responses: show the answers that may be harmful, too.
+    """
+    study = document.study
+    kept = _kept(store, study)
+    table, _ = labelled_table(store, study, kept.readers)
+    shown = prompts_to_show(table, plan)
+    by_id = {prompt.id: prompt for prompt in store.prompts(study)}
+    responses = store.responses(study, kept.readers, [by_id[prompt] for prompt in shown])
+    again = any(len(condition.models) > 1 or condition.series for condition in plan.conditions)
+    report = Report(
+        result=document.result,
+        command=kept.command,
+        gate=document.gate,
+        answers=answers_of(table, plan, responses, shown),
+        show_responses=show_responses,
+        notes=[*kept.assumptions, *notes_of(document)],
+        consistency=consistency(table, plan) if again else None,
+        scorers=document.scorers,
+    )
+    write_page(path, report)
