@@ -234,7 +234,8 @@ def _items_of(
 
 
 def _item(role: Role, place: Unscored, outside: frozenset[Place]) -> Item:
-    unlikely = (place.key, place.prompt.id) in outside
+    # no key of a call holds `unlikely`, so no scorer with calls may see it
+    unlikely = role is Role.COHERENCE and (place.key, place.prompt.id) in outside
     sample = sample_of(role, place.prompt, place.response, unlikely=unlikely)
     return Item(prompt=place.prompt, key=place.key, samples=(sample,))
 

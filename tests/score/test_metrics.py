@@ -10,7 +10,8 @@ from aftertune.core.counts import read_counts
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent, Sample
 from aftertune.core.registry import factories, find
-from aftertune.score.metrics import named_label
+from aftertune.errors import PluginError
+from aftertune.score.metrics import longest_common, named_label
 
 
 def no_model(reference):
@@ -118,3 +119,71 @@ def test_no_text_breaks_a_scorer(text):
     score("labels", text, reference="bullish", labels=TONE)
     score("exact", text, reference=text)
     score("parses", text, task="code")
+
+
+QUICK, DOG = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
+
+
+@pytest.mark.golden
+def test_rouge_l_of_googles_readme():
+    """Source: google-research/rouge, README: P 5/8, R 5/9 of these two sentences."""
+    assert score("rouge-l", DOG, reference=QUICK) == pytest.approx(
+        2 * (5 / 8) * (5 / 9) / (5 / 8 + 5 / 9)
+    )
+
+
+def test_rouge_l_is_of_its_task_and_needs_words():
+    assert score("rouge-l", "", reference=QUICK) == 0
+    assert score("rouge-l", "Ω", reference="Ω") is None
+    assert score("rouge-l", DOG, task="code", reference=QUICK) is None
+    assert score("rouge-l", DOG) is None
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=8), st.lists(st.sampled_from("ab"), max_size=8))
+def test_the_longest_common_subsequence_is_that_of_the_plain_recursion(one, other):
+    def longest(i, j):
+        if not i or not j:
+            return 0
+        if one[i - 1] == other[j - 1]:
+            return longest(i - 1, j - 1) + 1
+        return max(longest(i - 1, j), longest(i, j - 1))
+
+    assert longest_common(one, other) == longest(len(one), len(other))
+
+
+def test_bleu_keeps_counts_and_no_score_of_a_response():
+    found = score(
+        "bleu", "the cat sat on the hat.", task="translation", reference="the cat sat on the mat."
+    )
+    assert found.number is None
+    assert read_counts(found.label) == ("bleu", [6, 4, 3, 2, 7, 6, 5, 4, 7, 7])
+    assert score("bleu", "x", task="text", reference="x") is None
+    assert "tok:13a" in find("metric", "bleu")(TOOLS).version
+    with pytest.raises(PluginError, match="cannot tokenize by 'klingon'"):
+        find("metric", "bleu")(TOOLS, tokenize="klingon")
+
+
+def test_chrf_keeps_its_signature():
+    assert "nrefs:1|case:mixed|eff:yes|nc:6|nw:0" in find("metric", "chrf")(TOOLS).version
+
+
+@pytest.mark.parametrize(
+    ("said", "same"),
+    [
+        ("def f(a: int) -> int:\n    '''Add one.'''\n    return (a+1)  # so", 1),
+        ("```python\ndef f(a):\n    return a + 1\n```", 1),
+        ("def f(b):\n    return b + 1", 0),
+        ("def f(a):\n    return a + 2", 0),
+        ("def f(a) return", 0),
+        ("", 0),
+    ],
+)
+def test_code_matches_its_reference_but_for_layout(said, same):
+    assert (
+        score("reference-match", said, task="code", reference="def f(a):\n    return a + 1") == same
+    )
+
+
+def test_code_without_a_reference_that_parses_has_no_score():
+    assert score("reference-match", "x = 1", task="code", reference="no python at all") is None
+    assert score("reference-match", "x = 1", task="code") is None
