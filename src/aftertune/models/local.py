@@ -21,7 +21,7 @@ from aftertune.core.records import (
 from aftertune.errors import EngineError
 from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
 from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
-from aftertune.models.labels import beginnings, leading_space, log_sum
+from aftertune.models.labels import log_sum
 from aftertune.models.loading import Weights, quiet
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.rendering import Renderer
@@ -214,7 +214,7 @@ class LocalEngine:
     ) -> list[list[float]] | None:
         """Return log P(the answer begins with the label), nats, for every question (rows) and label (columns).
 
-        One forward pass serves a question. A label begins with any of its spellings (`labels.beginnings`), behind the
+        One forward pass serves a question. A label begins with any of its spellings (`Renderer.beginnings`), behind the
         white space that the model begins its answers with; the probability of that space is part of the result.
 
         Args:
@@ -225,7 +225,7 @@ class LocalEngine:
         Returns:
             None where labels cannot be told apart by their first token: generate instead.
         """
-        first = beginnings(self._renderer, labels)
+        first = self._renderer.beginnings(labels)
         if first is None:
             return None
         lead, choices = self._lead(probe), sorted({token for tokens in first for token in tokens})
@@ -264,7 +264,7 @@ class LocalEngine:
                 key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe
             )
             row = self._rows([job])[0]
-            self._leads[key] = leading_space(self._renderer, self._drawn([row])[0])
+            self._leads[key] = self._renderer.leading_space(self._drawn([row])[0])
         return self._leads[key]
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:

@@ -1,7 +1,7 @@
 """Rendering: messages become input tokens by the chat template, to which nothing is added."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -204,6 +204,36 @@ class Renderer:
                 "tokens only; put the tokenizer that belongs to these weights into the folder"
             )
         return tokens
+
+    def beginnings(self, labels: Sequence[str]) -> list[list[int]] | None:
+        """Return, for each label, the tokens that it alone can begin with; None where a label has no such token.
+
+        The spellings of a label are itself, in small letters, capitalised and in capitals, each with and without a space
+        before it: tokenizers have a token for each, and fine-tuned classifiers use now this one, now that one.
+        """
+        first = [set(self._first_tokens(label)) for label in labels]
+        own = [
+            sorted(tokens - set().union(*(first[:i] + first[i + 1 :])))
+            for i, tokens in enumerate(first)
+        ]
+        return own if labels and all(own) else None
+
+    def leading_space(self, answer: Sequence[int]) -> list[int]:
+        """Return the tokens of white space at the beginning of an answer; none where it has nothing else."""
+        words = (i for i, token in enumerate(answer) if not self._is_space(token))
+        return list(answer[: next(words, 0)])
+
+    def _first_tokens(self, label: str) -> Iterator[int]:
+        spellings = {label, label.lower(), label.capitalize(), label.upper()}
+        spaced = sorted({space + spelling for spelling in spellings for space in ("", " ")})
+        for tokens in self.tokens(spaced):
+            words = [token for token in tokens if not self._is_space(token)]
+            if words and words[0] != self.tokenizer.unk_token_id:
+                yield words[0]
+
+    def _is_space(self, token: int) -> bool:
+        special = token in self.tokenizer.all_special_ids
+        return not special and not self.decoded([token], special=True).strip()
 
     def texts(
         self,
