@@ -27,8 +27,7 @@ from aftertune.core.records import (
 )
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.model import EndpointModel
-from aftertune.models.labels import log_sum
-from aftertune.models.local import LocalEngine
+from aftertune.models.local import LocalEngine, log_sum
 
 LIKELY = 0.5
 """What the labels must have together of the first word's probability for their likelihoods to count as a reply."""

@@ -1,5 +1,6 @@
 """The engine for models on this machine: transformers checkpoints and PEFT adapters."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,6 @@ from aftertune.core.records import (
 from aftertune.errors import EngineError
 from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
 from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
-from aftertune.models.labels import log_sum
 from aftertune.models.loading import Weights, quiet
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.rendering import Renderer
@@ -111,6 +111,17 @@ def next_token_logprobs(
         )
         chosen = logprobs[:, -1, list(choices)] + lead_logprobs
     return [[float(value) for value in row] for row in chosen.cpu()]
+
+
+def log_sum(logprobs: Iterable[float]) -> float:
+    """Return log of the sum of probabilities, given as their logarithms (nats)."""
+    values = list(logprobs)
+    highest = max(values)
+    return (
+        highest
+        if highest == -math.inf
+        else highest + math.log(sum(math.exp(value - highest) for value in values))
+    )
 
 
 ENGINE = "transformers"

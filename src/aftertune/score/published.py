@@ -39,7 +39,7 @@ from aftertune.core.replies import (
 )
 from aftertune.errors import PluginError
 from aftertune.models.asking import check_template, harmful_share, probe_sample
-from aftertune.models.wordings import from_file, from_package, wildguard_wording
+from aftertune.score.prompt_templates import from_file, from_package, wildguard_template
 from aftertune.score.rubric import undecided
 
 POLICIES = Path(__file__).with_name("policies.yaml")
@@ -498,7 +498,7 @@ def wildguard_judge(
 
 def _wildguard_form(tools: Tools, prompt: str | None, role: str) -> Form:
     file = None if prompt is None else tools.folder / prompt
-    return replace(WILDGUARD, pattern=wildguard_wording(file, f"{role} wildguard"))
+    return replace(WILDGUARD, pattern=wildguard_template(file, f"{role} wildguard"))
 
 
 def shield_gemma(

@@ -32,7 +32,7 @@ from aftertune.core.records import (
 from aftertune.core.replies import LONGEST, plain_reply
 from aftertune.errors import PluginError
 from aftertune.models.asking import RETRY_TEMPERATURE
-from aftertune.models.wordings import from_file
+from aftertune.score.prompt_templates import from_file
 from aftertune.score.rules import REFUSALS, plain
 
 RUBRICS = Path(__file__).with_name("rubrics")

@@ -1,4 +1,4 @@
-"""Exact wordings of fine-tuned guards and judges, read where they are published: a file of the user's, or a package.
+"""Prompt templates of fine-tuned guards and judges, read where they are published: a file of the user's, or a package.
 
 None is copied into this project. A package is read as text, not imported: `wildguard` would load vLLM, `judgezoo` torch.
 """
@@ -12,7 +12,7 @@ from aftertune.errors import PluginError
 
 
 def from_file(path: Path, names: tuple[str, ...], who: str) -> str:
-    """Read a wording, with ``{names}`` for the foreign texts, from a user's file.
+    """Return a prompt template, with ``{names}`` for the foreign texts, from a user's file.
 
     Args:
         path: the file, UTF-8.
@@ -58,7 +58,7 @@ def from_package(package: str, module: str, constant: str, who: str) -> Any:
         ) from error
 
 
-def wildguard_wording(file: Path | None, who: str) -> str:
+def wildguard_template(file: Path | None, who: str) -> str:
     """Return WildGuard's exact prompt, with ``{prompt}`` and ``{response}``, from a user's file or from its package.
 
     Raises:
