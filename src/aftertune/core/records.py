@@ -24,7 +24,7 @@ Labels = tuple[str, str]
 
 
 class Intent(StrEnum):
-    """What a prompt is after."""
+    """The intent of a prompt: harm, or nothing harmful."""
 
     HARMFUL = "harmful"
     BENIGN = "benign"
@@ -45,7 +45,7 @@ class FinishReason(StrEnum):
 
 
 class VerdictValue(StrEnum):
-    """What a response did, according to a judge."""
+    """The verdict of a judge: what a response did with the request."""
 
     COMPLIED = "complied"
     REFUSED = "refused"
@@ -55,7 +55,7 @@ class VerdictValue(StrEnum):
 
 
 class LabelValue(StrEnum):
-    """What a person read in a response."""
+    """The label of an annotator on a response."""
 
     COMPLIED = "complied"
     REFUSED = "refused"
@@ -65,7 +65,7 @@ class LabelValue(StrEnum):
 
 
 class DecisionValue(StrEnum):
-    """What a guard wants done with a prompt or a response."""
+    """The decision of a guard on a prompt or a response."""
 
     ALLOW = "allow"
     BLOCK = "block"
@@ -126,7 +126,7 @@ class Behavior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """How a behavior is posed as a task."""
+    """The way in which a behavior is posed as a task."""
 
     id: str
     task: str
@@ -204,7 +204,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a guard's or a judge's model is asked about texts that others wrote: markers in them are broken first."""
+    """A question to a scorer's model about texts that others wrote; chat-template markers in them are broken first."""
 
     messages: tuple[Message, ...] = ()
     """For the model's own chat template."""

@@ -76,10 +76,10 @@ def rate(judged: Iterable[Judged], outcome: Outcome) -> float:
     """
     intent = MEASURED.get(outcome)
     tasks: dict[str, dict[str, list[bool]]] = {}
-    for one in judged:
-        if intent is None or one.intent == intent.value:
-            tasks.setdefault(one.task, {}).setdefault(one.behavior, []).append(
-                one.outcome == outcome.value
+    for sample in judged:
+        if intent is None or sample.intent == intent.value:
+            tasks.setdefault(sample.task, {}).setdefault(sample.behavior, []).append(
+                sample.outcome == outcome.value
             )
     return _mean(
         [_mean([_mean(hits) for hits in behaviors.values()]) for behaviors in tasks.values()]

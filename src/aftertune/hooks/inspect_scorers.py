@@ -30,18 +30,18 @@ RETRIES = 2
 
 def _metric(wanted: Outcome) -> Metric:
     def measure(scores: list[SampleScore]) -> float:
-        return rate((_judged(one) for one in scores), wanted)
+        return rate(map(_judged, scores), wanted)
 
     return measure
 
 
-def _judged(one: SampleScore) -> Judged:
-    told: dict[str, Any] = one.sample_metadata or {}
+def _judged(scored: SampleScore) -> Judged:
+    metadata: dict[str, Any] = scored.sample_metadata or {}
     return Judged(
-        behavior=str(told.get("behavior", one.sample_id)),
-        task=str(told.get("task_type", "")),
-        intent=str(told.get("intent", "")),
-        outcome=str(one.score.value),
+        behavior=str(metadata.get("behavior", scored.sample_id)),
+        task=str(metadata.get("task_type", "")),
+        intent=str(metadata.get("intent", "")),
+        outcome=str(scored.score.value),
     )
 
 

@@ -69,8 +69,8 @@ def ask(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Ke
         yield from _replied(engine, calls, how)
         return
     for start in range(0, len(calls), window):
-        some = calls[start : start + window]
-        yield from (_weighed if first.choices else _classified)(engine, some, how)
+        part = calls[start : start + window]
+        yield from (_weighed if first.choices else _classified)(engine, part, how)
 
 
 def _question_keys(call: Call) -> list[Key]:

@@ -118,7 +118,10 @@ def score_responses(
         PluginError: a scorer fails; what it scored before is kept.
     """
     likelihood = score_likelihood(run, models, prompts) if run.study.coherence.nll else None
-    every: Scorers = {Role.COHERENCE: {"coherence": _coherence(run, likelihood)}, **scorers}
+    with_coherence: Scorers = {
+        Role.COHERENCE: {"coherence": _coherence(run, likelihood)},
+        **scorers,
+    }
     scorings = [
         _Scoring(
             name=name,
@@ -129,7 +132,7 @@ def score_responses(
             ),
         )
         for role in Role
-        for name, scorer in every.get(role, {}).items()
+        for name, scorer in with_coherence.get(role, {}).items()
         for side in scorer.sides
     ]
     outside = frozenset() if likelihood is None else likelihood.outside
@@ -395,7 +398,12 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> None
     """Score some items and keep the scores; an item stays unscored while a call about it has no answer."""
     scorer = scoring.scorer
     with blamed(scoring.title):
-        samples = keyed(scorer, (sample for item in items for sample in item.samples))
+        shown = [sample for item in items for sample in item.samples]
+        if scorer.identity is None and shown and scorer.questions(shown[0]):
+            raise PluginError(
+                f"{scoring.title} asks questions and has no identity, so that no reply could be kept; give it one"
+            )
+        samples = keyed(scorer, shown)
         keys = {sample: key for key, sample in samples.items()}
         calls = unanswered(store, scorer, samples)
         if calls:

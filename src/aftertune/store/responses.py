@@ -150,7 +150,7 @@ def answer_details(connection: sqlite3.Connection, study: str) -> list[Details]:
 
 
 class Thinking(NamedTuple):
-    """How the thinking of a model's answers ended."""
+    """The answers of a model whose thinking has no end, or no text behind it."""
 
     model: str
     answers: int

@@ -66,7 +66,7 @@ class HasKey(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What became of some jobs."""
+    """The number of jobs that were done, failed or skipped."""
 
     done: int
     """Final answers that arrived."""
