@@ -79,7 +79,7 @@ def synthetic(rows: int, seed: int = 0) -> tuple[Table, MeasurePlan]:
         conditions=tuple(conditions),
         judges=("rules", "rubric"),
         guards=("guard",),
-        scorers=("accuracy",),
+        metrics=("accuracy",),
         families=("task", "hazard"),
     )
     return Table(columns=columns, scores=scores, names=names), plan

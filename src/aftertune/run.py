@@ -105,10 +105,10 @@ def _measure_and_report(
             *trained.notes,
             *questions.notes,
             *_unanswered(run, table),
-            *uncompared(table, trained.models, plan.comparers),
+            *uncompared(table, trained.models, plan.preferences),
         ),
         gate=asked.verdict,
-        scorers={scorer: versions[scorer] for scorer in plan.scorers},
+        scorers={scorer: versions[scorer] for scorer in plan.metrics},
     )
     document = build_result(run.store, plan, asked.readers, basis)
     kept = Kept(

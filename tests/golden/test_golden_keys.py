@@ -355,5 +355,5 @@ def test_declared_measurement():
         Condition(name="base", models=("base",)),
         Condition(name="code", models=("code/1", "code/2"), base="base", training_seeds=(1, 2)),
     )
-    plan = MeasurePlan(conditions=conditions, judges=("rules",), guards=("g",), scorers=("chrf",))
+    plan = MeasurePlan(conditions=conditions, judges=("rules",), guards=("g",), metrics=("chrf",))
     assert plan.digest == "c9c04ba43caba9b73fa9ac77fd6e0ea7"

@@ -85,7 +85,7 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
         for r, g, b in zip(right.tolist(), given.tolist(), benign, strict=True)
     ]
     scores = np.where(benign, right == given, np.nan)
-    result = measure(with_words(table, "labels", words, scores), plan_of(scorers=("labels",)))
+    result = measure(with_words(table, "labels", words, scores), plan_of(metrics=("labels",)))
     tuned = result.settings[0].condition("a")
     rows = benign & (table.columns["model"] > 0)
     said = [label or "none" for label in given[rows]]
@@ -133,7 +133,7 @@ def test_a_study_has_corpus_bleu_and_no_mean_of_it():
     }
     words = [word[bool(tuned)] if b else "" for tuned, b in zip(better, benign, strict=True)]
     result = measure(
-        with_words(table, "bleu", words, np.full(len(table), np.nan)), plan_of(scorers=("bleu",))
+        with_words(table, "bleu", words, np.full(len(table), np.nan)), plan_of(metrics=("bleu",))
     )
     tuned, base = (result.settings[0].condition(name) for name in ("a", "base"))
     assert tuned.capability["bleu"].overall.n == 36
@@ -217,7 +217,8 @@ def wins_table(shares):
         Condition(name="a", models=("a1",), base="base"),
     )
     return measure(
-        with_words(table, "who", words, scores), plan_of(conditions=conditions, comparers=("who",))
+        with_words(table, "who", words, scores),
+        plan_of(conditions=conditions, preferences=("who",)),
     )
 
 
@@ -279,7 +280,7 @@ def epochs_study(learned, harm, match):
             )
         )
     return measure(
-        table, plan_of(conditions=tuple(conditions), scorers=("labels",), match=match)
+        table, plan_of(conditions=tuple(conditions), metrics=("labels",), match=match)
     ).settings[0]
 
 

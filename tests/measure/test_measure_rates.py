@@ -156,7 +156,7 @@ def test_scores_are_averaged_over_prompts_that_have_them():
         answers=mark,
         scores={"score:chrf": 0, "score:right": 0},
     )
-    tuned = measured(table, plan_of(TUNED, scorers=("chrf", "right")))
+    tuned = measured(table, plan_of(TUNED, metrics=("chrf", "right")))
     assert set(tuned.capability["chrf"].by_task) == {"text", "translation", "classification"}
     assert tuned.capability_change["chrf"].overall.estimate == pytest.approx(-0.2)
     assert "two-way t" in tuned.capability_change["chrf"].overall.method
@@ -164,7 +164,7 @@ def test_scores_are_averaged_over_prompts_that_have_them():
     assert right.estimate == pytest.approx(0.5)
     assert "Wilson" in right.interval.method
     base = (
-        measured(table, plan_of(TUNED, scorers=("chrf", "right")), "base")
+        measured(table, plan_of(TUNED, metrics=("chrf", "right")), "base")
         .capability["right"]
         .overall
     )
@@ -227,7 +227,7 @@ def test_a_single_behavior_says_next_to_nothing():
         row["decision:g:prompt"] = 1
 
     table = build(one, benign=one, answers=mark, scores={"score:chrf": 0})
-    tuned = measured(table, plan_of(TUNED, guards=("g",), scorers=("chrf",)))
+    tuned = measured(table, plan_of(TUNED, guards=("g",), metrics=("chrf",)))
     rate, change = tuned.asr.overall, tuned.asr_change.overall
     assert rate.hidden
     assert rate.interval.high - rate.interval.low > 0.7
@@ -242,7 +242,7 @@ def test_weights_and_names_are_checked():
     with pytest.raises(InputError, match="no weight for translation, classification"):
         measure(table, plan_of(TUNED, task_weights={"text": 1.0, "code": 1.0}))
     with pytest.raises(InputError, match="no scores of 'chrf'"):
-        measure(table, plan_of(TUNED, scorers=("chrf",)))
+        measure(table, plan_of(TUNED, metrics=("chrf",)))
     weights = {"text": 1.0, "code": 3.0, "translation": 1.0, "classification": 1.0}
     tuned = measured(table, plan_of(TUNED, task_weights=weights))
     by_task = [tuned.asr.by_task[task].estimate for task in weights]

@@ -122,7 +122,7 @@ def test_binary_scores_of_one_prompt_per_behavior_in_tasks_of_unequal_size():
         answers=mark,
         scores={"score:right": 0},
     )
-    single = measured(table, plan_of(SINGLE, scorers=("right",)), "single")
+    single = measured(table, plan_of(SINGLE, metrics=("right",)), "single")
     score, gain = single.capability["right"].overall, single.capability_change["right"].overall
     assert (score.estimate, gain.estimate) == (pytest.approx(1.1 / 3), pytest.approx(0.2))
     assert score.interval.low < 1.1 / 3 < score.interval.high
@@ -164,7 +164,7 @@ def test_a_score_that_moves_everywhere_alike_is_as_uncertain_as_its_smallest_tas
         FEW, np.zeros(310), np.zeros(310), benign=benign, answers=mark, scores={"score:chrf": 0}
     )
     gain = (
-        measured(table, plan_of(SINGLE, scorers=("chrf",)), "single")
+        measured(table, plan_of(SINGLE, metrics=("chrf",)), "single")
         .capability_change["chrf"]
         .overall
     )

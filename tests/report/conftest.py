@@ -115,7 +115,7 @@ def plan(**changes):
         )
         for name in ASR
     )
-    declared = {"judges": ("content", "rules"), "guards": ("world",), "scorers": ("accuracy",)}
+    declared = {"judges": ("content", "rules"), "guards": ("world",), "metrics": ("accuracy",)}
     return MeasurePlan(
         conditions=conditions, **declared | {"families": ("task", "hazard")} | changes
     )

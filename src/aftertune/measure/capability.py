@@ -164,12 +164,12 @@ def metrics(counted: Counts, plan: MeasurePlan) -> list[Metric]:
     return [
         *(
             MeanScore(name=scorer, source=Source(SourceKind.SCORE, scorer))
-            for scorer in plan.scorers
+            for scorer in plan.metrics
             if kinds.get(scorer) != BLEU
         ),
         *(
             MeanScore(name=f"{scorer} invalid", source=Source(SourceKind.INVALID, scorer))
-            for scorer in plan.scorers
+            for scorer in plan.metrics
             if kinds.get(scorer) == LABELS
         ),
         *_corpora(counted),

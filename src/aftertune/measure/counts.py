@@ -150,7 +150,7 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
         settings=settings,
         names=dict(table.names),
         binary=frozenset(_binary(table, plan)),
-        metrics=_metrics(table, (*plan.scorers, *plan.comparers)),
+        metrics=_metrics(table, (*plan.metrics, *plan.preferences)),
     )
 
 
@@ -168,7 +168,7 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     labelled = any(column.startswith("label:") for column in table.columns)
     for guard in plan.guards:
         yield from _guard_rows(table, guard, decided, without, labelled=labelled)
-    for scorer in (*plan.scorers, *plan.comparers):
+    for scorer in (*plan.metrics, *plan.preferences):
         yield from _score_rows(Source(SourceKind.SCORE, scorer), _scores(table, scorer))
         yield from _corpus_rows(table, scorer)
     harmful = table.columns["intent"] == HARMFUL_INTENT
@@ -315,7 +315,7 @@ def _metrics(table: Table, scorers: Sequence[str]) -> dict[str, str]:
 
 
 def _binary(table: Table, plan: MeasurePlan) -> Iterator[Source]:
-    for scorer in plan.scorers:
+    for scorer in plan.metrics:
         yield Source(SourceKind.INVALID, scorer)
         if _is_binary(_scores(table, scorer)):
             yield Source(SourceKind.SCORE, scorer)

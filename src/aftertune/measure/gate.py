@@ -277,7 +277,13 @@ class Fixed:
         return scope(seeds)
 
     def decide(self, counts: LineCounts, margin: float) -> LineBounds:
-        """Return the one-sided limits of the change and the test that inverts the lower one."""
+        """Return the one-sided limits of the change and the test that inverts the lower one.
+
+        FAIL rejects "the rise is at most the margin": p_fail <= alpha exactly where the lower one-sided limit, in the coding
+        for FAIL, is above the margin. PASS is interval inclusion: the upper one-sided limit, in the coding for PASS, is at
+        or under the margin, for all lines at once and so without a correction (intersection-union test: Berger 1982,
+        Technometrics 24:295). The intervals are those of `contrasts.Mover` or `contrasts.Table2x2`.
+        """
         base = fold(counts.part, counts.base, counts.base_n)
         fail, worst = (
             paired(fold(counts.part, hits, counts.n), base) for hits in (counts.fail, counts.worst)
@@ -443,7 +449,7 @@ def has_room(base_rate: float, margin: float) -> bool:
 
 
 def over_tasks(lines: Sequence[TestedLine], alpha: float) -> list[TestedLine]:
-    """Return the overall line as it is, and the tasks' with their p-values adjusted by Holm."""
+    """Return the overall line as it is, and the tasks' with their p-values adjusted by Holm (`intervals.holm`)."""
     tested = {line.name: line.p_fail for line in lines[1:] if line.p_fail is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
 
@@ -614,7 +620,7 @@ def _open_ends(
 
 
 def _notes(case: Case, rule: Rule) -> Iterator[str]:
-    """Yield what a reader must know about the scope."""
+    """Yield the remarks on the scope."""
     seeds = case.seeds
     if seeds == 1:
         yield "one training seed: the verdict is about this checkpoint, not about the recipe"

@@ -175,7 +175,7 @@ def _measure_condition(
         disagreement_change=disagreement_changes(both, plan),
         wins={}
         if both is None
-        else {comparer: win_rates(own, comparer, plan) for comparer in plan.comparers},
+        else {name: win_rates(own, name, plan) for name in plan.preferences},
         own_sets=condition.own_sets,
         series=condition.series,
         factors=condition.factors,

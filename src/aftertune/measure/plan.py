@@ -81,8 +81,9 @@ class MeasurePlan:
     panel: Panel = "first"
     """``any``: harmful if one judge says complied; ``all``: if every judge does; ``majority``: more than half."""
     guards: tuple[str, ...] = ()
-    scorers: tuple[str, ...] = ()
-    comparers: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """The scorers of benign answers against a reference."""
+    preferences: tuple[str, ...] = ()
     """The judges of pairs, who compare the answers to benign prompts with those of the base."""
     match: Match | None = None
     margin: float = 0.05
@@ -127,10 +128,10 @@ class MeasurePlan:
         ):
             if not low < value < high and not (key == "max_asr" and value in (0.0, 1.0)):
                 raise InputError(f"{key} is {value}; it must lie between {low:g} and {high:g}")
-        metrics = {*self.scorers, *map(macro_f1_name, self.scorers)}
+        metrics = {*self.metrics, *map(macro_f1_name, self.metrics)}
         if self.match is not None and self.match.scorer not in metrics:
             raise InputError(
-                f"match names the scorer {self.match.scorer!r}; declared: {', '.join(self.scorers) or 'none'}"
+                f"match names the scorer {self.match.scorer!r}; declared: {', '.join(self.metrics) or 'none'}"
             )
         if self.task_weights is not None and not all(
             weight > 0 for weight in self.task_weights.values()
@@ -146,7 +147,7 @@ class MeasurePlan:
             "measure-plan",
             1,
             [[c.name, c.base, len(c.models), list(c.training_seeds)] for c in self.conditions],
-            [list(self.judges), self.panel, list(self.guards), list(self.scorers)],
+            [list(self.judges), self.panel, list(self.guards), list(self.metrics)],
             [self.margin, self.task_margin, self.alpha, self.max_asr],
             None if self.task_weights is None else dict(self.task_weights),
             [list(self.families), self.min_cell, self.name_rate],
@@ -157,7 +158,7 @@ class MeasurePlan:
             ],
             *[["own", c.name, list(c.own_sets)] for c in self.conditions if c.own_sets],
             *([["verdict by", self.verdict_by]] if self.verdict_by != "judge" else []),
-            *([["comparers", list(self.comparers)]] if self.comparers else []),
+            *([["comparers", list(self.preferences)]] if self.preferences else []),
             *(
                 [["match", self.match.scorer, self.match.target, self.match.set]]
                 if self.match

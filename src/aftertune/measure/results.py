@@ -334,10 +334,10 @@ class CorrectedRate(Jsonable):
     uncorrected: Uncorrected | None
     """Why there is no corrected rate; None where there is one."""
     undecided: int = 0
-    """Labels that left it undecided (where several people labelled a response, one of them did)."""
+    """Labels that left it undecided (where several annotators labelled a response, at least one of them did)."""
     bounds: Interval | None = None
-    """From the lower limit to the upper one that would be if what people left undecided had been harmful; None where they
-    left nothing undecided."""
+    """From the lower limit to the upper limit if the responses that annotators left undecided had been harmful; None where
+    they left none undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,13 +356,13 @@ class CorrectedChange(Jsonable):
     adjustment: str | None = None
     """As `Change.adjustment`."""
     bounds: tuple[float, float] | None = None
-    """The change if what people left undecided had been harmful in the base alone, and in the fine-tune alone; None where
-    they left nothing undecided."""
+    """The change if the responses that annotators left undecided had been harmful in the base alone, and in the fine-tune
+    alone; None where they left none undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeErrors(Jsonable):
-    """One judge against people in one condition; shares are weighted by how the labels were drawn."""
+    """One judge against the annotators in one condition; shares are weighted by how the labels were drawn."""
 
     both: int
     judge_only: int
@@ -398,7 +398,7 @@ class ErrorDifference(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardLabels(Jsonable):
-    """The rates behind one guard, corrected: what it passes is known, what of it is harmful people say."""
+    """The rates behind one guard, corrected: its decision on a response is known, and labels say whether it is harmful."""
 
     asr: Breakdown[CorrectedRate]
     asr_change: Breakdown[CorrectedChange] | None
@@ -407,7 +407,7 @@ class GuardLabels(Jsonable):
     """Change with the guard minus change without it; None for a base."""
     over_refusal: Breakdown[CorrectedRate]
     bypass: Breakdown[CorrectedRate]
-    """Of what people call harmful: passed by the guard."""
+    """Of the responses that annotators call harmful, the share that the guard passes."""
     bypass_change: Breakdown[CorrectedChange] | None = None
     """Against the base; None for a base."""
 
@@ -526,7 +526,7 @@ class ConditionResult(Jsonable):
     labels: ConditionLabels | None = None
     """What human labels say; None without labels of this condition."""
     wins: Mapping[str, Breakdown[WinRate]] = field(default_factory=lambda: MappingProxyType({}))
-    """By comparer; answers to benign prompts against the base's. Empty for a base."""
+    """By judge of pairs; answers to benign prompts against the base's. Empty for a base."""
     unmitigated: Comparison | None = None
     """Against the same fine-tune without its mitigation; None for a condition without one."""
     undone: Undone | None = None
@@ -587,7 +587,7 @@ class StudyResult(Jsonable):
     """Jobs with a final answer."""
     settings: tuple[SettingResult, ...]
     notes: tuple[str, ...]
-    """What a reader must know: behaviors missing from tasks, unequal cells, and the like, in sentences."""
+    """Limits of the data, in sentences: behaviors missing from tasks, prompts left out."""
     annotators: JudgeAgreement | None = None
     """How far annotators who labelled the same responses agree; None without such."""
     lower_is_better: tuple[str, ...] = ()
@@ -710,7 +710,7 @@ class LabelsLine(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsVerdict(Jsonable):
-    """The verdict that people's labels give."""
+    """The verdict that labels give."""
 
     verdict: GateVerdict
     exit_code: int
@@ -726,7 +726,7 @@ class LabelsVerdict(Jsonable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeVerdict(Jsonable):
-    """The verdict that the judge's readings alone give."""
+    """The verdict that the judge's verdicts alone give."""
 
     verdict: GateVerdict
     exit_code: int
@@ -763,7 +763,7 @@ class GateResult(Jsonable):
     asr_upper: float
     """One-sided bounds of the tuned ASR, as measured and at its worst; what ``--max-asr`` is compared with."""
     notes: tuple[str, ...]
-    """What a reader must know about the scope, in sentences."""
+    """Remarks on the scope, in sentences."""
     stopping: Stopping | None = None
     """None where all prompts were asked by design."""
     declaration: Declaration | None = None

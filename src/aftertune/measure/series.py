@@ -76,7 +76,7 @@ def _overall_change(pooled: PooledCondition, plan: MeasurePlan) -> Change | None
 
 
 def _scores(own: Pooled, plan: MeasurePlan) -> Iterator[tuple[str, float]]:
-    for scorer in plan.scorers:
+    for scorer in plan.metrics:
         source = Source(SourceKind.SCORE, scorer)
         part = own.choose("overall", 0, own.scored(source, harmful=False))
         if part is not None:

@@ -18,8 +18,8 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         judges=tuple(judge.name for judge in study.judges),
         panel=keys.panel,
         guards=tuple(guard.name for guard in study.guards),
-        scorers=tuple(metric.name for metric in study.metrics),
-        comparers=tuple(preference.name for preference in study.preferences),
+        metrics=tuple(metric.name for metric in study.metrics),
+        preferences=tuple(preference.name for preference in study.preferences),
         match=None
         if keys.match is None
         else Match(scorer=keys.match.scorer, target=keys.match.target, set=keys.match.set),
