@@ -68,11 +68,11 @@ def test_every_public_name_is_documented_once_and_no_other():
     assert "`__version__`" in API
 
 
-def test_the_seams_have_the_methods_that_the_page_lists():
-    for row in tables(section(API, "## Seams"))[0]:
-        for seam in re.findall(r"`(\w+)`", row[0]):
+def test_the_protocols_have_the_methods_that_the_page_lists():
+    for row in tables(section(API, "## Protocols"))[0]:
+        for protocol in re.findall(r"`(\w+)`", row[0]):
             methods = {
-                name for name, value in vars(getattr(aftertune, seam)).items() if callable(value)
+                name for name, value in vars(getattr(aftertune, protocol)).items() if callable(value)
             }
             assert set(re.findall(r"`(\w+)`", row[1])) == {
                 name for name in methods if not name.startswith("_")
