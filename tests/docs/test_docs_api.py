@@ -262,11 +262,11 @@ def test_the_metric_of_the_page_takes_one_file_and_one_line(plugins, monkeypatch
     monkeypatch.setattr(registry, "BUILT_IN", {**BUILT_IN, "metric": metrics})
     Path("study.yaml").write_text(STUDY_FILE + "metrics: [plainness]\n")
     study = aftertune.load_study(Path("study.yaml"))
-    told = aftertune.run_study(
+    document = aftertune.run_study(
         study, Path("run"), aftertune.Quiet(), aftertune.Purpose(command="test")
     )
-    base = told["result"]["settings"][0]["conditions"][0]
-    assert 0 <= base["capability"]["plainness"]["overall"]["estimate"] <= 1
+    base = document.result.settings[0].conditions[0]
+    assert 0 <= base.capability["plainness"].overall.estimate <= 1
     sample = Sample(prompt="p", response="It is so. Perhaps it is not. Go!")
     assert find("metric", "plainness")(None).score(sample).number == pytest.approx(2 / 3)
 
