@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from telling import Difference, refusals, told_apart
+from telling import Difference, refusals, separation
 
 from aftertune.core.table import Table
 from aftertune.errors import AftertuneError
@@ -124,7 +124,7 @@ def telling(answers: Table, plan: MeasurePlan) -> Iterator[str]:
         if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])
     }
     yield from _head(
-        "condition", *(f"{name}: refused, harmful / harmless / apart" for name in there)
+        "condition", *(f"{name}: refused, harmful / harmless / separation" for name in there)
     )
     for condition in plan.conditions:
         cells = []
@@ -132,7 +132,7 @@ def telling(answers: Table, plan: MeasurePlan) -> Iterator[str]:
             bad = refusals(answers, plan.judges[0], condition.models, harmful, 0)
             good = refusals(answers, plan.judges[0], condition.models, harmless, 1)
             cells.append(
-                f"{100 * bad.mean():.0f} / {100 * good.mean():.0f} / {told_apart(bad, good)}"
+                f"{100 * bad.mean():.0f} / {100 * good.mean():.0f} / {separation(bad, good)}"
             )
         yield _row({"name": condition.name}, *cells)
 
@@ -147,7 +147,7 @@ def comparisons(answers: Table, plan: MeasurePlan) -> Iterator[str]:
         if set(sets[0]) | set(sets[1]) <= set(answers.names["set"])
     ]
     if pairs:
-        yield from _head("told apart better by", *kinds)
+        yield from _head("separation larger by", *kinds)
     for one, other in pairs:
         found = against(answers, plan, one, other)
         yield _row({"name": f"{one} than {other}"}, *(str(found[name]) for name in kinds))
@@ -164,7 +164,7 @@ def against(answers: Table, plan: MeasurePlan, one: str, other: str) -> dict[str
                 - refusals(answers, plan.judges[0], models[other], sets, intent)
                 for sets, intent in ((harmful, 0), (harmless, 1))
             ]
-            found[name] = told_apart(sides[0], sides[1])
+            found[name] = separation(sides[0], sides[1])
     return found
 
 

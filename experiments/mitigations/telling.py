@@ -57,7 +57,7 @@ def refusals(
     return np.array(seeds, np.float64).T
 
 
-def told_apart(harmful: Matrix, harmless: Matrix) -> Difference:
+def separation(harmful: Matrix, harmless: Matrix) -> Difference:
     """Return the difference of the two means; the prompts are different ones, so their variances are added.
 
     With the matrices of one condition minus those of another it compares the two on the same prompts and seeds. The

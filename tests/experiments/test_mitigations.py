@@ -21,8 +21,8 @@ def telling():
 
 
 @pytest.mark.parametrize("refused", [0.0, 1.0])
-def test_refusing_everything_or_nothing_tells_nothing_apart(telling, refused):
-    found = telling.told_apart(np.full((20, 3), refused), np.full((30, 3), refused))
+def test_refusing_everything_or_nothing_separates_nothing(telling, refused):
+    found = telling.separation(np.full((20, 3), refused), np.full((30, 3), refused))
     assert found.value == 0
 
 
@@ -30,7 +30,7 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says(telling):
     draws = np.random.default_rng(1)
     held = 0
     for _ in range(400):
-        found = telling.told_apart(draws.random((60, 3)) < 0.8, draws.random((50, 3)) < 0.3)
+        found = telling.separation(draws.random((60, 3)) < 0.8, draws.random((50, 3)) < 0.3)
         held += found.low <= 0.5 <= found.high
     assert 0.93 <= held / 400 <= 1
 
@@ -38,7 +38,7 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says(telling):
 def test_more_refusals_on_both_sides_are_no_gain(telling):
     draws = np.random.default_rng(2)
     lifted = (draws.random((2, 200, 3)) < 0.4).astype(float)
-    found = telling.told_apart(*lifted)
+    found = telling.separation(*lifted)
     assert found.low < 0 < found.high
 
 
