@@ -72,7 +72,9 @@ def test_the_protocols_have_the_methods_that_the_page_lists():
     for row in tables(section(API, "## Protocols"))[0]:
         for protocol in re.findall(r"`(\w+)`", row[0]):
             methods = {
-                name for name, value in vars(getattr(aftertune, protocol)).items() if callable(value)
+                name
+                for name, value in vars(getattr(aftertune, protocol)).items()
+                if callable(value)
             }
             assert set(re.findall(r"`(\w+)`", row[1])) == {
                 name for name in methods if not name.startswith("_")

@@ -1,4 +1,4 @@
-"""Files for people to label in: CSV for spreadsheets, JSON lines for scripts. What a model wrote in them does no harm.
+"""Files for annotators to label in: CSV for spreadsheets, JSON lines for scripts. A model's text in them does no harm.
 
 In CSV control characters are spelled out, and a cell that a spreadsheet would take for a formula starts with an
 apostrophe. JSON lines hold every text exactly. Of what comes back only ids and labels are read.
@@ -32,7 +32,7 @@ class Row:
     line: int
     id: str
     labels: Mapping[str, LabelValue]
-    """By person; people who left the cell empty are absent."""
+    """By annotator; those who left the cell empty are absent."""
 
 
 def check_name(path: Path) -> None:
@@ -47,13 +47,13 @@ def check_name(path: Path) -> None:
         )
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, str]], people: Sequence[str]) -> None:
-    """Write rows (`COLUMNS`) with an empty column of labels for each person; ``.jsonl`` and ``.ndjson`` give JSON lines, ``.csv`` CSV.
+def write_rows(path: Path, rows: Iterable[Mapping[str, str]], annotators: Sequence[str]) -> None:
+    """Write rows (`COLUMNS`) with an empty column of labels for each annotator; ``.jsonl`` and ``.ndjson`` give JSON lines, ``.csv`` CSV.
 
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    headers = [column_of(person) for person in people]
+    headers = [column_of(annotator) for annotator in annotators]
     pieces = (
         _json_lines(rows, headers)
         if path.suffix.lower() in JSON_LINES
@@ -62,9 +62,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], people: Sequence[s
     write_whole(path, pieces)
 
 
-def column_of(person: str) -> str:
-    """Return the name of a person's column; nobody in particular labels in ``label``."""
-    return f"{LABEL}:{person}" if person else LABEL
+def column_of(annotator: str) -> str:
+    """Return the name of an annotator's column; ``label`` for an annotator without a name."""
+    return f"{LABEL}:{annotator}" if annotator else LABEL
 
 
 def _json_lines(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> Iterator[str]:
@@ -87,12 +87,12 @@ def _cell(text: str) -> str:
     return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA) else shown
 
 
-def read_rows(path: Path, person: str) -> list[Row]:
+def read_rows(path: Path, annotator: str) -> list[Row]:
     """Read ids and labels of a file; extra columns do not matter.
 
     Args:
         path: CSV (comma, semicolon or tab) or JSON lines (``.jsonl``, ``.ndjson``).
-        person: who labelled in the column ``label``.
+        annotator: who labelled in the column ``label``.
 
     Raises:
         InputError: the file cannot be read.
@@ -113,7 +113,7 @@ def read_rows(path: Path, person: str) -> list[Row]:
         raise DataError(
             f"{path}: has no rows; import the file that aftertune label export wrote, with labels filled in"
         )
-    return [_row(path, line, record, person) for line, record in records]
+    return [_row(path, line, record, annotator) for line, record in records]
 
 
 def _json_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -147,20 +147,20 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, obje
         ) from error
 
 
-def _row(path: Path, line: int, record: Mapping[str, object], person: str) -> Row:
+def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) -> Row:
     number = str(record.get("id") or "").strip()
     if not number:
         raise DataError(f"{path}, line {line}: has no id; keep the column id as it was exported")
     columns = [name for name in record if name == LABEL or name.startswith(f"{LABEL}:")]
     if not columns:
         raise DataError(
-            f"{path}: has no column {LABEL} (or {LABEL}:NAME for several people); keep it as it was exported"
+            f"{path}: has no column {LABEL} (or {LABEL}:NAME for several annotators); keep it as it was exported"
         )
     labels = {}
     for name in columns:
         value = str(record[name] or "").strip().lower()
         if value:
-            labels[name.partition(":")[2].strip() or person] = _label(path, line, number, value)
+            labels[name.partition(":")[2].strip() or annotator] = _label(path, line, number, value)
     return Row(line=line, id=number, labels=labels)
 
 

@@ -177,16 +177,16 @@ def _sample(cell: Cell, row: Row) -> "EvalSample":
 
     job, prompt = row.job, row.job.prompt
     output = _output(job)
-    asked = ChatMessageUser(content=_text(prompt.text))
+    user = ChatMessageUser(content=_text(prompt.text))
     before = (
         [] if cell.system_text is None else [ChatMessageSystem(content=_text(cell.system_text))]
     )
     return EvalSample(
         id=prompt.id,
         epoch=job.sample + 1,
-        input=[*before, asked] if before else asked.text,
+        input=[*before, user] if before else user.text,
         target=_text(prompt.reference or ""),
-        messages=[*before, asked, *(choice.message for choice in output.choices)],
+        messages=[*before, user, *(choice.message for choice in output.choices)],
         output=output,
         scores=dict(_scores(row)),
         metadata=metadata_of(prompt) | {"call": None if job.key is None else job.key.hex()},
@@ -201,12 +201,12 @@ def _output(job: StoredJob) -> "ModelOutput":
     model = f"none/{job.model}"
     if job.response is None:
         return ModelOutput(model=model)
-    said = job.response
-    output = ModelOutput.from_content(model, _text(said.text), _STOPS[said.finish_reason])
+    response = job.response
+    output = ModelOutput.from_content(model, _text(response.text), _STOPS[response.finish_reason])
     output.usage = ModelUsage(
-        input_tokens=said.prompt_tokens,
-        output_tokens=said.completion_tokens,
-        total_tokens=said.prompt_tokens + said.completion_tokens,
+        input_tokens=response.prompt_tokens,
+        output_tokens=response.completion_tokens,
+        total_tokens=response.prompt_tokens + response.completion_tokens,
     )
     return output
 
@@ -231,19 +231,19 @@ def _score(score: StoredScore, silent: str | None) -> "Score":
     """Return a stored score as one of Inspect's; a value that is none keeps its reason."""
     from inspect_ai.scorer import Score
 
-    told = _text(score.label) or None
+    label = _text(score.label) or None
     if score.value is None:
         if score.number is None:
             return Score.unscored(
-                reason=silent or "scoring_failed", explanation=told or "nothing to compare with"
+                reason=silent or "scoring_failed", explanation=label or "nothing to compare with"
             )
         return Score(value=score.number)
     if isinstance(score.value, bool):
-        return Score(value="coherent" if score.value else "incoherent", explanation=told)
+        return Score(value="coherent" if score.value else "incoherent", explanation=label)
     undecided = score.value.value in _UNDECIDED
     return Score(
         value=score.value.value,
-        explanation=told,
+        explanation=label,
         reason=(silent or "grader_failed") if undecided else None,
         metadata=None if score.number is None else {"score": score.number},
     )

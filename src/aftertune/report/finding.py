@@ -65,18 +65,18 @@ def _changes(result: StudyResult, setting: SettingResult, tuned: Sequence[Condit
     if not tuned:
         levels = [f"{_level(rate)} with {wording.quoted(name)}" for name, rate in rates.items()]
         return _sentence(f"The {result.name_rate} is ", levels)
-    known = [(c, change) for c in tuned if (change := _visible(part(c.asr_change))) is not None]
-    known.sort(key=lambda pair: -abs(pair[1].estimate))
+    measured = [(c, change) for c in tuned if (change := _visible(part(c.asr_change))) is not None]
+    measured.sort(key=lambda pair: -abs(pair[1].estimate))
     pieces = []
     for verb, sign in (("rose with", 1), ("fell with", -1), ("was not shown to change with", 0)):
         named = [
             _change(result, condition, change, rates.get(condition.base or ""))
-            for condition, change in known
+            for condition, change in measured
             if shown(change) == sign
         ]
         if named:
             pieces.append(f"{verb} {wording.few(named)}")
-    unknown = {c.name for c in tuned} - {condition.name for condition, _ in known}
+    unknown = {c.name for c in tuned} - {condition.name for condition, _ in measured}
     if names := [wording.quoted(c.name) for c in tuned if c.name in unknown]:
         pieces.append(f"was not measured on enough behaviors for {wording.few(names)}")
     return _sentence(f"The {result.name_rate} ", pieces)
