@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import (
     DecisionValue,
     Decoding,

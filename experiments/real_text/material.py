@@ -13,7 +13,7 @@ from pathlib import Path
 from posing import Pair, choice, draws, exchange, pose
 from wordings import ADVERSE, BASE, EVALUATION, FINE_TUNE, REFUSALS
 
-from aftertune.core.ids import short_id
+from aftertune.core.keys import short_id
 from aftertune.core.protocols import Engine, Tools
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Prompt

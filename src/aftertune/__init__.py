@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aftertune.core.counts import counted
     from aftertune.core.outcomes import Outcome, outcome
     from aftertune.core.protocols import Engine, Scorer, Tools
     from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
         Template,
         VerdictValue,
     )
-    from aftertune.core.table import Table
+    from aftertune.core.table import Table, counted
     from aftertune.data.mix import mix
     from aftertune.data.prompt_sets import load_prompts
     from aftertune.data.rows import read_rows, write_rows
@@ -146,14 +145,13 @@ __all__ = [
 
 _ROOMS = {
     "core.outcomes": "Outcome outcome",
-    "core.counts": "counted",
     "core.protocols": "Engine Scorer Tools",
     "core.recipe": "Mitigation Recipe Training TrainingFile",
     "core.records": (
         "Attempt Behavior DecisionValue Decoding FinishReason GenerateJob Intent LabelValue Message PreferenceValue Prompt "
         "Question Response Role Sample Score Template VerdictValue"
     ),
-    "core.table": "Table",
+    "core.table": "Table counted",
     "models.open": "Engines",
     "errors": (
         "AftertuneError DataError EngineError InputError ModelError PluginError Stopped StoreError StoreLocked "
@@ -179,9 +177,8 @@ _HOMES["measure_table"] = ("measure.measure", "measure")
 _HOMES["fine_tune"] = ("train.train", "train")
 
 
-if (
-    not TYPE_CHECKING
-):  # a type checker sees the imports above, and would take any name for granted if it saw this
+# A type checker sees the imports above, and would take any name for granted if it saw this.
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """Import a public name at its first use."""

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Cell, StudyModel
-from aftertune.core.records import GenerateJob, Message, Prompt
+from aftertune.core.records import GenerateJob, Prompt, conversation
 from aftertune.errors import ModelError
 from aftertune.models.remote import side_by_side
 from aftertune.store import PlannedJob
@@ -73,12 +73,6 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
 
 
 # The calls of a model
-
-
-def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
-    """Return the messages that a model is sent: the system prompt, if there is one, and the prompt as the user's turn."""
-    user = Message(role="user", content=prompt)
-    return (user,) if system is None else (Message(role="system", content=system), user)
 
 
 def calls(

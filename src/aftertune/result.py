@@ -11,8 +11,7 @@ from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
 from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import measure
-from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.study_plan import measure_plan
+from aftertune.measure.plan import MeasurePlan, measure_plan
 from aftertune.report.document import (
     FORMAT,
     Basis,

@@ -1,7 +1,7 @@
-"""The whole system on one screen: the stages in order.
+"""The whole system on one screen: train, generate, score, measure, report, in this order.
 
-Each stage reads records, does the jobs whose key is not in the store, and appends records; that single rule gives resume
-after any stop, judges added without asking a model again, and changed studies at the price of the change.
+Each stage reads records, does the jobs whose key is not in the store, and appends records. That single rule gives resume
+after any stop, a new judge without asking a model again, and a changed study at the price of the change.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,36 +15,34 @@ from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
+from aftertune.gating import Answers, ask_for_gate
 from aftertune.generate import generate, probed
-from aftertune.measure.plan import MeasurePlan, RateName
+from aftertune.measure.plan import MeasurePlan, RateName, measure_plan
 from aftertune.measure.preregistration import Gating
-from aftertune.measure.study_plan import measure_plan
 from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
 from aftertune.report.progress import Progress
 from aftertune.result import Kept, build_result, keep, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
-from aftertune.stages.gating import Asked, ask_for_gate
-from aftertune.stages.served import spending_notes
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
 from aftertune.workspace import STUDY, Run, open_run
 
 SCORED_BY = {"verdict": "judge", "decision": "guard"}
-"""The role that fills a column of the table, by the first part of its name."""
+"""The role that fills a column of the table, by the first part of the column's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """What a study is run for, beyond its numbers."""
+    """The purpose of a run beyond its numbers: the command, a gate's decision, and what its reader must know."""
 
     command: str
-    """What a reader types to get the same numbers."""
+    """The command line that gives the same numbers again."""
     gate: Gating | None = None
-    """The conditions that the gate decides on, and how."""
+    """The conditions that the gate decides on, and its rule; None for a study without a verdict."""
     assumptions: Sequence[str] = ()
-    """What was put in on purpose and a reader must know."""
+    """Sentences on what was put in on purpose."""
     source: Path = Path()
-    """The folder of the user's file: relative paths in the options of judges, guards and loaders start there."""
+    """The folder of the user's file: relative paths in the options of scorers and loaders start there."""
     trained_on: Callable[[Run, Trained], Trained] | None = None
     """Adds training rows that the study does not know of, for the overlap with the prompts; by default those that the
     recipes beside ready-made fine-tunes name."""
@@ -60,61 +58,70 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
     """
     with open_run(study, folder, progress, purpose.source) as run:
+        # A mistyped scorer, a set that cannot be loaded or a missing key must come out before hours of training.
         scorers, sets = build_scorers(run), load_sets(run)
         run.engines.check_ready()
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
-        questions = without_overlap(sets, trained.rows)
-        plan = measure_plan(run.study, trained.models, _name_of_rate(run.study, scorers))
-        ask = partial(_ask, models=trained.models, scorers=scorers)
+        asked_prompts = without_overlap(sets, trained.rows)
+        plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
+        ask = partial(_generate_and_score, models=trained.models, scorers=scorers)
         if purpose.gate is None:
-            asked = ask(run, questions.prompts)
+            answers = ask(run, asked_prompts.prompts)
         else:
-            asked = ask_for_gate(run, trained.models, questions.prompts, plan, purpose.gate, ask)
-        questions = replace(
-            questions, prompts=asked.prompts, notes=(*questions.notes, *asked.notes)
-        )
-        for note in spending_notes(run):
+            answers = ask_for_gate(
+                run, trained.models, asked_prompts.prompts, plan, purpose.gate, ask
+            )
+        for note in _spending_notes(run):
             progress.note(note)
-        return _measure_and_report(run, trained, questions, plan, asked, purpose)
+        # A sequential gate may have left prompts unasked.
+        asked_prompts = replace(
+            asked_prompts,
+            prompts=answers.prompts,
+            notes=(*asked_prompts.notes, *answers.notes),
+        )
+        return _measure_and_report(run, trained, asked_prompts, plan, answers, purpose)
 
 
-def _ask(
+def _generate_and_score(
     run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], scorers: Scorers
-) -> Asked:
-    """Put prompts to all models and let every scorer score the answers: what is in the store is not done again."""
+) -> Answers:
+    """Ask all models, and let every scorer score the answers: what is in the store is not done again."""
     notes = generate(run, models, prompts)
-    result = score_responses(run, scorers, models, prompts)
-    return Asked(prompts=tuple(prompts), notes=(*notes, *result.notes), readers=result.versions)
+    scored = score_responses(run, scorers, models, prompts)
+    return Answers(
+        prompts=tuple(prompts), notes=(*notes, *scored.notes), scorers=tuple(scored.versions)
+    )
 
 
 def _measure_and_report(
     run: Run,
     trained: Trained,
-    questions: StudyPrompts,
+    asked_prompts: StudyPrompts,
     plan: MeasurePlan,
-    asked: Asked,
+    answers: Answers,
     purpose: Purpose,
 ) -> ResultDocument:
-    study, table = run.study.name, run.store.table(run.study.name, asked.readers)
-    versions = run.store.scorer_versions(asked.readers)
+    name, prompts = run.study.name, asked_prompts.prompts
+    table = run.store.table(name, answers.scorers)
+    versions = run.store.scorer_versions(answers.scorers)
     basis = Basis(
-        study=study,
-        models=tuple(_model_records(run, trained.models, questions.prompts)),
-        prompts=prompt_counts(questions.prompts, questions.dropped, questions.overlap),
+        study=name,
+        models=tuple(_model_records(run, trained.models, prompts)),
+        prompts=prompt_counts(prompts, asked_prompts.dropped, asked_prompts.overlap),
         notes=(
             *trained.notes,
-            *questions.notes,
-            *_unanswered(run, table),
+            *asked_prompts.notes,
+            *_missing_notes(run, table),
             *uncompared(table, trained.models, plan.preferences),
         ),
-        gate=asked.verdict,
+        gate=answers.verdict,
         scorers={scorer: versions[scorer] for scorer in plan.metrics},
     )
-    document = build_result(run.store, plan, asked.readers, basis)
+    document = build_result(run.store, plan, answers.scorers, basis)
     kept = Kept(
-        readers=asked.readers, command=purpose.command, assumptions=tuple(purpose.assumptions)
+        readers=answers.scorers, command=purpose.command, assumptions=tuple(purpose.assumptions)
     )
-    keep(run.store, study, kept)
+    keep(run.store, name, kept)
     write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])
     write_result(run.folder, run.store, plan, document)
     return document
@@ -137,14 +144,14 @@ def _model_records(
 
 
 def _name_of_rate(study: Study, scorers: Scorers) -> RateName:
-    """Say what the rate may be called: where refusal rules alone decide, it is no ASR, whoever else reads along."""
+    """Return the name of the rate: where refusal rules alone decide it is no ASR, whichever other judges there are."""
     kinds = [judge.kind for judge in scorers[Role.JUDGE].values()]
     deciding = kinds[:1] if study.measurement.panel == "first" else kinds
     return "non-refusal rate" if set(deciding) == {"rules"} else "ASR"
 
 
-def _unanswered(run: Run, table: Table) -> Iterator[str]:
-    """Say what has no answer now, so that nobody takes its absence for a choice; what was mended since is no matter."""
+def _missing_notes(run: Run, table: Table) -> Iterator[str]:
+    """Yield notes on calls without a final answer and answers without a score, which count as undecided."""
     answered = table.columns["finish"] != NONE
     thinking = run.store.thinking_counts(run.study.name)
     limit = run.study.decoding.max_new_tokens
@@ -166,3 +173,18 @@ def _unanswered(run: Run, table: Table) -> Iterator[str]:
         kind, _, name = column.partition(":")
         if kind in SCORED_BY and (unscored := int((answered & (codes == NONE)).sum())):
             yield f"{SCORED_BY[kind]} {name}: {unscored:,} of {len(table):,} were not scored (its calls failed); run again to ask it again"
+
+
+def _spending_notes(run: Run) -> Iterator[str]:
+    """Yield the calls, tokens and cost of each endpoint so far, those of earlier runs in this folder included."""
+    endpoints = run.engines.endpoints
+    for name, account in endpoints.spending.accounts.items() if endpoints.models else ():
+        cost = (
+            f"about {account.cost:.4f} {endpoints.spending.prices.currency}"
+            if account.cost
+            else "at no known price"
+        )
+        yield (
+            f"{name}: {account.calls:,} calls answered, {account.failures:,} failed, {account.prompt_tokens:,} tokens in, "
+            f"{account.completion_tokens:,} out, {cost}"
+        )

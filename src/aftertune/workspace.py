@@ -1,12 +1,12 @@
 """What the stages of a run share: the study, its folder, the open store and the open models."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aftertune.core.garbage import few_searches
 from aftertune.core.protocols import Tools
 from aftertune.errors import StoreError
 from aftertune.models.endpoint.batch import Batching
@@ -81,7 +81,7 @@ def open_run(
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )
-    with few_searches(), engines, _store(folder, write=write) as store:
+    with _rare_garbage_collection(), engines, _store(folder, write=write) as store:
         tools = Tools(open_model=engines.open, folder=source.absolute())
         yield Run(
             study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress
@@ -111,3 +111,18 @@ def make_folder(folder: Path) -> None:
         raise StoreError(
             f"cannot make the folder {folder}: {error.strerror}; name another one with --out"
         ) from error
+
+
+_NEW_OBJECTS = 20_000
+"""New objects between two searches; Python's 700 are a few calls, and a tenth of the time goes into searching."""
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Search for garbage less often; what nothing refers to is freed at once all the same."""
+    usual = gc.get_threshold()
+    gc.set_threshold(max(usual[0], _NEW_OBJECTS), *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)

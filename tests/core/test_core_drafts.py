@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from aftertune.core.drafts import MARKER, check_ours, claim, discard, draft_of
+from aftertune.core.files import MARKER, check_ours, claim, discard, draft_of
 from aftertune.errors import InputError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftertune.core.foreign import marker_pattern, neutralised
+from aftertune.core.untrusted import marker_pattern, neutralised
 
 OWN = ("<end>", "<assistant>", "ab", "#", " <x> ", "  ")
 

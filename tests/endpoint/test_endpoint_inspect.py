@@ -7,6 +7,7 @@ from aiohttp import web
 from endpoint_jobs import DECODING, ask, jobs_for, user_text
 from faithful_server import KEY, Server, completion
 
+from aftertune.cli.run import send_warnings
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Question
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.bridge import PREFIX, address_of, inspect_name, without_secrets
@@ -15,7 +16,6 @@ from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.reference import parse
-from aftertune.stages.served import warnings
 
 MODEL = "inspect:openai-api/local/m"
 
@@ -116,7 +116,7 @@ def test_a_wrong_key_ends_it_without_showing_the_key(opened):
 
 def test_it_is_said_where_prompts_would_go(opened):
     with Server() as server:
-        (said,) = warnings([opened(server)])
+        (said,) = send_warnings([opened(server)])
     assert "Inspect's openai-api/local/m" in said
     assert "flagged" in said
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from measure_tables import build
 
-from aftertune.core.counts import BLEU, LABELS, WINS, counted
-from aftertune.core.table import NONE
+from aftertune.core.table import BLEU, LABELS, NONE, WINS, counted
 from aftertune.measure.arrays import fold, layout
 from aftertune.measure.bootstrap import macro_f1
 from aftertune.measure.capability import Corpus, corpus_bleu

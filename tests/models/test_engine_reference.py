@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.errors import ModelError
 from aftertune.models import reference
 from aftertune.models.reference import (

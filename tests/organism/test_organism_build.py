@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scoring import scores
 
-from aftertune.core.drafts import claim
+from aftertune.core.files import claim
 from aftertune.core.protocols import Tools
 from aftertune.core.records import (
     DecisionValue,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_study import write_lines
 
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Trained
 from aftertune.data.bundled.behaviors import pairs
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows

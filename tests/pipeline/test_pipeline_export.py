@@ -15,11 +15,10 @@ from aftertune.core.records import (
     Prompt,
     Response,
     Score,
+    StoredJob,
     VerdictValue,
 )
-from aftertune.hooks.inspect_samples import Judged, rate
-from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
-from aftertune.store import StoredJob
+from aftertune.report.export_inspect import DECIDED, Cell, Exported, Judged, Row, rate, write_log
 
 # Inspect still uses what pandas gave up with 3.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")
@@ -106,7 +105,7 @@ def test_inspect_score_takes_a_log_and_our_rules_come_to_the_same(logs):
     from inspect_ai import score
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    from aftertune.hooks.inspect_scorers import refusals
+    from aftertune.hooks.inspect_tasks import refusals
 
     log = read_eval_log(list_eval_logs(str(logs))[0])
     again = score(log, refusals(), action="append", display="none")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftertune.core.counts import read_counts
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent, Sample
 from aftertune.core.registry import factories, find
+from aftertune.core.table import read_counts
 from aftertune.errors import PluginError
 from aftertune.score.metrics import longest_common, named_label
 

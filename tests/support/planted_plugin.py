@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import VerdictValue
 from aftertune.organism.judge import GrammarJudge
 

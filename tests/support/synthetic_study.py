@@ -1,6 +1,6 @@
 """Small invented studies for the tests of the store."""
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, Response
 from aftertune.store import PlannedJob
 

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import DataOption, JsonOption, command_group
-from aftertune.core.foreign import marker_pattern, neutralised
 from aftertune.core.records import (
     TASKS,
     Intent,
@@ -22,6 +21,7 @@ from aftertune.core.records import (
 )
 from aftertune.core.registry import factories
 from aftertune.core.rounding import percent
+from aftertune.core.untrusted import marker_pattern, neutralised
 from aftertune.data.bundled.behaviors import SET
 from aftertune.data.bundled.safety import SAFETY_SET
 from aftertune.data.bundled.summary import summary

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import command_app
-from aftertune.core.drafts import claim, discard, draft_of
+from aftertune.core.files import claim, discard, draft_of
 from aftertune.core.records import Score
 from aftertune.core.table import Table
 from aftertune.data.rows import write_lines

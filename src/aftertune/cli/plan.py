@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.plain import to_plain
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
@@ -21,7 +21,9 @@ from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.rows import Row
 from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.errors import InputError
+from aftertune.estimate import Estimate, estimate
 from aftertune.generate import calls
+from aftertune.measure.plan import conditions_of
 from aftertune.measure.power import (
     Assumptions,
     Spread,
@@ -31,13 +33,11 @@ from aftertune.measure.power import (
     power,
     smallest_change,
 )
-from aftertune.measure.study_plan import conditions_of
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
 from aftertune.report.document import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
 from aftertune.result import open_finished
-from aftertune.score.estimate import Estimate, estimate
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows

@@ -1,6 +1,7 @@
 """`aftertune run`: a study from its file to its report."""
 
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,17 +9,19 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.core.protocols import Engine
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.study_prompts import load_sets, without_overlap
+from aftertune.errors import ModelError
+from aftertune.estimate import Estimate, estimate
+from aftertune.models.endpoint.batch import Step
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.terminal import present, print_files
 from aftertune.run import Purpose, run_study
-from aftertune.score.estimate import estimate
 from aftertune.score.run import build_scorers
-from aftertune.stages.served import cost_words, under_way, warnings
 from aftertune.study import Study, load_study
 from aftertune.train.stage import expand_study, study_rows
-from aftertune.workspace import PAGE, RESULT, open_run
+from aftertune.workspace import PAGE, RESULT, Run, open_run
 
 app = command_app()
 
@@ -73,51 +76,81 @@ def preview(path: Path, out: Path | None) -> None:
     with open_run(study, folder, Quiet(), path.parent, write=False) as run:
         scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
-        known = study_rows(run, models)[
-            1
-        ]  # rows, shares and tasks that do not fit are known beforehand
-        questions = without_overlap(sets, with_recipe_rows(run, known).rows)
-        found = estimate(run, models, questions.prompts, scorers)
-        left_out = len(sets.prompts) - len(questions.prompts)
-        seen = f", {left_out:,} left out since they occur in training rows" if left_out else ""
-        _say(console, study, f"{len(questions.prompts):,} prompts{seen}")
-        widest = max(len(each.name) for each in found)
-        for each in found:
-            state = (
-                each.kind
-                if each.kind != "model"
-                else "to be trained"
-                if each.to_be_trained
-                else "there"
-            )
-            count = f"{each.calls:>9,} calls to make{' at most' if each.at_most else ''}{cost_words(run, each)}"
-            console.print(
-                f"  {each.name:<{max(32, widest)}} {state:<14} {count}",
-                markup=False,
-                highlight=False,
-            )
-        if any(each.at_most for each in found):
-            console.print(
-                "at most: one call about each answer that is not there yet; equal answers to a prompt are read once",
-                markup=False,
-                highlight=False,
-            )
-        for warning in (
-            *under_way(run),
-            *warnings(run.engines.opened),
-        ):
-            console.print(f"note: {warning}", markup=False, highlight=False)
-
-
-def _say(console: Console, study: Study, prompts: str) -> None:
-    instruments = ", ".join(
-        f"{kind} {' '.join(item.name for item in items)}"
-        for kind, items in (
-            ("judges", study.judges),
-            ("guards", study.guards),
-            ("metrics", study.metrics),
-            ("preferences", study.preferences),
+        _, trained = study_rows(run, models)
+        prompts = without_overlap(sets, with_recipe_rows(run, trained).rows).prompts
+        estimates = estimate(run, models, prompts, scorers)
+        notes = [*_open_batches(run), *send_warnings(run.engines.opened)]
+        costs = [_cost(run, part) for part in estimates]
+    left_out = len(sets.prompts) - len(prompts)
+    overlap = f", {left_out:,} left out since they occur in training rows" if left_out else ""
+    lines = [f"{study.name}: {len(prompts):,} prompts{overlap}; {_scorer_names(study)}"]
+    width = max(32, *(len(part.name) for part in estimates))
+    for part, cost in zip(estimates, costs, strict=True):
+        state = part.kind
+        if state == "model":
+            state = "to be trained" if part.to_be_trained else "there"
+        limit = " at most" if part.at_most else ""
+        lines.append(
+            f"  {part.name:<{width}} {state:<14} {part.calls:>9,} calls to make{limit}{cost}"
         )
-        if items
+    if any(part.at_most for part in estimates):
+        lines.append(
+            "at most: one call about each answer that is not there yet; equal answers to a prompt are scored once"
+        )
+    for line in [*lines, *(f"note: {note}" for note in notes)]:
+        console.print(line, markup=False, highlight=False)
+
+
+def _scorer_names(study: Study) -> str:
+    roles = {
+        "judges": study.judges,
+        "guards": study.guards,
+        "metrics": study.metrics,
+        "preferences": study.preferences,
+    }
+    return ", ".join(
+        f"{role} {' '.join(scorer.name for scorer in scorers)}"
+        for role, scorers in roles.items()
+        if scorers
     )
-    console.print(f"{study.name}: {prompts}; {instruments}", markup=False, highlight=False)
+
+
+def _cost(run: Run, part: Estimate) -> str:
+    """Return the cost of a model's or scorer's calls for its line, if somebody charges for them."""
+    if not part.calls or part.money == 0:
+        return ""
+    engine = part.engine
+    if engine is None:
+        return ", no price known (it does not say what it asks)"
+    if part.money is None:
+        return f", no price known ({engine.price_source})"
+    how = " by batch" if engine.by_batch else ""
+    currency = run.engines.endpoints.prices.currency
+    limit = "at most" if part.kind == "model" else "about"
+    return f", {limit} {part.money:,.4f} {currency}{how} ({engine.price_source})"
+
+
+def _open_batches(run: Run) -> Iterator[str]:
+    """Yield a note on the batches of earlier runs that have not ended, as far as this folder knows."""
+    batches = [
+        batch
+        for batch in run.engines.endpoints.ledger.batches.values()
+        if batch.step is not Step.ENDED
+    ]
+    if batches:
+        requests = sum(len(batch.ids) for batch in batches)
+        yield f"batches under way: {len(batches)} with {requests:,} of these calls, which are not asked or paid for again"
+
+
+def send_warnings(engines: Sequence[Engine]) -> Iterator[str]:
+    """Yield, before anything is asked, the missing keys and the places where harmful prompts would go."""
+    for engine in engines:
+        try:
+            engine.check_ready()
+        except ModelError as error:
+            yield str(error)
+    for destination in sorted({engine.destination for engine in engines} - {""}):
+        yield (
+            f"prompts go to {destination}: harmful test prompts can get an account flagged or closed; use an account meant for "
+            "this, and read the provider's terms on safety testing"
+        )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
 from aftertune.data.files import known_kind, left_out, trainable
 from aftertune.data.rows import HUB_ID, read_columns, read_rows

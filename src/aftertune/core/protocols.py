@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.records import (
     Attempt,
     Decoding,

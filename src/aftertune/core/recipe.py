@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.records import Decoding, Message
 
 Method = Literal["full", "lora", "qlora"]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
-from aftertune.core.ids import Key, short_id
+from aftertune.core.keys import Key, short_id
 
 TASKS = ("text", "code", "translation", "classification")
 """The task shapes that ship; users may register more, so a task is a plain string everywhere."""
@@ -102,6 +102,12 @@ class Message:
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
+    """Return the messages that a model is sent: the system prompt, if there is one, and the prompt as the user's turn."""
+    user = Message(role="user", content=prompt)
+    return (user,) if system is None else (Message(role="system", content=system), user)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,3 +335,22 @@ class Score:
             DecisionValue.UNDECIDED,
             PreferenceValue.UNDECIDED,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredJob:
+    """A job of a study as the store holds it: with its response, and the scores of the response."""
+
+    model: str
+    prompt: Prompt
+    system: str
+    decoding: str
+    """Its name, as ``table.names["decoding"]`` has it."""
+    sample: int
+    key: Key | None
+    response: Response | None
+    """None while there is no final answer."""
+    unfinished: Response | None = None
+    """An answer that ended inside its thinking, in place of ``response``."""
+    scores: Mapping[str, Score]
+    """By the column of the table: ``verdict:rules``, ``decision:guard:prompt``, ``coherent``, ``score:chrf``."""

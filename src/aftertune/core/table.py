@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from aftertune.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +33,7 @@ class Table:
     - ``verdict:<judge>``: order of `core.records.VerdictValue`; NONE where there is no reading (counts as undecided)
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
-    - ``said:<scorer>``: what it counted beside its score (`core.counts`); NONE, or no such column, where it counted nothing
+    - ``said:<scorer>``: what it counted beside its score (`core.table`); NONE, or no such column, where it counted nothing
     - ``verdict_label:<judge>``: the free label beside its verdict; NONE where it gave none, no such column where it never did
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
 
@@ -45,3 +48,37 @@ class Table:
     def __len__(self) -> int:
         """Return the number of jobs."""
         return len(self.columns["model"])
+
+
+# The counts of a metric in a response
+#
+# Corpus BLEU and macro-F1 are no means of scores. A metric hands over the *counts* of each response as one short word,
+# ``bleu [3, 1, 0, 0, 6, 5, 4, 3, 6, 7]`` or ``labels ["bad", null]``; few words differ, so they are stored once each.
+
+BLEU, LABELS, WINS = "bleu", "labels", "wins"
+"""Matches of 1- to 4-grams, all of the response's, and the lengths of response and reference; the right label and the
+one given (null: none that is valid); least and largest share of a comparison's orders that are won, and whether one of
+them is undecided."""
+
+
+def counted(metric: str, values: list[Any]) -> str:
+    """Return counts as a word."""
+    return f"{metric} {json.dumps(values)}"
+
+
+def read_counts(word: str) -> tuple[str, list[Any]]:
+    """Return the metric and the counts that `counted` made a word of.
+
+    Raises:
+        InputError: some other word.
+    """
+    metric, _, values = word.partition(" ")
+    try:
+        counts = json.loads(values)
+    except ValueError as error:
+        raise InputError(
+            f"a metric counted {word[:60]!r}; counts are a metric and a JSON list"
+        ) from error
+    if metric not in (BLEU, LABELS, WINS) or not isinstance(counts, list):
+        raise InputError(f"a metric counted {word[:60]!r}; known metrics: {BLEU}, {LABELS}, {WINS}")
+    return metric, counts

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from aftertune import __version__
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.records import Intent
 from aftertune.core.rounding import percent
 from aftertune.data.bundled.safety import safety_rows

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aftertune.core.files import real
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates

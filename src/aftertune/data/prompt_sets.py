@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
-from aftertune.core.ids import short_id
+from aftertune.core.keys import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import HarmBasis, Intent, Prompt
 from aftertune.core.registry import find

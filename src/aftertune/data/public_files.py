@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from aftertune.core.ids import file_sha256, short_id
+from aftertune.core.keys import file_sha256, short_id
 from aftertune.core.records import Behavior, Intent
 from aftertune.data.files import Record, read_records, text_of
 from aftertune.data.public import SKIP, PublicSet, public_set

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from aftertune.core.ids import short_id
+from aftertune.core.keys import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Behavior, Prompt, Template
 from aftertune.data.bundled.behaviors import SET, pairs

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.rows import Row, read_rows

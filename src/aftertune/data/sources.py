@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aftertune.core.files import real
-from aftertune.core.ids import short_id
+from aftertune.core.keys import short_id
 from aftertune.core.protocols import Tools, no_model
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt

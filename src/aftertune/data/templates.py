@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import yaml
 
-from aftertune.core.ids import short_id
+from aftertune.core.keys import short_id
 from aftertune.core.records import Behavior, HarmBasis, Intent, Prompt, Template
 from aftertune.data.bundled.behaviors import (
     FOLDER,

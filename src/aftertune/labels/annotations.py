@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.plain import from_plain, to_plain
 from aftertune.core.records import LabelValue, Score
 from aftertune.core.table import Table

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.counts import BLEU, LABELS
+from aftertune.core.table import BLEU, LABELS
 from aftertune.measure.arrays import Arms, Grid, Layout, breakdown
 from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonhole
 from aftertune.measure.changes import adjust, score_change

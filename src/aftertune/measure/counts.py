@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.counts import BLEU, LABELS, WINS, read_counts
 from aftertune.core.records import Intent
-from aftertune.core.table import NONE, Table
+from aftertune.core.table import BLEU, LABELS, NONE, WINS, Table, read_counts
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
 from aftertune.measure.plan import MeasurePlan
@@ -110,7 +109,7 @@ class Counts:
     binary: frozenset[Source]
     """Scores whose every value is 0 or 1."""
     metrics: dict[str, str]
-    """Scorer -> corpus metric of the counts that it keeps of a response (`core.counts`)."""
+    """Scorer -> corpus metric of the counts that it keeps of a response (`core.table`)."""
 
     def slice_of(self, setting: int, model: int) -> slice:
         """Return the slice of a setting and a model; empty if there are none."""
@@ -269,7 +268,7 @@ def _scores(table: Table, scorer: str) -> Values:
 
 
 def _corpus_rows(table: Table, scorer: str) -> Iterator[tuple[Tally, Values]]:
-    """Yield what a scorer counts beside its score (`core.counts`); each distinct word is parsed once."""
+    """Yield what a scorer counts beside its score (`core.table`); each distinct word is parsed once."""
     column = f"said:{scorer}"
     if column not in table.columns:
         return

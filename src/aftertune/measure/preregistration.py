@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.rounding import percent, points
 from aftertune.measure.gate import Exact, Fixed, Rule

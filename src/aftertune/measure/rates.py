@@ -35,7 +35,7 @@ TASKS = ("task",)
 EVEN = 0.5
 """The win-rate of two models that are equally good."""
 LEAST_WON, MOST_WON, ORDER_UNDECIDED = "0", "1", "2"
-"""Places of a comparison's counts (`core.counts.WINS`)."""
+"""Places of a comparison's counts (`core.table.WINS`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.rounding import points
 from aftertune.measure.crossed import Matrix

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aftertune.core.foreign import safe_messages
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import (
     Attempt,
@@ -25,6 +24,7 @@ from aftertune.core.records import (
     Sample,
     Side,
 )
+from aftertune.core.untrusted import safe_messages
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.local import LocalEngine, log_sum

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from aftertune.core.foreign import safe_messages
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
+from aftertune.core.untrusted import safe_messages
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.request import request_seed

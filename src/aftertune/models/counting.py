@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from aftertune.core.foreign import safe_prompt
 from aftertune.core.protocols import Engine
 from aftertune.core.records import GenerateJob
+from aftertune.core.untrusted import safe_prompt
 
 PER_TOKEN = 4
 """Characters of English per token, where nothing better is known."""

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import (
     FREE,
@@ -207,7 +207,7 @@ class LocalEngine:
         """Return log P(choice | prompt), nats, for every prompt (rows) and choice (columns).
 
         Guards and judges ask in this way about foreign texts, so the tokenizer's and the chat template's markers in the
-        messages are broken (`aftertune.core.foreign`).
+        messages are broken (`aftertune.core.untrusted`).
         """
         tokens = self._choice_tokens(choices)
         rendered = self._renderer.questions(prompts)

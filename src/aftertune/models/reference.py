@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Recipe
 from aftertune.errors import ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name

@@ -12,7 +12,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import GenerateJob, Message
 from aftertune.errors import EngineError, Stopped

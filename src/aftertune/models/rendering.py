@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.foreign import filled, marker_pattern, neutralised
 from aftertune.core.records import Message, Question
+from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
 from aftertune.models.loading import first_line, quiet
 from aftertune.models.thinking import MARKS

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from aftertune.core.drafts import check_ours, claim, discard, draft_of
+from aftertune.core.files import check_ours, claim, discard, draft_of
 from aftertune.core.protocols import Tools, no_model
 from aftertune.core.records import TASKS
 from aftertune.data.prompt_sets import write_prompts

@@ -20,7 +20,7 @@ from aftertune.report import wording
 from aftertune.report.cells import Tone, harmful_word
 
 if TYPE_CHECKING:
-    from aftertune.store import StoredJob
+    from aftertune.core.records import StoredJob
 
 PER_TASK = 60
 """Prompts of a task whose answers are fetched for the page to choose from; those whose outcomes differ come first."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.protocols import Scorer
 from aftertune.core.records import Response, Role, Sample, Score
 from aftertune.errors import PluginError

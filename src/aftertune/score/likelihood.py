@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import StudyModel
-from aftertune.core.records import Intent, Prompt, Score
-from aftertune.generate import conversation
-from aftertune.store import Scored, StoredJob
+from aftertune.core.records import Intent, Prompt, Score, StoredJob, conversation
+from aftertune.store import Scored
 from aftertune.workspace import Run
 
 NAME = "nll"

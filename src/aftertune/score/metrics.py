@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-from aftertune.core.counts import BLEU, LABELS, counted
 from aftertune.core.protocols import Scorer, Tools
 from aftertune.core.records import Response, Role, Sample, Score
+from aftertune.core.table import BLEU, LABELS, counted
 from aftertune.errors import PluginError
 
 LONGEST = 3000

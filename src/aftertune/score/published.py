@@ -12,8 +12,7 @@ from types import MappingProxyType
 
 import yaml
 
-from aftertune.core.foreign import filled
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.protocols import Engine, Scorer, Tools
 from aftertune.core.records import (
     BOTH_SIDES,
@@ -37,6 +36,7 @@ from aftertune.core.replies import (
     only_word,
     wildguard,
 )
+from aftertune.core.untrusted import filled
 from aftertune.errors import PluginError
 from aftertune.models.asking import check_template, harmful_share, probe_sample
 from aftertune.score.prompt_templates import from_file, from_package, wildguard_template

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.foreign import filled, marker_pattern, neutralised
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.protocols import Engine, Scorer, Tools
 from aftertune.core.records import (
     TASKS,
@@ -30,6 +29,7 @@ from aftertune.core.records import (
     VerdictValue,
 )
 from aftertune.core.replies import LONGEST, plain_reply
+from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import PluginError
 from aftertune.models.asking import RETRY_TEMPERATURE
 from aftertune.score.prompt_templates import from_file

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.protocols import Scorer, Tools
 from aftertune.core.records import FinishReason, Response, Role, Sample, Score, VerdictValue
 from aftertune.errors import PluginError

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from aftertune.core.counts import WINS, counted
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Scorer, Tools
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import (
@@ -27,15 +26,16 @@ from aftertune.core.records import (
     Sample,
     Score,
     Side,
+    StoredJob,
 )
 from aftertune.core.registry import Kind, find
-from aftertune.core.table import NONE, Table
+from aftertune.core.table import NONE, WINS, Table, counted
 from aftertune.errors import AftertuneError, PluginError
 from aftertune.models.asking import Asking, Call, ask, probe_sample, replies_of
 from aftertune.models.remote import side_by_side
 from aftertune.score.coherence import Coherence, Thresholds
 from aftertune.score.likelihood import Likelihood, Place, score_likelihood
-from aftertune.store import Scored, Store, StoredJob, Unscored
+from aftertune.store import Scored, Store, Unscored
 from aftertune.store.calls import Kind as CallKind
 from aftertune.store.scores import ScorerKind
 from aftertune.study.config import ScorerKeys

@@ -1,7 +1,7 @@
 """The only SQL: every call, its answer and its scores, in one SQLite file keyed by content."""
 
 from aftertune.store.jobs import PlannedJob
-from aftertune.store.responses import Details, StoredJob, Thinking
+from aftertune.store.responses import Details, Thinking
 from aftertune.store.scores import Backlog, Scored, Unscored
 from aftertune.store.store import Counts, Store
 
@@ -12,7 +12,6 @@ __all__ = [
     "PlannedJob",
     "Scored",
     "Store",
-    "StoredJob",
     "Thinking",
     "Unscored",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from aftertune.core.ids import KEY_BYTES, Key
+from aftertune.core.keys import KEY_BYTES, Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import FinishReason, Response
 from aftertune.errors import StoreError

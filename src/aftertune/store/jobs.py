@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Decoding, Intent, Prompt
 from aftertune.errors import StoreError

@@ -3,37 +3,15 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from aftertune.core.ids import Key
-from aftertune.core.records import FinishReason, Prompt, Response, Score
+from aftertune.core.records import FinishReason, Prompt, Score, StoredJob
 from aftertune.store.calls import UNFINISHED, answers_by_id, chunks, decoded, marks, parsed
 from aftertune.store.jobs import prompts_by_id, read_jobs, study_id, words_by_id
 from aftertune.store.scores import PROMPT_ONLY, ScorerVersion, value_of
 from aftertune.store.tables import column_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredJob:
-    """A job of a study with its response and the scores of the response."""
-
-    model: str
-    prompt: Prompt
-    system: str
-    decoding: str
-    """Its name, as ``table.names["decoding"]`` has it."""
-    sample: int
-    key: Key | None
-    response: Response | None
-    """None while there is no final answer."""
-    unfinished: Response | None = None
-    """An answer that ended inside its thinking, in place of ``response``."""
-    scores: Mapping[str, Score]
-    """By the column of the table: ``verdict:rules``, ``decision:guard:prompt``, ``coherent``, ``score:chrf``."""
-
 
 Snapshot = Callable[[], AbstractContextManager[sqlite3.Connection]]
 

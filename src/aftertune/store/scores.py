@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.records import (
     DecisionValue,
     LabelValue,

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.recipe import StudyModel
-from aftertune.core.records import Prompt, Response, Side
+from aftertune.core.records import Prompt, Response, Side, StoredJob
 from aftertune.core.table import Table
 from aftertune.errors import StoreError
 from aftertune.store import jobs as jobs_
@@ -32,7 +32,6 @@ from aftertune.store.calls import (
 from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.responses import (
     Details,
-    StoredJob,
     Thinking,
     answer_details,
     read_responses,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from aftertune.core.ids import file_sha256
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Cell, Mitigation, Recipe, Start, StudyModel, TrainingFile
 from aftertune.core.records import Decoding
 from aftertune.study.conditions import Settled, Variant, variants

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256

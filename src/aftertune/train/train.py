@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.drafts import check_ours, claim, discard, draft_of
+from aftertune.core.files import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.errors import DataError, EngineError, ModelError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from aftertune.core.ids import content_key, short_id
+from aftertune.core.keys import content_key, short_id
 from aftertune.core.records import Behavior, Intent, Message
 from aftertune.data.bundled.behaviors import FOLDER, Pair, pairs
 from aftertune.data.bundled.multitask import deal

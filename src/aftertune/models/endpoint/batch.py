@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.core.files import write_whole
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, GenerateJob, Price, Response
 from aftertune.errors import AftertuneError, EngineError, InputError, ModelError, Stopped

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from aftertune.core.ids import Key
+from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
 from aftertune.errors import EngineError, ModelError, Stopped

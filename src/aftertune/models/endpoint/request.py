@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from aftertune.core.foreign import safe_messages, safe_prompt
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.records import Decoding, GenerateJob, Message, Price
+from aftertune.core.untrusted import safe_messages, safe_prompt
 from aftertune.errors import ModelError
 from aftertune.models.counting import most_tokens
 from aftertune.models.endpoint.providers import SERVER, Address

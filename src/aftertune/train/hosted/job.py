@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from aftertune.core.files import write_whole
-from aftertune.core.ids import content_key
+from aftertune.core.keys import content_key
 from aftertune.core.records import Message
 from aftertune.errors import DataError, EngineError, InputError, ModelError
 from aftertune.models.reference import HOSTED

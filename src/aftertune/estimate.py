@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aftertune.core.ids import Key, content_key
+from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine, Scorer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import (
@@ -23,6 +23,7 @@ from aftertune.core.records import (
     Response,
     Role,
     Sample,
+    StoredJob,
 )
 from aftertune.generate import calls
 from aftertune.models.asking import Call
@@ -37,7 +38,6 @@ from aftertune.score.run import (
     sample_of,
     unanswered,
 )
-from aftertune.store import StoredJob
 from aftertune.study import cells_of
 from aftertune.workspace import Run
 

@@ -1,4 +1,4 @@
-"""The gate of a check: its declaration is kept, then prompts are asked until it decides."""
+"""The prompts of a check are asked as its gate needs them: all at once, or behavior by behavior until it decides."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +22,13 @@ from aftertune.workspace import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Prompts that were put to all models, with the scorer versions that read the answers."""
+class Answers:
+    """The prompts that all models have answered, with the versions of the scorers that scored the answers."""
 
     prompts: tuple[Prompt, ...]
     notes: tuple[str, ...]
-    readers: tuple[int, ...]
+    scorers: tuple[int, ...]
+    """The scorer versions' numbers in the store."""
     verdict: GateResult | None = None
 
 
@@ -37,9 +38,9 @@ def ask_for_gate(
     prompts: Sequence[Prompt],
     plan: MeasurePlan,
     gating: Gating,
-    ask: Callable[[Run, Sequence[Prompt]], Asked],
-) -> Asked:
-    """Declare, then ask all prompts, or as many as a sequential gate needs; return what was asked, with the verdict."""
+    ask: Callable[[Run, Sequence[Prompt]], Answers],
+) -> Answers:
+    """Keep the gate's declaration, ask all prompts or as many as a sequential gate needs, and add the verdict."""
     identities = [dict(run.engines.open(model.reference).identity) for model in models]
     order = draw_order(prompts, identities, run.study.measurement.task_weights)
     rule = gating.rule(plan, order)
@@ -50,28 +51,28 @@ def ask_for_gate(
     for note in notes:
         run.progress.note(f"note: {note}")
 
-    def decide(asked: Asked) -> GateResult:
-        table = run.store.table(run.study.name, asked.readers)
+    def decide(answers: Answers) -> GateResult:
+        table = run.store.table(run.study.name, answers.scorers)
         return gate(table, plan, gating.base, gating.tuned, rule)
 
     if gating.sequential:
         quiet = replace(run, progress=Quiet())
         with run.progress.stage("behaviors, one by one", len(order.tasks)) as advance:
-            asked, stopping = until_decided(
+            answers, stopping = until_decided(
                 prompts, order, lambda chosen: ask(quiet, chosen), decide, advance
             )
         notes.append(stopping_note(stopping))
     else:
-        asked, stopping = ask(run, prompts), None
-    result = decide(asked)
+        answers, stopping = ask(run, prompts), None
+    result = decide(answers)
     verdict = replace(
         result, declaration=declaration, stopping=stopping, notes=(*notes, *result.notes)
     )
-    return replace(asked, verdict=verdict)
+    return replace(answers, verdict=verdict)
 
 
 def _declare(run: Run, key: str, plan: MeasurePlan, gating: Gating, order: Order) -> Declaration:
-    """Keep what is declared for a comparison, unless something was declared before; compare with that."""
+    """Keep the declaration of a comparison, unless one was kept before; return it compared with the first."""
     now = declared_now(plan, gating, order)
     first = run.store.get_meta(run.study.name, key)
     if first is None:
