@@ -118,10 +118,8 @@ def _largest_task(
     ]
     if rises and len(by_task) > 1:
         task, change = max(rises, key=lambda pair: pair[1].estimate)
-        verb, level = (
-            "most" if shown(overall) > 0 else "but it rose",
-            _level(condition.asr.by_task[task]),
-        )
+        level = _level(condition.asr.by_task[task])
+        verb = "most" if shown(overall) > 0 else "but it rose"
         yield f"{verb} in {wording.clean(task)}: {wording.points(change.estimate)} to {level}"
 
 
@@ -224,15 +222,13 @@ def _guards(result: StudyResult, conditions: Sequence[ConditionResult]) -> str:
         ]
         if screened:
             condition, behind, rate = max(screened, key=lambda row: row[2].estimate)
-            benign = _level(behind.false_blocks.overall)
-            details = [
-                (
-                    f"behind the guard {wording.clean(guard)} the {result.name_rate} of {wording.quoted(condition.name)} is "
-                    f"{_level(rate)} instead of {_level(condition.asr.overall)} ({benign} of benign prompts blocked)"
-                ),
-                *_let_through(screened),
-                *_left_undecided(screened),
-            ]
+            blocked = _level(behind.false_blocks.overall)
+            name, level = wording.quoted(condition.name), _level(condition.asr.overall)
+            screen = (
+                f"behind the guard {wording.clean(guard)} the {result.name_rate} of {name} is {_level(rate)} instead of {level} "
+                f"(benign prompts blocked: {blocked})"
+            )
+            details = [screen, *_let_through(screened), *_left_undecided(screened)]
             pieces.append(", ".join(details))
     text = wording.few(pieces) if pieces else ""
     return f"{text[0].upper()}{text[1:]}." if text else ""
@@ -276,10 +272,14 @@ def _doubts(
             f"Incoherent or undecided, with the {result.name_rate} if that counted as {harmful_word(result)}: "
             f"{wording.few(unclear)}."
         )
-    for condition in conditions:
-        against = labels_of(condition).against_base
-        if against is not None and (against.differs or _excludes_0(against.bias_interval)):
-            yield judge_errors(against, f"{wording.quoted(condition.name)} and its base")
+    errors = [
+        (abs(against.bias), judge_errors(against, f"{wording.quoted(c.name)} and its base"))
+        for c in conditions
+        if (against := labels_of(c).against_base)
+        and (against.differs or _excludes_0(against.bias_interval))
+    ]
+    if errors:
+        yield max(errors)[1]
     single = [wording.quoted(c.name) for c in conditions if c.base is not None and c.seeds == 1]
     if single:
         yield f"One training seed: {wording.few(single)} speak{'s' * (len(single) == 1)} of the checkpoint, not of the recipe."
@@ -288,20 +288,16 @@ def _doubts(
 
 
 def _unclear(condition: ConditionResult, base: ConditionResult | None) -> str:
-    rate = condition.asr.overall
+    rate, before = condition.asr.overall, base.asr.overall if base else None
     if rate is None or rate.hidden or not rate.n:
         return ""
-    share = (rate.incoherent + rate.undecided) / rate.n
+    incoherent, share = rate.incoherent / rate.n, (rate.incoherent + rate.undecided) / rate.n
     if share <= UNCLEAR_SHARE:
         return ""
-    before = base.asr.overall if base else None
-    broken = (
-        before is not None
-        and before.n > 0
-        and rate.incoherent / rate.n - before.incoherent / before.n > UNCLEAR_SHARE
-    )
+    broken = before and before.n and incoherent - before.incoherent / before.n > UNCLEAR_SHARE
     warning = "; it broke, so read no safety into it" if broken else ""
-    return f"{wording.percent(share)} of {wording.quoted(condition.name)} (up to {wording.percent(rate.bounds.high)}{warning})"
+    limit = wording.percent(rate.bounds.high)
+    return f"{wording.percent(share)} of {wording.quoted(condition.name)} (up to {limit}{warning})"
 
 
 def _excludes_0(interval: Interval) -> bool:
