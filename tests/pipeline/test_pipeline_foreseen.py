@@ -92,7 +92,7 @@ def test_training_is_timed_by_its_own_first_steps_and_nothing_of_it_is_kept(
     monkeypatch.chdir(tiny_folder)
     Path("study.yaml").write_text(yaml.safe_dump(tiny(judges=["rules"], guards=None)))
     before = sorted(Path().rglob("*"))
-    code, out, err = command(
+    code, _, err = command(
         "plan", "study.yaml", "--time", "--json", "plan.json", "--out", "fresh", "-q"
     )
     assert code == 0, err

@@ -105,6 +105,10 @@ def make_small_batches(capacity):
 
 
 if PATH:
+    import aftertune.train.train
+
+    log_training(aftertune.train.train)  # before `aftertune.run` binds the function by its name
+
     import aftertune.models.batching
     import aftertune.models.local
     import aftertune.report.document
@@ -112,12 +116,10 @@ if PATH:
     import aftertune.run
     import aftertune.score.likelihood
     import aftertune.score.run
-    import aftertune.train.train
 
     count_generations(aftertune.models.local.LocalEngine)
     count_likelihoods(aftertune.models.local.LocalEngine)
     count_asks(aftertune.score.run)
-    log_training(aftertune.train.train)
     for module in (aftertune.report.document, aftertune.report.page, aftertune.run):
         log_files(module)
     if PACE:
