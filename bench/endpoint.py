@@ -98,7 +98,7 @@ def bare(url: str, count: int) -> float:
 
 def aftertune(url: str, count: int) -> float:
     """Ask, store and judge all prompts as a study does; return the seconds that it took."""
-    from aftertune.data.study_prompts import load_sets
+    from aftertune.data.prompt_sets import load_sets
     from aftertune.generate import generate
     from aftertune.report.progress import Quiet
     from aftertune.score.run import build_scorers, score_responses

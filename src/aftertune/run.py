@@ -13,8 +13,8 @@ from aftertune.core.files import write_whole
 from aftertune.core.recipe import StudyModel, Trained
 from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
+from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.data.study_prompts import StudyPrompts, load_sets, without_overlap
 from aftertune.gating import Answers, ask_for_gate
 from aftertune.generate import generate, probed
 from aftertune.measure.plan import MeasurePlan, RateName, measure_plan

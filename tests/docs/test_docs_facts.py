@@ -11,10 +11,15 @@ from doc_pages import first_names, page, section, tables
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Prompt
-from aftertune.data.prompt_sets import gather, load_prompts, read_prompts
+from aftertune.data.prompt_sets import (
+    BEHAVIOR_IN_TRAINING,
+    IN_TRAINING,
+    gather,
+    load_prompts,
+    read_prompts,
+)
 from aftertune.data.public import public_sets
 from aftertune.data.public_files import OTHER_ROWS, UNLABELLED, behaviors
-from aftertune.data.study_prompts import BEHAVIOR_IN_TRAINING, IN_TRAINING
 from aftertune.organism import world
 from aftertune.organism.corpus import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe

@@ -17,9 +17,9 @@ from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
 from aftertune.core.rounding import percent, points
 from aftertune.core.table import NONE, Table
+from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.rows import Row
-from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.errors import InputError
 from aftertune.estimate import Estimate, estimate
 from aftertune.generate import calls

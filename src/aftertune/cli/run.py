@@ -10,8 +10,8 @@ from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.protocols import Engine
+from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.data.study_prompts import load_sets, without_overlap
 from aftertune.errors import ModelError
 from aftertune.estimate import Estimate, estimate
 from aftertune.models.endpoint.batch import Step
