@@ -17,11 +17,11 @@ from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.gating import Answers, ask_for_gate
 from aftertune.generate import generate, probed
-from aftertune.measure.plan import MeasurePlan, RateName, measure_plan
+from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.measure.preregistration import Gating
 from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
 from aftertune.report.progress import Progress
-from aftertune.result import Kept, build_result, keep, write_result
+from aftertune.result import Kept, build_result, keep, measure_plan, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models

@@ -13,7 +13,7 @@ from synthetic_study import job, key, prompt, response
 from aftertune.errors import StoreError, StoreLocked, StoreVersion
 from aftertune.store import Store
 from aftertune.store.schema import SCHEMA, explained
-from aftertune.store.writer import WriteLock, _held_locks, refuse_network
+from aftertune.store.store import WriteLock, _held_locks, refuse_network
 
 WRITER = """
     import sys

@@ -23,7 +23,6 @@ from aftertune.data.rows import Row
 from aftertune.errors import InputError
 from aftertune.estimate import Estimate, estimate
 from aftertune.generate import calls
-from aftertune.measure.plan import conditions_of
 from aftertune.measure.power import (
     Assumptions,
     Spread,
@@ -37,7 +36,7 @@ from aftertune.models.size import TRAINED, generating_bytes, parameters, token_b
 from aftertune.report.document import write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
-from aftertune.result import open_finished
+from aftertune.result import conditions_of, open_finished
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows

@@ -1,6 +1,6 @@
 """The only SQL: every call, its answer and its scores, in one SQLite file keyed by content."""
 
-from aftertune.store.jobs import PlannedJob
+from aftertune.store.calls import PlannedJob
 from aftertune.store.responses import Details, Thinking
 from aftertune.store.scores import Backlog, Scored, Unscored
 from aftertune.store.store import Counts, Store

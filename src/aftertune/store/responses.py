@@ -8,8 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aftertune.core.records import FinishReason, Prompt, Score, StoredJob
-from aftertune.store.calls import UNFINISHED, answers_by_id, chunks, decoded, marks, parsed
-from aftertune.store.jobs import prompts_by_id, read_jobs, study_id, words_by_id
+from aftertune.store.calls import (
+    UNFINISHED,
+    answers_by_id,
+    chunks,
+    decoded,
+    marks,
+    parsed,
+    prompts_by_id,
+    read_jobs,
+    study_id,
+    words_by_id,
+)
 from aftertune.store.scores import PROMPT_ONLY, ScorerVersion, value_of
 from aftertune.store.tables import column_of
 

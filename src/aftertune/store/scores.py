@@ -21,8 +21,7 @@ from aftertune.core.records import (
 )
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
-from aftertune.store.calls import UNFINISHED, marks
-from aftertune.store.jobs import prompt_ids, read_integers, read_jobs, word_ids
+from aftertune.store.calls import UNFINISHED, marks, prompt_ids, read_integers, read_jobs, word_ids
 
 ScorerKind = Literal["judge", "guard", "coherence", "scorer", "person"]
 """The stored codes of roles: ``scorer`` stands for metrics and preferences, ``person`` for annotators."""

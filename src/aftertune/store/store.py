@@ -1,35 +1,54 @@
-"""The store of all calls and scores: one SQLite file, many readers, one writer."""
+"""The store of all calls and scores: one SQLite file, many readers, one process and one thread that write to it.
 
+A lock keeps other processes from writing; the operating system holds it on a side file, so it dies with its process. Rows are
+handed to the writing thread, which commits them in large batches, at least every second.
+"""
+
+import fcntl
 import json
+import os
+import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Prompt, Response, Side, StoredJob
 from aftertune.core.table import Table
-from aftertune.errors import StoreError
-from aftertune.store import jobs as jobs_
+from aftertune.errors import AftertuneError, StoreError, StoreLocked
 from aftertune.store.calls import (
     CHUNK,
+    STAGED,
     Kind,
+    PlannedJob,
+    Row,
+    Staging,
     answers_by_id,
     answers_by_key,
+    begin_staging,
     chunks,
+    commit_staging,
+    insert_models,
+    insert_rows,
     missing_keys,
+    new_study_id,
     parsed,
+    prompts_by_id,
+    read_jobs,
     row_of,
+    study_id,
     unreadable,
 )
-from aftertune.store.jobs import PlannedJob, Staging, prompts_by_id, study_id
 from aftertune.store.responses import (
     Details,
     Thinking,
@@ -49,7 +68,6 @@ from aftertune.store.scores import (
     unscored_places,
 )
 from aftertune.store.tables import read_table
-from aftertune.store.writer import WriteLock, Writer, refuse_network
 
 T = TypeVar("T")
 
@@ -76,6 +94,217 @@ class Counts:
 
 
 J = TypeVar("J", bound=HasKey)
+
+
+# Writing
+
+COMMIT_SECONDS = 0.5
+"""A row waits no longer than this for its commit, so that with the commit itself it stays under a second."""
+BATCH_ROWS = 4096
+QUEUE_ROWS = 4 * BATCH_ROWS
+"""Rows that may wait before the engine is made to wait too."""
+
+
+class _Task(Generic[T]):
+    """Work for the thread, as a rule a transaction of its own, and the promise of its result."""
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True
+    ) -> None:
+        self.work = work
+        self.transaction = transaction
+        self.future: Future[T] = Future()
+
+
+class Writer:
+    """Owns the writing connection and its thread. After a failure every further call raises that failure."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file for writing and start the thread."""
+        self._path = path
+        self._connection = connect(path, write=True)
+        self._queue: queue.Queue[Row | _Task[Any] | None] = queue.Queue(QUEUE_ROWS)
+        self._failure: AftertuneError | None = None
+        self._thread = threading.Thread(
+            target=self._loop, name=f"writer of {path.name}", daemon=True
+        )
+        self._thread.start()
+
+    def put(self, row: Row) -> None:
+        """Hand over a row; it is committed within a second.
+
+        Raises:
+            StoreError: an earlier row could not be written.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._queue.put(row)
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a transaction of its own, after all rows handed over before, and return its result.
+
+        Raises:
+            StoreError: it, or an earlier row, could not be written; the transaction is undone.
+        """
+        task = _Task(work)
+        self._queue.put(task)
+        return task.future.result()
+
+    def outside(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Run what SQLite does not allow in a transaction, such as ATTACH."""
+        task = _Task(work, transaction=False)
+        self._queue.put(task)
+        task.future.result()
+
+    def flush(self) -> None:
+        """Return when every row handed over so far is on disk."""
+        self.run(lambda _: None)
+
+    def close(self) -> None:
+        """Commit what is there and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _loop(self) -> None:
+        rows: list[Row] = []
+        due = 0.0
+        while True:
+            try:
+                item = self._queue.get(timeout=max(0.0, due - time.monotonic()) if rows else None)
+            except queue.Empty:
+                item = _Task(lambda _: None)
+            if isinstance(item, Row):
+                due = due if rows else time.monotonic() + COMMIT_SECONDS
+                rows.append(item)
+                if len(rows) < BATCH_ROWS and time.monotonic() < due:
+                    continue
+            self._write(rows)
+            rows = []
+            if isinstance(item, _Task):
+                self._perform(item)
+            if item is None:
+                return
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        """Commit rows; a failure is kept for the callers, and what comes after it is not written."""
+        if rows and self._failure is None:
+            try:
+                _transaction(self._connection, lambda connection: insert_rows(connection, rows))
+            except Exception as error:  # noqa: BLE001  # a dead thread would leave its callers waiting for ever
+                self._failure = explained(error, self._path)
+
+    def _perform(self, task: _Task[Any]) -> None:
+        if self._failure is not None:
+            task.future.set_exception(self._failure)
+            return
+        try:
+            result = (
+                _transaction(self._connection, task.work)
+                if task.transaction
+                else task.work(self._connection)
+            )
+        except (sqlite3.Error, OSError) as error:
+            task.future.set_exception(explained(error, self._path))
+        except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller, not to this thread
+            task.future.set_exception(error)
+        else:
+            task.future.set_result(result)
+
+
+def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+NETWORK = {
+    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
+    "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs",
+}  # fmt: skip
+"""File systems on which SQLite's shared memory and locks do not hold between machines."""
+
+MOUNTS = Path("/proc/mounts")
+
+_held_locks: set[int] = set()
+
+
+class WriteLock:
+    """The right to write to a store, held on a side file by the operating system: it dies with its process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreLocked: another process (or another store object of this one) writes to the file.
+        """
+        self._descriptor = os.open(
+            path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StoreLocked(
+                f"{path}: another run (process {holder}) is writing to this store; wait for it or stop it; "
+                "reading is possible meanwhile"
+            ) from None
+        _held_locks.add(self._descriptor)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let others write: at once, even while a child forked a moment ago has not yet closed its copy."""
+        _held_locks.discard(self._descriptor)
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def _forget_in_child() -> None:
+    """Close inherited locks in a forked child, which would otherwise keep them when its parent dies."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def refuse_network(path: Path, mounts: Path = MOUNTS) -> None:
+    """Refuse a path on a network file system; where the system lists no mounts (macOS) nothing is refused.
+
+    Raises:
+        StoreError: the path is on one.
+    """
+    if not mounts.exists():
+        return
+    target = path.absolute().parent.resolve()
+    longest, kind = -1, ""
+    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        _, point, mounted_kind, *_ = line.split(" ")
+        folder = Path(_unescaped(point))
+        if target.is_relative_to(folder) and len(folder.parts) >= longest:
+            longest, kind = len(folder.parts), mounted_kind
+    if kind in NETWORK:
+        raise StoreError(
+            f"{path}: is on a network file system ({kind}), where a store can be damaged; put it on a local disk"
+        )
+
+
+def _unescaped(point: str) -> str:
+    r"""Undo the octal escapes of spaces and tabs in a mount table (``\040``)."""
+    for code in ("040", "011", "012", "134"):
+        point = point.replace(f"\\{code}", chr(int(code, 8)))
+    return point
+
+
+# The store
 
 
 class Store:
@@ -142,7 +371,7 @@ class Store:
     ) -> None:
         """Keep the models of a study with the identities of their weights, in the place of those kept before."""
         listed = list(models)
-        self._write(lambda connection: jobs_.insert_models(connection, study, listed, identities))
+        self._write(lambda connection: insert_models(connection, study, listed, identities))
 
     def models(self, study: str) -> list[Mapping[str, Any]]:
         """Return the records of a study's models: the fields of `StudyModel`, its recipe's key, and ``identity``."""
@@ -171,17 +400,17 @@ class Store:
     def prompts(self, study: str) -> list[Prompt]:
         """Return the prompts of a study's jobs, each once, in planned order."""
         with self._snapshot() as connection:
-            planned = jobs_.read_jobs(connection, study).prompt.tolist()
+            planned = read_jobs(connection, study).prompt.tolist()
             by_number = prompts_by_id(connection, set(planned))
         return [by_number[number] for number in dict.fromkeys(planned)]
 
     def plan(self, study: str, jobs: Iterable[PlannedJob]) -> None:
         """Replace the study's job list; until this returns, the old one is valid."""
-        self._write(jobs_.begin_staging)
+        self._write(begin_staging)
         staging = Staging()
-        for chunk in chunks(jobs, jobs_.STAGED):
+        for chunk in chunks(jobs, STAGED):
             self._write(partial(staging.insert, chunk))
-        self._write(lambda connection: jobs_.commit_staging(connection, study))
+        self._write(lambda connection: commit_staging(connection, study))
 
     def studies(self) -> list[str]:
         """Return the names of the studies, in the order of their first plan."""
@@ -193,7 +422,7 @@ class Store:
         text = json.dumps(value, sort_keys=True)
 
         def put(connection: sqlite3.Connection) -> None:
-            number = jobs_.new_study_id(connection, study)
+            number = new_study_id(connection, study)
             connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (number, name, text))
 
         self._write(put)

@@ -1,18 +1,17 @@
 """Makes the integer table that `measure` works on, without an object per response."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.records import Intent, Prompt
 from aftertune.core.table import NONE, Table
-from aftertune.store.calls import UNFINISHED
-from aftertune.store.jobs import (
+from aftertune.store.calls import (
+    UNFINISHED,
     Jobs,
-    prompts_by_id,
+    prompt_columns,
     read_integers,
     read_jobs,
     read_scores,
@@ -22,16 +21,6 @@ from aftertune.store.scores import PROMPT_ONLY, ScorerVersion, pair_codes
 
 Ints = NDArray[np.int32]
 T = TypeVar("T", np.int32, np.float64)
-PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
-    "behavior": lambda prompt: prompt.behavior,
-    "pair": lambda prompt: prompt.pair,
-    "template": lambda prompt: prompt.template,
-    "task": lambda prompt: prompt.task,
-    "set": lambda prompt: prompt.set,
-    "hazard": lambda prompt: prompt.hazard,
-    "harm_basis": lambda prompt: prompt.harm_basis,
-}
-
 NUMBER_COLUMN = {"judge": "harm_score", "person": "drawn"}
 """The column of the number beside a judge's verdict and an annotator's label, by kind of scorer."""
 WORD_COLUMN = {"scorer": "said", "judge": "verdict_label"}
@@ -52,7 +41,10 @@ def read_table(
         columns[column], order = _recoded(getattr(jobs, column))
         words = words_by_id(connection, order)
         names[column] = tuple(words[number] for number in order)
-    _add_prompts(connection, jobs, columns, names)
+    columns["prompt"], numbers = _recoded(jobs.prompt)
+    of_prompts, prompt_names = prompt_columns(connection, numbers)
+    columns |= {column: codes[columns["prompt"]] for column, codes in of_prompts.items()}
+    names |= prompt_names
     _add_answers(connection, jobs, columns)
     scores: dict[str, NDArray[np.float64]] = {}
     columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
@@ -78,32 +70,6 @@ def _recoded(column: Ints) -> tuple[Ints, list[int]]:
     rank = np.empty(len(values), np.int32)
     rank[order] = np.arange(len(values), dtype=np.int32)
     return rank[codes], values[order].tolist()
-
-
-def _add_prompts(
-    connection: sqlite3.Connection,
-    jobs: Jobs,
-    columns: dict[str, Ints],
-    names: dict[str, tuple[str, ...]],
-) -> None:
-    columns["prompt"], order = _recoded(jobs.prompt)
-    by_number = prompts_by_id(connection, order)
-    prompts = [by_number[number] for number in order]
-    names["prompt"] = tuple(prompt.id for prompt in prompts)
-    for column, name in PROMPT_NAMES.items():
-        codes, names[column] = _coded(map(name, prompts))
-        columns[column] = codes[columns["prompt"]]
-    intents = list(Intent)
-    columns["intent"] = np.array([intents.index(prompt.intent) for prompt in prompts], np.int32)[
-        columns["prompt"]
-    ]
-
-
-def _coded(words: Iterable[str | None]) -> tuple[Ints, tuple[str, ...]]:
-    """Give each word its rank of first appearance, None the code NONE."""
-    ranks: dict[str, int] = {}
-    codes = [NONE if word is None else ranks.setdefault(word, len(ranks)) for word in words]
-    return np.array(codes, np.int32), tuple(ranks)
 
 
 def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints]) -> None:
