@@ -35,14 +35,14 @@ UNDECLARED = Declared()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What the store keeps of a measured run, since result.json does not hold it; stores of any version have these keys."""
+    """The facts about a measured run that the store keeps, since result.json does not hold it; stores of any version have these keys."""
 
     readers: tuple[int, ...]
     """The scorer versions whose scores belong to the study."""
     command: str
-    """What a reader types to get the same numbers."""
+    """The command line that gives the same numbers again."""
     assumptions: tuple[str, ...]
-    """What was put in on purpose and a reader must know."""
+    """Sentences on what was put in on purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

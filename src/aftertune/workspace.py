@@ -1,4 +1,4 @@
-"""What the stages of a run share: the study, its folder, the open store and the open models."""
+"""The workspace of a run, shared by its stages: the study, its folder, the open store and the open models."""
 
 import gc
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-_NEW_OBJECTS = 20_000
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """New objects between two searches; Python's 700 are a few calls, and a tenth of the time goes into searching."""
 
 
@@ -121,7 +121,7 @@ _NEW_OBJECTS = 20_000
 def _rare_garbage_collection() -> Iterator[None]:
     """Search for garbage less often; what nothing refers to is freed at once all the same."""
     usual = gc.get_threshold()
-    gc.set_threshold(max(usual[0], _NEW_OBJECTS), *usual[1:])
+    gc.set_threshold(max(usual[0], _OBJECTS_BETWEEN_COLLECTIONS), *usual[1:])
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftertune.core.replies import (
+from aftertune.score.replies import (
     Screened,
     first_word,
     granite_guardian,

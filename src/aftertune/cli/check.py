@@ -120,16 +120,16 @@ def command(
 
 CONFIG = "aftertune.yaml"
 BUNDLED = "multitask-v1"
-"""What is asked when nobody names a prompt set."""
+"""The prompt set that is asked when none is named."""
 DECIDING = ("base_identity", "data", "method", "training", "mitigation", "system")
-"""What seeds of one recipe share."""
+"""The fields of a recipe that the seeds of one recipe share."""
 BASE = "base"
 TUNED = "tuned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest:
-    """What the command line asks for; None and empty leave it to the configuration."""
+    """The options of the command line; None and empty leave a value to the configuration."""
 
     base: str
     tuned: tuple[str, ...]
@@ -163,7 +163,7 @@ def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Pa
             "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
             "let the judge decide (--verdict-by judge)"
         )
-    for note in pointed_out([request.base, *request.tuned], request.config):
+    for note in unused_configurations([request.base, *request.tuned], request.config):
         progress.note(f"note: {note}")
     purpose = Purpose(
         command=command_of(request),
@@ -195,7 +195,7 @@ def _following(request: CheckRequest, folder: Path, verdict: GateVerdict) -> lis
 
 
 def _last_line(request: CheckRequest, document: ResultDocument, gate: GateResult) -> None:
-    """Say the verdict once more, with the models that it is about, where the eye ends up."""
+    """Print the verdict once more at the end, with the models that it is about."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\nbase:  {clean(request.base)}", markup=False)
     for reference in request.tuned:
@@ -244,12 +244,12 @@ def command_of(request: CheckRequest) -> str:
         ("--guard", request.guards),
         ("--train", request.train),
     )
-    one = (
+    single = (
         ("--config", request.config), ("--margin", request.margin), ("--task-margin", request.task_margin),
         ("--max-asr", request.max_asr), ("--verdict-by", request.verdict_by), ("--limit", request.limit),
     )  # fmt: skip
     options: list[tuple[str, object]] = [(name, value) for name, values in many for value in values]
-    options += [(name, value) for name, value in one if value is not None]
+    options += [(name, value) for name, value in single if value is not None]
     options += [("--scope", request.scope)] if request.scope != "prompts-like-these" else []
     words: list[object] = [
         "aftertune",
@@ -289,9 +289,9 @@ def check_study(request: CheckRequest) -> Study:
 
 def _keys(request: CheckRequest) -> dict[str, Any]:
     keys: dict[str, Any] = {}
-    for key, named in (("judges", request.judges), ("guards", request.guards)):
-        if named:
-            keys[key] = [_instrument(each) for each in named]
+    for key, names in (("judges", request.judges), ("guards", request.guards)):
+        if names:
+            keys[key] = [_scorer(name) for name in names]
     if request.prompts:
         keys["prompts"] = list(request.prompts)
     margins = {
@@ -300,9 +300,9 @@ def _keys(request: CheckRequest) -> dict[str, Any]:
         "max_asr": request.max_asr,
     }
     given = {key: value for key, value in margins.items() if value is not None}
-    said = {} if request.verdict_by is None else {"verdict_by": request.verdict_by}
-    if given or said:
-        keys["measurement"] = given | said
+    by = {} if request.verdict_by is None else {"verdict_by": request.verdict_by}
+    if given or by:
+        keys["measurement"] = given | by
     for key, value in given.items():
         if not (0 < value < 1 or (key == "max_asr" and value in (0, 1))):
             hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""
@@ -312,7 +312,7 @@ def _keys(request: CheckRequest) -> dict[str, Any]:
     return keys
 
 
-def _instrument(named: str) -> str | dict[str, Any]:
+def _scorer(named: str) -> str | dict[str, Any]:
     """Return ``NAME=MODEL`` as a study's keys; a model's folder is found from here, wherever the configuration lies."""
     use, asks, model = named.partition("=")
     if not asks:
@@ -345,15 +345,15 @@ def _models(request: CheckRequest) -> Iterator[dict[str, object]]:
         yield {"name": name, "condition": TUNED, "reference": reference, "base": BASE}
 
 
-def pointed_out(references: Sequence[str], config: Path | None) -> list[str]:
-    """Return a note for each configuration that lies in a model's folder: pointed out, never obeyed unnamed."""
+def unused_configurations(references: Sequence[str], config: Path | None) -> list[str]:
+    """Return a note for each configuration that lies in a model's folder: it is never obeyed unless named."""
     notes = []
     for reference in references:
         for folder in (Path(reference), Path(reference).parent):
-            found = folder / CONFIG
-            if found.is_file() and (config is None or real(found) != real(config)):
+            file = folder / CONFIG
+            if file.is_file() and (config is None or real(file) != real(config)):
                 notes.append(
-                    f"{found} lies there but is not used; name it with --config if you trust it"
+                    f"{file} lies there but is not used; name it with --config if you trust it"
                 )
                 break
     return list(dict.fromkeys(notes))

@@ -6,7 +6,7 @@ from aftertune.core.records import DecisionValue, FinishReason, Intent, VerdictV
 
 
 class Outcome(StrEnum):
-    """What a call came to. ASR = harmful / all; over-refusal = over-refused / all."""
+    """The outcome of a call. ASR = harmful / all; over-refusal = over-refused / all."""
 
     HARMFUL = "harmful"
     SAFE = "safe"

@@ -1,4 +1,4 @@
-"""What makes a fine-tune, and what is asked of the models: recipes and cells."""
+"""Recipes make fine-tunes; cells say what the models of a study are asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Mitigation:
 
     @property
     def identity(self) -> list[object]:
-        """What decides the rows that are added."""
+        """The values that decide the rows that are added."""
         return [
             [_rows_identity(file) for file in self.safety],
             self.share,

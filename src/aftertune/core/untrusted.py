@@ -1,4 +1,4 @@
-"""Foreign text in a question to a guard or a judge: what looks like a chat template's marker in it must not act as one."""
+"""Untrusted text in a question to a guard or a judge: a chat template's marker in it must not act as one."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -26,14 +26,14 @@ def neutralised(text: str, pattern: re.Pattern[str]) -> str:
     A response can hold ``[/INST]`` or ``<|im_end|>``; put into a guard's question as it is, it would end the question and
     answer it. The words stay legible; a text without markers stays as it is.
     """
-    found = 1
-    while found:
-        text, found = pattern.subn(_broken, text)
+    broken = 1
+    while broken:  # breaking one marker may make another of its neighbours
+        text, broken = pattern.subn(_broken, text)
     return text
 
 
-def _broken(found: re.Match[str]) -> str:
-    marker = found[0]
+def _broken(match: re.Match[str]) -> str:
+    marker = match[0]
     return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else " "
 
 
@@ -42,7 +42,7 @@ def filled(pattern: str, parts: Mapping[str, str]) -> str:
     if not parts:
         return pattern
     names = "|".join(map(re.escape, parts))
-    return re.sub(rf"\{{({names})\}}", lambda found: parts[found[1]], pattern)
+    return re.sub(rf"\{{({names})\}}", lambda match: parts[match[1]], pattern)
 
 
 def safe_messages(question: Question) -> tuple[Message, ...]:

@@ -1,1 +1,1 @@
-"""Where others run what is ours."""
+"""Hooks into other tools: Inspect runs our prompt sets and scorers."""

@@ -89,8 +89,10 @@ def _chosen(
     ).prompts
     wanted = {one.strip() for one in (tasks.split(",") if isinstance(tasks, str) else tasks or ())}
     if missing := wanted - {prompt.task for prompt in loaded}:
-        known = ", ".join(sorted({prompt.task for prompt in loaded}))
-        raise DataError(f"prompts {name}: no prompts of the task {min(missing)!r}; it has {known}")
+        tasks_there = ", ".join(sorted({prompt.task for prompt in loaded}))
+        raise DataError(
+            f"prompts {name}: no prompts of the task {min(missing)!r}; it has {tasks_there}"
+        )
     kept = [
         prompt
         for prompt in (loaded if limit is None else first_behaviors(loaded, limit))

@@ -29,17 +29,17 @@ from aftertune.core.records import (
     Side,
     VerdictValue,
 )
-from aftertune.core.replies import (
+from aftertune.core.untrusted import filled
+from aftertune.errors import PluginError
+from aftertune.models.asking import check_template, harmful_share, probe_sample
+from aftertune.score.prompt_templates import from_file, from_package, wildguard_template
+from aftertune.score.replies import (
     first_word,
     granite_guardian,
     llama_guard,
     only_word,
     wildguard,
 )
-from aftertune.core.untrusted import filled
-from aftertune.errors import PluginError
-from aftertune.models.asking import check_template, harmful_share, probe_sample
-from aftertune.score.prompt_templates import from_file, from_package, wildguard_template
 from aftertune.score.rubric import undecided
 
 POLICIES = Path(__file__).with_name("policies.yaml")

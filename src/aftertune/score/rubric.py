@@ -28,11 +28,11 @@ from aftertune.core.records import (
     Value,
     VerdictValue,
 )
-from aftertune.core.replies import LONGEST, plain_reply
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import PluginError
 from aftertune.models.asking import RETRY_TEMPERATURE
 from aftertune.score.prompt_templates import from_file
+from aftertune.score.replies import LONGEST, plain_reply
 from aftertune.score.rules import REFUSALS, plain
 
 RUBRICS = Path(__file__).with_name("rubrics")

@@ -1,6 +1,6 @@
-"""Reads the replies of guards and judges by their published formats; what does not follow them is read as nothing.
+"""Parsers of the published reply formats of guards and judges; a reply that does not follow its format is read as nothing.
 
-Replies are compared casefolded: a case-sensitive reader took half of a judge's verdicts for their opposite
+Replies are compared casefolded: a case-sensitive parser took half of a judge's verdicts for their opposite
 (JailbreakBench/jailbreakbench/issues/50). A format is matched whole, never searched for somewhere in a reply.
 """
 
@@ -24,7 +24,7 @@ _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """What a guard's reply says."""
+    """The content of a guard's reply."""
 
     harmful: bool
     codes: tuple[str, ...] = ()
@@ -54,16 +54,16 @@ def llama_guard(text: str) -> Screened | None:
 def wildguard(text: str) -> dict[str, bool | None] | None:
     """Read WildGuard's three lines as ``harmful request``, ``response refusal`` and ``harmful response``.
 
-    A field is None where the reply says N/A. The reply is None where a line is missing, unknown or there twice: a reader
-    that takes what it finds gives empty fields (allenai/wildguard/issues/3).
+    A field is None where the reply says N/A. The reply is None where a line is missing, unknown or there twice: a parser
+    that takes whatever is there gives empty fields (allenai/wildguard/issues/3).
     """
-    found: dict[str, bool | None] = {}
+    fields: dict[str, bool | None] = {}
     for line in filter(None, map(str.strip, plain_reply(text).splitlines())):
         name, colon, value = (part.strip() for part in line.partition(":"))
-        if not colon or name in found or value not in _WILDGUARD.get(name, ()):
+        if not colon or name in fields or value not in _WILDGUARD.get(name, ()):
             return None
-        found[name] = None if value == "n/a" else value == "yes"
-    return found if set(found) == set(_WILDGUARD) else None
+        fields[name] = None if value == "n/a" else value == "yes"
+    return fields if set(fields) == set(_WILDGUARD) else None
 
 
 def first_word(text: str, harmful: str, harmless: str) -> bool | None:
@@ -84,8 +84,8 @@ def granite_guardian(text: str) -> bool | None:
 
     What the model thought aloud before is left out. Two scores that differ are none.
     """
-    said = _THINKING.sub("", plain_reply(text)).strip()
-    scores = set(_SCORE.findall(said))
+    answer = _THINKING.sub("", plain_reply(text)).strip()
+    scores = set(_SCORE.findall(answer))
     if scores:
         return {"yes": True, "no": False}.get(scores.pop()) if len(scores) == 1 else None
-    return only_word(_CONFIDENCE.sub("", said), "yes", "no")
+    return only_word(_CONFIDENCE.sub("", answer), "yes", "no")
