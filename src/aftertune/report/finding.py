@@ -192,7 +192,8 @@ def _mitigation(result: StudyResult, condition: ConditionResult) -> str:
     if against is None or change is None:
         return ""
     name, other = wording.quoted(condition.name), wording.quoted(against.other)
-    if (undone := condition.undone) is None:
+    undone = condition.undone
+    if undone is None or (undone.low is None and undone.high is None):
         return f"{name} against {other}: {result.name_rate} {wording.in_points(change)}"
     low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (undone.low, undone.high))
     return f"{name} undoes {100 * undone.estimate:.0f} % [{low}, {high}] of the rise that {other} brought"
