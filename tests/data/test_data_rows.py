@@ -88,7 +88,7 @@ COLUMNS = {"prompt": "q", "completion": "a"}
         ("a.csv", '\ufeffq,a,n\n"Hi?",Hello.,1\n', {"columns": COLUMNS}, [ROW]),
         ("a.csv", "q,a,n\nAdd.,3,1 and 2\n", {"columns": {**COLUMNS, "input": "n"}}, [WITH_INPUT]),
         ("a.tsv", "q\ta\nHi?\tHello.\n", {"columns": COLUMNS}, [ROW]),
-        ("a.csv.gz", gzip.compress(b"q,a\nHi?,Hello.\n"), {"columns": COLUMNS}, [ROW]),
+        ("a.csv.gz", gzip.compress(b"q,a\nHi?,Hello.\n", mtime=0), {"columns": COLUMNS}, [ROW]),
         ("a.csv", "prompt,completion\nHi?,Hello.\nHi?,Hello.\n", {"limit": 1}, [ROW]),
     ],
 )
