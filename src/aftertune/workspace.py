@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from aftertune.core.protocols import Tools
 from aftertune.errors import StoreError
 from aftertune.models.endpoint.batch import Batching
+from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.vllm import VllmServer
 from aftertune.report.progress import Progress

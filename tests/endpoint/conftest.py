@@ -1,8 +1,8 @@
 import pytest
 from faithful_server import KEY
 
+from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.retry import Timeouts
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,9 @@ from aftertune.models.asking import ask as ask_until_read
 from aftertune.models.counting import most_cost
 from aftertune.models.endpoint.batch import TRIES, Batching
 from aftertune.models.endpoint.budget import Spending, read_prices
+from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.providers import address_of
-from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.remote import side_by_side
 from aftertune.score.run import call_key

@@ -7,7 +7,7 @@ from endpoint_jobs import ask, open_at
 from faithful_server import Server
 from multidict import CIMultiDict
 
-from aftertune.models.endpoint.retry import MOST, START, ConnectionLimit, retry_after
+from aftertune.models.endpoint.http import MOST, START, ConnectionLimit, retry_after
 
 
 async def serve(limit, calls, seconds_of, refuses=lambda _: False):

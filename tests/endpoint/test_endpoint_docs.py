@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from aftertune.models.endpoint import model, retry
+from aftertune.models.endpoint import http, model
 from aftertune.models.endpoint.budget import read_prices
 from aftertune.models.endpoint.providers import PROVIDERS, SERVER
 
@@ -25,7 +25,7 @@ def test_the_table_of_providers_is_the_codes():
 def test_the_figures_of_the_page_are_the_codes():
     assert model._HOPELESS == 8
     assert "the first eight calls" in PAGE
-    assert retry.MOST == 256
+    assert http.MOST == 256
     assert "up to 256" in PAGE
 
 

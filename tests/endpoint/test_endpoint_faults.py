@@ -10,8 +10,8 @@ from faithful_server import FAULTS, KEY, Server, answer_of, completion
 
 from aftertune.core.records import Attempt, FinishReason, Response
 from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.models.endpoint.http import ConnectionLimit, Timeouts
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.retry import ConnectionLimit, Timeouts
 
 
 def on(text, reply):

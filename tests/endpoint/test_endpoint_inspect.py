@@ -12,8 +12,8 @@ from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob,
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.bridge import PREFIX, address_of, inspect_name, without_secrets
 from aftertune.models.endpoint.batch import Batching
+from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.retry import Timeouts
 from aftertune.models.open import Engines
 from aftertune.models.reference import parse
 

@@ -11,23 +11,23 @@ from aftertune.models.endpoint.providers import PROVIDERS, SERVER, Secret, addre
 
 
 @pytest.mark.parametrize(
-    ("reference", "provider", "completions", "model"),
+    ("reference", "provider", "url", "model"),
     [
-        ("http://127.0.0.1:8000/v1#org/m", "server", "http://127.0.0.1:8000/v1/chat/completions", "org/m"),
-        ("https://h.example/v1/#m#x", "server", "https://h.example/v1/chat/completions", "m#x"),
-        ("http://[::1]:8/v1/chat/completions#m", "server", "http://[::1]:8/v1/chat/completions", "m"),
-        ("openai:ft:gpt-4o-mini:org::id", "openai", "https://api.openai.com/v1/chat/completions", "ft:gpt-4o-mini:org::id"),
-        ("https://api.openai.com/v1#m", "openai", "https://api.openai.com/v1/chat/completions", "m"),
-        ("together:org/m", "together", "https://api.together.xyz/v1/chat/completions", "org/m"),
-        ("gemini:m", "gemini", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", "m"),
-        ("openrouter:a/b:free", "openrouter", "https://openrouter.ai/api/v1/chat/completions", "a/b:free"),
+        ("http://127.0.0.1:8000/v1#org/m", "server", "http://127.0.0.1:8000/v1", "org/m"),
+        ("https://h.example/v1/#m#x", "server", "https://h.example/v1", "m#x"),
+        ("http://[::1]:8/v1/chat/completions#m", "server", "http://[::1]:8/v1", "m"),
+        ("openai:ft:gpt-4o-mini:org::id", "openai", "https://api.openai.com/v1", "ft:gpt-4o-mini:org::id"),
+        ("https://api.openai.com/v1#m", "openai", "https://api.openai.com/v1", "m"),
+        ("together:org/m", "together", "https://api.together.xyz/v1", "org/m"),
+        ("gemini:m", "gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "m"),
+        ("openrouter:a/b:free", "openrouter", "https://openrouter.ai/api/v1", "a/b:free"),
     ],
 )  # fmt: skip
-def test_references(reference, provider, completions, model):
+def test_references(reference, provider, url, model):
     address = address_of(reference)
-    assert (address.provider.name, address.completions, address.model) == (
+    assert (address.provider.name, address.url, address.model) == (
         provider,
-        completions,
+        url,
         model,
     )
 

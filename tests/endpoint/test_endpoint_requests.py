@@ -7,8 +7,8 @@ from faithful_server import KEY, Server
 
 from aftertune.core.records import Decoding
 from aftertune.errors import ModelError
+from aftertune.models.endpoint.chat import body, encoded, most_prompt_tokens, request_seed
 from aftertune.models.endpoint.providers import address_of
-from aftertune.models.endpoint.request import body, encoded, most_prompt_tokens, request_seed
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "q"}]
 WARM = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=20, seed=4)

@@ -9,12 +9,12 @@ from aiohttp import web
 from endpoint_jobs import DECODING, ask, jobs_for, open_at
 from faithful_server import Server, completion
 
-from aftertune.core.records import FinishReason, Price, Response
+from aftertune.core.records import Price, Response
 from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
-from aftertune.models.endpoint.budget import Prices, Spending, read_prices
+from aftertune.models.endpoint.budget import Prices, Spending, Usage, read_prices
+from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.providers import address_of
-from aftertune.models.endpoint.retry import Timeouts
 
 DEAR = """\
 currency: EUR
@@ -176,14 +176,12 @@ def test_an_account_that_is_none_is_not_overwritten(dear, tmp_path, text):
 def test_calls_wait_for_open_ones_where_only_those_may_leave_room():
     async def spend():
         spending = Spending(Prices("EUR", "here", {}), budget=1.0)
-        answer = Response(
-            text="", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=2
-        )
         await spending.reserve("m", 0.7)
         second = asyncio.create_task(spending.reserve("m", 0.7))
         await asyncio.sleep(0)
         assert not second.done()
-        spending.settle("m", 0.7, Price(0.0, 0.1), answer)
+        used = Usage(answered=True, completion_tokens=2)
+        spending.settle("m", 0.7, Price(0.0, 0.1), used)
         await asyncio.wait_for(second, 1)
         return spending.spent
 

@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from faithful_server import KEY
 
-from aftertune.models.endpoint.http import MOST_BYTES, Session
+from aftertune.models.endpoint.chat import Failure
+from aftertune.models.endpoint.http import MOST_BYTES, Session, Timeouts
 from aftertune.models.endpoint.providers import Secret, address_of
-from aftertune.models.endpoint.reply import Failure
-from aftertune.models.endpoint.retry import Timeouts
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Two:  b \r\n\r\nhello"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n"

@@ -18,8 +18,8 @@ from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
 from aftertune.core.untrusted import safe_messages
 from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.models.endpoint.chat import request_seed
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.endpoint.request import request_seed
 from aftertune.models.loading import first_line
 from aftertune.models.remote import Loop, Put, Remote, all_of
 from aftertune.models.thinking import final

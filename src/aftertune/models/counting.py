@@ -25,9 +25,8 @@ def input_tokens(engine: Engine | None, jobs: Sequence[GenerateJob]) -> list[flo
     return [_characters(job) / PER_TOKEN for job in jobs]
 
 
-def most_tokens(texts: Iterable[str]) -> int:
-    """Return a number of tokens that messages with these texts cannot exceed: one a byte, and the template's around each."""
-    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+def most_tokens(sizes: Sequence[int]) -> int:
+    """Return a number of tokens that messages of so many bytes cannot exceed: one a byte, and the template's around each."""
     return sum(sizes) + AROUND * (1 + len(sizes))
 
 
@@ -41,7 +40,8 @@ def most_cost(engine: Engine, jobs: Iterable[GenerateJob]) -> float | None:
         return None
     return sum(
         price.of(
-            most_tokens(message.content for message in job.messages), job.decoding.max_new_tokens
+            most_tokens([len(m.content.encode("utf-8", "surrogatepass")) for m in job.messages]),
+            job.decoding.max_new_tokens,
         )
         for job in jobs
     )

@@ -31,12 +31,20 @@ from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, GenerateJob, Price, Response
 from aftertune.errors import AftertuneError, EngineError, InputError, ModelError, Stopped
-from aftertune.models.endpoint.budget import Spending, in_batch
-from aftertune.models.endpoint.http import Session
+from aftertune.models.endpoint.budget import Spending, Usage, in_batch
+from aftertune.models.endpoint.chat import (
+    Failure,
+    encoded,
+    job_body,
+    key_of,
+    most_cost,
+    path_of,
+    read_reply,
+    shortened,
+    usage_of,
+)
+from aftertune.models.endpoint.http import Session, until_heard
 from aftertune.models.endpoint.providers import Address
-from aftertune.models.endpoint.reply import Failure, read_reply, shortened
-from aftertune.models.endpoint.request import encoded, job_body, key_of, most_cost
-from aftertune.models.endpoint.retry import until_heard
 from aftertune.models.remote import Put
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
@@ -220,7 +228,7 @@ def lines_of(
         id_ = key_of(address, fields, job.decoding, job.sample).hex()
         keys.setdefault(id_, []).append(job.key)
         if id_ not in lines:
-            place = "/v1" + address.place(fields).removeprefix(address.url)
+            place = "/v1" + path_of(fields)
             line = {"custom_id": id_, "method": "POST", "url": place, "body": fields}
             lines[id_] = Line(id_, place, encoded(line) + b"\n", most_cost(address, price, fields))
     return lines, keys
@@ -630,12 +638,11 @@ class Batches:
             detail = "no line in the files of its batch"
             missing = Failure(reason="broken_reply", detail=detail, billed=True)
         results: dict[str, Result] = {id_: lines.get(id_, missing) for id_ in batch.ids}
-        unbilled = Failure(reason="refused", detail="")
-        share = batch.most / len(batch.ids)
-        charged = [
-            (share, unbilled if isinstance(r, AftertuneError) else r) for r in results.values()
+        usages = [
+            Usage() if isinstance(r, AftertuneError) else usage_of(r) for r in results.values()
         ]
-        self._spending.settle_batch(batch.key, self._address.name, self._price, charged)
+        most = batch.most / len(batch.ids)
+        self._spending.settle_batch(batch.key, self._address.name, self._price, most, usages)
         self._ledger.put(replace(batch, step=Step.ENDED))
         unanswered = {id_ for id_, r in results.items() if not isinstance(r, Response)}
         self._unanswered[batch.key] = unanswered

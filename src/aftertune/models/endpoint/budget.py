@@ -14,16 +14,15 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from aftertune.core.files import write_whole
-from aftertune.core.records import FREE, Price, Response
+from aftertune.core.records import FREE, Price
 from aftertune.errors import InputError, ModelError, Stopped
 from aftertune.models.endpoint.providers import Address
-from aftertune.models.endpoint.reply import Failure
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 BATCH_SHARE = 0.5
@@ -108,6 +107,16 @@ def read_prices(path: Path | None = None) -> Prices:
     )
 
 
+class Usage(NamedTuple):
+    """The tokens that a call used, as far as the server tells."""
+
+    answered: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unknown: bool = False
+    """The call may have been charged for without token counts."""
+
+
 @dataclass(slots=True)
 class Account:
     """The sums of the calls to one model."""
@@ -118,23 +127,20 @@ class Account:
     completion_tokens: int = 0
     cost: float = 0.0
 
-    def book(self, most: float, price: Price | None, result: Response | Failure | None) -> None:
-        """Add a call; one that may have been charged without token counts counts at the most that it can cost.
+    def book(self, most: float, price: Price | None, usage: Usage) -> None:
+        """Add a call, at the most that it can cost where its usage is not known.
 
         Args:
             most: the most that the call can cost.
             price: of a token.
-            result: what came of it; None for a call that was cancelled.
+            usage: what the call used.
         """
-        if not isinstance(result, Response):
-            self.failures += 1
-            self.cost += most if result is None or result.billed else 0.0
-            return
-        self.calls += 1
-        self.prompt_tokens += result.prompt_tokens
-        self.completion_tokens += result.completion_tokens
-        reported = (price or FREE).of(result.prompt_tokens, result.completion_tokens)
-        self.cost += most if result.detail.get("usage") == "missing" else reported
+        self.calls += usage.answered
+        self.failures += not usage.answered
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        reported = (price or FREE).of(usage.prompt_tokens, usage.completion_tokens)
+        self.cost += most if usage.unknown else reported
 
 
 @dataclass(slots=True)
@@ -209,14 +215,12 @@ class Spending:
         self._reserved += most
         self._open += 1
 
-    def settle(
-        self, name: str, most: float, price: Price | None, result: Response | Failure | None
-    ) -> None:
+    def settle(self, name: str, most: float, price: Price | None, usage: Usage) -> None:
         """Put the cost of a call in the place of what was reserved (see `Account.book`)."""
         self._reserved -= most
         self._open -= 1
         self._changed.set()
-        self.accounts.setdefault(name, Account()).book(most, price, result)
+        self.accounts.setdefault(name, Account()).book(most, price, usage)
         if time.monotonic() > self._saved + _SAVE_SECONDS:
             self.save()
 
@@ -230,11 +234,7 @@ class Spending:
         )
 
     def settle_batch(
-        self,
-        batch: str,
-        name: str,
-        price: Price | None,
-        results: Iterable[tuple[float, Response | Failure]],
+        self, batch: str, name: str, price: Price | None, most: float, usages: Iterable[Usage]
     ) -> None:
         """Put the cost of a batch in the place of what was held back; once, however often it is called.
 
@@ -242,13 +242,14 @@ class Spending:
             batch: its key.
             name: of the model.
             price: in a batch.
-            results: what came of each line, with the most that it can have cost.
+            most: the most that one of its calls can have cost.
+            usages: what each call used.
         """
         if batch in self.settled:
             return
         account = self.accounts.setdefault(name, Account())
-        for most, result in results:
-            account.book(most, price, result)
+        for usage in usages:
+            account.book(most, price, usage)
         self.settled.append(batch)
         self.save()
 

@@ -15,19 +15,19 @@ from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
 from aftertune.errors import EngineError, ModelError, Stopped
-from aftertune.models.endpoint import request
+from aftertune.models.endpoint import chat
 from aftertune.models.endpoint.batch import Batches, Batching, Ledger, batched
 from aftertune.models.endpoint.budget import Prices, Spending, in_batch, read_prices
-from aftertune.models.endpoint.http import Session
-from aftertune.models.endpoint.providers import Address
-from aftertune.models.endpoint.reply import Failure, read_reply
-from aftertune.models.endpoint.retry import (
+from aftertune.models.endpoint.chat import Failure, read_reply
+from aftertune.models.endpoint.http import (
     MOST,
     ConnectionLimit,
+    Session,
     Timeouts,
     retry_after,
     until_answered,
 )
+from aftertune.models.endpoint.providers import Address
 from aftertune.models.remote import Loop, Put, Remote, all_of
 
 ENGINE = "endpoint"
@@ -93,7 +93,7 @@ class Client:
 
         A call that ends the run keeps its place, so that no other call takes it in the meantime.
         """
-        name, most = self._address.name, request.most_cost(self._address, self._price, fields)
+        name, most = self._address.name, chat.most_cost(self._address, self._price, fields)
         try:
             self._check_time()
             await self._spending.reserve(name, most)
@@ -104,7 +104,7 @@ class Client:
         try:
             result = await self._post(fields)
         finally:
-            self._spending.settle(name, most, self._price, result)
+            self._spending.settle(name, most, self._price, chat.usage_of(result))
         failure = result if isinstance(result, Failure) else None
         if failure is not None and 0 < failure.wait <= self._timeouts.retry:
             self._limit.close_for(failure.wait)
@@ -138,7 +138,7 @@ class Client:
 
     async def _answer(self, job: GenerateJob) -> Answer:
         """Try a call that has a place until it is answered, cannot be, or its time is up."""
-        began, fields, tries = time.monotonic(), request.job_body(self._address, job), count()
+        began, fields, tries = time.monotonic(), chat.job_body(self._address, job), count()
 
         async def again() -> Response | Failure:
             return await (self.ask(fields) if next(tries) else self._send(fields))
@@ -156,8 +156,8 @@ class Client:
     async def _post(self, fields: dict[str, Any]) -> Response | Failure:
         reply = await self._session.request(
             "POST",
-            self._address.place(fields),
-            data=request.encoded(fields),
+            self._address.url + chat.path_of(fields),
+            data=chat.encoded(fields),
             headers={"Content-Type": "application/json"},
         )
         if isinstance(reply, Failure):
@@ -267,10 +267,8 @@ class EndpointModel(Remote):
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
         """Return the key of each call: base URL, model, the exact request body, decoding seed and sample number."""
-        bodies = (
-            request.body(self.address, messages, decoding, sample) for messages in conversations
-        )
-        return [request.key_of(self.address, fields, decoding, sample) for fields in bodies]
+        bodies = (chat.body(self.address, messages, decoding, sample) for messages in conversations)
+        return [chat.key_of(self.address, fields, decoding, sample) for fields in bodies]
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Answer each job, in any order; many are open at a time, or all of them wait for their batch.
@@ -323,7 +321,7 @@ class EndpointModel(Remote):
 
     async def _probe_seed(self) -> str:
         """Ask something harmless twice with one seed; return whether the seed was honoured or ignored."""
-        fields = request.body(self.address, _PROBE, _PROBE_DECODING, 0)
+        fields = chat.body(self.address, _PROBE, _PROBE_DECODING, 0)
         replies = [await self._client.ask(fields) for _ in range(2)]
         texts = {reply.text for reply in replies if isinstance(reply, Response)}
         return "ignored" if len(texts) == len(replies) else "honoured"

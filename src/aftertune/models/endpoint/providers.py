@@ -102,16 +102,6 @@ class Address:
     model: str
 
     @property
-    def completions(self) -> str:
-        """The address of calls."""
-        return f"{self.url}/chat/completions"
-
-    def place(self, fields: Mapping[str, object]) -> str:
-        """Return the address for a body: messages are completed by a chat, a ``prompt`` as it stands, an ``input`` is moderated."""
-        path = {"prompt": "/completions", "input": "/moderations"}
-        return next((self.url + path[field] for field in path if field in fields), self.completions)
-
-    @property
     def name(self) -> str:
         """``PROVIDER:MODEL``, or ``URL#MODEL``: how price files call it."""
         return (

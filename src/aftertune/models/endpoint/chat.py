@@ -1,14 +1,25 @@
-"""A server's reply becomes a response, or a failure with its reason."""
+"""The wire format of one call: a job becomes the body of a request, and a server's reply a response or a failure."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any
 
-from aftertune.core.records import FinishReason, Response
+from aftertune.core.keys import Key, content_key
+from aftertune.core.records import Decoding, FinishReason, GenerateJob, Message, Price, Response
+from aftertune.core.untrusted import safe_messages, safe_prompt
 from aftertune.errors import EngineError, ModelError
-from aftertune.models.endpoint.providers import Address
+from aftertune.models.counting import most_tokens
+from aftertune.models.endpoint.budget import Usage
+from aftertune.models.endpoint.providers import SERVER, Address
 from aftertune.models.thinking import final
 
+_PATHS = {"prompt": "/completions", "input": "/moderations", "messages": "/chat/completions"}
+_WORDS = 20
+"""Number of words that a reply could have begun with, whose likelihood is asked for; the most that OpenAI allows."""
+_SEEDS = 1 << 31
+"""Servers keep a seed as a signed 32-bit number, or a longer one."""
 _SHOWN = 300
 """Characters of a server's own message that are kept."""
 _FINISH = {
@@ -35,6 +46,107 @@ _MOST_TOKENS = 1 << 31
 """No answer has so many tokens; the store keeps numbers of 63 bits."""
 
 
+def body(
+    address: Address, messages: Sequence[Message], decoding: Decoding, sample: int
+) -> dict[str, Any]:
+    """Return the JSON body of a call.
+
+    At temperature 0 nothing is drawn, so top-p and top-k are left out; the seed is sent all the same.
+
+    Raises:
+        ModelError: the provider has no ``top_k``.
+    """
+    provider = address.provider
+    fields: dict[str, Any] = {
+        "model": address.model,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "temperature": float(decoding.temperature),
+        provider.limit_field: decoding.max_new_tokens,
+    }
+    if decoding.temperature > 0:
+        fields["top_p"] = float(decoding.top_p)
+        if decoding.top_k and not provider.top_k:
+            raise ModelError(
+                f"model {address.name!r}: {provider.name} has no top_k; set decoding.top_k to 0"
+            )
+        if decoding.top_k:
+            fields["top_k"] = decoding.top_k
+    if provider.seed:
+        fields["seed"] = request_seed(decoding.seed, sample)
+    return fields
+
+
+def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
+    """Return the JSON body of a job: its messages, or its question with broken markers.
+
+    The settings of a question's template travel as ``chat_template_kwargs``, which vLLM and SGLang hand on;
+    a finished prompt goes to ``/completions``.
+
+    Raises:
+        ModelError: a hosted provider, whose template nobody can reach.
+    """
+    question = job.question
+    if question is None:
+        return body(address, job.messages, job.decoding, job.sample)
+    if question.moderated is not None:
+        return {"model": address.model, "input": question.moderated}
+    if (question.settings or question.pattern) and address.provider.name != SERVER.name:
+        raise ModelError(
+            f"model {address.name!r}: this guard or judge needs its own template, which {address.provider.name} does not "
+            "offer; serve the checkpoint yourself (vLLM, SGLang), or name its folder"
+        )
+    fields = body(address, safe_messages(question), job.decoding, job.sample)
+    if question.settings:
+        fields["chat_template_kwargs"] = dict(question.settings)
+    if question.pattern:
+        del fields["messages"]
+        fields["prompt"] = safe_prompt(question)
+    if question.labels is not None:
+        fields |= (
+            {"logprobs": _WORDS} if question.pattern else {"logprobs": True, "top_logprobs": _WORDS}
+        )
+    return fields
+
+
+def key_of(address: Address, fields: dict[str, Any], decoding: Decoding, sample: int) -> Key:
+    """Return the key of a call: base URL, model, exact body, decoding seed and sample number.
+
+    The last two stand on their own because a body without ``seed`` would be the same for every sample.
+    """
+    return content_key(
+        "endpoint call", 1, address.url, address.model, fields, decoding.seed, sample
+    )
+
+
+@cache
+def request_seed(seed: int, sample: int) -> int:
+    """Return the seed in the request, in [0, 2^31): another one for every pair of decoding seed and sample number."""
+    return int.from_bytes(content_key("request seed", seed, sample)[:4], "big") % _SEEDS
+
+
+def encoded(fields: dict[str, Any]) -> bytes:
+    """Return the bytes of a body; half a surrogate pair, which is no text, travels as its escape."""
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def path_of(fields: dict[str, Any]) -> str:
+    """Return the path behind the base URL for a body: messages are completed by a chat, a ``prompt`` as it stands, an ``input`` is moderated."""
+    return next(path for field, path in _PATHS.items() if field in fields)
+
+
+def most_cost(address: Address, price: Price | None, fields: dict[str, Any]) -> float:
+    """Return the most that a call with this body can cost; 0.0 without a price."""
+    limit: int = fields.get(address.provider.limit_field, 0)
+    return 0.0 if price is None else price.of(most_prompt_tokens(fields), limit)
+
+
+def most_prompt_tokens(fields: dict[str, Any]) -> int:
+    """Return a number of tokens that the prompt of a body cannot exceed."""
+    texts = [fields[field] for field in ("prompt", "input") if field in fields]
+    texts += [message["content"] for message in fields.get("messages", ())]
+    return most_tokens([len(text.encode("utf-8", "surrogatepass")) for text in texts])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """The reason why a call has no answer."""
@@ -50,6 +162,14 @@ class Failure:
     """The server may have done the work, and may charge for it."""
     wait: float = 0.0
     """Seconds that the server asks to wait before the next try."""
+
+
+def usage_of(result: Response | Failure | None) -> Usage:
+    """Return what a call adds to the account of its model; None is a call that was cancelled."""
+    if isinstance(result, Response):
+        unknown = result.detail.get("usage") == "missing"
+        return Usage(True, result.prompt_tokens, result.completion_tokens, unknown)
+    return Usage(unknown=result is None or result.billed)
 
 
 def shortened(text: str) -> str:
@@ -108,8 +228,14 @@ def _of_status(address: Address, status: int, value: Any, text: str) -> Response
         raise EngineError(
             f"model {address.name!r}: the account has no credit ({message}); top it up and run again to go on"
         )
-    if status in (404, 405) or 300 <= status < 400:
-        _wrong_address(address, status, message)
+    if status == 404:
+        raise ModelError(
+            f"model {address.name!r}: there is no such model or path at {address.url} ({message}); check both"
+        )
+    if status == 405 or 300 <= status < 400:
+        raise ModelError(
+            f"model {address.name!r}: {address.url} is no chat-completions address ({status}); check it (most end in /v1)"
+        )
     detail = f"{status}: {message}"
     if status in _RETRIED or status >= 500:
         reason = {408: "timeout", 429: "rate_limit"}.get(status, "server_error")
@@ -117,16 +243,6 @@ def _of_status(address: Address, status: int, value: Any, text: str) -> Response
     # vLLM gives no code for a prompt that is too long
     too_long = status == 413 or codes & _TOO_LONG or "maximum context length" in message
     return Failure(reason="too_long" if too_long else "bad_request", detail=detail, retried=False)
-
-
-def _wrong_address(address: Address, status: int, message: str) -> NoReturn:
-    if status == 404:
-        raise ModelError(
-            f"model {address.name!r}: there is no such model or path at {address.url} ({message}); check both"
-        )
-    raise ModelError(
-        f"model {address.name!r}: {address.url} is no chat-completions address ({status}); check it (most end in /v1)"
-    )
 
 
 def _error_of(value: Any) -> dict[str, Any]:
