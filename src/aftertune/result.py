@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from aftertune.core.plain import from_plain, to_plain
 from aftertune.core.recipe import StudyModel
 from aftertune.core.table import Table
 from aftertune.labels.annotations import labelled_table, read_note
@@ -18,8 +17,10 @@ from aftertune.report.document import (
     FORMAT,
     Basis,
     ResultDocument,
+    from_plain,
     notes_of,
     read_document,
+    to_plain,
     write_document,
 )
 from aftertune.report.examples import answers_of, prompts_to_show

@@ -5,10 +5,10 @@ import re
 import pytest
 from typed_results import as_study, change, interval
 
-from aftertune.core.plain import from_plain
 from aftertune.measure.results import Comparison
 from aftertune.report.capability import TRADES, frontier_figure, trade, trades_sheet, wins_sheet
 from aftertune.report.cells import good_when_up
+from aftertune.report.document import from_plain
 
 
 def against(asr, over_refusal, other="a"):

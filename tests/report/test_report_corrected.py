@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 from typed_results import as_study, interval
 
-from aftertune.core.plain import from_plain
 from aftertune.measure.results import CorrectedRate, Missing
 from aftertune.report.cells import Cell, correction_legend
 from aftertune.report.corrected import errors_sheet, labels_sheet
+from aftertune.report.document import from_plain
 from aftertune.report.finding import finding
 from aftertune.report.page import Report, write_page
 from aftertune.report.tables import detail_sheets, screen_sheets, study_sheets

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from typed_results import as_gate, as_study
 
-from aftertune.core.plain import to_plain
 from aftertune.errors import AftertuneError, InputError
 from aftertune.report.document import (
     FORMAT,
@@ -15,6 +14,7 @@ from aftertune.report.document import (
     ResultDocument,
     notes_of,
     read_document,
+    to_plain,
     write_document,
     write_json,
 )
@@ -104,11 +104,11 @@ def test_a_document_comes_back_from_its_file(tmp_path, document):
 @pytest.mark.parametrize(
     ("place", "value", "problem"),
     [
-        (("result", "settings", 0, "conditions", 2, "asr", "overall", "k"), "9", r"result\.settings\[0\]\.conditions\[2\]\.asr\.overall\.k: is '9', not a whole number"),
-        (("result", "settings", 0, "conditions"), None, r"result\.settings\[0\]\.conditions: is None, not a list"),
-        (("gate", "verdict"), "MAYBE", r"gate\.verdict: is 'MAYBE', not one of PASS, FAIL"),
-        (("gate", "scope"), "the moon", r"gate\.scope: is 'the moon', not one of"),
-        (("finding",), "text", "finding: is 'text', not a list"),
+        (("result", "settings", 0, "conditions", 2, "asr", "overall", "k"), "9", r"result\.settings\[0\]\.conditions\[2\]\.asr\.overall\.k: .* valid integer, not '9'"),
+        (("result", "settings", 0, "conditions"), None, r"result\.settings\[0\]\.conditions: .* array, not None"),
+        (("gate", "verdict"), "MAYBE", r"gate\.verdict: .* 'PASS', 'FAIL', .*, not 'MAYBE'"),
+        (("gate", "scope"), "the moon", r"gate\.scope: .*, not 'the moon'"),
+        (("finding",), "text", "finding: .* array, not 'text'"),
         (("format",), 1, "was written by another version"),
     ],
 )  # fmt: skip

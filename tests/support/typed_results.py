@@ -1,7 +1,7 @@
 """Results for tests of the report: measured ones as JSON that a test may change, and typed again for the code."""
 
-from aftertune.core.plain import from_plain
 from aftertune.measure.results import GateResult, StudyResult
+from aftertune.report.document import from_plain
 
 
 def as_study(result) -> StudyResult:

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.keys import Key
-from aftertune.core.plain import to_plain
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
 from aftertune.core.rounding import percent, points
@@ -33,7 +32,7 @@ from aftertune.measure.power import (
     smallest_change,
 )
 from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
-from aftertune.report.document import write_json
+from aftertune.report.document import to_plain, write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
 from aftertune.result import conditions_of, open_finished

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aftertune.core.keys import content_key
-from aftertune.core.plain import from_plain, to_plain
 from aftertune.core.records import LabelValue, Score
 from aftertune.core.table import Table
 from aftertune.errors import DataError, InputError
 from aftertune.labels.draw import Sample, population
 from aftertune.labels.files import Row
-from aftertune.report.document import LabelCounts
+from aftertune.report.document import LabelCounts, from_plain, to_plain
 from aftertune.report.wording import clean, plural
 from aftertune.store import Scored, Store
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aftertune.core.keys import Key, content_key
-from aftertune.core.plain import from_plain, to_plain
 from aftertune.core.records import Intent, StoredJob
 from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.measure.label_draw import Draw, draw_labels
 from aftertune.measure.plan import MeasurePlan
+from aftertune.report.document import from_plain, to_plain
 from aftertune.store import Store
 
 SAMPLE = "label-sample"

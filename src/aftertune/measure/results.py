@@ -9,7 +9,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
-from aftertune.core.plain import to_plain
+from pydantic_core import to_jsonable_python
+
 from aftertune.core.rounding import percent, points
 from aftertune.measure.plan import RateName
 
@@ -65,8 +66,7 @@ class Jsonable:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        plain = to_plain(self)
-        assert isinstance(plain, dict)
+        plain: dict[str, Any] = to_jsonable_python(self, fallback=dict)
         return plain
 
 

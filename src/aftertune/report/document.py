@@ -2,22 +2,28 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from aftertune.core.files import write_whole
-from aftertune.core.plain import from_plain, read_json, to_plain
 from aftertune.core.records import Prompt
 from aftertune.errors import InputError
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report.wording import listing
 
+T = TypeVar("T")
 FORMAT = 2
 """Formats of result.json. 2: results as they are since annotators, series and uncorrected figures have fields. 1: the first."""
 STALE_LABELS = (
     "the responses are not those that were drawn for labels, so nothing is corrected; draw again"
 )
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,66 @@ def write_document(path: Path, document: ResultDocument) -> None:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
     write_json(path, to_plain(document))
+
+
+def to_plain(value: object) -> Any:
+    """Return a record, or any value inside one, as the values of JSON: in the order of its fields, nothing rounded."""
+    return to_jsonable_python(value, fallback=dict)
+
+
+def from_plain(kind: type[T], value: object, source: str) -> T:
+    """Return the record that `to_plain` turned into ``value``.
+
+    A field with a default may be missing, and a key that names no field is left out, so that files of neighbouring
+    versions open.
+
+    Args:
+        kind: the frozen dataclass.
+        value: plain values, as `json.loads` gives them.
+        source: where they come from (a file's name), for the error.
+
+    Raises:
+        InputError: a value has the wrong type or a field is missing: ``FILE: result.settings[0].asr.k: ...``.
+    """
+    # Strict validation takes lists for tuples and texts for enums from JSON only. Half a surrogate pair, which is no text
+    # there and can stand in the name of a file, becomes a question mark.
+    text = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    try:
+        record: T = _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = "".join(
+            f".{step}" if str(step).isidentifier() else f"[{step!r}]" for step in problem["loc"]
+        ).removeprefix(".")
+        message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {_shown(problem['input'])}"
+        message = "is missing" if problem["type"] == "missing" else message
+        raise InputError(": ".join(filter(None, (source, place, message)))) from None
+    return record
+
+
+def _shown(value: object) -> str:
+    """Return a value for an error: short, and on one line."""
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def read_json(path: Path) -> object:
+    """Return the content of a JSON file as plain values.
+
+    Raises:
+        InputError: the file cannot be read, or is not JSON (NaN and Infinity are not).
+    """
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({error})") from error
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def write_json(path: Path, mapping: Mapping[str, object]) -> None:
