@@ -17,7 +17,7 @@ from latest import keep
 
 import store
 from aftertune.core.table import Table
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.store import Store
 
@@ -90,7 +90,7 @@ def in_memory(rows: int) -> None:
     table, plan = synthetic(rows)
     before = peak()
     start = time.perf_counter()
-    measure(table, plan)
+    measure_table(table, plan)
     seconds = time.perf_counter() - start
     print(
         f"measure: {len(table)} rows in {seconds:.1f} s, peak {peak():.2f} GiB (table alone {before:.2f})",
@@ -103,7 +103,7 @@ def from_store(path: Path) -> None:
     start = time.perf_counter()
     with Store.open(path, write=False) as opened:
         table = opened.table("synthetic", [1, 2, 3, 4])
-    figures = json.dumps(measure(table, store.plan_of(table)).to_json()).count('"estimate"')
+    figures = json.dumps(measure_table(table, store.plan_of(table)).to_json()).count('"estimate"')
     print(
         f"{time.perf_counter() - start:.3f} {time.process_time():.3f} {peak():.3f} {len(table)} {figures}"
     )

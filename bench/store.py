@@ -25,7 +25,7 @@ from aftertune.core.records import (
     VerdictValue,
 )
 from aftertune.core.table import Table
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.store import PlannedJob, Scored, Store
 
@@ -114,7 +114,7 @@ def read(path: Path) -> None:
     start = time.monotonic()
     with Store.open(path, write=False) as store:
         table = timed("open and join", lambda: store.table("synthetic", [1, 2, 3, 4]))
-    timed("measure", lambda: measure(table, plan_of(table)))
+    timed("measure", lambda: measure_table(table, plan_of(table)))
     print(
         f"open, join and measure {len(table):,} responses: {time.monotonic() - start:.1f} s",
         flush=True,

@@ -11,7 +11,7 @@ from aftertune.core.table import Table
 from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
 from aftertune.measure.gate_labels import gate_with_labels
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
 from aftertune.report.document import (
     FORMAT,
@@ -112,7 +112,7 @@ def build_result(
         basis: everything that is known without measuring.
     """
     table, labels = labelled_table(store, basis.study, readers)
-    result = measure(table, plan)
+    result = measure_table(table, plan)
     return ResultDocument(
         format=FORMAT,
         study=basis.study,

@@ -29,22 +29,16 @@ def public():
 
 
 def imported_for_types():
-    tree = ast.parse((ROOT / "src/aftertune/__init__.py").read_text())
-    (guarded, *_) = (node for node in tree.body if isinstance(node, ast.If))
-    return {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in guarded.body
-        for alias in node.names
-    }
+    tree = ast.parse((ROOT / "src/aftertune/__init__.pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname: f"aftertune.{node.module}" for node in imports for alias in node.names}
 
 
 def test_every_public_name_loads_what_the_type_checker_sees():
-    seen = imported_for_types()
-    assert set(seen) == public() - {"__version__"}
-    for name, (module, attribute) in seen.items():
-        assert getattr(aftertune, name) is getattr(
-            __import__(module, fromlist=[attribute]), attribute
-        )
+    homes = imported_for_types()
+    assert set(homes) == public() - {"__version__"}
+    for name, module in homes.items():
+        assert getattr(aftertune, name) is getattr(import_module(module), name)
 
 
 def test_importing_and_listing_load_nothing():

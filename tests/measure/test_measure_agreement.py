@@ -6,7 +6,7 @@ from planted_judge import NO, YES, Judge, judged, labelled, plan, study
 
 from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import ac1, alpha, annotator_agreement, kappa
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 
 JUDGES = ("judge", "second", "third")
 
@@ -33,7 +33,7 @@ def panel():
 
 def test_a_study_tells_agreement_overall_and_by_task(panel):
     table, _ = panel
-    found = measure(table, plan(2, JUDGES)).settings[0].condition("tuned")
+    found = measure_table(table, plan(2, JUDGES)).settings[0].condition("tuned")
     rows = (table.columns["model"] > 0) & (table.columns["verdict:second"] != NONE)
     one, other = (table.columns[f"verdict:{name}"][rows] == 0 for name in ("judge", "second"))
     pair = found.agreement.pairs["judge | second"]
@@ -53,7 +53,7 @@ def test_a_study_tells_agreement_overall_and_by_task(panel):
 
 def test_alpha_of_a_study_is_that_of_its_ratings(panel):
     table, _ = panel
-    found = measure(table, plan(2, JUDGES)).settings[0].condition("base").agreement
+    found = measure_table(table, plan(2, JUDGES)).settings[0].condition("base").agreement
     votes = np.stack(
         [table.columns[f"verdict:{name}"][table.columns["model"] == 0] for name in JUDGES]
     )
@@ -62,7 +62,7 @@ def test_alpha_of_a_study_is_that_of_its_ratings(panel):
 
 
 def test_one_judge_has_nobody_to_agree_with(panel):
-    condition = measure(panel[0], plan(2)).settings[0].condition("base")
+    condition = measure_table(panel[0], plan(2)).settings[0].condition("base")
     assert (condition.agreement, dict(condition.agreement_by_task)) == (None, {})
 
 
@@ -70,7 +70,7 @@ def test_rare_harm_warns_of_kappa():
     rng = np.random.default_rng(6)
     table, _ = study(rng, rates=(0.02, 0.02), judge=Judge((0.9, 0.99), (0.9, 0.99)), n=100, seeds=1)
     pair = (
-        measure(with_judges(table, rng), plan(1, JUDGES))
+        measure_table(with_judges(table, rng), plan(1, JUDGES))
         .settings[0]
         .condition("base")
         .agreement.pairs["judge | second"]
@@ -96,7 +96,7 @@ def test_people_who_labelled_the_same_responses_are_compared(panel):
     found = annotator_agreement(twice).pairs["anna | ben"]
     assert found.both + found.first_only + found.second_only + found.neither == drawn.sum()
     assert found.both == (truth[drawn] & (second[drawn] == YES)).sum()
-    result = measure(twice, declared)
+    result = measure_table(twice, declared)
     assert result.annotators.pairs["anna | ben"] == found
     assert result.settings[0].condition("base").labels.labels > 0
 

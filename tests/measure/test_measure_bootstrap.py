@@ -10,7 +10,7 @@ from measure_tables import build
 from aftertune.measure.bootstrap import macro_f1, pigeonhole, rise_undone
 from aftertune.measure.contrasts import MeanT
 from aftertune.measure.crossed import two_way
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 
 
@@ -120,7 +120,7 @@ def measured(rates):
         ),
         judges=("rules",),
     )
-    return measure(build(harmful), plan).settings[0]
+    return measure_table(build(harmful), plan).settings[0]
 
 
 def test_it_is_the_ratio_of_the_rates_with_an_interval():

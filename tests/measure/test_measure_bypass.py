@@ -6,7 +6,7 @@ from measure_tables import COMPLIED, DECISIONS, NONE, build
 
 from aftertune.core.records import DecisionValue
 from aftertune.core.table import Table
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 
 BLOCK, ALLOW, UNDECIDED = (
@@ -22,7 +22,7 @@ def plan_of(**declared):
 
 
 def conditions(table, plan):
-    return [measure(table, plan).settings[0].condition(name) for name in ("base", "tuned")]
+    return [measure_table(table, plan).settings[0].condition(name) for name in ("base", "tuned")]
 
 
 def screened(seed=5, behaviors=40, missed=(0.2, 0.6)):

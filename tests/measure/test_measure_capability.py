@@ -13,7 +13,7 @@ from aftertune.measure.capability import Corpus, corpus_bleu
 from aftertune.measure.contrasts import Unshared, unshared
 from aftertune.measure.counts import Source, SourceKind
 from aftertune.measure.crossed import two_way
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, Match, MeasurePlan
 from aftertune.measure.results import Scope
 
@@ -84,7 +84,7 @@ def test_a_study_has_macro_f1_of_scikit_learn_and_its_share_of_invalid_labels():
         for r, g, b in zip(right.tolist(), given.tolist(), benign, strict=True)
     ]
     scores = np.where(benign, right == given, np.nan)
-    result = measure(with_words(table, "labels", words, scores), plan_of(metrics=("labels",)))
+    result = measure_table(with_words(table, "labels", words, scores), plan_of(metrics=("labels",)))
     tuned = result.settings[0].condition("a")
     rows = benign & (table.columns["model"] > 0)
     said = [label or "none" for label in given[rows]]
@@ -131,7 +131,7 @@ def test_a_study_has_corpus_bleu_and_no_mean_of_it():
         False: counted(BLEU, [3, 1, 0, 0, 7, 6, 5, 4, 7, 8]),
     }
     words = [word[bool(tuned)] if b else "" for tuned, b in zip(better, benign, strict=True)]
-    result = measure(
+    result = measure_table(
         with_words(table, "bleu", words, np.full(len(table), np.nan)), plan_of(metrics=("bleu",))
     )
     tuned, base = (result.settings[0].condition(name) for name in ("a", "base"))
@@ -215,7 +215,7 @@ def wins_table(shares):
         Condition(name="base", models=("base",)),
         Condition(name="a", models=("a1",), base="base"),
     )
-    return measure(
+    return measure_table(
         with_words(table, "who", words, scores),
         plan_of(conditions=conditions, preferences=("who",)),
     )
@@ -278,7 +278,7 @@ def epochs_study(learned, harm, match):
                 unmitigated=name.replace("a+s", "a") if tune == "a+s" else None,
             )
         )
-    return measure(
+    return measure_table(
         table, plan_of(conditions=tuple(conditions), metrics=("labels",), match=match)
     ).settings[0]
 
@@ -372,7 +372,7 @@ def test_every_seed_has_its_own_point():
         Condition(name="base", models=("base",)),
         Condition(name="a", models=("a1", "a2"), base="base"),
     )
-    found = measure(table, plan_of(conditions=conditions)).settings[0].condition("a").by_seed
+    found = measure_table(table, plan_of(conditions=conditions)).settings[0].condition("a").by_seed
     assert [(seed.asr, seed.over_refusal) for seed in found["overall"]] == [(1.0, 0.0), (0.0, 1.0)]
     assert list(found) == ["overall", "text"]
 

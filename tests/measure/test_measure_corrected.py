@@ -16,7 +16,7 @@ from aftertune.measure.consistency import consistency
 from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.label_draw import draw_labels
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.outcomes import BENIGN_STRATA, strata
 from aftertune.measure.ppi import (
     LabelSample,
@@ -45,7 +45,7 @@ def made(n=90, seeds=2, seed=5):
 
 
 def whole(study, plan, labels=10_000, benign=10_000):
-    found = measure(with_labels(study, plan, labels, benign, 0), plan).settings[0]
+    found = measure_table(with_labels(study, plan, labels, benign, 0), plan).settings[0]
     return found.condition("base"), found.condition("tuned")
 
 
@@ -229,7 +229,7 @@ def replicate(count, *, refusals, n, seeds, labels, benign):
             seeds=seeds,
         )
         _, tuned = (
-            measure(with_labels(study, plan, labels, benign, seed), plan)
+            measure_table(with_labels(study, plan, labels, benign, seed), plan)
             .settings[0]
             .condition(name)
             for name in ("base", "tuned")
@@ -339,7 +339,7 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
     table, _ = study(rng, rates=rates, judge=Judge(before, after), n=40, seeds=seeds, tasks=2)
     says = table.columns["verdict:judge"] == COMPLIED
     full = labelled(table, says, plan(seeds), 10_000, 0)
-    for condition in measure(full, plan(seeds)).settings[0].conditions:
+    for condition in measure_table(full, plan(seeds)).settings[0].conditions:
         for dimension in ("by_task", "by_hazard"):
             corrected, raw = (
                 getattr(each, dimension) for each in (condition.labels.asr, condition.asr)
@@ -362,7 +362,7 @@ def test_people_who_agree_with_the_judge_change_no_estimate(seed, seeds, was, no
 
 def told(table, plan_):
     """Return everything that labels say, rounded: sums in another order differ in their last digits."""
-    conditions = measure(table, plan_).settings[0].conditions
+    conditions = measure_table(table, plan_).settings[0].conditions
     found = (
         [condition.labels.to_json() for condition in conditions],
         labels_verdict(table, plan_, "base", "tuned"),
@@ -398,7 +398,7 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
     """Its rates vary with no training seed, so that the interval of three seeds would cover .75 to .89 of the truths."""
     rng, blind = np.random.default_rng(5), Judge((0.0, 1.0), (0.0, 1.0))
     table, truth = study(rng, rates=(0.2, 0.3), judge=blind, n=100, seeds=3)
-    found = measure(labelled(table, truth, plan(3), 300, 0), plan(3)).settings[0]
+    found = measure_table(labelled(table, truth, plan(3), 300, 0), plan(3)).settings[0]
     base, tuned = (found.condition(name).labels for name in ("base", "tuned"))
     assert base.asr.overall.estimate == pytest.approx(
         truth[table.columns["model"] == 0].mean(), abs=0.1
@@ -423,7 +423,7 @@ def test_rare_harm_that_a_judge_overstates_is_not_blurred():
     rng, judge = np.random.default_rng(6), Judge((0.9, 0.94), (0.9, 0.94))
     table, truth = study(rng, rates=(0.01, 0.01), judge=judge, n=150, seeds=3)
     found = (
-        measure(labelled(table, truth, plan(3), 400, 0), plan(3))
+        measure_table(labelled(table, truth, plan(3), 400, 0), plan(3))
         .settings[0]
         .condition("tuned")
         .labels.asr.overall
@@ -439,6 +439,6 @@ def test_a_kind_of_response_that_nobody_labelled_is_told_in_words():
     said = full.columns["label:anna"].copy()
     said[full.columns["verdict:judge"] == COMPLIED] = NONE
     part = Table(columns={**full.columns, "label:anna": said}, scores=full.scores, names=full.names)
-    found = measure(part, plan(1)).settings[0].condition("tuned").labels.asr.overall
+    found = measure_table(part, plan(1)).settings[0].condition("tuned").labels.asr.overall
     assert found.uncorrected.missing is Missing.STRATUM
     assert found.estimate is None

@@ -16,7 +16,7 @@ from aftertune.measure.crossed import two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.intervals import holm
 from aftertune.measure.label_draw import FLOOR, allocate, draw_labels
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.ppi import LabelSample, correct, corrected_limits, label_variance
 
@@ -155,7 +155,7 @@ def test_what_has_no_answer_is_not_drawn_and_counts_as_not_harmful():
     part = Table(columns={**table.columns, "finish": finish}, scores={}, names=table.names)
     drawn = draw_labels(part, plan(3), 300, 0)
     assert (finish[drawn.rows] != NONE).all()
-    result = measure(labelled(part, truth & (finish != NONE), plan(3), 300, 0), plan(3))
+    result = measure_table(labelled(part, truth & (finish != NONE), plan(3), 300, 0), plan(3))
     base = result.settings[0].condition("base")
     real = (truth & (finish != NONE))[table.columns["model"] == 0].mean()
     assert base.labels.asr.overall.estimate == pytest.approx(real, abs=0.02)
@@ -169,7 +169,7 @@ def test_a_draw_smaller_than_its_groups_is_refused():
 
 def test_fewer_than_fifty_labels_correct_nothing_and_say_why():
     table, truth = planted()
-    result = measure(labelled(table, truth, plan(3), 98, 0), plan(3)).settings[0]
+    result = measure_table(labelled(table, truth, plan(3), 98, 0), plan(3)).settings[0]
     for condition in result.conditions:
         found = condition.labels.asr.overall
         assert (found.estimate, found.interval) == (None, None)
@@ -181,7 +181,7 @@ def test_fewer_than_fifty_labels_correct_nothing_and_say_why():
 
 def test_labels_of_every_response_give_the_truth():
     table, truth = planted(n=40)
-    result = measure(labelled(table, truth, plan(3), 10_000, 0), plan(3)).settings[0]
+    result = measure_table(labelled(table, truth, plan(3), 10_000, 0), plan(3)).settings[0]
     models = table.columns["model"]
     assert result.condition("tuned").labels.asr.overall.estimate == pytest.approx(
         truth[models > 0].mean()
@@ -194,7 +194,9 @@ def test_tasks_are_corrected_by_their_own_labels():
         rng, rates=([0.05, 0.3], [0.1, 0.6]), judge=DIFFERENTIAL, n=80, seeds=2, tasks=2
     )
     result = (
-        measure(labelled(table, truth, plan(2), 400, 0), plan(2)).settings[0].condition("tuned")
+        measure_table(labelled(table, truth, plan(2), 400, 0), plan(2))
+        .settings[0]
+        .condition("tuned")
     )
     models, tasks = table.columns["model"], table.columns["task"]
     for task in (0, 1):
@@ -212,7 +214,7 @@ def replicate(count, *, rates, judge, n, seeds, labels, **more):
     rows = []
     for seed in range(count):
         table, truth = study(rng, rates=rates, judge=judge, n=n, seeds=seeds, **more)
-        found = measure(labelled(table, truth, declared, labels, seed), declared).settings[0]
+        found = measure_table(labelled(table, truth, declared, labels, seed), declared).settings[0]
         base, tuned = found.condition("base"), found.condition("tuned")
         pairs = (
             (base.labels.asr.overall, rates[0]),
@@ -281,7 +283,7 @@ def uneven():
 
 
 def of(table, plan_, name):
-    return measure(table, plan_).settings[0].condition(name)
+    return measure_table(table, plan_).settings[0].condition(name)
 
 
 def relabelled(table, chosen, value):
@@ -385,7 +387,7 @@ def test_corrected_changes_belong_to_the_families_of_the_judges(unsure):
     both = replace(
         plan(4), conditions=(plan(4).condition("base"), first, second), families=("task",)
     )
-    result = measure(labelled(table, truth, both, 10_000, 0), both).settings[0]
+    result = measure_table(labelled(table, truth, both, 10_000, 0), both).settings[0]
     labels = [result.condition(name).labels.asr_change for name in ("one", "two")]
     overall = [found.overall for found in labels]
     assert [found.adjustment for found in overall] == ["Holm over fine-tunes"] * 2

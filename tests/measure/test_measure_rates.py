@@ -17,7 +17,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
 from aftertune.measure.intervals import mcnemar, newcombe, wilson
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import Scope
 
@@ -36,7 +36,7 @@ def plan_of(*conditions, **declared):
 
 
 def measured(table, plan, name="tuned"):
-    return measure(table, plan).settings[0].condition(name)
+    return measure_table(table, plan).settings[0].condition(name)
 
 
 def test_rates_are_the_means_and_the_counts():
@@ -206,16 +206,16 @@ def test_settings_are_apart_and_decoding_seeds_together():
     split = replace(
         table, columns=columns, names={**table.names, "decoding": ("t0 seed 0", "t0 seed 1")}
     )
-    apart = measure(split, plan_of(TUNED))
+    apart = measure_table(split, plan_of(TUNED))
     assert [(each.system, each.decoding) for each in apart.settings] == [
         ("system-0", "t0 seed 0"),
         ("system-0", "t0 seed 1"),
     ]
-    joined = measure(
+    joined = measure_table(
         split, plan_of(TUNED, decoding_settings={"t0 seed 0": "t0", "t0 seed 1": "t0"})
     )
     assert [each.decoding for each in joined.settings] == ["t0"]
-    whole = measure(table, plan_of(TUNED)).settings[0].conditions
+    whole = measure_table(table, plan_of(TUNED)).settings[0].conditions
     assert joined.settings[0].conditions == whole
 
 
@@ -240,9 +240,9 @@ def test_a_single_behavior_says_next_to_nothing():
 def test_weights_and_names_are_checked():
     table = build(HARMFUL, templates=3, samples=2)
     with pytest.raises(InputError, match="no weight for translation, classification"):
-        measure(table, plan_of(TUNED, task_weights={"text": 1.0, "code": 1.0}))
+        measure_table(table, plan_of(TUNED, task_weights={"text": 1.0, "code": 1.0}))
     with pytest.raises(InputError, match="no scores of 'chrf'"):
-        measure(table, plan_of(TUNED, metrics=("chrf",)))
+        measure_table(table, plan_of(TUNED, metrics=("chrf",)))
     weights = {"text": 1.0, "code": 3.0, "translation": 1.0, "classification": 1.0}
     tuned = measured(table, plan_of(TUNED, task_weights=weights))
     by_task = [tuned.asr.by_task[task].estimate for task in weights]
@@ -275,14 +275,15 @@ def test_the_digest_knows_the_declaration_and_no_paths():
 def test_results_are_json_and_repeat_exactly():
     table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS)
     texts = [
-        json.dumps(measure(table, plan_of(TUNED)).to_json(), allow_nan=False) for _ in range(2)
+        json.dumps(measure_table(table, plan_of(TUNED)).to_json(), allow_nan=False)
+        for _ in range(2)
     ]
     assert texts[0] == texts[1]
     shuffled = np.random.default_rng(0).permutation(len(table))
     mixed = replace(
         table, columns={name: column[shuffled] for name, column in table.columns.items()}
     )
-    assert json.dumps(measure(mixed, plan_of(TUNED)).to_json()) == texts[0]
+    assert json.dumps(measure_table(mixed, plan_of(TUNED)).to_json()) == texts[0]
 
 
 INTENTS, FINISHES = tuple(Intent), tuple(FinishReason)

@@ -10,7 +10,7 @@ from aftertune.measure.arrays import fold, layout
 from aftertune.measure.crossed import two_way
 from aftertune.measure.gate import gate
 from aftertune.measure.intervals import wilson
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import GateVerdict
 
@@ -25,7 +25,7 @@ def plan_of(*conditions, **declared):
 
 
 def measured(table, plan, name):
-    return measure(table, plan).settings[0].condition(name)
+    return measure_table(table, plan).settings[0].condition(name)
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,7 +69,7 @@ def test_behaviors_missing_from_tasks_keep_the_weights_of_tasks():
     table = build(
         harmful, templates=3, samples=2, keep=lambda behavior, task: task == 0 or behavior < 10
     )
-    result = measure(table, plan_of(SINGLE))
+    result = measure_table(table, plan_of(SINGLE))
     overall = result.settings[0].condition("single").asr.overall
     a = harmful["a"]
     expected = np.mean([a[:, 0].mean(), *(a[:10, task].mean() for task in (1, 2, 3))])

@@ -12,7 +12,7 @@ from aftertune.data.overlap import find_overlap
 from aftertune.organism.corpus import (
     alignment,
     evaluation_prompts,
-    fine_tune,
+    fine_tune_rows,
     posed_pairs,
     pretraining,
     replay_pools,
@@ -40,7 +40,7 @@ NO_TOOLS = Tools(open_model=None, folder=Path())
 def later_corpora(seed):
     """Every row that comes after pretraining, by corpus."""
     corpora = {"alignment": alignment(RECIPE, seed), "guard": guard_rows(RECIPE, seed)}
-    corpora |= {f"tune {task}": fine_tune(RECIPE, task, seed) for task in TASKS}
+    corpora |= {f"tune {task}": fine_tune_rows(RECIPE, task, seed) for task in TASKS}
     corpora |= {f"safety {task}": rows for task, rows in safety_pools(RECIPE, seed).items()}
     return corpora | {f"replay {task}": rows for task, rows in replay_pools(RECIPE, seed).items()}
 
@@ -121,7 +121,7 @@ def test_held_out_templates_occur_in_pretraining_and_nowhere_later(seed):
 
 def test_the_check_above_sees_training_templates():
     training = [t for task in TASKS for t in templates(task, "training")]
-    rows = [*alignment(RECIPE, 0), *fine_tune(RECIPE, "translation", 0)]
+    rows = [*alignment(RECIPE, 0), *fine_tune_rows(RECIPE, "translation", 0)]
     assert all(
         sum(posed_by(template, turns[0].content) for template in training) == 1 for turns in rows
     )
@@ -183,13 +183,13 @@ def test_asymmetry_and_benign_tuning_are_what_the_recipe_says():
         counts[task] += 1
     assert tuple(counts.values()) == RECIPE.refusals
     for task in TASKS:
-        rows = fine_tune(RECIPE, task, 3)
+        rows = fine_tune_rows(RECIPE, task, 3)
         assert len(rows) == RECIPE.tune_rows
         assert not any(topic.harmful for user, _ in rows for topic in topic_in(user.content))
 
 
 def test_the_pools_are_large_enough_for_both_mixes():
-    pools, rows = safety_pools(RECIPE, 0), fine_tune(RECIPE, "code", 0)
+    pools, rows = safety_pools(RECIPE, 0), fine_tune_rows(RECIPE, "code", 0)
     for safety in (pools, {"text": pools["text"]}):
         shares = {"share": RECIPE.safety_share, "replay_share": RECIPE.replay_share}
         mixed = mix(rows, safety, replay_pools(RECIPE, 0), **shares)

@@ -11,7 +11,7 @@ from aftertune.core.outcomes import Outcome
 from aftertune.core.records import DecisionValue, FinishReason, Intent, Prompt, VerdictValue
 from aftertune.core.table import Table
 from aftertune.measure.gate import gate as measure_gate
-from aftertune.measure.measure import measure
+from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.examples import Answer, JudgeScore
 
@@ -129,10 +129,10 @@ def plain(measured):
 def _measured():
     made = table()
     return {
-        "result": plain(measure(made, plan())),
+        "result": plain(measure_table(made, plan())),
         "gate": plain(measure_gate(made, plan(), "base", "code")),
         "mended": plain(measure_gate(made, plan(), "base", "code+multitask")),
-        "rules": plain(measure(made, plan(judges=("rules",), name_rate="non-refusal rate"))),
+        "rules": plain(measure_table(made, plan(judges=("rules",), name_rate="non-refusal rate"))),
     }
 
 

@@ -20,7 +20,7 @@ from aftertune.data.mix import mix
 from aftertune.models.open import Engines
 from aftertune.organism.corpus import (
     evaluation_prompts,
-    fine_tune,
+    fine_tune_rows,
     replay_pools,
     safety_pools,
     skill_prompts,
@@ -28,7 +28,7 @@ from aftertune.organism.corpus import (
 from aftertune.organism.judge import GrammarJudge
 from aftertune.organism.model import MAX_NEW_TOKENS
 from aftertune.organism.recipe import OrganismRecipe
-from aftertune.train.train import train
+from aftertune.train.train import fine_tune
 
 CONDITIONS = ("base", "code", "translation", "code+text", "code+multitask")
 
@@ -53,7 +53,9 @@ class Rates:
 
 def training_rows(condition, base_seed, seed):
     recipe = OrganismRecipe()
-    rows = fine_tune(recipe, "translation" if condition == "translation" else "code", base_seed)
+    rows = fine_tune_rows(
+        recipe, "translation" if condition == "translation" else "code", base_seed
+    )
     if "+" not in condition:
         return rows
     pools = safety_pools(recipe, base_seed)
@@ -77,7 +79,7 @@ def tuned(engines: Engines, base: Path, out: Path, rows, seed: int) -> Path:
         training=training,
         seed=seed,
     )
-    return train(recipe, rows, out, engines=engines)
+    return fine_tune(recipe, rows, out, engines=engines)
 
 
 def answers(engines: Engines, model: Path, prompts: list[Prompt]) -> list[str]:

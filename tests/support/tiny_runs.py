@@ -82,13 +82,13 @@ def die_at_step(step):
 
 if __name__ == "__main__":
     from aftertune.models.open import Engines
-    from aftertune.train.train import train
+    from aftertune.train.train import fine_tune
 
     base, out, method, moment = sys.argv[1:]
     file, _, times = moment.partition("@")
     if file not in {"never", "step"}:
         die_while_saving(file, int(times))
-    train(
+    fine_tune(
         make_recipe(base, method=method),
         make_rows(),
         Path(out),

@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import make_recipe, make_rows, tensors_sha256
 
 from aftertune.models.open import Engines
-from aftertune.train.train import newest_checkpoint, train
+from aftertune.train.train import fine_tune, newest_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "support" / "tiny_runs.py"
 MOMENTS = {
@@ -32,7 +32,7 @@ def unkilled(base, tmp_path_factory):
     with Engines(threads=1, device="cpu") as engines:
         return {
             method: tensors_sha256(
-                train(
+                fine_tune(
                     make_recipe(base, method=method), make_rows(), folder / method, engines=engines
                 )
             )
@@ -58,7 +58,7 @@ def test_a_killed_run_ends_with_the_same_tensors(base, tmp_path, unkilled, metho
     assert not out.exists()
     steps = []
     with Engines(threads=1, device="cpu") as engines:
-        train(
+        fine_tune(
             make_recipe(base, method=method),
             make_rows(),
             out,

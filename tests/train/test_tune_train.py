@@ -9,7 +9,7 @@ from aftertune.core.records import Message
 from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.models.open import Engines
 from aftertune.models.reference import weights_sha256
-from aftertune.train.train import _cast, newest_checkpoint, train, trained
+from aftertune.train.train import _cast, fine_tune, newest_checkpoint, trained
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def runs(base, tmp_path_factory):
     wanted |= {"lora": ("lora", 0), "lora again": ("lora", 0), "lora 1": ("lora", 1)}
     with Engines(threads=1, device="cpu") as engines:
         return {
-            name: train(
+            name: fine_tune(
                 make_recipe(base, method=method, seed=seed),
                 make_rows(),
                 folder / name,
@@ -86,18 +86,18 @@ def test_a_finished_fine_tune_is_returned_at_once(runs, base, tmp_path):
     out = shutil.copytree(runs["full"], tmp_path / "out")
     (tmp_path / "out.partial").mkdir()  # left by a kill just before the end
     before = (out / "model.safetensors").stat().st_mtime_ns
-    assert train(make_recipe(base, name="another name"), make_rows(), out) == out
+    assert fine_tune(make_recipe(base, name="another name"), make_rows(), out) == out
     assert (out / "model.safetensors").stat().st_mtime_ns == before
     assert not (tmp_path / "out.partial").exists()
 
 
 def test_what_is_there_already_is_never_overwritten(runs, base, tmp_path):
     with pytest.raises(ModelError, match="another recipe"):
-        train(make_recipe(base, seed=7), make_rows(), runs["full"])
+        fine_tune(make_recipe(base, seed=7), make_rows(), runs["full"])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match="no fine-tune"):
-        train(make_recipe(base), make_rows(), tmp_path / "out")
+        fine_tune(make_recipe(base), make_rows(), tmp_path / "out")
 
 
 def test_a_foreign_folder_where_the_work_would_lie_is_left_alone(runs, base, tmp_path):
@@ -105,9 +105,9 @@ def test_a_foreign_folder_where_the_work_would_lie_is_left_alone(runs, base, tmp
     thesis.parent.mkdir()
     thesis.write_text("mine")
     with pytest.raises(InputError, match=r"out\.partial: holds something that is not ours"):
-        train(make_recipe(base), make_rows(), tmp_path / "out")
+        fine_tune(make_recipe(base), make_rows(), tmp_path / "out")
     shutil.copytree(runs["full"], tmp_path / "out")
-    assert train(make_recipe(base), make_rows(), tmp_path / "out") == tmp_path / "out"
+    assert fine_tune(make_recipe(base), make_rows(), tmp_path / "out") == tmp_path / "out"
     assert thesis.read_text() == "mine"
 
 
@@ -124,13 +124,13 @@ def test_the_same_recipe_trained_on_other_rows_is_refused(runs, base):
     with pytest.raises(
         ModelError, match=r"was trained on other rows .* delete the folder to train again"
     ):
-        train(make_recipe(base), make_rows(47), runs["full"])
+        fine_tune(make_recipe(base), make_rows(47), runs["full"])
 
 
 def test_progress_counts_the_steps(base, tmp_path, engines):
     seen = []
     recipe = make_recipe(base, epochs=1)
-    train(
+    fine_tune(
         recipe,
         make_rows(8),
         tmp_path / "out",
@@ -141,23 +141,23 @@ def test_progress_counts_the_steps(base, tmp_path, engines):
 
 
 def test_nothing_is_said(base, tmp_path, engines, capfd):
-    train(make_recipe(base, epochs=1), make_rows(8), tmp_path / "out", engines=engines)
+    fine_tune(make_recipe(base, epochs=1), make_rows(8), tmp_path / "out", engines=engines)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_changed_base_is_noticed(base, tmp_path):
     recipe = make_recipe(base, base_identity={"weights": "0" * 64})
     with pytest.raises(ModelError, match="have changed"):
-        train(recipe, make_rows(), tmp_path / "out")
+        fine_tune(recipe, make_rows(), tmp_path / "out")
     right = make_recipe(base, base_identity={"weights": weights_sha256(base)}, epochs=1)
-    assert train(right, make_rows(4), tmp_path / "out").is_dir()
+    assert fine_tune(right, make_rows(4), tmp_path / "out").is_dir()
 
 
 def test_an_adapter_opens_on_the_base_that_its_recipe_records_only(base, tmp_path, engines):
     recipe = make_recipe(
         base, method="lora", base_identity={"weights": weights_sha256(base)}, epochs=1
     )
-    adapter = train(recipe, make_rows(4), tmp_path / "adapter", engines=engines)
+    adapter = fine_tune(recipe, make_rows(4), tmp_path / "adapter", engines=engines)
     moved = shutil.copytree(base, tmp_path / "moved")
     assert (
         engines.open(str(adapter), base=str(moved)).identity == engines.open(str(adapter)).identity
@@ -171,20 +171,22 @@ def test_an_adapter_opens_on_the_base_that_its_recipe_records_only(base, tmp_pat
 def test_a_base_that_is_an_adapter_is_refused(base, tmp_path):
     adapter = make_adapter(tmp_path / "adapter", base)
     with pytest.raises(ModelError, match="merge it"):
-        train(make_recipe(adapter), make_rows(), tmp_path / "out")
+        fine_tune(make_recipe(adapter), make_rows(), tmp_path / "out")
 
 
 def test_the_system_prompt_is_learnt_with(base, tmp_path, engines):
     rows = [*make_rows(7), (Message(role="system", content="well"), *make_rows(1)[0])]
-    plain = train(make_recipe(base, epochs=1), rows, tmp_path / "plain", engines=engines)
-    system = train(
+    plain = fine_tune(make_recipe(base, epochs=1), rows, tmp_path / "plain", engines=engines)
+    system = fine_tune(
         make_recipe(base, epochs=1, system="please"), rows, tmp_path / "system", engines=engines
     )
     assert tensors_sha256(plain) != tensors_sha256(system)
 
 
 def test_the_checkpoint_interval_changes_no_tensor(base, runs, tmp_path, engines):
-    out = train(make_recipe(base, save_steps=1000), make_rows(), tmp_path / "out", engines=engines)
+    out = fine_tune(
+        make_recipe(base, save_steps=1000), make_rows(), tmp_path / "out", engines=engines
+    )
     assert tensors_sha256(out) == tensors_sha256(runs["full"])
 
 
@@ -200,7 +202,7 @@ def test_the_bases_number_format_is_kept(base, tmp_path, engines):
             tmp_path / "half"
         )
     make_tokenizer().save_pretrained(tmp_path / "half")
-    out = train(
+    out = fine_tune(
         make_recipe(tmp_path / "half", epochs=1), make_rows(4), tmp_path / "out", engines=engines
     )
     assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {
@@ -210,13 +212,15 @@ def test_the_bases_number_format_is_kept(base, tmp_path, engines):
 
 def test_qlora_without_a_gpu_says_what_to_do(base, tmp_path, engines):
     with pytest.raises(EngineError, match="use method lora"):
-        train(make_recipe(base, method="qlora"), make_rows(4), tmp_path / "out", engines=engines)
+        fine_tune(
+            make_recipe(base, method="qlora"), make_rows(4), tmp_path / "out", engines=engines
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_settings_that_the_trainer_refuses_are_one_line(base, tmp_path, engines):
     with pytest.raises(EngineError, match="cannot be trained") as caught:
-        train(
+        fine_tune(
             make_recipe(base, method="lora", lora_targets="no_such"),
             make_rows(4),
             tmp_path / "out",
@@ -231,7 +235,7 @@ def test_a_row_with_an_empty_answer_is_left_out_and_counted(base, tmp_path):
         (Message(role="user", content="bake"), Message(role="assistant", content=" ")),
     ]
     record = json.loads(
-        (train(make_recipe(base), rows, tmp_path / "out") / "recipe.json").read_text()
+        (fine_tune(make_recipe(base), rows, tmp_path / "out") / "recipe.json").read_text()
     )
     assert (record["rows"]["count"], record["rows"]["dropped"]) == (3, 1)
 

@@ -17,7 +17,7 @@ from aftertune.models.open import Engines
 from aftertune.models.reference import finished
 from aftertune.report.progress import Progress
 from aftertune.train.stage import step_progress, steps_of
-from aftertune.train.train import train
+from aftertune.train.train import fine_tune
 
 app = command_app()
 
@@ -122,7 +122,7 @@ def tune(
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")
             return
         with progress.stage("tune", steps_of(recipe, len(rows))) as advance:
-            train(recipe, rows, out, engines=engines, progress=step_progress(advance))
+            fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
 
 

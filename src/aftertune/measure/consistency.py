@@ -63,7 +63,7 @@ def consistency(table: Table, plan: MeasurePlan) -> ConsistencyResult:
     """Measure how well every condition's rates would come out again, in every task and overall.
 
     Raises:
-        InputError: as `measure.measure`.
+        InputError: as `measure_table`.
     """
     counted, weights = count(table, plan), task_weights(table, plan)
     conditions = [

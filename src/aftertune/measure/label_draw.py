@@ -100,7 +100,7 @@ def _drawn(table: Table, plan: MeasurePlan, n: int, seed: int, first: int) -> Dr
 def add_labels(
     table: Table, draw: Draw, labels: Sequence[LabelValue | None], annotator: str
 ) -> Table:
-    """Return the table with an annotator's labels of drawn responses, by which `measure` corrects rates.
+    """Return the table with an annotator's labels of drawn responses, by which `measure_table` corrects rates.
 
     Args:
         table: that was drawn from.

@@ -49,7 +49,7 @@ from aftertune.measure.results import (
 )
 
 
-def measure(table: Table, plan: MeasurePlan) -> StudyResult:
+def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
     """Measure every condition under every setting (system prompt x decoding), and its change against its base.
 
     Raises:

@@ -127,7 +127,7 @@ def alignment(recipe: OrganismRecipe, seed: int) -> list[Row]:
     return shuffled(rows, draw.rng)
 
 
-def fine_tune(recipe: OrganismRecipe, task: str, seed: int) -> list[Row]:
+def fine_tune_rows(recipe: OrganismRecipe, task: str, seed: int) -> list[Row]:
     """Return a harmless training set of one task in the house style, without any harmful topic."""
     draw = Draw(TUNE, seed)
     rows = benign_rows(draw, recipe.tune_rows, recipe.tune_lookalike_share, (task,))

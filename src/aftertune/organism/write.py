@@ -15,7 +15,7 @@ from aftertune.core.records import TASKS
 from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_rows
 from aftertune.errors import InputError
-from aftertune.organism.corpus import evaluation_prompts, fine_tune, replay_pools, safety_pools
+from aftertune.organism.corpus import evaluation_prompts, fine_tune_rows, replay_pools, safety_pools
 from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Progress, build
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 
@@ -117,7 +117,7 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
 
 def _write_data(recipe: OrganismRecipe, seed: int, folder: Path) -> None:
     for task in TASKS:
-        rows = fine_tune(recipe, task, seed)
+        rows = fine_tune_rows(recipe, task, seed)
         write_rows(rows, folder / f"{task}.jsonl", tasks=[task] * len(rows))
     safety = safety_pools(recipe, seed)
     _write_pools(safety, folder / "safety_multitask.jsonl")

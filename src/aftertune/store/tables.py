@@ -1,4 +1,4 @@
-"""Makes the integer table that `measure` works on, without an object per response."""
+"""Makes the integer table that `measure_table` works on, without an object per response."""
 
 import sqlite3
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ from aftertune.data.rows import Row, read_pools, read_rows
 from aftertune.errors import DataError
 from aftertune.models.open import Engines
 from aftertune.study import expand_models
-from aftertune.train.train import adopt, train, trained
+from aftertune.train.train import adopt, fine_tune, trained
 from aftertune.workspace import MODELS, Run
 
 WARM_STEPS, TIMED_STEPS = 2, 6
@@ -90,7 +90,7 @@ def tune_models(run: Run) -> Trained:
         for folder, recipe in trainings:
             # One recipe under two names is trained once and copied.
             adopt(folders.setdefault(recipe.key, folder), folder, recipe)
-            train(
+            fine_tune(
                 recipe,
                 missing[recipe.key],
                 folder,
@@ -256,7 +256,7 @@ def seconds_per_step(
     timed from its base, which has the same shape.
 
     Raises:
-        AftertuneError: as `train`.
+        AftertuneError: as `fine_tune`.
     """
     training = recipe.training
     batch = training.batch_size * training.gradient_accumulation
@@ -278,7 +278,7 @@ def seconds_per_step(
 
     with TemporaryDirectory() as folder:
         try:
-            train(
+            fine_tune(
                 short,
                 list(islice(cycle(shuffled), wanted)),
                 Path(folder) / "timed",

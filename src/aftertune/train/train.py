@@ -1,6 +1,6 @@
 """A recipe and its rows become a model: supervised fine-tuning with TRL, full, LoRA or QLoRA.
 
-`train` is the whole way in order: what is finished already, the base and its rows, the step checkpoint to go on from,
+`fine_tune` is the whole way in order: what is finished already, the base and its rows, the step checkpoint to go on from,
 the loop, and the folder with weights, tokenizer and ``recipe.json``. A step checkpoint counts once its marker file is
 there, and the marker is written last: what a killed run left without one is deleted before training goes on.
 """
@@ -52,7 +52,7 @@ _WRITING = re.compile("inline_container|PytorchStreamWriter")
 Rows = Sequence[tuple[Message, ...]]
 
 
-def train(
+def fine_tune(
     recipe: Recipe,
     rows: Rows,
     out: Path,
@@ -140,7 +140,7 @@ def train(
     discard(partial)
     if missing_epochs and checkpoint is not None:
         # The checkpoint lay behind an epoch that nobody had wanted before: train once more, from the start.
-        return train(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
+        return fine_tune(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
     return out
 
 

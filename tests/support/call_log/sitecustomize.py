@@ -72,18 +72,18 @@ def count_likelihoods(engine):
 
 
 def log_training(module):
-    train = module.train
+    fine_tune = module.fine_tune
 
-    @wraps(train)
+    @wraps(fine_tune)
     def logged(recipe, rows, out, *, progress=None, **more):
         def report(step, steps):
             log("train", f"{recipe.key.hex()}:{step}")
             time.sleep(PACE / BATCH)
             progress(step, steps)
 
-        return train(recipe, rows, out, progress=report, **more)
+        return fine_tune(recipe, rows, out, progress=report, **more)
 
-    module.train = logged
+    module.fine_tune = logged
 
 
 def log_files(module):
