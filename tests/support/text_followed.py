@@ -21,8 +21,7 @@ def text_followed(text: str) -> Iterator[list[str]]:
     """Give a list that holds, after the block, the modules that the text went through, in the order of first entry.
 
     A module counts when one of its functions has an argument or a result that holds the text, in any thread: itself, or
-    in a list, a mapping or a record. Modules of plain records, `errors` and every ``__init__`` have no such functions or
-    are left out.
+    in a list, a mapping or a record. Records, protocols, errors and every ``__init__`` are left out.
     """
     modules: dict[str, None] = {}
 
@@ -33,7 +32,11 @@ def text_followed(text: str) -> Iterator[list[str]]:
         if not code.co_flags & inspect.CO_OPTIMIZED or not code.co_filename.startswith(f"{ROOT}/"):
             return
         name = Path(code.co_filename).relative_to(ROOT).with_suffix("").as_posix()
-        if name in modules or name in ("errors", "core/records") or name.endswith("__init__"):
+        if (
+            name in modules
+            or name in ("errors", "core/records", "core/protocols")
+            or name.endswith("__init__")
+        ):
             return
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         values = (

@@ -1,10 +1,12 @@
 """The way of one recipe: the modules that a training enters, from the study's models to a folder with weights."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from doc_pages import page, section
 from modules_entered import modules_entered
 
 from aftertune.report.progress import Quiet
@@ -12,7 +14,7 @@ from aftertune.study import load_study
 from aftertune.train.stage import tune_models
 from aftertune.workspace import open_run
 
-RECORDS = ("core/ids", "core/recipe", "core/records")
+RECORDS = ("core/keys", "core/recipe", "core/records")
 SCREEN = ("report/progress",)
 MOST = 12
 
@@ -44,4 +46,7 @@ def test_a_recipe_is_followed_in_few_modules(study, tmp_path):
     assert again == trained
     assert modules[0] == "train/stage"
     assert "train/train" in modules
-    assert len(modules) <= MOST, modules
+    steps = section(page("docs/architecture.md"), "## The way of one recipe")
+    listed = re.findall(r"^\d+\. `(\S+)\.py`", steps, re.MULTILINE)
+    assert set(modules) == set(listed)
+    assert len(modules) <= MOST
