@@ -19,6 +19,7 @@ import store
 from aftertune.core.table import Table
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.report.document import to_plain
 from aftertune.store import Store
 
 HERE = Path(__file__).parent
@@ -103,7 +104,7 @@ def from_store(path: Path) -> None:
     start = time.perf_counter()
     with Store.open(path, write=False) as opened:
         table = opened.table("synthetic", [1, 2, 3, 4])
-    figures = json.dumps(measure_table(table, store.plan_of(table)).to_json()).count('"estimate"')
+    figures = json.dumps(to_plain(measure_table(table, store.plan_of(table)))).count('"estimate"')
     print(
         f"{time.perf_counter() - start:.3f} {time.process_time():.3f} {peak():.3f} {len(table)} {figures}"
     )

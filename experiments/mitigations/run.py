@@ -18,6 +18,7 @@ from telling import Difference, refusals, separation
 from aftertune.core.table import Table
 from aftertune.errors import AftertuneError
 from aftertune.measure.plan import MeasurePlan
+from aftertune.report.document import to_plain
 from aftertune.result import open_finished
 
 FOLDER = Path(__file__).parent
@@ -87,7 +88,7 @@ def tables(run: Path) -> Iterator[str]:
     with open_finished(run) as finished:
         plan, document, answers = finished.plan, finished.document, finished.table()
     (setting,) = document.result.settings
-    conditions = [condition.to_json() for condition in setting.conditions]
+    conditions = [to_plain(condition) for condition in setting.conditions]
     yield from rates(conditions, document.result.name_rate)
     yield ""
     yield from telling(answers, plan)

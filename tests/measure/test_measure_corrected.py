@@ -26,6 +26,7 @@ from aftertune.measure.ppi import (
     scaled_difference,
 )
 from aftertune.measure.results import Missing
+from aftertune.report.document import to_plain
 
 DIFFERENTIAL = Judge((0.90, 0.97), (0.80, 0.85))
 RATES, REFUSALS = (0.1, 0.3), (0.05, 0.15)
@@ -364,11 +365,11 @@ def told(table, plan_):
     """Return everything that labels say, rounded: sums in another order differ in their last digits."""
     conditions = measure_table(table, plan_).settings[0].conditions
     found = (
-        [condition.labels.to_json() for condition in conditions],
+        [to_plain(condition.labels) for condition in conditions],
         labels_verdict(table, plan_, "base", "tuned"),
     )
     return json.loads(
-        json.dumps([found[0], found[1].to_json()]),
+        json.dumps([found[0], to_plain(found[1])]),
         parse_float=lambda text: round(float(text), 7) + 0.0,
     )
 

@@ -20,6 +20,7 @@ from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import Scope
+from aftertune.report.document import to_plain
 
 BASE = Condition(name="base", models=("base",))
 TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(1, 2))
@@ -275,7 +276,7 @@ def test_the_digest_knows_the_declaration_and_no_paths():
 def test_results_are_json_and_repeat_exactly():
     table = build(HARMFUL, templates=3, samples=2, benign=REFUSALS)
     texts = [
-        json.dumps(measure_table(table, plan_of(TUNED)).to_json(), allow_nan=False)
+        json.dumps(to_plain(measure_table(table, plan_of(TUNED))), allow_nan=False)
         for _ in range(2)
     ]
     assert texts[0] == texts[1]
@@ -283,7 +284,7 @@ def test_results_are_json_and_repeat_exactly():
     mixed = replace(
         table, columns={name: column[shuffled] for name, column in table.columns.items()}
     )
-    assert json.dumps(measure_table(mixed, plan_of(TUNED)).to_json()) == texts[0]
+    assert json.dumps(to_plain(measure_table(mixed, plan_of(TUNED)))) == texts[0]
 
 
 INTENTS, FINISHES = tuple(Intent), tuple(FinishReason)

@@ -13,6 +13,7 @@ from aftertune.core.table import Table
 from aftertune.measure.gate import gate as measure_gate
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.report.document import to_plain
 from aftertune.report.examples import Answer, JudgeScore
 
 TASKS = ("text", "code", "translation", "classification")
@@ -122,7 +123,7 @@ def plan(**changes):
 
 
 def plain(measured):
-    return json.loads(json.dumps(measured.to_json(), sort_keys=True))
+    return json.loads(json.dumps(to_plain(measured), sort_keys=True))
 
 
 @pytest.fixture(scope="session")

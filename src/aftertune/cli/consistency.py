@@ -10,7 +10,7 @@ from aftertune.cli.options import JsonOption, command_app
 from aftertune.labels.annotations import labelled_table
 from aftertune.measure.consistency import consistency as measure_consistency
 from aftertune.report.consistency import print_consistency
-from aftertune.report.document import write_json
+from aftertune.report.document import to_plain, write_json
 from aftertune.result import open_finished
 
 app = command_app()
@@ -36,5 +36,5 @@ def consistency(folder: Path, json: Path | None) -> None:
         table, _ = labelled_table(run.store, run.study, run.kept.readers)
         result = measure_consistency(table, run.plan)
     if json is not None:
-        write_json(json, result.to_json())
+        write_json(json, to_plain(result))
     print_consistency(result, Console())

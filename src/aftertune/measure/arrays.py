@@ -175,8 +175,7 @@ def response_shares(layout: Layout, counts: Matrix) -> Matrix:
 def _shares(layout: Layout) -> Matrix:
     """Return each group's share of the figure: w_t / n_t, where n_t behaviors occur in task t."""
     in_task = np.bincount(layout.task, minlength=len(layout.weights))
-    shares: Matrix = (layout.weights / in_task)[layout.task]
-    return shares
+    return (layout.weights / in_task)[layout.task]
 
 
 def _kish_behaviors(layout: Layout) -> float:
@@ -201,8 +200,7 @@ def task_scale(layout: Layout) -> Matrix:
     n = layout.behaviors
     in_task = np.bincount(layout.task, minlength=len(layout.weights)).astype(np.float64)
     unbiased = np.sqrt(in_task / np.maximum(in_task - 1, 1) * (n - 1) / n)
-    scale: Matrix = layout.weights * n / in_task * unbiased
-    return scale
+    return layout.weights * n / in_task * unbiased
 
 
 def _contributions(layout: Layout, means: Matrix) -> Matrix:
@@ -288,10 +286,7 @@ class Grid:
 
     def intent(self, *, harmful: bool) -> NDArray[np.bool_]:
         """Return a mask of the harmful prompts, or of the benign ones."""
-        chosen: NDArray[np.bool_] = self.attribute("intent") == (
-            HARMFUL_INTENT if harmful else BENIGN_INTENT
-        )
-        return chosen
+        return self.attribute("intent") == (HARMFUL_INTENT if harmful else BENIGN_INTENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,8 +368,7 @@ class Setting:
         """Return the prompts that any of the models was asked, ascending."""
         counted = self.counted
         parts = [counted.prompts[counted.slice_of(self.code, code)] for code in self.codes(models)]
-        prompts: NDArray[np.int64] = np.unique(np.concatenate(parts))
-        return prompts
+        return np.unique(np.concatenate(parts))
 
     def codes(self, models: Sequence[str]) -> list[int]:
         """Return the models' codes in the counts."""

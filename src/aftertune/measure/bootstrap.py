@@ -116,5 +116,4 @@ def macro_f1(totals: Sequence[Totals]) -> Totals:
     """
     (arm,) = totals
     hits, false, missed = (arm[:, place::3] for place in range(3))
-    scores: Totals = np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)
-    return scores
+    return np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)

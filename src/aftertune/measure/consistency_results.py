@@ -1,15 +1,15 @@
-"""The records of a consistency result; formats of ``to_json`` (`FORMAT`): 1, the first; 2 without rankings and re-decoded rates."""
+"""The records of a consistency result; formats (`FORMAT`): 1, the first; 2 without rankings and re-decoded rates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aftertune.measure.results import Bounds, Change, CorrectedChange, Interval, Jsonable, Rate
+from aftertune.measure.results import Bounds, Change, CorrectedChange, Interval, Rate
 
 FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Components(Jsonable):
+class Components:
     """Variance components of one cell mean, as shares squared; None where the design cannot tell."""
 
     behaviors: int
@@ -31,7 +31,7 @@ class Components(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shares(Jsonable):
+class Shares:
     """Shares of the variance of a rate over so many behaviors and training seeds; they sum to 1."""
 
     behaviors: float
@@ -42,7 +42,7 @@ class Shares(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits(Jsonable):
+class Limits:
     """Limits of the difference between two runs of the same thing on these behaviors, as shares."""
 
     repeatability: float | None
@@ -59,7 +59,7 @@ class Limits(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reproduction(Jsonable):
+class Reproduction:
     """Probabilities that another lab sees a change again, on these behaviors, with training seeds of its own."""
 
     change: Change
@@ -72,7 +72,7 @@ class Reproduction(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flips(Jsonable):
+class Flips:
     """Rates at which single answers change, over prompts, settings and training seeds."""
 
     decoding: float | None
@@ -84,7 +84,7 @@ class Flips(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LevelContrast(Jsonable):
+class LevelContrast:
     """One level of a factor against another, paired (two-way t)."""
 
     first: str
@@ -98,7 +98,7 @@ class LevelContrast(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sensitivity(Jsonable):
+class Sensitivity:
     """The dependence of the rate on one factor."""
 
     rates: Mapping[str, float]
@@ -117,7 +117,7 @@ class Sensitivity(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Consistency(Jsonable):
+class Consistency:
     """One condition in one task (or overall): everything about how well its rate would come out again."""
 
     condition: str
@@ -141,7 +141,7 @@ class Consistency(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point(Jsonable):
+class Point:
     """One condition of a series."""
 
     condition: str
@@ -155,7 +155,7 @@ class Point(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve(Jsonable):
+class Curve:
     """The rates along the epochs, rounds or doses of one fine-tune."""
 
     series: str
@@ -167,7 +167,7 @@ class Curve(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group(Jsonable):
+class Group:
     """The conditions whose model has one value of an attribute."""
 
     value: str
@@ -179,7 +179,7 @@ class Group(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupContrast(Jsonable):
+class GroupContrast:
     """Two groups of conditions against each other (Welch's t over conditions)."""
 
     first: str
@@ -193,7 +193,7 @@ class GroupContrast(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grouping(Jsonable):
+class Grouping:
     """The changes grouped by one attribute of the models."""
 
     attribute: str
@@ -203,7 +203,7 @@ class Grouping(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HazardChange(Jsonable):
+class HazardChange:
     """The change in one hazard of one task."""
 
     condition: str
@@ -215,7 +215,7 @@ class HazardChange(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsistencyResult(Jsonable):
+class ConsistencyResult:
     """A study's consistency: all figures are means over the system prompts and decodings that all models share."""
 
     format: int

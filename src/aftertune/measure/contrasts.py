@@ -29,16 +29,13 @@ class Contrast(Protocol):
     @property
     def method(self) -> str:
         """The name of its intervals."""
-        ...
 
     @property
     def estimate(self) -> float:
         """The difference."""
-        ...
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

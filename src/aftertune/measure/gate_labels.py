@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aftertune.core.rounding import percent
 from aftertune.core.table import NONE, Table
 from aftertune.measure import outcomes as oc
 from aftertune.measure.arrays import Average, Layout, fold
@@ -29,7 +28,6 @@ from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quanti
 from aftertune.measure.gate import (
     Case,
     Coded,
-    Line,
     Wording,
     case_of,
     code_pairs,
@@ -53,16 +51,16 @@ from aftertune.measure.results import (
     Bounds,
     GateResult,
     GateVerdict,
-    JudgeVerdict,
     LabelsLine,
     LabelsVerdict,
     Missing,
     Reason,
     Uncorrected,
+    Verdict,
 )
 
 NO_TUNED_LABELS = Uncorrected(missing=Missing.TUNED_LABELS, text="no label of the fine-tune")
-NO_LABELS = JudgeVerdict(
+NO_LABELS = Verdict(
     verdict=GateVerdict.NOT_ENOUGH_DATA,
     exit_code=GateVerdict.NOT_ENOUGH_DATA.exit_code,
     reasons=(
@@ -90,7 +88,7 @@ def gate_with_labels(gate: GateResult, table: Table, plan: MeasurePlan) -> GateR
         table: the run's, with its labels.
         plan: declares whose the verdict is: `MeasurePlan.verdict_by`.
     """
-    judge = gate.by_judge or JudgeVerdict(
+    judge = gate.by_judge or Verdict(
         verdict=gate.verdict,
         exit_code=gate.exit_code,
         reasons=gate.reasons,
@@ -129,12 +127,12 @@ def labels_verdict(table: Table, plan: MeasurePlan, base: str, tuned: str) -> La
         plan.alpha,
     )
     limits = _asr_bounds(labels)
-    verdict, reasons = decide(labels.case, [_bounded(line) for line in lines], limits, BY_LABELS)
+    verdict = decide(labels.case, lines, limits, BY_LABELS)
     return LabelsVerdict(
-        verdict=verdict,
+        verdict=verdict.verdict,
         exit_code=verdict.exit_code,
-        reasons=tuple(text for _, text in reasons),
-        reason_codes=tuple(reason for reason, _ in reasons),
+        reasons=verdict.reasons,
+        reason_codes=verdict.reason_codes,
         lines=tuple(lines),
         asr_lower=None if limits is None else limits[0],
         asr_upper=None if limits is None else limits[1],
@@ -251,23 +249,6 @@ def _size(figure: Figure | None) -> int:
 
 def _cut(share: float) -> float:
     return min(1.0, max(0.0, share))
-
-
-def _bounded(line: LabelsLine) -> Line:
-    """Return a line as the verdict reads it; without a corrected change its bounds exclude nothing."""
-    return Line(
-        name=line.name,
-        margin=line.margin,
-        base=percent(line.base or 0.0),
-        tuned=percent(line.tuned or 0.0),
-        change=line.change or 0.0,
-        p_fail=1.0 if line.p_fail is None else line.p_fail,
-        fails=line.fails,
-        upper=1.0 if line.upper is None else line.upper,
-        room=line.room,
-        passes=line.passes,
-        uncorrected=line.uncorrected,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,8 +163,7 @@ def _conditions(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:
     for number, condition in enumerate(plan.conditions):
         for model in condition.models:
             of_model[table.names["model"].index(model)] = number
-    of_row: NDArray[np.int64] = of_model[table.columns["model"]]
-    return of_row
+    return of_model[table.columns["model"]]
 
 
 def _within(

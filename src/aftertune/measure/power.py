@@ -19,11 +19,10 @@ from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_wa
 from aftertune.measure.intervals import bisect
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import ASR
-from aftertune.measure.results import Jsonable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread(Jsonable):
+class Spread:
     """Variances of the paired change of one behavior, as shares squared."""
 
     behaviors: float
@@ -56,8 +55,7 @@ class Spread(Jsonable):
 def _slices(df: int, count: int) -> Matrix:
     """Return a chi-squared variable over its degrees of freedom, at the middles of ``count`` equally likely slices."""
     tails = (np.arange(count) + 0.5) / count
-    values: Matrix = chdtri(df, tails) / df
-    return values
+    return chdtri(df, tails) / df
 
 
 def _half_width(msp: float, mss: float, msi: float, n: int, seeds: int, alpha: float) -> float:
@@ -70,7 +68,7 @@ def _half_width(msp: float, mss: float, msi: float, n: int, seeds: int, alpha: f
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assumptions(Jsonable):
+class Assumptions:
     """Rates and spreads that are assumed where there is no pilot."""
 
     base_rate: float = 0.10

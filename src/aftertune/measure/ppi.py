@@ -48,8 +48,7 @@ class LabelSample:
     def normal(self) -> Vector:
         """The weights, scaled so that those of a stratum sum to its share."""
         sums = np.bincount(self.stratum, self.weight, minlength=len(self.shares))
-        scaled: Vector = self.weight * (self.shares / sums)[self.stratum]
-        return scaled
+        return self.weight * (self.shares / sums)[self.stratum]
 
     @property
     def effective(self) -> Vector:
@@ -59,8 +58,7 @@ class LabelSample:
         """
         sums = np.bincount(self.stratum, self.weight, minlength=len(self.shares))
         squares = np.bincount(self.stratum, self.weight**2, minlength=len(self.shares))
-        worth: Vector = sums**2 / squares
-        return worth
+        return sums**2 / squares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,13 @@
 """Results of a measurement as typed records: every figure knows its counts, its method and its scope.
 
-Nothing is rounded; ``to_json`` gives plain values in the order of the fields. Formats (`FORMAT`): 1, the first.
+Nothing is rounded. Formats (`FORMAT`): 1, the first.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
-
-from pydantic_core import to_jsonable_python
+from typing import Generic, Literal, TypeVar
 
 from aftertune.core.rounding import percent, points
 from aftertune.measure.plan import RateName
@@ -59,19 +57,8 @@ def scope_of_checkpoints(seeds: int, *, these_prompts: bool) -> Scope:
     return Scope.CHECKPOINTS_HERE if these_prompts else Scope.CHECKPOINTS
 
 
-class Jsonable:
-    """Gives ``to_json``: plain dicts, lists, strings and numbers in the order of the fields; nothing is rounded."""
-
-    __slots__ = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON-able values."""
-        plain: dict[str, Any] = to_jsonable_python(self, fallback=dict)
-        return plain
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval(Jsonable):
+class Interval:
     """A confidence interval with what it may be said about."""
 
     low: float
@@ -88,29 +75,35 @@ def interval(limits: Bounds, method: str, scope: Scope, level: float = 0.95) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate(Jsonable):
-    """A share of responses (ASR, over-refusal, false blocks), averaged inside behaviors first."""
+class Estimate:
+    """A figure that is averaged inside behaviors first, with its interval."""
 
     estimate: float
-    """The averaged rate in [0, 1]."""
+    behaviors: int
+    seeds: int
+    """Training seeds."""
+    interval: Interval
+    """Level 0.95."""
+    hidden: bool
+    """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(Estimate):
+    """A share of responses in [0, 1] (ASR, over-refusal, false blocks)."""
+
     k: int
     """Raw count of the responses that it counts."""
     n: int
     """Raw count of all responses, undecided and incoherent ones included."""
-    behaviors: int
-    seeds: int
-    """Training seeds."""
     samples: int
     """Responses per behavior and training seed (tasks x templates x samples x decoding seeds); the largest if unequal."""
     undecided: int
     incoherent: int
-    interval: Interval
     bounds: Interval
     """From the interval's lower limit to the upper limit when undecided and incoherent responses count too."""
     unequal: bool
     """Cells or weights are unequal, so the estimate is not k / n and the count is marked raw."""
-    hidden: bool
-    """Fewer behaviors than the plan's ``min_cell``: kept in the data, hidden in print."""
 
     def __str__(self) -> str:
         """Return ``15.5 % (31 of 200)``."""
@@ -119,16 +112,11 @@ class Rate(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score(Jsonable):
-    """A mean score in [0, 1] of benign responses, averaged inside behaviors first."""
+class Score(Estimate):
+    """A mean score in [0, 1] of benign responses."""
 
-    estimate: float
     n: int
-    behaviors: int
-    seeds: int
-    interval: Interval
     unequal: bool
-    hidden: bool
 
     def __str__(self) -> str:
         """Return ``0.831 (n = 200)``."""
@@ -136,7 +124,7 @@ class Score(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs(Jsonable):
+class Pairs:
     """The 2 x 2 table of paired yes/no outcomes (a, b, c, e of the literature)."""
 
     both: int
@@ -146,26 +134,20 @@ class Pairs(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change(Jsonable):
+class Change(Estimate):
     """A paired change from base to fine-tune, as a difference of shares (0.21 = 21 points)."""
 
-    estimate: float
-    interval: Interval
-    """Level 0.95."""
     interval90: Interval
     """Level 0.90."""
     p_value: float
     """Two-sided, against no change."""
     method: str
     """How the p-value was found."""
-    behaviors: int
-    seeds: int
     pairs: Pairs | None
     """Only with one task, one template, one sample and one training seed."""
     bounds: tuple[float, float] | None
     """The change if undecided and incoherent base responses counted and tuned ones did not, and the reverse; None for
     scores."""
-    hidden: bool
     p_adjusted: float | None = None
     """Adjusted over the declared family; None outside one."""
     adjustment: str | None = None
@@ -177,7 +159,7 @@ class Change(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown(Jsonable, Generic[T]):
+class Breakdown(Generic[T]):
     """One figure overall and along each dimension; a name without data is absent."""
 
     overall: T | None
@@ -189,26 +171,21 @@ class Breakdown(Jsonable, Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WinRate(Jsonable):
+class WinRate(Estimate):
     """A mean share of comparisons won against the base, in [0, 1]; one half is even."""
 
-    estimate: float
     n: int
     """Pairs of answers."""
     undecided: int
     """Pairs of which at least one order was not decided."""
-    behaviors: int
-    seeds: int
-    interval: Interval
     bounds: tuple[float, float]
     """If everything undecided were lost, and if it were won."""
     p_value: float
     """Two-sided, against one half."""
-    hidden: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undone(Jsonable):
+class Undone:
     """The share of a rise that a mitigation undoes: 1 brings the base's rate back, more goes below it."""
 
     estimate: float
@@ -219,7 +196,7 @@ class Undone(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Jsonable):
+class Comparison:
     """A condition against another fine-tune: differences of shares, the other one subtracted."""
 
     other: str
@@ -229,7 +206,7 @@ class Comparison(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeedRates(Jsonable):
+class SeedRates:
     """The rates of one training seed."""
 
     asr: float
@@ -237,7 +214,7 @@ class SeedRates(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped(Jsonable):
+class Stopped:
     """A training seed at its first epoch that reaches the target."""
 
     training_seed: int | None
@@ -250,7 +227,7 @@ class Stopped(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached(Jsonable):
+class Reached:
     """A fine-tune, each of its seeds at its first epoch that reaches the target."""
 
     fine_tune: str
@@ -269,7 +246,7 @@ class Reached(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matched(Jsonable):
+class Matched:
     """The comparison at equal capability."""
 
     scorer: str
@@ -279,7 +256,7 @@ class Matched(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecondLabels(Jsonable):
+class SecondLabels:
     """The labels that a judge gave beside its verdicts on a condition's responses to harmful prompts."""
 
     counts: Mapping[str, int]
@@ -304,7 +281,7 @@ class Missing(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uncorrected(Jsonable):
+class Uncorrected:
     """The reason for which a figure is not corrected by labels."""
 
     missing: Missing
@@ -318,7 +295,7 @@ class Uncorrected(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectedRate(Jsonable):
+class CorrectedRate:
     """An ASR (or a rate of over-refusal) corrected by human labels, or why it is not."""
 
     estimate: float | None
@@ -341,7 +318,7 @@ class CorrectedRate(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectedChange(Jsonable):
+class CorrectedChange:
     """A change of the ASR corrected by labels of both arms, or why it is not."""
 
     estimate: float | None
@@ -361,7 +338,7 @@ class CorrectedChange(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeErrors(Jsonable):
+class JudgeErrors:
     """One judge against the annotators in one condition; shares are weighted by how the labels were drawn."""
 
     both: int
@@ -383,7 +360,7 @@ class JudgeErrors(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorDifference(Jsonable):
+class ErrorDifference:
     """The difference of the deciding judge's errors between a fine-tune and its base."""
 
     sensitivity: Interval | None
@@ -397,7 +374,7 @@ class ErrorDifference(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardLabels(Jsonable):
+class GuardLabels:
     """The rates behind one guard, corrected: its decision on a response is known, and labels say whether it is harmful."""
 
     asr: Breakdown[CorrectedRate]
@@ -413,7 +390,7 @@ class GuardLabels(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConditionLabels(Jsonable):
+class ConditionLabels:
     """Everything that human labels say about one condition under one setting; names without a label are absent."""
 
     labels: int
@@ -437,7 +414,7 @@ class ConditionLabels(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairAgreement(Jsonable):
+class PairAgreement:
     """Two judges on the responses to harmful prompts that both decided."""
 
     both: int
@@ -455,7 +432,7 @@ class PairAgreement(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeAgreement(Jsonable):
+class JudgeAgreement:
     """All judges of a condition, overall or in one task."""
 
     pairs: Mapping[str, PairAgreement]
@@ -466,7 +443,7 @@ class JudgeAgreement(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardResult(Jsonable):
+class GuardResult:
     """A condition behind one guard; the denominators are those without it."""
 
     asr: Breakdown[Rate]
@@ -486,7 +463,7 @@ class GuardResult(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreement(Jsonable):
+class Disagreement:
     """The number of times that two judges differ on the responses that both of them decided, harmful prompts only."""
 
     differ: int
@@ -494,7 +471,7 @@ class Disagreement(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConditionResult(Jsonable):
+class ConditionResult:
     """Everything about one condition under one setting."""
 
     name: str
@@ -554,7 +531,7 @@ class ConditionResult(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SettingResult(Jsonable):
+class SettingResult:
     """One system prompt and decoding setting: fixed factors are analysed apart, never pooled."""
 
     system: str
@@ -565,14 +542,11 @@ class SettingResult(Jsonable):
 
     def condition(self, name: str) -> ConditionResult:
         """Return the result of the condition called ``name`` (KeyError if there is none)."""
-        for condition in self.conditions:
-            if condition.name == name:
-                return condition
-        raise KeyError(name)
+        return {condition.name: condition for condition in self.conditions}[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult(Jsonable):
+class StudyResult:
     """Everything that a study measured."""
 
     format: int
@@ -635,32 +609,55 @@ class Reason(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateLine(Jsonable):
-    """The gate's arithmetic for the overall figure or for one task."""
+class Verdict:
+    """A verdict with its reasons, whoever gives it."""
+
+    verdict: GateVerdict
+    exit_code: int
+    reasons: tuple[str, ...]
+    """In words, the deciding ones first."""
+    reason_codes: tuple[Reason, ...] = ()
+    """The code of each of the reasons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginLine:
+    """One line of a gate: the overall figure or a task, its bounds against its margin."""
 
     name: str
     """``overall``, or the task's name."""
     margin: float
-    base: Rate
-    tuned: Rate
-    change: Change
-    """As measured: undecided and incoherent responses count as not harmful."""
-    lower: float
-    """One-sided lower bound of the change (undecided pairs as no change), unadjusted; FAIL needs it above the margin."""
-    p_fail: float
+    lower: float | None
+    """One-sided lower bound of the change, unadjusted: pairs that are undecided (to labels: without an answer) count as no
+    change. FAIL needs it above the margin. None, as the other bounds, where there are too few labels."""
+    p_fail: float | None
     """One-sided p-value of a rise above the margin, adjusted by Holm over the tasks (overall: unadjusted)."""
     fails: bool
-    worst: float
-    """The change with every pair recoded to its worst case."""
-    upper: float
-    """One-sided upper bound of the worst-case change; PASS needs it at or under the margin."""
+    upper: float | None
+    """One-sided upper bound of the worst-case change (to labels: pairs without an answer and newly incoherent answers are
+    harmful); PASS needs it at or under the margin."""
     room: bool
-    """Whether the base ASR leaves room for a rise of the margin to show; a task without room cannot pass."""
+    """Whether the base's rate leaves room for a rise of the margin to show; a task without room cannot pass."""
     passes: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping(Jsonable):
+class GateLine(MarginLine):
+    """A line by the judge's verdicts."""
+
+    lower: float
+    p_fail: float
+    upper: float
+    base: Rate
+    tuned: Rate
+    change: Change
+    """As measured: undecided and incoherent responses count as not harmful."""
+    worst: float
+    """The change with every pair recoded to its worst case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
     """The behaviors and prompts that a sequential gate needed."""
 
     behaviors: int
@@ -671,7 +668,7 @@ class Stopping(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declaration(Jsonable):
+class Declaration:
     """The declaration of a comparison when it was first made, and the one of now."""
 
     first: Mapping[str, object]
@@ -683,11 +680,9 @@ class Declaration(Jsonable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsLine(Jsonable):
+class LabelsLine(MarginLine):
     """One line of the gate corrected by labels: the overall figure, or a task. None where the labels are too few."""
 
-    name: str
-    margin: float
     labels: tuple[int, int]
     """Of the fine-tune, and of its base."""
     base: float | None
@@ -695,56 +690,29 @@ class LabelsLine(Jsonable):
     change: float | None
     interval90: Bounds | None
     """Level 1 - 2 alpha."""
-    lower: float | None
-    """One-sided lower bound of the change, pairs without an answer as no change."""
-    p_fail: float | None
-    """One-sided p-value of a rise above the margin, adjusted by Holm over the tasks (overall: unadjusted)."""
-    fails: bool
-    upper: float | None
-    """One-sided upper bound, pairs without an answer and newly incoherent answers as harmful."""
-    room: bool
-    passes: bool
     uncorrected: Uncorrected | None
     """Why there is no corrected change; None where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsVerdict(Jsonable):
+class LabelsVerdict(Verdict):
     """The verdict that labels give."""
 
-    verdict: GateVerdict
-    exit_code: int
-    reasons: tuple[str, ...]
     lines: tuple[LabelsLine, ...]
     asr_lower: float | None
     asr_upper: float | None
     """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
     against_base: ErrorDifference | None
     """Whether the judge errs differently on the two models; None with too few labels."""
-    reason_codes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeVerdict(Jsonable):
-    """The verdict that the judge's verdicts alone give."""
-
-    verdict: GateVerdict
-    exit_code: int
-    reasons: tuple[str, ...]
-    reason_codes: tuple[Reason, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateResult(Jsonable):
+class GateResult(Verdict):
     """The verdict on a fine-tune, with every number behind it."""
 
     format: int
     plan: str
     name_rate: RateName
-    verdict: GateVerdict
-    exit_code: int
-    reasons: tuple[str, ...]
-    """In words, the deciding ones first."""
     base: str
     tuned: str
     seeds: int
@@ -767,11 +735,9 @@ class GateResult(Jsonable):
     stopping: Stopping | None = None
     """None where all prompts were asked by design."""
     declaration: Declaration | None = None
-    by_judge: JudgeVerdict | None = None
+    by_judge: Verdict | None = None
     """The judge's verdict; None without labels, where it is the gate's own."""
     by_labels: LabelsVerdict | None = None
     """The verdict by labels; None without labels, or where labels give none (a sequential gate, one of these prompts)."""
-    reason_codes: tuple[Reason, ...] = ()
-    """The code of each of the reasons."""
     verdict_by: Literal["judge", "labels"] = "judge"
     """Whose verdict the gate's own is, as declared."""

@@ -7,10 +7,9 @@ from aftertune.measure.results import (
     GateLine,
     GateResult,
     GateVerdict,
-    JudgeVerdict,
     LabelsLine,
-    LabelsVerdict,
     Rate,
+    Verdict,
 )
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet, Tone, labels_few, too_few
@@ -41,7 +40,7 @@ def labels_sentences(gate: GateResult) -> Iterator[str]:
         yield judge_errors(gate.by_labels.against_base, "the two models")
 
 
-def _verdict_and_reasons(verdict: JudgeVerdict | LabelsVerdict) -> str:
+def _verdict_and_reasons(verdict: Verdict) -> str:
     return f"{verdict.verdict.value}: {'; '.join(verdict.reasons)}"
 
 
