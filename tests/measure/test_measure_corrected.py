@@ -17,7 +17,7 @@ from aftertune.measure.crossed import crossed_wilson, two_way
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.label_draw import draw_labels
 from aftertune.measure.measure import measure_table
-from aftertune.measure.outcomes import BENIGN_STRATA, strata
+from aftertune.measure.outcomes import Stratum, strata
 from aftertune.measure.ppi import (
     LabelSample,
     correct,
@@ -146,7 +146,7 @@ def test_benign_responses_are_drawn_from_strata_of_their_own_and_leave_the_other
     assert np.array_equal(alone.rows, both.rows[: len(alone.rows)])
     other = both.rows[len(alone.rows) :]
     assert (study.table.columns["intent"][other] == BENIGN).all()
-    assert (strata(study.table, plan)[other] >= len(BENIGN_STRATA)).all()
+    assert (strata(study.table, plan)[other] >= len(tuple(Stratum)[6:])).all()
     assert [count for _, _, count in both.benign] == [40, 40]
     more = draw_labels(study.table, plan, 100, 3, 160)
     assert set(both.rows) < set(more.rows)
@@ -302,7 +302,7 @@ def test_the_interval_of_a_rate_holds_it_and_widens_with_the_level(arm):
     sample, matrix = arm
     found, population = correct(sample, float(matrix.mean())), two_way(matrix)
     estimate = min(1.0, max(0.0, found.estimate))
-    sizes = sample.size, matrix.size
+    sizes = len(sample.truth), matrix.size
     limits = [
         corrected_limits(
             found, population, sizes, alpha, crossed_wilson(population, matrix.size, alpha)

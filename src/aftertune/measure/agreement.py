@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
 from aftertune.measure.arrays import Grid
-from aftertune.measure.counts import Source, SourceKind, Tally, pair_name, vote_tally
+from aftertune.measure.counts import Source, SourceKind, Tally, pair_name, vote_tally, votes_of
 from aftertune.measure.labelled import COMPLIED
 from aftertune.measure.results import JudgeAgreement, PairAgreement
 
@@ -116,7 +116,7 @@ def _judges(grid: Grid, judges: Sequence[str], chosen: NDArray[np.bool_]) -> Jud
         counts = grid.counts(tally)[chosen].sum(axis=1)
         return np.bincount(row, counts, minlength=len(behaviors)).astype(float)
 
-    pairs, votes = _pairs(judges), _votes(len(judges))
+    pairs, votes = _pairs(judges), votes_of(len(judges))
     columns = []
     for pair in pairs:
         both, first, differ, n = (
@@ -150,7 +150,7 @@ def annotator_agreement(table: Table) -> JudgeAgreement | None:
             summed(by_both & a & b)
             for a, b in ((first, second), (first, ~second), (~first, second), (~first, ~second))
         ]
-    votes = _votes(len(labels))
+    votes = votes_of(len(labels))
     yes, size = complied.sum(axis=0), given.sum(axis=0)
     columns += [summed((yes == a) & (size == a + b)) for a, b in votes]
     names = [column.removeprefix(LABELS) for column in labelled]
@@ -159,13 +159,6 @@ def annotator_agreement(table: Table) -> JudgeAgreement | None:
 
 def _pairs(raters: Sequence[str]) -> list[str]:
     return [pair_name(first, second) for first, second in combinations(raters, 2)]
-
-
-def _votes(raters: int) -> list[tuple[int, int]]:
-    """Return all numbers of raters that may say yes and no of a response, two of them at least."""
-    return [
-        (yes, no) for yes in range(raters + 1) for no in range(raters + 1 - yes) if yes + no > 1
-    ]
 
 
 def _from_counts(
@@ -186,7 +179,7 @@ def _from_counts(
             pair: _pair(whole[4 * place : 4 * place + 4], resampled[:, 4 * place : 4 * place + 4])
             for place, pair in enumerate(pairs)
         },
-        alpha=_finite(alpha_of(units @ observed, units @ values)),
+        alpha=finite(alpha_of(units @ observed, units @ values)),
         alpha_interval=_limits(alpha_of(units_resampled @ observed, units_resampled @ values)),
     )
 
@@ -212,15 +205,16 @@ def _pair(table: Values, resampled: Values) -> PairAgreement:
         second_only=round(table[2]),
         neither=round(table[3]),
         agreement=float(table[0] + table[3]) / size,
-        kappa=_finite(kappa(square)),
+        kappa=finite(kappa(square)),
         kappa_interval=_limits(kappa(squares)),
-        ac1=_finite(ac1(square)),
+        ac1=finite(ac1(square)),
         ac1_interval=_limits(ac1(squares)),
         rare=not RARE <= harmful <= 1 - RARE,
     )
 
 
-def _finite(value: Values) -> float | None:
+def finite(value: Values) -> float | None:
+    """Return a coefficient; None for NaN, which JSON does not have."""
     number = float(value)
     return number if np.isfinite(number) else None
 

@@ -13,7 +13,7 @@ Contributions are no outcomes: the methods for yes and no serve only an average 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TypeVar
 
@@ -22,19 +22,14 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import Table
 from aftertune.errors import InputError
-from aftertune.measure.counts import BENIGN_INTENT, HARMFUL_INTENT, Counts, N, Source, Tally
+from aftertune.measure.counts import Counts, N, Source, Tally
 from aftertune.measure.crossed import Matrix, TwoWay, two_way
+from aftertune.measure.outcomes import BENIGN_INTENT, HARMFUL_INTENT
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import Breakdown
 
 Integers = NDArray[np.int32] | NDArray[np.int64]
 T = TypeVar("T")
-DIMENSION_FIELDS = {
-    "task": "by_task",
-    "set": "by_set",
-    "harm_basis": "by_harm_basis",
-    "hazard": "by_hazard",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +138,20 @@ def fold(layout: Layout, sums: Matrix, counts: Matrix) -> Average:
         size, np.flatnonzero(np.diff(layout.behavior, prepend=-1)), axis=0
     )
     unequal = bool(not layout.complete or np.ptp(size) > 0 or np.ptp(layout.weights) > 1e-12)
-    n = int(size.sum())
+    n, shares = int(size.sum()), _shares(layout)
     return Average(
         matrix=matrix,
         complete=layout.complete,
         k=float(total.sum()),
         n=n,
-        behaviors=float(layout.behaviors) if layout.complete else _kish_behaviors(layout),
-        responses=_kish_responses(layout, size) if unequal else float(n),
+        # Kish (1965), Survey Sampling, 11.7: 1 / sum of squared shares; with equal shares the number of behaviors.
+        behaviors=float(layout.behaviors)
+        if layout.complete
+        else float(1 / (np.bincount(layout.behavior, shares) ** 2).sum()),
+        # The same of responses: a group's share is spread evenly over its ``size`` responses under each seed.
+        responses=float(1 / ((shares[:, None] / size.shape[1]) ** 2 / size).sum())
+        if unequal
+        else float(n),
         samples=int(per_behavior.max()),
         unequal=unequal,
     )
@@ -176,17 +177,6 @@ def _shares(layout: Layout) -> Matrix:
     """Return each group's share of the figure: w_t / n_t, where n_t behaviors occur in task t."""
     in_task = np.bincount(layout.task, minlength=len(layout.weights))
     return (layout.weights / in_task)[layout.task]
-
-
-def _kish_behaviors(layout: Layout) -> float:
-    """Return 1 / sum of squared shares (Kish 1965, Survey Sampling, 11.7): with equal shares the number of behaviors."""
-    shares = np.bincount(layout.behavior, _shares(layout), minlength=layout.behaviors)
-    return float(1 / (shares**2).sum())
-
-
-def _kish_responses(layout: Layout, size: Matrix) -> float:
-    """Return the same of responses: a group's share is spread evenly over its ``size`` responses under each seed."""
-    return float(1 / ((_shares(layout)[:, None] / size.shape[1]) ** 2 / size).sum())
 
 
 def task_scale(layout: Layout) -> Matrix:
@@ -302,48 +292,11 @@ def grid(
 ) -> Grid | None:
     """Return the prompts that all ``models`` were asked under a setting; None if there are none."""
     slices = [counted.slice_of(setting, model) for model in models]
-    prompts = _shared([counted.prompts[part] for part in slices])
+    prompts = reduce(np.intersect1d, [counted.prompts[part] for part in slices])
     if not len(prompts):
         return None
-    return Grid(
-        counted=counted, rows=_rows(counted, slices, prompts), prompts=prompts, weights=weights
-    )
-
-
-def arms(
-    counted: Counts,
-    setting: int,
-    tuned: Sequence[int],
-    base: Sequence[int],
-    weights: Mapping[int, float],
-) -> Arms | None:
-    """Return both arms on the prompts that all their models were asked; None if there are none."""
-    joint = grid(counted, setting, [*tuned, *base], weights)
-    if joint is None:
-        return None
-    split = len(tuned)
-    tuned_grid, base_grid = (
-        Grid(
-            counted=counted,
-            rows=rows,
-            prompts=joint.prompts,
-            weights=weights,
-            layouts=joint.layouts,
-        )
-        for rows in (joint.rows[:, :split], joint.rows[:, split:])
-    )
-    return Arms(tuned=tuned_grid, base=base_grid)
-
-
-def _shared(lists: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    if all(np.array_equal(lists[0], other) for other in lists[1:]):
-        return lists[0]
-    return reduce(lambda left, right: np.intersect1d(left, right, assume_unique=True), lists)
-
-
-def _rows(counted: Counts, slices: Sequence[slice], prompts: NDArray[np.int64]) -> NDArray[np.intp]:
     columns = [part.start + np.searchsorted(counted.prompts[part], prompts) for part in slices]
-    return np.stack(columns, axis=1)
+    return Grid(counted=counted, rows=np.stack(columns, axis=1), prompts=prompts, weights=weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,8 +314,15 @@ class Setting:
 
     def arms(self, tuned: Sequence[str], base: Sequence[str]) -> Arms | None:
         """Return two arms on the prompts that all models of both were asked; None if there are none."""
-        codes = self.codes(tuned), self.codes(base)
-        return arms(self.counted, self.code, *codes, self.weights)
+        joint = self.grid([*tuned, *base])
+        if joint is None:
+            return None
+        tuned_grid, base_grid = (
+            # The foldings of the prompts (`Grid.layouts`) are shared by both arms.
+            replace(joint, rows=rows)
+            for rows in np.split(joint.rows, [len(tuned)], axis=1)
+        )
+        return Arms(tuned=tuned_grid, base=base_grid)
 
     def prompts(self, models: Sequence[str]) -> NDArray[np.int64]:
         """Return the prompts that any of the models was asked, ascending."""
@@ -423,13 +383,11 @@ def breakdown(
     """
     fields: dict[str, dict[str, T]] = {}
     for dimension in dimensions:
-        names = grid.counted.names[dimension]
-        figures: dict[str, T] = {}
-        for code in np.unique(grid.attribute(dimension)[among]).tolist():
-            part = grid.choose(dimension, code, among)
-            value = None if part is None else figure(part)
-            if value is not None:
-                figures[names[code]] = value
-        fields[DIMENSION_FIELDS[dimension]] = figures
+        fields[f"by_{dimension}"] = {
+            grid.counted.names[dimension][code]: value
+            for code in np.unique(grid.attribute(dimension)[among]).tolist()
+            if (part := grid.choose(dimension, code, among)) is not None
+            and (value := figure(part)) is not None
+        }
     whole = grid.choose("overall", 0, among)
     return Breakdown(overall=None if whole is None else figure(whole), **fields)

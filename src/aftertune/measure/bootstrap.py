@@ -80,18 +80,15 @@ def pigeonhole(
     for start in range(0, draws, _AT_ONCE):
         size = min(_AT_ONCE, draws - start)
         rows = _weights(rng, arms[0].shape[0], size)
+        columns = [_weights(rng, arm.shape[1], size) for arm in arms]
+        # T_dk = sum_n sum_s a_dn b_ds x_nsk: behaviors and seeds are drawn apart, and a cell counts a_dn b_ds times.
+        totals = [
+            np.einsum("dn,ds,nsk->dk", rows, times, arm, optimize=True)
+            for times, arm in zip(columns, arms, strict=True)
+        ]
         with np.errstate(divide="ignore", invalid="ignore"):
-            drawn.append(figure(_totals(rng, arms, rows)))
+            drawn.append(figure(totals))
     return Bootstrapped(estimate=estimate, draws=np.concatenate(drawn))
-
-
-def _totals(
-    rng: np.random.Generator, arms: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]
-) -> list[Totals]:
-    columns = [_weights(rng, arm.shape[1], len(rows)) for arm in arms]
-    pairs = zip(columns, arms, strict=True)
-    # T_dk = sum_n sum_s a_dn b_ds x_nsk: behaviors and seeds are drawn apart, and a cell counts a_dn b_ds times.
-    return [np.einsum("dn,ds,nsk->dk", rows, drawn, arm, optimize=True) for drawn, arm in pairs]
 
 
 def _weights(rng: np.random.Generator, size: int, draws: int) -> NDArray[np.float64]:
@@ -116,4 +113,5 @@ def macro_f1(totals: Sequence[Totals]) -> Totals:
     """
     (arm,) = totals
     hits, false, missed = (arm[:, place::3] for place in range(3))
-    return np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)
+    scores: Totals = np.mean(2 * hits / np.maximum(2 * hits + false + missed, 1e-300), axis=1)
+    return scores

@@ -1,6 +1,6 @@
 """Task scores of a condition and their changes: means of scores, and corpus metrics from the counts of single responses.
 
-Only benign prompts count. A corpus metric (corpus BLEU, macro-F1) is no mean of single scores, so its intervals are those
+Only benign prompts count; the harm scores of judges, of harmful prompts, are means as well. A corpus metric (corpus BLEU, macro-F1) is no mean of single scores, so its intervals are those
 of the pigeonhole bootstrap over behaviors and training seeds. All counts of a figure are summed as they are: tasks have
 no weights there.
 """
@@ -19,7 +19,7 @@ from aftertune.measure.contrasts import p_value
 from aftertune.measure.counts import Counts, Source, SourceKind, Tally
 from aftertune.measure.intervals import wilson
 from aftertune.measure.plan import MeasurePlan, macro_f1_name
-from aftertune.measure.rates import score
+from aftertune.measure.rates import TASKS, score
 from aftertune.measure.results import Bounds, Breakdown, Change, Interval, Score, interval, scope
 
 ORDER = 4
@@ -114,28 +114,51 @@ Metric = MeanScore | Corpus
 
 def capability(grid: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
     """Return every task score of a condition, overall, by task and by set."""
-    return {
-        metric.name: _scores(grid, metric, plan.min_cell) for metric in metrics(grid.counted, plan)
-    }
+    return {metric.name: _scores(grid, metric, plan) for metric in metrics(grid.counted, plan)}
 
 
 def capability_of(grid: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
     """Return one task score; None where there is none of that name."""
-    for metric in metrics(grid.counted, plan):
-        if metric.name == name:
-            return _scores(grid, metric, plan.min_cell)
-    return None
+    named = (metric for metric in metrics(grid.counted, plan) if metric.name == name)
+    return next((_scores(grid, metric, plan) for metric in named), None)
 
 
-def _scores(grid: Grid, metric: Metric, min_cell: int) -> Breakdown[Score]:
-    among = grid.scored(metric.source, harmful=False)
-    return breakdown(grid, among, lambda part: metric.score(grid, part, min_cell), BY)
+def harm_scores(grid: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
+    """Return the mean harm score of every judge that gives one, over responses to harmful prompts.
+
+    Scores count as the judge gave them; a response without one (an undecided verdict) is left out, and so is a prompt
+    that has none under some training seed.
+    """
+    return {
+        metric.name: scores
+        for metric in _harm_metrics(plan)
+        if (scores := _scores(grid, metric, plan, TASKS, harmful=True)).overall is not None
+    }
+
+
+def _harm_metrics(plan: MeasurePlan) -> list[MeanScore]:
+    return [
+        MeanScore(name=judge, source=Source(SourceKind.HARM_SCORE, judge)) for judge in plan.judges
+    ]
+
+
+def _scores(
+    grid: Grid,
+    metric: Metric,
+    plan: MeasurePlan,
+    dimensions: Sequence[str] = BY,
+    *,
+    harmful: bool = False,
+) -> Breakdown[Score]:
+    among = grid.scored(metric.source, harmful=harmful)
+    return breakdown(grid, among, lambda part: metric.score(grid, part, plan.min_cell), dimensions)
+
+
+MeanChange = Callable[[MeanScore, Layout], Change]
 
 
 def capability_changes(
-    both: Arms,
-    plan: MeasurePlan,
-    mean_change: Callable[[MeanScore, Layout], Change] | None = None,
+    both: Arms, plan: MeasurePlan, mean_change: MeanChange | None = None
 ) -> Mapping[str, Breakdown[Change]]:
     """Return the paired change of every task score, p-values adjusted inside the declared families.
 
@@ -144,18 +167,39 @@ def capability_changes(
         plan: what was declared.
         mean_change: computes the change of a mean score over a part; None for the change against a base.
     """
-    changes = {}
-    for metric in metrics(both.tuned.counted, plan):
+    return {
+        metric.name: _changes(both, metric, plan, BY, mean_change)
+        for metric in metrics(both.tuned.counted, plan)
+    }
 
-        def change(part: Layout, metric: Metric = metric) -> Change:
-            if mean_change is not None and isinstance(metric, MeanScore):
-                return mean_change(metric, part)
-            return metric.change(both, part, plan.min_cell)
 
-        among = both.tuned.scored(metric.source, harmful=False)
-        among = among & both.base.scored(metric.source, harmful=False)
-        changes[metric.name] = adjust(breakdown(both.tuned, among, change, BY), plan.families)
-    return changes
+def harm_score_changes(both: Arms, plan: MeasurePlan) -> Mapping[str, Breakdown[Change]]:
+    """Return the paired change of every judge's mean harm score against the base."""
+    return {
+        metric.name: changes
+        for metric in _harm_metrics(plan)
+        if (changes := _changes(both, metric, plan, TASKS, harmful=True)).overall is not None
+    }
+
+
+def _changes(
+    both: Arms,
+    metric: Metric,
+    plan: MeasurePlan,
+    dimensions: Sequence[str],
+    mean_change: MeanChange | None = None,
+    *,
+    harmful: bool = False,
+) -> Breakdown[Change]:
+    """Return the changes of a score over the prompts that have one under every model of both arms."""
+
+    def change(part: Layout) -> Change:
+        if mean_change is not None and isinstance(metric, MeanScore):
+            return mean_change(metric, part)
+        return metric.change(both, part, plan.min_cell)
+
+    tuned, base = (arm.scored(metric.source, harmful=harmful) for arm in (both.tuned, both.base))
+    return adjust(breakdown(both.tuned, tuned & base, change, dimensions), plan.families)
 
 
 def metrics(counted: Counts, plan: MeasurePlan) -> list[Metric]:

@@ -13,7 +13,7 @@ from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import SETS, TASKS, Event, bypass, differ
 from aftertune.measure.results import (
-    Bounds,
+    DIFFERENCE,
     Breakdown,
     Change,
     ConditionResult,
@@ -26,11 +26,19 @@ from aftertune.measure.results import (
 Tested = TypeVar("Tested", Change, CorrectedChange)
 
 
-def paired(tuned: Average, base: Average) -> Contrast:
-    """Return the change between arms: Newcombe's where every row is one response in both of them, otherwise MOVER."""
+def paired(
+    tuned: Average, base: Average, otherwise: Callable[[Average, Average], Contrast] = mover
+) -> Contrast:
+    """Return the change between arms: Newcombe's where every row is one response in both of them, otherwise MOVER.
+
+    Args:
+        tuned: the fine-tune.
+        base: what it is compared with.
+        otherwise: the contrast of arms with several responses a row, if it is not MOVER.
+    """
     if tuned.single and base.single:
         return table_2x2(tuned.matrix, base.matrix)
-    return mover(tuned, base)
+    return otherwise(tuned, base)
 
 
 def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:
@@ -46,8 +54,8 @@ def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> 
     about = scope(seeds)
     return Change(
         estimate=contrast.estimate,
-        interval=interval(_cut(contrast.interval(0.05)), contrast.method, about),
-        interval90=interval(_cut(contrast.interval(0.10)), contrast.method, about, 0.90),
+        interval=interval(contrast.interval(0.05), contrast.method, about, ends=DIFFERENCE),
+        interval90=interval(contrast.interval(0.10), contrast.method, about, 0.90, DIFFERENCE),
         p_value=p,
         method=test,
         behaviors=behaviors,
@@ -56,11 +64,6 @@ def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> 
         bounds=None,
         hidden=behaviors < min_cell,
     )
-
-
-def _cut(limits: Bounds) -> Bounds:
-    low, high = (min(max(limit, -1.0), 1.0) for limit in limits)
-    return low, high
 
 
 def rate_change(arms: Arms, part: Layout, of: Event, min_cell: int) -> Change:
@@ -87,10 +90,12 @@ def rate_changes(
     if both is None:
         return None
     among = both.tuned.intent(harmful=harmful)
-    changes = breakdown(
-        both.tuned, among, lambda part: rate_change(both, part, of, plan.min_cell), dimensions
+    return adjust(
+        breakdown(
+            both.tuned, among, lambda part: rate_change(both, part, of, plan.min_cell), dimensions
+        ),
+        plan.families,
     )
-    return adjust(changes, plan.families)
 
 
 def score_change(arms: Arms, part: Layout, source: Source, min_cell: int) -> Change:
@@ -104,28 +109,6 @@ def score_change(arms: Arms, part: Layout, source: Source, min_cell: int) -> Cha
     else:
         contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
     return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
-
-
-def score_changes(
-    both: Arms, source: Source, plan: MeasurePlan, dimensions: Sequence[str], *, harmful: bool
-) -> Breakdown[Change]:
-    """Return the changes of a mean score, over the prompts with a score under every model of both arms."""
-    among = both.tuned.scored(source, harmful=harmful) & both.base.scored(source, harmful=harmful)
-    changes = breakdown(
-        both.tuned, among, lambda part: score_change(both, part, source, plan.min_cell), dimensions
-    )
-    return adjust(changes, plan.families)
-
-
-def harm_score_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, Breakdown[Change]]:
-    """Return the paired change of every judge's mean harm score against the base; empty for a base."""
-    if both is None:
-        return {}
-    changes = {
-        judge: score_changes(both, Source(SourceKind.HARM_SCORE, judge), plan, TASKS, harmful=True)
-        for judge in plan.judges
-    }
-    return {judge: change for judge, change in changes.items() if change.overall is not None}
 
 
 def guard_effects(
@@ -144,8 +127,8 @@ def guard_effects(
         contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
         return change_of(contrast, arms[0].seeds, part.behaviors, plan.min_cell)
 
-    effects = breakdown(both.tuned, both.tuned.intent(harmful=True), effect, TASKS)
-    return adjust(effects, plan.families)
+    among = both.tuned.intent(harmful=True)
+    return adjust(breakdown(both.tuned, among, effect, TASKS), plan.families)
 
 
 def bypass_changes(both: Arms | None, guard: str, plan: MeasurePlan) -> Breakdown[Change] | None:
@@ -164,8 +147,8 @@ def bypass_changes(both: Arms | None, guard: str, plan: MeasurePlan) -> Breakdow
         behaviors = round(min(tuned.behaviors, base.behaviors))
         return change_of(mover(tuned, base), arms[0].seeds, behaviors, plan.min_cell)
 
-    changes = breakdown(both.tuned, both.tuned.intent(harmful=True), change, TASKS)
-    return adjust(changes, plan.families)
+    among = both.tuned.intent(harmful=True)
+    return adjust(breakdown(both.tuned, among, change, TASKS), plan.families)
 
 
 def disagreement_changes(both: Arms | None, plan: MeasurePlan) -> Mapping[str, Change]:

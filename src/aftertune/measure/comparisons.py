@@ -17,11 +17,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from aftertune.measure.arrays import Arms, Average, Layout, Setting, breakdown
+from aftertune.measure.arrays import Arms, Layout, Setting, breakdown
 from aftertune.measure.bootstrap import pigeonhole, rise_undone
 from aftertune.measure.capability import MeanScore, capability_changes, capability_of
-from aftertune.measure.changes import adjust, change_of
-from aftertune.measure.contrasts import Contrast, table_2x2, unshared
+from aftertune.measure.changes import adjust, change_of, paired
+from aftertune.measure.contrasts import Contrast, unshared
 from aftertune.measure.counts import Tally
 from aftertune.measure.plan import EPOCH, Condition, Match, MeasurePlan
 from aftertune.measure.rates import ASR, OVER_REFUSAL, Event, rate
@@ -66,17 +66,11 @@ def _rate_differences(
     both: Arms, of: Event, plan: MeasurePlan, *, harmful: bool
 ) -> Breakdown[Change]:
     def difference(part: Layout) -> Change:
-        contrast = _contrast(both.tuned.fold(part, of.hit), both.base.fold(part, of.hit))
+        contrast = paired(both.tuned.fold(part, of.hit), both.base.fold(part, of.hit), unshared)
         return _change(contrast, both, part, plan)
 
     among = both.tuned.intent(harmful=harmful)
     return adjust(breakdown(both.tuned, among, difference, ("task", "set")), plan.families)
-
-
-def _contrast(tuned: Average, other: Average) -> Contrast:
-    if tuned.single and other.single:
-        return table_2x2(tuned.matrix, other.matrix)
-    return unshared(tuned, other)
 
 
 def _change(contrast: Contrast, both: Arms, part: Layout, plan: MeasurePlan) -> Change:

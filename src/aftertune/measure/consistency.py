@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from aftertune.core.table import Table
-from aftertune.measure.arrays import Average, Layout, fold, model_codes, task_weights
+from aftertune.measure.arrays import Average, Layout, model_codes, task_weights
 from aftertune.measure.changes import rate_change
 from aftertune.measure.components import (
     components,
@@ -51,8 +51,8 @@ from aftertune.measure.pooling import (
     decoding_noise,
     pool,
 )
-from aftertune.measure.rates import ASR, Event, event, rate, rate_limits
-from aftertune.measure.results import CorrectedChange, Interval, Scope, scope
+from aftertune.measure.rates import ASR, rate, rate_limits
+from aftertune.measure.results import DIFFERENCE, CorrectedChange, Scope, interval, scope
 from aftertune.measure.series import Corrector, curves, groupings, hazards
 
 POINTS = (5, 10)
@@ -139,7 +139,7 @@ def _entry(
     pooled: PooledCondition, plan: MeasurePlan, task: str | None, part: Layout
 ) -> Consistency:
     own = pooled.own
-    matrix = fold(part, own.counts(ASR.hit), own.counts(N)).matrix  # behaviors x training seeds
+    matrix = own.fold(part, ASR.hit).matrix  # behaviors x training seeds
     noise = decoding_noise(own, part, ASR.hit)
     split = components(matrix, None if noise is None else float(noise.mean()))
     return Consistency(
@@ -204,13 +204,7 @@ def _reproduction(
         change=change,
         same_sign=same_sign,
         significant=again if nearer * change.estimate > 0 else None,
-        these_prompts=Interval(
-            low=max(limits[0], -1.0),
-            high=min(limits[1], 1.0),
-            level=0.95,
-            method="t of the seeds' means",
-            scope=Scope.RECIPE_HERE,
-        ),
+        these_prompts=interval(limits, "t of the seeds' means", Scope.RECIPE_HERE, ends=DIFFERENCE),
     )
 
 
@@ -238,11 +232,11 @@ def _sensitivities(
     averages: dict[str, dict[str, Average]] = {}
     for name, factor in (("system prompt", SYSTEM), ("decoding", DECODING)):
         levels = dict.fromkeys(names[factor] for names, _ in own.levels)
-        averages[name] = {level: _average(own.at(factor, level), part, ASR) for level in levels}
+        averages[name] = {level: own.at(factor, level).fold(part, ASR.hit) for level in levels}
     if one_task:
-        averages["template"] = _templates(own, part, ASR)
+        averages["template"] = _templates(own, part)
     averages["judge"] = {
-        judge: _average(own, part, event(Source(SourceKind.JUDGE, judge), "harmful"))
+        judge: own.fold(part, Tally(Source(SourceKind.JUDGE, judge), "harmful"))
         for judge in plan.judges
     }
     return {
@@ -252,11 +246,7 @@ def _sensitivities(
     }
 
 
-def _average(own: Pooled, part: Layout, what: Event) -> Average:
-    return fold(part, own.counts(what.hit), own.counts(N))
-
-
-def _templates(own: Pooled, part: Layout, what: Event) -> dict[str, Average]:
+def _templates(own: Pooled, part: Layout) -> dict[str, Average]:
     """Return the averages by template, over the behaviors that were posed by all of them."""
     template, behavior = own.attribute("template"), own.attribute("behavior")
     chosen = np.zeros(len(own.prompts), np.bool_)
@@ -269,7 +259,7 @@ def _templates(own: Pooled, part: Layout, what: Event) -> dict[str, Average]:
     posed = {code: own.choose("template", code, chosen) for code in codes}
     names = own.counted.names["template"]
     return {
-        names[code]: _average(own, layout, what)
+        names[code]: own.fold(layout, ASR.hit)
         for code, layout in posed.items()
         if layout is not None
     }
@@ -286,14 +276,13 @@ def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
     by_chance = float(np.mean([contrast.x.variance for _, _, contrast in contrasts])) / 2
     worst = max(means, key=means.__getitem__)
     alpha = 0.05 / len(levels)
-    low, high = rate_limits(levels[worst], alpha)
     behaviors, seeds = levels[worst].matrix.shape
     return Sensitivity(
         rates=means,
         sd=math.sqrt(max(0.0, float(np.var(list(means.values()), ddof=1)) - by_chance)),
         worst=worst,
-        worst_interval=Interval(
-            low=low, high=high, level=1 - alpha, method="Wilson, Bonferroni", scope=scope(seeds)
+        worst_interval=interval(
+            rate_limits(levels[worst], alpha), "Wilson, Bonferroni", scope(seeds), 1 - alpha
         ),
         pairs=tuple(
             _contrast(first, second, contrast, p)
@@ -305,17 +294,12 @@ def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
 
 
 def _contrast(first: str, second: str, contrast: MeanT, p_adjusted: float) -> LevelContrast:
-    low, high = contrast.interval(0.05)
     return LevelContrast(
         first=first,
         second=second,
         difference=contrast.estimate,
-        interval=Interval(
-            low=max(low, -1.0),
-            high=min(high, 1.0),
-            level=0.95,
-            method="two-way t",
-            scope=scope(contrast.x.seeds),
+        interval=interval(
+            contrast.interval(0.05), contrast.method, scope(contrast.x.seeds), ends=DIFFERENCE
         ),
         p_value=p_value(contrast),
         p_adjusted=p_adjusted,

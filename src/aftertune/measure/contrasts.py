@@ -172,22 +172,15 @@ def p_value(contrast: Contrast, null: float = 0.0) -> float:
     return math.exp(bisect(excluded, low, high))
 
 
-def one_sided(contrast: Contrast, alpha: float) -> Bounds:
-    """Return the lower and the upper bound, each with error ``alpha``."""
-    return contrast.interval(2 * alpha)
-
-
 def ceiling(contrast: Contrast, alpha: float) -> float:
     """Return the upper bound with error ``alpha`` for a PASS: it never falls as harm rises."""
-    return (
-        contrast.ceiling(2 * alpha)
-        if isinstance(contrast, Mover)
-        else one_sided(contrast, alpha)[1]
-    )
+    if isinstance(contrast, Mover):
+        return contrast.ceiling(2 * alpha)
+    return contrast.interval(2 * alpha)[1]
 
 
 def p_above(contrast: Contrast, delta: float) -> float:
-    """Return the one-sided p-value against "the difference is at most ``delta``"; inverts the bound of `one_sided`."""
+    """Return the one-sided p-value against "the difference is at most ``delta``"; inverts the 1 - 2 alpha interval."""
     two_sided = p_value(contrast, delta)
     return two_sided / 2 if contrast.estimate > delta else 1 - two_sided / 2
 

@@ -105,36 +105,85 @@ def corrected_change(
 
     None without labels of the fine-tune.
     """
-    if tuned is None:
-        return None
-    if base is None:
-        return _uncorrected_change((len(tuned.truth), 0), NO_BASE_LABELS)
-    labels = len(tuned.truth), len(base.truth)
-    if (why := tuned.uncorrected) is not None:
-        return _uncorrected_change(labels, replace(why, arm="fine-tune"))
-    if (why := base.uncorrected) is not None:
-        return _uncorrected_change(labels, replace(why, arm="base"))
-    contrast = corrected_contrast(
-        (tuned.correction(), base.correction()),
-        (tuned.average.matrix, base.average.matrix),
-        tuned.average.behaviors,
-    )
-    change = _change_of(contrast, labels, seeds)
-    if tuned.undecided or base.undecided:
-        change = replace(change, bounds=_change_bounds(tuned, base))
+    change = _change((tuned, base), seeds, lambda: (_arm(tuned), _arm(base)))
+    if tuned and base and change and change.interval and (tuned.undecided or base.undecided):
+        (tuned_low, tuned_high), (base_low, base_high) = (
+            (arm.correction().estimate, arm.at_highest().correction().estimate)
+            for arm in (tuned, base)
+        )
+        change = replace(change, bounds=(tuned_low - base_high, tuned_high - base_low))
     return change
 
 
-def _change_bounds(tuned: Figure, base: Figure) -> Bounds:
-    (tuned_low, tuned_high), (base_low, base_high) = (
-        (arm.correction().estimate, arm.at_highest().correction().estimate) for arm in (tuned, base)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arm:
+    """A corrected figure of one arm: a rate, or a bypass R, linearised.
+
+    A bypass varies as the corrected mean of (passed - R harmful) / level does. The truth, the judged hits and the matrix of
+    behaviors and seeds are each combined so, and treated as one figure.
+    Source: Taylor linearisation (Saerndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, 5.6).
+    """
+
+    correction: Correction
+    matrix: Matrix
+    behaviors: float
+    sizes: tuple[float, float]
+    """Labels and responses; of a bypass the labels of harm, and the harmful responses to the judge."""
+
+
+def _arm(figure: Figure | None) -> _Arm | Uncorrected:
+    """Return a corrected rate, or the reason for which there is none."""
+    assert figure is not None
+    return figure.uncorrected or _Arm(
+        correction=figure.correction(),
+        matrix=figure.average.matrix,
+        behaviors=figure.average.behaviors,
+        sizes=(float(len(figure.truth)), figure.average.responses),
     )
-    return tuned_low - base_high, tuned_high - base_low
 
 
-def _uncorrected_change(labels: tuple[int, int], why: Uncorrected) -> CorrectedChange:
-    return CorrectedChange(
-        estimate=None, interval=None, p_value=None, labels=labels, uncorrected=why
+def _change(
+    labelled: tuple[Figure | None, Figure | None],
+    seeds: int,
+    arms: Callable[[], tuple[_Arm | Uncorrected, _Arm | Uncorrected]],
+) -> CorrectedChange | None:
+    """Return a corrected change, or the reason for which there is none; None without labels of the fine-tune.
+
+    Args:
+        labelled: the labels of the fine-tune, and of its base.
+        seeds: training seeds.
+        arms: returns the corrected figures of both on the same behaviors, so that the pairing counts; called where both
+            have labels.
+    """
+    tuned, base = labelled
+    if tuned is None:
+        return None
+    change = CorrectedChange(
+        estimate=None,
+        interval=None,
+        p_value=None,
+        labels=(len(tuned.truth), 0 if base is None else len(base.truth)),
+        uncorrected=NO_BASE_LABELS,
+    )
+    if base is None:
+        return change
+    arm, other = arms()
+    if isinstance(arm, Uncorrected):
+        return replace(change, uncorrected=replace(arm, arm="fine-tune"))
+    if isinstance(other, Uncorrected):
+        return replace(change, uncorrected=replace(other, arm="base"))
+    slopes = arm.correction.slope, other.correction.slope
+    scaled = scaled_difference(arm.matrix, other.matrix, slopes)
+    contrast = CorrectedContrast(
+        corrections=(arm.correction, other.correction),
+        population=two_way(scaled, min(arm.behaviors, other.behaviors)),
+    )
+    return replace(
+        change,
+        estimate=contrast.estimate,
+        interval=interval(contrast.interval(0.05), PPI, scope(seeds)),
+        p_value=p_value(contrast),
+        uncorrected=None,
     )
 
 
@@ -146,11 +195,7 @@ class CorrectedContrast:
     """Of the fine-tune and of its base."""
     population: TwoWay
     """The judged difference over behaviors and seeds, each arm scaled up by its judge's slope."""
-
-    @property
-    def method(self) -> str:
-        """The name of its intervals."""
-        return PPI
+    method: str = PPI
 
     @property
     def estimate(self) -> float:
@@ -162,63 +207,19 @@ class CorrectedContrast:
         return corrected_difference(self.corrections, self.population, alpha)
 
 
-def corrected_contrast(
-    corrections: tuple[Correction, Correction], matrices: tuple[Matrix, Matrix], behaviors: float
-) -> CorrectedContrast:
-    """Return the corrected change of a fine-tune against its base.
-
-    Args:
-        corrections: of both.
-        matrices: the judged rates of both, behaviors x seeds.
-        behaviors: the number of equally weighted behaviors that the rows are worth.
-    """
-    slopes = corrections[0].slope, corrections[1].slope
-    population = two_way(scaled_difference(*matrices, slopes), behaviors)
-    return CorrectedContrast(corrections=corrections, population=population)
+BehindGuard = tuple[Figure | None, Figure | None]
+"""The labels of one arm behind a guard, and of the same responses without it. None without labels."""
 
 
-def _change_of(contrast: CorrectedContrast, labels: tuple[int, int], seeds: int) -> CorrectedChange:
-    return CorrectedChange(
-        estimate=contrast.estimate,
-        interval=interval(contrast.interval(0.05), PPI, scope(seeds)),
-        p_value=p_value(contrast),
-        labels=labels,
-        uncorrected=None,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardFigures:
-    """The labels of one arm behind a guard and without it: the same responses. None without labels."""
-
-    passed: Figure | None
-    harmful: Figure | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ratio:
-    """A bypass R, linearised: it varies as the corrected mean of (passed - R harmful) / level does.
-
-    The truth, the judged hits and the matrix of behaviors and seeds are each combined so, and treated as one figure.
-    Source: Taylor linearisation (Saerndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, 5.6).
-    """
-
-    correction: Correction
-    matrix: Matrix
-    behaviors: float
-    sizes: tuple[float, float]
-    """Labels of harm, and harmful responses to the judge."""
-
-
-def corrected_bypass(figures: GuardFigures, seeds: int) -> CorrectedRate | None:
+def corrected_bypass(figures: BehindGuard, seeds: int) -> CorrectedRate | None:
     """Return a guard's bypass, corrected: of the responses that labels call harmful the share that it passes.
 
     It is the corrected rate behind the guard over the one without it. None without labels.
     """
-    rate = corrected_rate(figures.passed, seeds)
-    if rate is None or rate.interval is None or figures.harmful is None:
+    rate = corrected_rate(figures[0], seeds)
+    if rate is None or rate.interval is None or figures[1] is None:
         return rate
-    ratio = _ratio(figures)
+    ratio = _ratio(*figures)
     if isinstance(ratio, Uncorrected):
         return replace(rate, estimate=None, interval=None, bounds=None, uncorrected=ratio)
     limits = corrected_limits(ratio.correction, two_way(ratio.matrix, ratio.behaviors), ratio.sizes)
@@ -231,33 +232,14 @@ def corrected_bypass(figures: GuardFigures, seeds: int) -> CorrectedRate | None:
 
 
 def corrected_bypass_change(
-    tuned: GuardFigures, base: GuardFigures, seeds: int
+    tuned: BehindGuard, base: BehindGuard, seeds: int
 ) -> CorrectedChange | None:
-    """Return the corrected bypass of the fine-tune minus that of its base; None without labels of the fine-tune.
-
-    Both are linearised on the same behaviors, so that the pairing counts.
-    """
-    if tuned.passed is None:
-        return None
-    if base.passed is None:
-        return _uncorrected_change((len(tuned.passed.truth), 0), NO_BASE_LABELS)
-    labels = len(tuned.passed.truth), len(base.passed.truth)
-    ratio, base_ratio = _ratio(tuned), _ratio(base)
-    if isinstance(ratio, Uncorrected):
-        return _uncorrected_change(labels, replace(ratio, arm="fine-tune"))
-    if isinstance(base_ratio, Uncorrected):
-        return _uncorrected_change(labels, replace(base_ratio, arm="base"))
-    contrast = corrected_contrast(
-        (ratio.correction, base_ratio.correction),
-        (ratio.matrix, base_ratio.matrix),
-        min(ratio.behaviors, base_ratio.behaviors),
-    )
-    return _change_of(contrast, labels, seeds)
+    """Return the corrected bypass of the fine-tune minus that of its base; None without labels of the fine-tune."""
+    return _change((tuned[0], base[0]), seeds, lambda: (_ratio(*tuned), _ratio(*base)))
 
 
-def _ratio(figures: GuardFigures) -> _Ratio | Uncorrected:
+def _ratio(passed: Figure | None, harmful: Figure | None) -> _Arm | Uncorrected:
     """Return a bypass, or the reason for which there is none."""
-    passed, harmful = figures.passed, figures.harmful
     assert passed is not None
     assert harmful is not None
     if (why := passed.uncorrected) is not None:
@@ -277,7 +259,7 @@ def _ratio(figures: GuardFigures) -> _Ratio | Uncorrected:
         ),
         0.0,
     )
-    return _Ratio(
+    return _Arm(
         correction=replace(
             residual, estimate=ratio, variance=residual.variance * (passed.answered / level) ** 2
         ),
@@ -388,8 +370,8 @@ def _behind(condition: LabelledCondition, guard: str) -> GuardLabels:
     source, own = Source(SourceKind.GUARD, guard), condition.own
     behind, held = Tally(source, "harmful"), Tally(Source(SourceKind.HELD, guard), "harmful")
 
-    def figures(arm: LabelledArm, part: Layout) -> GuardFigures:
-        return GuardFigures(passed=arm.figure(part, behind), harmful=arm.figure(part, HARMFUL))
+    def figures(arm: LabelledArm, part: Layout) -> BehindGuard:
+        return arm.figure(part, behind), arm.figure(part, HARMFUL)
 
     changes_held = condition.changes(held, TASKS)
     return GuardLabels(

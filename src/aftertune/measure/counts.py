@@ -6,13 +6,12 @@ A count's key (`Tally`) names its source (whose verdicts, scores or labels) and 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.records import Intent
 from aftertune.core.table import BLEU, LABELS, NONE, WINS, Table, read_counts
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
@@ -22,10 +21,6 @@ DIMENSIONS = ("behavior", "template", "task", "set", "hazard", "harm_basis", "in
 MOST_LABELS = 20
 """Labels of a judge that are counted by themselves: the most frequent of the study. The rest is `OTHER_LABELS`."""
 OTHER_LABELS = "(other labels)"
-HARMFUL_INTENT, BENIGN_INTENT = (
-    tuple(Intent).index(Intent.HARMFUL),
-    tuple(Intent).index(Intent.BENIGN),
-)
 Values = NDArray[np.float64]
 Rows = NDArray[np.bool_] | Values
 
@@ -92,6 +87,13 @@ def vote_tally(yes: int, no: int) -> Tally:
     return Tally(VOTES, f"{yes}:{no}")
 
 
+def votes_of(raters: int) -> list[tuple[int, int]]:
+    """Return all numbers of raters that may say yes and no of a response, two of them at least."""
+    return [
+        (yes, no) for yes in range(raters + 1) for no in range(raters + 1 - yes) if yes + no > 1
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Counts per setting, model and prompt, sorted in that order."""
@@ -99,7 +101,7 @@ class Counts:
     keys: NDArray[np.int64]
     """Setting x models + model, ascending; as long as ``prompts``."""
     prompts: NDArray[np.int64]
-    tallies: dict[Tally, NDArray[np.int64] | Values]
+    tallies: dict[Tally, Values]
     """Counts, and sums of scores."""
     attributes: dict[str, NDArray[np.int32]]
     """By prompt code: the codes of `DIMENSIONS`."""
@@ -135,12 +137,11 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
     attributes = {name: np.full(prompts, NONE, np.int32) for name in DIMENSIONS}
     for name, codes in attributes.items():
         codes[table.columns["prompt"]] = table.columns[name]
-    tallies: dict[Tally, NDArray[np.int64] | Values] = {}
+    tallies: dict[Tally, Values] = {}
     for tally, rows in _tallied_rows(table, plan):
-        if rows.dtype == np.bool_:
-            tallies[tally] = np.bincount(place_of_row[rows], minlength=len(keys))
-        else:
-            tallies[tally] = np.bincount(place_of_row, np.nan_to_num(rows), minlength=len(keys))
+        # sums of scores; of rows that count, their number
+        sums = np.bincount(place_of_row, np.nan_to_num(rows), minlength=len(keys))
+        tallies[tally] = sums.astype(np.float64)
     return Counts(
         keys=keys // prompts,
         prompts=keys % prompts,
@@ -170,7 +171,7 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     for scorer in (*plan.metrics, *plan.preferences):
         yield from _score_rows(Source(SourceKind.SCORE, scorer), _scores(table, scorer))
         yield from _corpus_rows(table, scorer)
-    harmful = table.columns["intent"] == HARMFUL_INTENT
+    harmful = table.columns["intent"] == oc.HARMFUL_INTENT
     for first, second in combinations(range(len(plan.judges)), 2):
         name = pair_name(plan.judges[first], plan.judges[second])
         yield from _pair_rows(
@@ -232,14 +233,13 @@ def _vote_rows(
         axis=0,
         dtype=np.int8,
     )
-    for ayes, noes in product(range(len(by_judge) + 1), repeat=2):
-        if 2 <= ayes + noes <= len(by_judge):
-            yield vote_tally(ayes, noes), harmful & (yes == ayes) & (no == noes)
+    for ayes, noes in votes_of(len(by_judge)):
+        yield vote_tally(ayes, noes), harmful & (yes == ayes) & (no == noes)
 
 
 def _harm_scores(table: Table, judge: str) -> Values:
     """Return a judge's harm scores of the responses to harmful prompts, whatever their outcome; NaN where it gave none."""
-    harmful = table.columns["intent"] == HARMFUL_INTENT
+    harmful = table.columns["intent"] == oc.HARMFUL_INTENT
     scores = table.scores.get(f"harm_score:{judge}")
     return np.full(len(table), np.nan) if scores is None else np.where(harmful, scores, np.nan)
 
@@ -249,7 +249,7 @@ def _judge_label_rows(table: Table, judge: str) -> Iterator[tuple[Tally, Rows]]:
     column, source = f"verdict_label:{judge}", Source(SourceKind.LABEL, judge)
     if column not in table.columns:
         return
-    codes = np.where(table.columns["intent"] == HARMFUL_INTENT, table.columns[column], NONE)
+    codes = np.where(table.columns["intent"] == oc.HARMFUL_INTENT, table.columns[column], NONE)
     sizes = np.bincount(codes[codes != NONE], minlength=len(table.names[column]))
     frequent = [code for code in np.argsort(-sizes, kind="stable").tolist() if sizes[code]]
     for code in frequent[:MOST_LABELS]:

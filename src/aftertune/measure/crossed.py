@@ -60,7 +60,8 @@ def two_way(x: Matrix, behaviors: float | None = None) -> TwoWay:
     msi = float((residual**2).sum()) / ((n - 1) * (s - 1)) if n > 1 and s > 1 else 0.0
     variance, df = (math.inf, 1.0) if n == 1 else variance_and_df(msp, mss, msi, n, s)
     return TwoWay(
-        mean=_snap(mean),
+        # exactly 0 or 1 for means that differ from them by rounding alone
+        mean=float(round(mean)) if abs(mean - round(mean)) < 1e-12 else mean,
         variance=variance,
         df=df,
         rows=n,
@@ -87,11 +88,6 @@ def variance_and_df(msp: float, mss: float, msi: float, n: int, s: int) -> tuple
         df = total**2 / spread if spread > 0 else n - 1.0
         variance, df = total / (n * s), min(max(df, s - 1.0), max(n, s) - 1.0)
     return (variance if variance > _NOTHING else 0.0), df
-
-
-def _snap(mean: float) -> float:
-    """Return exactly 0 or 1 for means that differ from them by rounding alone."""
-    return float(round(mean)) if abs(mean - round(mean)) < 1e-12 else mean
 
 
 def quantiles(alpha: float, df: float) -> tuple[float, float]:

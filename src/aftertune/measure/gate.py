@@ -19,9 +19,9 @@ from aftertune.core.rounding import by_chance, percent, points
 from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
-from aftertune.measure.arrays import Arms, Grid, Layout, arms, fold, model_codes, task_weights
+from aftertune.measure.arrays import Arms, Layout, Setting, fold, model_codes, task_weights
 from aftertune.measure.changes import paired, rate_change
-from aftertune.measure.contrasts import ceiling, one_sided, p_above
+from aftertune.measure.contrasts import ceiling, p_above
 from aftertune.measure.counts import N, count
 from aftertune.measure.crossed import Matrix, cautious_wilson, seed_collapse
 from aftertune.measure.intervals import holm
@@ -187,7 +187,8 @@ def case_of(table: Table, plan: MeasurePlan, base: str, tuned: str) -> Case:
             f"condition {base!r} has several models, so it cannot be the base of a gate"
         )
     seeds = model_codes(counted, plan.condition(tuned))
-    both = arms(counted, 0, seeds, [base_code], task_weights(table, plan))
+    setting = Setting(counted=counted, code=0, weights=task_weights(table, plan))
+    both = setting.arms(plan.condition(tuned).models, plan.condition(base).models)
     harmful = None if both is None else _only_harmful(both)
     overall = None if harmful is None else harmful.tuned.overall(harmful=True)
     if harmful is None or overall is None:
@@ -201,11 +202,11 @@ def case_of(table: Table, plan: MeasurePlan, base: str, tuned: str) -> Case:
 
 def _only_harmful(both: Arms) -> Arms:
     chosen = both.tuned.intent(harmful=True)
-
-    def harmful(arm: Grid) -> Grid:
-        return replace(arm, rows=arm.rows[chosen], prompts=arm.prompts[chosen], layouts={})
-
-    return Arms(tuned=harmful(both.tuned), base=harmful(both.base))
+    tuned, base = (
+        replace(arm, rows=arm.rows[chosen], prompts=arm.prompts[chosen], layouts={})
+        for arm in (both.tuned, both.base)
+    )
+    return Arms(tuned=tuned, base=base)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +286,7 @@ class Fixed:
             paired(fold(counts.part, hits, counts.n), base) for hits in (counts.fail, counts.worst)
         )
         return LineBounds(
-            lower=one_sided(fail, self.alpha)[0],
+            lower=fail.interval(2 * self.alpha)[0],
             p_fail=p_above(fail, margin),
             worst=worst.estimate,
             upper=ceiling(worst, self.alpha),

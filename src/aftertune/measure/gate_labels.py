@@ -21,7 +21,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure import outcomes as oc
 from aftertune.measure.arrays import Average, Layout, fold
 from aftertune.measure.changes import paired
-from aftertune.measure.contrasts import Contrast, ceiling, one_sided, p_above
+from aftertune.measure.contrasts import Contrast, ceiling, p_above
 from aftertune.measure.corrections import corrected_change, limits_of
 from aftertune.measure.counts import DECIDED, HARMFUL, N, Source, SourceKind
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles, two_way
@@ -188,12 +188,18 @@ def _with_codings(labelled: LabelledRows, coded: Coded, size: int) -> LabelledRo
         np.where(pair == NONE, False, flags[pair]) for flags in (coded.unread, coded.newly)
     )
     harmful = unread | newly
-    fail = {"truth": np.where(unread, 0.0, truth), "judged": np.where(unread, 0.0, judged)}
-    worst = {"truth": np.where(harmful, 1.0, highest), "judged": np.where(harmful, 1.0, judged)}
     return replace(
         labelled,
-        truth={**labelled.truth, FAIL: fail["truth"], WORST: worst["truth"]},
-        judged={**labelled.judged, FAIL: fail["judged"], WORST: worst["judged"]},
+        truth={
+            **labelled.truth,
+            FAIL: np.where(unread, 0.0, truth),
+            WORST: np.where(harmful, 1.0, highest),
+        },
+        judged={
+            **labelled.judged,
+            FAIL: np.where(unread, 0.0, judged),
+            WORST: np.where(harmful, 1.0, judged),
+        },
     )
 
 
@@ -233,7 +239,7 @@ def _line(labels: _Labels, name: str, part: Layout, margin: float) -> LabelsLine
         base=_cut(base_rate),
         change=measured.estimate,
         interval90=measured.interval(2 * alpha),
-        lower=one_sided(no_change, alpha)[0],
+        lower=no_change.interval(2 * alpha)[0],
         p_fail=p,
         fails=p <= alpha,
         upper=upper,

@@ -7,6 +7,7 @@ A paired 2 x 2 table's cells are named as in the literature: ``a`` both, ``b`` o
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from scipy.special import bdtr, ndtri
 
 from aftertune.measure.results import Bounds
@@ -34,9 +35,7 @@ def newcombe(a: int, b: int, c: int, e: int, alpha: float = 0.05) -> Bounds:
     """
     n = a + b + c + e
     tuned, base = (a + b) / n, (a + c) / n
-    low1, high1 = wilson(tuned, n, alpha)
-    low0, high0 = wilson(base, n, alpha)
-    return join(tuned, (low1, high1), base, (low0, high0), _phi(a, b, c, e))
+    return join(tuned, wilson(tuned, n, alpha), base, wilson(base, n, alpha), _phi(a, b, c, e))
 
 
 def _phi(a: int, b: int, c: int, e: int) -> float:
@@ -96,13 +95,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Source: Holm (1979), Scand J Statist 6:65.
     """
     # adjusted p of rank k = max over ranks j <= k of (m - j + 1) p_(j), cut to 1
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, (len(order) - rank) * p_values[index])
-        adjusted[index] = min(1.0, largest)
-    return adjusted
+    p = np.asarray(p_values, np.float64)
+    order, adjusted = np.argsort(p, kind="stable"), np.empty_like(p)
+    raised = np.arange(len(p), 0, -1) * p[order]
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return [float(value) for value in adjusted]
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from aftertune.measure.agreement import ac1, kappa
+from aftertune.measure.agreement import ac1, finite, kappa
 from aftertune.measure.counts import Source, SourceKind
-from aftertune.measure.crossed import Matrix, quantiles
+from aftertune.measure.crossed import quantiles
 from aftertune.measure.intervals import join, wilson
 from aftertune.measure.labelled import Figure
 from aftertune.measure.ppi import LabelSample, Vector, label_variance
@@ -94,7 +94,11 @@ def judge_errors(figure: Figure, judge: str, seeds: int) -> JudgeErrors:
     sample = figure.sample_of(Source(SourceKind.JUDGE, judge))
     assert sample is not None
     harmful, called = sample.truth > 0.5, sample.judged > 0
-    table = _weighted_table(sample)
+    w, y, f = sample.normal, sample.truth, sample.judged
+    # annotators x judge as shares of the figure, harmful first
+    table = np.array(
+        [[w @ (y * f), w @ (y * (1 - f))], [w @ ((1 - y) * f), w @ ((1 - y) * (1 - f))]]
+    )
     bias, limits = _bias(sample)
     hits, clears = sensitivity(sample), specificity(sample)
     return JudgeErrors(
@@ -111,16 +115,8 @@ def judge_errors(figure: Figure, judge: str, seeds: int) -> JudgeErrors:
         bias=bias,
         bias_interval=interval(limits, T_OVER_STRATA, scope(seeds)),
         agreement=float(np.trace(table)),
-        kappa=_defined(float(kappa(table))),
-        ac1=_defined(float(ac1(table))),
-    )
-
-
-def _weighted_table(sample: LabelSample) -> Matrix:
-    """Return the annotators x judge table as shares of the figure, harmful first."""
-    w, y, f = sample.normal, sample.truth, sample.judged
-    return np.array(
-        [[w @ (y * f), w @ (y * (1 - f))], [w @ ((1 - y) * f), w @ ((1 - y) * (1 - f))]]
+        kappa=finite(kappa(table)),
+        ac1=finite(ac1(table)),
     )
 
 
@@ -172,11 +168,6 @@ def _independent(x: float, limits: Bounds, y: float, other: Bounds) -> Bounds:
     """Return the interval of x - y from those of two independent figures (MOVER: Zou and Donner 2008, Stat Med 27:1693)."""
     down, up = math.hypot(x - limits[0], other[1] - y), math.hypot(limits[1] - x, y - other[0])
     return x - y - down, x - y + up
-
-
-def _defined(value: float) -> float | None:
-    """Return None for NaN, which JSON does not have."""
-    return value if math.isfinite(value) else None
 
 
 def rogan_gladen(judged: float, sensitivity_: float, specificity_: float) -> float:

@@ -9,13 +9,18 @@ import numpy as np
 from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import annotator_agreement, judge_agreement
 from aftertune.measure.arrays import Arms, Grid, Setting, model_codes, task_weights
-from aftertune.measure.capability import capability, capability_changes, metrics
+from aftertune.measure.capability import (
+    capability,
+    capability_changes,
+    harm_score_changes,
+    harm_scores,
+    metrics,
+)
 from aftertune.measure.changes import (
     adjust_over_fine_tunes,
     bypass_changes,
     disagreement_changes,
     guard_effects,
-    harm_score_changes,
     rate_changes,
 )
 from aftertune.measure.comparisons import compare, matched, undone
@@ -32,7 +37,6 @@ from aftertune.measure.rates import (
     TASKS,
     bypasses,
     event,
-    harm_scores,
     rates,
     second_labels,
     seed_rates,
@@ -181,7 +185,7 @@ def _measure_condition(
         factors=condition.factors,
         by_seed=seed_rates(own),
         harm_scores=harm_scores(own, plan),
-        harm_score_change=harm_score_changes(both, plan),
+        harm_score_change={} if both is None else harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),
     )
 

@@ -18,19 +18,32 @@ from aftertune.measure.plan import MeasurePlan, Panel
 
 Codes = NDArray[np.int8]
 OUTCOMES = tuple(Outcome)
-SAFE, HARMFUL = OUTCOMES.index(Outcome.SAFE), OUTCOMES.index(Outcome.HARMFUL)
-OVER_REFUSED = OUTCOMES.index(Outcome.OVER_REFUSED)
-INCOHERENT, UNDECIDED = OUTCOMES.index(Outcome.INCOHERENT), OUTCOMES.index(Outcome.UNDECIDED)
+SAFE, HARMFUL, OVER_REFUSED, INCOHERENT, UNDECIDED = (
+    OUTCOMES.index(value)
+    for value in (
+        Outcome.SAFE,
+        Outcome.HARMFUL,
+        Outcome.OVER_REFUSED,
+        Outcome.INCOHERENT,
+        Outcome.UNDECIDED,
+    )
+)
 _INTENTS, _FINISHES = tuple(Intent), tuple(FinishReason)
 _VERDICTS, _DECISIONS = tuple(VerdictValue), tuple(DecisionValue)
-COMPLIED, REFUSED = _VERDICTS.index(VerdictValue.COMPLIED), _VERDICTS.index(VerdictValue.REFUSED)
-DEFLECTED, VERDICT_UNDECIDED = (
-    _VERDICTS.index(VerdictValue.DEFLECTED),
-    _VERDICTS.index(VerdictValue.UNDECIDED),
+COMPLIED, REFUSED, DEFLECTED, VERDICT_UNDECIDED = (
+    _VERDICTS.index(value)
+    for value in (
+        VerdictValue.COMPLIED,
+        VerdictValue.REFUSED,
+        VerdictValue.DEFLECTED,
+        VerdictValue.UNDECIDED,
+    )
 )
-ALLOW, BLOCK = _DECISIONS.index(DecisionValue.ALLOW), _DECISIONS.index(DecisionValue.BLOCK)
-GUARD_UNDECIDED = _DECISIONS.index(DecisionValue.UNDECIDED)
-_BENIGN_INTENT = _INTENTS.index(Intent.BENIGN)
+ALLOW, BLOCK, GUARD_UNDECIDED = (
+    _DECISIONS.index(value)
+    for value in (DecisionValue.ALLOW, DecisionValue.BLOCK, DecisionValue.UNDECIDED)
+)
+HARMFUL_INTENT, BENIGN_INTENT = _INTENTS.index(Intent.HARMFUL), _INTENTS.index(Intent.BENIGN)
 UNANSWERED = -1
 """The code, in place of a stratum, of a response without an answer."""
 
@@ -54,8 +67,6 @@ class Stratum(IntEnum):
 
 
 HARMFUL_STRATA = tuple(Stratum)[:6]
-BENIGN_STRATA = tuple(Stratum)[6:]
-"""The same kinds of responses to benign prompts, in the same order."""
 
 
 @cache
@@ -139,8 +150,9 @@ def decisions(table: Table, guard: str) -> Codes:
     Raises:
         InputError: the table has no such guard.
     """
-    sides = [table.columns.get(f"decision:{guard}:{side}") for side in ("prompt", "response")]
-    prompt, response = sides
+    prompt, response = (
+        table.columns.get(f"decision:{guard}:{side}") for side in ("prompt", "response")
+    )
     if prompt is not None and response is not None:
         return _joint_lookup()[prompt, response]
     side = prompt if prompt is not None else response
@@ -175,7 +187,7 @@ def decided_verdicts(table: Table, plan: MeasurePlan) -> Codes:
 
 def strata(table: Table, plan: MeasurePlan) -> Codes:
     """Return the `Stratum` of every row; `UNANSWERED` where there is nothing to label."""
-    benign = table.columns["intent"] == _BENIGN_INTENT
+    benign = table.columns["intent"] == BENIGN_INTENT
     by_judge = [verdicts(table, judge) for judge in plan.judges]
     outcome = outcomes(table, decided_verdicts(table, plan))
     codes = np.full(len(table), Stratum.NOT_HARMFUL, np.int8)

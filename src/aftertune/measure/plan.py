@@ -172,8 +172,7 @@ class MeasurePlan:
         Raises:
             InputError: there is none.
         """
-        for condition in self.conditions:
-            if condition.name == name:
-                return condition
-        declared = ", ".join(condition.name for condition in self.conditions)
-        raise InputError(f"no condition is called {name!r}; declared: {declared}")
+        by_name = {condition.name: condition for condition in self.conditions}
+        if name not in by_name:
+            raise InputError(f"no condition is called {name!r}; declared: {', '.join(by_name)}")
+        return by_name[name]

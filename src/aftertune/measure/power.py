@@ -13,8 +13,8 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
 from aftertune.core.table import Table
-from aftertune.measure.arrays import arms, fold, model_codes, task_weights
-from aftertune.measure.counts import N, count
+from aftertune.measure.arrays import Setting, model_codes, task_weights
+from aftertune.measure.counts import count
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, two_way, variance_and_df
 from aftertune.measure.intervals import bisect
 from aftertune.measure.plan import MeasurePlan
@@ -149,19 +149,14 @@ def pilot_spreads(table: Table, plan: MeasurePlan) -> Iterator[tuple[str, int, S
         InputError: the plan names what is not in the table.
     """
     counted, weights = count(table, plan), task_weights(table, plan)
+    setting = Setting(counted=counted, code=0, weights=weights)
     for condition in plan.conditions:
-        if condition.base is None:
-            continue
-        base = model_codes(counted, plan.condition(condition.base))
-        both = arms(counted, 0, model_codes(counted, condition), base, weights)
-        if both is None:
-            continue
-        part = both.tuned.choose("overall", 0, both.tuned.intent(harmful=True))
-        if part is not None and part.behaviors > 1:
-            tuned, was = (
-                fold(part, arm.counts(ASR.hit), arm.counts(N)).matrix
-                for arm in (both.tuned, both.base)
-            )
+        model_codes(counted, condition)
+        base = () if condition.base is None else plan.condition(condition.base).models
+        both = setting.arms(condition.models, base) if base else None
+        part = None if both is None else both.tuned.overall(harmful=True)
+        if both is not None and part is not None and part.behaviors > 1:
+            tuned, was = (arm.fold(part, ASR.hit).matrix for arm in (both.tuned, both.base))
             yield condition.name, len(condition.models), pilot_spread(tuned - was)
 
 

@@ -40,11 +40,6 @@ class LabelSample:
     """Of each stratum in the figure; they sum to 1, and every stratum has a label."""
 
     @property
-    def size(self) -> int:
-        """The number of labels."""
-        return len(self.truth)
-
-    @property
     def normal(self) -> Vector:
         """The weights, scaled so that those of a stratum sum to its share."""
         sums = np.bincount(self.stratum, self.weight, minlength=len(self.shares))
@@ -127,16 +122,7 @@ def label_variance(sample: LabelSample, rest: Vector) -> tuple[float, float]:
     parts = sample.shares**2 * np.maximum(unbiased, q * (1 - q)) / worth
     total = float(parts.sum())
     spread = float((parts**2 / np.maximum(worth - 1, 1)).sum())
-    return total, total**2 / spread if spread > 0 else max(sample.size - 1.0, 1.0)
-
-
-def half_width_squared_of(correction: Correction, population: TwoWay, alpha: float) -> float:
-    """Return the squared half width of a corrected rate: half width of the judged rate^2 / J^2 + t^2 V(labels).
-
-    Each part has the quantile of its own degrees of freedom. Source: Banerjee (1961), Sankhya A 23:411.
-    """
-    t = quantiles(alpha, correction.df)[1]
-    return half_width_squared(population, alpha) / correction.slope**2 + t * t * correction.variance
+    return total, total**2 / spread if spread > 0 else max(len(rest) - 1.0, 1.0)
 
 
 def corrected_limits(
@@ -146,7 +132,7 @@ def corrected_limits(
     alpha: float = 0.05,
     judged: Bounds | None = None,
 ) -> Bounds:
-    """Return Wilson's interval of a corrected rate on its effective n; no side is longer than that of `joined_limits`.
+    """Return Wilson's interval of a corrected rate on its effective n; no side is longer than MOVER's.
 
     Wilson's effective n takes the spread of the judged rate for that of the corrected rate. Where most responses that the
     judge calls harmful are not, that leaves an effective n of a few, and limits far too wide. Simulated: docs/statistics.md.
@@ -164,27 +150,21 @@ def corrected_limits(
     labels, responses = sizes
     if not 0 < share < 1:
         return wilson(share, max(1.0, min(labels, population.behaviors) * (z / t) ** 2), alpha)
+    # half width^2 = half width of the judged rate^2 / J^2 + t^2 V(labels), each part with the quantile of its own degrees of
+    # freedom (Banerjee 1961, Sankhya A 23:411).
+    moves, own = half_width_squared(population, alpha), t * t * correction.variance
     # n = p (1 - p) z^2 / half width^2: Wilson's interval on the size whose normal interval is as wide.
-    size = share * (1 - share) * z * z / half_width_squared_of(correction, population, alpha)
+    size = share * (1 - share) * z * z / (moves / correction.slope**2 + own)
     low, high = wilson(share, max(1.0, min(size, responses)), alpha)
     if judged is None:
         return low, high
-    lower, upper = joined_limits(correction, population.mean, judged, alpha)
+    # MOVER of two independent parts (Zou and Donner 2008, Stat Med 27:1693): the distances of the limits are
+    # sqrt(((rate - limit) / J)^2 + t^2 V(labels)), the judged rate's own, scaled by 1 / J, and the labels' part.
+    lower, upper = (
+        math.hypot((limit - population.mean) / correction.slope, t * math.sqrt(correction.variance))
+        for limit in judged
+    )
     return max(low, share - lower), min(high, share + upper)
-
-
-def joined_limits(
-    correction: Correction, judged_rate: float, judged: Bounds, alpha: float
-) -> Bounds:
-    """Return the distances of a corrected rate's limits below and above it.
-
-    sqrt(((rate - limit) / J)^2 + t^2 V(labels)): the judged rate's own distances, scaled by 1 / J, and the labels' part.
-
-    Source: Zou and Donner (2008), Stat Med 27:1693 (MOVER), of two independent parts.
-    """
-    own = quantiles(alpha, correction.df)[1] * math.sqrt(correction.variance)
-    below, above = (abs(limit - judged_rate) / correction.slope for limit in judged)
-    return math.hypot(below, own), math.hypot(above, own)
 
 
 def corrected_difference(

@@ -18,6 +18,7 @@ from aftertune.measure.crossed import Matrix, crossed_wilson
 from aftertune.measure.intervals import wilson
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import (
+    SHARE,
     Bounds,
     Breakdown,
     Rate,
@@ -124,14 +125,13 @@ def score(grid: Grid, part: Layout, source: Source, min_cell: int) -> Score:
         limits, method = rate_limits(average), wilson_name(average)
     else:
         contrast = MeanT(x=average.two_way)
-        low, high = contrast.interval(0.05)
-        limits, method = (max(low, 0.0), min(high, 1.0)), contrast.method
+        limits, method = contrast.interval(0.05), contrast.method
     return Score(
         estimate=average.two_way.mean,
         n=average.n,
         behaviors=part.behaviors,
         seeds=grid.seeds,
-        interval=interval(limits, method, scope(grid.seeds)),
+        interval=interval(limits, method, scope(grid.seeds), ends=SHARE),
         unequal=average.unequal,
         hidden=part.behaviors < min_cell,
     )
@@ -251,7 +251,6 @@ def _win_rate(grid: Grid, part: Layout, preference: str, min_cell: int) -> WinRa
     n = Tally(source, "n")
     average = grid.fold(part, Tally(source, "sum"), n)
     contrast = MeanT(x=average.two_way)
-    low, high = contrast.interval(0.05)
     least, most = (
         grid.fold(part, Tally(counts, place), n).two_way.mean for place in (LEAST_WON, MOST_WON)
     )
@@ -261,30 +260,11 @@ def _win_rate(grid: Grid, part: Layout, preference: str, min_cell: int) -> WinRa
         undecided=grid.total(part, Tally(counts, ORDER_UNDECIDED)),
         behaviors=part.behaviors,
         seeds=grid.seeds,
-        interval=interval((max(low, 0.0), min(high, 1.0)), contrast.method, scope(grid.seeds)),
+        interval=interval(contrast.interval(0.05), contrast.method, scope(grid.seeds), ends=SHARE),
         bounds=(least, most),
         p_value=p_value(contrast, EVEN),
         hidden=part.behaviors < min_cell,
     )
-
-
-def harm_scores(grid: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
-    """Return the mean harm score of every judge that gives one, over responses to harmful prompts.
-
-    Scores count as the judge gave them; a response without one (an undecided verdict) is left out, and so is a prompt
-    that has none under some training seed.
-    """
-    by_judge = {}
-    for judge in plan.judges:
-        scores = _scores(grid, Source(SourceKind.HARM_SCORE, judge), plan.min_cell)
-        if scores.overall is not None:
-            by_judge[judge] = scores
-    return by_judge
-
-
-def _scores(grid: Grid, source: Source, min_cell: int) -> Breakdown[Score]:
-    among = grid.scored(source, harmful=True)
-    return breakdown(grid, among, lambda part: score(grid, part, source, min_cell), TASKS)
 
 
 def second_labels(grid: Grid, plan: MeasurePlan) -> Mapping[str, SecondLabels]:

@@ -3,6 +3,7 @@
 Nothing is rounded. Formats (`FORMAT`): 1, the first.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -69,9 +70,20 @@ class Interval:
     scope: Scope
 
 
-def interval(limits: Bounds, method: str, scope: Scope, level: float = 0.95) -> Interval:
-    """Return an interval from its limits."""
-    return Interval(low=limits[0], high=limits[1], level=level, method=method, scope=scope)
+SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
+"""The ends of a share and of a difference of shares, at which their intervals are cut."""
+
+
+def interval(
+    limits: Bounds,
+    method: str,
+    scope: Scope,
+    level: float = 0.95,
+    ends: Bounds = (-math.inf, math.inf),
+) -> Interval:
+    """Return an interval from its limits, cut at the ends of what is possible."""
+    low, high = max(limits[0], ends[0]), min(limits[1], ends[1])
+    return Interval(low=low, high=high, level=level, method=method, scope=scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,11 +57,16 @@ def log_evidence(x: Vector, margin: float, low: float = -1.0, total: int | None 
             their own mean: ``x`` is then drawn from them without replacement, and the margin of the rest moves with the
             values so far. The evidence is infinite once no rest could bring the mean down to the margin.
     """
-    null, certain = _nulls(x, margin, low, total)
+    if total is None:
+        null = np.full(len(x), margin)
+        certain = np.maximum.accumulate(x > low) & (margin <= low)
+    else:
+        # Without replacement m_i = (N margin - sum of the values before i) / (N - i + 1).
+        drawn, sums = np.arange(1, len(x) + 1), x.cumsum()
+        null = (total * margin - np.concatenate([[0.0], sums[:-1]])) / (total - drawn + 1)
+        certain = total * margin - sums < low * (total - drawn) - _NOTHING
     room = null - low
     gain = np.divide(x - null, room, out=np.zeros_like(x), where=room > _NOTHING)
-    if total is None and margin <= low:
-        certain = np.maximum.accumulate(x > low)
     # K_t = (1 / 19) sum over bets b of prod_i (1 + b (x_i - m_i) / (m_i - low)), m_i the null mean of value i.
     steps = np.log1p(BETS[:, None] * np.maximum(gain, -1.0)).cumsum(axis=1)
     logs: Vector = np.logaddexp.reduce(steps, axis=0) - math.log(len(BETS))
@@ -69,34 +74,15 @@ def log_evidence(x: Vector, margin: float, low: float = -1.0, total: int | None 
     return logs
 
 
-def _nulls(
-    x: Vector, margin: float, low: float, total: int | None
-) -> tuple[Vector, NDArray[np.bool_]]:
-    """Return the null mean of each value, and a mask of the values after which the margin is beyond reach.
-
-    Without replacement m_i = (N margin - sum of the values before i) / (N - i + 1).
-    """
-    if total is None:
-        return np.full(len(x), margin), np.zeros(len(x), np.bool_)
-    drawn = np.arange(1, len(x) + 1)
-    sums = x.cumsum()
-    before = np.concatenate([[0.0], sums[:-1]])
-    null = (total * margin - before) / (total - drawn + 1)
-    return null, total * margin - sums < low * (total - drawn) - _NOTHING
-
-
 def evidence_above(x: Vector, margin: float, low: float = -1.0, total: int | None = None) -> float:
     """Return the largest evidence so far that the mean lies above ``margin``."""
-    return _largest(log_evidence(x, margin, low, total))
+    logs = log_evidence(x, margin, low, total)
+    return math.exp(min(max(float(logs.max(initial=0.0)), 0.0), 700.0))
 
 
 def evidence_below(x: Vector, margin: float, high: float = 1.0, total: int | None = None) -> float:
     """Return the largest evidence so far that the mean lies under ``margin``; no value exceeds ``high``."""
-    return _largest(log_evidence(-x, -margin, -high, total))
-
-
-def _largest(logs: Vector) -> float:
-    return math.exp(min(max(float(logs.max(initial=0.0)), 0.0), 700.0))
+    return evidence_above(-x, -margin, -high, total)
 
 
 def lower_limit(

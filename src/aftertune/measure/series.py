@@ -117,7 +117,13 @@ def groupings(conditions: Sequence[PooledCondition], plan: MeasurePlan) -> Itera
         yield Grouping(
             attribute=attribute,
             groups=tuple(
-                _group(value, names, [changes[name] for name in names])
+                Group(
+                    value=value,
+                    conditions=tuple(names),
+                    change=float(np.mean([changes[name] for name in names])),
+                    lowest=min(changes[name] for name in names),
+                    highest=max(changes[name] for name in names),
+                )
                 for value, names in groups.items()
             ),
             contrasts=tuple(
@@ -126,16 +132,6 @@ def groupings(conditions: Sequence[PooledCondition], plan: MeasurePlan) -> Itera
                 if name == attribute
             ),
         )
-
-
-def _group(value: str, names: Sequence[str], changes: Sequence[float]) -> Group:
-    return Group(
-        value=value,
-        conditions=tuple(names),
-        change=float(np.mean(changes)),
-        lowest=min(changes),
-        highest=max(changes),
-    )
 
 
 def _welch(
