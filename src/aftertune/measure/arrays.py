@@ -276,7 +276,8 @@ class Grid:
 
     def intent(self, *, harmful: bool) -> NDArray[np.bool_]:
         """Return a mask of the harmful prompts, or of the benign ones."""
-        return self.attribute("intent") == (HARMFUL_INTENT if harmful else BENIGN_INTENT)
+        code = HARMFUL_INTENT if harmful else BENIGN_INTENT
+        return np.equal(self.attribute("intent"), code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
