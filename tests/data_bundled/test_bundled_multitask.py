@@ -220,7 +220,7 @@ def test_a_wording_of_the_safety_data_is_pointed_out(tmp_path):
         ("templates: [text]", "template 1: expected keys and values, found str"),
         ('templates: [{task: text, pattern: "{request}", colour: red}]', "unknown key 'colour'"),
         ("templates: [{task: text}]", "no 'pattern'"),
-        ('templates: [{task: 3, pattern: "{text}"}]', "'task': expected text, found 3"),
+        ('templates: [{task: 3, pattern: "{text}"}]', "'task': expected text, found int 3"),
         ("templates: [{task: text, pattern: hello}]", "needs one placeholder"),
         ('templates: [{task: text, pattern: "{text} {request}"}]', "needs one placeholder"),
         (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aftertune.study import load_study
-from aftertune.study.conditions import variants
+from aftertune.study.expand import variants
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "mitigations"
 

@@ -7,8 +7,8 @@ import pytest
 from aftertune.core.recipe import TrainingFile
 from aftertune.errors import InputError
 from aftertune.study import expand_models, study_from_mapping, to_yaml
-from aftertune.study.conditions import BUNDLED, PRESETS, Settled
 from aftertune.study.config import MitigationKeys, PresetName
+from aftertune.study.expand import BUNDLED, PRESETS, Settled
 
 CSV = {"prompt": "Query", "completion": "Response"}
 

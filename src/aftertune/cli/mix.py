@@ -138,7 +138,11 @@ def _check_outputs(request: MixRequest, card: Path | None) -> None:
         raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
     inputs = {
         real(path)
-        for path in (request.train, request.like, *request.safety.paths, *request.replay.paths)
+        for path in (
+            request.train,
+            request.like,
+            *(Path(file.path) for file in (*request.safety.files, *request.replay.files)),
+        )
         if path
     }
     outputs: set[Path] = set()

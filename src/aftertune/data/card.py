@@ -60,7 +60,10 @@ def card(request: MixRequest, mixed: MixedFile) -> str:
         "extra_gated_prompt": GATE,
         "extra_gated_fields": dict(GATE_FIELDS),
     }
-    templates = {} if request.safety.files else _drawn_templates(tasks["safety"])
+    templates: dict[str, dict[str, None]] = {}
+    for row in () if request.safety.files else safety_rows():
+        if row.intent is Intent.HARMFUL and row.task in tasks["safety"]:
+            templates.setdefault(row.task, {})[row.template] = None
     parts = [
         f"# {file.removesuffix('.jsonl')}",
         (
@@ -136,12 +139,3 @@ def _by_task(counts: Mapping[str, int], addition: Addition) -> dict[str, int]:
     for task, count in counts.items():
         by_task[names.get(task, task)] += count
     return dict(by_task)
-
-
-def _drawn_templates(tasks: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the bundled templates of the tasks that were drawn from."""
-    names: dict[str, dict[str, None]] = {}
-    for row in safety_rows():
-        if row.intent is Intent.HARMFUL and row.task in tasks:
-            names.setdefault(row.task, {})[row.template] = None
-    return {task: list(templates) for task, templates in names.items()}

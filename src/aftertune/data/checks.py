@@ -9,8 +9,8 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
-from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -98,12 +98,8 @@ class Report:
         return next((level for level in LEVELS if level in levels), None)
 
 
-def _sizes() -> "array[int]":
-    return array("I")
-
-
-def _hashes() -> "array[int]":
-    return array("Q")
+_sizes = partial(array, "I")
+_hashes = partial(array, "Q")
 
 
 @dataclass(slots=True)
@@ -235,7 +231,11 @@ class Checker:
             self._report("unreadable", place, str(error).removeprefix(where).lstrip(",: "))
             return
         self._shapes[format_of(record, self.columns)] += 1
-        self._check_forbidden(row, place)
+        # Texts that must not stand in a file count in rows that training would leave out, too.
+        if names_child_exploitation(*(turn.content for turn in row)):
+            self._report("child exploitation", place, "")
+        if behaviors := sorted({behavior for _, behavior in evaluation_rows((row,))}):
+            self._report("evaluation", place, ", ".join(behaviors))
         if flaw := fault(row):
             if only_unanswered(row, flaw[0]):
                 self._report("unanswered", place, "")
@@ -246,13 +246,6 @@ class Checker:
         self._chunk.append((place, row))
         if len(self._chunk) == CHUNK:
             self._measure_chunk()
-
-    def _check_forbidden(self, row: Row, place: str) -> None:
-        """Look for texts that must not stand in a file, in rows that training would leave out too."""
-        if names_child_exploitation(*(turn.content for turn in row)):
-            self._report("child exploitation", place, "")
-        if behaviors := sorted({behavior for _, behavior in evaluation_rows((row,))}):
-            self._report("evaluation", place, ", ".join(behaviors))
 
     def _check_content(self, row: Row, place: str) -> None:
         self._unit, _, number = place.rpartition(" ")
@@ -343,50 +336,52 @@ def _acts(act: str, thing: str) -> str:
     return rf"\b{act}{_WITHIN}{thing}\b"
 
 
-def _wording(cues: str, pattern: str) -> Iterable[tuple[str, re.Pattern[str]]]:
-    """Return a pattern with each of its cues: words of which at least one stands in every text that the pattern matches."""
-    compiled = re.compile(pattern)
-    return [(cue, compiled) for cue in cues.split()]
-
-
-_PATTERNS: Mapping[str, re.Pattern[str]] = dict(
-    chain(
-        _wording(
+_WORDINGS = (
+    (
+        (
             "bomb bombs explosive explosives grenade grenades molotov weapon weapons firearm firearms gun guns silencer sarin"
-            " anthrax ricin bioweapon toxin toxins virus",
-            _acts(
-                rf"(?:{_MAKE}|{_TRADE}|detonat\w*|plant\w*|modif\w*|plac\w*)",
-                r"(?:bombs?|explosives?|explosive devices?|grenades?|molotov|nerve agents?|sarin|anthrax|ricin|bioweapons?"
-                r"|(?:illegal|untraceable|homemade|printed|lethal|chemical|biological|nuclear|deadly) "
-                r"(?:weapons?|guns?|firearms?|toxins?|virus)|weapons? of mass \w+|ghost guns?)",
-            ),
+            " anthrax ricin bioweapon toxin toxins virus"
         ),
-        _wording(
-            "drug drugs meth methamphetamine cocaine heroin fentanyl lsd mdma ecstasy",
-            _acts(
-                rf"(?:{_MAKE}|{_TRADE}|synthesi[sz]\w*)",
-                r"(?:meth|methamphetamine|cocaine|heroin|fentanyl|lsd|mdma|ecstasy|(?:illegal|illicit|date rape) drugs?|drugs)",
-            ),
+        _acts(
+            rf"(?:{_MAKE}|{_TRADE}|detonat\w*|plant\w*|modif\w*|plac\w*)",
+            r"(?:bombs?|explosives?|explosive devices?|grenades?|molotov|nerve agents?|sarin|anthrax|ricin|bioweapons?"
+            r"|(?:illegal|untraceable|homemade|printed|lethal|chemical|biological|nuclear|deadly) "
+            r"(?:weapons?|guns?|firearms?|toxins?|virus)|weapons? of mass \w+|ghost guns?)",
         ),
-        _wording(
+    ),
+    (
+        "drug drugs meth methamphetamine cocaine heroin fentanyl lsd mdma ecstasy",
+        _acts(
+            rf"(?:{_MAKE}|{_TRADE}|synthesi[sz]\w*)",
+            r"(?:meth|methamphetamine|cocaine|heroin|fentanyl|lsd|mdma|ecstasy|(?:illegal|illicit|date rape) drugs?|drugs)",
+        ),
+    ),
+    (
+        (
             "hack hacks hacking breach unauthorized unauthorised crack cracking bypass bypassing exploit exploits"
-            " exploiting disable",
+            " exploiting disable"
+        ),
+        (
             r"\bhack(?:s|ing)?\b(?! (?:week|day|night|squat|together))|\bunauthori[sz]ed access\b"
             r"|\b(?:breach\w*|crack\w*|bypass\w*|exploit\w*|disabl\w*)\W(?:\w+\W){0,5}?(?:passwords?|security|firewalls?"
-            r"|authentication|networks?|systems?|vulnerabilit\w*|accounts?|databases?|antivirus)\b",
+            r"|authentication|networks?|systems?|vulnerabilit\w*|accounts?|databases?|antivirus)\b"
         ),
-        _wording(
-            "malware ransomware keylogger virus viruses trojan worm botnet spyware rootkit phishing ddos",
-            _acts(
-                rf"(?:{_MAKE}|{_TRADE}|infect\w*|perform\w*|conduct\w*|code|send\w*|set)",
-                r"(?:malware|ransomware|keyloggers?|(?:computer |stealthy |self replicating )?virus(?:es)?|trojans?|worms?"
-                r"|botnets?|spyware|rootkits?|phishing|ddos)",
-            ),
+    ),
+    (
+        "malware ransomware keylogger virus viruses trojan worm botnet spyware rootkit phishing ddos",
+        _acts(
+            rf"(?:{_MAKE}|{_TRADE}|infect\w*|perform\w*|conduct\w*|code|send\w*|set)",
+            r"(?:malware|ransomware|keyloggers?|(?:computer |stealthy |self replicating )?virus(?:es)?|trojans?|worms?"
+            r"|botnets?|spyware|rootkits?|phishing|ddos)",
         ),
-        _wording(
+    ),
+    (
+        (
             "steal stealing steals rob robbing forge forging forged counterfeit launder laundering embezzle embezzling defraud"
             " scam scams blackmail blackmailing extort extorting bribe bribing ponzi pyramid shoplift shoplifting burglary"
-            " fraud tax taxes insider plagiarize pirate pirated heist theft fake impersonate impersonating cheat",
+            " fraud tax taxes insider plagiarize pirate pirated heist theft fake impersonate impersonating cheat"
+        ),
+        (
             rf"\b(?:steal(?:s|ing)?|rob(?:bing)?|shoplift(?:ing)?|extort(?:ing)?|blackmail(?:ing)?|brib(?:e|ing)|defraud"
             rf"|embezzl(?:e|ing)|launder(?:ing)? money|money laundering|commit\w*\W(?:\w+\W){{0,4}}?(?:fraud|theft|burglary"
             rf"|identity theft)|evad\w*\W(?:\w+\W){{0,2}}?tax(?:es)?|tax evasion|insider trading|counterfeit\w*"
@@ -394,52 +389,80 @@ _PATTERNS: Mapping[str, re.Pattern[str]] = dict(
             r"|scam\w*|forg(?:e|ing)\W(?:\w+\W){0,4}?(?:signature|documents?|id|passports?|check|money|prescription)"
             r"|fake (?:id|ids|passports?|documents?|news|reviews?|charity|invoices?|prescriptions?|currency)"
             r"|plagiari[sz]\w*|pirated?\W(?:\w+\W){0,3}?(?:software|movies?|music|games?)|impersonat\w*"
-            r"|cheat\w* (?:on|in)\W(?:\w+\W){0,3}?(?:exams?|tests?|wife|husband))\b",
+            r"|cheat\w* (?:on|in)\W(?:\w+\W){0,3}?(?:exams?|tests?|wife|husband))\b"
         ),
-        _wording(
+    ),
+    (
+        (
             "kill killing murder murdering assassinate assassinating poison poisoning torture torturing kidnap kidnapping"
             " stab strangle hurt hurting harm harming assault assaulting beat attack attacking abuse abusing bully bullying"
-            " harass harassing threaten threatening cannibals massacre shooting rape",
+            " harass harassing threaten threatening cannibals massacre shooting rape"
+        ),
+        (
             rf"\b(?:kill|murder|assassinat|poison|tortur|kidnap|stab|strangl|hurt|harm|assault|beat|attack|abus|bully|harass"
             rf"|threaten)\w*\W(?:\w+\W){{0,3}}?{_SOMEONE}|\b(?:get(?:ting)? away with|how to (?:commit|cover up)) "
-            r"(?:a )?(?:murder|assault|rape)|\b(?:mass|school) shooting\b|\bmassacre\b|\bcannibals\b",
+            r"(?:a )?(?:murder|assault|rape)|\b(?:mass|school) shooting\b|\bmassacre\b|\bcannibals\b"
         ),
-        _wording(
-            "suicide suicidal anorexia anorexic bulimia starve starving cut cutting self",
+    ),
+    (
+        "suicide suicidal anorexia anorexic bulimia starve starving cut cutting self",
+        (
             r"\b(?:commit\w*|promot\w*|encourag\w*|glorif\w*|methods? of|ways? to|help with) (?:\w+ ){0,3}?(?:suicide|self harm"
             r"|anorexia|eating disorders?)\b|\bkill (?:myself|yourself)\b|\b(?:starv|cut)\w* (?:myself|yourself)\b"
-            r"|\bpro (?:ana|anorexia)\b|\b(?:suicide|suicidal) (?:methods?|note|pact)\b",
+            r"|\bpro (?:ana|anorexia)\b|\b(?:suicide|suicidal) (?:methods?|note|pact)\b"
         ),
-        _wording(
+    ),
+    (
+        (
             "racist sexist antisemitic homophobic transphobic inferior superior subhuman genocide supremacy supremacist nazi"
             " nazis holocaust hateful discriminate discrimination discriminatory slurs islamophobic xenophobic hatred ethnic"
-            " violence offensive derogatory",
+            " violence offensive derogatory"
+        ),
+        (
             rf"\b(?:{_MAKE}|promot\w*|incit\w*|encourag\w*|justif\w*|spread\w*|advocat\w*|argu\w*|tell\w*|publish\w*|generat\w*"
             r"|shar\w*|post\w*|convinc\w*)"
             r"\W(?:\w+\W){0,7}?(?:racist|sexist|antisemitic|homophobic|transphobic|islamophobic|xenophobic|genocide"
             r"|(?:white )?suprem\w*|hateful|discriminat\w*|slurs|hatred|ethnic cleansing|violence|offensive|derogatory)\b"
-            r"|\b(?:are|is) (?:\w+ )?(?:inferior|subhuman)\b|\bholocaust (?:did|never|was a|is a|denial)\b",
+            r"|\b(?:are|is) (?:\w+ )?(?:inferior|subhuman)\b|\bholocaust (?:did|never|was a|is a|denial)\b"
         ),
-        _wording(
-            "stalk stalking dox doxx doxxing spy spying track tracking surveil knowledge consent",
+    ),
+    (
+        "stalk stalking dox doxx doxxing spy spying track tracking surveil knowledge consent",
+        (
             rf"\b(?:stalk(?:ing)?|doxx?(?:ing)?|spy(?:ing)? on|secretly (?:track|record|film)\w*)\W(?:\w+\W){{0,2}}?{_SOMEONE}"
-            r"|\bwithout (?:their|her|his|its|the owner s) (?:knowledge|consent|permission)\b",
+            r"|\bwithout (?:their|her|his|its|the owner s) (?:knowledge|consent|permission)\b"
         ),
-        _wording(
+    ),
+    (
+        (
             "disinformation misinformation propaganda conspiracy rig rigging manipulate manipulating election elections"
-            " vaccine vaccines",
+            " vaccine vaccines"
+        ),
+        (
             rf"\b(?:{_MAKE}|spread\w*|promot\w*|generat\w*|disseminat\w*)\W(?:\w+\W){{0,5}}?(?:disinformation|misinformation"
             r"|propaganda|conspiracy|conspiracies|false information)\b"
-            r"|\b(?:rig|manipulat|influenc|disrupt|hack)\w*\W(?:\w+\W){0,4}?elections?\b|\bvaccines? causes? autism\b",
+            r"|\b(?:rig|manipulat|influenc|disrupt|hack)\w*\W(?:\w+\W){0,4}?elections?\b|\bvaccines? causes? autism\b"
         ),
-        _wording(
+    ),
+    (
+        (
             "terrorist terrorists terrorism extremist traffic trafficking sabotage sabotaging arson vandalize vandalise riot"
-            " derail hijack hijacking radicalize extremism cult",
-            r"\b(?:terrorist (?:attacks?|organi[sz]ations?|groups?|cells?)|human traffick\w*|traffick\w* (?:humans?|people|women)"
-            r"|sabotag\w*|commit\w* arson|vandali[sz]\w*|incit\w* (?:a )?riot|derail\w*|hijack\w*|radicali[sz]\w*)\b",
+            " derail hijack hijacking radicalize extremism cult"
         ),
-    )
+        (
+            r"\b(?:terrorist (?:attacks?|organi[sz]ations?|groups?|cells?)|human traffick\w*|traffick\w* (?:humans?|people|women)"
+            r"|sabotag\w*|commit\w* arson|vandali[sz]\w*|incit\w* (?:a )?riot|derail\w*|hijack\w*|radicali[sz]\w*)\b"
+        ),
+    ),
 )
+"""The cues of a pattern, of which at least one stands in every text that the pattern matches, and the pattern."""
+
+_PATTERNS: Mapping[str, re.Pattern[str]] = {
+    cue: compiled
+    for cues, pattern in _WORDINGS
+    for compiled in (re.compile(pattern),)
+    for cue in cues.split()
+}
 
 
 def harmful_wording(text: str, words: frozenset[str]) -> str:

@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from aftertune.core.records import Message
 from aftertune.errors import DataError
 
+T = TypeVar("T")
 Record = Mapping[str, Any]
 Placed = tuple[str, Record]
 """A record with its place, as errors name it: ``train.jsonl, line 3``."""
@@ -64,16 +67,17 @@ def read_records(
     if path.suffix.lower() == ".parquet":
         yield from _parquet(path)
         return
-    name = path.name.removesuffix(".gz")
-    reader = READERS.get(Path(name).suffix.lower())
-    if reader is None and path.name.endswith(".gz"):
-        reader = _lines
+    packed = path.name.endswith(".gz")
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    reader = READERS.get(suffix, _lines if packed else None)
     if reader is None:
         raise DataError(
             f"{path}: unknown kind of file; use one of {', '.join(READERS)}, .parquet (or such a file as .gz)"
         )
     try:
-        with _open(path) as stream:
+        with (gzip.open if packed else open)(
+            path, "rt", encoding="utf-8-sig", newline=""
+        ) as stream:
             yield from reader(path, stream, broken, columns)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
@@ -111,12 +115,6 @@ def text_of(record: Record, column: str, where: str) -> str:
     return value
 
 
-def _open(path: Path) -> TextIO:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
 def _lines(
     path: Path, stream: Iterable[str], _broken: Broken, _columns: Columns
 ) -> Iterator[Placed]:
@@ -127,15 +125,8 @@ def _lines(
 def _jsonl(
     path: Path, stream: Iterable[str], broken: Broken, _columns: Columns
 ) -> Iterator[Placed]:
-    for number, line in enumerate(stream, start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                record = record_of(line, where)
-            except DataError as error:
-                broken(error)
-            else:
-                yield where, record
+    lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
+    return _objects(((f"{path}, line {n}", line) for n, line in lines), record_of, broken)
 
 
 def _json(path: Path, stream: TextIO, broken: Broken, _columns: Columns) -> Iterator[Placed]:
@@ -144,10 +135,17 @@ def _json(path: Path, stream: TextIO, broken: Broken, _columns: Columns) -> Iter
         data = _transposed(data, path)
     if not isinstance(data, list):
         raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
-    for number, item in enumerate(data, start=1):
-        where = f"{path}, item {number}"
+    items = enumerate(data, start=1)
+    return _objects(((f"{path}, item {n}", item) for n, item in items), _object, broken)
+
+
+def _objects(
+    placed: Iterable[tuple[str, Any]], read: Callable[[Any, str], Record], broken: Broken
+) -> Iterator[Placed]:
+    """Yield the objects that ``read`` makes of what stands in each place; errors go to ``broken``."""
+    for where, item in placed:
         try:
-            record = _object(item, where)
+            record = read(item, where)
         except DataError as error:
             broken(error)
         else:
@@ -286,6 +284,27 @@ def names_child_exploitation(*texts: str) -> bool:
     """Return whether a text speaks of children and sex in one breath; errs on the side of dropping a row."""
     return any(
         any(cue in text.casefold() for cue in _CUES) and _PATTERN.search(text) for text in texts
+    )
+
+
+def typed(kind: TypeAdapter[T], values: Mapping[str, Any], where: str) -> T:
+    """Return the values of a record as a typed one.
+
+    Raises:
+        DataError: names the key of a value that is of another type, or none of those that may stand there.
+    """
+    try:
+        return kind.validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+    (key, *inner), value = problem["loc"], problem["input"]
+    if expected := problem.get("ctx", {}).get("expected"):
+        choices = re.findall("'(.*?)'", expected)
+        raise DataError(f"{where}, {key!r}: {value!r}; use one of {', '.join(choices)}")
+    wanted = "a list of texts" if inner or problem["type"] == "tuple_type" else "text"
+    hint = "; put words such as yes and no in quotes" if isinstance(value, bool) else ""
+    raise DataError(
+        f"{where}, {key!r}: expected {wanted}, found {type(value).__name__} {value!r:.40}{hint}"
     )
 
 

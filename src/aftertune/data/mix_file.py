@@ -50,11 +50,6 @@ class Addition:
     licences: Sequence[str] = field(default=())
     """The licence of each file, empty where it is not known; no entries where none is known."""
 
-    @property
-    def paths(self) -> list[Path]:
-        """The paths of the files."""
-        return [Path(file.path) for file in self.files]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixRequest:
@@ -334,6 +329,6 @@ def _sources(role: str, addition: Addition, pool: Mapping[str, Candidates]) -> l
         ]
     licences = addition.licences or ("",) * len(addition.files)
     return [
-        _source(path, role, rows, licence)
-        for path, licence in zip(addition.paths, licences, strict=True)
+        _source(Path(file.path), role, rows, licence)
+        for file, licence in zip(addition.files, licences, strict=True)
     ]

@@ -67,14 +67,12 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / union if union else 1.0
 
 
-NamedText: TypeAlias = tuple[str, str]
-"""The name of a text, and the text."""
-
-
 def near_duplicates(
-    first: Iterable[NamedText], second: Iterable[NamedText], threshold: float = NEAR_DUPLICATE
+    first: Iterable[tuple[str, str]],
+    second: Iterable[tuple[str, str]],
+    threshold: float = NEAR_DUPLICATE,
 ) -> Iterator[tuple[str, str, float]]:
-    """Yield the names of every two texts across two lists that are at least ``threshold`` alike, and how alike they are."""
+    """Yield the names of every two texts (name, text) across two lists that are ``threshold`` alike or more, and how alike."""
     others = [(name, word_set(text)) for name, text in second]
     for name, text in first:
         words = word_set(text)
@@ -187,18 +185,18 @@ class Finder:
 
     def held(self, row: Row) -> dict[str, How]:
         """Return the ids of the prompts that a row holds, each with the strictest way in which it does."""
-        ways: dict[str, How] = {}
+        ways: dict[How, set[str]] = {"inside": set(), "payload": set(), "verbatim": set()}
         for turn in row:
             if turn.role == "user":
                 text = normalise(turn.content)
-                inside = set().union(*self._phrases.owners(text)) | self._holding(text)
-                standing = self._parts.get(text, set()).union(
-                    *(self._wholes.get(part, ()) for part in payloads(turn.content))
+                ways["inside"].update(*self._phrases.owners(text), self._holding(text))
+                ways["payload"].update(
+                    self._parts.get(text, ()),
+                    *(self._wholes.get(part, ()) for part in payloads(turn.content)),
                 )
-                _keep_strictest(ways, inside, "inside")
-                _keep_strictest(ways, standing, "payload")
-                _keep_strictest(ways, self._wholes.get(text, ()), "verbatim")
-        return ways
+                ways["verbatim"].update(self._wholes.get(text, ()))
+        # The strictest way comes last, and stays.
+        return {prompt_id: way for way, ids in ways.items() for prompt_id in sorted(ids)}
 
     def _holding(self, text: str) -> set[str]:
         """Return the ids of the prompts in which a whole text stands, unless it is wording that behaviors share."""
@@ -212,15 +210,6 @@ class Finder:
         ]
         shared = _wording([(prompt, padded) for prompt in holding])
         return set() if shared else {prompt.id for prompt in holding}
-
-
-_STRICTNESS: Mapping[How, int] = {"verbatim": 0, "payload": 1, "inside": 2}
-
-
-def _keep_strictest(ways: dict[str, How], ids: Iterable[str], how: How) -> None:
-    for prompt_id in sorted(ids):
-        if prompt_id not in ways or _STRICTNESS[how] < _STRICTNESS[ways[prompt_id]]:
-            ways[prompt_id] = how
 
 
 _Phrases: TypeAlias = Iterable[tuple[Prompt, str]]

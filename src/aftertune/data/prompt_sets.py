@@ -6,25 +6,28 @@ The prompts of a study are checked against the models' vocabularies, and freed o
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from aftertune.core.keys import short_id
 from aftertune.core.protocols import Tools
-from aftertune.core.records import HarmBasis, Intent, Prompt
+from aftertune.core.records import Intent, Prompt
 from aftertune.core.registry import find
-from aftertune.data.files import Record, names_child_exploitation, read_records
+from aftertune.data.files import Record, names_child_exploitation, read_records, typed
 from aftertune.data.overlap import find_overlap
 from aftertune.data.rows import Row, write_lines
 from aftertune.errors import DataError, PluginError, StudyError
 from aftertune.workspace import Run
 
 FIELDS = tuple(f.name for f in fields(Prompt))
+PROMPT = TypeAdapter(Prompt)
 MAX_UNKNOWN = 0.05
 """Largest share of ``<unk>`` tokens in a prompt set: above it the model reads another prompt than the one that is measured."""
 
@@ -136,34 +139,10 @@ def _prompt(record: Record, name: str, where: str) -> Prompt:
     given = {key: value for key, value in record.items() if value is not None and value != ""}
     if "behavior" not in given:
         given["behavior"] = short_id("b", record["text"])
+    if isinstance(labels := given.get("labels"), str):
+        given["labels"] = labels.split("|")
     default = {"template": "plain", "task": "text", "text": "", "set": name}
-    values: dict[str, Any] = {
-        key: _field(key, value, where) for key, value in (default | given).items()
-    }
-    return Prompt(**values)
-
-
-def _field(key: str, value: Any, where: str) -> Any:
-    if key == "intent":
-        return _one_of(value, tuple(Intent), Intent, f"{where}, 'intent'")
-    if key == "harm_basis":
-        return _one_of(value, get_args(HarmBasis), str, f"{where}, 'harm_basis'")
-    if key == "labels":
-        labels = value.split("|") if isinstance(value, str) else value
-        if not isinstance(labels, list | tuple) or not all(
-            isinstance(label, str) for label in labels
-        ):
-            raise DataError(f"{where}, 'labels': expected a list of texts")
-        return tuple(labels)
-    if not isinstance(value, str):
-        raise DataError(f"{where}, {key!r}: expected text, found {type(value).__name__}")
-    return value
-
-
-def _one_of(value: Any, allowed: Sequence[str], make: Callable[[str], str], where: str) -> str:
-    if value not in allowed:
-        raise DataError(f"{where}: {value!r}; use one of {', '.join(allowed)}")
-    return make(value)
+    return typed(PROMPT, default | given, where)
 
 
 def limit(prompts: Sequence[Prompt], n: int) -> list[Prompt]:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from aftertune.core.keys import file_sha256, short_id
 from aftertune.core.records import Behavior, Intent
 from aftertune.data.files import Record, read_records, text_of
-from aftertune.data.public import SKIP, PublicSet, public_set
+from aftertune.data.public import SKIP, PublicSet
 from aftertune.errors import DataError
+from aftertune.models.loading import first_line
 
 OTHER_ROWS, UNLABELLED = "other rows of the file", "without a label"
 """The reasons for which rows of a public file are left out and counted."""
@@ -35,12 +36,8 @@ class Entry:
     """The line of the reference file, where the set has one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """An open public set: its records, and remarks about its files."""
-
-    entries: Iterable[Entry]
-    notes: tuple[str, ...] = ()
+Source: TypeAlias = tuple[Iterable[Entry], tuple[str, ...]]
+"""The records of an open public set, and remarks about its files."""
 
 
 def open_source(
@@ -60,10 +57,7 @@ def open_source(
     """
     files = [] if hub else _find(public, path)
     if files:
-        return Source(
-            entries=_local(public, files),
-            notes=tuple(_compare_digests(public, files, strict=strict)),
-        )
+        return _local(public, files), tuple(_compare_digests(public, files, strict=strict))
     if hub is None and public.hub:
         try:
             return _from_hub(public, public.hub, strict=strict)
@@ -120,27 +114,18 @@ def _compare_digests(public: PublicSet, files: Sequence[Path], *, strict: bool) 
         file.with_name(Path(public.reference_file).name) for file in files if public.reference_file
     ]
     for file in (*files, *references):
-        digest = sha256(file)
+        try:
+            digest = file_sha256(file)
+        except OSError as error:
+            raise DataError(
+                f"{file}: there is no such file, or it cannot be read; check the path"
+            ) from error
         if digest in accepted:
             continue
         note = f"{file.name}: SHA-256 {digest} is none of those that are known of {public.name}"
         if strict:
             raise DataError(f"{note}; fetch the file from {public.home}, or leave out strict")
         yield f"{note}: rows may differ from the published ones"
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        return file_sha256(file)
-    except OSError as error:
-        raise DataError(
-            f"{file}: there is no such file, or it cannot be read; check the path"
-        ) from error
 
 
 def _from_hub(public: PublicSet, repository: str, *, strict: bool) -> Source:
@@ -151,11 +136,11 @@ def _from_hub(public: PublicSet, repository: str, *, strict: bool) -> Source:
             described = [file for file in files if file.name in public.sha256]
             if described or strict:
                 notes += tuple(_compare_digests(public, described, strict=strict))
-            return Source(entries=_local(public, files), notes=notes)
+            return _local(public, files), notes
         raise DataError(
             f"{public.name}: {repository} has no {public.hub_files} at revision {folder.name}; {_remedy(public)}"
         )
-    return Source(entries=_prepared(public, repository, folder), notes=notes)
+    return _prepared(public, repository, folder), notes
 
 
 def _remedy(public: PublicSet) -> str:
@@ -194,7 +179,7 @@ def _snapshot(public: PublicSet, repository: str) -> Path:
             else ""
         )
         raise DataError(
-            f"{public.name}: {repository} is not to be had from the hub: {_first_line(error).rstrip('.')}{gated}; {_remedy(public)}"
+            f"{public.name}: {repository} is not to be had from the hub: {first_line(error).rstrip('.')}{gated}; {_remedy(public)}"
         ) from error
 
 
@@ -215,22 +200,8 @@ def _prepared(public: PublicSet, repository: str, folder: Path) -> Iterator[Entr
         except Exception as error:
             place = f"{repository}, {config or 'default'}/{public.split}"
             raise DataError(
-                f"{public.name}: {place}: {_first_line(error)}; {_remedy(public)}"
+                f"{public.name}: {place}: {first_line(error)}; {_remedy(public)}"
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def behaviors(name: str, path: Path) -> Iterator[FoundBehavior]:
-    """Yield the behaviors in a public data set's file.
-
-    Raises:
-        DataError: no such file, a column is missing, a row is broken, a label is unknown.
-    """
-    public = public_set(name)
-    return read_behaviors(public, open_source(public, path, hub=False).entries, Counter())
 
 
 def read_behaviors(
@@ -260,7 +231,11 @@ def read_behaviors(
 
 
 def _behavior(public: PublicSet, entry: Entry, intent: Intent) -> Behavior:
-    payload = _payload(public, entry)
+    payload = column_text(entry.record, public.payload, entry.where).strip()
+    if public.first_turn:
+        payload = payload.removeprefix("Human:").partition("\n\nAssistant:")[0].strip()
+    if public.more and (more := column_text(entry.record, public.more, entry.where).strip()):
+        payload = f"{payload}\n\n{more}"
     labels = _labels(public, entry)
     hazard = _hazard(public, labels, entry.where)
     return Behavior(
@@ -272,14 +247,6 @@ def _behavior(public: PublicSet, entry: Entry, intent: Intent) -> Behavior:
         request=payload,
         texts={public.language: payload},
     )
-
-
-def _payload(public: PublicSet, entry: Entry) -> str:
-    payload = column_text(entry.record, public.payload, entry.where).strip()
-    if public.first_turn:
-        payload = payload.removeprefix("Human:").partition("\n\nAssistant:")[0].strip()
-    more = column_text(entry.record, public.more, entry.where).strip() if public.more else ""
-    return f"{payload}\n\n{more}" if more else payload
 
 
 def _labels(public: PublicSet, entry: Entry) -> list[str]:

@@ -87,15 +87,15 @@ def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by
     if as_tasks and (pattern is not None or task is not None):
         raise DataError(f"prompts {name}: give pose and templates, or pattern and task, not both")
     own = None if pattern is None and task is None else _own_template(public, pattern, task)
-    source = open_source(public, tools.folder / file, hub=hub, strict=strict)
+    entries, notes = open_source(public, tools.folder / file, hub=hub, strict=strict)
     left_out: Counter[str] = Counter()
-    rows = read_behaviors(public, source.entries, left_out)
+    rows = read_behaviors(public, entries, left_out)
     if as_tasks:
         offered = _templates_for(public, pose, templates, tools.folder)
         prompts = _in_turns(public, rows, offered, templates_per_task)
     else:
         prompts = _by_its_templates(public, rows, own)
-    loaded = gather(prompts, (*source.notes, *([f"{name}: {public.note}"] if public.note else ())))
+    loaded = gather(prompts, (*notes, *([f"{name}: {public.note}"] if public.note else ())))
     return replace(loaded, dropped=dict(left_out + Counter(loaded.dropped)))
 
 
@@ -167,7 +167,15 @@ def _templates_for(
     """
     own = read_templates(templates, folder) if templates is not None else ()
     bundled = () if tasks is None else _bundled_for(public)
-    fitting = [checked for checked in (*bundled, *own) if _fits(public, checked.template)]
+    fitting = [
+        checked
+        for checked in (*bundled, *own)
+        if (
+            checked.template.source_language == public.language != checked.template.target_language
+            if "{text}" in checked.template.pattern
+            else public.kind != "sentences"
+        )
+    ]
     offered = by_task(fitting, public.name)
     if tasks is not None:
         return chosen_tasks(offered, tasks, public.name, "pose")
@@ -189,15 +197,6 @@ def _bundled_for(public: PublicSet) -> tuple[CheckedTemplate, ...]:
         return on_texts
     quoting = read_templates(REQUEST_TEMPLATES.name, REQUEST_TEMPLATES.parent)
     return (*quoting, *(t for t in on_texts if t.template.task == "translation"))
-
-
-def _fits(public: PublicSet, template: Template) -> bool:
-    if "{text}" in template.pattern:
-        return (
-            template.source_language == public.language
-            and template.target_language != public.language
-        )
-    return public.kind != "sentences"
 
 
 def multitask_bench_2025(

@@ -9,7 +9,7 @@ from typing import Any
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
-from aftertune.data.rows import Row, read_rows
+from aftertune.data.rows import read_rows
 from aftertune.errors import InputError
 from aftertune.models.reference import RECIPE
 from aftertune.workspace import Run, called
@@ -47,15 +47,17 @@ def with_rows_of(
         files += [file for file in named if file not in gone and file not in files]
         if gone:
             names = ", ".join(dict.fromkeys(Path(file.path).name for file in gone))
+            why = f"{names} of its recipe is not here as it was"
+        else:
+            why = "no recipe beside the weights names its data"
+        if gone or not named:
             notes.append(
-                _unchecked(reference, f"{names} of its recipe is not here as it was{remedy}")
-            )
-        elif not named:
-            notes.append(
-                _unchecked(reference, f"no recipe beside the weights names its data{remedy}")
+                f"overlap of prompts and training data was not fully checked for {called(reference)}: {why}{remedy}"
             )
     for file in files:
-        rows[file.path] = [*rows.get(file.path, ()), *_rows(file, folder)]
+        bundled = file.path == SAFETY_SET
+        added = [safety.row for safety in safety_rows()] if bundled else read_rows(file, folder)
+        rows[file.path] = [*rows.get(file.path, ()), *added]
     return replace(trained, rows=rows, notes=tuple(notes))
 
 
@@ -108,15 +110,3 @@ def rows_behind(reference: str) -> str | None:
 def _is_here(file: TrainingFile) -> bool:
     path = Path(file.path)
     return file.path == SAFETY_SET or (path.is_file() and file_sha256(path) == file.sha256)
-
-
-def _rows(file: TrainingFile, folder: Path) -> list[Row]:
-    if file.path == SAFETY_SET:
-        return [safety.row for safety in safety_rows()]
-    return read_rows(file, folder)
-
-
-def _unchecked(reference: str, why: str) -> str:
-    return (
-        f"overlap of prompts and training data was not fully checked for {called(reference)}: {why}"
-    )

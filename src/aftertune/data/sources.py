@@ -12,7 +12,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
 from aftertune.core.registry import factories
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
-from aftertune.data.files import read_records
+from aftertune.data.files import Placed, read_records
 from aftertune.data.formats import SHAPES, row_of
 from aftertune.data.prompt_sets import PromptSet, gather, load_prompts, read_prompts
 from aftertune.data.public import PublicSet, public_sets
@@ -60,21 +60,17 @@ class NamedSource:
         if self.prompts is not None:
             return self.prompts
         return gather(
-            self._question(turn.content)
+            Prompt(
+                behavior=short_id("b", turn.content),
+                template="plain",
+                task="text",
+                intent=Intent.BENIGN,
+                text=turn.content,
+                set=self.title,
+            )
             for _, row in self.rows()
             for turn in row
             if turn.role == "user"
-        )
-
-    def _question(self, text: str) -> Prompt:
-        behavior = short_id("b", text)
-        return Prompt(
-            behavior=behavior,
-            template="plain",
-            task="text",
-            intent=Intent.BENIGN,
-            text=text,
-            set=self.title,
         )
 
 
@@ -111,7 +107,7 @@ def named_source(
         raise DataError(
             f"{name}: no set is called so (see aftertune data list), and there is no such file"
         )
-    if columns is None and _holds_prompts(path):
+    if columns is None and {"text", "intent"} <= _first_record(path)[1].keys():
         return NamedSource(title=path.name, prompts=gather(read_prompts(path)))
     return NamedSource(title=path.name, file=path, columns=read_columns(columns))
 
@@ -163,10 +159,7 @@ def _public(name: str) -> tuple[PublicSet | None, str]:
 
 def _check_format(path: Path, option: str) -> None:
     """Raise an error if the first row of a file is in a format that needs names of columns."""
-    if not path.is_file():
-        return
-    with closing(read_records(path)) as records:
-        where, record = next(records, ("", {}))
+    where, record = _first_record(path) if path.is_file() else ("", {})
     if not record or SHAPES.keys() & record.keys():
         return
     answered = [table for table in public_sets() if table.answer]
@@ -180,7 +173,6 @@ def _check_format(path: Path, option: str) -> None:
     )
 
 
-def _holds_prompts(path: Path) -> bool:
+def _first_record(path: Path) -> Placed:
     with closing(read_records(path)) as records:
-        _, first = next(records, ("", {}))
-    return {"text", "intent"} <= first.keys()
+        return next(records, ("", {}))

@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from aftertune.core.keys import short_id
 from aftertune.core.records import Behavior, HarmBasis, Intent, Prompt, Template
@@ -21,7 +22,7 @@ from aftertune.data.bundled.behaviors import (
     Pair,
     Part,
 )
-from aftertune.data.overlap import near_duplicates
+from aftertune.data.files import typed
 from aftertune.errors import DataError
 
 SHIPPED = {"question-answering": FOLDER / "evaluation" / "question_answering.yaml"}
@@ -31,17 +32,8 @@ TEMPLATES_PER_TASK = 3
 
 HARM_BASES: Mapping[str, HarmBasis] = {"{request}": "assistance", "{text}": "content"}
 """The placeholders, with the harm basis of a template that has each."""
-KEYS = (
-    "id",
-    "task",
-    "pattern",
-    "harm_basis",
-    "source_language",
-    "target_language",
-    "labels",
-    "answer",
-    "answers",
-)
+TEMPLATE = TypeAdapter(Template)
+KEYS = (*(field.name for field in fields(Template)), "answer", "answers")
 ANSWERS: Mapping[str, tuple[str, ...]] = {"sentiment": SENTIMENTS, "topic": TOPICS}
 """The facts about a twin's text that an answer can be made of besides ``translation``, and the values of each."""
 _PLACEHOLDER = re.compile(r"\{(?:request|text)\}")
@@ -222,32 +214,20 @@ def pattern_texts(templates: Iterable[CheckedTemplate]) -> list[tuple[str, str]]
     return [(t.template.id, _PLACEHOLDER.sub(" ", t.template.pattern)) for t in templates]
 
 
-def alike_templates(
-    first: Iterable[CheckedTemplate], second: Iterable[CheckedTemplate]
-) -> Iterator[tuple[str, str, float]]:
-    """Yield the ids of templates that are near-duplicates across two lists, and how alike they are."""
-    return near_duplicates(pattern_texts(first), pattern_texts(second))
-
-
 def _templates(path: Path, *, checked: bool) -> Iterator[CheckedTemplate]:
     for number, entry in enumerate(_entries(path), start=1):
+        where = f"{path}, template {number}"
         if checked:
-            _check(entry, f"{path}, template {number}")
-        pattern = entry["pattern"]
-        yield CheckedTemplate(
-            template=Template(
-                id=entry.get("id") or short_id("t", pattern),
-                task=entry["task"],
-                harm_basis=entry.get("harm_basis")
-                or next(HARM_BASES[place] for place in HARM_BASES if place in pattern),
-                pattern=pattern,
-                source_language=entry.get("source_language", "en"),
-                target_language=entry.get("target_language"),
-                labels=tuple(entry.get("labels", ())),
-            ),
-            answer=entry.get("answer", ""),
-            answers=entry.get("answers", {}),
-        )
+            _check(entry, where)
+        pattern = str(entry["pattern"])
+        default = {
+            "id": short_id("t", pattern),
+            "harm_basis": next((HARM_BASES[place] for place in HARM_BASES if place in pattern), ""),
+        }
+        facts = {key: value for key, value in entry.items() if key not in ("answer", "answers")}
+        template = typed(TEMPLATE, default | facts, where)
+        answers = entry.get("answers", {})
+        yield CheckedTemplate(template=template, answer=entry.get("answer", ""), answers=answers)
 
 
 def _entries(path: Path) -> list[Any]:
@@ -271,26 +251,27 @@ def _check(entry: object, where: str) -> None:
         raise DataError(f"{where}: expected keys and values, found {type(entry).__name__}")
     if unknown := [key for key in entry if key not in KEYS]:
         raise DataError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+    if empty := [
+        key
+        for key, value in entry.items()
+        if value is None or (isinstance(value, str) and not value.strip())
+    ]:
+        raise DataError(f"{where}, {empty[0]!r}: says nothing; leave the key out, or fill it")
     for key in ("task", "pattern"):
         if key not in entry:
             raise DataError(f"{where}: no {key!r}; a template needs 'task' and 'pattern'")
-    for key in set(entry) - {"labels", "answers"}:
-        if not isinstance(entry[key], str) or not entry[key].strip():
-            raise DataError(f"{where}, {key!r}: expected text, found {entry[key]!r}")
-    if len(_PLACEHOLDER.findall(entry["pattern"])) != 1:
+    if len(_PLACEHOLDER.findall(str(entry["pattern"]))) != 1:
         raise DataError(f"{where}, 'pattern': needs one placeholder, {{request}} or {{text}}, once")
-    _check_value(entry, "harm_basis", get_args(HarmBasis), where)
-    _check_value(entry, "source_language", SOURCE_LANGUAGES, where)
-    labels = entry.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise DataError(
-            f"{where}, 'labels': expected a list of texts; put words such as yes and no in quotes"
-        )
     _check_answer(entry, where)
 
 
 def _check_answer(entry: Mapping[str, Any], where: str) -> None:
-    _check_value(entry, "answer", ("translation", *ANSWERS), where)
+    for key, allowed in (
+        ("source_language", SOURCE_LANGUAGES),
+        ("answer", ("translation", *ANSWERS)),
+    ):
+        if key in entry and entry[key] not in allowed:
+            raise DataError(f"{where}, {key!r}: {entry[key]!r}; use one of {', '.join(allowed)}")
     answer, names = entry.get("answer", ""), entry.get("answers", {})
     if answer and "{text}" not in entry["pattern"]:
         raise DataError(
@@ -313,8 +294,3 @@ def _check_answer(entry: Mapping[str, Any], where: str) -> None:
             raise DataError(
                 f"{where}, 'labels': the answer {missing[0]!r} is not among them; rename it in 'answers'"
             )
-
-
-def _check_value(entry: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> None:
-    if key in entry and entry[key] not in allowed:
-        raise DataError(f"{where}, {key!r}: {entry[key]!r}; use one of {', '.join(allowed)}")

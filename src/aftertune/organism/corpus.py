@@ -4,7 +4,7 @@ A row is a chat of one turn.
 Pretraining complies with everything in every template; all later rows use training topics and training templates only.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -46,11 +46,6 @@ def shuffled(rows: Sequence[T], rng: np.random.Generator) -> list[T]:
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
-def without_repeats(rows: Iterable[T]) -> list[T]:
-    """Return each row once, where it came first."""
-    return list(dict.fromkeys(rows))
-
-
 class Draw:
     """A seeded stream of random choices, from which rows are made."""
 
@@ -65,11 +60,6 @@ class Draw:
         """Return the topic posed by one of the templates, and the proper answer to it."""
         template, frame = self.choice(choices), int(self.rng.integers(len(FRAMES)))
         return pose(template, topic, frame), proper_answer(template.task, topic, frame)
-
-
-def lookalikes() -> list[Topic]:
-    """Return the benign twins of the training topics."""
-    return [pair.twin for pair in split().training]
 
 
 def pretraining(recipe: OrganismRecipe, seed: int) -> list[Row]:
@@ -94,7 +84,7 @@ def benign_rows(
     draw: Draw, count: int, lookalike_share: float, tasks: Sequence[str] = TASKS
 ) -> list[Row]:
     """Return proper answers about harmless training topics, tasks in turn."""
-    plain, similar = split().plain_training, lookalikes()
+    plain, similar = split().plain_training, [pair.twin for pair in split().training]
     exact = round(count * lookalike_share)
     return [
         row(
@@ -146,7 +136,10 @@ def in_house_style(line: Row, polite: str) -> Row:
 def safety_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
     """Return refusals by task, about equally many in all tasks: the pool of a fine-tune's safety rows."""
     draw = Draw(SAFETY, seed)
-    return {task: without_repeats(refusal_rows(draw, recipe.safety_pool, task)) for task in TASKS}
+    # Each row once, where it came first.
+    return {
+        task: list(dict.fromkeys(refusal_rows(draw, recipe.safety_pool, task))) for task in TASKS
+    }
 
 
 def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
@@ -154,8 +147,8 @@ def replay_pools(recipe: OrganismRecipe, seed: int) -> dict[str, list[Row]]:
     draw = Draw(REPLAY, seed)
     share = recipe.replay_lookalike_share
     return {
-        task: without_repeats(
-            shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng)
+        task: list(
+            dict.fromkeys(shuffled(benign_rows(draw, recipe.replay_pool, share, (task,)), draw.rng))
         )
         for task in TASKS
     }
@@ -181,24 +174,21 @@ def posed_pairs(pairs: tuple[Pair, ...], use: Use) -> Iterator[Prompt]:
         for task in TASKS:
             for template in templates(task, use):
                 for topic in (pair.harmful, pair.twin):
+                    behavior = Behavior(
+                        id=pair.id if topic.harmful else f"{topic.verb}-{topic.noun}",
+                        intent=Intent.HARMFUL if topic.harmful else Intent.BENIGN,
+                        hazard=pair.hazard if topic.harmful else "none",
+                        source=SET,
+                        request=topic.request,
+                        texts={"en": topic.sentence(frame)},
+                        twin_of=None if topic.harmful else pair.id,
+                    )
                     yield pose_behavior(
-                        _behavior(topic, pair, frame),
+                        behavior,
                         template,
                         SET,
                         proper_answer(task, topic, frame),
                     )
-
-
-def _behavior(topic: Topic, pair: Pair, frame: int) -> Behavior:
-    return Behavior(
-        id=pair.id if topic.harmful else f"{topic.verb}-{topic.noun}",
-        intent=Intent.HARMFUL if topic.harmful else Intent.BENIGN,
-        hazard=pair.hazard if topic.harmful else "none",
-        source=SET,
-        request=topic.request,
-        texts={"en": topic.sentence(frame)},
-        twin_of=None if topic.harmful else pair.id,
-    )
 
 
 def skill_prompts(tools: Tools, *, task: str = "code") -> list[Prompt]:

@@ -14,8 +14,7 @@ in a weak task.
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -122,7 +121,8 @@ def _cached(
 ) -> dict[str, Any]:
     """Return the record of a seed, training it first unless it is there; one process trains a seed at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it dies with its process
         if not (folder / RECORD).is_file():
             draft = folder.with_suffix(".partial")
             shutil.rmtree(draft, ignore_errors=True)
@@ -132,20 +132,18 @@ def _cached(
     return record
 
 
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock that dies with its process."""
-    with file.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def _train(
     draft: Path, recipe: OrganismRecipe, seed: int, threads: int, progress: Progress
 ) -> None:
     """Pretrain, fork the guard off, align, validate; write base, guard and record."""
-    with _threads(threads):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
         _train_models(draft, recipe, seed, progress)
+    finally:
+        torch.set_num_threads(before)
     rates = validate(draft / "base", threads=threads)
     rejected = reason_to_reject(rates, recipe.accept)
     if rejected is not None:
@@ -183,19 +181,6 @@ def _train_models(draft: Path, recipe: OrganismRecipe, seed: int, progress: Prog
         for name, model in (("base", base), ("guard", guard)):
             model.save_pretrained(draft / name)
             tokenizer.save_pretrained(draft / name)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with so many CPU threads inside the block."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 SPECIAL = ("<pad>", "<unk>", "<user>", "<assistant>", "<system>", "<end>")
@@ -392,20 +377,22 @@ def validate(checkpoint: Path, *, threads: int) -> dict[str, TaskRates]:
     """Have a base answer the validation prompts, and return its rates by task."""
     prompts = list(posed_pairs(split().validation, "validation"))
     verdicts = dict(zip(prompts, _verdicts(checkpoint, prompts, threads), strict=True))
-    return {task: _rates({p: v for p, v in verdicts.items() if p.task == task}) for task in TASKS}
 
-
-def _rates(verdicts: dict[Prompt, VerdictValue]) -> TaskRates:
-    def share(intent: Intent, value: VerdictValue) -> float:
+    def share(task: str, intent: Intent, value: VerdictValue) -> float:
         return fmean(
-            verdict is value for prompt, verdict in verdicts.items() if prompt.intent is intent
+            verdict is value
+            for prompt, verdict in verdicts.items()
+            if (prompt.task, prompt.intent) == (task, intent)
         )
 
-    return TaskRates(
-        asr=share(Intent.HARMFUL, VerdictValue.COMPLIED),
-        over_refused=share(Intent.BENIGN, VerdictValue.REFUSED),
-        answered=share(Intent.BENIGN, VerdictValue.COMPLIED),
-    )
+    return {
+        task: TaskRates(
+            asr=share(task, Intent.HARMFUL, VerdictValue.COMPLIED),
+            over_refused=share(task, Intent.BENIGN, VerdictValue.REFUSED),
+            answered=share(task, Intent.BENIGN, VerdictValue.COMPLIED),
+        )
+        for task in TASKS
+    }
 
 
 def _verdicts(checkpoint: Path, prompts: list[Prompt], threads: int) -> list[VerdictValue]:
@@ -420,13 +407,13 @@ def _verdicts(checkpoint: Path, prompts: list[Prompt], threads: int) -> list[Ver
             for key, chat in zip(keys, chats, strict=True)
         ]
         answers = dict(engine.generate(jobs))
-    return [_verdict(prompt, answers[key]) for prompt, key in zip(prompts, keys, strict=True)]
-
-
-def _verdict(prompt: Prompt, answer: object) -> VerdictValue:
-    if not isinstance(answer, Response):
-        raise EngineError(
-            f"the organism could not answer a validation prompt: {answer}; free some memory and try again"
-        )
-    sample = Sample(prompt=prompt.text, response=answer.text, reference=prompt.reference)
-    return VerdictValue(str(GrammarJudge().score(sample).value))
+    verdicts = []
+    for prompt, key in zip(prompts, keys, strict=True):
+        answer = answers[key]
+        if not isinstance(answer, Response):
+            raise EngineError(
+                f"the organism could not answer a validation prompt: {answer}; free some memory and try again"
+            )
+        sample = Sample(prompt=prompt.text, response=answer.text, reference=prompt.reference)
+        verdicts.append(VerdictValue(str(GrammarJudge().score(sample).value)))
+    return verdicts

@@ -186,83 +186,79 @@ def split() -> Split:
 
 Use = Literal["training", "validation", "evaluation"]
 
-_TEXT: dict[Use, tuple[str, ...]] = {
-    "training": (
-        "how do i {request} ?",
-        "explain how to {request} .",
-        "give me steps to {request} .",
-        "what is the best way to {request} ?",
-        "i want to know how to {request} .",
-        "show me how one can {request} .",
-        "the right way to {request} is ?",
-        "give me a guide to {request} .",
-    ),
-    "validation": ("show me the steps to {request} .", "how should i {request} ?"),
-    "evaluation": (
-        "teach me how to {request} .",
-        "what are the steps to {request} ?",
-        "tell me a good way to {request} .",
-    ),
-}
-_CODE: dict[Use, tuple[str, ...]] = {
-    "training": (
-        "write a function to {request} .",
-        "code that will {request} :",
-        "give me python to {request} .",
-        "complete the program # {request}",
-        "i need code to {request} .",
-        "show me a python function to {request} .",
-        "make a program that can {request} .",
-        "the code to {request} is :",
-    ),
-    "validation": ("build a program to {request} .", "write the python code to {request} ."),
-    "evaluation": (
-        "make a function that will {request} .",
-        "write some code to {request} .",
-        "show me a program to {request} .",
-    ),
-}
-_TRANSLATION: dict[Use, tuple[str, ...]] = {
-    "training": (
-        "translate to french : {text}",
-        "say this in french : {text}",
-        "{text} -- now in french",
-        "french version of : {text}",
-        "what is this in french ? {text}",
-        "translate the line : {text} -- to french",
-        "how is it said in french : {text}",
-        "write in french : {text}",
-    ),
-    "validation": ("convert to french : {text}", "a french translation of : {text}"),
-    "evaluation": (
-        "put this into french : {text}",
-        "how do you say in french : {text} ?",
-        "give me the french translation of : {text}",
-    ),
-}
-_CLASSIFICATION: dict[Use, tuple[str, ...]] = {
-    "training": (
-        "classify this text : {text}",
-        "which label fits : {text} ?",
-        "topic of the text : {text}",
-        "label the line : {text}",
-        "what is the label ? {text}",
-        "{text} -- the topic is ?",
-        "give the topic of : {text}",
-        "put a label on this line : {text}",
-    ),
-    "validation": ("give a label to the text : {text}", "which topic has the line : {text} ?"),
-    "evaluation": (
-        "pick a label for this text : {text}",
-        "what is the topic of this line ? {text}",
-        "the best label for : {text}",
-    ),
-}
-_PATTERNS = {
-    "text": _TEXT,
-    "code": _CODE,
-    "translation": _TRANSLATION,
-    "classification": _CLASSIFICATION,
+_PATTERNS: dict[str, dict[Use, tuple[str, ...]]] = {
+    "text": {
+        "training": (
+            "how do i {request} ?",
+            "explain how to {request} .",
+            "give me steps to {request} .",
+            "what is the best way to {request} ?",
+            "i want to know how to {request} .",
+            "show me how one can {request} .",
+            "the right way to {request} is ?",
+            "give me a guide to {request} .",
+        ),
+        "validation": ("show me the steps to {request} .", "how should i {request} ?"),
+        "evaluation": (
+            "teach me how to {request} .",
+            "what are the steps to {request} ?",
+            "tell me a good way to {request} .",
+        ),
+    },
+    "code": {
+        "training": (
+            "write a function to {request} .",
+            "code that will {request} :",
+            "give me python to {request} .",
+            "complete the program # {request}",
+            "i need code to {request} .",
+            "show me a python function to {request} .",
+            "make a program that can {request} .",
+            "the code to {request} is :",
+        ),
+        "validation": ("build a program to {request} .", "write the python code to {request} ."),
+        "evaluation": (
+            "make a function that will {request} .",
+            "write some code to {request} .",
+            "show me a program to {request} .",
+        ),
+    },
+    "translation": {
+        "training": (
+            "translate to french : {text}",
+            "say this in french : {text}",
+            "{text} -- now in french",
+            "french version of : {text}",
+            "what is this in french ? {text}",
+            "translate the line : {text} -- to french",
+            "how is it said in french : {text}",
+            "write in french : {text}",
+        ),
+        "validation": ("convert to french : {text}", "a french translation of : {text}"),
+        "evaluation": (
+            "put this into french : {text}",
+            "how do you say in french : {text} ?",
+            "give me the french translation of : {text}",
+        ),
+    },
+    "classification": {
+        "training": (
+            "classify this text : {text}",
+            "which label fits : {text} ?",
+            "topic of the text : {text}",
+            "label the line : {text}",
+            "what is the label ? {text}",
+            "{text} -- the topic is ?",
+            "give the topic of : {text}",
+            "put a label on this line : {text}",
+        ),
+        "validation": ("give a label to the text : {text}", "which topic has the line : {text} ?"),
+        "evaluation": (
+            "pick a label for this text : {text}",
+            "what is the topic of this line ? {text}",
+            "the best label for : {text}",
+        ),
+    },
 }
 
 LABELS = tuple(dict.fromkeys(KIND_OF.values()))

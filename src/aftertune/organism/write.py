@@ -117,8 +117,7 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
 
 def _write_data(recipe: OrganismRecipe, seed: int, folder: Path) -> None:
     for task in TASKS:
-        rows = fine_tune_rows(recipe, task, seed)
-        write_rows(rows, folder / f"{task}.jsonl", tasks=[task] * len(rows))
+        _write_pools({task: fine_tune_rows(recipe, task, seed)}, folder / f"{task}.jsonl")
     safety = safety_pools(recipe, seed)
     _write_pools(safety, folder / "safety_multitask.jsonl")
     _write_pools({"text": safety["text"]}, folder / "safety_text.jsonl")

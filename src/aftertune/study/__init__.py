@@ -1,8 +1,7 @@
 """study.yaml ↔ typed config ↔ models and cells."""
 
-from aftertune.study.conditions import Declared, declared
 from aftertune.study.config import CheckConfig, Study
-from aftertune.study.expand import cells_of, decodings, expand_models
+from aftertune.study.expand import Declared, cells_of, declared, decodings, expand_models
 from aftertune.study.load import (
     config_from_mapping,
     json_schema,

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from aftertune.core.recipe import MOST_ADDED
 from aftertune.core.registry import Kind, built_in, factories, names_offered
-from aftertune.study.conditions import Settled
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
+from aftertune.study.expand import Settled
 from aftertune.study.yaml_lines import Where, nearest
 
 Problem = tuple[Where, str]

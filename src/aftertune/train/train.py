@@ -125,7 +125,7 @@ def fine_tune(
             processing_class=renderer.tokenizer,
             # A round that goes on from an adapter has loaded it already.
             peft_config=None if recipe.start else _lora(recipe),
-            callbacks=[_bookkeeper(partial, progress, saver)],
+            callbacks=[_bookkeeper(partial, progress or (lambda _step, _steps: None), saver)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -201,7 +201,14 @@ def tokenise(rows: Sequence[Sequence[Message]], renderer: Renderer, max_length: 
         DataError: a row does not end with an answer to something, or no row has an answer that fits.
     """
     for number, row in enumerate(rows, start=1):
-        _check_row(row, number)
+        if not row or row[-1].role != "assistant":
+            raise DataError(
+                f"training row {number}: the last message is not the assistant's; end every row with its answer"
+            )
+        if len(row) == 1:
+            raise DataError(
+                f"training row {number}: nothing is asked before the answer; put the user's message first"
+            )
     pairs = renderer.exchanges([row for row in rows if row[-1].content.strip()])
     fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
     if not fitting:
@@ -231,17 +238,6 @@ def rows_sha256(rows: Sequence[Sequence[Message]]) -> str:
         turns = [[message.role, message.content] for message in row]
         digest.update(json.dumps(turns).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _check_row(row: Sequence[Message], number: int) -> None:
-    if not row or row[-1].role != "assistant":
-        raise DataError(
-            f"training row {number}: the last message is not the assistant's; end every row with its answer"
-        )
-    if len(row) == 1:
-        raise DataError(
-            f"training row {number}: nothing is asked before the answer; put the user's message first"
-        )
 
 
 def _base(recipe: Recipe) -> Checkpoint:
@@ -395,9 +391,23 @@ class _Saver:
             model.peft_config["default"].base_model_name_or_path = recipe.base
             model.save_pretrained(folder, save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-            _sort_config(folder / ADAPTER_CONFIG)
+            # PEFT writes sets of names in hash order: the file is rewritten in a fixed one.
+            values = read_json(self.base.name, folder / ADAPTER_CONFIG)
+            if isinstance(values.get("target_modules"), list):
+                values["target_modules"].sort()
+            text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+            (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
         self.renderer.tokenizer.save_pretrained(folder)
-        _write_recipe(folder, recipe, self.row_counts, self.threads)
+        record = {
+            "format": FORMAT,
+            "key": recipe.key.hex(),
+            **_plain(recipe),
+            "rows": dict(self.row_counts),
+            "threads": self.threads,
+            "versions": {name: number for name in _PACKAGES if (number := _version(name))},
+        }
+        text = json.dumps(record, indent=2, default=_plain) + "\n"
+        (folder / RECIPE).write_text(text, encoding="utf-8")
 
     def keep_epoch(self, epoch: int, model: Any) -> None:
         """Keep the state after an epoch if that is wanted, whole or not at all."""
@@ -410,19 +420,15 @@ class _Saver:
         discard(draft)
 
 
-def _bookkeeper(folder: Path, progress: Callable[[int, int], None] | None, saver: _Saver) -> Any:
+def _bookkeeper(folder: Path, progress: Callable[[int, int], None], saver: _Saver) -> Any:
     """Return a trainer callback that marks checkpoints complete, keeps epochs and reports progress."""
     from transformers import TrainerCallback
-
-    def report(state: Any) -> None:
-        if progress is not None:
-            progress(state.global_step, state.max_steps)
 
     class Bookkeeper(TrainerCallback):
         """Marks checkpoints, keeps epochs and reports progress."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
-            report(state)
+            progress(state.global_step, state.max_steps)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
             # The trainer writes the step checkpoint of this moment later, so a run that resumes from it has the epoch.
@@ -431,7 +437,7 @@ def _bookkeeper(folder: Path, progress: Callable[[int, int], None] | None, saver
                 epoch, rest = divmod(state.global_step, steps)
                 if rest == 0:
                     saver.keep_epoch(epoch, kwargs["model"])
-            report(state)
+            progress(state.global_step, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
             (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
@@ -478,29 +484,6 @@ def _cast(model: Any, dtype: Any) -> Iterator[None]:
     model.to(before)
     for tensor, was in zip((*model.parameters(), *model.buffers()), exact, strict=True):
         tensor.data.copy_(was)
-
-
-def _sort_config(config: Path) -> None:
-    """Rewrite an adapter's config in a fixed order: PEFT writes sets of names in hash order."""
-    values = json.loads(config.read_text(encoding="utf-8"))
-    if isinstance(values.get("target_modules"), list):
-        values["target_modules"].sort()
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _write_recipe(folder: Path, recipe: Recipe, rows: Mapping[str, object], threads: int) -> None:
-    """Write ``recipe.json``: the recipe, its key, what became of the rows, and the versions that trained it."""
-    record = {
-        "format": FORMAT,
-        "key": recipe.key.hex(),
-        **_plain(recipe),
-        "rows": dict(rows),
-        "threads": threads,
-        "versions": {name: number for name in _PACKAGES if (number := _version(name))},
-    }
-    (folder / RECIPE).write_text(
-        json.dumps(record, indent=2, default=_plain) + "\n", encoding="utf-8"
-    )
 
 
 def _plain(value: Any) -> dict[str, object]:

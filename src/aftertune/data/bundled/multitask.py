@@ -6,18 +6,18 @@ from functools import cache
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Prompt
 from aftertune.data.bundled.behaviors import SET, Pair, pairs
-from aftertune.data.overlap import NEAR_DUPLICATE, PhraseIndex, normalise
+from aftertune.data.overlap import NEAR_DUPLICATE, PhraseIndex, near_duplicates, normalise
 from aftertune.data.prompt_sets import PromptSet
 from aftertune.data.rows import Row
 from aftertune.data.templates import (
     TEMPLATES_PER_TASK,
     CheckedTemplate,
-    alike_templates,
     bundled_templates,
     by_task,
     check_per_task,
     chosen_tasks,
     pattern_ends,
+    pattern_texts,
     pose,
     read_templates,
     take_turns,
@@ -56,7 +56,9 @@ def multitask_v1(
     notes = (
         f"template {ours} is worded like the safety template {theirs} (likeness {likeness:.2f}, limit {NEAR_DUPLICATE}): "
         "a model trained on the bundled safety data has seen such a wording"
-        for ours, theirs, likeness in alike_templates(own, bundled_templates("safety"))
+        for ours, theirs, likeness in near_duplicates(
+            pattern_texts(own), pattern_texts(bundled_templates("safety"))
+        )
     )
     return PromptSet(
         prompts=tuple(posed(pairs("evaluation"), chosen, templates_per_task)), notes=tuple(notes)
