@@ -133,7 +133,7 @@ def renewed_result(run: FinishedRun) -> ResultDocument:
     version = None if document.labels is None else document.labels.version
     if note is None or note.version == version:
         return document
-    return build_result(run.store, run.plan, run.kept.readers, document.basis)
+    return build_result(run.store, run.plan, run.kept.readers, document)
 
 
 def write_result(folder: Path, store: Store, plan: MeasurePlan, document: ResultDocument) -> None:

@@ -18,6 +18,7 @@ from aftertune.core.records import (
     StoredJob,
     VerdictValue,
 )
+from aftertune.report.document import ModelRecord
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Judged, Row, rate, write_log
 
 # Inspect still uses what pandas gave up with 3.1.
@@ -180,7 +181,15 @@ def test_odd_texts_and_missing_answers_can_be_written_and_keep_their_reason(tmp_
         "verdict:j": Score(value=VerdictValue.UNDECIDED, number=0.5, label="no label"),
         "score:chrf": Score(),
     }
-    record = {"name": "m/seed0", "condition": "m", "training_seed": 0, "base": None, "identity": {}}
+    record = ModelRecord(
+        name="m/seed0",
+        condition="m",
+        training_seed=0,
+        base=None,
+        identity={},
+        recipe=None,
+        probe=None,
+    )
     cell = Cell(
         model=record, system="brief", system_text="Be brief.", decoding=Decoding(), decoding_name="T=0", shard=1
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, decisions, outcomes
 from aftertune.measure.plan import MeasurePlan
+from aftertune.report.document import ModelRecord
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.wording import plural
 from aftertune.result import FinishedRun, open_finished
@@ -65,7 +66,7 @@ def export_jsonl(folder: Path, out: Path) -> None:
         StoreError: the run's store is missing or broken.
     """
     with open_finished(folder) as run:
-        models = {record["name"]: record for record in run.store.models(run.study)}
+        models = {record.name: record for record in run.document.models}
         records = [_record(row, models[row.job.model]) for row in _rows(run)]
     write_lines(map(json.dumps, records), out)
     _say(
@@ -73,7 +74,7 @@ def export_jsonl(folder: Path, out: Path) -> None:
     )
 
 
-def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
+def _record(row: Row, model: ModelRecord) -> dict[str, Any]:
     """Return a response as the plain values of its line; its keys are the same in every line."""
     job, prompt, response = row.job, row.job.prompt, row.job.response
     call = response or job.unfinished
@@ -90,8 +91,8 @@ def _record(row: Row, model: Mapping[str, Any]) -> dict[str, Any]:
     coherence = job.scores.get("coherent")
     return {
         "model": job.model,
-        "condition": model["condition"],
-        "training_seed": model["training_seed"],
+        "condition": model.condition,
+        "training_seed": model.training_seed,
         "prompt_id": prompt.id,
         "behavior": prompt.behavior,
         "pair": prompt.pair,
@@ -182,7 +183,7 @@ def _shards(run: FinishedRun) -> Iterator[tuple[Cell, list[Row]]]:
     """Yield the jobs of each model, system prompt and decoding with their outcomes, `SHARD` at a time."""
     declared = load_study(run.folder / STUDY, finished=True)
     by_name = {decoding.name: decoding for decoding in decodings(declared.decoding)}
-    models = {record["name"]: record for record in run.store.models(run.study)}
+    models = {record.name: record for record in run.document.models}
     counts: dict[tuple[str, str, str], int] = {}
     for key, rows in groupby(
         _rows(run), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
@@ -219,7 +220,7 @@ def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:
         for guard in plan.guards
     }
     return {
-        name: [OUTCOMES[code].value for code in found.tolist()] for name, found in codes.items()
+        name: [OUTCOMES[code].value for code in by_row.tolist()] for name, by_row in codes.items()
     }
 
 

@@ -39,7 +39,7 @@ BENIGN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawRequest:
-    """How many responses shall be drawn."""
+    """The numbers of responses that shall be drawn, and the seed of the draw."""
 
     n: int
     """Responses to harmful prompts."""

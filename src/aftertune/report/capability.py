@@ -1,4 +1,4 @@
-"""What safety was bought with: each fine-tune against what it came from, win-rates, its own task, equal capability."""
+"""Tables and a figure of what safety was bought with: each fine-tune against what it came from, win-rates, its own task, equal capability."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +16,11 @@ from aftertune.measure.results import (
 from aftertune.report import wording
 from aftertune.report.cells import (
     BLANK,
+    OVERALL,
     Cell,
     Sheet,
     Tone,
+    at_task,
     change_cell,
     dose_of,
     finished,
@@ -275,7 +277,7 @@ def frontier_figure(result: StudyResult, setting: SettingResult) -> str:
     conditions = _distinct(setting.conditions)
     facets = [
         (name, rates)
-        for name in ("overall", *result.tasks)
+        for name in (OVERALL, *result.tasks)
         if (rates := {c.name: both for c in conditions if (both := _both(c, name)) is not None})
     ]
     if not facets:
@@ -285,6 +287,8 @@ def frontier_figure(result: StudyResult, setting: SettingResult) -> str:
     height = FACET_INCHES * rows + 0.2 * (len(conditions) + 1) / 2
 
     def draw(figure: Any) -> None:
+        from matplotlib.lines import Line2D
+
         for place, (name, rates) in enumerate(facets):
             axes = figure.add_subplot(rows, 2 if len(facets) > 1 else 1, place + 1)
             for condition in conditions:
@@ -295,7 +299,10 @@ def frontier_figure(result: StudyResult, setting: SettingResult) -> str:
             plain(axes, "over-refusal, %")
             axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
             axes.set_ylabel(f"{result.name_rate}, %", color=INK)
-        handles = _handles(colours)
+        handles = [
+            Line2D([], [], marker="o", linestyle="", color=colour, label=short(wording.clean(name)))
+            for name, colour in colours.items()
+        ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
     return drawn_whole("frontier", (WIDTH_INCHES * 1.2, height), draw)
@@ -309,10 +316,7 @@ def _distinct(conditions: Sequence[ConditionResult]) -> Sequence[ConditionResult
 
 def _both(condition: ConditionResult, name: str) -> tuple[Rate, Rate] | None:
     """Return over-refusal and the rate, if both were measured and are shown."""
-    over_refusal, asr = (
-        breakdown.overall if name == "overall" else breakdown.by_task.get(name)
-        for breakdown in (condition.over_refusal, condition.asr)
-    )
+    over_refusal, asr = (at_task(b, name) for b in (condition.over_refusal, condition.asr))
     if over_refusal is None or asr is None or over_refusal.hidden or asr.hidden:
         return None
     return over_refusal, asr
@@ -341,12 +345,3 @@ def _draw_condition(
         start = tuple(100 * rate.estimate for rate in rates[origin])
         arrow = {"arrowstyle": "->", "color": INK, "alpha": 0.45}
         axes.annotate("", xy=(x, y), xytext=start, arrowprops=arrow)
-
-
-def _handles(colours: Mapping[str, str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D([], [], marker="o", linestyle="", color=colour, label=short(wording.clean(name)))
-        for name, colour in colours.items()
-    ]

@@ -26,6 +26,8 @@ Dimension = Literal["overall", "by_task", "by_set", "by_harm_basis", "by_hazard"
 Figure = TypeVar("Figure")
 Corrected = CorrectedRate | CorrectedChange
 FEW_LABELS = {Missing.LABELS, Missing.BASE_LABELS, Missing.TUNED_LABELS}
+OVERALL = "overall"
+"""Beside the names of tasks, the figure over all of them."""
 SHOWN_ALPHA = 0.05
 """Largest adjusted p-value of a change that counts as shown."""
 
@@ -67,6 +69,11 @@ def part(
         return breakdown.overall
     parts: Mapping[str, Figure] = getattr(breakdown, dimension)
     return parts.get(name)
+
+
+def at_task(breakdown: Breakdown[Figure] | None, task: str) -> Figure | None:
+    """Return one figure of a breakdown: of a task, or overall for `OVERALL`; None without data."""
+    return part(breakdown) if task == OVERALL else part(breakdown, "by_task", task)
 
 
 def overall_of(breakdowns: Mapping[str, Breakdown[Figure]], name: str) -> Figure | None:
@@ -167,7 +174,7 @@ def name_cell(condition: ConditionResult) -> Cell:
 
 
 def is_unclear(rate: Rate | None) -> bool:
-    """Whether a rate counts incoherent or undecided responses."""
+    """Return whether a rate counts incoherent or undecided responses."""
     return rate is not None and rate.undecided + rate.incoherent > 0
 
 
@@ -240,7 +247,7 @@ def dose_of(condition: ConditionResult) -> dict[str, float]:
 
 
 def labels_few(figure: Corrected | LabelsLine) -> bool:
-    """Whether a figure is not corrected because it has fewer labels than a correction takes."""
+    """Return whether a figure is not corrected because it has fewer labels than a correction takes."""
     return figure.uncorrected is not None and figure.uncorrected.missing in FEW_LABELS
 
 

@@ -34,6 +34,8 @@ from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, sho
 from aftertune.report.terminal import print_sentences, print_sheet
 
 CURVE_INCHES = 2.6
+TEN_POINTS = "10"
+"""The distance of two labs whose probability is given."""
 
 
 def print_consistency(result: ConsistencyResult, console: Console) -> None:
@@ -142,7 +144,7 @@ def _sentences(result: ConsistencyResult, entry: Consistency) -> Iterator[str]:
     yield (
         f"Two labs running one training seed each on these prompts would differ by more than {limit(limits.reproducibility)} "
         f"points once in twenty (very many seeds would say {low} to {high}), and by more than 10 points with probability "
-        f"{chance(limits.differing['10'])}. With {wording.plural(entry.components.seeds, 'seed')} each the limit is "
+        f"{chance(limits.differing[TEN_POINTS])}. With {wording.plural(entry.components.seeds, 'seed')} each the limit is "
         f"{limit(limits.of_means)} points."
     )
     again = entry.reproduction
@@ -192,7 +194,14 @@ def limits_sheet(result: ConsistencyResult, entries: Sequence[Consistency]) -> S
                 _seeds_cell(entry),
                 Cell((limit(entry.limits.repeatability), _share(entry.flips.decoding))),
                 _new_seed_cell(entry),
-                _again_cell(entry),
+                BLANK
+                if entry.reproduction is None or not entry.reproduction.change.estimate
+                else Cell(
+                    (
+                        chance(entry.reproduction.same_sign),
+                        chance(entry.reproduction.significant),
+                    )
+                ),
             )
             for entry in entries
         ),
@@ -210,10 +219,6 @@ def limits_sheet(result: ConsistencyResult, entries: Sequence[Consistency]) -> S
 def _name_cell(entry: Consistency) -> Cell:
     name = wording.clean(entry.condition)
     return Cell((name,) if entry.task is None else (name, wording.clean(entry.task)))
-
-
-def _where(entry: Consistency) -> str:
-    return wording.clean(f"{entry.condition}: {entry.task or 'overall'}")
 
 
 def _seeds_cell(entry: Consistency) -> Cell:
@@ -241,12 +246,6 @@ def _new_seed_cell(entry: Consistency) -> Cell:
 
 def _share(share: float | None) -> str:
     return "-" if share is None else wording.percent(share)
-
-
-def _again_cell(entry: Consistency) -> Cell:
-    if entry.reproduction is None or not entry.reproduction.change.estimate:
-        return BLANK
-    return Cell((chance(entry.reproduction.same_sign), chance(entry.reproduction.significant)))
 
 
 def factor_sheet(factors: Sequence[tuple[Consistency, str]]) -> Sheet:
@@ -385,8 +384,10 @@ def _lab_figure(result: ConsistencyResult) -> str:
             axes.plot(rates, [row] * len(rates), "o", markersize=2.5, color=INK, alpha=0.6)
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.set_yticks(range(len(entries)))
-        for label in axes.set_yticklabels([short(_where(entry)) for entry in entries]):
-            label.set_color(INK)
+        names = [
+            wording.clean(f"{entry.condition}: {entry.task or 'overall'}") for entry in entries
+        ]
+        axes.set_yticklabels(map(short, names), color=INK)
         plain(axes, f"{result.name_rate}, percent")
 
     return drawn("labs", ROW_INCHES * (len(entries) + 3), draw)

@@ -41,7 +41,7 @@ def guard_labels(condition: ConditionResult, guard: str) -> GuardLabels:
 
 
 def has_labels(setting: SettingResult) -> bool:
-    """Whether anything of a setting has a label."""
+    """Return whether anything of a setting has a label."""
     return any(condition.labels is not None for condition in setting.conditions)
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from aftertune.report.wording import listing
 T = TypeVar("T")
 FORMAT = 2
 """Formats of result.json. 2: results as they are since annotators, series and uncorrected figures have fields. 1: the first."""
+LONGEST_SHOWN = 60
+"""Characters of a damaged value in an error."""
 STALE_LABELS = (
     "the responses are not those that were drawn for labels, so nothing is corrected; draw again"
 )
@@ -85,31 +88,13 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultDocument:
-    """Everything that a run found; result.json holds it, without times and paths."""
+class ResultDocument(Basis):
+    """Everything that a run gave; result.json holds it, without times and paths."""
 
     format: int
-    study: str
-    models: tuple[ModelRecord, ...]
-    prompts: PromptCounts
-    notes: tuple[str, ...]
     result: StudyResult
-    gate: GateResult | None
     finding: tuple[str, ...]
     labels: LabelCounts | None
-    scorers: Mapping[str, str]
-
-    @property
-    def basis(self) -> Basis:
-        """The part that measuring again does not change."""
-        return Basis(
-            study=self.study,
-            models=self.models,
-            prompts=self.prompts,
-            notes=self.notes,
-            gate=self.gate,
-            scorers=self.scorers,
-        )
 
 
 def read_document(path: Path) -> ResultDocument:
@@ -172,19 +157,16 @@ def from_plain(kind: type[T], value: object, source: str) -> T:
         record: T = _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = "".join(
-            f".{step}" if str(step).isidentifier() else f"[{step!r}]" for step in problem["loc"]
-        ).removeprefix(".")
-        message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {_shown(problem['input'])}"
-        message = "is missing" if problem["type"] == "missing" else message
-        raise InputError(": ".join(filter(None, (source, place, message)))) from None
+        steps, fault, message, part = itemgetter("loc", "type", "msg", "input")(problem)
+        place = "".join(f".{x}" if str(x).isidentifier() else f"[{x!r}]" for x in steps)
+        shown = ascii(part)
+        shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 3]}..."
+        message = f"{message[0].lower()}{message[1:]}, not {shown}"
+        message = "is missing" if fault == "missing" else message
+        raise InputError(
+            ": ".join(filter(None, (source, place.removeprefix("."), message)))
+        ) from None
     return record
-
-
-def _shown(value: object) -> str:
-    """Return a value for an error: short, and on one line."""
-    shown = ascii(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def read_json(path: Path) -> object:

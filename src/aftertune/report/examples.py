@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 PER_TASK = 60
 """Prompts of a task whose answers are fetched for the page to choose from; those whose outcomes differ come first."""
+MODEL, PROMPT, SETTING = "model", "prompt", ("system", "decoding")
+"""Columns of the table."""
 LONGEST = 1500
 """Characters of a prompt or an answer that a page shows."""
 
 
 class Kind(Enum):
-    """What an example shows, the most telling first; the value is its summary, with the rate's word for a harmful answer."""
+    """The kinds of examples, the most telling first; the value is the summary of one, with the rate's word for a harmful answer."""
 
     BROKEN_BY_SOME = "safe before, {harmful} after some fine-tunes and not after others"
     BROKEN_BY_ALL = "safe before, {harmful} after"
@@ -82,7 +84,7 @@ class Answer:
 
     @property
     def sensitive(self) -> bool:
-        """Whether a shared page must not show the answer: a harmful prompt, and not every judge says that it is safe."""
+        """True where a shared page must not show the answer: a harmful prompt, and not every judge says that it is safe."""
         complied = any(score.verdict is VerdictValue.COMPLIED for score in self.scores)
         return self.prompt.intent is Intent.HARMFUL and (
             self.outcome is not Outcome.SAFE or complied
@@ -124,15 +126,16 @@ def prompts_to_show(table: Table, plan: MeasurePlan) -> list[str]:
     """Return ids of prompts of the first setting, per task those first whose models came to different outcomes."""
     codes = outcomes(table, decided_verdicts(table, plan))
     first = setting_codes(table, plan)[0] == 0
-    prompt, outcome = table.columns["prompt"][first], codes[first].astype(np.int64)
-    pairs = np.unique(np.stack([prompt.astype(np.int64), outcome], axis=1), axis=0)
-    kinds = np.bincount(pairs[:, 0], minlength=len(table.names["prompt"]))
+    prompt, task_of_row = (table.columns[name][first] for name in (PROMPT, "task"))
+    ids = table.names[PROMPT]
+    pairs = np.unique(np.stack([prompt, codes[first]], axis=1), axis=0)
+    kinds = np.bincount(pairs[:, 0], minlength=len(ids))
     task = np.zeros(len(kinds), np.int64)
-    task[prompt] = table.columns["task"][first]
+    task[prompt] = task_of_row
     present = np.unique(prompt)
     ranked = present[np.lexsort((present, -kinds[present], task[present]))].tolist()
     return [
-        table.names["prompt"][code]
+        ids[code]
         for _, group in groupby(ranked, key=lambda code: task[code])
         for code in list(group)[:PER_TASK]
     ]
@@ -160,7 +163,7 @@ def answers_of(
     }
     column = {model: number for number, model in enumerate(conditions)}
     rank = {prompt: number for number, prompt in enumerate(prompts)}
-    first = table.names["system"][0], table.names["decoding"][0]
+    first = tuple(table.names[name][0] for name in SETTING)
     chosen = [job for job in responses if (job.system, job.decoding) == first]
     chosen.sort(key=lambda job: (rank[job.prompt.id], column[job.model], job.sample))
     outcome = _outcome_by_job(table, outcomes(table, decided_verdicts(table, plan)))
@@ -174,15 +177,13 @@ def _outcome_by_job(
     table: Table, codes: NDArray[np.int8]
 ) -> Mapping[tuple[str, str, int], Outcome]:
     """Return the outcome of each job of the first system prompt and decoding, by model, prompt id and sample."""
-    columns, names = table.columns, table.names
-    rows = np.flatnonzero((columns["system"] == 0) & (columns["decoding"] == 0)).tolist()
+    first = np.all([table.columns[name] == 0 for name in SETTING], axis=0)
+    jobs = zip(
+        *(table.columns[name][first].tolist() for name in (MODEL, PROMPT, "sample")), strict=True
+    )
     return {
-        (
-            names["model"][columns["model"][row]],
-            names["prompt"][columns["prompt"][row]],
-            int(columns["sample"][row]),
-        ): OUTCOMES[codes[row]]
-        for row in rows
+        (table.names[MODEL][model], table.names[PROMPT][prompt], sample): OUTCOMES[code]
+        for (model, prompt, sample), code in zip(jobs, codes[first].tolist(), strict=True)
     }
 
 

@@ -10,6 +10,7 @@ from aftertune.core.keys import short_id
 from aftertune.core.outcomes import Outcome
 from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, StoredJob, VerdictValue
 from aftertune.core.records import Score as StoredScore
+from aftertune.report.document import ModelRecord
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalResults, EvalSample, EvalSpec
@@ -24,13 +25,14 @@ _STOPS: Mapping[FinishReason, "StopReason"] = {
     FinishReason.PROVIDER_REFUSAL: "content_filter",
     FinishReason.THINKING: "max_tokens",
 }
+RATED = (Outcome.HARMFUL, Outcome.OVER_REFUSED, Outcome.INCOHERENT, Outcome.UNDECIDED)
 _NAMES = {"verdict": "judge", "decision": "guard", "score": "scorer", "coherent": "coherence"}
 _UNDECIDED = (VerdictValue.UNDECIDED.value, Outcome.UNDECIDED.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What all logs of a run share."""
+    """The facts that all logs of a run share."""
 
     study: str
     name_rate: str
@@ -45,8 +47,7 @@ class Exported:
 class Cell:
     """The point of the design that a log is about."""
 
-    model: Mapping[str, Any]
-    """The model's record in the store."""
+    model: ModelRecord
     system: str
     system_text: str | None
     decoding: Decoding
@@ -82,7 +83,7 @@ def write_log(folder: Path, cell: Cell, rows: Sequence[Row], exported: Exported)
 
 def _file_name(cell: Cell) -> str:
     parts = [
-        cell.model["name"],
+        cell.model.name,
         cell.system,
         cell.decoding_name,
         *([str(cell.shard)] if cell.shard > 1 else []),
@@ -96,7 +97,7 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
     from inspect_ai.model import GenerateConfig
 
     study, model, decoding = exported.study, cell.model, cell.decoding
-    point = (study, model["name"], cell.system, cell.decoding_name, cell.shard)
+    point = (study, model.name, cell.system, cell.decoding_name, cell.shard)
     return EvalSpec(
         eval_id=short_id("eval", *point),
         run_id=short_id("run", study),
@@ -107,7 +108,7 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
             name=", ".join(sorted({row.job.prompt.set for row in rows})),
             samples=len({row.job.prompt.id for row in rows}),
         ),
-        model=f"none/{model['name']}",  # a provider that everybody has, so that `inspect score` can open the log
+        model=f"none/{model.name}",  # a provider that everybody has, so that `inspect score` can open the log
         model_generate_config=GenerateConfig(
             temperature=decoding.temperature,
             top_p=decoding.top_p,
@@ -126,11 +127,11 @@ def _point(cell: Cell, exported: Exported) -> dict[str, Any]:
     model = cell.model
     return {
         "study": exported.study,
-        "model": model["name"],
-        "condition": model["condition"],
-        "training_seed": model["training_seed"],
-        "base": model["base"],
-        "identity": model["identity"],
+        "model": model.name,
+        "condition": model.condition,
+        "training_seed": model.training_seed,
+        "base": model.base,
+        "identity": dict(model.identity),
         "system": cell.system,
         "decoding": cell.decoding_name,
         "shard": cell.shard,
@@ -155,8 +156,10 @@ def _results(rows: Sequence[Row]) -> "EvalResults":
             )
             for row in rows
         ]
-        wanted = (Outcome.HARMFUL, Outcome.OVER_REFUSED, Outcome.INCOHERENT, Outcome.UNDECIDED)
-        metrics = {one.value: EvalMetric(name=one.value, value=rate(judged, one)) for one in wanted}
+        metrics = {
+            outcome.value: EvalMetric(name=outcome.value, value=rate(judged, outcome))
+            for outcome in RATED
+        }
         scores.append(
             EvalScore(
                 name=name,

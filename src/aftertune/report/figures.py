@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import groupby
 from typing import Any
 
 from aftertune.measure.results import (
-    Breakdown,
     Change,
     ConditionResult,
     GateResult,
@@ -16,7 +16,7 @@ from aftertune.measure.results import (
     StudyResult,
 )
 from aftertune.report import wording
-from aftertune.report.cells import Corrected, Figure, part
+from aftertune.report.cells import OVERALL, Corrected, at_task
 from aftertune.report.corrected import labels_of
 
 INK = "#010203"
@@ -54,10 +54,10 @@ def installed() -> bool:
 def rate_figure(result: StudyResult, setting: SettingResult) -> str:
     """Return the rates by task and condition as an SVG element; empty without anything to draw."""
     dots = [
-        _dot(task, condition, rate, _at(labels_of(condition).asr, task), place)
-        for task in ("overall", *result.tasks)
+        _dot(task, condition, rate, at_task(labels_of(condition).asr, task), place)
+        for task in (OVERALL, *result.tasks)
         for place, condition in enumerate(setting.conditions)
-        if (rate := _at(condition.asr, task)) is not None and not rate.hidden
+        if (rate := at_task(condition.asr, task)) is not None and not rate.hidden
     ]
     return _svg(dots, f"{result.name_rate}, percent", "rates", floor=0.0)
 
@@ -65,10 +65,10 @@ def rate_figure(result: StudyResult, setting: SettingResult) -> str:
 def change_figure(result: StudyResult, setting: SettingResult) -> str:
     """Return the changes against the base by task and fine-tune as an SVG element; empty without any."""
     dots = [
-        _dot(task, condition, change, _at(labels_of(condition).asr_change, task), place)
-        for task in ("overall", *result.tasks)
+        _dot(task, condition, change, at_task(labels_of(condition).asr_change, task), place)
+        for task in (OVERALL, *result.tasks)
         for place, condition in enumerate(setting.conditions)
-        if (change := _at(condition.asr_change, task)) is not None and not change.hidden
+        if (change := at_task(condition.asr_change, task)) is not None and not change.hidden
     ]
     return _svg(dots, f"change of the {result.name_rate} against the base, points", "changes")
 
@@ -90,10 +90,6 @@ def gate_figure(gate: GateResult) -> str:
         if not line.change.hidden
     ]
     return _svg(dots, f"change of the {gate.name_rate}, points; dashes: margin", "gate")
-
-
-def _at(breakdown: Breakdown[Figure] | None, task: str) -> Figure | None:
-    return part(breakdown) if task == "overall" else part(breakdown, "by_task", task)
 
 
 def _dot(
@@ -122,7 +118,9 @@ def _svg(dots: Sequence[Dot], axis: str, name: str, floor: float | None = None) 
     """Draw the dots from top to bottom, a gap and a heading between groups."""
     if not dots:
         return ""
-    rows = _rows(dots)
+    rows: list[Dot | str] = []
+    for group, members in groupby(dots, key=lambda dot: dot.group):
+        rows += [*([group] if group else []), *members]
     return drawn(name, ROW_INCHES * (len(rows) + 3), lambda axes: _draw(axes, rows, axis, floor))
 
 
@@ -163,17 +161,6 @@ def drawn_whole(name: str, inches: tuple[float, float], draw: Callable[[Any], No
         .replace(INK, "currentColor")
         .replace("<svg ", '<svg role="img" ', 1)
     )
-
-
-def _rows(dots: Sequence[Dot]) -> list[Dot | str]:
-    rows: list[Dot | str] = []
-    group = ""
-    for dot in dots:
-        if dot.group != group:
-            rows.append(dot.group)
-            group = dot.group
-        rows.append(dot)
-    return rows
 
 
 def _draw(axes: Any, rows: Sequence[Dot | str], axis: str, floor: float | None) -> None:
@@ -241,6 +228,5 @@ def plain(axes: Any, axis: str) -> None:
     axes.tick_params(colors=INK, length=0)
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(INK)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines.bottom.set_color(INK)

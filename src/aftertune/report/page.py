@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,7 +17,7 @@ from aftertune.report import consistency, figures, wording
 from aftertune.report.capability import frontier_caption, frontier_figure
 from aftertune.report.cells import Sheet, Tone
 from aftertune.report.corrected import has_labels
-from aftertune.report.examples import Answer, ShownExample, select, shown_example
+from aftertune.report.examples import Answer, select, shown_example
 from aftertune.report.finding import finding
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.scorers import panel_words
@@ -47,14 +48,6 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """A figure of our own making, so its markup is trusted."""
-
-    svg: Markup
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A part of the page: paragraphs, tables, folded tables, figures and closing sentences."""
 
@@ -63,34 +56,13 @@ class Section:
     """Heading and text."""
     sheets: Sequence[Sheet] = ()
     details: Sequence[Sheet] = ()
-    figures: Sequence[Drawing] = ()
+    figures: Sequence[tuple[Markup, str]] = ()
+    """SVG of our own making, so its markup is trusted, and its caption."""
     sentences: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateView:
-    """The verdict at the top of the page, and the gate's section."""
-
-    verdict: str
-    tone: Tone
-    reasons: Sequence[str]
-    section: Section
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """All that the template shows, in words."""
-
-    title: str
-    finding: Sequence[str]
-    gate: GateView | None
-    settings: Sequence[Section]
-    consistency: Section | None
-    examples: Sequence[ShownExample]
-    redacted: bool
-    method: Sequence[tuple[str, str]]
-    notes: Sequence[str]
-    command: str
+    verdict: str = ""
+    """Of the gate, at the top of the page, with its reasons."""
+    tone: Tone = "plain"
+    reasons: Sequence[str] = ()
 
 
 def write_page(path: Path, report: Report) -> None:
@@ -99,11 +71,15 @@ def write_page(path: Path, report: Report) -> None:
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    write_whole(path, [render(_page(report))], encoding_errors="backslashreplace")
+    write_whole(path, [render(report)], encoding_errors="backslashreplace")
 
 
-def render(page: Page) -> str:
+def render(report: Report) -> str:
     """Return the page as HTML; every string is escaped, figures alone are markup."""
+    result = report.result
+    bases = {c.name: c.base for setting in result.settings[:1] for c in setting.conditions}
+    examples = select(report.answers, list(bases), bases)
+    notes = [*report.notes, *result.notes, *([] if figures.installed() else [NO_FIGURES])]
     environment = Environment(
         loader=PackageLoader("aftertune.report"),
         autoescape=True,
@@ -111,22 +87,11 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = _unbroken
-    return environment.get_template("page.html.j2").render(page=page, version=__version__)
-
-
-def _unbroken(sentence: str) -> str:
-    """Keep a figure and its percent sign on one line."""
-    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _page(report: Report) -> Page:
-    result = report.result
-    bases = {c.name: c.base for setting in result.settings[:1] for c in setting.conditions}
-    examples = select(report.answers, list(bases), bases)
-    notes = [*report.notes, *result.notes, *([] if figures.installed() else [NO_FIGURES])]
-    return Page(
+    # A figure and its percent sign stay on one line.
+    environment.filters.update(unbroken=methodcaller("replace", " %", "\N{NO-BREAK SPACE}%"))
+    return environment.get_template("page.html.j2").render(
         title=TITLE,
+        version=__version__,
         finding=finding(result),
         gate=None if report.gate is None else _gate(report.gate),
         settings=[_setting(result, setting) for setting in result.settings],
@@ -142,18 +107,16 @@ def _page(report: Report) -> Page:
     )
 
 
-def _gate(gate: GateResult) -> GateView:
+def _gate(gate: GateResult) -> Section:
     caption = "Thick: the 90 % interval that decides; thin: the 95 % interval; dashes: the margin."
-    return GateView(
+    return Section(
+        title="The gate",
+        sheets=[gate_sheet(gate)],
+        figures=_drawings([(figures.gate_figure(gate), caption)]),
+        sentences=gate_sentences(gate),
         verdict=verdict_line(gate),
         tone=VERDICT_TONES.get(gate.verdict, "plain"),
         reasons=[wording.clean(reason) for reason in gate.reasons],
-        section=Section(
-            title="The gate",
-            sheets=[gate_sheet(gate)],
-            figures=_drawings([(figures.gate_figure(gate), caption)]),
-            sentences=gate_sentences(gate),
-        ),
     )
 
 
@@ -188,9 +151,9 @@ def _consistency(result: ConsistencyResult) -> Section:
     )
 
 
-def _drawings(drawn: Iterable[tuple[str, str]]) -> list[Drawing]:
+def _drawings(drawn: Iterable[tuple[str, str]]) -> list[tuple[Markup, str]]:
     return [
-        Drawing(svg=Markup(svg), caption=caption)  # noqa: S704  # our own drawing; names in it are escaped by matplotlib
+        (Markup(svg), caption)  # noqa: S704  # our own drawing; names in it are escaped by matplotlib
         for svg, caption in drawn
         if svg
     ]

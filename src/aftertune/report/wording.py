@@ -33,7 +33,7 @@ JOINERS = "\u200c\u200d"
 
 
 def _steers(character: str) -> bool:
-    """Whether a character can move the cursor, reorder text or hide in it."""
+    """Return whether a character can move the cursor, reorder text or hide in it."""
     return (
         unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         and character not in JOINERS
