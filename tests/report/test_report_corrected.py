@@ -197,16 +197,18 @@ def test_the_judges_part_is_a_fact_only_where_it_was_shown(corrected, differs, l
     assert f"of the raw change {own} its own" in finding(as_study(corrected))[-1]
 
 
+def legend(figures):
+    return correction_legend([[Cell(("1 %",), corrected=figure)] for figure in figures])
+
+
 def test_legends_give_the_reason_that_a_correction_is_missing():
     few, blind, good = (
         from_plain(CorrectedRate, rate(0.2, why), "test") for why in (FEW, SLOPE, None)
     )
     needed, reason = "50 labels of a figure are needed", SLOPE["text"]
-    assert correction_legend([None]) == ()
-    assert correction_legend([good]) == ("corrected: by labels.",)
-    assert correction_legend([few, few]) == (f"Not corrected by labels: {needed}.",)
-    assert correction_legend([good, few]) == (f"corrected: by labels; others are not: {needed}.",)
-    assert correction_legend([good, blind, blind]) == (
-        f"corrected: by labels; others are not: {reason}.",
-    )
-    assert correction_legend([few, blind]) == (f"Not corrected by labels: {reason}; {needed}.",)
+    assert legend([None]) == ()
+    assert legend([good]) == ("corrected: by labels.",)
+    assert legend([few, few]) == (f"Not corrected by labels: {needed}.",)
+    assert legend([good, few]) == (f"corrected: by labels; others are not: {needed}.",)
+    assert legend([good, blind, blind]) == (f"corrected: by labels; others are not: {reason}.",)
+    assert legend([few, blind]) == (f"Not corrected by labels: {reason}; {needed}.",)

@@ -1,7 +1,7 @@
 """Cells and sheets: figures in words, the same for the terminal and the page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from aftertune.measure.results import (
@@ -38,6 +38,10 @@ class Cell:
 
     lines: tuple[str, ...]
     tone: Tone = "plain"
+    change: Change | None = field(default=None, compare=False)
+    """The change in the cell, for the legend."""
+    corrected: Corrected | None = field(default=None, compare=False)
+    """The figure corrected by labels that belongs to the one in the cell, for the legend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,7 @@ def change_cell(change: Change | None, *, up_is: Tone, of_score: bool = False) -
     if change is None:
         return BLANK
     if change.hidden:
-        return too_few(change)
+        return replace(too_few(change), change=change)
     if of_score:
         low, high = map(wording.score_change, (change.interval.low, change.interval.high))
         figure, limits = wording.score_change(change.estimate), f"[{low}, {high}]"
@@ -122,7 +126,7 @@ def change_cell(change: Change | None, *, up_is: Tone, of_score: bool = False) -
     down_is: Tone = "good" if up_is == "bad" else "bad"
     tone = up_is if direction > 0 else down_is if direction < 0 else "plain"
     p = change.p_value if change.p_adjusted is None else change.p_adjusted
-    return Cell((figure, limits, wording.p_value(p)), tone)
+    return Cell((figure, limits, wording.p_value(p)), tone, change)
 
 
 def shown(change: Change) -> int:
@@ -136,28 +140,18 @@ def shown(change: Change) -> int:
     return int(change.interval.low > 0) - int(change.interval.high < 0)
 
 
-def adjusted(changes: Iterable[Change | None]) -> str:
-    """Return how p-values were adjusted, in brackets; empty if none was."""
-    families = _families(changes)
-    return f" (p-values adjusted: {families})" if families else ""
-
-
-def p_values_of(changes: Iterable[Change | None]) -> tuple[str, ...]:
-    """Say how a table's p-values were adjusted, or that they were not; nothing without a change."""
-    visible = [change for change in changes if change and not change.hidden]
-    if not visible:
-        return ()
-    families = _families(visible)
-    return (
-        f"p-values adjusted: {families}."
-        if families
-        else "p-values: each test by itself, not adjusted for their number.",
-    )
-
-
-def _families(changes: Iterable[Change | None]) -> str:
+def adjusted(changes: Iterable[Change | CorrectedChange | None]) -> str:
+    """Return how p-values were adjusted; empty if none was."""
     families = sorted({change.adjustment for change in changes if change and change.adjustment})
-    return wording.listing(families) if families else ""
+    return f"p-values adjusted: {wording.listing(families)}" if families else ""
+
+
+def p_values_of(rows: Sequence[Sequence[Cell]]) -> tuple[str, ...]:
+    """Say how the p-values in a table's cells were adjusted, or that they were not; nothing without a change."""
+    changes = [cell.change for row in rows for cell in row if cell.change]
+    visible = [change for change in changes if not change.hidden]
+    unadjusted = "p-values: each test by itself, not adjusted for their number"
+    return (f"{adjusted(visible) or unadjusted}.",) if visible else ()
 
 
 def good_when_up(result: StudyResult, metric: str) -> Tone:
@@ -261,10 +255,11 @@ def beside(cell: Cell, corrected: Corrected | None, *, say_missing: bool = False
         corrected: the corrected figure; None without labels.
         say_missing: with "not corrected" in a cell whose figure the labels do not correct.
     """
+    cell = replace(cell, corrected=corrected)
     if corrected is None or cell.tone == "faint":
         return cell
     if corrected.estimate is None or corrected.interval is None:
-        return Cell((*cell.lines, "not corrected"), cell.tone) if say_missing else cell
+        return replace(cell, lines=(*cell.lines, "not corrected")) if say_missing else cell
     if isinstance(corrected, CorrectedChange):
         figure, limits = (
             wording.points(corrected.estimate),
@@ -272,12 +267,12 @@ def beside(cell: Cell, corrected: Corrected | None, *, say_missing: bool = False
         )
     else:
         figure, limits = wording.percent(corrected.estimate), wording.limits(corrected.interval)
-    return Cell((*cell.lines, f"corrected {figure}", limits), cell.tone)
+    return replace(cell, lines=(*cell.lines, f"corrected {figure}", limits))
 
 
-def correction_legend(figures: Iterable[Corrected | None]) -> tuple[str, ...]:
-    """Say what the corrected figures of a table are, and why some are missing; nothing without labels."""
-    labelled = [figure for figure in figures if figure is not None]
+def correction_legend(rows: Sequence[Sequence[Cell]]) -> tuple[str, ...]:
+    """Say what the corrected figures in a table's cells are, and why some are missing; nothing without labels."""
+    labelled = [cell.corrected for row in rows for cell in row if cell.corrected is not None]
     if not labelled:
         return ()
     missing = [figure for figure in labelled if figure.uncorrected is not None]

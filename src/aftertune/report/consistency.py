@@ -346,22 +346,23 @@ def _grouping_sheet(result: ConsistencyResult, grouping: Grouping) -> Sheet:
 
 def _hazard_sheet(result: ConsistencyResult) -> Sheet:
     """Return the changes in single hazards of single tasks."""
+    rows = tuple(
+        (
+            *(
+                Cell((wording.clean(name),))
+                for name in (hazard.condition, hazard.task, hazard.hazard)
+            ),
+            beside(change_cell(hazard.change, up_is="bad"), hazard.corrected),
+        )
+        for hazard in result.hazards
+    )
     return Sheet(
         title=f"Change of the {result.name_rate} by hazard within task (exploratory)",
         headers=("", "task", "hazard", "change"),
-        rows=tuple(
-            (
-                *(
-                    Cell((wording.clean(name),))
-                    for name in (hazard.condition, hazard.task, hazard.hazard)
-                ),
-                beside(change_cell(hazard.change, up_is="bad"), hazard.corrected),
-            )
-            for hazard in result.hazards
-        ),
+        rows=rows,
         legend=(
             "p-values adjusted by Benjamini-Hochberg over the hazards of a fine-tune; exploratory.",
-            *correction_legend(hazard.corrected for hazard in result.hazards),
+            *correction_legend(rows),
         ),
     )
 

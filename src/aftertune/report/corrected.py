@@ -14,7 +14,7 @@ from aftertune.measure.results import (
     StudyResult,
 )
 from aftertune.report import wording
-from aftertune.report.cells import Cell, Sheet, name_cell, part
+from aftertune.report.cells import Cell, Sheet, adjusted, name_cell, part
 
 NONE = Cell(("-",), "faint")
 NOT_CORRECTED = Cell(("not corrected",), "faint")
@@ -71,6 +71,7 @@ def labels_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
             )
         )
         legend += _reservations(condition, corrected)
+    families = adjusted(part(labels_of(c).asr_change) for c in setting.conditions)
     return Sheet(
         title="ASR corrected by labels",
         headers=(
@@ -83,7 +84,7 @@ def labels_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
         ),
         rows=tuple(rows),
         legend=(
-            f"Labels are blind, of responses drawn at random in strata; in brackets 95 % intervals{_adjusted(setting)}.",
+            f"Labels are blind, of responses drawn at random in strata; in brackets 95 % intervals{families and f'; {families}'}.",
             *legend,
             *_annotators(result),
         ),
@@ -104,14 +105,6 @@ def _change(change: CorrectedChange | None) -> Cell:
     p = change.p_value if change.p_adjusted is None else change.p_adjusted
     limits = wording.point_limits(change.interval)
     return Cell((wording.points(change.estimate), limits, wording.p_value(p)))
-
-
-def _adjusted(setting: SettingResult) -> str:
-    """Return how the p-values were adjusted; empty if none was."""
-    changes = (labels_of(condition).asr_change for condition in setting.conditions)
-    overall = (change.overall for change in changes if change is not None)
-    families = sorted({change.adjustment for change in overall if change and change.adjustment})
-    return f"; p-values adjusted: {wording.listing(families)}" if families else ""
 
 
 def _reservations(condition: ConditionResult, rate: CorrectedRate) -> Iterator[str]:

@@ -1,13 +1,11 @@
 """Tables of guards and judges: what guards hold back, what judges decide, how often they differ, and what else they score."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 from aftertune.measure.results import (
-    Breakdown,
-    Change,
     ConditionResult,
-    CorrectedChange,
+    GuardLabels,
+    GuardResult,
     PairAgreement,
     SettingResult,
     StudyResult,
@@ -16,7 +14,6 @@ from aftertune.report import wording
 from aftertune.report.cells import (
     BLANK,
     Cell,
-    Corrected,
     Sheet,
     beside,
     change_cell,
@@ -35,30 +32,30 @@ from aftertune.report.cells import (
 from aftertune.report.corrected import NONE, guard_labels, labels_of, two_decimals
 
 
-def _guarded(setting: SettingResult, guard: str) -> list[ConditionResult]:
-    return [condition for condition in setting.conditions if guard in condition.guards]
+def _guarded(
+    setting: SettingResult, guard: str
+) -> list[tuple[ConditionResult, GuardResult, GuardLabels]]:
+    return [
+        (condition, condition.guards[guard], guard_labels(condition, guard))
+        for condition in setting.conditions
+        if guard in condition.guards
+    ]
 
 
 def guard_sheet(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
     """Return the rates behind one guard, with its false blocks beside them."""
-    rows, changes, corrected = [], list[Change | None](), list[Corrected | None]()
-    for condition in _guarded(setting, guard):
-        behind, labels = condition.guards[guard], guard_labels(condition, guard)
-        change, bypass_change = part(behind.asr_change), part(behind.bypass_change)
-        rows.append(
-            (
-                name_cell(condition),
-                beside(rate_cell(behind.asr.overall), labels.asr.overall),
-                beside(change_cell(change, up_is="bad"), part(labels.asr_change)),
-                beside(rate_cell(behind.bypass.overall), labels.bypass.overall),
-                change_cell(bypass_change, up_is="bad"),
-                rate_cell(behind.false_blocks.overall),
-                beside(rate_cell(behind.over_refusal.overall), labels.over_refusal.overall),
-            )
+    rows = [
+        (
+            name_cell(condition),
+            beside(rate_cell(behind.asr.overall), labels.asr.overall),
+            beside(change_cell(part(behind.asr_change), up_is="bad"), part(labels.asr_change)),
+            beside(rate_cell(behind.bypass.overall), labels.bypass.overall),
+            change_cell(part(behind.bypass_change), up_is="bad"),
+            rate_cell(behind.false_blocks.overall),
+            beside(rate_cell(behind.over_refusal.overall), labels.over_refusal.overall),
         )
-        changes += [change, bypass_change]
-        corrected += [labels.asr.overall, part(labels.asr_change), labels.bypass.overall]
-        corrected += [part(labels.bypass_change), labels.over_refusal.overall]
+        for condition, behind, labels in _guarded(setting, guard)
+    ]
     return Sheet(
         title=f"Behind the guard {wording.clean(guard)}",
         headers=(
@@ -76,60 +73,65 @@ def guard_sheet(result: StudyResult, setting: SettingResult, guard: str) -> Shee
                 f"change: against the base behind the same guard; bypass: of the {harmful_word(result)} responses, those that the "
                 "guard passes; false blocks: of benign prompts; over-refusal: refused or blocked."
             ),
-            *p_values_of(changes),
-            *correction_legend(corrected),
+            *p_values_of(rows),
+            *correction_legend(rows),
         ),
     )
 
 
 def guard_by_task(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
     """Return the rate behind one guard by task, and how much the guard takes from the change."""
-    conditions = _guarded(setting, guard)
-    tasks = in_order(result, (condition.guards[guard].asr.by_task for condition in conditions))
-    rows, corrected = [], list[Corrected | None]()
-    for condition in conditions:
-        behind, labels = condition.guards[guard], guard_labels(condition, guard)
-        cells = [
-            beside(rate_cell(behind.asr.by_task.get(task)), labels.asr.by_task.get(task))
-            for task in tasks
-        ]
-        difference = change_cell(part(behind.asr_difference), up_is="bad")
-        rows.append((name_cell(condition), *cells, beside(difference, part(labels.asr_difference))))
-        corrected += [labels.asr.by_task.get(task) for task in tasks]
+    guarded = _guarded(setting, guard)
+    tasks = in_order(result, (behind.asr.by_task for _, behind, _ in guarded))
+    rows = [
+        (
+            name_cell(condition),
+            *(
+                beside(rate_cell(behind.asr.by_task.get(task)), labels.asr.by_task.get(task))
+                for task in tasks
+            ),
+            beside(
+                change_cell(part(behind.asr_difference), up_is="bad"), part(labels.asr_difference)
+            ),
+        )
+        for condition, behind, labels in guarded
+    ]
     return Sheet(
         title=f"{result.name_rate} by task behind the guard {wording.clean(guard)}",
         headers=("condition", *map(wording.clean, tasks), "effect on change"),
         rows=tuple(rows),
         legend=(
             "effect on change: the overall change behind the guard minus the one without it, in points.",
-            *p_values_of(part(condition.guards[guard].asr_difference) for condition in conditions),
-            *correction_legend(corrected),
+            *p_values_of(rows),
+            *correction_legend([row[:-1] for row in rows]),
         ),
     )
 
 
 def bypass_by_task(result: StudyResult, setting: SettingResult, guard: str) -> Sheet:
     """Return by task what one guard lets through of the harmful responses, and the changes that it makes to changes."""
-    conditions = _guarded(setting, guard)
-    tasks = in_order(result, (condition.guards[guard].bypass.by_task for condition in conditions))
-    rows, changes, corrected = [], list[Change | None](), list[Corrected | None]()
-    for condition in conditions:
-        behind, labels = condition.guards[guard], guard_labels(condition, guard)
+    guarded = _guarded(setting, guard)
+    tasks = in_order(result, (behind.bypass.by_task for _, behind, _ in guarded))
+    rows = []
+    for condition, behind, labels in guarded:
         rates = [
             beside(rate_cell(behind.bypass.by_task.get(task)), labels.bypass.by_task.get(task))
             for task in tasks
         ]
         rows.append((name_cell(condition), *rates))
-        corrected += [labels.bypass.by_task.get(task) for task in tasks]
         for label, raw, mended in (
             ("bypass, change", behind.bypass_change, labels.bypass_change),
             ("effect on change", behind.asr_difference, labels.asr_difference),
         ):
             if raw is not None:
-                name = Cell((wording.clean(condition.name), label))
-                rows.append((name, *_changes_by_task(raw, mended, tasks)))
-                changes += raw.by_task.values()
-                corrected += [part(mended, "by_task", task) for task in tasks]
+                changes = [
+                    beside(
+                        change_cell(part(raw, "by_task", x), up_is="bad"),
+                        part(mended, "by_task", x),
+                    )
+                    for x in tasks
+                ]
+                rows.append((Cell((wording.clean(condition.name), label)), *changes))
     return Sheet(
         title=f"Bypass by task of the guard {wording.clean(guard)}",
         headers=("condition", *map(wording.clean, tasks)),
@@ -139,19 +141,10 @@ def bypass_by_task(result: StudyResult, setting: SettingResult, guard: str) -> S
                 f"Of the {harmful_word(result)} responses, those that the guard passes; its change against the base; effect on "
                 f"change: the change of the {result.name_rate} behind the guard minus the one without it. In points."
             ),
-            *p_values_of(changes),
-            *correction_legend(corrected),
+            *p_values_of(rows),
+            *correction_legend(rows),
         ),
     )
-
-
-def _changes_by_task(
-    raw: Breakdown[Change], mended: Breakdown[CorrectedChange] | None, tasks: Sequence[str]
-) -> list[Cell]:
-    return [
-        beside(change_cell(raw.by_task.get(task), up_is="bad"), part(mended, "by_task", task))
-        for task in tasks
-    ]
 
 
 def judge_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
@@ -181,11 +174,7 @@ def judge_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
                 f"{panel_words(result)}. differ: of the responses that both judges decided; half of it is a lower bound on the "
                 "worse judge's error."
             ),
-            *correction_legend(
-                overall_of(labels_of(condition).judge_rates, judge)
-                for condition in setting.conditions
-                for judge in result.judges
-            ),
+            *correction_legend(rows),
         ),
     )
 
@@ -319,14 +308,17 @@ def _coefficient(value: float | None, limits: tuple[float, float] | None) -> Cel
 def harm_sheet(setting: SettingResult) -> Sheet:
     """Return the mean harm score of each judge that gives one, and its change against the base."""
     judges = names_in(condition.harm_scores for condition in setting.conditions)
-    rows, changes = [], list[Change | None]()
+    rows = []
     for condition in setting.conditions:
-        cells = []
-        for judge in judges:
-            change = overall_of(condition.harm_score_change, judge)
-            cells.append(score_cell(overall_of(condition.harm_scores, judge)))
-            cells.append(change_cell(change, up_is="bad", of_score=True))
-            changes.append(change)
+        scores, changes = condition.harm_scores, condition.harm_score_change
+        cells = [
+            cell
+            for judge in judges
+            for cell in (
+                score_cell(overall_of(scores, judge)),
+                change_cell(overall_of(changes, judge), up_is="bad", of_score=True),
+            )
+        ]
         rows.append((name_cell(condition), *cells))
     return Sheet(
         title="Mean harm score",
@@ -340,7 +332,7 @@ def harm_sheet(setting: SettingResult) -> Sheet:
                 "From 0, harmless, to 1, on the judge's own scale, over the responses to harmful prompts that it scored, whatever "
                 "their outcome; change: paired, against the base."
             ),
-            *p_values_of(changes),
+            *p_values_of(rows),
         ),
     )
 
@@ -349,12 +341,11 @@ def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> She
     """Return one judge's mean harm score by task, with its changes."""
     scored = [condition for condition in setting.conditions if judge in condition.harm_scores]
     tasks = in_order(result, (condition.harm_scores[judge].by_task for condition in scored))
-    rows, visible = [], list[Change | None]()
+    rows = []
     for condition in scored:
         by_task = condition.harm_scores[judge].by_task
         rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
         if (changes := condition.harm_score_change.get(judge)) is not None:
-            visible += changes.by_task.values()
             cells = (
                 change_cell(changes.by_task.get(task), up_is="bad", of_score=True) for task in tasks
             )
@@ -363,7 +354,7 @@ def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> She
         title=f"Mean harm score by task ({wording.clean(judge)})",
         headers=("condition", *map(wording.clean, tasks)),
         rows=tuple(rows),
-        legend=p_values_of(visible),
+        legend=p_values_of(rows),
     )
 
 

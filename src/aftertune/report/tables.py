@@ -166,7 +166,10 @@ def _headline_legend(result: StudyResult, setting: SettingResult) -> str:
     if tuned:
         bases = names_in([condition.base or ""] for condition in tuned)
         families = adjusted(part(condition.asr_change) for condition in tuned)
-        against = f"; change: points against {wording.listing(map(wording.clean, bases))}{families}"
+        against = (
+            f"; change: points against {wording.listing(map(wording.clean, bases))}"
+            f"{families and f' ({families})'}"
+        )
     return (
         f"{result.name_rate}: {harmful_word(result)} of all responses to harmful prompts{against}; over-refusal: refused of "
         "all benign prompts; scores: over the benign prompts with a reference; in brackets: 95 % intervals, over prompts like these."
@@ -188,7 +191,6 @@ def rates_by(
         for c in setting.conditions
     ]
     names = in_order(result, (getattr(raw, dimension) for _, raw, _ in rates))
-    corrected = [part(labels, dimension, name) for _, _, labels in rates for name in names]
     rows = tuple(
         (
             name_cell(condition),
@@ -203,7 +205,7 @@ def rates_by(
         title=title,
         headers=("condition", *map(wording.clean, names)),
         rows=rows,
-        legend=correction_legend(corrected),
+        legend=correction_legend(rows),
     )
 
 
@@ -258,8 +260,8 @@ def changes(result: StudyResult, setting: SettingResult) -> Sheet:
         )
         for condition in tuned
     )
-    by_task = [part(c.asr_change, "by_task", task) for c in tuned for task in tasks]
-    corrected = [part(labels_of(c).asr_change, "by_task", task) for c in tuned for task in tasks]
+    by_task = [row[1 : 1 + len(tasks)] for row in rows]
+    families = adjusted(cell.change for row in by_task for cell in row)
     return Sheet(
         title="Change by task",
         headers=(
@@ -270,8 +272,8 @@ def changes(result: StudyResult, setting: SettingResult) -> Sheet:
         ),
         rows=rows,
         legend=(
-            f"Points of {result.name_rate} by task{adjusted(by_task)}, points of over-refusal, and task scores, against the base.",
-            *correction_legend(corrected),
+            f"Points of {result.name_rate} by task{families and f' ({families})'}, points of over-refusal, and task scores, against the base.",
+            *correction_legend(by_task),
         ),
     )
 
