@@ -20,17 +20,35 @@ _EDGES = " \t\r\n.,:;!?()[]{}\"'*`"
 
 
 class Metric(Scorer):
-    """A metric made of one function of a sample."""
+    """A metric made of one function of a sample and its reference.
+
+    Args:
+        version: names the metric, its options and how it counts.
+        function: gives the score; the reference is empty where none is needed.
+        task: the responses of this task alone have a score; None for all.
+        reference: whether a response has a score only beside a reference.
+    """
 
     role = Role.METRIC
 
-    def __init__(self, version: str, function: Callable[[Sample], float | Score | None]) -> None:
+    def __init__(
+        self,
+        version: str,
+        function: Callable[[Sample, str], float | Score | None],
+        *,
+        task: str | None = None,
+        reference: bool = True,
+    ) -> None:
         self.version, self._function = version, function
+        self._task, self._needs_reference = task, reference
 
     def score(self, sample: Sample, replies: Sequence[Response] = ()) -> Score:
         """Return the score of a response, without a number where there is nothing to compare it with."""
         del replies
-        score = self._function(sample)
+        of_another_task = self._task is not None and sample.task != self._task
+        if of_another_task or (self._needs_reference and sample.reference is None):
+            return Score()
+        score = self._function(sample, sample.reference or "")
         return score if isinstance(score, Score) else Score(number=score)
 
 
@@ -42,7 +60,7 @@ def rouge_l(tools: Tools, *, task: str = "text") -> Metric:
     summaries; languages that are written in other letters have no words here, and no score.
     """
     del tools
-    return Metric(f"rouge-l-1-{task}", partial(_rouge_l, task))
+    return Metric(f"rouge-l-1-{task}", _rouge_l, task=task)
 
 
 def bleu(tools: Tools, *, task: str = "translation", tokenize: str = "13a") -> Metric:
@@ -73,15 +91,11 @@ def bleu(tools: Tools, *, task: str = "translation", tokenize: str = "13a") -> M
             f"the metric bleu cannot tokenize by {tokenize!r}: {error}; leave the option out for 13a"
         ) from error
     signature = str(metric.get_signature())
-    return Metric(f"bleu-1-{task} {signature}", partial(_bleu, task, metric))
+    return Metric(f"bleu-1-{task} {signature}", partial(_bleu, metric), task=task)
 
 
-def _rouge_l(task: str, sample: Sample) -> float | None:
-    if sample.reference is None or sample.task != task:
-        return None
-    words, right = (
-        _WORD.findall(text.lower())[:LONGEST] for text in (sample.response, sample.reference)
-    )
+def _rouge_l(sample: Sample, reference: str) -> float | None:
+    words, right = (_WORD.findall(text.lower())[:LONGEST] for text in (sample.response, reference))
     if not right:
         return None
     # F1 of precision common / |words| and recall common / |right|: 2 common / (|words| + |right|)
@@ -100,10 +114,8 @@ def longest_common(first: list[str], second: list[str]) -> int:
     return best[-1]
 
 
-def _bleu(task: str, metric: Any, sample: Sample) -> Score | None:
-    if sample.reference is None or sample.task != task:
-        return None
-    counts = metric.corpus_score([sample.response], [[sample.reference]])
+def _bleu(metric: Any, sample: Sample, reference: str) -> Score:
+    counts = metric.corpus_score([sample.response], [[reference]])
     values = [*counts.counts, *counts.totals, counts.sys_len, counts.ref_len]
     return Score(label=counted(BLEU, values))
 
@@ -123,14 +135,12 @@ def chrf(tools: Tools, *, task: str = "translation") -> Metric:
         ) from error
     metric = CHRF()
 
-    def score(sample: Sample) -> float | None:
-        if sample.reference is None or sample.task != task:
-            return None
-        return float(metric.sentence_score(sample.response, [sample.reference]).score) / 100
+    def score(sample: Sample, reference: str) -> float:
+        return float(metric.sentence_score(sample.response, [reference]).score) / 100
 
     # sacrebleu's signature names the number of references only after a first score
     metric.corpus_score(["one"], [["one"]])
-    return Metric(f"chrf-1-{task} {metric.get_signature()}", score)
+    return Metric(f"chrf-1-{task} {metric.get_signature()}", score, task=task)
 
 
 def label_accuracy(tools: Tools) -> Metric:
@@ -154,7 +164,7 @@ def parse_rate(tools: Tools, *, task: str = "code") -> Metric:
     It is a feature of code, not its quality; a response fenced as another language has no score.
     """
     del tools
-    return Metric(f"parses-2-{task}", partial(_parse_score, task))
+    return Metric(f"parses-2-{task}", _parse_score, task=task, reference=False)
 
 
 def named_label(text: str, labels: tuple[str, ...]) -> str | None:
@@ -173,36 +183,28 @@ def _word(label: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(label)}(?!\w)", case)
 
 
-def _label_score(sample: Sample) -> Score | None:
-    if sample.reference is None or sample.reference not in sample.labels:
+def _label_score(sample: Sample, reference: str) -> Score | None:
+    if reference not in sample.labels:
         return None
     given = named_label(sample.response, sample.labels)
-    return Score(
-        number=float(given == sample.reference),
-        label=counted(LABELS, [sample.reference, given]),
-    )
+    return Score(number=float(given == reference), label=counted(LABELS, [reference, given]))
 
 
-def _exact_score(sample: Sample) -> float | None:
-    if sample.reference is None:
-        return None
-    return float(_words(sample.response) == _words(sample.reference))
+def _exact_score(sample: Sample, reference: str) -> float:
+    return float(_words(sample.response) == _words(reference))
 
 
 def _words(text: str) -> str:
     return " ".join(text.casefold().split()).strip(_EDGES)
 
 
-def _parse_score(task: str, sample: Sample) -> float | None:
-    if sample.task != task:
-        return None
+def _parse_score(sample: Sample, reference: str) -> float | None:
+    del reference
     source = python_of(sample.response)
-    tree = None if source is None else python_tree(source)
-    return (
-        None
-        if source is None
-        else float(tree is not None and any(not _bare(statement) for statement in tree.body))
-    )
+    if source is None:
+        return None
+    tree = python_tree(source)
+    return float(tree is not None and not all(map(_bare, tree.body)))
 
 
 def python_of(text: str) -> str | None:
@@ -236,13 +238,11 @@ def reference_match(tools: Tools, *, task: str = "code") -> Metric:
     program that does the same is no match: this is the floor of what the model can do, and nothing is ever run.
     """
     del tools
-    return Metric(f"reference-match-1-{task}", partial(_match, task))
+    return Metric(f"reference-match-1-{task}", _match, task=task)
 
 
-def _match(task: str, sample: Sample) -> float | None:
-    if sample.reference is None or sample.task != task:
-        return None
-    right, source = python_tree(python_of(sample.reference) or ""), python_of(sample.response)
+def _match(sample: Sample, reference: str) -> float | None:
+    right, source = python_tree(python_of(reference) or ""), python_of(sample.response)
     if right is None or not right.body:
         return None
     given = None if source is None else python_tree(source)
@@ -265,18 +265,10 @@ class _WithoutNotes(ast.NodeTransformer):
         super().generic_visit(node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
-            node.body = [
-                statement
-                for place, statement in enumerate(node.body)
-                if place or not _docstring(statement)
-            ]
+        documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
         return node
-
-
-def _docstring(statement: ast.stmt) -> bool:
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _canonical(tree: ast.Module) -> str:
