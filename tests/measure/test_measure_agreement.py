@@ -5,10 +5,16 @@ import pytest
 from planted_judge import NO, YES, Judge, judged, labelled, plan, study
 
 from aftertune.core.table import NONE, Table
-from aftertune.measure.agreement import ac1, alpha, annotator_agreement, kappa
+from aftertune.measure.agreement import ac1, alpha_of, alpha_parts, annotator_agreement, kappa
 from aftertune.measure.measure import measure_table
 
 JUDGES = ("judge", "second", "third")
+
+
+def alpha(ratings):
+    """Return Krippendorff's alpha of units x values."""
+    observed, values = alpha_parts(ratings)
+    return float(alpha_of(observed.sum(), values.sum(axis=0)))
 
 
 def with_judges(table, rng, undecided=0.0):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from aftertune.measure.agreement import ac1, alpha, kappa
+from aftertune.measure.agreement import ac1, alpha_of, alpha_parts, kappa
 from aftertune.measure.arrays import Average
 from aftertune.measure.capability import corpus_bleu
 from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
@@ -24,6 +24,12 @@ CROSSED = np.array(
     [[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]], float
 )
 BASE = np.array([[0.5], [0.0], [1.0], [0.0], [0.0], [0.0]])
+
+
+def alpha(ratings):
+    """Return Krippendorff's alpha of units x values."""
+    observed, values = alpha_parts(ratings)
+    return float(alpha_of(observed.sum(), values.sum(axis=0)))
 
 
 def average(matrix, responses):

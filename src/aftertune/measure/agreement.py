@@ -59,20 +59,17 @@ def _beyond(agree: Values, chance: Values) -> Values:
     return beyond
 
 
-def alpha(ratings: NDArray[np.int64]) -> float:
-    """Return Krippendorff's alpha of nominal ratings.
+def alpha_parts(ratings: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Return what each unit adds to Krippendorff's alpha of nominal ratings.
 
     Args:
         ratings: units x values: how many raters gave this value; units with fewer than two ratings say nothing.
 
+    Returns:
+        the observed disagreement of each unit, and its counts of values (units x values).
+
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability, section C.
     """
-    observed, counts = alpha_parts(ratings)
-    return float(alpha_of(observed.sum(), counts.sum(axis=0)))
-
-
-def alpha_parts(ratings: NDArray[np.int64]) -> tuple[Values, Values]:
-    """Return what each unit adds to alpha: its observed disagreement, and its counts of values (units x values)."""
     size = ratings.sum(axis=1)
     paired = size > 1
     # Pairs of unequal values inside unit u, each pair weighing 1 / (m_u - 1).

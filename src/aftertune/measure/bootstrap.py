@@ -28,11 +28,6 @@ class Bootstrapped:
     """NaN or infinite where the figure was undefined (0 / 0)."""
 
     @property
-    def undefined(self) -> float:
-        """The share of the draws in which the figure was undefined."""
-        return float((~np.isfinite(self.draws)).mean())
-
-    @property
     def constant(self) -> bool:
         """True where the 95 % interval has no width."""
         low, high = self.interval()

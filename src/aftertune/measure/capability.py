@@ -15,12 +15,21 @@ from aftertune.core.table import BLEU, LABELS
 from aftertune.measure.arrays import Arms, Grid, Layout, breakdown
 from aftertune.measure.bootstrap import Bootstrapped, Totals, macro_f1, pigeonhole
 from aftertune.measure.changes import adjust, score_change
-from aftertune.measure.contrasts import p_value
+from aftertune.measure.contrasts import Unshared, p_value
 from aftertune.measure.counts import Counts, Source, SourceKind, Tally
-from aftertune.measure.intervals import wilson
 from aftertune.measure.plan import MeasurePlan, macro_f1_name
 from aftertune.measure.rates import TASKS, score
-from aftertune.measure.results import Bounds, Breakdown, Change, Interval, Score, interval, scope
+from aftertune.measure.results import (
+    DIFFERENCE,
+    SHARE,
+    Bounds,
+    Breakdown,
+    Change,
+    Interval,
+    Score,
+    interval,
+    scope,
+)
 
 ORDER = 4
 """BLEU counts 1- to 4-grams."""
@@ -62,13 +71,12 @@ class Corpus:
         """Return the metric with its percentile interval."""
         sums = self.occurring([self._sums(grid, part)])
         drawn = pigeonhole(sums, lambda totals: self.figure(totals[0]))
-        constant = _Constant(estimate=drawn.estimate, behaviors=part.behaviors)
         return Score(
             estimate=drawn.estimate,
             n=grid.total(part, Tally(self.source, "n")),
             behaviors=part.behaviors,
             seeds=grid.seeds,
-            interval=_percentiles(drawn, constant, 0.05, (0.0, 1.0), grid.seeds),
+            interval=_percentiles(drawn, part.behaviors, 0.05, SHARE, grid.seeds),
             unequal=False,
             hidden=part.behaviors < min_cell,
         )
@@ -78,12 +86,11 @@ class Corpus:
         sums = self.occurring([self._sums(arm, part) for arm in (arms.tuned, arms.base)])
         drawn = pigeonhole(sums, lambda totals: self.figure(totals[0]) - self.figure(totals[1]))
         seeds = min(arms.tuned.seeds, arms.base.seeds) if arms.base.seeds > 1 else arms.tuned.seeds
-        constant = _Constant(estimate=drawn.estimate, behaviors=part.behaviors)
         return Change(
             estimate=drawn.estimate,
-            interval=_percentiles(drawn, constant, 0.05, (-1.0, 1.0), seeds),
-            interval90=_percentiles(drawn, constant, 0.10, (-1.0, 1.0), seeds),
-            p_value=p_value(constant) if drawn.constant else drawn.p_value,
+            interval=_percentiles(drawn, part.behaviors, 0.05, DIFFERENCE, seeds),
+            interval90=_percentiles(drawn, part.behaviors, 0.10, DIFFERENCE, seeds),
+            p_value=p_value(_constant(drawn, part.behaviors)) if drawn.constant else drawn.p_value,
             method=f"inverted {METHOD}",
             behaviors=part.behaviors,
             seeds=seeds,
@@ -256,23 +263,15 @@ def corpus_bleu(totals: Totals) -> Totals:
     return np.array(scores) / 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Constant:
-    """A figure that came out the same in every draw: no variance in the sample is not no variance (`contrasts.MeanT`)."""
-
-    estimate: float
-    behaviors: int
-    method: str = METHOD
-
-    def interval(self, alpha: float) -> Bounds:
-        half = wilson(0.0, self.behaviors, alpha)[1]
-        return self.estimate - half, self.estimate + half
+def _constant(drawn: Bootstrapped, behaviors: int) -> Unshared:
+    """Return what stands in for a figure that came out the same in every draw: no variance is not known to be none."""
+    return Unshared(estimate=drawn.estimate, variance=0.0, df=1.0, behaviors=behaviors)
 
 
 def _percentiles(
-    drawn: Bootstrapped, constant: _Constant, alpha: float, ends: Bounds, seeds: int
+    drawn: Bootstrapped, behaviors: int, alpha: float, ends: Bounds, seeds: int
 ) -> Interval:
-    low, high = drawn.interval(alpha)
-    if low == high:
-        low, high = constant.interval(alpha)
-    return interval((max(low, ends[0]), min(high, ends[1])), METHOD, scope(seeds), 1 - alpha)
+    limits = drawn.interval(alpha)
+    if limits[0] == limits[1]:
+        limits = _constant(drawn, behaviors).interval(alpha)
+    return interval(limits, METHOD, scope(seeds), 1 - alpha, ends)

@@ -32,7 +32,6 @@ from aftertune.measure.results import (
     Matched,
     Rate,
     Reached,
-    Score,
     Stopped,
     Undone,
 )
@@ -201,7 +200,11 @@ def _first_reaching(
     for epoch, model in checkpoints:
         grid = setting.grid([model])
         scores = None if grid is None else capability_of(grid, match.scorer, plan)
-        score = _shown_score(scores, match.set)
+        figure = None
+        if scores is not None:
+            figure = scores.overall if match.set is None else scores.by_set.get(match.set)
+        # a score that rests on too few behaviors is hidden, and chooses nothing
+        score = None if figure is None or figure.hidden else figure.estimate
         if score is not None and score >= match.target:
             return model, epoch, score
         best = max((value for value in (best, score) if value is not None), default=None)
@@ -214,11 +217,3 @@ def _mean_score(seeds: Sequence[Stopped]) -> float | None:
     if reached:
         return sum(reached) / len(reached)
     return max((seed.score for seed in seeds if seed.score is not None), default=None)
-
-
-def _shown_score(scores: Breakdown[Score] | None, name: str | None) -> float | None:
-    """Return the score over a prompt set, or over all; None where it rests on too few behaviors."""
-    if scores is None:
-        return None
-    score = scores.overall if name is None else scores.by_set.get(name)
-    return None if score is None or score.hidden else score.estimate

@@ -99,11 +99,14 @@ def reproducibility(x: Components, seeds: int = 1) -> float | None:
     With Student's quantile in place of 1.96, as few seeds tell little of their own spread. None with one seed, and where
     all seeds gave the very same rate, which says nothing about the next one.
     """
-    if not x.seed_variance:
-        return None
     # The difference of two means of S' seeds has the variance 2 s^2 / S'.
-    return min(
-        1.0, math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds)
+    return (
+        min(
+            1.0,
+            math.sqrt(2) * float(stdtrit(x.seeds - 1, 0.975)) * math.sqrt(x.seed_variance / seeds),
+        )
+        if x.seed_variance
+        else None
     )
 
 
@@ -123,9 +126,11 @@ def differing(x: Components, by: float, seeds: int = 1) -> float | None:
 
     Of the t-predictive distribution, so it allows for what few seeds leave open. None as in `reproducibility`.
     """
-    if not x.seed_variance:
-        return None
-    return 2 * float(stdtr(x.seeds - 1, -by / math.sqrt(2 * x.seed_variance / seeds)))
+    return (
+        2 * float(stdtr(x.seeds - 1, -by / math.sqrt(2 * x.seed_variance / seeds)))
+        if x.seed_variance
+        else None
+    )
 
 
 def predicted(mean: float, x: Components, seeds: int = 1) -> Bounds | None:

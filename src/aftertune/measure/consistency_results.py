@@ -84,17 +84,23 @@ class Flips:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LevelContrast:
-    """One level of a factor against another, paired (two-way t)."""
+class Difference:
+    """One value of a factor or an attribute against another."""
 
     first: str
     second: str
     difference: float
-    """Rate of ``first`` minus rate of ``second``."""
-    interval: Interval
+    """The first one's figure minus the second one's."""
     p_value: float
     p_adjusted: float
-    """Holm over the pairs of the factor."""
+    """Over the pairs of the factor (Holm), or over all pairs of all attributes (Benjamini-Hochberg)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelContrast(Difference):
+    """One level of a factor against another, paired (two-way t)."""
+
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,17 +185,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupContrast:
+class GroupContrast(Difference):
     """Two groups of conditions against each other (Welch's t over conditions)."""
 
-    first: str
-    second: str
-    difference: float
     interval: Bounds | None
     """None where all conditions of both groups changed alike, which says nothing of others."""
-    p_value: float
-    p_adjusted: float
-    """Benjamini-Hochberg over all pairs of all attributes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

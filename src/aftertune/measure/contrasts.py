@@ -104,14 +104,9 @@ class Table2x2:
     method: str = "Newcombe 10"
 
     @property
-    def n(self) -> int:
-        """The number of pairs."""
-        return self.a + self.b + self.c + self.e
-
-    @property
     def estimate(self) -> float:
         """The change."""
-        return (self.b - self.c) / self.n
+        return (self.b - self.c) / (self.a + self.b + self.c + self.e)
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""

@@ -248,7 +248,7 @@ def _ratio(passed: Figure | None, harmful: Figure | None) -> _Arm | Uncorrected:
     if harm < LEAST_HARMFUL or level <= 0:
         return Uncorrected(missing=Missing.HARM, text=f"fewer than {LEAST_HARMFUL} labels of harm")
     ratio = min(1.0, max(0.0, passed.correction().estimate / level))
-    of_passed, of_harmful = passed.sample, harmful.sample
+    of_passed, of_harmful = passed.sample(), harmful.sample()
     assert of_passed is not None
     assert of_harmful is not None
     residual = correct(
@@ -339,7 +339,7 @@ def condition_labels(plan: MeasurePlan, condition: LabelledCondition) -> Conditi
     seeds = condition.own.grid.seeds
     by_hazard = EVERY if "hazard" in plan.families else SETS
     decided = harmful and harmful.decided()
-    judged = decided is not None and decided.sample is not None
+    judged = decided is not None and decided.sample() is not None
     return ConditionLabels(
         labels=0 if harmful is None else len(harmful.truth),
         benign=0 if benign is None else len(benign.truth),

@@ -138,10 +138,13 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
     for name, codes in attributes.items():
         codes[table.columns["prompt"]] = table.columns[name]
     tallies: dict[Tally, Values] = {}
+    binary: set[Source] = set()
     for tally, rows in _tallied_rows(table, plan):
         # sums of scores; of rows that count, their number
         sums = np.bincount(place_of_row, np.nan_to_num(rows), minlength=len(keys))
         tallies[tally] = sums.astype(np.float64)
+        if tally.value == "sum" and np.isin(rows[~np.isnan(rows)], (0, 1)).all():
+            binary.add(tally.source)
     return Counts(
         keys=keys // prompts,
         prompts=keys % prompts,
@@ -149,7 +152,7 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
         attributes=attributes,
         settings=settings,
         names=dict(table.names),
-        binary=frozenset(_binary(table, plan)),
+        binary=frozenset(binary),
         metrics=_metrics(table, (*plan.metrics, *plan.preferences)),
     )
 
@@ -311,17 +314,3 @@ def _metrics(table: Table, scorers: Sequence[str]) -> dict[str, str]:
         if (column := f"said:{scorer}") in table.columns
         and bool((table.columns[column] != NONE).any())
     }
-
-
-def _binary(table: Table, plan: MeasurePlan) -> Iterator[Source]:
-    for scorer in plan.metrics:
-        yield Source(SourceKind.INVALID, scorer)
-        if _is_binary(_scores(table, scorer)):
-            yield Source(SourceKind.SCORE, scorer)
-    for judge in plan.judges:
-        if _is_binary(_harm_scores(table, judge)):
-            yield Source(SourceKind.HARM_SCORE, judge)
-
-
-def _is_binary(scores: Values) -> bool:
-    return bool(np.all(np.isnan(scores) | (scores == 0) | (scores == 1)))

@@ -211,7 +211,7 @@ def _line(labels: _Labels, name: str, part: Layout, margin: float) -> LabelsLine
         return LabelsLine(
             name=name,
             margin=margin,
-            labels=(_size(tuned), _size(base)),
+            labels=change.labels if change else (0, 0 if base is None else len(base.truth)),
             change=None,
             interval90=None,
             base=None,
@@ -247,10 +247,6 @@ def _line(labels: _Labels, name: str, part: Layout, margin: float) -> LabelsLine
         passes=room and upper <= margin,
         uncorrected=None,
     )
-
-
-def _size(figure: Figure | None) -> int:
-    return 0 if figure is None else len(figure.truth)
 
 
 def _cut(share: float) -> float:

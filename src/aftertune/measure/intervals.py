@@ -35,18 +35,11 @@ def newcombe(a: int, b: int, c: int, e: int, alpha: float = 0.05) -> Bounds:
     """
     n = a + b + c + e
     tuned, base = (a + b) / n, (a + c) / n
-    return join(tuned, wilson(tuned, n, alpha), base, wilson(base, n, alpha), _phi(a, b, c, e))
-
-
-def _phi(a: int, b: int, c: int, e: int) -> float:
-    """Return Newcombe's corrected phi: max(a e - b c - n / 2, 0) for a positive a e - b c, over the root of the margins."""
-    margins = (a + b) * (c + e) * (a + c) * (b + e)
-    if margins == 0:
-        return 0.0
-    cross = a * e - b * c
-    n = a + b + c + e
+    # The corrected phi is max(a e - b c - n / 2, 0) for a positive a e - b c, over the root of the margins.
+    cross, margins = a * e - b * c, (a + b) * (c + e) * (a + c) * (b + e)
     corrected = max(cross - n / 2, 0.0) if cross > 0 else cross
-    return corrected / math.sqrt(margins)
+    phi = 0.0 if margins == 0 else corrected / math.sqrt(margins)
+    return join(tuned, wilson(tuned, n, alpha), base, wilson(base, n, alpha), phi)
 
 
 def join(tuned: float, limits1: Bounds, base: float, limits0: Bounds, r: float) -> Bounds:

@@ -91,7 +91,7 @@ def difference(tuned: Errors, base: Errors, alpha: float = 0.05) -> Bounds:
 
 def judge_errors(figure: Figure, judge: str, seeds: int) -> JudgeErrors:
     """Return a judge's errors on the labelled responses of a condition."""
-    sample = figure.sample_of(Source(SourceKind.JUDGE, judge))
+    sample = figure.sample(Source(SourceKind.JUDGE, judge))
     assert sample is not None
     harmful, called = sample.truth > 0.5, sample.judged > 0
     w, y, f = sample.normal, sample.truth, sample.judged
@@ -137,7 +137,7 @@ def error_difference(
     Labels that decide nothing take no part.
     """
     figures = [figure and figure.decided() for figure in (tuned, base)]
-    arms = [figure.sample for figure in figures if figure and not figure.few]
+    arms = [figure.sample() for figure in figures if figure and not figure.few]
     if len(arms) < 2 or arms[0] is None or arms[1] is None:
         return None
     sensitivities = _difference_of(sensitivity(arms[0]), sensitivity(arms[1]), seeds)

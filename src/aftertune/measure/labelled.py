@@ -171,13 +171,12 @@ class Figure:
     average: Average
     """The judged rate."""
 
-    @property
-    def sample(self) -> LabelSample | None:
-        """The labels by stratum; None where a stratum has no label and no stand-in with one."""
-        return self.sample_of(self.source)
+    def sample(self, source: Source | None = None) -> LabelSample | None:
+        """Return the labels by stratum; None where a stratum has no label and no stand-in with one.
 
-    def sample_of(self, source: Source) -> LabelSample | None:
-        """Return the labels by stratum, with the verdicts of another source in place of the figure's own."""
+        Args:
+            source: the verdicts that take the place of the figure's own; None for these.
+        """
         present = np.bincount(self.rows.stratum, minlength=len(Stratum)) > 0
         shares = np.where(present, self.sizes, 0.0)
         for stratum in np.flatnonzero(~present & (self.sizes > 1e-12)).tolist():
@@ -187,8 +186,8 @@ class Figure:
             shares[stand_in] += self.sizes[stratum]
         strata = np.flatnonzero(present)
         return LabelSample(
-            truth=self.rows.truth[source],
-            judged=self.rows.judged[source],
+            truth=self.rows.truth[source or self.source],
+            judged=self.rows.judged[source or self.source],
             stratum=np.searchsorted(strata, self.rows.stratum),
             weight=self.weight,
             shares=shares[strata] / shares.sum(),
@@ -227,7 +226,7 @@ class Figure:
             return Uncorrected(
                 missing=Missing.LABELS, text=f"{size} labels; {LEAST_LABELS} are needed"
             )
-        return UNLABELLED_STRATUM if self.sample is None else None
+        return UNLABELLED_STRATUM if self.sample() is None else None
 
     @property
     def uncorrected(self) -> Uncorrected | None:
@@ -244,7 +243,7 @@ class Figure:
 
     def correction(self) -> Correction:
         """Return what the labels make of the judged rate; there must be a `sample`."""
-        sample = self.sample
+        sample = self.sample()
         assert sample is not None
         correction = correct(sample, self.average.two_way.mean / self.answered)
         return replace(

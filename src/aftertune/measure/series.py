@@ -22,7 +22,7 @@ from aftertune.measure.consistency_results import (
 from aftertune.measure.counts import Source, SourceKind
 from aftertune.measure.intervals import benjamini_hochberg
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.pooling import Pooled, PooledCondition
+from aftertune.measure.pooling import PooledCondition
 from aftertune.measure.rates import ASR, OVER_REFUSAL, rate, score
 from aftertune.measure.results import Change, CorrectedChange
 
@@ -57,13 +57,18 @@ def _point(pooled: PooledCondition, plan: MeasurePlan) -> Point:
     rates = breakdown(own, harmful, lambda part: rate(own, part, ASR, plan.min_cell), ("task",))
     assert rates.overall is not None, "a measured condition was asked harmful prompts"
     benign = own.choose("overall", 0, own.intent(harmful=False))
+    sources = {scorer: Source(SourceKind.SCORE, scorer) for scorer in plan.metrics}
     return Point(
         condition=pooled.condition.name,
         factors=pooled.condition.factors,
         asr=rates.overall,
         asr_by_task=rates.by_task,
         over_refusal=None if benign is None else rate(own, benign, OVER_REFUSAL, plan.min_cell),
-        scores=dict(_scores(own, plan)),
+        scores={
+            scorer: score(own, part, source, plan.min_cell).estimate
+            for scorer, source in sources.items()
+            if (part := own.choose("overall", 0, own.scored(source, harmful=False))) is not None
+        },
         change=_overall_change(pooled, plan),
     )
 
@@ -73,14 +78,6 @@ def _overall_change(pooled: PooledCondition, plan: MeasurePlan) -> Change | None
     if pooled.arms is None or part is None:
         return None
     return rate_change(pooled.arms, part, ASR, plan.min_cell)
-
-
-def _scores(own: Pooled, plan: MeasurePlan) -> Iterator[tuple[str, float]]:
-    for scorer in plan.metrics:
-        source = Source(SourceKind.SCORE, scorer)
-        part = own.choose("overall", 0, own.scored(source, harmful=False))
-        if part is not None:
-            yield scorer, score(own, part, source, plan.min_cell).estimate
 
 
 def groupings(conditions: Sequence[PooledCondition], plan: MeasurePlan) -> Iterator[Grouping]:
