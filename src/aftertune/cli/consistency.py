@@ -8,7 +8,7 @@ from rich.console import Console
 
 from aftertune.cli.options import JsonOption, command_app
 from aftertune.labels.annotations import labelled_table
-from aftertune.measure.consistency import consistency as measure_consistency
+from aftertune.measure.consistency import consistency
 from aftertune.report.consistency import print_consistency
 from aftertune.report.document import to_plain, write_json
 from aftertune.result import open_finished
@@ -22,19 +22,9 @@ def command(
     json: JsonOption = None,
 ) -> None:
     """Say how well the figures of a finished run would come out again in another lab, and what they depend on."""
-    consistency(folder, json)
-
-
-def consistency(folder: Path, json: Path | None) -> None:
-    """Print the consistency of the study in ``folder``.
-
-    Raises:
-        InputError: the run is not finished, or another version wrote it.
-        StoreError: its store is missing or broken.
-    """
     with open_finished(folder) as run:
         table, _ = labelled_table(run.store, run.study, run.kept.readers)
-        result = measure_consistency(table, run.plan)
+        result = consistency(table, run.plan)
     if json is not None:
         write_json(json, to_plain(result))
     print_consistency(result, Console())

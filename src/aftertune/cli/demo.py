@@ -14,9 +14,8 @@ from aftertune.cli.options import (
     command_app,
     screen,
 )
-from aftertune.cli.organism import ASSUMPTIONS, told_range, write_shown
+from aftertune.cli.organism import ASSUMPTIONS, base_sentence, write_shown
 from aftertune.organism.write import demo_study
-from aftertune.report.progress import Progress
 from aftertune.report.terminal import present, print_files, print_sentences
 from aftertune.run import Purpose, run_study
 from aftertune.study import study_from_mapping
@@ -33,21 +32,13 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Show it on the embedded model: harmless fine-tuning breaks refusals, and a multitask safety mix mends them."""
-    demo(out or RUNS / "demo", seed, screen(quiet), json)
-
-
-def demo(folder: Path, seed: int | None, progress: Progress, json: Path | None) -> None:
-    """Run the demonstration in ``folder`` and print what it shows.
-
-    Raises:
-        AftertuneError: what is wrong, in one line; run again to go on.
-    """
+    folder, progress = out or RUNS / "demo", screen(quiet)
     make_folder(folder)
     written = write_shown(folder / "organism", seed, progress)
     study = study_from_mapping(demo_study(written.folder), folder)
     purpose = Purpose(
         command="aftertune demo" if seed is None else f"aftertune demo --seed {seed}",
-        assumptions=(*ASSUMPTIONS, told_range(written)),
+        assumptions=(*ASSUMPTIONS, base_sentence(written)),
         source=written.folder,
     )
     document = run_study(study, folder, progress, purpose)
@@ -63,10 +54,8 @@ def _next(organism: Path) -> None:
     """Name the three commands to try next, with paths that are there."""
     here = organism.relative_to(Path.cwd()) if organism.is_relative_to(Path.cwd()) else organism
     console = Console(soft_wrap=True, highlight=False)
-    found = shutil.which("aftertune") is not None
-    console.print(
-        "\nTry next:" if found else "\nTry next (after `source .venv/bin/activate`):", markup=False
-    )
+    activate = "" if shutil.which("aftertune") else " (after `source .venv/bin/activate`)"
+    console.print(f"\nTry next{activate}:", markup=False)
     for line in (
         f"aftertune mix {here}/data/code.jsonl --safety {here}/data/safety_multitask.jsonl --share 0.15 -o mixed.jsonl",
         f"aftertune tune {here}/base mixed.jsonl -o my-tune --method full --epochs 3 --learning-rate 6e-4 --batch-size 16",

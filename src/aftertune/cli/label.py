@@ -1,6 +1,6 @@
 """`aftertune label`: responses out for people to label, their labels in, and corrected rates beside the judge's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +56,26 @@ def label_export(
     ] = None,
 ) -> None:
     """Draw responses for people to label, blind to model and judge."""
-    export(run, out, DrawRequest(n=n, seed=seed, benign=benign), annotator or ())
+    check_name(out)
+    request = DrawRequest(n=n, seed=seed, benign=benign)
+    with open_finished(run, write=True) as opened:
+        draw, sample, rows = draw_sample(
+            opened.store, opened.study, opened.table(), opened.plan, request
+        )
+        if read_note(opened.store, opened.study) is not None:
+            before = read_sample(opened.store, opened.study)
+            labels = kept_labels(opened.store, opened.study, before)
+            labelled = [number for by_id in labels.values() for number in by_id]
+            check_draw(before, sample, labelled, str(run))
+        keep_sample(opened.store, opened.study, sample)
+        write_rows(out, rows, annotator or ("",))
+    say = _printer()
+    say(
+        f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order."
+    )
+    for line in _draw_lines(draw):
+        say(line)
+    say(f"Fill in the column label, then: aftertune label import {run} {out}")
 
 
 @app.command("import")
@@ -70,7 +89,26 @@ def label_import(
     ] = "annotator",
 ) -> None:
     """Check and keep labels, and measure the run again with them."""
-    import_labels(run, file, annotator)
+    with open_finished(run, write=True) as opened:
+        sample = read_sample(opened.store, opened.study)
+        rows = read_rows(file, annotator)
+        note = import_rows(opened.store, opened.study, sample, file, rows)
+        document = renewed_result(opened)
+        write_result(run, opened.store, opened.plan, document)
+    say = _printer()
+    say(f"{plural(sum(len(row.labels) for row in rows), 'label')} read from {file}.")
+    say(
+        f"{note.labelled:,} of {note.drawn:,} drawn responses are labelled, by {', '.join(map(clean, note.people))}."
+    )
+    if document.gate is not None:
+        say(verdict_line(document.gate))
+    if any(_corrected(condition) for s in document.result.settings for condition in s.conditions):
+        say(f"Corrected rates stand beside the judge's: aftertune report {run}")
+    else:
+        say(
+            f"No rate is corrected yet: that takes {LEAST_LABELS} labels of a condition. The report says what each lacks: "
+            f"aftertune report {run}"
+        )
 
 
 @app.command("plan")
@@ -89,34 +127,22 @@ def label_plan(
     ] = 0.95,
 ) -> None:
     """Print how many labels a corrected rate of a wanted half width takes."""
-    plan_labels(run, half_width, (sensitivity, specificity))
-
-
-def export(folder: Path, out: Path, request: DrawRequest, annotators: Sequence[str]) -> None:
-    """Draw responses of a finished run and write them to ``out`` for annotators, blind.
-
-    Raises:
-        InputError: the run is not finished, there are labels that the draw does not hold, or ``out`` has another ending
-            than ``.csv`` or ``.jsonl``.
-        AftertuneError: ``out`` cannot be written.
-    """
-    check_name(out)
-    with open_finished(folder, write=True) as run:
-        draw, sample, rows = draw_sample(run.store, run.study, run.table(), run.plan, request)
-        if read_note(run.store, run.study) is not None:
-            before = read_sample(run.store, run.study)
-            labels = kept_labels(run.store, run.study, before)
-            labelled = [number for of_one in labels.values() for number in of_one]
-            check_draw(before, sample, labelled, str(folder))
-        keep_sample(run.store, run.study, sample)
-        write_rows(out, rows, annotators or ("",))
-    say = _printer()
+    settings, say = read_document(run / RESULT).result.settings, _printer()
+    for setting in settings:
+        where = f" ({clean(setting.system)}, {clean(setting.decoding)})" * (len(settings) > 1)
+        for condition in setting.conditions:
+            if (rate := condition.asr.overall) is None:
+                continue
+            true = min(max(rogan_gladen(rate.estimate, sensitivity, specificity), 0.01), 0.99)
+            needed, alone = labels_needed(true, sensitivity, specificity, half_width)
+            say(
+                f"{clean(condition.name)}{where}: {max(needed, LEAST_LABELS):,} labels ({alone:,} without the judge), "
+                f"at a true rate of about {percent(true)}"
+            )
     say(
-        f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order."
+        f"For ± {100 * half_width:g} points from labels, with a judge of sensitivity {sensitivity:g} and specificity "
+        f"{specificity:g}; never fewer than {LEAST_LABELS}. New prompts and training seeds widen the interval further."
     )
-    for line in _draw_lines(draw):
-        say(line)
-    say(f"Fill in the column label, then: aftertune label import {folder} {out}")
 
 
 def _draw_lines(draw: Draw) -> Iterator[str]:
@@ -131,65 +157,10 @@ def _draw_lines(draw: Draw) -> Iterator[str]:
             yield f"{option} {least} gives {LEAST_LABELS} of each condition, {option} {2 * least} is better"
 
 
-def import_labels(folder: Path, path: Path, annotator: str) -> None:
-    """Check the labels in ``path``, keep them, and measure the run again with them.
-
-    Raises:
-        DataError: an id that was not exported, one that comes twice, a label that is none; nothing is kept then.
-        InputError: nothing was exported, or nothing is labelled.
-    """
-    with open_finished(folder, write=True) as run:
-        sample = read_sample(run.store, run.study)
-        rows = read_rows(path, annotator)
-        note = import_rows(run.store, run.study, sample, path, rows)
-        document = renewed_result(run)
-        write_result(folder, run.store, run.plan, document)
-    say = _printer()
-    say(f"{plural(sum(len(row.labels) for row in rows), 'label')} read from {path}.")
-    say(
-        f"{note.labelled:,} of {note.drawn:,} drawn responses are labelled, by {', '.join(map(clean, note.people))}."
-    )
-    if document.gate is not None:
-        say(verdict_line(document.gate))
-    if any(_corrected(condition) for s in document.result.settings for condition in s.conditions):
-        say(f"Corrected rates stand beside the judge's: aftertune report {folder}")
-    else:
-        say(
-            f"No rate is corrected yet: that takes {LEAST_LABELS} labels of a condition. The report says what each lacks: "
-            f"aftertune report {folder}"
-        )
-
-
 def _corrected(condition: ConditionResult) -> bool:
     labels = condition.labels
     rates = (labels.asr.overall, labels.over_refusal.overall) if labels else ()
     return any(rate is not None and rate.estimate is not None for rate in rates)
-
-
-def plan_labels(folder: Path, half_width: float, errors: tuple[float, float]) -> None:
-    """Print how many labels each condition of a finished run needs for a wanted half width.
-
-    Args:
-        folder: the run's.
-        half_width: of the part of the interval that labels make, as a share.
-        errors: the judge's assumed sensitivity and specificity.
-    """
-    settings, say = read_document(folder / RESULT).result.settings, _printer()
-    for setting in settings:
-        where = f" ({clean(setting.system)}, {clean(setting.decoding)})" * (len(settings) > 1)
-        for condition in setting.conditions:
-            if (rate := condition.asr.overall) is None:
-                continue
-            true = min(max(rogan_gladen(rate.estimate, *errors), 0.01), 0.99)
-            needed, alone = labels_needed(true, *errors, half_width)
-            say(
-                f"{clean(condition.name)}{where}: {max(needed, LEAST_LABELS):,} labels ({alone:,} without the judge), "
-                f"at a true rate of about {percent(true)}"
-            )
-    say(
-        f"For ± {100 * half_width:g} points from labels, with a judge of sensitivity {errors[0]:g} and specificity "
-        f"{errors[1]:g}; never fewer than {LEAST_LABELS}. New prompts and training seeds widen the interval further."
-    )
 
 
 def _printer() -> Callable[[str], None]:

@@ -23,33 +23,11 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""
-    organism(out, seed, screen(quiet))
-
-
-ASSUMPTIONS = (
-    (
-        "The model is a tiny one that was trained for this on a generated world; its harm is made up and its compliant answers are "
-        "placeholders. It shows the mechanism and the measurement, not how large the effect is in a real model."
-    ),
-    (
-        "Put in on purpose: the base learned fewer refusals for translation and classification than for text and code, and its "
-        "guard saw text-shaped requests alone."
-    ),
-)
-
-
-def organism(out: Path, seed: int | None, progress: Progress) -> None:
-    """Write the organism into ``out`` and say what to try with it.
-
-    Raises:
-        InputError: the folder holds something else.
-        EngineError: no base lies inside the stated range.
-    """
-    written = write_shown(out, seed, progress)
+    written = write_shown(out, seed, screen(quiet))
     console = Console(soft_wrap=True, highlight=False)
     for line in (
         f"{out}: base (seed {written.seed}), guard, data, prompts and {CONFIG}",
-        told_range(written),
+        base_sentence(written),
         "",
         "Try:",
         (
@@ -65,13 +43,25 @@ def organism(out: Path, seed: int | None, progress: Progress) -> None:
         console.print(line, markup=False)
 
 
+ASSUMPTIONS = (
+    (
+        "The model is a tiny one that was trained for this on a generated world; its harm is made up and its compliant answers are "
+        "placeholders. It shows the mechanism and the measurement, not how large the effect is in a real model."
+    ),
+    (
+        "Put in on purpose: the base learned fewer refusals for translation and classification than for text and code, and its "
+        "guard saw text-shaped requests alone."
+    ),
+)
+
+
 def write_shown(out: Path, seed: int | None, progress: Progress) -> Written:
     """Write the organism, showing each phase of its training as a stage."""
     with _phases(progress) as report:
         return write(out, FIRST_SEED if seed is None else seed, progress=report)
 
 
-def told_range(written: Written) -> str:
+def base_sentence(written: Written) -> str:
     """Say which base seed was accepted and how many were not."""
     tried = ", ".join(f"seed {seed}: {reason}" for seed, reason in written.rejected)
     return (

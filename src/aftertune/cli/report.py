@@ -31,28 +31,11 @@ def command(
     json: JsonOption = None,
 ) -> None:
     """Print the result of a finished run again, and write its page."""
-    report(folder, html, json, show_responses=show_responses, full=full)
-
-
-def report(
-    folder: Path,
-    page: Path | None,
-    json_path: Path | None,
-    *,
-    show_responses: bool,
-    full: bool = False,
-) -> None:
-    """Print the result in ``folder``, with every table if ``full``, and write its page.
-
-    Raises:
-        InputError: the run is not finished, or another version wrote it.
-        StoreError: its store is missing or broken.
-    """
-    page = page or folder / PAGE
+    page = html or folder / PAGE
     with open_finished(folder) as run:
         document = renewed_result(run)
         if document is not run.document:
             write_document(folder / RESULT, document)
         write_report(page, run.store, run.plan, document, show_responses=show_responses)
-    present(document, Console(), json_path, full=full)
+    present(document, Console(), json, full=full)
     print_files(page, folder / RESULT)

@@ -63,7 +63,7 @@ def import_rows(
         readers=tuple(_keep(store, study, sample, name, labels[name]) for name in annotators),
         people=tuple(annotators),
         drawn=len(sample.items),
-        labelled=len({number for of_one in labels.values() for number in of_one}),
+        labelled=len({number for by_id in labels.values() for number in by_id}),
         seed=sample.seed,
         population=sample.population,
         version=content_key(

@@ -20,7 +20,7 @@ from aftertune.report.wording import visible
 COLUMNS = ("id", "task", "question", "prompt", "response")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LABEL = "label"
-VALUES = ", ".join(value.value for value in LabelValue)
+LABEL_VALUES = {value.value: value for value in LabelValue}
 LARGEST_CELL = 1 << 27
 """Characters of one cell that the reader of CSV takes; its own limit is 128 KiB."""
 
@@ -54,12 +54,11 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], annotators: Sequen
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
     headers = [column_of(annotator) for annotator in annotators]
-    pieces = (
-        _json_lines(rows, headers)
-        if path.suffix.lower() in JSON_LINES
-        else _csv_lines(rows, headers)
-    )
-    write_whole(path, pieces)
+    if path.suffix.lower() in JSON_LINES:
+        empty = dict.fromkeys(headers, "")
+        write_whole(path, (json.dumps({**row, **empty}) + "\n" for row in rows))
+    else:
+        write_whole(path, [_csv_text(rows, headers)])
 
 
 def column_of(annotator: str) -> str:
@@ -67,19 +66,14 @@ def column_of(annotator: str) -> str:
     return f"{LABEL}:{annotator}" if annotator else LABEL
 
 
-def _json_lines(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> Iterator[str]:
-    for row in rows:
-        yield json.dumps({**row, **dict.fromkeys(headers, "")}) + "\n"
-
-
-def _csv_lines(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> Iterator[str]:
-    """Yield lines with the mark that tells spreadsheets that this is UTF-8."""
+def _csv_text(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> str:
+    """Return the lines behind the mark that tells spreadsheets that this is UTF-8."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([*COLUMNS, *headers])
     for row in rows:
         writer.writerow([*(_cell(row[column]) for column in COLUMNS), *("" for _ in headers)])
-    yield "\ufeff" + buffer.getvalue()
+    return "\ufeff" + buffer.getvalue()
 
 
 def _cell(text: str) -> str:
@@ -160,14 +154,9 @@ def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) ->
     for name in columns:
         value = str(record[name] or "").strip().lower()
         if value:
-            labels[name.partition(":")[2].strip() or annotator] = _label(path, line, number, value)
+            if value not in LABEL_VALUES:
+                raise DataError(
+                    f"{path}, line {line} ({number}): {visible(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
+                )
+            labels[name.partition(":")[2].strip() or annotator] = LABEL_VALUES[value]
     return Row(line=line, id=number, labels=labels)
-
-
-def _label(path: Path, line: int, number: str, value: str) -> LabelValue:
-    try:
-        return LabelValue(value)
-    except ValueError:
-        raise DataError(
-            f"{path}, line {line} ({number}): {visible(value)!r} is no label; use one of {VALUES}"
-        ) from None
