@@ -128,10 +128,6 @@ def converted(record: Record, row: Row, to: str, columns: Columns) -> Record:
     return written | {key: value for key, value in record.items() if key not in taken}
 
 
-def _messages(record: Record, _columns: Columns, where: str) -> Row:
-    return _turns(record["messages"], "messages", where)
-
-
 def _prompt_completion(record: Record, columns: Columns, where: str) -> Row:
     if "completion" not in record:
         raise DataError(f"{where}: 'prompt' without 'completion'")
@@ -192,7 +188,7 @@ def _sharegpt(record: Record, _columns: Columns, where: str) -> Row:
 
 
 SHAPES: Mapping[str, Callable[[Record, Columns, str], Row]] = {
-    "messages": _messages,
+    "messages": lambda record, _columns, where: _turns(record["messages"], "messages", where),
     "prompt": _prompt_completion,
     "instruction": _alpaca,
     "contents": _vertex,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from aftertune.core.records import TASKS, Intent, Template
-from aftertune.data.templates import CheckedTemplate, read_templates
+from aftertune.data.templates import read_templates
 from aftertune.errors import DataError
 
 FOLDER = Path(__file__).parent
@@ -103,8 +103,10 @@ class PublicSet:
 def public_sets() -> tuple[PublicSet, ...]:
     """Return every public set that is described, in the order of their names."""
     digests = _read("public_sha256.yaml")
+    read = read_templates("public_templates.yaml", FOLDER)
+    templates = {checked.template.id: checked.template for checked in read}
     entries = {name: entry for table in TABLES for name, entry in _entries(table)}
-    return tuple(_set(name, entries[name], digests) for name in sorted(entries))
+    return tuple(_set(name, entries[name], digests, templates) for name in sorted(entries))
 
 
 def public_set(name: str) -> PublicSet:
@@ -117,12 +119,6 @@ def public_set(name: str) -> PublicSet:
     if name not in sets:
         raise DataError(f"no public set is called {name!r}; known: {', '.join(sets)}")
     return sets[name]
-
-
-@cache
-def _templates() -> tuple[CheckedTemplate, ...]:
-    """Return the templates that the tables name."""
-    return read_templates("public_templates.yaml", FOLDER)
 
 
 def _read(table: str) -> dict[str, Any]:
@@ -145,13 +141,17 @@ def _entries(table: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}-{part}" if part else name, entry
 
 
-def _set(name: str, facts: dict[str, Any], digests: Mapping[str, list[str]]) -> PublicSet:
+def _set(
+    name: str,
+    facts: dict[str, Any],
+    digests: Mapping[str, list[str]],
+    templates: Mapping[str, Template],
+) -> PublicSet:
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
     }
     if "intent" in facts:
         values["intent"] = Intent(facts["intent"])
-    templates = {checked.template.id: checked.template for checked in _templates()}
     values["templates"] = tuple(templates[name] for name in facts.get("templates", ["plain"]))
     values["blocks"] = tuple(
         (last, templates[name]) for last, name in facts.get("blocks", {}).items()

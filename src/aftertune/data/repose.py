@@ -137,7 +137,8 @@ def repose(row: Row, into: PromptFormat) -> Row:
     question = first_question(row)
     if not into.frames or question is None:
         return row
-    frame = _frame_for(question, into.frames)
+    wants_input = bool(split(question)[1])
+    frame = next((f for f in into.frames if bool(f.middle) == wants_input), into.frames[0])
     place = next(number for number, turn in enumerate(row) if turn.role == "user")
     return (*row[:place], Message(role="user", content=frame.around(question)), *row[place + 1 :])
 
@@ -154,11 +155,6 @@ def split(question: str) -> tuple[str, str]:
 def first_question(row: Row) -> str | None:
     """Return the text of the first user turn of a row."""
     return next((turn.content for turn in row if turn.role == "user"), None)
-
-
-def _frame_for(question: str, frames: Sequence[Frame]) -> Frame:
-    wants_input = bool(split(question)[1])
-    return next((frame for frame in frames if bool(frame.middle) == wants_input), frames[0])
 
 
 def _frames(questions: Sequence[str]) -> tuple[Frame, ...]:

@@ -5,14 +5,14 @@ import os
 import re
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Literal, NamedTuple, Self, TypeAlias
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
@@ -194,7 +194,7 @@ class Scanned(NamedTuple):
     row: Row
 
 
-class RowFile(Sequence[Row]):
+class RowFile(Sequence[Row], AbstractContextManager["RowFile"]):
     """A file of training rows that is scanned once and then gives any row by its number: 8 bytes of memory a row.
 
     JSON Lines are read where they stand; rows of other files (JSON, CSV, Parquet, compressed ones, hub data sets) are put
@@ -208,9 +208,6 @@ class RowFile(Sequence[Row]):
         self._in_place = self._path.is_file() and self._path.suffix.lower() in JSON_LINES
         self._stream: BinaryIO = self._path.open("rb") if self._in_place else TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._starts = array("Q", [0])
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,

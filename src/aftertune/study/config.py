@@ -4,6 +4,7 @@ Paths are resolved against the file's folder while it is read, so every path in 
 """
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,11 +26,10 @@ from aftertune.study.fields import (
     Share,
     as_tuple,
     batch_form,
-    engine_form,
+    keyed,
     listed,
     mitigation_form,
     prompts_form,
-    rows_form,
     scorer_form,
 )
 
@@ -108,7 +108,9 @@ class Rows(Keys):
     """Use only the first rows."""
 
 
-RowsOrPath = Annotated[Rows, BeforeValidator(rows_form, json_schema_input_type=Rows | str)]
+RowsOrPath = Annotated[
+    Rows, BeforeValidator(partial(keyed, "path"), json_schema_input_type=Rows | str)
+]
 Files = Annotated[
     tuple[RowsOrPath, ...],
     Field(min_length=1),
@@ -355,7 +357,8 @@ class CheckConfig(Keys):
     coherence: CoherenceKeys = CoherenceKeys.model_construct()
     measurement: MeasurementKeys = MeasurementKeys.model_construct()
     engine: Annotated[
-        EngineKeys, BeforeValidator(engine_form, json_schema_input_type=EngineKeys | str)
+        EngineKeys,
+        BeforeValidator(partial(keyed, "backend"), json_schema_input_type=EngineKeys | str),
     ] = EngineKeys.model_construct()
 
 

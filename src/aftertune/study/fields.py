@@ -83,21 +83,14 @@ def as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def rows_form(value: object) -> object:
-    """Read a string as ``{path: string}``."""
-    return {"path": value} if isinstance(value, str) else value
+def keyed(key: str, value: object) -> object:
+    """Read a string as the value of a key, the short form of ``{key: string}``."""
+    return {key: value} if isinstance(value, str) else value
 
 
 def mitigation_form(value: object) -> object:
     """Read ``multitask`` as ``{preset: multitask}``, and ``none`` as no mitigation, which undoes what ``like`` brings."""
-    if value == "none":
-        return None
-    return {"preset": value} if isinstance(value, str) else value
-
-
-def engine_form(value: object) -> object:
-    """Read ``vllm`` as ``{backend: vllm}``."""
-    return {"backend": value} if isinstance(value, str) else value
+    return None if value == "none" else keyed("preset", value)
 
 
 def batch_form(value: object) -> object:

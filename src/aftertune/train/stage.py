@@ -5,7 +5,7 @@ Its rows are read from the training files, each once, and mixed with the safety 
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from aftertune.core.records import Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
 from aftertune.data.files import left_out, trainable
 from aftertune.data.mix import mix
-from aftertune.data.repose import PromptFormat, find_format, repose
+from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, read_pools, read_rows
 from aftertune.errors import DataError
 from aftertune.models.open import Engines
@@ -73,7 +73,12 @@ def tune_models(run: Run) -> Trained:
         for model in models
         if model.recipe is not None
     ]
-    epochs = _kept_epochs((folder, recipe) for folder, recipe, _ in recipes)
+    # By the key of each whole training, the epochs to keep on its way and their folders.
+    epochs: dict[Key, dict[int, Path]] = {}
+    for folder, recipe, _ in recipes:
+        if recipe.epoch is not None:
+            kept = epochs.setdefault(replace(recipe, epoch=None).key, {})
+            kept.setdefault(recipe.epoch, folder)
     missing = {
         replace(recipe, epoch=None).key: own_rows
         for folder, recipe, own_rows in recipes
@@ -103,16 +108,6 @@ def tune_models(run: Run) -> Trained:
             # Training kept the epoch under the first of its names only.
             adopt(epochs[replace(recipe, epoch=None).key][recipe.epoch], folder, recipe)
     return record
-
-
-def _kept_epochs(recipes: Iterable[tuple[Path, Recipe]]) -> dict[Key, dict[int, Path]]:
-    """Return, by the key of each whole training, the epochs to keep on its way and their folders."""
-    epochs: dict[Key, dict[int, Path]] = {}
-    for folder, recipe in recipes:
-        if recipe.epoch is not None:
-            kept = epochs.setdefault(replace(recipe, epoch=None).key, {})
-            kept.setdefault(recipe.epoch, folder)
-    return epochs
 
 
 @dataclass(slots=True)
@@ -187,7 +182,13 @@ def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[
             f"added rows are posed in the format of the training rows: {line}"
             for line in prompt_format.described()
         ]
-        safety, replay = _posed(safety, prompt_format), _posed(replay, prompt_format)
+        safety, replay = (
+            {
+                task: [repose(row, prompt_format) for row in of_task]
+                for task, of_task in pools.items()
+            }
+            for pools in (safety, replay)
+        )
     mixed = mix(
         rows, safety, replay, share=plan.share, replay_share=plan.replay_share, seed=recipe.seed
     )
@@ -217,10 +218,6 @@ def _drawn_from(name: str, plan: Mitigation, pool: Mapping[str, list[Row]]) -> d
             f"{name}: leaving out {plan.left_out} leaves no safety rows; there are only those of {there}"
         )
     return chosen
-
-
-def _posed(pools: Mapping[str, list[Row]], prompt_format: PromptFormat) -> Mapping[str, list[Row]]:
-    return {task: [repose(row, prompt_format) for row in rows] for task, rows in pools.items()}
 
 
 def steps_of(recipe: Recipe, rows: int) -> int:

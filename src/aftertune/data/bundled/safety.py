@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from aftertune.core.keys import content_key, short_id
-from aftertune.core.records import Behavior, Intent, Message
+from aftertune.core.records import Intent, Message
 from aftertune.data.bundled.behaviors import FOLDER, Pair, pairs
 from aftertune.data.bundled.multitask import deal
 from aftertune.data.rows import Row, write_rows
@@ -89,9 +89,20 @@ def safety_rows() -> tuple[SafetyRow, ...]:
     for pair in chosen:
         for task, dealt in turns.items():
             for checked in dealt[pair.harmful.id]:
-                refusal = _refusal(pair, checked, used[task])
-                rows.append(_row(pair, checked, pair.harmful, refusal))
-                rows.append(_row(pair, checked, pair.twin, _answer(pair, checked)))
+                for behavior, answer in (
+                    (pair.harmful, _refusal(pair, checked, used[task])),
+                    (pair.twin, _answer(pair, checked)),
+                ):
+                    row = SafetyRow(
+                        behavior=behavior.id,
+                        template=checked.template.id,
+                        task=task,
+                        hazard=pair.harmful.hazard,
+                        intent=behavior.intent,
+                        question=pose(behavior, checked.template, SAFETY_SET).text,
+                        answer=answer,
+                    )
+                    rows.append(row)
     return tuple(rows)
 
 
@@ -122,19 +133,6 @@ def write_safety(folder: Path) -> tuple[Path, Path]:
         chosen = [row for row in safety_rows() if row.intent is intent]
         write_rows((row.row for row in chosen), path, tasks=[row.task for row in chosen])
     return files
-
-
-def _row(pair: Pair, checked: CheckedTemplate, behavior: Behavior, answer: str) -> SafetyRow:
-    prompt = pose(behavior, checked.template, SAFETY_SET)
-    return SafetyRow(
-        behavior=behavior.id,
-        template=prompt.template,
-        task=prompt.task,
-        hazard=pair.harmful.hazard,
-        intent=behavior.intent,
-        question=prompt.text,
-        answer=answer,
-    )
 
 
 @cache
