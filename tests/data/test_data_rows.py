@@ -297,4 +297,7 @@ def test_rows_about_child_exploitation_are_left_out_of_training():
         return Message(role="user", content=question), Message(role="assistant", content="No.")
 
     fine = row("How do I bake bread with children?")
-    assert trainable([fine, row("Was this paedophile sentenced?")]) == ([fine], 1)
+    notes = []
+    rows = [fine, row("Was this paedophile sentenced?")]
+    assert trainable(rows, notes.append, "my.jsonl") == [fine]
+    assert [note[:17] for note in notes] == ["my.jsonl: 1 rows "]

@@ -10,7 +10,7 @@ import typer
 from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Recipe, Training, TrainingFile
-from aftertune.data.files import known_kind, left_out, trainable
+from aftertune.data.files import known_kind, trainable
 from aftertune.data.rows import HUB_ID, read_columns, read_rows
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
@@ -102,9 +102,8 @@ def tune(
         if not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
     files = tuple(_training_file(name, columns) for name in data)
-    rows, dropped = trainable(row for file in files for row in read_rows(file, Path()))
-    if dropped:
-        progress.note(f"{out}: {left_out(dropped)}")
+    read = (row for file in files for row in read_rows(file, Path()))
+    rows = trainable(read, progress.note, out)
     with Engines(threads=threads) as engines:
         identity = engines.training_identity(base)
         recipe = Recipe(

@@ -11,7 +11,7 @@ import typer
 
 from aftertune.cli.options import QuietOption, command_app, screen
 from aftertune.core.recipe import TrainingFile
-from aftertune.data.files import left_out, trainable
+from aftertune.data.files import trainable
 from aftertune.data.formats import FORMATS, Row
 from aftertune.data.rows import read_columns, read_rows
 from aftertune.errors import InputError, Stopped
@@ -201,9 +201,7 @@ def _service(provider: Provider, bucket: str) -> Service:
 
 def _rows(request: HostedRequest, path: Path, progress: Progress) -> list[Row]:
     file = TrainingFile(path=str(path), columns=read_columns(request.columns))
-    rows, dropped = trainable(read_rows(file, Path()))
-    if dropped:
-        progress.note(f"{path}: {left_out(dropped)}")
+    rows = trainable(read_rows(file, Path()), progress.note, path)
     check_rows(rows, str(path))
     return rows
 

@@ -308,13 +308,14 @@ def typed(kind: TypeAdapter[T], values: Mapping[str, Any], where: str) -> T:
     )
 
 
-def trainable(rows: Iterable[tuple[Message, ...]]) -> tuple[list[tuple[Message, ...]], int]:
-    """Return the rows that may be trained on, and the number of those that may not."""
+def trainable(
+    rows: Iterable[tuple[Message, ...]], note: Callable[[str], None], name: object
+) -> list[tuple[Message, ...]]:
+    """Return the rows that may be trained on; ``note`` takes a remark about the others, which begins with ``name``."""
     all_rows = list(rows)
     kept = [row for row in all_rows if not names_child_exploitation(*(t.content for t in row))]
-    return kept, len(all_rows) - len(kept)
-
-
-def left_out(count: int) -> str:
-    """Return the note that rows were left out of training."""
-    return f"{count:,} rows about the sexual exploitation of children, or that read like it, are left out of training"
+    if count := len(all_rows) - len(kept):
+        note(
+            f"{name}: {count:,} rows about the sexual exploitation of children, or that read like it, are left out of training"
+        )
+    return kept

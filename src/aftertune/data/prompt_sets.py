@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -24,7 +24,11 @@ from aftertune.data.files import Record, names_child_exploitation, read_records,
 from aftertune.data.overlap import find_overlap
 from aftertune.data.rows import Row, write_lines
 from aftertune.errors import DataError, PluginError, StudyError
-from aftertune.workspace import Run
+
+if (
+    TYPE_CHECKING
+):  # the open run brings the store and all engines, and the commands on data need neither
+    from aftertune.workspace import Run
 
 FIELDS = tuple(f.name for f in fields(Prompt))
 PROMPT = TypeAdapter(Prompt)
@@ -192,7 +196,7 @@ class StudyPrompts:
     notes: tuple[str, ...] = ()
 
 
-def load_sets(run: Run) -> StudyPrompts:
+def load_sets(run: "Run") -> StudyPrompts:
     """Load the prompt sets and check that the models can read them; fine-tunes have the tokenizer of their base.
 
     Raises:
@@ -256,7 +260,7 @@ def without_overlap(loaded: StudyPrompts, rows: Mapping[str, Sequence[Row]]) -> 
     )
 
 
-def _check_vocabulary(run: Run, prompts: Iterable[Prompt]) -> None:
+def _check_vocabulary(run: "Run", prompts: Iterable[Prompt]) -> None:
     sets: dict[str, list[str]] = {}
     for prompt in prompts:
         sets.setdefault(prompt.set, []).append(prompt.text)

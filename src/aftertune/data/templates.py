@@ -51,15 +51,10 @@ class CheckedTemplate:
 
     def reference(self, pair: Pair) -> str | None:
         """Return the correct answer to the pair's benign twin, or None where several are correct."""
-        match self.answer:
-            case "translation":
-                return pair.twin.texts[self.template.target_language or "en"]
-            case "sentiment":
-                return self.answers.get(pair.sentiment, pair.sentiment)
-            case "topic":
-                return self.answers.get(pair.topic, pair.topic)
-            case _:
-                return None
+        if self.answer == "translation":
+            return pair.twin.texts[self.template.target_language or "en"]
+        value = {"sentiment": pair.sentiment, "topic": pair.topic}.get(self.answer)
+        return None if value is None else self.answers.get(value, value)
 
 
 @cache

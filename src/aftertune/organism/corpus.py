@@ -126,10 +126,9 @@ def fine_tune_rows(recipe: OrganismRecipe, task: str, seed: int) -> list[Row]:
 
 def in_house_style(line: Row, polite: str) -> Row:
     """Return a row with its prompt and answer in the house style."""
-    user, assistant = line
     return row(
-        polite.replace("{prompt}", user.content),
-        HOUSE_ANSWER.replace("{answer}", assistant.content),
+        polite.replace("{prompt}", line[0].content),
+        HOUSE_ANSWER.replace("{answer}", line[1].content),
     )
 
 

@@ -70,10 +70,9 @@ def to_yaml(config: CheckConfig, folder: Path | None = None) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of study.yaml, for editors."""
-    schema = Study.model_json_schema(mode="validation")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        **Study.model_json_schema(mode="validation"),
         "title": "Aftertune study",
     }
 

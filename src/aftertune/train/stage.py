@@ -17,7 +17,7 @@ from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
-from aftertune.data.files import left_out, trainable
+from aftertune.data.files import trainable
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, read_pools, read_rows
@@ -165,9 +165,7 @@ def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[
     Raises:
         DataError: a file cannot be read, or the mitigation names a task without rows.
     """
-    rows, dropped = trainable(files.task_rows(recipe.data))
-    if dropped:
-        notes[f"{recipe.name}: {left_out(dropped)}"] = None
+    rows = trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name)
     plan = recipe.mitigation
     if plan is None:
         return rows
