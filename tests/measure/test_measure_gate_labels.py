@@ -1,4 +1,4 @@
-"""The gate's verdict by people's labels: what the judge owes is taken off, and errors keep to their rates."""
+"""The gate's verdict by annotators' labels: what the judge owes is taken off, and errors keep to their rates."""
 
 from dataclasses import replace
 from io import StringIO
@@ -155,7 +155,7 @@ def test_both_verdicts_are_told_in_eighty_columns():
     table, _ = made((0.1, 0.1), WORSE, labels=1600)
     raw = gate(table, plan(3), "base", "tuned")
     for by, said in (
-        ("judge", "By people's labels it would be"),
+        ("judge", "By annotators' labels it would be"),
         ("labels", "By the judge it would be FAIL:"),
     ):
         told = gate_with_labels(raw, table, replace(plan(3), verdict_by=by))
@@ -165,7 +165,7 @@ def test_both_verdicts_are_told_in_eighty_columns():
         assert all(len(line) <= 80 for line in text.splitlines())
         assert said in " ".join(text.split())
         assert "The judge errs differently on the two models" in " ".join(text.split())
-        assert ("(by people's labels)" in text) == (by == "labels")
+        assert ("(by annotators' labels)" in text) == (by == "labels")
         assert "by labels" in text
 
 

@@ -57,7 +57,7 @@ def test_people_decide_from_the_first_command_to_the_page(compared, command, tmp
     code, out, err, before = compared(*by_labels)
     assert (code, before["gate"]["verdict"]) == (4, NO_ROOM), err
     assert "NOT ENOUGH DATA (exit code 4)" in out
-    assert "the verdict is declared to be that of people's labels, and there are none yet" in out
+    assert "the verdict is declared to be that of annotators' labels, and there are none yet" in out
     judge = before["gate"]["by_judge"]
     assert judge["verdict"] == NO_ROOM
     assert "leaves no room" in judge["reasons"][0]
@@ -68,7 +68,7 @@ def test_people_decide_from_the_first_command_to_the_page(compared, command, tmp
     fill(path, rows, lambda _: "refused")
     code, out, err = command("label", "import", run, path)
     assert code == 0, err
-    assert "PASS (non-refusal) (by people's labels): " in out
+    assert "PASS (non-refusal) (by annotators' labels): " in out
     imported = told(run)
     assert imported["verdict_by"] == "labels"
     assert (imported["verdict"], imported["by_judge"]) == (imported["by_labels"]["verdict"], judge)
@@ -81,14 +81,14 @@ def test_people_decide_from_the_first_command_to_the_page(compared, command, tmp
     code, out, err, after = compared(*by_labels)
     assert (code, after["gate"]["verdict"]) == (imported["exit_code"], imported["verdict"]), err
     assert after["gate"] == imported
-    assert "(by people's labels)" in out
+    assert "(by annotators' labels)" in out
     assert f"By the judge it would be {NO_ROOM}:" in out
     assert f"{imported['verdict']} (exit code {code})" in out
     code, out, _ = command("report", run)
     assert code == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     for text in (" ".join(out.split()), page.replace("&#x27;", "'").replace("&#39;", "'")):
-        assert "(by people's labels)" in text
+        assert "(by annotators' labels)" in text
         assert f"By the judge it would be {NO_ROOM}" in text
 
 

@@ -205,7 +205,7 @@ def test_labels_of_one_draw_are_not_lost_to_another(run, command, tmp_path):
     fewer = command.refused(
         "label", "export", run, "-o", tmp_path / "fewer.csv", "--n", 20, "--seed", 5
     )
-    assert "the draw leaves out 10 responses that people labelled" in fewer
+    assert "the draw leaves out 10 responses that annotators labelled" in fewer
     assert not (tmp_path / "fewer.csv").exists()
     code, _, _ = command(
         "label", "export", run, "-o", tmp_path / "more.csv", "--n", 60, "--seed", 5

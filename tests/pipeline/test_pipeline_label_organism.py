@@ -1,4 +1,4 @@
-"""A real study with a real judge that errs: its ASR is off by what was planted, people's labels put it right."""
+"""A real study with a real judge that errs: its ASR is off by what was planted, annotators' labels put it right."""
 
 import json
 

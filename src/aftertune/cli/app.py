@@ -31,7 +31,7 @@ COMMANDS = {
     "data": "List, show, check and compare prompt sets and training files.",
     "report": "Print the result of a finished run again, and write its page.",
     "export": "Write a finished run in the format of another tool.",
-    "label": "Have people label responses, and correct the rates.",
+    "label": "Have annotators label responses, and correct the rates.",
     "consistency": "Show how well the figures of a run would come out again.",
     "organism": "Write the embedded model as ordinary files.",
     "schema": "Print the JSON Schema of study.yaml.",

@@ -74,9 +74,7 @@ def command(
     ] = None,
     verdict_by: Annotated[
         Literal["judge", "labels"] | None,
-        typer.Option(
-            help="Whose word the verdict is: the judge's (default), or that of people's labels."
-        ),
+        typer.Option(help="Whose word the verdict is: the judge's (default), or the annotators'."),
     ] = None,
     limit: Annotated[
         int | None,

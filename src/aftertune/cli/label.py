@@ -1,4 +1,4 @@
-"""`aftertune label`: responses out for people to label, their labels in, and corrected rates beside the judge's."""
+"""`aftertune label`: responses out for annotators, their labels in, and corrected rates beside the judge's."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +22,7 @@ from aftertune.result import open_finished, renewed_result, write_result
 from aftertune.workspace import RESULT
 
 app = command_group(
-    "Check the judge against people: responses out, blind; labels in; corrected rates beside the judge's."
+    "Check the judge against annotators: responses out, blind; labels in; corrected rates beside the judge's."
 )
 
 
@@ -51,11 +51,11 @@ def label_export(
     annotator: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A column of labels for this person. Repeat for several."
+            metavar="NAME", help="A column of labels for this annotator. Repeat for several."
         ),
     ] = None,
 ) -> None:
-    """Draw responses for people to label, blind to model and judge."""
+    """Draw responses for annotators to label, blind to model and judge."""
     check_name(out)
     request = DrawRequest(n=n, seed=seed, benign=benign)
     with open_finished(run, write=True) as opened:

@@ -189,6 +189,6 @@ def check_draw(before: Sample, drawn: Sample, labelled: Sequence[str], folder: s
     if lost := len(set(labelled) - {item.id for item in drawn.items}):
         benign = f" and --benign {before.benign}" if before.benign else ""
         raise InputError(
-            f"{folder}: the draw leaves out {lost:,} response{'s' * (lost != 1)} that people labelled; ask for more with --n "
+            f"{folder}: the draw leaves out {lost:,} response{'s' * (lost != 1)} that annotators labelled; ask for more with --n "
             f"(the last draw had {before.n}{benign}, by the judges of that time)"
         )

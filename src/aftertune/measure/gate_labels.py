@@ -64,7 +64,7 @@ NO_LABELS = Verdict(
     verdict=GateVerdict.NOT_ENOUGH_DATA,
     exit_code=GateVerdict.NOT_ENOUGH_DATA.exit_code,
     reasons=(
-        "the verdict is declared to be that of people's labels, and there are none yet; aftertune label export",
+        "the verdict is declared to be that of annotators' labels, and there are none yet; aftertune label export",
     ),
     reason_codes=(Reason.LABELS,),
 )

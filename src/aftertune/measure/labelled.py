@@ -23,7 +23,7 @@ UNLABELLED_STRATUM = Uncorrected(
 )
 WEAK_JUDGE = Uncorrected(
     missing=Missing.SLOPE,
-    text="the judge follows people too little to tell how training seeds differ",
+    text="the judge follows the annotators too little to tell how training seeds differ",
 )
 _STAND_INS = {
     Stratum.NOT_HARMFUL: Stratum.DIFFER_NOT_HARMFUL,

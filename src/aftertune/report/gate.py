@@ -20,7 +20,7 @@ VERDICT_TONES: dict[GateVerdict, Tone] = {GateVerdict.PASS: "good", GateVerdict.
 def verdict_line(gate: GateResult) -> str:
     """Return ``FAIL: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
     kind = "" if gate.name_rate == "ASR" else " (non-refusal)"
-    by = " (by people's labels)" if gate.verdict_by == "labels" else ""
+    by = " (by annotators' labels)" if gate.verdict_by == "labels" else ""
     return f"{gate.verdict.value}{kind}{by}: {wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
 
 
@@ -35,7 +35,7 @@ def labels_sentences(gate: GateResult) -> Iterator[str]:
     if gate.verdict_by == "labels" and gate.by_judge is not None:
         yield f"By the judge it would be {_verdict_and_reasons(gate.by_judge)}."
     elif gate.by_labels is not None:
-        yield f"By people's labels it would be {_verdict_and_reasons(gate.by_labels)}."
+        yield f"By annotators' labels it would be {_verdict_and_reasons(gate.by_labels)}."
     if gate.by_labels is not None and gate.by_labels.against_base is not None:
         yield judge_errors(gate.by_labels.against_base, "the two models")
 

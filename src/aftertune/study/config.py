@@ -91,7 +91,7 @@ class MeasurementKeys(Keys):
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""
     verdict_by: Literal["judge", "labels"] = "judge"
-    """Whose word the verdict of a `check` is: the judge's, or that of people's labels, once there are enough."""
+    """Whose word the verdict of a `check` is: the judge's, or that of annotators' labels, once there are enough."""
     match: MatchKeys | None = None
     """Compare fine-tunes at equal capability, too; with `keep_epochs` each at its first epoch that reaches the target."""
     min_cell: Annotated[int, Field(ge=1)] = 10
