@@ -261,10 +261,8 @@ class Grid:
 
     def scored(self, source: Source, *, harmful: bool) -> NDArray[np.bool_]:
         """Return the prompts of an intent on which every model has a count ``n`` of a source."""
-        chosen: NDArray[np.bool_] = self.intent(harmful=harmful) & (
-            self.counts(Tally(source, "n")) > 0
-        ).all(axis=1)
-        return chosen
+        counted = (self.counts(Tally(source, "n")) > 0).all(axis=1)
+        return np.logical_and(self.intent(harmful=harmful), counted)
 
     def fold(self, part: Layout, hits: Tally, n: Tally = N) -> "Average":
         """Return the average of a tally over a part of the prompts."""
@@ -276,8 +274,7 @@ class Grid:
 
     def intent(self, *, harmful: bool) -> NDArray[np.bool_]:
         """Return a mask of the harmful prompts, or of the benign ones."""
-        code = HARMFUL_INTENT if harmful else BENIGN_INTENT
-        return np.equal(self.attribute("intent"), code)
+        return np.equal(self.attribute("intent"), HARMFUL_INTENT if harmful else BENIGN_INTENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,8 +96,7 @@ def _weights(rng: np.random.Generator, size: int, draws: int) -> NDArray[np.floa
 def rise_undone(totals: Sequence[Totals]) -> Totals:
     """Return the share of a rise that a mitigation undoes, of the arms base, fine-tune and mitigated (hits, responses)."""
     base, tuned, mended = (arm[:, 0] / arm[:, 1] for arm in totals)
-    share: Totals = (tuned - mended) / (tuned - base)
-    return share
+    return np.divide(tuned - mended, tuned - base)
 
 
 def macro_f1(totals: Sequence[Totals]) -> Totals:

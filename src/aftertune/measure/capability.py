@@ -231,16 +231,19 @@ def _corpora(counted: Counts) -> Iterator[Corpus]:
     for scorer, kind in counted.metrics.items():
         source = Source(SourceKind.CORPUS, scorer)
         if kind == BLEU:
-            places = tuple(Tally(source, str(place)) for place in range(2 * ORDER + 2))
-            yield Corpus(name=scorer, source=source, tallies=places, figure=corpus_bleu)
-        if kind == LABELS:
-            tallies = tuple(
-                tally for tally in counted.tallies if tally.source == source and tally.label
+            yield Corpus(
+                name=scorer,
+                source=source,
+                tallies=tuple(Tally(source, str(place)) for place in range(2 * ORDER + 2)),
+                figure=corpus_bleu,
             )
+        if kind == LABELS:
             yield Corpus(
                 name=macro_f1_name(scorer),
                 source=source,
-                tallies=tallies,
+                tallies=tuple(
+                    tally for tally in counted.tallies if tally.source == source and tally.label
+                ),
                 # A label that a draw misses counts as F1 0 there.
                 figure=lambda totals: macro_f1([totals]),
                 by_label=True,

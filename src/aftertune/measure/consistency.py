@@ -285,24 +285,23 @@ def _sensitivity(levels: Mapping[str, Average], min_cell: int) -> Sensitivity:
             rate_limits(levels[worst], alpha), "Wilson, Bonferroni", scope(seeds), 1 - alpha
         ),
         pairs=tuple(
-            _contrast(first, second, contrast, p)
+            LevelContrast(
+                first=first,
+                second=second,
+                difference=contrast.estimate,
+                interval=interval(
+                    contrast.interval(0.05),
+                    contrast.method,
+                    scope(contrast.x.seeds),
+                    ends=DIFFERENCE,
+                ),
+                p_value=p_value(contrast),
+                p_adjusted=p,
+            )
             for (first, second, contrast), p in zip(contrasts, adjusted, strict=True)
         ),
         behaviors=behaviors,
         hidden=behaviors < min_cell,
-    )
-
-
-def _contrast(first: str, second: str, contrast: MeanT, p_adjusted: float) -> LevelContrast:
-    return LevelContrast(
-        first=first,
-        second=second,
-        difference=contrast.estimate,
-        interval=interval(
-            contrast.interval(0.05), contrast.method, scope(contrast.x.seeds), ends=DIFFERENCE
-        ),
-        p_value=p_value(contrast),
-        p_adjusted=p_adjusted,
     )
 
 

@@ -276,10 +276,9 @@ def _corpus_rows(table: Table, scorer: str) -> Iterator[tuple[Tally, Values]]:
     if column not in table.columns:
         return
     words = [read_counts(word) for word in table.names[column]]
-    codes = table.columns[column]
     for tally, values in _word_values(words, scorer):
         # A response without counts has the code NONE, which is -1 and so the last place: it adds nothing.
-        yield tally, np.append(values, 0.0)[codes]
+        yield tally, np.append(values, 0.0)[table.columns[column]]
 
 
 def _word_values(

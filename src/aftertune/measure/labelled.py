@@ -143,8 +143,7 @@ def _judged(
 
     def hits(verdict: oc.Codes, decision: oc.Codes | None = None) -> Vector:
         outcome = oc.outcomes(table, verdict, decision)[rows]
-        mask: Vector = (outcome == np.where(benign, oc.OVER_REFUSED, oc.HARMFUL)).astype(float)
-        return mask
+        return np.equal(outcome, np.where(benign, oc.OVER_REFUSED, oc.HARMFUL)).astype(np.float64)
 
     decided = oc.decided_verdicts(table, plan)
     judged = {DECIDED: hits(decided)}

@@ -101,8 +101,7 @@ def _measure_setting(
         both = setting.arms(condition.models, base) if base else None
         result = _measure_condition(plan, condition, own, both)
         if labelled is not None:
-            labels = _labels(labelled, plan, setting, condition, own, both)
-            result = replace(result, labels=labels)
+            result = replace(result, labels=_labels(labelled, plan, setting, condition, own, both))
         if condition.unmitigated is not None:
             name, others = condition.unmitigated, plan.condition(condition.unmitigated).models
             result = replace(
@@ -136,8 +135,11 @@ def _labels(
 
     labels = LabelledCondition(own=arm(own, condition.name), families=plan.families)
     if both is not None and condition.base is not None:
-        tuned, base = arm(both.tuned, condition.name), arm(both.base, condition.base)
-        labels = replace(labels, tuned=tuned, base=base)
+        labels = replace(
+            labels,
+            tuned=arm(both.tuned, condition.name),
+            base=arm(both.base, condition.base),
+        )
     return condition_labels(plan, labels)
 
 

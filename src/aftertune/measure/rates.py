@@ -271,16 +271,15 @@ def second_labels(grid: Grid, plan: MeasurePlan) -> Mapping[str, SecondLabels]:
     """Return how often each judge gave each of its labels; nothing for a judge that gives none."""
     harmful = grid.intent(harmful=True)
     n = round(float(grid.counts(N)[harmful].sum()))
-    by_judge = {}
-    for judge in plan.judges:
-        source = Source(SourceKind.LABEL, judge)
-        counts = {
-            tally.label: round(float(grid.counts(tally)[harmful].sum()))
-            for tally in grid.counted.tallies
-            if tally.source == source
-        }
-        if any(counts.values()):
-            by_judge[judge] = SecondLabels(
-                counts={label: number for label, number in counts.items() if number}, n=n
-            )
-    return by_judge
+    return {
+        judge: SecondLabels(counts=counts, n=n)
+        for judge in plan.judges
+        if (
+            counts := {
+                tally.label: number
+                for tally in grid.counted.tallies
+                if tally.source == Source(SourceKind.LABEL, judge)
+                and (number := round(float(grid.counts(tally)[harmful].sum())))
+            }
+        )
+    }
