@@ -24,7 +24,7 @@ LEAST_P = 1e-15
 
 
 class Contrast(Protocol):
-    """A difference with intervals of any level; tests are their inversion, so the two never disagree."""
+    """A difference with intervals of any level; its test inverts them, so the two never disagree (but for the 2 x 2 table, whose printed p-value is McNemar's)."""
 
     @property
     def method(self) -> str:
@@ -199,7 +199,7 @@ class Unshared:
         """Return the two-sided 1 - ``alpha`` interval.
 
         half^2 = t_df^2 V, but never less than z^2 W + sum_k t_{S_k - 1}^2 max(0, A_k - I_k): the degrees of freedom of the
-        arm with more seeds must not stand in for those of the arm with few (Banerjee 1961, Sankhya A 23:411). No variance
+        arm with more seeds must not stand in for those of the arm with few (Banerjee 1960, Sankhya 22:357). No variance
         in the sample is not no variance: `MeanT`.
         """
         if self.variance > 0:

@@ -99,8 +99,8 @@ def half_width_squared(x: TwoWay, alpha: float = 0.05, seed_alpha: float | None 
     """Return the squared half width of the two-sided 1 - ``alpha`` interval of the mean.
 
     t_df^2 V, but never less than t_{S-1}^2 s_S^2 / S + z^2 MSP / (n S), in which the seeds' variance s_S^2 = max(0, MSS - c
-    MSI) / n has the quantile of its own degrees of freedom (Banerjee 1961, Sankhya A 23:411; c: `chance_share`). Few seeds
-    often look alike by chance, and V and df are then both too small and too large. Coverage: docs/statistics.md, "two
+    MSI) / n has the quantile of its own degrees of freedom (Banerjee 1960, Sankhya 22:357; c: `chance_share`). Few seeds
+    often look alike by chance; V is then too small and df too large. Coverage: docs/statistics.md, "two
     training seeds"; simulated in tests/measure/test_measure_coverage.py.
 
     Args:

@@ -1,7 +1,9 @@
 """The planner's statistics: power and the smallest detectable change, before anything is asked.
 
 The variance of a paired change over n behaviors and S training seeds is ``V = P/n + T/S + I/(nS)``: behaviors, training
-seeds, and both together with decoding. They come from a pilot, or from stated assumptions.
+seeds, and both together with decoding (the two-way random-effects layout; Brennan 2001, Generalizability Theory). They come from
+a pilot, or from stated assumptions. Power is that of the two-way t test; the change of a rate is tested by MOVER, whose power
+is close to it where rates are not near 0 or 1.
 """
 
 import math

@@ -151,7 +151,7 @@ def corrected_limits(
     if not 0 < share < 1:
         return wilson(share, max(1.0, min(labels, population.behaviors) * (z / t) ** 2), alpha)
     # half width^2 = half width of the judged rate^2 / J^2 + t^2 V(labels), each part with the quantile of its own degrees of
-    # freedom (Banerjee 1961, Sankhya A 23:411).
+    # freedom (Banerjee 1960, Sankhya 22:357).
     moves, own = half_width_squared(population, alpha), t * t * correction.variance
     # n = p (1 - p) z^2 / half width^2: Wilson's interval on the size whose normal interval is as wide.
     size = share * (1 - share) * z * z / (moves / correction.slope**2 + own)
