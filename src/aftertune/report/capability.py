@@ -58,12 +58,9 @@ FACET_INCHES = 2.2
 def capability_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
     """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one."""
     judges = names_in(condition.wins for condition in setting.conditions)
+    mitigated = any(condition.unmitigated for condition in setting.conditions)
     sheets = [
-        *(
-            [trades_sheet(result, setting)]
-            if any(c.unmitigated for c in setting.conditions)
-            else []
-        ),
+        *([trades_sheet(result, setting)] if mitigated else []),
         *matched_sheet(result, setting),
         own_sheet(setting),
         *(wins_sheet(result, setting, judge) for judge in judges),

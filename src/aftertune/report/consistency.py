@@ -14,7 +14,6 @@ from aftertune.measure.consistency_results import (
     ConsistencyResult,
     Curve,
     Grouping,
-    Point,
     Sensitivity,
 )
 from aftertune.measure.results import Interval
@@ -237,11 +236,9 @@ def _seeds_cell(entry: Consistency) -> Cell:
 
 
 def _new_seed_cell(entry: Consistency) -> Cell:
-    lines = [limit(entry.limits.reproducibility)]
-    if entry.limits.reproducibility_interval is not None:
-        low, high = entry.limits.reproducibility_interval
-        lines.append(f"[{100 * low:.1f}, {100 * high:.1f}]")
-    return Cell((*lines, _share(entry.flips.seed)))
+    reach = entry.limits.reproducibility_interval
+    limits = [] if reach is None else [f"[{100 * reach[0]:.1f}, {100 * reach[1]:.1f}]"]
+    return Cell((limit(entry.limits.reproducibility), *limits, _share(entry.flips.seed)))
 
 
 def _share(share: float | None) -> str:
@@ -297,20 +294,19 @@ def _series_sheet(result: ConsistencyResult, curve: Curve) -> Sheet:
             "over-refusal",
             *map(wording.clean, scorers),
         ),
-        rows=tuple(_point_row(point, tasks, scorers) for point in points),
-    )
-
-
-def _point_row(point: Point, tasks: Sequence[str], scorers: Sequence[str]) -> tuple[Cell, ...]:
-    return (
-        Cell((" ".join(f"{value:g}" for value in point.factors.values()) or "base",)),
-        rate_cell(point.asr),
-        change_cell(point.change, up_is="bad"),
-        *(rate_cell(point.asr_by_task.get(task)) for task in tasks),
-        rate_cell(point.over_refusal),
-        *(
-            Cell((wording.score(point.scores[name]),)) if name in point.scores else BLANK
-            for name in scorers
+        rows=tuple(
+            (
+                Cell((" ".join(f"{value:g}" for value in point.factors.values()) or "base",)),
+                rate_cell(point.asr),
+                change_cell(point.change, up_is="bad"),
+                *(rate_cell(point.asr_by_task.get(task)) for task in tasks),
+                rate_cell(point.over_refusal),
+                *(
+                    Cell((wording.score(point.scores[name]),)) if name in point.scores else BLANK
+                    for name in scorers
+                ),
+            )
+            for point in points
         ),
     )
 

@@ -95,7 +95,15 @@ def render(report: Report) -> str:
         finding=finding(result),
         gate=None if report.gate is None else _gate(report.gate),
         settings=[_setting(result, setting) for setting in result.settings],
-        consistency=None if report.consistency is None else _consistency(report.consistency),
+        consistency=None
+        if (repeated := report.consistency) is None
+        else Section(
+            title="Would it come out again?",
+            paragraphs=list(consistency.paragraphs(repeated)),
+            sheets=list(consistency.sheets(repeated)),
+            details=list(consistency.details(repeated)),
+            figures=_drawings(consistency.drawings(repeated)),
+        ),
         examples=[
             shown_example(example, result, show_responses=report.show_responses)
             for example in examples
@@ -138,16 +146,6 @@ def _setting(result: StudyResult, setting: SettingResult) -> Section:
                 (frontier_figure(result, setting), frontier_caption(result)),
             ]
         ),
-    )
-
-
-def _consistency(result: ConsistencyResult) -> Section:
-    return Section(
-        title="Would it come out again?",
-        paragraphs=list(consistency.paragraphs(result)),
-        sheets=list(consistency.sheets(result)),
-        details=list(consistency.details(result)),
-        figures=_drawings(consistency.drawings(result)),
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Literal
 
 from aftertune.measure.results import (
-    Change,
     ConditionResult,
     SettingResult,
     StudyResult,
@@ -132,9 +131,11 @@ def headline(result: StudyResult, setting: SettingResult) -> Sheet:
     rows = []
     for condition in setting.conditions:
         change, labels = part(condition.asr_change), labels_of(condition)
+        # The subject of the condition's figures: the recipe, or this checkpoint.
+        scope = [change.interval.scope.models] if change else []
         rows.append(
             (
-                _with_scope(name_cell(condition), change),
+                Cell((*name_cell(condition).lines, *scope)),
                 beside(rate_cell(condition.asr.overall), labels.asr.overall, say_missing=True),
                 beside(change_cell(change, up_is="bad"), part(labels.asr_change), say_missing=True),
                 beside(rate_cell(condition.over_refusal.overall), labels.over_refusal.overall),
@@ -153,11 +154,6 @@ def headline(result: StudyResult, setting: SettingResult) -> Sheet:
         rows=tuple(rows),
         legend=(_headline_legend(result, setting),),
     )
-
-
-def _with_scope(name: Cell, change: Change | None) -> Cell:
-    """Add the subject of the condition's figures: the recipe, or this checkpoint."""
-    return Cell((*name.lines, change.interval.scope.models)) if change else name
 
 
 def _headline_legend(result: StudyResult, setting: SettingResult) -> str:

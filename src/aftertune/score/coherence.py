@@ -137,12 +137,9 @@ def _empty(sample: Sample, thresholds: Thresholds) -> bool:
             return False
     if sample.language in BY_CHARACTER and letters:
         return False
-    return not any(character.isdigit() for character in text) and not _is_label(text, sample.labels)
-
-
-def _is_label(text: str, labels: Sequence[str]) -> bool:
     word = text.strip(" \t\r\n.,:;()[]\"'*").casefold()
-    return any(word == label.casefold() for label in labels)
+    is_label = word in map(str.casefold, sample.labels)
+    return not is_label and not any(character.isdigit() for character in text)
 
 
 def _foreign(sample: Sample, thresholds: Thresholds) -> bool:

@@ -90,7 +90,12 @@ def score_likelihood(
         base: _limits(run, identities[base], [a for a in answers if a.model == base])
         for base in engines
     }
-    outside = frozenset(answer.place for answer in answers if _is_outside(answer, limits))
+    outside = frozenset(
+        answer.place
+        for answer in answers
+        if (within := limits[answer.base].get(answer.prompt.task)) is not None
+        and not within[0] <= answer.nll <= within[1]
+    )
     notes = [*_limit_notes(limits, answers), *_flag_notes(answers, outside)]
     return Likelihood(limits=limits, outside=outside, notes=tuple(notes))
 
@@ -125,11 +130,6 @@ def _scored_answers(run: Run, version: int, bases: Mapping[str, str]) -> Iterato
         if score is not None and score.number is not None and job.model in bases:
             place = (job.key, job.prompt.id)
             yield _Answer(job.model, bases[job.model], place, job.prompt, score.number)
-
-
-def _is_outside(answer: _Answer, limits: Mapping[str, Limits]) -> bool:
-    within = limits[answer.base].get(answer.prompt.task)
-    return within is not None and not within[0] <= answer.nll <= within[1]
 
 
 def _limits(

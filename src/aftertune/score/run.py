@@ -529,10 +529,20 @@ def _build(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
     who = f"{kind} {keys.name}"
     try:
         factory = find(kind, keys.use)
+        signature = inspect.signature(factory)
         try:
-            inspect.signature(factory).bind(tools, **keys.options)
+            signature.bind(tools, **keys.options)
         except TypeError as error:
-            raise PluginError(f"{who}: {error}; {_remedy(kind, keys, str(error))}") from error
+            model = signature.parameters.get("model")
+            unnamed = (
+                model is not None and model.default is model.empty and "model" not in keys.options
+            )
+            remedy = (
+                f"name one: options: {{model: MODEL}} in the file, or --{kind} {keys.use}=MODEL of check"
+                if unnamed and kind in ("judge", "guard")
+                else "check its options"
+            )
+            raise PluginError(f"{who}: {error}; {remedy}") from error
         scorer: Scorer = factory(tools, **keys.options)
     except AftertuneError:
         raise
@@ -548,9 +558,3 @@ def _build(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
             "score (docs/extending.md; before version 0.2 judges and guards had ask and read)"
         )
     return scorer
-
-
-def _remedy(kind: Kind, keys: ScorerKeys, wrong: str) -> str:
-    if wrong == "missing a required argument: 'model'" and kind in ("judge", "guard"):
-        return f"name one: options: {{model: MODEL}} in the file, or --{kind} {keys.use}=MODEL of check"
-    return "check its options"
