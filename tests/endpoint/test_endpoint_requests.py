@@ -5,9 +5,9 @@ import pytest
 from endpoint_jobs import DECODING, ask, conversation, open_at
 from faithful_server import KEY, Server
 
-from aftertune.core.records import Decoding
+from aftertune.core.records import Decoding, Price
 from aftertune.errors import ModelError
-from aftertune.models.endpoint.chat import body, encoded, most_prompt_tokens, request_seed
+from aftertune.models.endpoint.chat import body, encoded, most_cost, request_seed
 from aftertune.models.endpoint.providers import address_of
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "q"}]
@@ -110,8 +110,9 @@ def test_no_two_pairs_of_seed_and_sample_share_a_request():
 
 @pytest.mark.parametrize("text", ["", "plain", "naïve: 你好 🎉", "\ud800", "a" * 10_000])
 def test_the_bound_on_prompt_tokens_holds_for_one_token_a_byte(text):
-    fields = body(address_of("http://a/v1#m"), conversation(text), DECODING, 0)
-    assert most_prompt_tokens(fields) >= len(text.encode("utf-8", "surrogatepass"))
+    address = address_of("http://a/v1#m")
+    fields = body(address, conversation(text), DECODING, 0)
+    assert most_cost(address, Price(1.0, 0.0), fields) >= len(text.encode("utf-8", "surrogatepass"))
     assert encoded(fields).isascii()
 
 

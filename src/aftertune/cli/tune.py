@@ -115,7 +115,7 @@ def tune(
             training=Training(**keys),
             seed=seed,
             system=system,
-            template_sha256=engines.tokenizer_sha256(base),
+            template_sha256=str(identity["tokenizer"]),
         )
         if finished(out, recipe):
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")

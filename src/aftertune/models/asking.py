@@ -9,6 +9,7 @@ asked how likely its first words were.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Engine
@@ -70,14 +71,12 @@ def ask(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Ke
         return
     for start in range(0, len(calls), window):
         part = calls[start : start + window]
-        yield from (_weighed if first.choices else _classified)(engine, part, how)
-
-
-def _question_keys(call: Call) -> list[Key]:
-    """Return the key under which each question of a call is put to the engine: the call's own where it is a single reply."""
-    if len(call.questions) == 1 and call.questions[0].labels is None:
-        return [call.key]
-    return [content_key(call.key.hex(), number) for number, _ in enumerate(call.questions)]
+        if first.choices:
+            yield from _weighed(engine, part)
+            continue
+        scores = _label_logprobs(engine, part, how)
+        for call, replies in _generated(engine, part, scores, how):
+            yield call.key, _combined(call.questions, scores[call.key], replies)
 
 
 def probe_sample(side: Side) -> Sample:
@@ -94,11 +93,8 @@ def probe_sample(side: Side) -> Sample:
 def decodings(how: Asking) -> tuple[Decoding, ...]:
     """Return the decodings under which a question is asked until its reply is readable: greedy, then drawn."""
     first = Decoding(max_new_tokens=how.max_new_tokens)
-    drawn = (
-        replace(first, temperature=RETRY_TEMPERATURE, seed=number)
-        for number in range(1, how.retries + 1)
-    )
-    return first, *drawn
+    numbers = range(1, how.retries + 1)
+    return first, *(replace(first, temperature=RETRY_TEMPERATURE, seed=n) for n in numbers)
 
 
 def _replied(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
@@ -121,23 +117,18 @@ def _replied(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tup
             )
             if final:
                 del left[key]
-                yield key, _with_tries(answer, tries)
+                if isinstance(answer, Response):
+                    answer = replace(answer, detail={**answer.detail, "tries": tries})  # noqa: PLW2901
+                yield key, answer
         if not left:
             return
 
 
-def _with_tries(answer: Answer, tries: int) -> Answer:
-    if isinstance(answer, Attempt):
-        return answer
-    return replace(answer, detail={**answer.detail, "tries": tries})
-
-
-def _weighed(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
+def _weighed(engine: Engine, calls: Sequence[Call]) -> Iterator[tuple[Key, Answer]]:
     """Answer each call by the likeliest of its choices, in one pass over all calls."""
-    del how
     choices = calls[0].questions[0].choices
-    scores = engine.choice_logprobs([call.questions[0].messages for call in calls], choices)
-    for call, logprobs in zip(calls, scores, strict=True):
+    prompts = [call.questions[0].messages for call in calls]
+    for call, logprobs in zip(calls, engine.choice_logprobs(prompts, choices), strict=True):
         yield (
             call.key,
             Response(
@@ -148,12 +139,6 @@ def _weighed(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tup
                 detail={"logprobs": list(logprobs)},
             ),
         )
-
-
-def _classified(engine: Engine, calls: Sequence[Call], how: Asking) -> Iterator[tuple[Key, Answer]]:
-    scores = _label_logprobs(engine, calls, how)
-    for call, replies in _generated(engine, calls, scores, how):
-        yield call.key, _combined(call.questions, scores[call.key], replies)
 
 
 def check_template(engine: Engine, probe: Question, mentions: str, who: str) -> None:
@@ -181,9 +166,12 @@ def replies_of(answer: Response) -> tuple[Response, ...]:
     if texts is None:
         return (answer,)
     logprobs = answer.detail.get("logprobs")
-    if not isinstance(texts, list | tuple) or not isinstance(logprobs, list | tuple):
-        return ()
-    if len(texts) != len(logprobs) or not all(isinstance(text, str) for text in texts):
+    if (
+        not isinstance(texts, list | tuple)
+        or not isinstance(logprobs, list | tuple)
+        or len(texts) != len(logprobs)
+        or not all(isinstance(text, str) for text in texts)
+    ):
         return ()
     return tuple(
         replace(answer, text=text, detail={"logprobs": pair})
@@ -198,9 +186,11 @@ def harmful_share(reply: Response) -> float | None:
     reply with something else.
     """
     pair = reply.detail.get("logprobs")
-    if not isinstance(pair, list | tuple) or len(pair) != len(("harmless", "harmful")):
-        return None
-    if not all(isinstance(value, float | int) for value in pair):
+    if (
+        not isinstance(pair, list | tuple)
+        or len(pair) != 2
+        or not all(isinstance(value, float | int) for value in pair)
+    ):
         return None
     harmless, harmful = (float(value) for value in pair)
     if max(harmless, harmful) == -math.inf or math.exp(log_sum((harmless, harmful))) < LIKELY:
@@ -227,24 +217,22 @@ def _job(
 def _label_logprobs(
     engine: Engine, calls: Sequence[Call], how: Asking
 ) -> dict[Key, list[Logprobs]]:
-    unknown: dict[Key, list[Logprobs]] = {call.key: [None] * len(call.questions) for call in calls}
-    labels = calls[0].questions[0].labels
-    if labels is None or how.probe is None or not isinstance(engine, LocalEngine):
-        return unknown
-    weighed = engine.label_logprobs(
-        [question for call in calls for question in call.questions], labels, how.probe
-    )
-    if weighed is None:
-        return unknown
-    scores = iter(weighed)
+    """Return the log-probabilities of the labels for each question of each call, None where only a reply can tell."""
+    labels, weighed = calls[0].questions[0].labels, None
+    if labels is not None and how.probe is not None and isinstance(engine, LocalEngine):
+        questions = [question for call in calls for question in call.questions]
+        weighed = engine.label_logprobs(questions, labels, how.probe)
+    scores: Iterator[Logprobs] = repeat(None) if weighed is None else iter(weighed)
     return {call.key: [next(scores) for _ in call.questions] for call in calls}
 
 
 def _is_open(question: Question, score: Logprobs) -> bool:
     """Return whether the reply has to be generated: nothing likely is known of it, or it explains itself."""
-    if score is None or math.exp(log_sum(score)) < LIKELY:
-        return True
-    return question.explains and score[1] >= score[0]
+    return (
+        score is None
+        or math.exp(log_sum(score)) < LIKELY
+        or (question.explains and score[1] >= score[0])
+    )
 
 
 def _generated(
@@ -261,7 +249,9 @@ def _generated(
             if _is_open(call.questions[number], score)
         }
         for number in waiting[call.key]:
-            key = _question_keys(call)[number]
+            # a single reply has the call's own key
+            single = len(call.questions) == 1 and call.questions[0].labels is None
+            key = call.key if single else content_key(call.key.hex(), number)
             places[key] = call, number
             jobs.append(_job(engine, key, call.questions[number], decoding, 0))
     yield from ((call, iter(())) for call in calls if not waiting[call.key])
@@ -314,18 +304,15 @@ def _served(reply: Response, labels: Labels | None) -> Logprobs:
     if labels is None or not isinstance(first, dict):
         return None
     matching = [
-        [value for word, value in first.items() if _begins(word, label, other)]
+        [
+            value
+            for word, value in first.items()
+            if (start := word.strip().casefold())
+            and label.casefold().startswith(start)
+            and not other.casefold().startswith(start)
+        ]
         for label, other in (labels, labels[::-1])
     ]
     if not any(matching):
         return None
     return [log_sum(values) if values else -math.inf for values in matching]
-
-
-def _begins(word: str, label: str, other: str) -> bool:
-    start = word.strip().casefold()
-    return (
-        bool(start)
-        and label.casefold().startswith(start)
-        and not other.casefold().startswith(start)
-    )

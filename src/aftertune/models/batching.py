@@ -23,7 +23,6 @@ class Sized(Protocol):
     @property
     def length(self) -> int:
         """Tokens of the row."""
-        ...
 
 
 SizedRow = TypeVar("SizedRow", bound=Sized)
@@ -59,10 +58,6 @@ class Capacity:
             rows = min(rows, self.cells // length)
         return max(rows, 1)
 
-    def halve(self, rows: int, length: int) -> None:
-        """Remember that ``rows`` of ``length`` tokens did not fit: from now on at most half as much."""
-        self.cells = max(rows // 2, 1) * length
-
 
 def capacity(model: Any, device: str, dtype: str, *, all_logits: bool = False) -> Capacity:
     """Return how much of a batch fits, from the model's shape and the memory that is free.
@@ -83,21 +78,16 @@ def capacity(model: Any, device: str, dtype: str, *, all_logits: bool = False) -
     activations = 20 * config.hidden_size * size
     logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    # most of what is free on a GPU, an eighth of a memory that is shared with other programs
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
+    if device.startswith("cuda"):
+        memory = 0.8 * float(torch.cuda.mem_get_info()[0])
     return Capacity(
         token_bytes=kept + activations + (logits if all_logits else 0),
         row_bytes=0 if all_logits else logits,
-        memory=_free_memory(device),
+        memory=memory,
         token_work=2.0 * parameters if device == "cpu" else 0.0,
     )
-
-
-def _free_memory(device: str) -> float:
-    """Return the bytes that a batch may take: most of what is free on a GPU, an eighth of a shared memory."""
-    import torch
-
-    if device.startswith("cuda"):
-        return 0.8 * float(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
 
 
 def in_batches(
@@ -123,32 +113,26 @@ def in_batches(
         elif len(batch) == 1:
             yield batch[0], None
         else:
-            capacity.halve(len(batch), longest)
+            # what did not fit is remembered: from now on at most half as much
+            capacity.cells = max(len(batch) // 2, 1) * longest
             waiting.extendleft(reversed(batch))
 
 
 def within_memory(run: Callable[[], Result]) -> Result | None:
     """Return the result, or None when memory ran out; by the return the failed run's tensors are released."""
+    import torch
+
     try:
         return run()
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        # only CUDA has a class of its own for memory that ran out
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
+            text in str(error) for text in ("DefaultCPUAllocator", "MPS backend out of memory")
+        ):
             raise
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that memory ran out; only CUDA has a class of its own for it."""
-    import torch
-
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
-    )
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: str) -> tuple["Tensor", "Tensor"]:

@@ -25,7 +25,7 @@ from aftertune.models.remote import Loop, Put, Remote, all_of
 from aftertune.models.thinking import final
 
 if TYPE_CHECKING:
-    from inspect_ai.model import GenerateConfig, Model, ModelOutput
+    from inspect_ai.model import Model, ModelOutput
 
 ENGINE = "inspect"
 """The name of this engine in `identity`."""
@@ -186,43 +186,41 @@ class InspectModel(Remote):
         self.loop.close()
 
     async def _answer(self, job: GenerateJob) -> Answer:
-        from inspect_ai.model import GenerateConfig
-
-        retry, call = round(self._timeouts.retry), round(self._timeouts.call)
-        limits: dict[str, Any] = {"timeout": retry, "attempt_timeout": call}
-        config = GenerateConfig(
-            **settings(job.decoding, job.sample), **({"batch": True} if self.by_batch else limits)
+        from inspect_ai.model import (
+            ChatMessageAssistant,
+            ChatMessageSystem,
+            ChatMessageUser,
+            GenerateConfig,
         )
-        try:
-            output = await self._ask(self._messages(job), config)
-        except ModelError:
-            raise
-        except Exception as error:  # noqa: BLE001 - of whichever client the provider uses; each has its own exceptions
-            return self._failed(cause_of(error))
-        self._last_answer = time.monotonic()
-        return read_output(output)
-
-    async def _ask(self, messages: Sequence[Message], config: "GenerateConfig") -> "ModelOutput":
-        from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
         kinds = {
             "system": ChatMessageSystem,
             "user": ChatMessageUser,
             "assistant": ChatMessageAssistant,
         }
-        conversation: list[Any] = [kinds[m.role](content=m.content) for m in messages]
-        return await self._model.generate(conversation, config=config, cache=False)
-
-    def _messages(self, job: GenerateJob) -> Sequence[Message]:
-        question = job.question
-        if question is None:
-            return job.messages
-        if question.settings or question.pattern or question.moderated is not None:
-            raise ModelError(
-                f"model {self.name!r}: this guard or judge needs its own template, which Inspect does not reach; name the "
-                "checkpoint's folder, or serve it and name the endpoint"
-            )
-        return safe_messages(question)
+        question, turns = job.question, job.messages
+        if question is not None:
+            if question.settings or question.pattern or question.moderated is not None:
+                raise ModelError(
+                    f"model {self.name!r}: this guard or judge needs its own template, which Inspect does not reach; name "
+                    "the checkpoint's folder, or serve it and name the endpoint"
+                )
+            turns = safe_messages(question)
+        messages: list[Any] = [kinds[turn.role](content=turn.content) for turn in turns]
+        retry, call = round(self._timeouts.retry), round(self._timeouts.call)
+        limits: dict[str, Any] = {"timeout": retry, "attempt_timeout": call}
+        config = GenerateConfig(
+            **settings(job.decoding, job.sample), **({"batch": True} if self.by_batch else limits)
+        )
+        try:
+            output = await self._model.generate(messages, config=config, cache=False)
+        except Exception as error:  # noqa: BLE001 - of whichever client the provider uses; each has its own exceptions
+            # behind a retry that was given up stands the error of its last try
+            last = getattr(error, "last_attempt", None)
+            cause = last.exception() if last is not None else None
+            return self._failed(cause if isinstance(cause, Exception) else error)
+        self._last_answer = time.monotonic()
+        return read_output(output)
 
     def _failed(self, error: Exception) -> Attempt:
         """Return the attempt that an exception means.
@@ -231,7 +229,8 @@ class InspectModel(Remote):
             ModelError: asking again cannot help.
             EngineError: nothing else was answered either.
         """
-        status = status_of(error)
+        code = getattr(error, "status_code", None) or getattr(error, "code", None)
+        status = code if isinstance(code, int) else None
         message = without_secrets(first_line(error))
         if status in (401, 403) or self._model.api.is_auth_failure(error):
             raise ModelError(
@@ -250,8 +249,10 @@ class InspectModel(Remote):
             return Attempt(reason="timeout", detail=message)
         if status is None:
             return Attempt(reason="connection", detail=f"{type(error).__name__}: {message}")
-        reason = REASONS.get(status, "server_error" if status >= 500 else "bad_request")
-        return Attempt(reason=reason, detail=f"{status}: {message}")
+        return Attempt(
+            reason=REASONS.get(status, "server_error" if status >= 500 else "bad_request"),
+            detail=f"{status}: {message}",
+        )
 
 
 def _opened(model: InspectName, name: str) -> "Model":
@@ -282,16 +283,12 @@ def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
 
 def read_output(output: "ModelOutput") -> Answer:
     """Return the response in a provider's answer; a reason to stop that is no final answer is an attempt."""
-    if output.empty:
-        return Attempt(
-            reason="broken_reply",
-            detail=without_secrets(first_line(Exception(output.error or "no choices"))),
-        )
-    finish = FINISH.get(output.stop_reason)
+    finish = None if output.empty else FINISH.get(output.stop_reason)
     if finish is None or (output.error and finish is not FinishReason.PROVIDER_REFUSAL):
+        why = "no choices" if output.empty else f"stop reason {output.stop_reason!r}"
         return Attempt(
             reason="broken_reply",
-            detail=without_secrets(output.error or f"stop reason {output.stop_reason!r}"),
+            detail=without_secrets(first_line(Exception(output.error or why))),
         )
     detail: dict[str, object] = {"served_model": output.model}
     if output.stop_reason == "unknown":
@@ -307,27 +304,12 @@ def read_output(output: "ModelOutput") -> Answer:
         completion_tokens=output.usage.output_tokens if output.usage else 0,
         detail=detail,
     )
-    return final(response, reasoning=_reasoning(output))
-
-
-def _reasoning(output: "ModelOutput") -> str:
-    """Return the thinking that Inspect keeps apart from the answer, as parts of the message."""
     content = output.message.content
     parts = content if isinstance(content, list) else []
-    return "\n".join(part.reasoning for part in parts if part.type == "reasoning")
-
-
-def cause_of(error: Exception) -> Exception:
-    """Return the error behind a retry that was given up."""
-    last = getattr(error, "last_attempt", None)
-    cause = last.exception() if last is not None else None
-    return cause if isinstance(cause, Exception) else error
-
-
-def status_of(error: Exception) -> int | None:
-    """Return the HTTP status that an exception of a provider's client carries."""
-    status = getattr(error, "status_code", None) or getattr(error, "code", None)
-    return status if isinstance(status, int) else None
+    return final(
+        response,
+        reasoning="\n".join(part.reasoning for part in parts if part.type == "reasoning"),
+    )
 
 
 def address_of(url: str | None) -> str:

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _is_penalty(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    )
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -34,14 +28,14 @@ def _are_tokens(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_count, value))
 
 
-def _are_words(value: object) -> bool:
-    return isinstance(value, list) and all(word and _are_tokens(word) for word in value)
-
-
 TAKEN_FROM_CHECKPOINT: Mapping[str, Callable[[object], bool]] = {
-    "repetition_penalty": _is_penalty,
+    "repetition_penalty": lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    ),
     "no_repeat_ngram_size": _is_count,
-    "bad_words_ids": _are_words,
+    "bad_words_ids": lambda value: (
+        isinstance(value, list) and all(word and _are_tokens(word) for word in value)
+    ),
     "suppress_tokens": _are_tokens,
     "begin_suppress_tokens": _are_tokens,
 }
@@ -59,6 +53,7 @@ class CheckpointDefaults:
     Attributes:
         end_tokens: ids that end an answer, sorted.
         extra: the fields of `TAKEN_FROM_CHECKPOINT` that the checkpoint sets to something.
+        shares_prefixes: whether padding may stand between a shared prefix and the rest of a row.
         context: longest sequence in tokens, where the config states it.
     """
 
@@ -66,7 +61,14 @@ class CheckpointDefaults:
         text = text_config(name, folder)
         file = folder / "generation_config.json"
         own = read_json(name, file) if file.is_file() else {}
-        _check(name, own)
+        for field, is_sound in TAKEN_FROM_CHECKPOINT.items():
+            value = own.get(field)
+            if value is not None and not is_sound(
+                value
+            ):  # transformers would fail in the midst of a run
+                raise ModelError(
+                    f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
+                )
         self.context: int | None = text.get("max_position_embeddings")
         ends = own.get("eos_token_id", text.get("eos_token_id"))
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
@@ -80,18 +82,13 @@ class CheckpointDefaults:
             for field in TAKEN_FROM_CHECKPOINT
             if own.get(field) not in (None, _NEUTRAL.get(field))
         }
-
-    @property
-    def shares_prefixes(self) -> bool:
-        """Return whether padding may stand between a shared prefix and the rest of a row."""
-        return not _LOOKS_BACK & set(self.extra)
+        self.shares_prefixes = not _LOOKS_BACK & set(self.extra)
 
     def generation_config(self, decoding: Decoding, pad_token: int) -> Any:
         """Return transformers' settings of a greedy answer: a draw is the argmax after `GumbelSampler`."""
         from transformers import GenerationConfig
 
-        make: Any = GenerationConfig  # untyped there
-        return make(
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False,
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=self.end_tokens or None,
@@ -112,16 +109,6 @@ class CheckpointDefaults:
         if decoding.temperature == 0.0:
             del settings["top_p"], settings["top_k"]
         return {**settings, "end_tokens": self.end_tokens, **self.extra}
-
-
-def _check(name: str, own: Mapping[str, Any]) -> None:
-    """See that the settings of a generation_config are sound: transformers would fail in the midst of a run."""
-    for field, is_sound in TAKEN_FROM_CHECKPOINT.items():
-        value = own.get(field)
-        if value is not None and not is_sound(value):
-            raise ModelError(
-                f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
-            )
 
 
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer, like the two below
@@ -151,7 +138,11 @@ def gumbel_noise(seeds: "Tensor", step: int, vocabulary: int) -> "Tensor":
     counter = torch.arange(vocabulary, device=seeds.device, dtype=torch.int64) + (
         step * vocabulary + 1
     )
-    bits = _splitmix64(seeds[:, None] + counter[None, :] * _GOLDEN)
+    # SplitMix64's output for each state; int64 products wrap around as the generator wants
+    bits = seeds[:, None] + counter[None, :] * _GOLDEN
+    bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
+    bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
+    bits ^= _shift_right(bits, 31)
     uniform = (_shift_right(bits, 64 - _UNIFORM_BITS).to(torch.float32) + 0.5) * 2.0**-_UNIFORM_BITS
     return -torch.log(-torch.log1p(-uniform))
 
@@ -187,13 +178,6 @@ class GumbelSampler:
         return scores + gumbel_noise(
             self._seeds, input_ids.shape[1] - self._prompt_length, scores.shape[1]
         )
-
-
-def _splitmix64(state: "Tensor") -> "Tensor":
-    """Return SplitMix64's output for each state; int64 products wrap around as the generator wants."""
-    state = (state ^ _shift_right(state, 30)) * _MIX_1
-    state = (state ^ _shift_right(state, 27)) * _MIX_2
-    return state ^ _shift_right(state, 31)
 
 
 def _shift_right(bits: "Tensor", count: int) -> "Tensor":

@@ -5,7 +5,7 @@ The libraries below are kept silent (`quiet`), and their errors become one line 
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from aftertune.errors import EngineError, ModelError
 MAX_ADAPTERS = 8
 """Adapters kept in memory with their base; the one used longest ago leaves first."""
 
-_UPSTREAM = (r"`(is_)?gradient_checkpointing",)
-"""Deprecations that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
+_UPSTREAM = r"`(is_)?gradient_checkpointing"
+"""A deprecation that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,18 @@ class Placement:
             )
         spread = device == "spread"
         device = "cuda" if spread else device
-        _check_there(device)
+        try:
+            kind = torch.device(device).type
+            there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+            available = there[kind] if kind in there else getattr(torch, kind).is_available()
+        except (RuntimeError, AttributeError):
+            raise ModelError(
+                f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, spread or mps"
+            ) from None
+        if not available:
+            raise ModelError(
+                f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it"
+            )
         quantisation, dtype = (dtype, "bfloat16") if dtype == "4bit" else (None, dtype)
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
@@ -60,23 +71,6 @@ class Placement:
                 f"dtype {dtype!r} is unknown; use auto, float32, bfloat16, float16 or 4bit"
             )
         return cls(device, dtype, spread, quantisation)
-
-
-def _check_there(device: str) -> None:
-    import torch
-
-    try:
-        kind = torch.device(device).type
-        there = {"cpu": True, "mps": torch.backends.mps.is_available()}
-        available = there[kind] if kind in there else getattr(torch, kind).is_available()
-    except (RuntimeError, AttributeError):
-        raise ModelError(
-            f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, spread or mps"
-        ) from None
-    if not available:
-        raise ModelError(
-            f"device {device!r}: torch finds none here; use auto or cpu, or install the torch build for it"
-        )
 
 
 def load_model(
@@ -113,15 +107,10 @@ def load_model(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # files that contradict themselves make the libraries raise anything
-        # The reason of this error stands in a report that transformers logs.
-        shapes = (
-            "its tensors have other shapes than its config.json says"
-            if "mismatched_sizes" in str(error)
-            else ""
-        )
-        raise ModelError(
-            f"model {name!r}: the weights cannot be loaded ({shapes or first_line(error)})"
-        ) from error
+        reason = first_line(error)
+        if "mismatched_sizes" in str(error):  # the reason stands in a report that transformers logs
+            reason = "its tensors have other shapes than its config.json says"
+        raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -148,8 +137,7 @@ def four_bits(who: str, instead: str) -> Any:
         raise EngineError(
             f"{who} needs a CUDA GPU and the package bitsandbytes, not both are here; use {instead}"
         )
-    make: Any = BitsAndBytesConfig  # untyped there
-    return make(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -180,11 +168,14 @@ class Loader:
         """Give the transformers model of a base with one adapter, or with none, switched on."""
         self._load_base(name, base)
         if adapter is not None:
-            self._activate(name, adapter)
-        if adapter is None and self._peft is not None:
-            with self._peft.disable_adapter():
-                yield self._model
-        else:
+            label = self._adapters.pop(adapter, None) or self._add_adapter(name, adapter)
+            self._adapters[adapter] = label
+            self._peft.set_adapter(label)
+            self._peft.eval()
+            while len(self._adapters) > MAX_ADAPTERS:
+                self._peft.delete_adapter(self._adapters.pop(next(iter(self._adapters))))
+        none = adapter is None and self._peft is not None
+        with self._peft.disable_adapter() if none else nullcontext():
             yield self._model
 
     def free(self) -> None:
@@ -213,20 +204,8 @@ class Loader:
             quantization_config=self._quantised,
         ).eval()
         # All decoding settings are given at the call, where they are part of the key.
-        make: Any = GenerationConfig  # untyped there
-        self._model.generation_config = make()
+        self._model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._base = base
-
-    def _activate(self, name: str, adapter: Path) -> None:
-        label = self._adapters.pop(adapter, None)
-        if label is None:
-            label = self._add_adapter(name, adapter)
-        self._adapters[adapter] = label
-        self._peft.set_adapter(label)
-        self._peft.eval()
-        while len(self._adapters) > MAX_ADAPTERS:
-            oldest = next(iter(self._adapters))
-            self._peft.delete_adapter(self._adapters.pop(oldest))
 
     def _add_adapter(self, name: str, adapter: Path) -> str:
         import torch
@@ -288,8 +267,7 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            for message in _UPSTREAM:
-                warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+            warnings.filterwarnings("ignore", message=_UPSTREAM, category=FutureWarning)
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from aftertune.core.keys import Key, content_key
@@ -24,11 +25,14 @@ from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
 from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
 from aftertune.models.loading import Weights, quiet
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
+from aftertune.models.remote import NoLikelihoods
 from aftertune.models.rendering import Renderer
 from aftertune.models.thinking import final, opens, separate
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
+_ENDING = 16
+"""Tokens at the end of a prompt that hold the mark of a thinking block, if the template opens one."""
 _LEAD = 3
 """Tokens of an answer among which its first word is looked for."""
 
@@ -44,6 +48,12 @@ class _Row:
     @property
     def length(self) -> int:
         return len(self.tokens) + self.decoding.max_new_tokens
+
+
+_settings = attrgetter(
+    *(f"decoding.{name}" for name in ("temperature", "top_p", "top_k", "max_new_tokens"))
+)
+"""The settings that all rows of a batch share; seed and sample number may differ from row to row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +86,8 @@ def answer_logprobs(
         # the last position are dropped.
         kept = max(len(row.answer) for row in rows) + 1
         logits = last_logits(model, tokens, mask, kept, prefix)[:, :-1].float()
-        targets = tokens[:, 1 - kept :]
-        logprobs = torch.log_softmax(logits, dim=-1).gather(2, targets[:, :, None])[:, :, 0].cpu()
+        targets = tokens[:, 1 - kept :, None]
+        logprobs = torch.log_softmax(logits, dim=-1).gather(2, targets)[:, :, 0].cpu()
     return [
         logprobs[i, logprobs.shape[1] - len(row.answer) :].tolist() for i, row in enumerate(rows)
     ]
@@ -209,7 +219,11 @@ class LocalEngine:
         Guards and judges ask in this way about foreign texts, so the tokenizer's and the chat template's markers in the
         messages are broken (`aftertune.core.untrusted`).
         """
-        tokens = self._choice_tokens(choices)
+        tokens = self._renderer.tokens(choices)
+        if not choices or not all(tokens):
+            raise EngineError(
+                f"model {self.name!r}: cannot score the choices {list(choices)!r}, one has no tokens"
+            )
         rendered = self._renderer.questions(prompts)
         if all(len(choice) == 1 for choice in tokens):
             singles = [choice[0] for choice in tokens]
@@ -274,8 +288,8 @@ class LocalEngine:
             job = GenerateJob(
                 key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe
             )
-            row = self._rows([job])[0]
-            self._leads[key] = self._renderer.leading_space(self._drawn([row])[0])
+            drawn = self._drawn(self._rows([job]))
+            self._leads[key] = self._renderer.leading_space(drawn[0])
         return self._leads[key]
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
@@ -297,18 +311,12 @@ class LocalEngine:
         self._weights.loader.free()
 
     def _rows(self, jobs: Sequence[GenerateJob]) -> list[_Row]:
-        rendered = self._rendered(jobs)
-        return [
-            _Row(
-                job,
-                tokens,
-                replace(
-                    job.decoding,
-                    max_new_tokens=self._room(len(tokens), job.decoding.max_new_tokens),
-                ),
-            )
-            for job, tokens in zip(jobs, rendered, strict=True)
-        ]
+        context = math.inf if self._defaults.context is None else self._defaults.context
+        rows = []
+        for job, tokens in zip(jobs, self._rendered(jobs), strict=True):
+            limit = min(job.decoding.max_new_tokens, context - len(tokens))
+            rows.append(_Row(job, tokens, replace(job.decoding, max_new_tokens=int(limit))))
+        return rows
 
     def _rendered(self, jobs: Sequence[GenerateJob]) -> list[list[int]]:
         """Return the input tokens of jobs: messages verbatim, questions about foreign texts with broken markers."""
@@ -320,11 +328,6 @@ class LocalEngine:
         )
         return [next(verbatim if job.question is None else questions) for job in jobs]
 
-    def _room(self, prompt_tokens: int, wanted: int) -> int:
-        """Return how many new tokens fit in the model's context behind a prompt; below 1 where none does."""
-        context = self._defaults.context
-        return wanted if context is None else min(wanted, context - prompt_tokens)
-
     def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
         """Answer rows of equal temperature, top-p, top-k and token limit."""
         tokens = (
@@ -333,53 +336,50 @@ class LocalEngine:
         for prefix, alike in self._sharing.groups(
             rows, tokens, steps=rows[0].decoding.max_new_tokens
         ):
-            run = partial(self._generate_batch, prefix=prefix)
-            for row, answer in in_batches(
-                alike, self._capacity(all_logits=False), run, len(prefix)
+            for row, drawn in in_batches(
+                alike,
+                self._capacity(all_logits=False),
+                partial(self._drawn, prefix=prefix),
+                len(prefix),
             ):
                 too_big = Attempt(
                     reason="out_of_memory", detail=f"{row.length} tokens in a batch of one"
                 )
-                yield row.job.key, answer or too_big
-
-    def _generate_batch(self, rows: list[_Row], prefix: Prefix) -> list[Response]:
-        drawn = self._drawn(rows, prefix)
-        return [self._response(row.tokens, new) for row, new in zip(rows, drawn, strict=True)]
+                yield row.job.key, too_big if drawn is None else self._response(row.tokens, drawn)
 
     def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
         """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
         import torch
 
         decoding = rows[0].decoding
+        sampler: list[Any] = []
         with self._weights.using() as model, torch.inference_mode(), quiet():
             tokens, mask = prefix.before(
                 *pad_left([row.tokens[len(prefix) :] for row in rows], self._device)
             )
+            if decoding.temperature > 0:
+                seeds = [request_seed(r.decoding.seed, r.tokens, r.job.sample) for r in rows]
+                sampler = [GumbelSampler(decoding, seeds, tokens.shape[1], self._device)]
             output = model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
                 generation_config=self._defaults.generation_config(
                     decoding, self._renderer.pad_token
                 ),
-                logits_processor=self._sampler(rows, tokens.shape[1]),
+                logits_processor=sampler,
                 **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
             )
-        new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
-        return new
-
-    def _sampler(self, rows: Sequence[_Row], prompt_length: int) -> list[Any]:
-        if rows[0].decoding.temperature == 0.0:
-            return []
-        seeds = [request_seed(row.decoding.seed, row.tokens, row.job.sample) for row in rows]
-        return [GumbelSampler(rows[0].decoding, seeds, prompt_length, self._device)]
+        return list(output[:, tokens.shape[1] :].tolist())
 
     def _response(self, prompt: Sequence[int], drawn: list[int]) -> Response:
         """Return the answer in drawn tokens: they end at the first end token, and thinking stands apart."""
         ends = set(self._defaults.end_tokens)
         end = next((i for i, token in enumerate(drawn) if token in ends), None)
         kept = drawn if end is None else drawn[:end]
-        text, opened = self._renderer.decoded(kept), opens(self._renderer.ending(prompt))
-        marked = self._renderer.decoded_with_marks(kept)
+        text = self._renderer.decoded(kept)
+        opened = opens(self._renderer.decoded(prompt[-_ENDING:], special=True))
+        marks = self._renderer.marks_thinking
+        marked = self._renderer.decoded(kept, special=True) if marks else text
         whole = Response(
             text=text if separate(marked, opened=opened) is None else marked,
             finish_reason=FinishReason.LENGTH if end is None else FinishReason.STOP,
@@ -387,16 +387,8 @@ class LocalEngine:
             completion_tokens=len(drawn) if end is None else end + 1,
         )
         answer = final(whole, opened=opened)
-        return answer if answer is whole else replace(answer, text=self._renderer.bare(answer.text))
-
-    def _choice_tokens(self, choices: Sequence[str]) -> list[list[int]]:
-        tokens = self._renderer.tokens(choices)
-        empty = [choice for choice, ids in zip(choices, tokens, strict=True) if not ids]
-        if empty or not choices:
-            raise EngineError(
-                f"model {self.name!r}: cannot score the choices {list(choices)!r}, one has no tokens"
-            )
-        return tokens
+        separated = answer is not whole and marks
+        return replace(answer, text=self._renderer.bare(answer.text)) if separated else answer
 
     def _score(self, rows: Sequence[ScoredRow], score: Any, own: int = 1) -> list[list[float]]:
         """Score rows in batches, longest first, and return the results in the order of the rows.
@@ -406,8 +398,7 @@ class LocalEngine:
 
         def run(batch: list[ScoredRow], prefix: Prefix) -> list[list[float]]:
             with self._weights.using() as model:
-                results: list[list[float]] = score(model, batch, device=self._device, prefix=prefix)
-            return results
+                return list(score(model, batch, device=self._device, prefix=prefix))
 
         scores: dict[int, list[float]] = {}
         for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own):
@@ -425,14 +416,16 @@ class LocalEngine:
         """Return the size of batches that fit, learnt anew whenever memory runs out."""
         if all_logits not in self._capacities:
             with self._weights.using() as model:
-                dtype = self._weights.loader.placement.dtype
                 self._capacities[all_logits] = capacity(
-                    model, self._device, dtype, all_logits=all_logits
+                    model,
+                    self._device,
+                    self._weights.loader.placement.dtype,
+                    all_logits=all_logits,
                 )
         return self._capacities[all_logits]
 
 
-class ServedModel(LocalEngine):
+class ServedModel(NoLikelihoods, LocalEngine):
     """A local model that a server of this run (vLLM) answers for: rendered and keyed here, its weights not loaded.
 
     Args:
@@ -471,22 +464,6 @@ class ServedModel(LocalEngine):
     ) -> None:
         """Return None: a server generates its replies."""
 
-    def choice_logprobs(
-        self, prompts: Sequence[Sequence[Message]], choices: Sequence[str]
-    ) -> list[list[float]]:
-        """Raise: a server gives no likelihood of a given answer."""
-        return self._endpoint.choice_logprobs(prompts, choices)
-
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Raise: a server gives no likelihood of a given answer."""
-        return self._endpoint.nll(pairs)
-
     def close(self) -> None:
         """Close the connections; the server ends with the run."""
         self._endpoint.close()
-
-
-def _settings(row: _Row) -> tuple[float, float, int, int]:
-    """Return the settings that all rows of a batch share; seed and sample number may differ from row to row."""
-    decoding = row.decoding
-    return decoding.temperature, decoding.top_p, decoding.top_k, decoding.max_new_tokens

@@ -1,9 +1,9 @@
 """The models of a run: every reference is opened once, and one policy of device, dtype and trust holds for all."""
 
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from aftertune.errors import ModelError
 from aftertune.models.bridge import InspectModel, InspectName
@@ -30,7 +30,7 @@ from aftertune.models.vllm import VllmServer
 OpenedModel = LocalEngine | EndpointModel | InspectModel
 
 
-class Engines:
+class Engines(AbstractContextManager["Engines"]):
     """All models of a run. One base is in memory at a time, together with the adapters that were used on it.
 
     Args:
@@ -57,7 +57,6 @@ class Engines:
         self._vllm = vllm
         self._threads = threads
         self._wanted = (device, dtype)
-        self._loader: Loader | None = None
         self._opened: dict[tuple[str, str | None], OpenedModel] = {}
 
     def open(
@@ -121,14 +120,6 @@ class Engines:
             )
         return self._identity(*_files(model))
 
-    def tokenizer_sha256(self, base: str) -> str:
-        """Return the hash of the tokenizer, chat template included, that renders the training rows of ``base``.
-
-        Raises:
-            ModelError: as `training_identity`.
-        """
-        return str(self.training_identity(base)["tokenizer"])
-
     def renderer(self, checkpoint: Checkpoint, tokenizer: Path | None = None) -> Renderer:
         """Return the tokenizer and chat template of a checkpoint, or those in the folder ``tokenizer`` in their place."""
         return Renderer(
@@ -148,14 +139,7 @@ class Engines:
     @property
     def placement(self) -> Placement:
         """Return the device and number format of all models."""
-        return self._shared_loader().placement
-
-    def set_threads(self) -> None:
-        """Make torch compute with the threads that were asked for."""
-        import torch
-
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        return self._loader.placement
 
     def synchronize(self) -> None:
         """Wait until a GPU has done what it was given: it works on while Python goes on, and so would a clock."""
@@ -168,7 +152,7 @@ class Engines:
         """Free the weights in memory, for instance before training; engines load them again when they need them."""
         if self._vllm is not None:
             self._vllm.stop()
-        if self._loader is not None:
+        if "_loader" in self.__dict__:  # it was used
             self._loader.free()
 
     def close(self) -> None:
@@ -179,9 +163,6 @@ class Engines:
                 model.close()
         self.endpoints.close()
         self._opened.clear()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,
@@ -216,29 +197,33 @@ class Engines:
         )
         identity = self._identity(checkpoint, adapter)
         folder = None if adapter is None else adapter.folder
-        weights = Weights(name, checkpoint.folder, folder, self._shared_loader())
+        weights = Weights(name, checkpoint.folder, folder, self._loader)
         server = self._vllm
         if server is None:
             return LocalEngine(name, identity, weights, renderer)
         identity |= server.identity
         base = checkpoint.folder.absolute()
         served = server.add(base, folder and folder.absolute(), identity)
-        address = address_of(f"http://127.0.0.1:{server.port}/v1#{served}")
-        endpoint = self.endpoints.open(address, name, own=True)
-        start = partial(server.serve, base)
-        return ServedModel(name, identity, weights, renderer, start=start, endpoint=endpoint)
+        endpoint = self.endpoints.open(
+            address_of(f"http://127.0.0.1:{server.port}/v1#{served}"), name, own=True
+        )
+        return ServedModel(
+            name,
+            identity,
+            weights,
+            renderer,
+            start=partial(server.serve, base),
+            endpoint=endpoint,
+        )
 
-    def _shared_loader(self) -> Loader:
-        if self._loader is None:
-            placement = Placement.choose(*self._wanted)
-            if placement.quantisation and self._vllm is not None:
-                raise ModelError(
-                    "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
-                )
-            self._loader = Loader(
-                placement, threads=self._threads, trust_remote_code=self.trust_remote_code
+    @cached_property
+    def _loader(self) -> Loader:
+        placement = Placement.choose(*self._wanted)
+        if placement.quantisation and self._vllm is not None:
+            raise ModelError(
+                "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
             )
-        return self._loader
+        return Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
 
 
 def _files(model: Checkpoint | Adapter) -> tuple[Checkpoint, Adapter | None]:
@@ -260,5 +245,6 @@ def _files(model: Checkpoint | Adapter) -> tuple[Checkpoint, Adapter | None]:
 
 def _tokenizer(checkpoint: Checkpoint, adapter: Adapter | None) -> Path:
     """Return the folder with the tokenizer: the adapter's own if it has any."""
-    own = adapter is not None and has_tokenizer(adapter.folder)
-    return adapter.folder if adapter is not None and own else checkpoint.folder
+    if adapter is not None and has_tokenizer(adapter.folder):
+        return adapter.folder
+    return checkpoint.folder

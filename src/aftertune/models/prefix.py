@@ -10,13 +10,15 @@ positions by the ids it is given and the keys and values of all tokens are kept:
 rows, states that are carried on (Mamba), or positions counted in the cache (MPT).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from itertools import cycle, islice, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 from aftertune.models.batching import SizedRow, pad_left, within_memory
 from aftertune.models.loading import Weights
@@ -46,16 +48,16 @@ class Prefix:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def reaches(self, length: int) -> bool:
-        """Return whether rows of ``length`` tokens, padding included, see all of it: no window is shorter."""
-        return all(length < getattr(layer, "sliding_window", length + 1) for layer in self.layers)
-
     def cache(self, rows: int) -> Any:
         """Return a transformers cache for a batch. Keys and values are views until a row's own are put behind them."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        cache.layers = [_spread(layer, rows) for layer in self.layers]
+        layers: list[Any] = [copy(layer) for layer in self.layers]
+        for layer in layers:
+            layer.keys = layer.keys.expand(rows, -1, -1, -1)
+            layer.values = layer.values.expand(rows, -1, -1, -1)
+        cache.layers = layers
         return cache
 
     def before(self, tokens: "Tensor", mask: "Tensor") -> tuple["Tensor", "Tensor"]:
@@ -77,9 +79,10 @@ def computed(model: Any, tokens: tuple[int, ...], device: str) -> Prefix:
     import torch
 
     parameters = signature(model.forward).parameters
-    if not {"position_ids", "past_key_values"} <= set(parameters) or _scaled_by_length(
-        model.config.get_text_config()
-    ):
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    scaled = any(kind.get("rope_type") in _LENGTH_SCALED for kind in kinds)
+    if scaled or not {"position_ids", "past_key_values"} <= set(parameters):
         return NONE
     options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
     with torch.inference_mode():
@@ -113,22 +116,6 @@ def last_logits(
     return logits[:, -kept:]
 
 
-def same_logits(whole: "Tensor", behind: "Tensor") -> bool:
-    """Return whether logits ``[rows, vocabulary]`` of rows behind a prefix are those of whole rows, but for rounding."""
-    import torch
-
-    allowed = _CLOSE if whole.dtype == torch.float32 else _CLOSE_16_BITS
-    whole, behind = whole.float(), behind.float()
-    return bool((whole - behind).pow(2).mean().sqrt() <= allowed * whole.std())
-
-
-def _spread(layer: Any, rows: int) -> Any:
-    spread = copy(layer)
-    spread.keys = layer.keys.expand(rows, -1, -1, -1)
-    spread.values = layer.values.expand(rows, -1, -1, -1)
-    return spread
-
-
 def _kept_whole(layer: Any, length: int) -> bool:
     """Return whether a layer holds keys and values of every token and nothing else."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -140,12 +127,6 @@ def _kept_whole(layer: Any, length: int) -> bool:
         and layer.keys.shape[0] == 1
         and layer.keys.shape[-2] == layer.values.shape[-2] == length
     )
-
-
-def _scaled_by_length(config: Any) -> bool:
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    return any(kind.get("rope_type") in _LENGTH_SCALED for kind in kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +173,12 @@ def families(rows: Sequence[list[int]], *, own: int = 1, steps: int = 1) -> list
         stack += leaving
         staying = [i for piece in pieces if piece not in leaving for i in order[slice(*piece)]]
         if staying:
-            result.append(_family(rows, staying, own))
+            tokens = [rows[i] for i in staying]
+            first = min(tokens)
+            length = min(_alike(first, max(tokens)), min(map(len, tokens)) - own)
+            pays = length >= LEAST and length * (len(staying) - 1) >= PASS
+            result.append(Family(tuple(sorted(staying)), tuple(first[:length]) if pays else ()))
     return result
-
-
-def _family(rows: Sequence[list[int]], members: Sequence[int], own: int) -> Family:
-    tokens = [rows[i] for i in members]
-    first = min(tokens)
-    shortest = min(map(len, tokens))
-    length = max(min(_alike(first, max(tokens)), shortest - own), 0)
-    pays = length >= LEAST and length * (len(members) - 1) >= PASS
-    return Family(tuple(sorted(members)), tuple(first[:length]) if pays else ())
 
 
 def _shared(alike: Sequence[int], begin: int, end: int) -> int:
@@ -226,18 +202,8 @@ def _alike(left: Sequence[int], right: Sequence[int]) -> int:
     return next(differ, min(len(left), len(right)))
 
 
-class _Trial(NamedTuple):
-    """A row on which the model is tried, whole and behind a prefix."""
-
-    tokens: list[int]
-    length: int
-    """Tokens of the row with its answer."""
-
-    @property
-    def filled(self) -> list[int]:
-        """Return the row at its full length with a made-up answer, without the last token, which a model is never given."""
-        answer = max(self.length - 1 - len(self.tokens), 0)
-        return [*self.tokens, *islice(cycle(self.tokens), answer)]
+_Trial = tuple[list[int], int]
+"""A row on which the model is tried, whole and behind a prefix: its tokens, and how many it has with its answer."""
 
 
 class Sharing:
@@ -263,7 +229,7 @@ class Sharing:
         """
         groups = families(tokens, own=own, steps=steps)
         trials = {
-            family: [_Trial(tokens[i], rows[i].length) for i in family.rows]
+            family: [(tokens[i], rows[i].length) for i in family.rows]
             for family in groups
             if family.shared
         }
@@ -286,7 +252,7 @@ class Sharing:
         """Return whether the model can read prefixes, after a trial on the shortest and the longest of these rows."""
         longest = _longest(rows)
         if self._works and longest > self._tried:
-            pair = [min(rows, key=lambda row: row.length), max(rows, key=lambda row: row.length)]
+            pair = [min(rows, key=itemgetter(1)), max(rows, key=itemgetter(1))]
             same = within_memory(partial(self._same, family.shared, pair))
             if same is None:
                 return False  # this time: shorter rows may fit
@@ -294,22 +260,32 @@ class Sharing:
         return self._works
 
     def _same(self, shared: tuple[int, ...], pair: Sequence[_Trial]) -> bool | None:
-        """Return whether the logits are the same; None where memory or a window is too small for these rows."""
+        """Return whether the logits are the same but for rounding; None where memory or a window is too small for these rows."""
         import torch
 
         prefix = self._prefix(shared)
-        if prefix is None or not prefix.reaches(_longest(pair)):
+        if prefix is None:
+            return None
+        # rows, padding included, see all of the prefix where no window is shorter
+        windows = (getattr(layer, "sliding_window", math.inf) for layer in prefix.layers)
+        if min(windows, default=math.inf) <= _longest(pair):
             return None
         if not prefix:
             return False
-        rows = [row.filled for row in pair]
+        # Rows at their full length with a made-up answer, without the last token, which a model is never given.
+        rows = [
+            [*tokens, *islice(cycle(tokens), max(length - 1 - len(tokens), 0))]
+            for tokens, length in pair
+        ]
         with self._weights.using() as model, torch.inference_mode():
             whole = last_logits(model, *pad_left(rows, self._device), 1)
             behind = last_logits(
                 model, *pad_left([row[len(prefix) :] for row in rows], self._device), 1, prefix
             )
-        return same_logits(whole, behind)
+        allowed = _CLOSE if whole.dtype == torch.float32 else _CLOSE_16_BITS
+        whole, behind = whole.float(), behind.float()
+        return bool((whole - behind).pow(2).mean().sqrt() <= allowed * whole.std())
 
 
 def _longest(rows: Sequence[_Trial]) -> int:
-    return max(row.length for row in rows)
+    return max(length for _, length in rows)

@@ -12,14 +12,15 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.files import write_whole
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Recipe
-from aftertune.errors import ModelError
+from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name
 from aftertune.models.endpoint.providers import Address, address_of, is_endpoint
 from aftertune.models.loading import first_line
@@ -95,7 +96,12 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     """
     folder = Path(reference).expanduser()
     if (folder / HOSTED).is_file():
-        return _hosted(reference, folder)
+        tuned = read_json(reference, folder / HOSTED).get("reference")
+        if not isinstance(tuned, str) or not tuned:
+            raise ModelError(
+                f"model {reference!r}: its hosted fine-tune is not finished; run aftertune tune-hosted again first"
+            )
+        return address_of(tuned)
     if folder.is_dir():
         return (
             _adapter(reference, folder, base)
@@ -106,22 +112,17 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
         return address_of(reference)
     if reference.startswith(PREFIX):
         return inspect_name(reference)
-    if _looks_like_path(reference, folder):
+    # meant as a path by its spelling, or because its first part is a folder here
+    if (
+        not _HUB_ID.fullmatch(reference)
+        or folder.exists()
+        or ("/" in reference and Path(reference.split("/", maxsplit=1)[0]).is_dir())
+    ):
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ModelError(
             f"model {reference!r} {what}; give a checkpoint folder, an adapter folder or a hub id (org/name)"
         )
     return HubModel(reference)
-
-
-def _hosted(name: str, folder: Path) -> Address:
-    """Return the endpoint of a model that a provider tuned."""
-    tuned = read_json(name, folder / HOSTED).get("reference")
-    if not isinstance(tuned, str) or not tuned:
-        raise ModelError(
-            f"model {name!r}: its hosted fine-tune is not finished; run aftertune tune-hosted again first"
-        )
-    return address_of(tuned)
 
 
 def fetch(model: Reference) -> Located:
@@ -153,9 +154,8 @@ def fetch(model: Reference) -> Located:
         raise ModelError(
             f"model {model.id!r} is no folder here and cannot be had from the hub ({first_line(error)})"
         ) from error
-    if (folder / ADAPTER_CONFIG).is_file():
-        return _adapter(model.id, folder, None)
-    return checkpoint(model.id, folder)
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    return _adapter(model.id, folder, None) if is_adapter else checkpoint(model.id, folder)
 
 
 def checkpoint(name: str, folder: Path) -> Checkpoint:
@@ -176,7 +176,8 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
         raise ModelError(f"model {name!r}: {files}; save the weights as safetensors")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        missing = sorted(shard for shard in _shards(name, index) if not (folder / shard).is_file())
+        shards = sorted(set(read_json(name, index).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise ModelError(
                 f"model {name!r}: the weights are incomplete, {missing[0]} is missing; copy the folder again"
@@ -213,11 +214,6 @@ def read_json(name: str, file: Path) -> dict[str, Any]:
     return value
 
 
-def _shards(name: str, index: Path) -> set[str]:
-    shards = read_json(name, index).get("weight_map", {})
-    return set(shards.values())
-
-
 def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
@@ -246,15 +242,6 @@ def beside(folder: Path, recorded: str) -> str:
     """Return the recorded base, read relative to the adapter's folder where it is no folder from here."""
     beside = folder / recorded
     return str(beside) if not Path(recorded).is_dir() and beside.is_dir() else recorded
-
-
-def _looks_like_path(reference: str, folder: Path) -> bool:
-    """Return whether a reference can only be meant as a path: its spelling, or a first part that is a folder here."""
-    return (
-        not _HUB_ID.fullmatch(reference)
-        or folder.exists()
-        or ("/" in reference and Path(reference.split("/", maxsplit=1)[0]).is_dir())
-    )
 
 
 def vocabulary(name: str, folder: Path) -> int | None:
@@ -314,7 +301,10 @@ def check_base(adapter: Adapter, base: Checkpoint) -> None:
         read_json(adapter.name, adapter.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
         or ""
     )
-    recorded, source = _recorded_hash(adapter), RECIPE
+    recipe = adapter.folder / RECIPE
+    identity = read_json(adapter.name, recipe).get("base_identity") if recipe.is_file() else None
+    recorded = identity.get("weights") if isinstance(identity, dict) else None
+    recorded, source = (str(recorded) if recorded else None), RECIPE
     folder = Path(beside(adapter.folder, name))
     if recorded is None and (folder / "config.json").is_file():
         recorded, source = weights_sha256(folder), ADAPTER_CONFIG
@@ -346,19 +336,14 @@ def lora_rank(folder: Path) -> int:
     return max(numbers)
 
 
-def _recorded_hash(adapter: Adapter) -> str | None:
-    file = adapter.folder / RECIPE
-    if not file.is_file():
-        return None
-    identity = read_json(adapter.name, file).get("base_identity")
-    recorded = identity.get("weights") if isinstance(identity, dict) else None
-    return str(recorded) if recorded else None
-
-
 def weights_sha256(folder: Path) -> str:
     """Return the hash of a checkpoint: every safetensors file by name and content, and ``config.json``."""
-    files = [*weight_files(folder), folder / "config.json"]
-    return _combined([(file.name, cached_sha256(file)) for file in files])
+    return _combined(
+        [
+            (file.name, cached_sha256(file))
+            for file in (*weight_files(folder), folder / "config.json")
+        ]
+    )
 
 
 def adapter_sha256(folder: Path) -> str:
@@ -379,9 +364,8 @@ def code_sha256(folder: Path) -> str | None:
     It decides the answers only where that code is run (``trust_remote_code``).
     """
     files = sorted(folder.rglob("*.py"))
-    if not files:
-        return None
-    return _combined([(file.relative_to(folder).as_posix(), file_sha256(file)) for file in files])
+    parts = [(file.relative_to(folder).as_posix(), file_sha256(file)) for file in files]
+    return _combined(parts) if parts else None
 
 
 def tokenizer_sha256(folder: Path) -> str:
@@ -407,7 +391,12 @@ def cached_sha256(file: Path) -> str:
     if entry is not None and entry[:-1] == stamp:
         return str(entry[-1])
     digest = file_sha256(path)
-    _write_cache({**cache, str(path): [*stamp, digest]})
+    # Files that are gone leave the cache; one that cannot be written is done without.
+    cache = {name: entry for name, entry in cache.items() if Path(name).exists()}
+    cache[str(path)] = [*stamp, digest]
+    with suppress(OSError, AftertuneError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_whole(cache_folder() / "weights.json", [json.dumps(cache)])
     return digest
 
 
@@ -424,24 +413,8 @@ def _read_cache() -> dict[str, list[Any]]:
         cache = json.loads((cache_folder() / "weights.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(cache, dict):
-        return {}
-    return {
-        path: entry for path, entry in cache.items() if isinstance(entry, list) and len(entry) == 4
-    }
-
-
-def _write_cache(cache: dict[str, list[Any]]) -> None:
-    """Replace the cache, without the files that are gone; a cache that cannot be written is done without."""
-    cache = {path: entry for path, entry in cache.items() if Path(path).exists()}
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=cache_folder(), prefix="weights.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(cache, stream)
-        Path(temporary).replace(cache_folder() / "weights.json")
-    except OSError:
-        return
+    entries = cache.items() if isinstance(cache, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 4}
 
 
 def _combined(parts: list[tuple[str, str]]) -> str:

@@ -6,7 +6,7 @@ thread of its own, and `Remote.stream` hands out what its coroutines put into a 
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -124,7 +124,7 @@ def side_by_side(works: Sequence[tuple[Engine, Callable[[], object]]]) -> None:
         except BaseException as error:
             _interrupt(futures)
             wait(futures)
-            errors = [future.exception() for future in futures]
+            errors = (future.exception() for future in futures)
             stops = [stop for stop in errors if isinstance(stop, Stopped)]
             if isinstance(error, KeyboardInterrupt) and stops:
                 raise stops[0] from None  # it says which batches go on
@@ -155,24 +155,51 @@ def _interrupt(futures: Mapping["Future[None]", Engine]) -> None:
             engine.interrupt()
 
 
-class Remote:
-    """A model that only gives answers: its tokens and likelihoods stay with the server.
+class NoLikelihoods:
+    """A model that a server answers for: servers do not give the likelihoods of given answers.
 
     Attributes:
         name: for messages and tables.
         served_by: for messages.
-        loop: where its calls are made; several models may share one.
     """
 
     name: str
-    served_by: ClassVar[str]
+    served_by: ClassVar[str] = "an endpoint"
+
+    def choice_logprobs(
+        self,
+        prompts: Sequence[Sequence[Message]],  # noqa: ARG002 - the Protocol's names
+        choices: Sequence[str],  # noqa: ARG002
+    ) -> list[list[float]]:
+        """Raise: servers do not agree on log-probabilities of given answers."""
+        self._cannot("score choices")
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:  # noqa: ARG002 - the Protocol's names
+        """Raise: chat completions give no likelihood of a given answer."""
+        self._cannot("give likelihoods")
+
+    def _cannot(self, what: str) -> NoReturn:
+        raise EngineError(
+            f"model {self.name!r}: {self.served_by} cannot {what}; use a local model for this"
+        )
+
+
+class Remote(NoLikelihoods):
+    """A model that only gives answers: its tokens and likelihoods stay with the server.
+
+    Attributes:
+        loop: where its calls are made; several models may share one.
+    """
+
     loop: Loop
     remote = served = True
     folds_system = False
     _task: "asyncio.Task[None] | None" = None
     _interrupted = False
 
-    def stream(self, work: Callable[[Put], Awaitable[None]]) -> Iterator[tuple[Key, Answer]]:
+    def stream(
+        self, work: Callable[[Put], Coroutine[Any, Any, None]]
+    ) -> Iterator[tuple[Key, Answer]]:
         """Yield the answers that ``work`` puts out, as it does, then raise what it raised.
 
         Whoever stops iterating cancels the work. On Ctrl-C, and on `interrupt` from another thread, the answers that
@@ -181,10 +208,7 @@ class Remote:
         answers: SimpleQueue[tuple[Key, Answer] | None] = SimpleQueue()
 
         async def begin() -> "asyncio.Task[None]":
-            async def whole() -> None:
-                await work(answers.put)
-
-            task = asyncio.create_task(whole())
+            task = asyncio.create_task(work(answers.put))
             # the callback also comes for a task that is cancelled before its first step, where a `finally` would not
             task.add_done_callback(lambda _: answers.put(None))
             return task
@@ -226,20 +250,3 @@ class Remote:
     def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
         """Return 0.0: a server does not tell its tokens."""
         return 0.0
-
-    def choice_logprobs(
-        self,
-        prompts: Sequence[Sequence[Message]],  # noqa: ARG002 - the Protocol's names
-        choices: Sequence[str],  # noqa: ARG002
-    ) -> list[list[float]]:
-        """Raise: servers do not agree on log-probabilities of given answers."""
-        self._cannot("score choices")
-
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:  # noqa: ARG002 - the Protocol's names
-        """Raise: chat completions give no likelihood of a given answer."""
-        self._cannot("give likelihoods")
-
-    def _cannot(self, what: str) -> NoReturn:
-        raise EngineError(
-            f"model {self.name!r}: {self.served_by} cannot {what}; use a local model for this"
-        )

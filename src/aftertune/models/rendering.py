@@ -16,8 +16,6 @@ from aftertune.models.thinking import MARKS
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
 _PROBE = "aftertune-system-probe"
-_ENDING = 16
-"""Tokens at the end of a prompt that hold the mark of a thinking block, if the template opens one."""
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -93,30 +91,28 @@ class Renderer:
 
     def decoded(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens, without special tokens unless ``special``."""
-        text: str = self.tokenizer.decode(
-            tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        return str(
+            self.tokenizer.decode(
+                tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False
+            )
         )
-        return text
 
-    def decoded_with_marks(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, with special ones where some of these mark thinking."""
-        return self.decoded(tokens, special=bool(self._special & MARKS))
+    @property
+    def marks_thinking(self) -> bool:
+        """Return whether some of the special tokens mark thinking."""
+        return bool(self._special & MARKS)
 
     def bare(self, text: str) -> str:
-        """Return a text of `decoded_with_marks` without the special tokens in it."""
-        for token in self._special if self._special & MARKS else ():
+        """Return a text without the special tokens in it."""
+        for token in self._special:
             text = text.replace(token, "")
         return text
-
-    def ending(self, tokens: Sequence[int]) -> str:
-        """Return the end of a prompt as text, special tokens included."""
-        return self.decoded(tokens[-_ENDING:], special=True)
 
     @cached_property
     def _special(self) -> frozenset[str]:
         added = self.tokenizer.added_tokens_decoder.values()
-        named = map(str, self.tokenizer.all_special_tokens)
-        return frozenset(named) | {str(token) for token in added if token.special}
+        special = [token for token in added if token.special]
+        return frozenset(map(str, [*special, *self.tokenizer.all_special_tokens]))
 
     def questions(self, questions: Sequence[Sequence[Message] | Question]) -> list[list[int]]:
         """Return the input tokens of questions about foreign texts: markers in what the texts say are broken.
@@ -130,33 +126,22 @@ class Renderer:
             item if isinstance(item, Question) else Question(messages=tuple(item))
             for item in questions
         ]
-        rows: list[list[int]] = [[] for _ in items]
-        groups: dict[str, list[int]] = {}
-        for i, question in enumerate(items):
+        texts: list[str] = []
+        for question in items:
             if question.pattern:
-                rows[i] = self._begun(filled(question.pattern, self._broken(question.parts)))
+                parts = {k: neutralised(v, self._markers) for k, v in question.parts.items()}
+                texts.append(filled(question.pattern, parts))
             else:
-                groups.setdefault(repr(sorted(question.settings.items())), []).append(i)
-        for group in groups.values():
-            messages = [self._broken_messages(items[i].messages) for i in group]
-            texts = self.texts(messages, answer_follows=True, settings=items[group[0]].settings)
-            for i, tokens in zip(group, self.tokens(texts), strict=True):
-                rows[i] = tokens
-        return rows
-
-    def _begun(self, text: str) -> list[int]:
-        """Return the tokens of a finished prompt."""
-        tokens, (own,) = self.tokenizer.bos_token_id, self.tokens([text])
-        adds = self.tokenizer("")["input_ids"][:1] == [tokens] if tokens is not None else False
-        return [tokens, *own] if adds and own[:1] != [tokens] else own
-
-    def _broken(self, parts: Mapping[str, str]) -> dict[str, str]:
-        return {name: neutralised(text, self._markers) for name, text in parts.items()}
-
-    def _broken_messages(self, messages: Sequence[Message]) -> list[Message]:
+                messages = [
+                    Message(role=turn.role, content=neutralised(turn.content, self._markers))
+                    for turn in question.messages
+                ]
+                texts += self.texts([messages], answer_follows=True, settings=question.settings)
+        first = self.tokenizer.bos_token_id
+        begins = first is not None and self.tokenizer("")["input_ids"][:1] == [first]
         return [
-            Message(role=message.role, content=neutralised(message.content, self._markers))
-            for message in messages
+            [first, *row] if begins and question.pattern and row[:1] != [first] else row
+            for question, row in zip(items, self.tokens(texts), strict=True)
         ]
 
     @cached_property
@@ -182,13 +167,11 @@ class Renderer:
             whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
             for prompt, whole, messages in zip(prompts, wholes, conversations, strict=True)
         ]
+        ends = set(self.end_tokens)
         return [
-            (prompt, self._ended(answer))
+            (prompt, answer if ends & set(answer) else [*answer, *self.end_tokens])
             for prompt, answer in zip(self.tokens(prompts), self.tokens(answers), strict=True)
         ]
-
-    def _ended(self, answer: list[int]) -> list[int]:
-        return answer if set(self.end_tokens) & set(answer) else [*answer, *self.end_tokens]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of texts as they stand: no beginning or end token is added."""
@@ -232,8 +215,10 @@ class Renderer:
                 yield words[0]
 
     def _is_space(self, token: int) -> bool:
-        special = token in self.tokenizer.all_special_ids
-        return not special and not self.decoded([token], special=True).strip()
+        return (
+            token not in self.tokenizer.all_special_ids
+            and not self.decoded([token], special=True).strip()
+        )
 
     def texts(
         self,
@@ -273,22 +258,21 @@ class Renderer:
         answer_follows: bool,
         **settings: object,
     ) -> list[str]:
-        rendered: list[str] = self.tokenizer.apply_chat_template(
-            conversations,
-            tokenize=False,
-            add_generation_prompt=answer_follows,
-            date_string=_DATE,
-            **settings,
+        return list(
+            self.tokenizer.apply_chat_template(
+                conversations,
+                tokenize=False,
+                add_generation_prompt=answer_follows,
+                date_string=_DATE,
+                **settings,
+            )
         )
-        return rendered
 
     @cached_property
     def folds_system(self) -> bool:
         """Return whether the template refuses a system turn, or drops it without a word."""
-        probe = self._plain(
-            [Message(role="system", content=_PROBE), Message(role="user", content="user")]
-        )
-        return not self._writes_probe(probe)
+        probe = [Message(role="system", content=_PROBE), Message(role="user", content="user")]
+        return not self._writes_probe(self._plain(probe))
 
     def _check_content(self) -> None:
         if self.tokenizer.chat_template is not None and self._leaves_out:
@@ -298,14 +282,8 @@ class Renderer:
 
     @cached_property
     def _leaves_out(self) -> bool:
-        """Return whether the template renders a user's turn without its text."""
-        try:
-            text = self._render(
-                [self._plain([Message(role="user", content=_PROBE)])], answer_follows=True
-            )[0]
-        except Exception:  # noqa: BLE001  # a template raises whatever its author chose; `texts` tells of it
-            return False
-        return _PROBE not in text
+        """Return whether the template renders a user's turn without its text; of an error `texts` tells."""
+        return self._writes_probe(self._plain([Message(role="user", content=_PROBE)])) is False
 
     @cached_property
     def _in_parts(self) -> bool:
@@ -314,13 +292,14 @@ class Renderer:
         parts: list[dict[str, object]] = [
             {"role": "user", "content": [{"type": "text", "text": _PROBE}]}
         ]
-        return not self._writes_probe(whole) and self._writes_probe(parts)
+        return not self._writes_probe(whole) and bool(self._writes_probe(parts))
 
-    def _writes_probe(self, probe: list[dict[str, object]]) -> bool:
+    def _writes_probe(self, probe: list[dict[str, object]]) -> bool | None:
+        """Return whether the probe's text is in what the template renders; None where the template refuses the probe."""
         try:
             return _PROBE in self._render([probe], answer_follows=True)[0]
         except Exception:  # noqa: BLE001  # a template raises whatever its author chose
-            return False
+            return None
 
     def _plain(self, messages: Sequence[Message]) -> list[dict[str, object]]:
         return [

@@ -144,7 +144,8 @@ class VllmServer:
     def _served(self) -> set[str]:
         """Return the names of the models that are served at the port; none while no vLLM answers there."""
         with suppress(Exception):  # another program at the port may answer anything
-            direct = build_opener(ProxyHandler({}))
-            reply = direct.open(f"http://127.0.0.1:{self.port}/v1/models", timeout=5)
+            reply = build_opener(ProxyHandler({})).open(
+                f"http://127.0.0.1:{self.port}/v1/models", timeout=5
+            )
             return {str(model["id"]) for model in json.load(reply)["data"]}
         return set()

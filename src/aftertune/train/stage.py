@@ -39,7 +39,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
         run.study,
         run.engines.training_identity,
         folder=run.folder / MODELS,
-        template_sha256=run.engines.tokenizer_sha256,
+        template_sha256=lambda base: str(run.engines.training_identity(base)["tokenizer"]),
         bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
     )
 

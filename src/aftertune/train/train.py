@@ -265,6 +265,8 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     Training that goes on from a full fine-tune loads that one in place of the base; from an adapter, the adapter upon
     the base.
     """
+    import torch
+
     placement, folder, start = engines.placement, base.folder, None
     if recipe.start is not None:
         start = Path(recipe.start.reference)
@@ -275,7 +277,7 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     if recipe.method == "full":
         # AdamW's small steps are lost in 16 bits; `_cast` rounds once, at the end.
         placement, folder = Placement(placement.device, "float32"), start or folder
-    engines.set_threads()
+    torch.set_num_threads(engines.threads)
     model = load_model(
         base.name,
         folder,

@@ -28,7 +28,6 @@ from typing import Any
 
 from aftertune.core.files import write_whole
 from aftertune.core.keys import Key, content_key
-from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, GenerateJob, Price, Response
 from aftertune.errors import AftertuneError, EngineError, InputError, ModelError, Stopped
 from aftertune.models.endpoint.budget import Spending, Usage, in_batch
@@ -59,6 +58,8 @@ _TRANSFER_SECONDS = 3600.0
 """Time of a whole file, up or down."""
 _NOTE_SECONDS = 60.0
 """Time between two notes on how far batches are."""
+_ENDED = ("completed", "failed", "expired", "cancelled", "gone")
+"""States of a batch from which nothing more will come."""
 _NOT_DONE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 """Codes of lines that were never worked on."""
 
@@ -155,10 +156,11 @@ class Ledger:
 
     def held(self, settled: Collection[str]) -> float:
         """Return the most that the batches can cost that have not ended, those in ``settled`` left out."""
-        left = (
-            b for b in self.batches.values() if b.step is not Step.ENDED and b.key not in settled
+        return sum(
+            batch.most
+            for batch in self.batches.values()
+            if batch.step is not Step.ENDED and batch.key not in settled
         )
-        return sum(batch.most for batch in left)
 
     def put(self, batch: Batch) -> None:
         """Write how far a batch is, whole or not at all.
@@ -173,8 +175,10 @@ class Ledger:
                 raise AftertuneError(
                     f"cannot make the folder {self._folder}: {error.strerror}"
                 ) from error
-            text = json.dumps({"format": 1, **asdict(batch)}) + "\n"
-            write_whole(self._folder / f"{batch.key}.json", [text])
+            write_whole(
+                self._folder / f"{batch.key}.json",
+                [json.dumps({"format": 1, **asdict(batch)}) + "\n"],
+            )
         self.batches[batch.key] = batch
 
     def drop(self, batch: Batch) -> None:
@@ -264,14 +268,14 @@ def read_line(address: Address, line: Any) -> tuple[str, Result] | None:
     if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
         return None
     response, error = line.get("response"), line.get("error")
-    detail = "a line with neither response nor error"
-    result: Result = Failure(reason="broken_reply", detail=detail, billed=True)
+    result: Result = Failure(
+        reason="broken_reply", detail="a line with neither response nor error", billed=True
+    )
     try:
         if isinstance(response, dict) and isinstance(response.get("status_code"), int):
             result = read_reply(address, response["status_code"], response.get("body"))
         elif isinstance(error, dict) and error.get("code") in _NOT_DONE:
-            detail = str(error.get("message", ""))
-            result = Failure(reason=_NOT_DONE[error["code"]], detail=detail)
+            result = Failure(reason=_NOT_DONE[error["code"]], detail=str(error.get("message", "")))
         elif isinstance(error, dict):
             result = read_reply(address, 500, {"error": error})
     except AftertuneError as fatal:
@@ -290,33 +294,8 @@ class Status:
     """Requests that are answered or have failed."""
     files: tuple[str, ...]
     """Ids of the files with answers and with errors."""
-    faults: tuple[tuple[str, str], ...]
-    """Code and message of each fault in the input file."""
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> "Status":
-        """Return the status in a decoded reply."""
-        counts, errors = value.get("request_counts"), value.get("errors")
-        counts = counts if isinstance(counts, dict) else {}
-        faults = errors.get("data") if isinstance(errors, dict) else None
-        return cls(
-            state=str(value.get("status")),
-            done=sum(n for n in (counts.get("completed"), counts.get("failed")) if type(n) is int),
-            files=tuple(
-                str(value[name]) for name in ("output_file_id", "error_file_id") if value.get(name)
-            ),
-            faults=tuple(_fault(fault) for fault in faults or () if isinstance(fault, dict)),
-        )
-
-    @property
-    def ended(self) -> bool:
-        """True where nothing more will come."""
-        return self.state in ("completed", "failed", "expired", "cancelled", "gone")
-
-
-def _fault(fault: Mapping[str, Any]) -> tuple[str, str]:
-    line, message = fault.get("line"), shortened(str(fault.get("message") or "no reason given"))
-    return str(fault.get("code") or ""), message if line is None else f"line {line}: {message}"
+    faults: tuple[Mapping[str, Any], ...]
+    """The faults in the input file, with code, line and message."""
 
 
 class BatchService:
@@ -363,8 +342,18 @@ class BatchService:
 
     async def status(self, batch: str) -> Status:
         """Return how far a batch is."""
-        content = await self._get(f"/batches/{batch}", optional=True)
-        return Status.of({"status": "gone"} if content is None else content)
+        value = await self._get(f"/batches/{batch}", optional=True) or {"status": "gone"}
+        counts, errors = value.get("request_counts"), value.get("errors")
+        counts = counts if isinstance(counts, dict) else {}
+        faults = errors.get("data") if isinstance(errors, dict) else None
+        return Status(
+            state=str(value.get("status")),
+            done=sum(n for n in (counts.get("completed"), counts.get("failed")) if type(n) is int),
+            files=tuple(
+                str(value[name]) for name in ("output_file_id", "error_file_id") if value.get(name)
+            ),
+            faults=tuple(fault for fault in faults or () if isinstance(fault, dict)),
+        )
 
     async def lines(self, file: str) -> list[Any] | None:
         """Return the decoded lines of a file, None for a broken line; None if the server has the file no more."""
@@ -518,13 +507,14 @@ class Batches:
             if isinstance(result, AftertuneError):
                 fatal = fatal or result
                 continue
-            if isinstance(result, Failure):
-                if result.retried and self._tries[id_] < TRIES:
-                    continue
-                answer: Answer = Attempt(reason=result.reason, detail=result.detail)
-            else:
-                answer = result
+            if isinstance(result, Failure) and result.retried and self._tries[id_] < TRIES:
+                continue
             del left[id_]
+            answer = (
+                Attempt(reason=result.reason, detail=result.detail)
+                if isinstance(result, Failure)
+                else result
+            )
             for key in keys[id_]:
                 put((key, answer))
         if fatal is not None:
@@ -532,7 +522,13 @@ class Batches:
 
     async def _send_missing(self, left: Mapping[str, Line]) -> None:
         """Send the requests that no batch has an answer to or is asking already, as far as there is room for them."""
-        await self._recover()
+        # what became of batches that were about to be created when the client stopped
+        for batch in self._ledger.of(self._address, Step.CREATING):
+            id_ = await self._service.find(batch)
+            if id_ is not None:
+                self._ledger.put(replace(batch, step=Step.WAITING, batch=id_))
+            else:
+                self._ledger.drop(batch)
         await self._read_ended(left.keys())
         open_ = self._ledger.of(self._address, Step.WAITING)
         covered = self._results.keys() | {id_ for batch in open_ for id_ in batch.ids}
@@ -543,15 +539,6 @@ class Batches:
         files = list(files_of(missing, self._most_requests, most, room))
         for lines in files[:1] if self._sent_back else files:
             await self._send(lines)
-
-    async def _recover(self) -> None:
-        """Find out what became of batches that were about to be created when the client stopped."""
-        for batch in self._ledger.of(self._address, Step.CREATING):
-            id_ = await self._service.find(batch)
-            if id_ is not None:
-                self._ledger.put(replace(batch, step=Step.WAITING, batch=id_))
-            else:
-                self._ledger.drop(batch)
 
     async def _read_ended(self, ids: Iterable[str]) -> None:
         """Fetch the answers of batches that ended before; the failures of these are asked again."""
@@ -565,18 +552,7 @@ class Batches:
             self._results |= answers
 
     async def _send(self, lines: list[Line]) -> None:
-        """Upload a file and create its batch, unless they are there: a kill, a lost reply or a lost folder costs nothing."""
-        batch, id_ = await self._next_batch(lines)
-        self._ledger.put(batch)
-        if id_ is None:
-            id_ = await self._service.create(batch, b"".join(line.data for line in lines))
-        self._ledger.put(replace(batch, step=Step.WAITING, batch=id_))
-        self._batching.note(
-            f"{self._address.name}: batch {id_} with {len(batch.ids):,} requests; it goes on without us"
-        )
-
-    async def _next_batch(self, lines: list[Line]) -> tuple[Batch, str | None]:
-        """Return the first batch of these requests that has not ended, and its id where the server has it.
+        """Upload a file and create its batch, unless they are there: a kill, a lost reply or a lost folder costs nothing.
 
         Asking again for requests of a batch that has ended is another batch: the number of those is part of its key.
         """
@@ -593,14 +569,21 @@ class Batches:
             ids=ids,
             most=sum(line.most for line in lines),
         )
-        return batch, await self._service.find(batch)
+        id_ = await self._service.find(batch)
+        self._ledger.put(batch)
+        if id_ is None:
+            id_ = await self._service.create(batch, b"".join(line.data for line in lines))
+        self._ledger.put(replace(batch, step=Step.WAITING, batch=id_))
+        self._batching.note(
+            f"{self._address.name}: batch {id_} with {len(batch.ids):,} requests; it goes on without us"
+        )
 
     async def _wait(self, waiting: list[Batch]) -> None:
         """Look at batches until one of them has ended, and read that one."""
         wait = self._batching.first_wait
         while True:
             states = [(batch, await self._service.status(batch.batch)) for batch in waiting]
-            ended = [(batch, status) for batch, status in states if status.ended]
+            ended = [(batch, status) for batch, status in states if status.state in _ENDED]
             for batch, status in ended:
                 await self._end(batch, status)
             if ended:
@@ -612,18 +595,15 @@ class Batches:
                 )
             if now > self._noted + _NOTE_SECONDS:
                 self._noted = now
-                self._note(states)
+                done = sum(status.done for _, status in states)
+                total = sum(len(batch.ids) for batch, _ in states)
+                words = ", ".join(sorted({status.state for _, status in states}))
+                batches = f"{len(states)} batch{'es' * (len(states) > 1)} {words}"
+                self._batching.note(
+                    f"{self._address.name}: {batches}, {done:,} of {total:,} done (Ctrl-C: they go on, and a rerun picks them up)"
+                )
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, self._batching.longest_wait)
-
-    def _note(self, states: list[tuple[Batch, Status]]) -> None:
-        done = sum(status.done for _, status in states)
-        total = sum(len(batch.ids) for batch, _ in states)
-        words = ", ".join(sorted({status.state for _, status in states}))
-        batches = f"{len(states)} batch{'es' * (len(states) > 1)} {words}"
-        self._batching.note(
-            f"{self._address.name}: {batches}, {done:,} of {total:,} done (Ctrl-C: they go on, and a rerun picks them up)"
-        )
 
     async def _end(self, batch: Batch, status: Status) -> None:
         """Read a batch that has ended: account for it, keep its answers at hand, and see whether going on makes sense."""
@@ -633,10 +613,11 @@ class Batches:
                 f"model {self._address.name!r}: the answers of batch {batch.batch} cannot be fetched (no such file); run again "
                 "to go on, or leave the model out of engine.batch to have them asked and paid for anew, at once"
             )
-        missing = Failure(reason=status.state, detail=f"its batch is {status.state}")
-        if status.state == "completed":
-            detail = "no line in the files of its batch"
-            missing = Failure(reason="broken_reply", detail=detail, billed=True)
+        missing = (
+            Failure(reason="broken_reply", detail="no line in the files of its batch", billed=True)
+            if status.state == "completed"
+            else Failure(reason=status.state, detail=f"its batch is {status.state}")
+        )
         results: dict[str, Result] = {id_: lines.get(id_, missing) for id_ in batch.ids}
         usages = [
             Usage() if isinstance(r, AftertuneError) else usage_of(r) for r in results.values()
@@ -695,8 +676,10 @@ class Batches:
 
     def _refused(self, batch: Batch, status: Status) -> None:
         """Halve the size of batches where the account's queue is full; end the run for any other fault in the file."""
-        name, message = self._address.name, status.faults[0][1]
-        if all(code != _FULL for code, _ in status.faults):
+        name, line = self._address.name, status.faults[0].get("line")
+        message = shortened(str(status.faults[0].get("message") or "no reason given"))
+        message = message if line is None else f"line {line}: {message}"
+        if all(fault.get("code") != _FULL for fault in status.faults):
             raise ModelError(f"model {name!r}: batch {batch.batch} was refused ({message})")
         self._sent_back += 1
         if self._sent_back > _FULL_TRIES:

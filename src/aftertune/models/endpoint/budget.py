@@ -139,8 +139,11 @@ class Account:
         self.failures += not usage.answered
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
-        reported = (price or FREE).of(usage.prompt_tokens, usage.completion_tokens)
-        self.cost += most if usage.unknown else reported
+        self.cost += (
+            most
+            if usage.unknown
+            else (price or FREE).of(usage.prompt_tokens, usage.completion_tokens)
+        )
 
 
 @dataclass(slots=True)
@@ -172,8 +175,22 @@ class Spending:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        if self.file is not None and self.file.is_file():
-            self._read(self.file)
+        file = self.file
+        if file is None or not file.is_file():
+            return
+        try:
+            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            self.accounts = {n: Account(**entry) for n, entry in document["models"].items()}
+            self.settled = [str(key) for key in document.get("batches", ())]
+            currency = document["currency"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file}: is no account of a run; move it away to begin a new one"
+            ) from error
+        if currency != self.prices.currency:
+            raise InputError(
+                f"{file}: is kept in {currency}, the prices are in {self.prices.currency}; use one currency for one run"
+            )
 
     @property
     def spent(self) -> float:
@@ -258,28 +275,11 @@ class Spending:
         self._saved = time.monotonic()
         if self.file is None or not self.accounts:
             return
-        models = {name: asdict(account) for name, account in self.accounts.items()}
         document = {
             "format": 1,
             "currency": self.prices.currency,
             "prices": self.prices.source,
-            "models": models,
+            "models": {name: asdict(account) for name, account in self.accounts.items()},
+            **({"batches": self.settled} if self.settled else {}),
         }
-        document |= {"batches": self.settled} if self.settled else {}
         write_whole(self.file, [json.dumps(document, indent=2) + "\n"])
-
-    def _read(self, file: Path) -> None:
-        try:
-            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            models = document["models"].items()
-            self.accounts = {name: Account(**entry) for name, entry in models}
-            self.settled = [str(key) for key in document.get("batches", ())]
-            currency = document["currency"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{file}: is no account of a run; move it away to begin a new one"
-            ) from error
-        if currency != self.prices.currency:
-            raise InputError(
-                f"{file}: is kept in {currency}, the prices are in {self.prices.currency}; use one currency for one run"
-            )

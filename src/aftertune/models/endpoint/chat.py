@@ -137,14 +137,10 @@ def path_of(fields: dict[str, Any]) -> str:
 def most_cost(address: Address, price: Price | None, fields: dict[str, Any]) -> float:
     """Return the most that a call with this body can cost; 0.0 without a price."""
     limit: int = fields.get(address.provider.limit_field, 0)
-    return 0.0 if price is None else price.of(most_prompt_tokens(fields), limit)
-
-
-def most_prompt_tokens(fields: dict[str, Any]) -> int:
-    """Return a number of tokens that the prompt of a body cannot exceed."""
     texts = [fields[field] for field in ("prompt", "input") if field in fields]
     texts += [message["content"] for message in fields.get("messages", ())]
-    return most_tokens([len(text.encode("utf-8", "surrogatepass")) for text in texts])
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    return 0.0 if price is None else price.of(most_tokens(sizes), limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +163,12 @@ class Failure:
 def usage_of(result: Response | Failure | None) -> Usage:
     """Return what a call adds to the account of its model; None is a call that was cancelled."""
     if isinstance(result, Response):
-        unknown = result.detail.get("usage") == "missing"
-        return Usage(True, result.prompt_tokens, result.completion_tokens, unknown)
+        return Usage(
+            answered=True,
+            prompt_tokens=result.prompt_tokens,
+            completion_tokens=result.completion_tokens,
+            unknown=result.detail.get("usage") == "missing",
+        )
     return Usage(unknown=result is None or result.billed)
 
 
@@ -202,14 +202,21 @@ def read_reply(address: Address, status: int, value: Any, text: str = "") -> Res
     try:
         return _moderation(value) if "results" in value else _completion(value)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        what = f"an answer without what belongs in it ({type(error).__name__}: {error})"
-        return _broken(value, what)
+        return _broken(
+            value, f"an answer without what belongs in it ({type(error).__name__}: {error})"
+        )
 
 
 def _of_status(address: Address, status: int, value: Any, text: str) -> Response | Failure:
     """Return the meaning of a reply with an HTTP error: a refusal by the provider's filter is an answer, the rest is not."""
     error = _error_of(value)
-    codes, message = _codes(error), _message(error, text)
+    inner = error.get("innererror") or error.get("inner_error")
+    holders = [error, inner if isinstance(inner, dict) else {}]
+    values = [holder.get(field) for holder in holders for field in ("code", "type", "status")]
+    codes = {value.lower() for value in values if isinstance(value, str)}
+    message = error.get("message")
+    plain = message if isinstance(message, str) else json.dumps(error) if error else text
+    message = shortened(plain) or "no reason given"
     if status in (400, 403, 422, 451) and _filtered(error, codes, message):
         refusal = {"refused_by": "provider", "code": ", ".join(sorted(codes)) or str(status)}
         return Response(
@@ -238,8 +245,11 @@ def _of_status(address: Address, status: int, value: Any, text: str) -> Response
         )
     detail = f"{status}: {message}"
     if status in _RETRIED or status >= 500:
-        reason = {408: "timeout", 429: "rate_limit"}.get(status, "server_error")
-        return Failure(reason=reason, detail=detail, overload=status in (408, 429, 503, 529))
+        return Failure(
+            reason={408: "timeout", 429: "rate_limit"}.get(status, "server_error"),
+            detail=detail,
+            overload=status in (408, 429, 503, 529),
+        )
     # vLLM gives no code for a prompt that is too long
     too_long = status == 413 or codes & _TOO_LONG or "maximum context length" in message
     return Failure(reason="too_long" if too_long else "bad_request", detail=detail, retried=False)
@@ -255,28 +265,17 @@ def _error_of(value: Any) -> dict[str, Any]:
     return error if isinstance(error, dict) else {"message": error} if error else {}
 
 
-def _codes(error: dict[str, Any]) -> set[str]:
-    """Return every code that an error object carries, in small letters."""
-    inner = error.get("innererror") or error.get("inner_error")
-    holders = [error, inner if isinstance(inner, dict) else {}]
-    codes = [holder.get(field) for holder in holders for field in ("code", "type", "status")]
-    return {code.lower() for code in codes if isinstance(code, str)}
-
-
 def _filtered(error: dict[str, Any], codes: set[str], message: str) -> bool:
     """Return whether a content filter refused; by its codes, since words such as "policy" occur in other errors too."""
     metadata = error.get("metadata")
     flagged = isinstance(metadata, dict) and (
         "flagged_input" in metadata or bool(metadata.get("reasons"))
     )
-    against_policy = "invalid_prompt" in codes and "usage polic" in message.lower()
-    return flagged or bool(codes & _FILTERS) or against_policy
-
-
-def _message(error: dict[str, Any], text: str) -> str:
-    message = error.get("message")
-    plain = message if isinstance(message, str) else json.dumps(error) if error else text
-    return shortened(plain) or "no reason given"
+    return (
+        flagged
+        or bool(codes & _FILTERS)
+        or ("invalid_prompt" in codes and "usage polic" in message.lower())
+    )
 
 
 def _completion(value: dict[str, Any]) -> Response | Failure:
@@ -294,9 +293,8 @@ def _completion(value: dict[str, Any]) -> Response | Failure:
         return _broken(value, f"finish_reason {choice.get('finish_reason')!r}")
     response = final(_response(value, _text(choice), finish), reasoning=_reasoning(choice))
     first_words = _first_words(choice.get("logprobs"))
-    if not first_words:
-        return response
-    return replace(response, detail={**response.detail, "first_words": first_words})
+    words = {"first_words": first_words} if first_words else {}
+    return replace(response, detail={**response.detail, **words})
 
 
 def _text(choice: dict[str, Any]) -> str:

@@ -99,16 +99,32 @@ class Session:
         """
         import aiohttp
 
-        session = self._session or self._opened()
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={
+                    "Accept": "application/json",
+                    # a packed reply is unpacked here, where its length is known before it fills the memory
+                    "Accept-Encoding": "identity",
+                    **self._address.headers(self._key),
+                },
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=min(30.0, self.timeouts.call)
+                ),
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=not self._address.local,
+            )
         try:
             async with (
                 asyncio.timeout(seconds or self.timeouts.call),
-                session.request(method, url, allow_redirects=False, **more) as reply,
+                self._session.request(method, url, allow_redirects=False, **more) as reply,
             ):
                 return Reply(reply.status, reply.headers, await _body(reply, most_bytes))
         except TimeoutError:
-            detail = "no whole reply in time"
-            return Failure(reason="timeout", detail=detail, overload=True, billed=True)
+            return Failure(
+                reason="timeout", detail="no whole reply in time", overload=True, billed=True
+            )
         except aiohttp.ClientConnectorError as error:
             return Failure(reason="unreachable", detail=self.text(str(error)))
         except TooLong as error:
@@ -120,8 +136,11 @@ class Session:
             OSError,
             zlib.error,
         ) as error:
-            detail = self.text(f"{type(error).__name__}: {error}")
-            return Failure(reason="connection", detail=detail, billed=True)
+            return Failure(
+                reason="connection",
+                detail=self.text(f"{type(error).__name__}: {error}"),
+                billed=True,
+            )
 
     def decoded(self, data: bytes) -> Any:
         """Return the value of JSON without the key in it; None for what is no JSON."""
@@ -140,24 +159,6 @@ class Session:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    def _opened(self) -> "ClientSession":
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(
-            headers={
-                "Accept": "application/json",
-                # a packed reply is unpacked here, where its length is known before it fills the memory
-                "Accept-Encoding": "identity",
-                **self._address.headers(self._key),
-            },
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(30.0, self.timeouts.call)),
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=not self._address.local,
-        )
-        return self._session
 
     def _without_key(self, value: Any) -> Any:
         """Return a decoded value without the key: servers repeat it in errors, and a model might repeat anything."""
@@ -234,20 +235,14 @@ def until_heard(timeouts: Timeouts) -> "AsyncRetrying":
 
 def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that a failed reply asks to wait (``retry-after-ms``, ``Retry-After``); 0.0 if it does not."""
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    value = headers.get("Retry-After", "")
-    if (seconds := _number(value)) is not None:
-        return seconds
+    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
+        # a plain number, neither nan nor inf; 12 digits are for ever already
+        if re.fullmatch(r"\s*\d{1,12}(\.\d{1,12})?\s*", value := headers.get(name, "")):
+            return float(value) / unit
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _number(text: str | None) -> float | None:
-    """Return a plain number, None for everything else (``nan`` and ``inf`` too); 12 digits are for ever already."""
-    return float(text) if text and re.fullmatch(r"\s*\d{1,12}(\.\d{1,12})?\s*", text) else None
 
 
 class ConnectionLimit:
@@ -277,9 +272,13 @@ class ConnectionLimit:
         while (wait := self._closed_until - time.monotonic()) > 0:  # noqa: ASYNC110 - a time, no event
             await asyncio.sleep(wait)
 
-    def leave(self, *, answered: bool = False, overload: bool = False) -> None:
-        """Give a place back, and learn from an answer, or from an overload once in a burst of them."""
+    def leave(self, *, answered: bool = False, overload: bool = False, wait: float = 0.0) -> None:
+        """Give a place back, and learn from an answer, or from an overload once in a burst of them.
+
+        Nobody enters in the next ``wait`` seconds, as the server asked.
+        """
         now = time.monotonic()
+        self._closed_until = max(self._closed_until, now + wait)
         self._answers += answered
         if overload and now >= self._next_cut:
             self._next_cut = now + _BURST_SECONDS
@@ -292,10 +291,6 @@ class ConnectionLimit:
             self._owed -= 1
         else:
             self._free.release()
-
-    def close_for(self, seconds: float) -> None:
-        """Let nobody in for a while, as the server asked."""
-        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
 
     def _end_round(self, now: float) -> None:
         seconds = max(now - self._began, 1e-6)

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -63,7 +64,7 @@ class Client:
         self._limit, self._turn = ConnectionLimit(), asyncio.Lock()
         self._deadline = endpoints.deadline
         self._stopped: Stopped | None = None
-        self._answers = self._malformed = self._unreached = 0
+        self._answers, self._failures = 0, Counter[str]()
         self._last_answer = 0.0
 
     async def answer_all(self, jobs: Sequence[GenerateJob], put: Put) -> None:
@@ -94,8 +95,14 @@ class Client:
         A call that ends the run keeps its place, so that no other call takes it in the meantime.
         """
         name, most = self._address.name, chat.most_cost(self._address, self._price, fields)
+        if self._stopped is None and time.monotonic() > self._deadline:
+            self._stopped = Stopped(
+                f"{name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
+            )
+        if self._stopped is not None:
+            self._limit.leave()
+            raise self._stopped
         try:
-            self._check_time()
             await self._spending.reserve(name, most)
         except Stopped:
             self._limit.leave()
@@ -105,16 +112,15 @@ class Client:
             result = await self._post(fields)
         finally:
             self._spending.settle(name, most, self._price, chat.usage_of(result))
-        failure = result if isinstance(result, Failure) else None
-        if failure is not None and 0 < failure.wait <= self._timeouts.retry:
-            self._limit.close_for(failure.wait)
-        self._limit.leave(
-            answered=failure is None, overload=failure is not None and failure.overload
-        )
-        if failure is None:
-            self._answers, self._last_answer = self._answers + 1, time.monotonic()
+        if isinstance(result, Failure):
+            self._limit.leave(
+                overload=result.overload,
+                wait=result.wait if result.wait <= self._timeouts.retry else 0.0,
+            )
+            self._give_up_if_hopeless(result)
         else:
-            self._give_up_if_hopeless(failure)
+            self._limit.leave(answered=True)
+            self._answers, self._last_answer = self._answers + 1, time.monotonic()
         return result
 
     async def _work(self, left: Iterator[GenerateJob], put: Put) -> None:
@@ -168,14 +174,6 @@ class Client:
             return replace(result, wait=retry_after(reply.headers))
         return result
 
-    def _check_time(self) -> None:
-        if self._stopped is not None:
-            raise self._stopped
-        if time.monotonic() > self._deadline:
-            raise Stopped(
-                f"{self._address.name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
-            )
-
     def _give_up_if_hopeless(self, failure: Failure) -> None:
         """End the run when the server asks for patience that it will not get, or the first calls show that all will fail."""
         name = self._address.name
@@ -185,13 +183,12 @@ class Client:
             )
         if self._answers:
             return
-        self._malformed += failure.reason == "bad_request"
-        self._unreached += failure.reason == "unreachable"
-        if self._malformed >= _HOPELESS:
+        self._failures[failure.reason] += 1
+        if self._failures["bad_request"] >= _HOPELESS:
             raise ModelError(
                 f"model {name!r}: the server accepts none of our calls ({failure.detail})"
             )
-        if self._unreached >= _UNREACHED:
+        if self._failures["unreachable"] >= _UNREACHED:
             raise ModelError(
                 f"model {name!r}: nobody answers at {self._address.url} ({failure.detail}); start the server or mend the address"
             )
@@ -207,7 +204,6 @@ class EndpointModel(Remote):
         by_batch: whether it is asked by OpenAI's batch API; the same call has the same key either way.
     """
 
-    served_by = "an endpoint"
     moderates = True
 
     def __init__(
@@ -285,7 +281,12 @@ class EndpointModel(Remote):
         waiting = [job for job in listed if self.by_batch and batched(job)]
         at_once = [job for job in listed if not (self.by_batch and batched(job))]
         if waiting:
-            yield from self._by_batch(waiting)
+            try:
+                yield from self._answers(waiting, self._batches.answer_all)
+            except KeyboardInterrupt:
+                raise Stopped(
+                    f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
+                ) from None
         if at_once:
             yield from self._answers(at_once, self._client.answer_all)
 
@@ -296,14 +297,6 @@ class EndpointModel(Remote):
         for name in ("_session", "_client", "_batches"):
             self.__dict__.pop(name, None)
 
-    def _by_batch(self, jobs: Sequence[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
-        try:
-            yield from self._answers(jobs, self._batches.answer_all)
-        except KeyboardInterrupt:
-            raise Stopped(
-                f"{self.name}: stopped watching; batches under way go on, and the same command picks them up"
-            ) from None
-
     def _answers(
         self,
         jobs: Sequence[GenerateJob],
@@ -313,24 +306,17 @@ class EndpointModel(Remote):
 
         async def work(put: Put) -> None:
             if draws and self._seed == "sent":
-                self._seed = await self._probe_seed()
+                # something harmless is asked twice with one seed, to see whether the server honours it
+                fields = chat.body(self.address, _PROBE, _PROBE_DECODING, 0)
+                replies = [await self._client.ask(fields) for _ in range(2)]
+                texts = {reply.text for reply in replies if isinstance(reply, Response)}
+                self._seed = "ignored" if len(texts) == len(replies) else "honoured"
             await answer_all(jobs, put)
 
         for key, answer in self.stream(work):
-            yield key, self._with_seed(answer)
-
-    async def _probe_seed(self) -> str:
-        """Ask something harmless twice with one seed; return whether the seed was honoured or ignored."""
-        fields = chat.body(self.address, _PROBE, _PROBE_DECODING, 0)
-        replies = [await self._client.ask(fields) for _ in range(2)]
-        texts = {reply.text for reply in replies if isinstance(reply, Response)}
-        return "ignored" if len(texts) == len(replies) else "honoured"
-
-    def _with_seed(self, answer: Answer) -> Answer:
-        """Add to an answer what became of its seed, where that is worth knowing."""
-        if isinstance(answer, Attempt) or self._seed in ("sent", "honoured"):
-            return answer
-        return replace(answer, detail={**answer.detail, "seed": self._seed})
+            if isinstance(answer, Response) and self._seed not in ("sent", "honoured"):
+                answer = replace(answer, detail={**answer.detail, "seed": self._seed})  # noqa: PLW2901
+            yield key, answer
 
 
 class Endpoints:
@@ -361,11 +347,6 @@ class Endpoints:
         self.loop = Loop()
         self.models: list[EndpointModel] = []
         self._files = (prices, accounts)
-
-    @property
-    def by_batch(self) -> bool:
-        """True where any opened model is asked by batch."""
-        return any(model.by_batch for model in self.models)
 
     @cached_property
     def prices(self) -> Prices:

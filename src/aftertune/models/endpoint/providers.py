@@ -125,13 +125,8 @@ class Address:
 
     def headers(self, key: Secret | None) -> dict[str, str]:
         """Return the header that carries a key; none without a key."""
-        if key is None:
-            return {}
-        return {
-            self.provider.header: f"Bearer {key}"
-            if self.provider.header == "Authorization"
-            else str(key)
-        }
+        value = f"Bearer {key}" if self.provider.header == "Authorization" else str(key)
+        return {} if key is None else {self.provider.header: value}
 
     def key(self) -> Secret | None:
         """Return the key from the environment; None where none is needed.
@@ -139,10 +134,14 @@ class Address:
         Raises:
             ModelError: it is needed and not set; the message names the variable.
         """
-        values = (os.environ.get(variable, "").strip() for variable in self.provider.keys)
+        values = [os.environ.get(variable, "").strip() for variable in self.provider.keys]
         key = next(filter(None, values), None)
         if key is not None:
-            return _sendable(Secret(key), self)
+            if not key.isascii() or not key.isprintable():
+                raise ModelError(
+                    f"model {self.name!r}: {self.provider.keys[0]} holds characters that no key has; set it anew"
+                )
+            return Secret(key)
         if self.provider.key_needed:
             raise ModelError(
                 f"model {self.name!r}: no key; set the environment variable {self.provider.keys[0]}"
@@ -163,15 +162,17 @@ def address_of(reference: str) -> Address:
     """
     name, _, model = reference.partition(":")
     if name not in PROVIDERS:
-        return _own_server(reference)
+        url, _, model = reference.partition("#")
+        checked = _checked(url.rstrip("/"), "the model's address")
+        if not model:
+            raise ModelError(f"model {reference!r}: names no model; write {checked}#MODEL")
+        origin = urlsplit(checked)[:2]
+        providers = (p for p in PROVIDERS.values() if p.url and urlsplit(p.url)[:2] == origin)
+        return Address(provider=next(providers, SERVER), url=checked, model=model)
     provider = PROVIDERS[name]
     if not model:
         raise ModelError(f"model {reference!r}: names no model; write {name}:MODEL")
-    url = (
-        os.environ.get(provider.url_variable, "").strip().rstrip("/")
-        if provider.url_variable
-        else ""
-    )
+    url = os.environ.get(provider.url_variable, "").strip().rstrip("/")
     if not url and not provider.url:
         raise ModelError(
             f"model {reference!r}: no address; set the environment variable {provider.url_variable}"
@@ -182,16 +183,6 @@ def address_of(reference: str) -> Address:
         else provider.url
     )
     return Address(provider=provider, url=checked, model=model)
-
-
-def _own_server(reference: str) -> Address:
-    url, _, model = reference.partition("#")
-    checked = _checked(url.rstrip("/"), "the model's address")
-    if not model:
-        raise ModelError(f"model {reference!r}: names no model; write {checked}#MODEL")
-    origin = urlsplit(checked)[:2]
-    providers = (p for p in PROVIDERS.values() if p.url and urlsplit(p.url)[:2] == origin)
-    return Address(provider=next(providers, SERVER), url=checked, model=model)
 
 
 def _checked(url: str, what: str) -> str:
@@ -212,11 +203,3 @@ def _checked(url: str, what: str) -> str:
             f"{what}: user names, passwords and ?… do not belong in it; set the key in the environment"
         )
     return url.removesuffix("/chat/completions")
-
-
-def _sendable(key: Secret, address: Address) -> Secret:
-    if not key.isascii() or not key.isprintable():
-        raise ModelError(
-            f"model {address.name!r}: {address.provider.keys[0]} holds characters that no key has; set it anew"
-        )
-    return key
