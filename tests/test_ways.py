@@ -43,7 +43,9 @@ def test_one_prompt_goes_through_the_files_that_the_page_names(study, tmp_path):
     # The store's responses are read again for the page alone.
     report = ("report/", "result", "store/responses")
     way = {name for name in modules if not name.startswith(report)}
-    steps = section(page("docs/architecture.md"), "## The way of one prompt").partition("\nFrom here on")[0]
+    steps = section(page("docs/architecture.md"), "## The way of one prompt").partition(
+        "\nFrom here on"
+    )[0]
     listed = re.findall(r"^\d+\. `(\S+)\.py`", steps, re.MULTILINE)
     assert way == set(listed)
     assert len(listed) <= 15
