@@ -45,7 +45,7 @@ class Dot:
 
 
 def installed() -> bool:
-    """Whether matplotlib, which draws the figures, is installed."""
+    """Return whether matplotlib, which draws the figures, is installed."""
     from importlib.util import find_spec
 
     return find_spec("matplotlib") is not None
