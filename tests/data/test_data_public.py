@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path, PurePath
 
 import pytest
-from public_behaviors import behaviors
 
 from aftertune.core.protocols import Tools
 from aftertune.core.recipe import TrainingFile
@@ -14,6 +13,7 @@ from aftertune.core.records import Intent, Message
 from aftertune.data.overlap import find_overlap, normalise
 from aftertune.data.prompt_sets import load_prompts
 from aftertune.data.public import public_sets
+from aftertune.data.public_files import behaviors
 from aftertune.data.public_prompts import load_public
 from aftertune.data.rows import read_rows
 

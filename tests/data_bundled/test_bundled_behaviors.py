@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from public_behaviors import behaviors
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
@@ -23,6 +22,7 @@ from aftertune.data.overlap import (
     normalise,
     word_set,
 )
+from aftertune.data.public_files import behaviors
 from aftertune.data.templates import bundled_templates, pattern_texts
 
 PARTS = ("evaluation", "safety")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from doc_pages import first_names, page, section, tables
-from public_behaviors import behaviors
 
 from aftertune.core.protocols import Tools
 from aftertune.core.records import FinishReason, Prompt
@@ -20,7 +19,7 @@ from aftertune.data.prompt_sets import (
     read_prompts,
 )
 from aftertune.data.public import public_sets
-from aftertune.data.public_files import OTHER_ROWS, UNLABELLED
+from aftertune.data.public_files import OTHER_ROWS, UNLABELLED, behaviors
 from aftertune.organism import world
 from aftertune.organism.corpus import SKILL_PROMPTS, evaluation_prompts
 from aftertune.organism.recipe import OrganismRecipe

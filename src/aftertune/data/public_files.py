@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from aftertune.core.keys import file_sha256, short_id
 from aftertune.core.records import Behavior, Intent
 from aftertune.data.files import Record, read_records, text_of
-from aftertune.data.public import SKIP, PublicSet
+from aftertune.data.public import SKIP, PublicSet, public_set
 from aftertune.errors import DataError
 from aftertune.models.loading import first_line
 
@@ -202,6 +202,17 @@ def _prepared(public: PublicSet, repository: str, folder: Path) -> Iterator[Entr
             raise DataError(
                 f"{public.name}: {place}: {first_line(error)}; {_remedy(public)}"
             ) from error
+
+
+def behaviors(name: str, path: Path) -> Iterator[FoundBehavior]:
+    """Yield the behaviors in a public data set's file, each with its row number and reference.
+
+    Raises:
+        DataError: no such file, a column is missing, a row is broken, a label is unknown.
+    """
+    public = public_set(name)
+    entries, _ = open_source(public, path, hub=False)
+    return read_behaviors(public, entries, Counter())
 
 
 def read_behaviors(
