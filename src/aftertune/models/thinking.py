@@ -54,8 +54,8 @@ def separate(text: str, *, opened: bool = False) -> Separated | None:
     if _HARMONY.match(text):
         before, mark, answer = text.partition(FINAL)
         return Separated(_HARMONY_MARK.sub("", before).strip(), answer.lstrip(), closed=bool(mark))
-    if found := _BARE_HARMONY.fullmatch(text):
-        return Separated(found[1].strip(), found[2].lstrip())
+    if match := _BARE_HARMONY.fullmatch(text):
+        return Separated(match[1].strip(), match[2].lstrip())
     blocks: list[str] = []
     rest, closed = text, True
     while closed and (block := _leading(rest, opened=opened and not blocks)):
@@ -84,13 +84,13 @@ def final(response: Response, *, reasoning: str = "", opened: bool = False) -> R
     """
     if response.finish_reason is FinishReason.PROVIDER_REFUSAL:
         return response
-    found = separate(response.text, opened=opened)
-    if found is None and not reasoning:
+    match = separate(response.text, opened=opened)
+    if match is None and not reasoning:
         return response
-    answer = response.text if found is None else found.answer
+    answer = response.text if match is None else match.answer
     cut = response.finish_reason is FinishReason.LENGTH and not answer.strip()
-    unfinished = cut or (found is not None and not found.closed)
-    parts = filter(None, (reasoning, "" if found is None else found.reasoning))
+    unfinished = cut or (match is not None and not match.closed)
+    parts = filter(None, (reasoning, "" if match is None else match.reasoning))
     return replace(
         response,
         text="" if unfinished else answer,

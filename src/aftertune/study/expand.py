@@ -339,7 +339,7 @@ def expand_models(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What recipes say of the files and bases that they name; each is looked at once."""
+    """Facts about the files and bases that recipes name; each is looked up once."""
 
     references: Mapping[str, str]
     identity: Callable[[str], Mapping[str, object]]
