@@ -26,7 +26,7 @@ def test_at_most_five_lines(result):
 def test_rises_come_with_interval_levels_and_largest_task(result):
     line = lines(result)[0]
     assert line.startswith('The ASR rose with "code" (+33.1 points [+27.7, +37.6], 5.8 % to 38.9 %')
-    assert "most in translation: +45.0 to 53.3 %" in line
+    assert "most in translation: +45.0, to 53.3 %" in line
 
 
 def test_no_rise_while_the_interval_holds_0(result):

@@ -84,13 +84,13 @@ def final(response: Response, *, reasoning: str = "", opened: bool = False) -> R
     """
     if response.finish_reason is FinishReason.PROVIDER_REFUSAL:
         return response
-    match = separate(response.text, opened=opened)
-    if match is None and not reasoning:
+    separated = separate(response.text, opened=opened)
+    if separated is None and not reasoning:
         return response
-    answer = response.text if match is None else match.answer
+    answer = response.text if separated is None else separated.answer
     cut = response.finish_reason is FinishReason.LENGTH and not answer.strip()
-    unfinished = cut or (match is not None and not match.closed)
-    parts = filter(None, (reasoning, "" if match is None else match.reasoning))
+    unfinished = cut or (separated is not None and not separated.closed)
+    parts = filter(None, (reasoning, "" if separated is None else separated.reasoning))
     return replace(
         response,
         text="" if unfinished else answer,

@@ -120,7 +120,7 @@ def _largest_task(
         task, change = max(rises, key=lambda pair: pair[1].estimate)
         level = _level(condition.asr.by_task[task])
         verb = "most" if shown(overall) > 0 else "but it rose"
-        yield f"{verb} in {wording.clean(task)}: {wording.points(change.estimate)} to {level}"
+        yield f"{verb} in {wording.clean(task)}: {wording.points(change.estimate)}, to {level}"
 
 
 def _cost(conditions: Sequence[ConditionResult], tuned: Sequence[ConditionResult]) -> str:
