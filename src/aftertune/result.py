@@ -31,7 +31,6 @@ from aftertune.study import Declared, Study, declared, decodings, load_study
 from aftertune.workspace import PAGE, RESULT, STORE, STUDY
 
 KEPT = "page"
-UNDECLARED = Declared()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,13 +224,15 @@ def conditions_of(
         grouped.setdefault(model.condition, []).append(model)
     conditions = []
     for name, members in grouped.items():
-        declaration, base = declarations.get(name, UNDECLARED), members[0].base
+        declaration, base = declarations.get(name, Declared()), members[0].base
+        seeds = [model.training_seed for model in members if model.training_seed is not None]
         conditions.append(
             Condition(
                 name=name,
                 models=tuple(model.name for model in members),
                 base=None if base is None else of_model[base],
-                training_seeds=_seeds(members),
+                # Empty where one of them is not known.
+                training_seeds=tuple(seeds) if len(seeds) == len(members) else (),
                 series=declaration.series,
                 factors=declaration.factors,
                 attributes=declaration.attributes,
@@ -240,9 +241,3 @@ def conditions_of(
             )
         )
     return tuple(conditions)
-
-
-def _seeds(members: Sequence[StudyModel]) -> tuple[int, ...]:
-    """Return the training seeds of a condition's models; empty where one of them is not known."""
-    seeds = tuple(model.training_seed for model in members if model.training_seed is not None)
-    return seeds if len(seeds) == len(members) else ()

@@ -12,11 +12,10 @@ import pytest
 from test_guard_models import llama_guard_cases
 from tiny_classifiers import LLAMA_GUARD, TEXTS, harmful, llama, make_classifier
 
-from aftertune.cli.check import CheckRequest, check
+from aftertune.cli.check import command
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent, Message, Question, Sample
 from aftertune.errors import AftertuneError
-from aftertune.report.progress import Quiet
 from aftertune.score.rubric import question_about, rubric_form
 
 COMMAND = Path(sys.executable).with_name("aftertune")
@@ -108,22 +107,28 @@ def test_guard_and_judge_by_name_and_model(folder, tmp_path):
     ("options", "said"),
     [
         (
-            {"judges": ["rubric"]},
+            {"judge": ["rubric"]},
             "'model'; name one: options: {model: MODEL} in the file, or --judge rubric=MODEL of check",
         ),
-        ({"guards": ["llama-guard=./nowhere"]}, "./nowhere"),
-        ({"guards": ["llama-guard=./base"]}, "the chat template of"),
-        ({"guards": ["llama-guard="]}, "'llama-guard=' names no model; write NAME=MODEL"),
-        ({"guards": ["=./lg"]}, "'=./lg' names no judge or guard; write NAME=MODEL"),
-        ({"guards": ["lama-guard=./lg"]}, "no guard is called 'lama-guard'"),
-        ({"guards": ["llama-guard=./lg"], "judges": ["llama-guard=./lg"]}, "are the same model"),
-        ({"guards": ["openai-moderation=./lg"]}, "no endpoint"),
+        ({"guard": ["llama-guard=./nowhere"]}, "./nowhere"),
+        ({"guard": ["llama-guard=./base"]}, "the chat template of"),
+        ({"guard": ["llama-guard="]}, "'llama-guard=' names no model; write NAME=MODEL"),
+        ({"guard": ["=./lg"]}, "'=./lg' names no judge or guard; write NAME=MODEL"),
+        ({"guard": ["lama-guard=./lg"]}, "no guard is called 'lama-guard'"),
+        ({"guard": ["llama-guard=./lg"], "judge": ["llama-guard=./lg"]}, "are the same model"),
+        ({"guard": ["openai-moderation=./lg"]}, "no endpoint"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_work(folder, tmp_path, monkeypatch, options, said):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    request = CheckRequest(base="base", tuned=("tuned",), prompts=("prompts.jsonl",), **options)
     with pytest.raises(AftertuneError, match=re.escape(said)) as caught:
-        check(request, tmp_path / "run", Quiet(), None)
+        command(
+            "base",
+            ["tuned"],
+            prompts=["prompts.jsonl"],
+            out=tmp_path / "run",
+            quiet=True,
+            **options,
+        )
     assert "\n" not in str(caught.value)

@@ -1,9 +1,9 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,15 +17,14 @@ from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
-from aftertune.measure.preregistration import Gating, ScopeOption
+from aftertune.measure.preregistration import Gating
 from aftertune.measure.results import GateResult, GateVerdict
 from aftertune.models.reference import parse
 from aftertune.report.document import ResultDocument
-from aftertune.report.progress import Progress
 from aftertune.report.terminal import present, print_files
 from aftertune.report.wording import clean
 from aftertune.run import Purpose, run_study
-from aftertune.study import CheckConfig, Study, config_from_mapping, load_config, study_from_mapping
+from aftertune.study import config_from_mapping, load_config, study_from_mapping
 from aftertune.workspace import PAGE, RESULT, Run, called
 
 app = command_app()
@@ -97,23 +96,46 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
-    request = CheckRequest(
-        base=base,
-        tuned=tuple(tuned),
-        config=config,
-        prompts=tuple(prompts or ()),
-        judges=tuple(judge or ()),
-        guards=tuple(guard or ()),
-        train=tuple(train or ()),
-        margin=margin,
-        task_margin=task_margin,
-        max_asr=max_asr,
-        verdict_by=verdict_by,
-        limit=limit,
-        sequential=sequential,
-        scope=scope,
+    references = (base, *tuned)
+    for reference in references:
+        parse(reference)
+    margins = {"margin": margin, "task_margin": task_margin, "max_asr": max_asr}
+    given = {key: value for key, value in margins.items() if value is not None}
+    keys = _keys(judge or (), guard or (), prompts or (), given)
+    if verdict_by is not None:
+        keys["measurement"] = {**given, "verdict_by": verdict_by}
+    models = list(_models(base, tuned))
+    study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
+    if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
+        raise InputError(
+            "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
+            "let the judge decide (--verdict-by judge)"
+        )
+    progress = screen(quiet)
+    for note in unused_configurations(references, config):
+        progress.note(f"note: {note}")
+    options: dict[str, Sequence[object] | None] = {
+        "--prompts": prompts, "--judge": judge, "--guard": guard, "--train": train, "--config": [config],
+        "--margin": [margin], "--task-margin": [task_margin], "--max-asr": [max_asr], "--verdict-by": [verdict_by],
+        "--limit": [limit], "--scope": [] if scope == "prompts-like-these" else [scope],
+    }  # fmt: skip
+    purpose = Purpose(
+        command=command_of(references, options, sequential=sequential),
+        gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope),
+        source=Path() if config is None else config.parent,
+        trained_on=partial(_with_training_rows, tuned, train or ()),
     )
-    raise typer.Exit(check(request, out or RUNS / f"check-{called(tuned[0])}", screen(quiet), json))
+    same_recipe(tuned)
+    folder = out or RUNS / f"check-{called(tuned[0])}"
+    document = run_study(study, folder, progress, purpose)
+    gate = document.gate
+    assert gate is not None
+    with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
+        present(document, Console(), json)
+        rows = str(train[0]) if train else rows_behind(tuned[0]) or "train.jsonl"
+        print_files(folder / PAGE, folder / RESULT, _following(rows, folder, gate.verdict))
+        _last_lines(references, document, gate)
+    raise typer.Exit(gate.exit_code)
 
 
 CONFIG = "aftertune.yaml"
@@ -125,90 +147,26 @@ BASE = "base"
 TUNED = "tuned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRequest:
-    """The options of the command line; None and empty leave a value to the configuration."""
-
-    base: str
-    tuned: tuple[str, ...]
-    config: Path | None = None
-    prompts: tuple[str, ...] = ()
-    judges: tuple[str, ...] = ()
-    guards: tuple[str, ...] = ()
-    train: tuple[Path, ...] = ()
-    margin: float | None = None
-    task_margin: float | None = None
-    max_asr: float | None = None
-    verdict_by: Literal["judge", "labels"] | None = None
-    limit: int | None = None
-    sequential: bool = False
-    scope: ScopeOption = "prompts-like-these"
-
-
-def check(request: CheckRequest, folder: Path, progress: Progress, json_path: Path | None) -> int:
-    """Run the check, print its verdict, and return the exit code: 0 PASS, 3 FAIL, 4 not enough data.
-
-    Raises:
-        AftertuneError: what is wrong, in one line; everything done so far is kept.
-    """
-    for reference in (request.base, *request.tuned):
-        parse(reference)
-    study = check_study(request)
-    if study.measurement.verdict_by == "labels" and (
-        request.sequential or request.scope == "these-prompts"
-    ):
-        raise InputError(
-            "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
-            "let the judge decide (--verdict-by judge)"
-        )
-    for note in unused_configurations([request.base, *request.tuned], request.config):
-        progress.note(f"note: {note}")
-    purpose = Purpose(
-        command=command_of(request),
-        gate=Gating(base=BASE, tuned=TUNED, sequential=request.sequential, scope=request.scope),
-        source=Path() if request.config is None else request.config.parent,
-        trained_on=partial(_with_training_rows, request),
-    )
-    same_recipe(request.tuned)
-    document = run_study(study, folder, progress, purpose)
-    gate = document.gate
-    assert gate is not None
-    with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
-        present(document, Console(), json_path)
-        following = _following(request, folder, gate.verdict)
-        print_files(folder / PAGE, folder / RESULT, following)
-        _last_line(request, document, gate)
-    return gate.exit_code
-
-
-def _following(request: CheckRequest, folder: Path, verdict: GateVerdict) -> list[str]:
+def _following(rows: str, folder: Path, verdict: GateVerdict) -> list[str]:
     """Return what to type next: what mends a fine-tune that failed, and where all the tables are."""
-    rows = (
-        str(request.train[0]) if request.train else rows_behind(request.tuned[0]) or "train.jsonl"
-    )
     mend = ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
     report = ["aftertune", "report", str(folder), "--full"]
     commands = [mend, report] if verdict is GateVerdict.FAIL else [report]
     return [shlex.join(words) for words in commands]
 
 
-def _last_line(request: CheckRequest, document: ResultDocument, gate: GateResult) -> None:
+def _last_lines(references: Sequence[str], document: ResultDocument, gate: GateResult) -> None:
     """Print the verdict once more at the end, with the models that it is about."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"\nbase:  {clean(request.base)}", markup=False)
-    for reference in request.tuned:
-        console.print(f"tuned: {clean(reference)}", markup=False)
-    base, *tuned = (record.identity for record in document.models)
-    if base in tuned:  # a mistyped path in CI would pass for ever
-        console.print(
-            "note: base and tuned are the very same weights, so this says nothing of a fine-tune",
-            markup=False,
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    base, *tuned = map(clean, references)
+    lines = [f"\nbase:  {base}", *(f"tuned: {reference}" for reference in tuned)]
+    identities = [record.identity for record in document.models]
+    if identities[0] in identities[1:]:  # a mistyped path in CI would pass for ever
+        lines.append(
+            "note: base and tuned are the very same weights, so this says nothing of a fine-tune"
         )
-    console.print(
-        f"{gate.verdict.value} (exit code {gate.exit_code})",
-        markup=False,
-        style="bold",
-    )
+    console.print("\n".join(lines))
+    console.print(f"{gate.verdict.value} (exit code {gate.exit_code})", style="bold")
 
 
 def same_recipe(references: Sequence[str]) -> None:
@@ -234,30 +192,17 @@ def same_recipe(references: Sequence[str]) -> None:
             )
 
 
-def command_of(request: CheckRequest) -> str:
-    """Return the command line that asks for the same check."""
-    many = (
-        ("--prompts", request.prompts),
-        ("--judge", request.judges),
-        ("--guard", request.guards),
-        ("--train", request.train),
-    )
-    single = (
-        ("--config", request.config), ("--margin", request.margin), ("--task-margin", request.task_margin),
-        ("--max-asr", request.max_asr), ("--verdict-by", request.verdict_by), ("--limit", request.limit),
-    )  # fmt: skip
-    options: list[tuple[str, object]] = [(name, value) for name, values in many for value in values]
-    options += [(name, value) for name, value in single if value is not None]
-    options += [("--scope", request.scope)] if request.scope != "prompts-like-these" else []
-    words: list[object] = [
-        "aftertune",
-        "check",
-        request.base,
-        *request.tuned,
-        *(word for pair in options for word in pair),
-        *(["--sequential"] if request.sequential else []),
-    ]
-    return shlex.join(map(str, words))
+def command_of(
+    references: Sequence[str],
+    options: Mapping[str, Sequence[object] | None],
+    *,
+    sequential: bool,
+) -> str:
+    """Return the command line that asks for the same check; an option without a value, or of None, is left out."""
+    words: list[object] = ["aftertune", "check", *references]
+    for name, values in options.items():
+        words += [word for value in values or () if value is not None for word in (name, value)]
+    return shlex.join(map(str, [*words, *(["--sequential"] if sequential else [])]))
 
 
 def _unplaced(value: Any) -> Any:
@@ -267,47 +212,43 @@ def _unplaced(value: Any) -> Any:
     return [_unplaced(item) for item in value] if isinstance(value, list) else value
 
 
-def check_study(request: CheckRequest) -> Study:
-    """Return the study that a check is.
+def _checked(config: Path | None, given: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    """Return the keys of a check's study but its models: those of the configuration, over which the options go.
 
     Raises:
         InputError: an option does not fit.
     """
-    named = request.config
-    keys = _plain(
-        config_from_mapping(_keys(request), Path()) if named is None else load_config(named)
-    )
-    keys |= {key: value for key, value in _keys(request).items() if key != "measurement"}
-    keys["measurement"] = keys.get("measurement", {}) | _keys(request).get("measurement", {})
+    config_keys = config_from_mapping(given, Path()) if config is None else load_config(config)
+    # Plain values, whose paths are absolute.
+    keys = config_keys.model_dump(mode="json", exclude_defaults=True, context={})
+    measurement = keys.get("measurement", {}) | given.get("measurement", {})
+    keys |= given | {"name": "check", "measurement": measurement}
     keys["prompts"] = keys.get("prompts") or [BUNDLED]
-    if request.limit is not None:
-        keys["prompts"] = [_limited(prompts, request.limit) for prompts in keys["prompts"]]
-    return study_from_mapping(keys | {"name": "check", "models": list(_models(request))}, Path())
+    if limit is not None:
+        keys["prompts"] = [_limited(prompts, limit) for prompts in keys["prompts"]]
+    return keys
 
 
-def _keys(request: CheckRequest) -> dict[str, Any]:
-    keys: dict[str, Any] = {}
-    for key, names in (("judges", request.judges), ("guards", request.guards)):
-        if names:
-            keys[key] = [_scorer(name) for name in names]
-    if request.prompts:
-        keys["prompts"] = list(request.prompts)
-    margins = {
-        "margin": request.margin,
-        "task_margin": request.task_margin,
-        "max_asr": request.max_asr,
+def _keys(
+    judges: Sequence[str],
+    guards: Sequence[str],
+    prompts: Sequence[str],
+    margins: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the keys of a study that the options give."""
+    keys: dict[str, Any] = {
+        "judges": [_scorer(name) for name in judges],
+        "guards": [_scorer(name) for name in guards],
+        "prompts": list(prompts),
+        "measurement": dict(margins),
     }
-    given = {key: value for key, value in margins.items() if value is not None}
-    by = {} if request.verdict_by is None else {"verdict_by": request.verdict_by}
-    if given or by:
-        keys["measurement"] = given | by
-    for key, value in given.items():
+    for key, value in margins.items():
         if not (0 < value < 1 or (key == "max_asr" and value in (0, 1))):
             hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""
             raise InputError(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
-    return keys
+    return {key: values for key, values in keys.items() if values}
 
 
 def _scorer(named: str) -> str | dict[str, Any]:
@@ -324,11 +265,6 @@ def _scorer(named: str) -> str | dict[str, Any]:
     return {"name": use.rpartition(":")[2], "use": use, "options": {"model": reference}}
 
 
-def _plain(config: CheckConfig) -> dict[str, Any]:
-    """Return a configuration as plain values whose paths are absolute."""
-    return config.model_dump(mode="json", exclude_defaults=True, context={})
-
-
 def _limited(prompts: Any, limit: int) -> Any:
     if isinstance(prompts, str):
         is_file = Path(prompts).is_file()
@@ -336,10 +272,10 @@ def _limited(prompts: Any, limit: int) -> Any:
     return {**prompts, "limit": limit}
 
 
-def _models(request: CheckRequest) -> Iterator[dict[str, object]]:
-    yield {"name": BASE, "reference": request.base}
-    for seed, reference in enumerate(request.tuned):
-        name = TUNED if len(request.tuned) == 1 else f"{TUNED}/seed{seed}"
+def _models(base: str, tuned: Sequence[str]) -> Iterator[dict[str, object]]:
+    yield {"name": BASE, "reference": base}
+    for seed, reference in enumerate(tuned):
+        name = TUNED if len(tuned) == 1 else f"{TUNED}/seed{seed}"
         yield {"name": name, "condition": TUNED, "reference": reference, "base": BASE}
 
 
@@ -357,14 +293,13 @@ def unused_configurations(references: Sequence[str], config: Path | None) -> lis
     return list(dict.fromkeys(notes))
 
 
-def _with_training_rows(request: CheckRequest, run: Run, trained: Trained) -> Trained:
+def _with_training_rows(
+    tuned: Sequence[str], files: Sequence[Path], run: Run, trained: Trained
+) -> Trained:
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""
-    files = [TrainingFile(path=str(real(path))) for path in request.train]
     if not files:
-        return with_rows_of(
-            request.tuned, run.tools.folder, trained, "; name the data with --train"
-        )
+        return with_rows_of(tuned, run.tools.folder, trained, "; name the data with --train")
     rows: dict[str, list[Row]] = {}
-    for file in files:
-        rows.setdefault(file.path, []).extend(read_rows(file, run.tools.folder))
+    for path in map(str, map(real, files)):
+        rows.setdefault(path, []).extend(read_rows(TrainingFile(path=path), run.tools.folder))
     return replace(trained, rows={**trained.rows, **rows})

@@ -32,6 +32,7 @@ from aftertune.data.checks import (
     LEVELS,
     PERCENTILES,
     Checker,
+    Measure,
     Report,
     estimated,
 )
@@ -70,7 +71,28 @@ app = command_group(
 @app.command("list")
 def data_list(folder: DataOption = Path(), json: JsonOption = None) -> None:
     """List every prompt set and data set that has a loader, and which of them lie here."""
-    list_sets(folder, json)
+    public = [_public_entry(table, folder) for table in public_sets()]
+    others = sorted(factories("prompts").keys() - {SET, *(entry["name"] for entry in public)})
+    sets = [
+        _entry(
+            SET, kind="prompts and benign twins", tasks=list(TASKS), intent="both",
+            licence="Apache-2.0", facts="file",
+        ),
+        _entry(
+            SAFETY_SET, kind="safety rows (mix)", tasks=list(TASKS), intent="both",
+            licence="Apache-2.0", facts="file",
+        ),
+        *public,
+        *(_entry(name, kind="of a plug-in") for name in others),
+    ]  # fmt: skip
+    if json is not None:
+        write_json(json, {"format": FORMAT, "sets": sets})
+    console = _console()
+    rows = [{name: _cell(name, entry[name]) for name in COLUMNS} for entry in sets]
+    lines = [_line({name: name for name in COLUMNS}), *map(_line, rows), ""]
+    console.print("\n".join(lines))
+    here = sum(entry["here"] for entry in sets)
+    _say(console, f"{len(sets)} sets, {here} of them here. {LEGEND}")
 
 
 @app.command("show")
@@ -86,7 +108,18 @@ def data_show(
     json: JsonOption = None,
 ) -> None:
     """Show what a set holds: counts, lengths, hazards by task, duplicates, licence, and a few rows, shortened."""
-    show_set(name, file, folder, json)
+    source = named_source(SET if name == SAFETY_SET else name, folder, file=file)
+    if source.prompts is None:
+        raise DataError(f"{name}: {_remedy_for_rows(source.file or Path(name))}")
+    document = _set_document(source.title, source)
+    if json is not None:
+        write_json(json, document)
+    console = _console()
+    _print_set(document, console)
+    if source.title == SET:
+        console.print()
+        for line in summary().splitlines():
+            _say(console, line)
 
 
 @app.command("check")
@@ -113,8 +146,33 @@ def data_check(
     json: JsonOption = None,
 ) -> None:
     """Find what is wrong with a training file, row by row: exit 0 fit for training, 3 not."""
-    checked = CheckedFile(path=file, columns=columns, model=model, max_length=max_length)
-    raise typer.Exit(check_file(checked, json))
+    measure, context = (estimated, None) if model is None else open_tokenizer(model)
+    limit = max_length or context or MAX_LENGTH
+    checker = Checker(
+        limit=limit,
+        measure=measure,
+        columns=read_columns(columns),
+        further={"refusal": refusal},
+    )
+    with closing(read_records(file, checker.unreadable)) as records:
+        for where, record in records:
+            checker.check(where, record)
+    report = checker.report()
+    if not report.rows:
+        raise DataError(f"{file}: no rows; a training file needs at least one")
+    counted_by = (
+        f"estimated at one for {BYTES_PER_TOKEN} bytes"
+        if model is None
+        else f"counted by the tokenizer of {Path(model).name}"
+    )
+    if json is not None:
+        write_json(json, _check_document(file.name, report, limit, counted_by))
+    console = _console()
+    _print_lengths(file.name, report, limit, counted_by, console)
+    _print_findings(file.name, report, console)
+    console.print()
+    _say(console, _check_verdict(report, estimate=model is None))
+    raise typer.Exit(FAILED if report.worst() == "error" else 0)
 
 
 @app.command("overlap")
@@ -133,7 +191,15 @@ def data_overlap(
     json: JsonOption = None,
 ) -> None:
     """Count what of A stands in B, verbatim, as a payload or inside longer lines, and name it."""
-    show_overlap(a, b, columns, folder, json)
+    ours, theirs = (named_source(name, folder, columns=columns) for name in (a, b))
+    prompts = ours.questions().prompts
+    finder, counts = Finder(prompts), _OverlapCounts()
+    for where, row in theirs.rows():
+        counts.add(where, finder.held(row))
+    document = _overlap_document(ours.title, theirs.title, prompts, counts)
+    if json is not None:
+        write_json(json, document)
+    _print_overlap(document, _console())
 
 
 def shortened(text: str, characters: int = SHOWN) -> str:
@@ -149,14 +215,8 @@ def _console() -> Console:
 
 def _say(console: Console, line: str, lead: str = "") -> None:
     """Print a sentence behind ``lead``; lines that do not fit follow under its beginning."""
-    console.print(
-        textwrap.fill(
-            line,
-            max(console.width, len(lead) + 20),
-            initial_indent=lead,
-            subsequent_indent=" " * len(lead),
-        )
-    )
+    width, indent = max(console.width, len(lead) + 20), " " * len(lead)
+    console.print(textwrap.fill(line, width, initial_indent=lead, subsequent_indent=indent))
 
 
 def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
@@ -185,38 +245,6 @@ LEGEND = (
     "hub asks to accept a licence (form) or an author decides (hand). facts: where they were read: file, page, or memory "
     "(unchecked). here: the file lies in --data. --json has the whole licence, the home and the citation."
 )
-
-
-def list_sets(folder: Path, json_path: Path | None) -> None:
-    """Print all sets: the bundled ones, the public ones, and those of plug-ins.
-
-    Args:
-        folder: where the files of public sets are looked for.
-        json_path: where the list is also written, with all facts of each set.
-    """
-    public = [_public_entry(table, folder) for table in public_sets()]
-    others = sorted(factories("prompts").keys() - {SET, *(entry["name"] for entry in public)})
-    sets = [
-        _entry(
-            SET, kind="prompts and benign twins", tasks=list(TASKS), intent="both",
-            licence="Apache-2.0", facts="file",
-        ),
-        _entry(
-            SAFETY_SET, kind="safety rows (mix)", tasks=list(TASKS), intent="both",
-            licence="Apache-2.0", facts="file",
-        ),
-        *public,
-        *(_entry(name, kind="of a plug-in") for name in others),
-    ]  # fmt: skip
-    if json_path is not None:
-        write_json(json_path, {"format": FORMAT, "sets": sets})
-    console = _console()
-    console.print(_line({name: name for name in COLUMNS}))
-    for entry in sets:
-        console.print(_line({name: _cell(name, entry[name]) for name in COLUMNS}))
-    console.print()
-    here = sum(entry["here"] for entry in sets)
-    _say(console, f"{len(sets)} sets, {here} of them here. {LEGEND}")
 
 
 def _entry(name: str, **facts: Any) -> dict[str, Any]:
@@ -264,32 +292,6 @@ def _line(cells: Mapping[str, str]) -> str:
 
 EXAMPLES = 5
 HAZARD_WIDTH = 14
-
-
-def show_set(name: str, file: Path | None, folder: Path, json_path: Path | None) -> None:
-    """Print the content of a prompt set or of a file of prompts; of the bundled set also its summary.
-
-    Args:
-        name: a set's name, or a file.
-        file: the set's file, where it is not to be looked for.
-        folder: where the files of public sets are looked for.
-        json_path: where the same is also written.
-
-    Raises:
-        DataError: no set or file has that name, or it cannot be read.
-    """
-    source = named_source(SET if name == SAFETY_SET else name, folder, file=file)
-    if source.prompts is None:
-        raise DataError(f"{name}: {_remedy_for_rows(source.file or Path(name))}")
-    document = _set_document(source.title, source)
-    if json_path is not None:
-        write_json(json_path, document)
-    console = _console()
-    _print_set(document, console)
-    if source.title == SET:
-        console.print()
-        for line in summary().splitlines():
-            _say(console, line)
 
 
 def _remedy_for_rows(path: Path) -> str:
@@ -389,9 +391,8 @@ def _print_set(document: Mapping[str, Any], console: Console) -> None:
     _print_facts(console, facts)
     if document["hazards"]:
         _print_hazards(document["hazards"], list(by["task"]), console)
-    console.print("\nfor example:")
-    for text in document["examples"]:
-        console.print(f"  {text}")
+    examples = (f"  {text}" for text in document["examples"])
+    console.print("\n".join(["\nfor example:", *examples]))
     for note in document["notes"]:
         _say(console, clean(note), lead="note: ")
 
@@ -401,12 +402,12 @@ def _print_hazards(
 ) -> None:
     shown = [task for task in tasks if any(task in counts for counts in hazards.values())]
     widths = {task: max(len(task), 7) + 1 for task in shown}
-    console.print(
-        f"\n{'harmful':<{HAZARD_WIDTH}}{''.join(f'{clean(task):>{widths[task]}}' for task in shown)}"
-    )
+    names = "".join(f"{clean(task):>{widths[task]}}" for task in shown)
+    lines = [f"\n{'harmful':<{HAZARD_WIDTH}}{names}"]
     for hazard, counts in hazards.items():
         cells = "".join(f"{counts.get(task, 0):>{widths[task]},}" for task in shown)
-        console.print(f"{clean(hazard)[: HAZARD_WIDTH - 1]:<{HAZARD_WIDTH}}{cells}")
+        lines.append(f"{clean(hazard)[: HAZARD_WIDTH - 1]:<{HAZARD_WIDTH}}{cells}")
+    console.print("\n".join(lines))
 
 
 # data check
@@ -420,55 +421,6 @@ MAX_LENGTH = 1024
 """Tokens of a row that are trained on where no model says: those of `aftertune tune`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedFile:
-    """A training file, and the options of its check."""
-
-    path: Path
-    columns: str | None = None
-    """The columns of a foreign file, as `aftertune tune --columns` names them."""
-    model: str | None = None
-    """The model whose tokenizer counts."""
-    max_length: int | None = None
-    """Tokens of a row that are trained on; by default the model's context, or `MAX_LENGTH`."""
-
-
-def check_file(file: CheckedFile, json_path: Path | None) -> int:
-    """Check a training file, print the findings, and return the exit code: 0, or 3 if a row must not stay as it is.
-
-    Raises:
-        DataError: the file cannot be read at all, or holds no rows.
-        ModelError: the model's tokenizer cannot be had.
-    """
-    tokenizer = None if file.model is None else open_tokenizer(file.model)
-    limit = file.max_length or (tokenizer.context if tokenizer else None) or MAX_LENGTH
-    checker = Checker(
-        limit=limit,
-        measure=tokenizer.measure if tokenizer else estimated,
-        columns=read_columns(file.columns),
-        further={"refusal": refusal},
-    )
-    with closing(read_records(file.path, checker.unreadable)) as records:
-        for where, record in records:
-            checker.check(where, record)
-    report = checker.report()
-    if not report.rows:
-        raise DataError(f"{file.path}: no rows; a training file needs at least one")
-    counted_by = (
-        f"estimated at one for {BYTES_PER_TOKEN} bytes"
-        if file.model is None
-        else f"counted by the tokenizer of {Path(file.model).name}"
-    )
-    if json_path is not None:
-        write_json(json_path, _check_document(file.path.name, report, limit, counted_by))
-    console = _console()
-    _print_lengths(file.path.name, report, limit, counted_by, console)
-    _print_findings(file.path.name, report, console)
-    console.print()
-    _say(console, _check_verdict(report, estimate=file.model is None))
-    return FAILED if report.worst() == "error" else 0
-
-
 def refusal(row: Row) -> str | None:
     """Return the beginning of a row's answer if the refusal rules take it for a refusal."""
     answer = row[-1].content
@@ -476,24 +428,14 @@ def refusal(row: Row) -> str | None:
     return shortened(answer, 40) if score.value is VerdictValue.REFUSED else None
 
 
-@dataclass(frozen=True, slots=True)
-class RowTokenizer:
-    """A model's tokenizer and chat template, without its weights, and the length of its context."""
-
-    renderer: Renderer
-    context: int | None
-    """Tokens that the model can read; None where its config does not say."""
-
-    def measure(self, rows: Sequence[Row]) -> list[tuple[int, int]]:
-        """Return the tokens up to the last answer, and those of that answer with its end token, of each row."""
-        return [(len(prompt), len(answer)) for prompt, answer in self.renderer.exchanges(rows)]
-
-
-def open_tokenizer(reference: str) -> RowTokenizer:
-    """Open a model's tokenizer.
+def open_tokenizer(reference: str) -> tuple[Measure, int | None]:
+    """Open a model's tokenizer and chat template, without its weights.
 
     Args:
         reference: hub id, checkpoint folder, adapter folder, or a folder with a tokenizer alone.
+
+    Returns:
+        the function that counts the tokens of rows, and the tokens that the model can read; None where its config does not say.
 
     Raises:
         ModelError: there is no tokenizer, or it is an endpoint's.
@@ -502,7 +444,13 @@ def open_tokenizer(reference: str) -> RowTokenizer:
     path = folder / "config.json"
     config = read_json(reference, path) if path.is_file() else {}
     context = (config.get("text_config") or config).get("max_position_embeddings")
-    return RowTokenizer(Renderer(reference, folder), context if isinstance(context, int) else None)
+    renderer = Renderer(reference, folder)
+
+    def measure(rows: Sequence[Row]) -> list[tuple[int, int]]:
+        """Return the tokens up to the last answer, and those of that answer with its end token, of each row."""
+        return [(len(prompt), len(answer)) for prompt, answer in renderer.exchanges(rows)]
+
+    return measure, context if isinstance(context, int) else None
 
 
 def _tokenizer_folder(reference: str) -> Path:
@@ -650,25 +598,6 @@ class _OverlapCounts:
                 self.places[prompt] = where
 
 
-def show_overlap(
-    first: str, second: str, columns: str | None, folder: Path, json_path: Path | None
-) -> None:
-    """Print how much of what ``first`` asks stands in ``second``.
-
-    Raises:
-        DataError: no set or file has one of the names, or it cannot be read.
-    """
-    ours, theirs = (named_source(name, folder, columns=columns) for name in (first, second))
-    prompts = ours.questions().prompts
-    finder, counts = Finder(prompts), _OverlapCounts()
-    for where, row in theirs.rows():
-        counts.add(where, finder.held(row))
-    document = _overlap_document(ours.title, theirs.title, prompts, counts)
-    if json_path is not None:
-        write_json(json_path, document)
-    _print_overlap(document, _console())
-
-
 def _overlap_document(
     ours: str, theirs: str, prompts: Sequence[Prompt], counts: _OverlapCounts
 ) -> dict[str, Any]:
@@ -711,25 +640,23 @@ def _print_overlap(document: Mapping[str, Any], console: Console) -> None:
         "that fits):",
     )
     prompts, rows = document["prompts"], document["rows"]
-    console.print(f"\n{'':<10}{'prompts of A':>15}{'rows of B':>15}")
-    for how in HOWS:
-        console.print(f"{how:<10}{prompts[how]:>15,}{rows[how]:>15,}  {MEANINGS[how]}")
-    for name in ("found", "all"):
-        console.print(f"{name:<10}{prompts[name]:>15,}{rows[name]:>15,}")
+    meanings = {**{how: f"  {MEANINGS[how]}" for how in HOWS}, "found": "", "all": ""}
+    lines = [f"\n{'':<10}{'prompts of A':>15}{'rows of B':>15}"]
+    lines += [
+        f"{name:<10}{prompts[name]:>15,}{rows[name]:>15,}{meaning}"
+        for name, meaning in meanings.items()
+    ]
     for how, examples in document["examples"].items():
-        console.print(f"\n{how}:")
-        for example in examples[:NAMED]:
-            line = f"{example['where']}: {example['prompt']}"
-            console.print("  " + shortened(line, console.width - 2))
+        shown = [f"{example['where']}: {example['prompt']}" for example in examples[:NAMED]]
+        lines += [f"\n{how}:", *("  " + shortened(line, console.width - 2) for line in shown)]
         if prompts[how] > NAMED:
-            console.print(f"  and {prompts[how] - NAMED:,} more")
-    console.print()
+            lines.append(f"  and {prompts[how] - NAMED:,} more")
+    console.print("\n".join([*lines, ""]))
     hit, total = document["behaviors"]["found"], document["behaviors"]["all"]
-    if not hit:
-        closing_line = (
-            f"None of the {plural(total, 'behavior')} of A stands in B; paraphrases are not found."
-        )
-    else:
+    closing_line = (
+        f"None of the {plural(total, 'behavior')} of A stands in B; paraphrases are not found."
+    )
+    if hit:
         closing_line = (
             f"{hit:,} of {total:,} behaviors of A ({percent(hit / total)}) stand in B: a model trained on B cannot be "
             "measured by them, and a study drops them for all its models. Paraphrases are not found."

@@ -102,7 +102,14 @@ def command(
         like=like,
         to=to,
     )
-    _check_shares(request)
+    try:
+        added(1, share, replay_share)
+    except DataError as error:
+        raise InputError(f"--share {share:g} --replay {replay_share:g}: {error}") from error
+    if replay_share > 0 and safety and not replay_from:
+        raise InputError(
+            "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
+        )
     _check_outputs(request, card)
     mixed = mix_file(request)
     if card is not None:
@@ -114,18 +121,6 @@ def _addition(names: Sequence[str], folder: Path, share: float, option: str) -> 
     """Return the rows to draw from that a user names, as `answered_rows` finds them."""
     files = [answered_rows(name, folder, option) for name in names]
     return Addition(files=files, share=share, licences=[licence_of(name) for name in names])
-
-
-def _check_shares(request: MixRequest) -> None:
-    share, replay = request.safety.share, request.replay.share
-    try:
-        added(1, share, replay)
-    except DataError as error:
-        raise InputError(f"--share {share:g} --replay {replay:g}: {error}") from error
-    if replay > 0 and request.safety.files and not request.replay.files:
-        raise InputError(
-            "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
-        )
 
 
 def _check_outputs(request: MixRequest, card: Path | None) -> None:
@@ -187,29 +182,27 @@ def _weights(text: str | None) -> dict[str, float]:
 
 
 def _print(mixed: MixedFile, request: MixRequest, card: Path | None) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     draw = mixed.draw
     total = len(draw.order)
     safety, replay = draw.parts
-    for count, what in (
-        (draw.user, "yours"),
-        (len(safety.numbers), "safety"),
-        (len(replay.numbers), "benign replay"),
-    ):
-        console.print(f"{count:>8,}  {count / total:6.1%}  {what}")
-    console.print(f"{total:>8,}          rows in {request.out}, format {mixed.format}")
+    counts = {
+        "yours": draw.user,
+        "safety": len(safety.numbers),
+        "benign replay": len(replay.numbers),
+    }
+    lines = [f"{count:>8,}  {count / total:6.1%}  {what}" for what, count in counts.items()]
+    lines.append(f"{total:>8,}          rows in {request.out}, format {mixed.format}")
     for part, what in ((safety, "safety"), (replay, "replay")):
         if len(part.by_task) > 1:
-            counts = ", ".join(f"{task} {count:,}" for task, count in part.by_task.items())
-            console.print(clean(f"{what} rows by task: {counts}"))
+            tasks = ", ".join(f"{task} {count:,}" for task, count in part.by_task.items())
+            lines.append(clean(f"{what} rows by task: {tasks}"))
     notes = list(mixed.notes)
     if mixed.like is not None:
-        console.print(clean(f"prompt format of {request.like}:"))
-        for line in mixed.like.described():
-            console.print(clean(f"  {line}"))
+        lines.append(clean(f"prompt format of {request.like}:"))
+        lines += [clean(f"  {line}") for line in mixed.like.described()]
         if mixed.like.inside_a_line:
             notes.append(WRONG_ANSWERS)
-    for path in filter(None, (card, beside(request.out, request.to or ""))):
-        console.print(f"also written: {path}")
-    for note in notes:
-        console.print(clean(f"note: {note}"))
+    written = filter(None, (card, beside(request.out, request.to or "")))
+    lines += [f"also written: {path}" for path in written]
+    lines += [clean(f"note: {note}") for note in notes]
+    Console(highlight=False, markup=False, soft_wrap=True).print("\n".join(lines))

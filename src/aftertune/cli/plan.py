@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
@@ -53,6 +53,8 @@ CENT = 0.01
 ROWS = 32
 """Answers at a time that the memory is estimated for."""
 NO_TOKENS = (0.0, 0.0)
+ALPHA = 0.05
+"""The level of the two-sided test whose power is planned."""
 
 app = command_app()
 
@@ -101,14 +103,28 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Say what a study can find and what it costs, before anything is asked."""
-    request = PlanRequest(
-        study=study,
-        pilot=pilot,
-        design=Design(behaviors=behaviors, tasks=tasks, samples=samples, seeds=seeds),
-        assumed=Assumptions(base_rate=base_rate, rise=rise, seed_sd=seed_sd),
-        timed=timed,
+    progress = screen(quiet)
+    spread, tokens = (None, NO_TOKENS) if pilot is None else _pilot(pilot)
+    designs = {"": Design(behaviors=behaviors, tasks=tasks, samples=samples, seeds=seeds)}
+    costs: list[Cost] = []
+    if study is not None:
+        config = load_study(study)
+        folder = out or RUNS / config.name
+        # Nothing is kept, and no prompt is asked unless ``timed``.
+        with open_run(config, folder, Quiet(), study.parent, write=False) as run:
+            designs, costs = _study(run, tokens, progress if timed else None)
+    assumed = Assumptions(base_rate=base_rate, rise=rise, seed_sd=seed_sd)
+    result = Plan(
+        format=FORMAT,
+        assumptions=assumed,
+        alpha=ALPHA,
+        conditions=tuple(_condition(name, x, assumed, spread) for name, x in designs.items()),
+        costs=tuple(costs),
     )
-    plan(request, out, screen(quiet), json)
+    lines = [*_power_lines(result), *_cost_lines(costs)]
+    Console(soft_wrap=True, highlight=False, markup=False).print("\n".join(lines))
+    if json is not None:
+        write_json(json, to_plain(result))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,19 +136,6 @@ class Design:
     samples: int
     """Responses per behavior, task and training seed."""
     seeds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRequest:
-    """The options of the command line."""
-
-    study: Path | None
-    pilot: Path | None
-    design: Design
-    """Used without a study."""
-    assumed: Assumptions
-    timed: bool = False
-    alpha: float = 0.05
 
 
 class Source(Enum):
@@ -209,30 +212,6 @@ class Plan:
     costs: tuple[Cost, ...]
 
 
-def plan(request: PlanRequest, out: Path | None, progress: Progress, json: Path | None) -> None:
-    """Print what a design can detect and what it costs; nothing is kept, and no prompt is asked unless ``timed``.
-
-    Raises:
-        AftertuneError: what is wrong, in one line.
-    """
-    pilot, tokens = (None, NO_TOKENS) if request.pilot is None else _pilot(request.pilot)
-    designs, costs = {"": request.design}, list[Cost]()
-    if request.study is not None:
-        designs, costs = _study(request, request.study, out, tokens, progress)
-    result = Plan(
-        format=FORMAT,
-        assumptions=request.assumed,
-        alpha=request.alpha,
-        conditions=tuple(_condition(name, x, request, pilot) for name, x in designs.items()),
-        costs=tuple(costs),
-    )
-    console = Console(soft_wrap=True, highlight=False)
-    for line in (*_power_lines(result), *_cost_lines(costs)):
-        console.print(line, markup=False)
-    if json is not None:
-        write_json(json, to_plain(result))
-
-
 def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
     """Return the mean of the variances that a finished run has, and its mean tokens."""
     with open_finished(folder) as run:
@@ -264,55 +243,55 @@ def _mean_tokens(table: Table) -> tuple[float, float]:
 
 
 def _study(
-    request: PlanRequest,
-    path: Path,
-    out: Path | None,
-    tokens: tuple[float, float],
-    progress: Progress,
+    run: Run, tokens: tuple[float, float], progress: Progress | None
 ) -> tuple[dict[str, Design], list[Cost]]:
-    """Return the design of every fine-tune of a study, and the costs of the study."""
-    study = load_study(path)
-    folder = out or Path("aftertune-runs") / study.name
-    with open_run(study, folder, Quiet(), path.parent, write=False) as run:
-        models = expand_study(run)
-        rows, recipe_rows = study_rows(run, models)
-        prompts = without_overlap(load_sets(run), with_recipe_rows(run, recipe_rows).rows).prompts
-        harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
-        behaviors = len({prompt.behavior for prompt in harmful})
-        tasks = len({prompt.task for prompt in harmful})
-        draws = study.decoding.samples * len(study.decoding.seeds)
-        templates = max(1, round(len(harmful) / max(1, behaviors * tasks)))
-        designs = {
-            condition.name: Design(
-                behaviors=behaviors,
-                tasks=tasks,
-                samples=templates * draws,
-                seeds=len(condition.models),
-            )
-            for condition in conditions_of(models)
-            if condition.base is not None
-        }
-        shown = replace(run, progress=progress)
-        timing = _Timing(run=shown, prompts=prompts, rows=rows) if request.timed else None
-        return designs, list(_costs(run, models, prompts, tokens, timing))
+    """Return the design of every fine-tune of a study, and the costs of the study.
+
+    Args:
+        run: the study's, opened to look only.
+        tokens: mean tokens of a prompt and of an answer in a pilot; 0 where there is none.
+        progress: shows the timing of local models; None where no time is taken.
+    """
+    models = expand_study(run)
+    rows, recipe_rows = study_rows(run, models)
+    prompts = without_overlap(load_sets(run), with_recipe_rows(run, recipe_rows).rows).prompts
+    harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
+    behaviors = len({prompt.behavior for prompt in harmful})
+    tasks = len({prompt.task for prompt in harmful})
+    draws = run.study.decoding.samples * len(run.study.decoding.seeds)
+    templates = max(1, round(len(harmful) / max(1, behaviors * tasks)))
+    designs = {
+        condition.name: Design(
+            behaviors=behaviors,
+            tasks=tasks,
+            samples=templates * draws,
+            seeds=len(condition.models),
+        )
+        for condition in conditions_of(models)
+        if condition.base is not None
+    }
+    timing = None
+    if progress is not None:
+        timing = _Timing(run=replace(run, progress=progress), prompts=prompts, rows=rows)
+    return designs, list(_costs(run, models, prompts, tokens, timing))
 
 
 def _condition(
-    name: str, design: Design, request: PlanRequest, pilot: PlannedSpread | None
+    name: str, design: Design, assumed: Assumptions, pilot: PlannedSpread | None
 ) -> PlannedCondition:
-    rise, n, alpha = request.assumed.rise, design.behaviors, request.alpha
+    rise, n = assumed.rise, design.behaviors
     if n < 2:
         raise InputError("a design needs two harmful behaviors at least; give more prompts")
-    spread = _spread(request.assumed, design, pilot)
+    spread = _spread(assumed, design, pilot)
     rows = []
     for seeds in sorted({*OTHER_SEEDS, design.seeds}):
         own = spread if seeds > 1 else replace(spread, seeds=0.0)
         rows.append(
             SeedsRow(
                 seeds=seeds,
-                power=power(own, rise, n, seeds, alpha),
-                smallest_change=smallest_change(own, n, seeds, WANTED, alpha),
-                plateau=plateau(own, rise, seeds, alpha),
+                power=power(own, rise, n, seeds, ALPHA),
+                smallest_change=smallest_change(own, n, seeds, WANTED, ALPHA),
+                plateau=plateau(own, rise, seeds, ALPHA),
             )
         )
     return PlannedCondition(

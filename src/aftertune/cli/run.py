@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.protocols import Engine
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import ModelError
 from aftertune.estimate import Estimate, estimate
 from aftertune.models.endpoint.batch import Step
-from aftertune.report.progress import Progress, Quiet
+from aftertune.report.progress import Quiet
 from aftertune.report.terminal import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.score.run import build_scorers
@@ -37,22 +37,14 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
+    config = load_study(study)
+    folder = out or RUNS / config.name
     if dry_run:
-        preview(study, out)
-    else:
-        run(study, out, screen(quiet), json)
-
-
-def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> None:
-    """Run the study in ``path`` and print its result.
-
-    Raises:
-        AftertuneError: what is wrong, in one line; everything done so far is kept.
-    """
-    study = load_study(path)
-    folder = out or Path("aftertune-runs") / study.name
-    command = shlex.join(["aftertune", "run", str(path), *(["--out", str(out)] if out else [])])
-    document = run_study(study, folder, progress, Purpose(command=command, source=path.parent))
+        preview(config, folder, study.parent)
+        return
+    words = ["aftertune", "run", str(study), *(["--out", str(out)] if out else [])]
+    purpose = Purpose(command=shlex.join(words), source=study.parent)
+    document = run_study(config, folder, screen(quiet), purpose)
     present(document, Console(), json)
     print_files(
         folder / PAGE,
@@ -64,16 +56,18 @@ def run(path: Path, out: Path | None, progress: Progress, json: Path | None) -> 
     )
 
 
-def preview(path: Path, out: Path | None) -> None:
+def preview(study: Study, folder: Path, source: Path) -> None:
     """Print what running the study would do, without loading weights or asking anything.
 
+    Args:
+        study: what would be run.
+        folder: where it would be kept.
+        source: what relative paths are relative to.
+
     Raises:
-        AftertuneError: as `run`, for everything that can be known beforehand.
+        AftertuneError: as running it, for everything that can be known beforehand.
     """
-    study = load_study(path)
-    folder = out or Path("aftertune-runs") / study.name
-    console = Console(soft_wrap=True)
-    with open_run(study, folder, Quiet(), path.parent, write=False) as run:
+    with open_run(study, folder, Quiet(), source, write=False) as run:
         scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
         _, trained = study_rows(run, models)
@@ -86,9 +80,8 @@ def preview(path: Path, out: Path | None) -> None:
     lines = [f"{study.name}: {len(prompts):,} prompts{overlap}; {_scorer_names(study)}"]
     width = max(32, *(len(part.name) for part in estimates))
     for part, cost in zip(estimates, costs, strict=True):
-        state = part.kind
-        if state == "model":
-            state = "to be trained" if part.to_be_trained else "there"
+        there = "to be trained" if part.to_be_trained else "there"
+        state = there if part.kind == "model" else part.kind
         limit = " at most" if part.at_most else ""
         lines.append(
             f"  {part.name:<{width}} {state:<14} {part.calls:>9,} calls to make{limit}{cost}"
@@ -97,8 +90,8 @@ def preview(path: Path, out: Path | None) -> None:
         lines.append(
             "at most: one call about each answer that is not there yet; equal answers to a prompt are scored once"
         )
-    for line in [*lines, *(f"note: {note}" for note in notes)]:
-        console.print(line, markup=False, highlight=False)
+    lines += [f"note: {note}" for note in notes]
+    Console(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
 
 
 def _scorer_names(study: Study) -> str:

@@ -1,21 +1,20 @@
 """`aftertune tune`: one fine-tune, with its recipe beside the weights."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
 from aftertune.core.keys import file_sha256
-from aftertune.core.recipe import Recipe, Training, TrainingFile
+from aftertune.core.recipe import Method, Recipe, Training, TrainingFile
 from aftertune.data.files import known_kind, trainable
 from aftertune.data.rows import HUB_ID, read_columns, read_rows
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
 from aftertune.models.reference import finished
-from aftertune.report.progress import Progress
 from aftertune.train.stage import step_progress, steps_of
 from aftertune.train.train import fine_tune
 
@@ -53,66 +52,27 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Fine-tune a model and keep its recipe beside the weights."""
-    options = {
-        "method": method,
-        "columns": columns,
-        "seed": seed,
-        "system": system,
-        "threads": threads,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-    }
-    tune(
-        base,
-        data,
-        out,
-        {**options, "batch_size": batch_size, "max_length": max_length},
-        screen(quiet),
-    )
-
-
-METHODS = ("full", "lora", "qlora")
-
-
-def tune(
-    base: str,
-    data: Sequence[str],
-    out: Path,
-    options: Mapping[str, Any],
-    progress: Progress,
-) -> None:
-    """Fine-tune ``base`` on the rows of ``data``.
-
-    Args:
-        base: a model reference.
-        data: training files, or hub data set ids.
-        out: where the weights go.
-        options: ``method``, ``seed``, ``system``, ``threads``, ``columns`` and the fields of `Training`.
-        progress: shows the steps.
-
-    Raises:
-        InputError: an option, a file or the base cannot be used.
-    """
-    keys = dict(options)
-    method, seed, system = keys.pop("method"), keys.pop("seed"), keys.pop("system")
-    threads, columns = keys.pop("threads"), read_columns(keys.pop("columns"))
-    if method not in METHODS:
+    chosen = next((known for known in METHODS if known == method), None)
+    if chosen is None:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
-    for name, value in keys.items():
-        if not 0 < value < math.inf:
+    training = Training(
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length
+    )
+    for name in ("epochs", "learning_rate", "batch_size", "max_length"):
+        if not 0 < (value := getattr(training, name)) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
-    files = tuple(_training_file(name, columns) for name in data)
+    named, progress = read_columns(columns), screen(quiet)
+    files = tuple(_training_file(name, named) for name in data)
     read = (row for file in files for row in read_rows(file, Path()))
     rows = trainable(read, progress.note, out)
     with Engines(threads=threads) as engines:
-        identity = engines.training_identity(base)
         recipe = Recipe(
             name=out.name,
             base=base,
-            base_identity=identity,
+            base_identity=engines.training_identity(base),
             data=files,
-            method=method,
-            training=Training(**keys),
+            method=chosen,
+            training=training,
             seed=seed,
             system=system,
             template_sha256=str(identity["tokenizer"]),
@@ -123,6 +83,9 @@ def tune(
         with progress.stage("tune", steps_of(recipe, len(rows))) as advance:
             fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
+
+
+METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
 
 
 def _training_file(name: str, columns: Mapping[str, str]) -> TrainingFile:

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -82,125 +81,60 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Have a provider fine-tune a model; run again to go on where it stopped, and nothing is paid for twice."""
-    request = HostedRequest(
-        base=base,
-        data=data,
-        out=out,
-        validation=validation,
-        columns=columns,
+    name, _, model = base.partition(":")
+    provider = next((provider for provider in PROVIDERS if provider == name and model), None)
+    if provider is None:
+        raise InputError(
+            f"{base!r} is no model that a provider tunes; write openai:MODEL or vertex:MODEL"
+        )
+    progress = screen(quiet)
+    if cancel:
+        job = cancel_hosted(out, _service(provider, bucket))
+        progress.note(f"{out}: job {job.job or '(never created)'} is cancelled")
+        return
+    rows = _rows(data, columns, progress)
+    held_out = None if validation is None else _rows(validation, columns, progress)
+    tune = HostedTune(
+        provider=provider,
+        base=model,
+        training=_file(rows, provider),
+        validation=None if held_out is None else _file(held_out, provider),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate_multiplier=learning_rate_multiplier,
         seed=seed,
         suffix=suffix,
-        bucket=bucket,
-        prices=prices,
-    )
-    if cancel:
-        cancel_hosted_model(request, screen(quiet))
-    else:
-        tune_hosted_model(request, None if yes else _confirmed, screen(quiet))
-
-
-PROVIDERS: tuple[Provider, ...] = ("openai", "vertex")
-ASK = "Upload and pay for it?"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostedRequest:
-    """The arguments and options of the command."""
-
-    base: str
-    """``openai:MODEL`` or ``vertex:MODEL``."""
-    data: Path
-    out: Path
-    validation: Path | None = None
-    columns: str | None = None
-    epochs: int = 3
-    batch_size: int | None = None
-    learning_rate_multiplier: float | None = None
-    seed: int | None = None
-    suffix: str = ""
-    bucket: str = ""
-    prices: Path | None = None
-
-
-def tune_hosted_model(
-    request: HostedRequest, confirm: Callable[[str], bool] | None, progress: Progress
-) -> None:
-    """Have a model fine-tuned, or go on where an earlier call of this command stopped.
-
-    Args:
-        request: arguments and options.
-        confirm: asks the user a question; None where --yes has answered it.
-        progress: prints what happens.
-
-    Raises:
-        InputError: rows, settings or credentials that the provider would refuse.
-        Stopped: the user does not want it, or Ctrl-C: the job goes on without us.
-    """
-    provider, base = _provider(request.base)
-    rows = _rows(request, request.data, progress)
-    validation = (
-        None if request.validation is None else _rows(request, request.validation, progress)
-    )
-    tune = HostedTune(
-        provider=provider,
-        base=base,
-        training=_file(rows, provider),
-        validation=None if validation is None else _file(validation, provider),
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        learning_rate_multiplier=request.learning_rate_multiplier,
-        seed=request.seed,
-        suffix=request.suffix,
     )
     check_request(tune)
 
     def allow() -> None:
-        progress.note(_offer(request, rows, tune))
-        if confirm is not None and not confirm(ASK):
+        progress.note(_offer(rows, tune, prices))
+        if not yes and not _confirmed():
             raise Stopped("nothing was sent")
 
-    earlier = read_job(request.out)
+    earlier = read_job(out)
     if earlier is not None and earlier.ended and earlier.key == tune.key:
-        reference = succeeded(request.out, earlier).reference
-        progress.note(f"{request.out}: finished already, nothing was sent: {reference}")
+        reference = succeeded(out, earlier).reference
+        progress.note(f"{out}: finished already, nothing was sent: {reference}")
         return
     try:
-        service = _service(provider, request.bucket)
-        job = tune_hosted(tune, request.out, service, confirm=allow, note=progress.note)
+        job = tune_hosted(tune, out, _service(provider, bucket), confirm=allow, note=progress.note)
     except KeyboardInterrupt:
         raise Stopped(
             "stopped watching; a job that was created goes on, and the same command picks it up again (--cancel ends it)"
         ) from None
-    progress.note(f"{request.out}: tuned model {job.reference}")
+    progress.note(f"{out}: tuned model {job.reference}")
 
 
-def cancel_hosted_model(request: HostedRequest, progress: Progress) -> None:
-    """Cancel the job that a folder keeps."""
-    provider, _ = _provider(request.base)
-    job = cancel_hosted(request.out, _service(provider, request.bucket))
-    progress.note(f"{request.out}: job {job.job or '(never created)'} is cancelled")
-
-
-def _provider(base: str) -> tuple[Provider, str]:
-    """Return the provider and its name of the model in ``openai:MODEL`` or ``vertex:MODEL``."""
-    name, _, model = base.partition(":")
-    for provider in PROVIDERS:
-        if name == provider and model:
-            return provider, model
-    raise InputError(
-        f"{base!r} is no model that a provider tunes; write openai:MODEL or vertex:MODEL"
-    )
+PROVIDERS: tuple[Provider, ...] = ("openai", "vertex")
 
 
 def _service(provider: Provider, bucket: str) -> Service:
     return OpenAIService() if provider == "openai" else VertexService(bucket)
 
 
-def _rows(request: HostedRequest, path: Path, progress: Progress) -> list[Row]:
-    file = TrainingFile(path=str(path), columns=read_columns(request.columns))
+def _rows(path: Path, columns: str | None, progress: Progress) -> list[Row]:
+    file = TrainingFile(path=str(path), columns=read_columns(columns))
     rows = trainable(read_rows(file, Path()), progress.note, path)
     check_rows(rows, str(path))
     return rows
@@ -213,20 +147,19 @@ def _file(rows: Sequence[Row], provider: Provider) -> bytes:
     )
 
 
-def _offer(request: HostedRequest, rows: Sequence[Row], tune: HostedTune) -> str:
-    prices = read_prices(request.prices)
-    tokens = most_tokens(rows, tune.epochs)
-    price = prices.training(f"{tune.provider}:{tune.base}")
+def _offer(rows: Sequence[Row], tune: HostedTune, price_file: Path | None) -> str:
+    prices, model = read_prices(price_file), f"{tune.provider}:{tune.base}"
+    tokens, price = most_tokens(rows, tune.epochs), prices.training(model)
     cost = (
         "at no known price" if price is None else f"at most {tokens * price:,.2f} {prices.currency}"
     )
     return (
-        f"{request.base}: {len(rows):,} rows x {tune.epochs} epochs, {len(tune.training):,} bytes, at most {tokens:,} tokens, "
+        f"{model}: {len(rows):,} rows x {tune.epochs} epochs, {len(tune.training):,} bytes, at most {tokens:,} tokens, "
         f"{cost} ({prices.source})"
     )
 
 
-def _confirmed(question: str) -> bool:
+def _confirmed() -> bool:
     if not sys.stdin.isatty():
         raise InputError("nobody can be asked whether to pay for it; give --yes")
-    return typer.confirm(question, err=True)
+    return typer.confirm("Upload and pay for it?", err=True)

@@ -209,6 +209,8 @@ STAGED = 10_000
 _REMEMBERED = 1 << 15
 """Prompts that need not be decoded again: every reader of a study and its table want the same ones."""
 _encode = json.JSONEncoder(sort_keys=True).encode
+MODEL_FIELDS = ("name", "condition", "reference", "base", "training_seed")
+"""The fields of `StudyModel` that its record holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +304,18 @@ def insert_models(
     """Keep the records of a study's models, with the identity of the weights that answered."""
     number = new_study_id(connection, study)
     rows = [
-        (number, position, model.name, _model_record(model, identities.get(model.name, {})))
+        (
+            number,
+            position,
+            model.name,
+            json.dumps(
+                {
+                    **{name: getattr(model, name) for name in MODEL_FIELDS},
+                    "recipe": model.recipe.key.hex() if model.recipe else None,
+                    "identity": dict(identities.get(model.name, {})),
+                }
+            ),
+        )
         for position, model in enumerate(models)
     ]
     connection.execute("DELETE FROM model WHERE study = ?", (number,))
@@ -455,12 +468,3 @@ def _prompt(record: str) -> Prompt:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise unreadable("prompt", error) from error
-
-
-def _model_record(model: StudyModel, identity: Mapping[str, object]) -> str:
-    values = {
-        name: getattr(model, name)
-        for name in ("name", "condition", "reference", "base", "training_seed")
-    }
-    recipe = model.recipe.key.hex() if model.recipe else None
-    return json.dumps({**values, "recipe": recipe, "identity": dict(identity)})

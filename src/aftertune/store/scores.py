@@ -170,31 +170,21 @@ def unscored_places(
     jobs = read_jobs(connection, study)
     calls = jobs.call if scorer.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
     codes, first = np.unique(pair_codes(calls, jobs.prompt), return_index=True)
-    done = pair_codes(*_scored_places(connection, scorer))
+    scored = read_integers(
+        connection,
+        ("call", "prompt"),
+        "SELECT call, prompt FROM reading WHERE reader = ?",
+        scorer.id,
+    )
+    done = pair_codes(scored[0], scored[1])
     first = np.sort(first[~np.isin(codes, done, assume_unique=True)])
     if scorer.side == "response":
-        first = first[np.isin(jobs.call[first], _answered(connection))]
+        source = "SELECT call FROM answer WHERE finish <> ?"
+        answered = read_integers(connection, ("call",), source, UNFINISHED)
+        first = first[np.isin(jobs.call[first], answered)]
     return calls[first], jobs.prompt[first].astype(np.int64)
 
 
 def pair_codes(calls: NDArray[np.int64], prompts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Return one integer for each (call, prompt), in the order of (call, prompt)."""
     return (calls.astype(np.int64) << 31) | prompts.astype(np.int64)
-
-
-def _scored_places(
-    connection: sqlite3.Connection, scorer: ScorerVersion
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    calls, prompts = read_integers(
-        connection,
-        ("call", "prompt"),
-        "SELECT call, prompt FROM reading WHERE reader = ?",
-        scorer.id,
-    )
-    return calls, prompts
-
-
-def _answered(connection: sqlite3.Connection) -> NDArray[np.int64]:
-    source = "SELECT call FROM answer WHERE finish <> ?"
-    calls: NDArray[np.int64] = read_integers(connection, ("call",), source, UNFINISHED)[0]
-    return calls

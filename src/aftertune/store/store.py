@@ -28,6 +28,7 @@ from aftertune.core.table import Table
 from aftertune.errors import AftertuneError, StoreError, StoreLocked
 from aftertune.store.calls import (
     CHUNK,
+    MODEL_FIELDS,
     STAGED,
     Kind,
     PlannedJob,
@@ -388,10 +389,9 @@ class Store:
         Raises:
             StoreError: a record is not what this version writes.
         """
-        names = ("name", "condition", "reference", "base", "training_seed")
         try:
             return [
-                StudyModel(**{name: record[name] for name in names})
+                StudyModel(**{name: record[name] for name in MODEL_FIELDS})
                 for record in self.models(study)
             ]
         except (KeyError, TypeError) as error:

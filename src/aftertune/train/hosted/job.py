@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -166,7 +165,10 @@ def tune_hosted(
     """
     job = read_job(out)
     if job is None:
-        _check_empty(out)
+        if out.is_dir() and any(out.iterdir()):
+            raise ModelError(
+                f"{out}: holds something that is no hosted fine-tune ({HOSTED}); give another folder"
+            )
         confirm()
         out.mkdir(parents=True, exist_ok=True)
         job = Job(key=request.key, provider=request.provider, base=request.base)
@@ -177,19 +179,15 @@ def tune_hosted(
         )
     if job.step is Step.UPLOADING:
         if not job.training_file:
-            job = replace(
-                job, training_file=_upload(request.key, "training", request.training, service, note)
-            )
-            write_job(out, job)
+            file = _upload(request.key, "training", request.training, service, note)
+            job = write_job(out, replace(job, training_file=file))
         if request.validation is not None and not job.validation_file:
             file = _upload(request.key, "validation", request.validation, service, note)
-            job = replace(job, validation_file=file)
-            write_job(out, job)
-        job = replace(job, step=Step.CREATING)
-        write_job(out, job)
+            job = write_job(out, replace(job, validation_file=file))
+        job = write_job(out, replace(job, step=Step.CREATING))
     if job.step is Step.CREATING:
-        job = replace(job, step=Step.WAITING, job=_create(request, job, service))
-        write_job(out, job)
+        number = _create(request, job, service)
+        job = write_job(out, replace(job, step=Step.WAITING, job=number))
         note(f"job {job.job}: it goes on without us, and the same command picks it up again")
     return _wait(out, job, service, note)
 
@@ -226,8 +224,7 @@ def _wait(out: Path, job: Job, service: Service, note: Callable[[str], None]) ->
             pause = FIRST_WAIT
             note(f"job {job.job}: {message}")
         if job.ended:
-            write_job(out, job)
-            break
+            return succeeded(out, write_job(out, job))
         time.sleep(pause)
         pause = min(pause * GROWTH, LONGEST_WAIT)
     return succeeded(out, job)
@@ -263,9 +260,7 @@ def cancel_hosted(out: Path, service: Service) -> Job:
     number = job.job or service.find_job(job.key)
     if number:
         service.cancel(number)
-    job = replace(job, job=number or "", step=Step.CANCELLED)
-    write_job(out, job)
-    return job
+    return write_job(out, replace(job, job=number or "", step=Step.CANCELLED))
 
 
 def read_job(folder: Path) -> Job | None:
@@ -289,20 +284,13 @@ def read_job(folder: Path) -> Job | None:
         ) from error
 
 
-def write_job(folder: Path, job: Job, request: Mapping[str, object] | None = None) -> None:
-    """Write the state, whole or not at all; the request stays as the first call gave it."""
+def write_job(folder: Path, job: Job, request: Mapping[str, object] | None = None) -> Job:
+    """Write the state, whole or not at all, and return it; the request stays as the first call gave it."""
     if request is None:
         request = json.loads((folder / HOSTED).read_text(encoding="utf-8"))["asked"]
     record = {"format": FORMAT, **asdict(job), "asked": request}
     write_whole(folder / HOSTED, [json.dumps(record, indent=2) + "\n"])
-
-
-def _check_empty(out: Path) -> None:
-    with suppress(OSError):
-        if any(out.iterdir()):
-            raise ModelError(
-                f"{out}: holds something that is no hosted fine-tune ({HOSTED}); give another folder"
-            )
+    return job
 
 
 def check_rows(rows: Sequence[Sequence[Message]], name: str) -> None:

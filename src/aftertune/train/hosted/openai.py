@@ -81,22 +81,19 @@ class OpenAIService:
             "batch_size": request.batch_size,
             "learning_rate_multiplier": request.learning_rate_multiplier,
         }
-        optional = {
-            "seed": request.seed,
-            "suffix": request.suffix or None,
-            "validation_file": validation_file or None,
-        }
-        fields: dict[str, Any] = {
+        fields = {
             "model": request.base,
             "training_file": training_file,
+            "validation_file": validation_file or None,
             "method": {
                 "type": "supervised",
                 "supervised": {"hyperparameters": _given(hyperparameters)},
             },
             "metadata": {"aftertune": request.key},
-            **_given(optional),
+            "seed": request.seed,
+            "suffix": request.suffix or None,
         }
-        return self._call(lambda: self._writing.fine_tuning.jobs.create(**fields).id)
+        return self._call(lambda: self._writing.fine_tuning.jobs.create(**_given(fields)).id)
 
     def progress(self, job: Job) -> tuple[Job, str]:
         """Return the job as it stands now, and its state with the message of its newest event."""

@@ -203,6 +203,9 @@ class VertexService:
         from google.auth.exceptions import GoogleAuthError
         from google.genai.errors import APIError
 
+        # The HTTP library that Google's package came with; its name changed between versions.
+        library = next(name for name in ("httpx2", "httpx") if find_spec(name))
+        transport_error: type[Exception] = import_module(library).TransportError
         try:
             return request()
         except APIError as error:
@@ -214,7 +217,7 @@ class VertexService:
             raise ModelError(
                 f"vertex: the credentials are refused ({' '.join(str(error).split())[:200]})"
             ) from error
-        except (_transport_error(), requests.RequestException, OSError) as error:
+        except (transport_error, requests.RequestException, OSError) as error:
             raise EngineError(
                 f"vertex: no answer ({type(error).__name__}); run again to go on"
             ) from error
@@ -225,13 +228,6 @@ def _environment(variable: str) -> str:
     if not value:
         raise InputError(f"vertex: the environment variable {variable} is not set")
     return value
-
-
-def _transport_error() -> type[Exception]:
-    """Return the error of the HTTP library that Google's package came with (its name changed between versions)."""
-    name = next(name for name in ("httpx2", "httpx") if find_spec(name))
-    error: type[Exception] = import_module(name).TransportError
-    return error
 
 
 def _state(job: Any) -> str:
