@@ -640,11 +640,10 @@ def _print_overlap(document: Mapping[str, Any], console: Console) -> None:
         "that fits):",
     )
     prompts, rows = document["prompts"], document["rows"]
-    meanings = {**{how: f"  {MEANINGS[how]}" for how in HOWS}, "found": "", "all": ""}
+    meanings = [*((how, f"  {MEANINGS[how]}") for how in HOWS), ("found", ""), ("all", "")]
     lines = [f"\n{'':<10}{'prompts of A':>15}{'rows of B':>15}"]
     lines += [
-        f"{name:<10}{prompts[name]:>15,}{rows[name]:>15,}{meaning}"
-        for name, meaning in meanings.items()
+        f"{name:<10}{prompts[name]:>15,}{rows[name]:>15,}{meaning}" for name, meaning in meanings
     ]
     for how, examples in document["examples"].items():
         shown = [f"{example['where']}: {example['prompt']}" for example in examples[:NAMED]]

@@ -66,10 +66,11 @@ def command(
     read = (row for file in files for row in read_rows(file, Path()))
     rows = trainable(read, progress.note, out)
     with Engines(threads=threads) as engines:
+        identity = engines.training_identity(base)
         recipe = Recipe(
             name=out.name,
             base=base,
-            base_identity=engines.training_identity(base),
+            base_identity=identity,
             data=files,
             method=chosen,
             training=training,
