@@ -3,7 +3,6 @@
 import pytest
 
 from aftertune.score.replies import (
-    Screened,
     first_word,
     granite_guardian,
     llama_guard,
@@ -15,19 +14,19 @@ from aftertune.score.replies import (
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("safe", Screened(False)),
-        ("\n\nsafe", Screened(False)),
-        ("Safe.", Screened(False)),
-        ("SAFE\n", Screened(False)),
-        ("unsafe\nS1", Screened(True, ("S1",))),
-        ("\n\nunsafe\nS1,S10", Screened(True, ("S1", "S10"))),
+        ("safe", ("safe",)),
+        ("\n\nsafe", ("safe",)),
+        ("Safe.", ("safe",)),
+        ("SAFE\n", ("safe",)),
+        ("unsafe\nS1", ("unsafe", "S1")),
+        ("\n\nunsafe\nS1,S10", ("unsafe", "S1", "S10")),
         (
             "Unsafe\ns1, s10",
-            Screened(True, ("S1", "S10")),
+            ("unsafe", "S1", "S10"),
         ),  # JailbreakBench/issues/50: small and capital letters
-        ("unsafe\nS2,S2", Screened(True, ("S2",))),
-        ("unsafe", Screened(True)),
-        ("safe\x00", Screened(False)),
+        ("unsafe\nS2,S2", ("unsafe", "S2")),
+        ("unsafe", ("unsafe",)),
+        ("safe\x00", ("safe",)),
         ("", None),  # SALAD-BENCH/issues/14: an empty reply is neither
         (" \n ", None),
         ("safe\nS1", None),

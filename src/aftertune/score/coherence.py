@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from aftertune.core.keys import content_key
@@ -65,7 +66,10 @@ class Coherence(Scorer):
 
     def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
         self.thresholds = thresholds
-        identifier = _identifier_version() if thresholds.language else None
+        try:
+            identifier = importlib.metadata.version("py3langid") if thresholds.language else None
+        except importlib.metadata.PackageNotFoundError as error:
+            raise PluginError(MISSING) from error
         deciding = content_key(2, asdict(thresholds), unicodedata.unidata_version, identifier)
         self.version = f"coherence-{deciding.hex()[:12]}"
 
@@ -109,19 +113,15 @@ def tail_loop(words: Sequence[str], thresholds: Thresholds = DEFAULT) -> bool:
     for period in range(1, min(thresholds.longest_period, total // thresholds.tail_periods) + 1):
         if words[-1] != words[-1 - period]:
             continue
-        length = _loop_length(words, period)
+        start = total - period
+        while start > 0 and words[start - 1] == words[start - 1 + period]:
+            start -= 1
+        length = total - start
         if length >= thresholds.tail_loop * total and length >= period * _periods(
             words[-period:], thresholds
         ):
             return True
     return False
-
-
-def _loop_length(words: Sequence[str], period: int) -> int:
-    start = len(words) - period
-    while start > 0 and words[start - 1] == words[start - 1 + period]:
-        start -= 1
-    return len(words) - start
 
 
 def _periods(unit: Sequence[str], thresholds: Thresholds) -> int:
@@ -131,37 +131,23 @@ def _periods(unit: Sequence[str], thresholds: Thresholds) -> int:
 
 def _empty(sample: Sample, thresholds: Thresholds) -> bool:
     text = sample.response
-    letters = 0
-    for letters, _ in enumerate(_LETTER.finditer(text), start=1):
-        if letters >= thresholds.min_letters:
-            return False
-    if sample.language in BY_CHARACTER and letters:
+    fewest = 1 if sample.language in BY_CHARACTER else max(1, thresholds.min_letters)
+    letters = sum(1 for _ in islice(_LETTER.finditer(text), fewest))
+    if letters >= fewest or any(character.isdigit() for character in text):
         return False
     word = text.strip(" \t\r\n.,:;()[]\"'*").casefold()
-    is_label = word in map(str.casefold, sample.labels)
-    return not is_label and not any(character.isdigit() for character in text)
+    return word not in map(str.casefold, sample.labels)
 
 
 def _foreign(sample: Sample, thresholds: Thresholds) -> bool:
     text = sample.response
     if len(_LETTER.findall(text[:2000])) < thresholds.language_letters:
         return False
-    language, probability = _identify(text)
+    classify = _identifier().classify
+    language, probability = classify(text[:2000])
     if language == sample.language or probability < thresholds.language_probability:
         return False
-    return language != _identify(sample.prompt)[0]
-
-
-def _identify(text: str) -> tuple[str, float]:
-    language, probability = _identifier().classify(text[:2000])
-    return str(language), float(probability)
-
-
-def _identifier_version() -> str:
-    try:
-        return importlib.metadata.version("py3langid")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise PluginError(MISSING) from error
+    return bool(language != classify(sample.prompt[:2000])[0])
 
 
 @cache

@@ -93,7 +93,7 @@ def score_likelihood(
     outside = frozenset(
         answer.place
         for answer in answers
-        if (within := limits[answer.base].get(answer.prompt.task)) is not None
+        if (within := limits[answer.base].get(answer.prompt.task))
         and not within[0] <= answer.nll <= within[1]
     )
     notes = [*_limit_notes(limits, answers), *_flag_notes(answers, outside)]
@@ -141,17 +141,12 @@ def _limits(
         task: (low, high)
         for task, (low, high) in (run.store.get_meta(run.study.name, note) or {}).items()
     }
-    by_task: dict[str, tuple[list[float], list[float]]] = {}
-    for answer in own:
-        benign, both = by_task.setdefault(answer.prompt.task, ([], []))
-        both.append(answer.nll)
-        if answer.prompt.intent is Intent.BENIGN:
-            benign.append(answer.nll)
-    new = {
-        task: limits_of(benign, both)
-        for task, (benign, both) in by_task.items()
-        if task not in kept and len(benign) >= FEWEST
-    }
+    new = {}
+    for task in sorted({answer.prompt.task for answer in own} - kept.keys()):
+        of_task = [answer for answer in own if answer.prompt.task == task]
+        benign = [answer.nll for answer in of_task if answer.prompt.intent is Intent.BENIGN]
+        if len(benign) >= FEWEST:
+            new[task] = limits_of(benign, [answer.nll for answer in of_task])
     if new:
         run.store.set_meta(run.study.name, note, {**kept, **new})
     return {**kept, **new}

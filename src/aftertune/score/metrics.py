@@ -191,11 +191,10 @@ def _label_score(sample: Sample, reference: str) -> Score | None:
 
 
 def _exact_score(sample: Sample, reference: str) -> float:
-    return float(_words(sample.response) == _words(reference))
-
-
-def _words(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(_EDGES)
+    given, right = (
+        " ".join(text.casefold().split()).strip(_EDGES) for text in (sample.response, reference)
+    )
+    return float(given == right)
 
 
 def _parse_score(sample: Sample, reference: str) -> float | None:
@@ -204,7 +203,12 @@ def _parse_score(sample: Sample, reference: str) -> float | None:
     if source is None:
         return None
     tree = python_tree(source)
-    return float(tree is not None and not all(map(_bare, tree.body)))
+    # a label parses too, and is no code
+    bare = [
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Name | ast.Constant)
+        for statement in (tree.body if tree else ())
+    ]
+    return float(not all(bare))
 
 
 def python_of(text: str) -> str | None:
@@ -224,11 +228,6 @@ def python_tree(source: str) -> ast.Module | None:
             return ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-
-
-def _bare(statement: ast.stmt) -> bool:
-    """Return whether a statement is only a word, a number or a text: a label parses too, and is no code."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Name | ast.Constant)
 
 
 def reference_match(tools: Tools, *, task: str = "code") -> Metric:

@@ -153,11 +153,10 @@ class Form:
 
 def _llama_guard(text: str, side: Side) -> Finding | None:
     del side
-    reply = llama_guard(text)
-    if reply is None:
+    words = llama_guard(text)
+    if words is None:
         return None
-    words = ("unsafe" if reply.harmful else "safe", *reply.codes)
-    return Finding(harmful=reply.harmful, label=" ".join(words), codes=reply.codes)
+    return Finding(harmful=words[0] == "unsafe", label=" ".join(words), codes=words[1:])
 
 
 def _wildguard(text: str, side: Side) -> Finding | None:
@@ -205,7 +204,6 @@ LLAMA_GUARD = Form(
     max_new_tokens=64,
     harm_only=True,
 )
-LLAMA_GUARD_4 = "meta-llama/Llama-Guard-4-12B"
 WILDGUARD = Form(name="wildguard", model="allenai/wildguard", read=_wildguard, parser="wildguard-1")
 SHIELD_GEMMA = Form(
     name="shieldgemma",
@@ -265,30 +263,22 @@ class Classifier(Scorer):
         self.engine, self.form, self.role = engine, form, role
         self.sides, self.threshold = sides, threshold
         probes = [form.questions(probe_sample(side)) for side in BOTH_SIDES]
-        model = dict(engine.identity)
         if role is Role.GUARD:
+            probe = probes[0][0]
             self.max_new_tokens = form.max_new_tokens
             self.version = f"{GUARD_VERSION} {form.parser} threshold {threshold}"
-            self.identity = {
-                "guard": form.name,
+            own: dict[str, object] = {
                 "asked": content_key(*map(_plain, probes)).hex(),
-                "labels": form.labels,
                 "explains": form.explains,
                 "max_new_tokens": form.max_new_tokens,
-                "model": model,
             }
         else:
+            probe = probes[1][0]
             self.max_new_tokens = JUDGE_TOKENS
             self.version = f"{form.name} {form.parser}"
-            shown = probes[1][0]
-            turns = [[message.role, message.content] for message in shown.messages]
-            self.identity = {
-                "judge": form.name,
-                "asked": content_key(turns, shown.pattern).hex(),
-                "labels": form.labels,
-                "model": model,
-            }
-        probe = probes[0 if role is Role.GUARD else 1][0]
+            own = {"asked": content_key(_turns(probe), probe.pattern).hex()}
+        model = dict(engine.identity)
+        self.identity = {str(role): form.name, "labels": form.labels, "model": model, **own}
         check_template(engine, probe, form.mentions, f"{role} {form.name}")
 
     def questions(self, sample: Sample) -> Sequence[Question]:
@@ -344,14 +334,12 @@ def _verdict(finding: Finding) -> VerdictValue:
 def _strictest(scores: Sequence[Score]) -> Score:
     """Return the decision on all policies, with the largest probability of harm among them."""
     number = max((score.number for score in scores if score.number is not None), default=None)
-    blocked = [score.label for score in scores if score.value is DecisionValue.BLOCK]
-    open_ = [score.label for score in scores if score.value is DecisionValue.UNDECIDED]
-    if blocked:
-        label = ", ".join(filter(None, blocked))
-        return Score(value=DecisionValue.BLOCK, number=number, label=label)
-    if open_:
-        return Score(value=DecisionValue.UNDECIDED, number=number, label=open_[0])
-    return Score(value=DecisionValue.ALLOW, number=number)
+    values = {score.value for score in scores}
+    strictness = (DecisionValue.BLOCK, DecisionValue.UNDECIDED, DecisionValue.ALLOW)
+    value = next(value for value in strictness if value in values)
+    labels = [score.label for score in scores if score.value is value and score.label]
+    shown = labels if value is DecisionValue.BLOCK else labels[:1]
+    return Score(value=value, number=number, label=", ".join(shown))
 
 
 def hazard_label(codes: Iterable[str], hazards: Mapping[str, str]) -> str:
@@ -363,8 +351,8 @@ def _plain(questions: Sequence[Question]) -> list[object]:
     """Return questions as plain values for a content key; their order and form are part of stored keys."""
     return [
         [
-            [[message.role, message.content] for message in question.messages],
-            _plain_values(question.settings),
+            _turns(question),
+            dict(question.settings),
             question.pattern,
             dict(question.parts),
             question.moderated,
@@ -373,11 +361,8 @@ def _plain(questions: Sequence[Question]) -> list[object]:
     ]
 
 
-def _plain_values(settings: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: _plain_values(value) if isinstance(value, Mapping) else value
-        for name, value in settings.items()
-    }
+def _turns(question: Question) -> list[list[str]]:
+    return [[message.role, message.content] for message in question.messages]
 
 
 def checked_threshold(who: str, threshold: float | None) -> float | None:
@@ -399,9 +384,7 @@ def checked_sides(who: str, sides: object) -> tuple[Side, ...]:
     Raises:
         PluginError: another word than ``prompt`` and ``response``, or none.
     """
-    named = (
-        [sides] if isinstance(sides, str) else list(sides) if isinstance(sides, Sequence) else []
-    )
+    named = (sides,) if isinstance(sides, str) else sides if isinstance(sides, Sequence) else ()
     if not named or any(side not in BOTH_SIDES for side in named):
         raise PluginError(f"guard {who}: sides {sides!r}; give prompt, response, or both as a list")
     return tuple(side for side in BOTH_SIDES if side in named)
@@ -445,7 +428,7 @@ def llama_guard_guard(
     return _guard(tools, LLAMA_GUARD, model, sides, threshold, "llama-guard-3")
 
 
-llama_guard_4_guard = partial(llama_guard_guard, model=LLAMA_GUARD_4)
+llama_guard_4_guard = partial(llama_guard_guard, model="meta-llama/Llama-Guard-4-12B")
 """Builds the guard ``llama-guard-4``: the same questions to another checkpoint."""
 
 
@@ -568,12 +551,11 @@ def granite_guardian_guard(
     Raises:
         PluginError: a risk that is not known.
     """
-    known_risks = sorted(GRANITE_HAZARDS)
     listed = [] if isinstance(risks, str) else list(risks)
     unknown = [risk for risk in listed if risk not in GRANITE_HAZARDS]
     if not listed or unknown:
         raise PluginError(
-            f"guard granite-guardian: risks {unknown[0] if unknown else risks!r}; give a list of {', '.join(known_risks)}"
+            f"guard granite-guardian: risks {unknown[0] if unknown else risks!r}; give a list of {', '.join(sorted(GRANITE_HAZARDS))}"
         )
     name = "criteria_id" if criteria else "risk_name"
     form = replace(
@@ -651,7 +633,16 @@ def prompted_guard(
     Raises:
         PluginError: the file is missing or has no ``{text}``, or the labels are not two different words.
     """
-    harmless, harmful = _checked_labels(labels)
+    words = () if isinstance(labels, str) else tuple(labels)
+    if (
+        len(words) != 2
+        or not all(isinstance(word, str) and word.isalnum() for word in words)
+        or words[0].casefold() == words[1].casefold()
+    ):
+        raise PluginError(
+            f"guard prompted: labels {labels!r}; give two words, the harmless one first"
+        )
+    harmless, harmful = words
     pattern = (
         filled(QUESTION, {"harmful": harmful, "harmless": harmless})
         if prompt is None
@@ -674,16 +665,3 @@ def prompted_guard(
         max_new_tokens=8,
     )
     return _guard(tools, form, model, sides, threshold)
-
-
-def _checked_labels(labels: Sequence[str]) -> Labels:
-    words = () if isinstance(labels, str) else tuple(labels)
-    if (
-        len(words) != 2
-        or not all(isinstance(word, str) and word.isalnum() for word in words)
-        or words[0].casefold() == words[1].casefold()
-    ):
-        raise PluginError(
-            f"guard prompted: labels {labels!r}; give two words, the harmless one first"
-        )
-    return words[0], words[1]

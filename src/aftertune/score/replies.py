@@ -5,7 +5,6 @@ Replies are compared casefolded: a case-sensitive parser took half of a judge's 
 """
 
 import re
-from dataclasses import dataclass
 
 LONGEST = 20_000
 """Characters of a reply that are read; no format needs more."""
@@ -22,22 +21,13 @@ _CONFIDENCE = re.compile(r"<confidence>\s*(?:high|low)\s*</confidence>")
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """The content of a guard's reply."""
-
-    harmful: bool
-    codes: tuple[str, ...] = ()
-    """Its own categories, in the order of the reply."""
-
-
 def plain_reply(text: str) -> str:
     """Return a reply as it is compared: casefolded, without NUL bytes and white space around it, cut to `LONGEST`."""
     return text[:LONGEST].replace("\x00", "").casefold().strip()
 
 
-def llama_guard(text: str) -> Screened | None:
-    """Read ``safe``, or ``unsafe`` with a line of categories (``S1,S10``) behind it.
+def llama_guard(text: str) -> tuple[str, ...] | None:
+    """Read ``safe``, or ``unsafe`` with a line of categories (``S1,S10``) behind it: the word, then the categories.
 
     None for anything else, ``safe`` with categories and a second opinion on a later line included.
     """
@@ -48,7 +38,7 @@ def llama_guard(text: str) -> Screened | None:
         return None
     if not all(_CODE.fullmatch(code) for code in codes):
         return None
-    return Screened(first == "unsafe", tuple(dict.fromkeys(code.upper() for code in codes)))
+    return first, *dict.fromkeys(code.upper() for code in codes)
 
 
 def wildguard(text: str) -> dict[str, bool | None] | None:

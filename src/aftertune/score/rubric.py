@@ -162,7 +162,13 @@ def rubric_form(tools: Tools, rubrics: str | None = None, prompt: str | None = N
         if prompt is None
         else from_file(tools.folder / prompt, ("rubric", *NAMES), "judge rubric")
     )
-    texts = {task: _shipped(task) for task in (*TASKS, OTHER)} | _own_rubrics(tools, rubrics)
+    files = [] if rubrics is None else sorted((tools.folder / rubrics).glob("*.txt"))
+    if rubrics is not None and not files:
+        raise PluginError(
+            f"judge rubric: no TASK.txt in {tools.folder / rubrics}; name a folder with rubrics"
+        )
+    texts = {task: _shipped(task) for task in (*TASKS, OTHER)}
+    texts |= {file.stem: from_file(file, (), "judge rubric") for file in files}
     return Form(
         name="rubric",
         question={task: filled(whole, {"rubric": text.strip()}) for task, text in texts.items()},
@@ -254,23 +260,13 @@ def _judge(tools: Tools, model: str, form: Form, retries: int, role: Role = Role
 def _question(
     tools: Tools, prompt: str | None, name: str, names: tuple[str, ...], who: str
 ) -> Mapping[str, str]:
-    text = _shipped(name) if prompt is None else from_file(tools.folder / prompt, names, who)
-    return {OTHER: text}
+    return {
+        OTHER: _shipped(name) if prompt is None else from_file(tools.folder / prompt, names, who)
+    }
 
 
 def _shipped(name: str) -> str:
     return (RUBRICS / f"{name}.txt").read_text(encoding="utf-8")
-
-
-def _own_rubrics(tools: Tools, folder: str | None) -> dict[str, str]:
-    if folder is None:
-        return {}
-    files: Sequence[Path] = sorted((tools.folder / folder).glob("*.txt"))
-    if not files:
-        raise PluginError(
-            f"judge rubric: no TASK.txt in {tools.folder / folder}; name a folder with rubrics"
-        )
-    return {file.stem: from_file(file, (), "judge rubric") for file in files}
 
 
 # Replies
@@ -337,8 +333,7 @@ def strongreject(reply: Response) -> Score:
 
 def preference(reply: Response) -> Score:
     """Read which of two answers a reply calls better; everything but one JSON object with ``better`` is undecided."""
-    fields = one_object(reply.text)
-    better = None if fields is None else fields.get("better")
+    better = (one_object(reply.text) or {}).get("better")
     word = better.strip().casefold() if isinstance(better, str) else ""
     return Score(value=_BETTER.get(word, PreferenceValue.UNDECIDED))
 

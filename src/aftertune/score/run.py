@@ -54,20 +54,12 @@ STORED_KINDS: Mapping[Role, ScorerKind] = {
     Role.METRIC: "scorer",
     Role.PREFERENCE: "scorer",
 }
-CALL_KINDS: Mapping[Role, CallKind] = {
-    Role.COHERENCE: "judge",
-    Role.GUARD: "guard",
-    Role.JUDGE: "judge",
-    Role.METRIC: "judge",
-    Role.PREFERENCE: "judge",
-}
 NO_CALL: Key = b""
 """Stands for the key of a call where a sample needs none."""
-_TIE = 0.5
 _WON = {
     PreferenceValue.FIRST: (1.0, 0.0),
     PreferenceValue.SECOND: (0.0, 1.0),
-    PreferenceValue.TIE: (_TIE, _TIE),
+    PreferenceValue.TIE: (0.5, 0.5),
 }
 """What the fine-tune wins where it stands first, and where it stands second."""
 T = TypeVar("T")
@@ -108,6 +100,10 @@ class _Scoring:
         sided = f" on {self.side}s" if self.scorer.role is Role.GUARD else ""
         return f"{self.scorer.role} {self.name}{sided}"
 
+    @property
+    def by_batch(self) -> bool:
+        return self.scorer.engine is not None and self.scorer.engine.by_batch
+
 
 def score_responses(
     run: Run, scorers: Scorers, models: Sequence[StudyModel], prompts: Sequence[Prompt]
@@ -141,10 +137,19 @@ def score_responses(
         for scoring in scorings
     ]
     for work in works:
-        if not work.by_batch:
+        if not work.scoring.by_batch:
             with run.progress.stage(work.scoring.title, work.total) as advance:
                 work.do(advance)
-    _score_by_batch(run, [work for work in works if work.by_batch])
+    by_batch = [work for work in works if work.scoring.by_batch]
+    # side by side, so that all their batches are under way together
+    with run.progress.stage("scores by batch", sum(work.total for work in by_batch)) as advance:
+        side_by_side(
+            [
+                (engine, partial(work.do, advance))
+                for work in by_batch
+                if (engine := work.scoring.scorer.engine) is not None
+            ]
+        )
     return ScoringResult(
         versions=tuple(scoring.version for scoring in scorings),
         notes=() if likelihood is None else likelihood.notes,
@@ -189,27 +194,10 @@ class _Work:
     """Units of progress: samples, or benign prompts whose answers are compared."""
     chunks: Iterable[tuple[int, list[Item]]]
 
-    @property
-    def by_batch(self) -> bool:
-        return _by_batch(self.scoring.scorer)
-
     def do(self, advance: Callable[[int], object]) -> None:
         for units, items in self.chunks:
             _score_items(self.run.store, self.scoring, items)
             advance(units)
-
-
-def _score_by_batch(run: Run, works: Sequence[_Work]) -> None:
-    """Let the scorers whose models answer by batch work side by side, so that all their batches are under way together."""
-    pairs = [(work.scoring.scorer.engine, work) for work in works]
-    with run.progress.stage("scores by batch", sum(work.total for work in works)) as advance:
-        side_by_side(
-            [(engine, partial(work.do, advance)) for engine, work in pairs if engine is not None]
-        )
-
-
-def _by_batch(scorer: Scorer) -> bool:
-    return scorer.engine is not None and scorer.engine.by_batch
 
 
 def _items_of(
@@ -220,7 +208,7 @@ def _items_of(
     outside: frozenset[Place],
 ) -> tuple[int, Iterator[tuple[int, list[Item]]]]:
     """Return what a scorer has not scored: the units of progress, and the items by chunks, each with its units."""
-    size = BATCH_CHUNK if _by_batch(scoring.scorer) else CHUNK
+    size = BATCH_CHUNK if scoring.by_batch else CHUNK
     if scoring.scorer.role is not Role.PREFERENCE:
         unscored = run.store.unscored(run.study.name, scoring.version)
         items = (_item(scoring.scorer.role, place, outside) for place in unscored)
@@ -375,20 +363,14 @@ def ask_calls(
     """
     if scorer.engine is None:
         raise PluginError(f"{scorer.role}: asks questions and has no engine; give it one")
-    return ask(scorer.engine, calls, _asking(scorer, samples))
-
-
-def _asking(scorer: Scorer, samples: Mapping[Key, Sample]) -> Asking:
-    def readable(call: Call, reply: Response) -> bool:
-        return not scorer.score(samples[call.key], (reply,)).undecided
-
     side = next(iter(samples.values())).side
-    return Asking(
+    how = Asking(
         max_new_tokens=scorer.max_new_tokens,
         retries=scorer.retries,
-        readable=readable,
+        readable=lambda call, reply: not scorer.score(samples[call.key], (reply,)).undecided,
         probe=next(iter(scorer.questions(probe_sample(side))), None),
     )
+    return ask(scorer.engine, calls, how)
 
 
 # Scoring
@@ -407,7 +389,8 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> None
         keys = {sample: key for key, sample in samples.items()}
         calls = unanswered(store, scorer, samples)
         if calls:
-            store.append(CALL_KINDS[scorer.role], ask_calls(scorer, calls, samples))
+            kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
+            store.append(kind, ask_calls(scorer, calls, samples))
         answers = store.calls(list(samples))
         failed = {call.key for call in calls} - answers.keys()
         scored = []
