@@ -132,8 +132,14 @@ class _ModelCalls:
 
     def jobs(self, prompts: Sequence[Prompt]) -> list[StoredJob]:
         """Return the jobs of some prompts, with the answers that are in the store, and count the calls that are missing."""
+        # a model that is still to be trained has keys that stand for those to come
         planned = [
-            (cell, prompt, self._key(job), job)
+            (
+                cell,
+                prompt,
+                job.key if self._recipe is None else content_key(self._recipe.hex(), job.key.hex()),
+                job,
+            )
             for cell, prompt, job in calls(
                 self.engine,
                 cells_of(self.run.study, self.model.name),
@@ -160,10 +166,6 @@ class _ModelCalls:
             )
             for cell, prompt, key, job in planned
         ]
-
-    def _key(self, job: GenerateJob) -> Key:
-        """Return a call's key; of a model that is still to be trained, one that stands for the key to come."""
-        return job.key if self._recipe is None else content_key(self._recipe.hex(), job.key.hex())
 
     def _count(self, jobs: Sequence[GenerateJob]) -> None:
         result, limit = self.result, self.run.study.decoding.max_new_tokens
@@ -201,7 +203,11 @@ class _ScorerCalls:
         if "prompt" in self.scorer.sides:
             self._add(sample_of(self.scorer.role, prompt, None) for prompt in prompts)
         if "response" in self.scorer.sides:
-            new = [job for job in jobs if self._is_new(job)]
+            # a guard sees the texts alone, so one call may serve two prompts
+            guard = self.scorer.role is Role.GUARD
+            by_place = {(job.key, "" if guard else job.prompt.id): job for job in jobs}
+            new = [job for place, job in by_place.items() if place not in self._places]
+            self._places |= by_place.keys()
             self._add(
                 sample_of(self.scorer.role, job.prompt, job.response) for job in new if job.response
             )
@@ -210,13 +216,6 @@ class _ScorerCalls:
                 (sample_of(self.scorer.role, prompt, TO_COME), times)
                 for prompt, times in to_come.items()
             )
-
-    def _is_new(self, job: StoredJob) -> bool:
-        """Return whether an answer was not met before; a guard sees the texts alone, so one call may serve two prompts."""
-        place = (job.key, "" if self.scorer.role is Role.GUARD else job.prompt.id)
-        before = len(self._places)
-        self._places.add(place)
-        return len(self._places) > before
 
     def _count_pairs(self, jobs: Sequence[StoredJob], bases: Mapping[str, str]) -> None:
         """Count both orders of every pair of different answers to a benign prompt."""
@@ -260,11 +259,11 @@ class _ScorerCalls:
     def _add_to_come(self, samples: Iterable[tuple[Sample, int]], texts: int = 1) -> None:
         """Count calls about answers that are not there yet: a sample with a stand-in for them, and how many there are."""
         before = self.result.calls
-        asked_about = (
+        new_calls = [
             (Call(key=NO_CALL, questions=tuple(self.scorer.questions(sample))), times)
             for sample, times in samples
-        )
-        self._count(list(asked_about), texts * self._room)
+        ]
+        self._count(new_calls, texts * self._room)
         self.result.at_most |= self.result.calls > before
 
     def _count(self, new_calls: Sequence[tuple[Call, int]], more: float) -> None:
@@ -288,8 +287,9 @@ class _ScorerCalls:
         result.tokens_in += tokens_in
         result.tokens_out += tokens_out
         result.tokens_out_at_most += tokens_out
-        money = None if price is None else price.of(round(tokens_in), tokens_out)
-        result.money = total(result.money, money)
+        result.money = total(
+            result.money, None if price is None else price.of(round(tokens_in), tokens_out)
+        )
 
 
 def total(first: float | None, second: float | None) -> float | None:

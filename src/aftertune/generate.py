@@ -37,11 +37,16 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         ModelError: an adapter belongs to another base, two seeds are one model, or a fine-tune gives exactly the
             probabilities of its base, so it was not measured.
     """
-    _check_bases(run, models)
-    _check_seeds(run, models)
     by_name = {model.name: model for model in models}
+    for model in models:
+        # an adapter is compared with no other base than its own
+        if model.base is not None and model.recipe is None:
+            run.engines.check_base(model.reference, by_name[model.base].reference)
+    _check_seeds(run, models)
     planned = [(model, plan_model(run, model, prompts)) for model in models]
-    declare(run, models, [row for _, (rows, _) in planned for row in rows])
+    identities = {model.name: run.engines.open(model.reference).identity for model in models}
+    run.store.add_models(run.study.name, models, identities)
+    run.store.plan(run.study.name, [row for _, (rows, _) in planned for row in rows])
     missing_keys = {
         model.name: set(run.store.missing(job.key for job in jobs)) for model, (_, jobs) in planned
     }
@@ -101,41 +106,23 @@ def plan_model(
     run: Run, model: StudyModel, prompts: Sequence[Prompt]
 ) -> tuple[list[PlannedJob], list[GenerateJob]]:
     """Return the calls of one model, as rows of the store's plan and as jobs of the engine; loads no weights."""
-    engine = run.engines.open(model.reference)
-    rows, jobs = [], []
-    for cell, prompt, job in calls(
-        engine, cells_of(run.study, model.name), prompts, run.study.systems
-    ):
-        rows.append(
-            PlannedJob(
-                model=model.name,
-                prompt=prompt,
-                system=cell.system,
-                decoding=cell.decoding,
-                sample=job.sample,
-                key=job.key,
-            )
+    engine, cells = run.engines.open(model.reference), cells_of(run.study, model.name)
+    planned = list(calls(engine, cells, prompts, run.study.systems))
+    rows = [
+        PlannedJob(
+            model=model.name,
+            prompt=prompt,
+            system=cell.system,
+            decoding=cell.decoding,
+            sample=job.sample,
+            key=job.key,
         )
-        jobs.append(job)
-    return rows, jobs
-
-
-def declare(run: Run, models: Sequence[StudyModel], rows: Sequence[PlannedJob]) -> None:
-    """Write the models and the planned calls of the study into the store."""
-    identities = {model.name: run.engines.open(model.reference).identity for model in models}
-    run.store.add_models(run.study.name, models, identities)
-    run.store.plan(run.study.name, rows)
+        for cell, prompt, job in planned
+    ]
+    return rows, [job for *_, job in planned]
 
 
 # Models that are not what their names say
-
-
-def _check_bases(run: Run, models: Sequence[StudyModel]) -> None:
-    """Refuse an adapter that the study compares with another base than its own."""
-    references = {model.name: model.reference for model in models}
-    for model in models:
-        if model.base is not None and model.recipe is None:
-            run.engines.check_base(model.reference, references[model.base])
 
 
 def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
@@ -143,23 +130,21 @@ def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
     names: dict[Key, str] = {}
     for model in models:
         key = content_key(model.condition, dict(run.engines.open(model.reference).identity))
-        if key in names:
+        if (first := names.setdefault(key, model.name)) != model.name:
             raise ModelError(
-                f"{names[key]} and {model.name} are the same weights, so they are one training seed and not two; give each once"
+                f"{first} and {model.name} are the same weights, so they are one training seed and not two; give each once"
             )
-        names[key] = model.name
 
 
 def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:
     """Return a note on each model that has the very weights of another one, for instance of its base."""
-    first: dict[Key, str] = {}
-    notes = []
-    for model in models:
-        key = content_key(dict(run.engines.open(model.reference).identity))
-        if key in first:
-            notes.append(f"{model.name} has the weights of {first[key]}: the two are one model")
-        first.setdefault(key, model.name)
-    return notes
+    names: dict[Key, str] = {}
+    keys = (content_key(dict(run.engines.open(model.reference).identity)) for model in models)
+    return [
+        f"{model.name} has the weights of {first}: the two are one model"
+        for model, key in zip(models, keys, strict=True)
+        if (first := names.setdefault(key, model.name)) != model.name
+    ]
 
 
 # The probe
@@ -174,9 +159,8 @@ def prove(run: Run, model: StudyModel, base: StudyModel, prompts: Sequence[Promp
         ModelError: the fine-tune gives exactly the probabilities of its base, so it was not measured; or one of them is
             broken and computes none.
     """
-    if _same(run, model, base) or _is_served(run, model) or _is_served(run, base):
-        return
-    if probed(run, model, base, prompts) is not None:
+    unprobed = _same(run, model, base) or _is_served(run, model) or _is_served(run, base)
+    if unprobed or probed(run, model, base, prompts) is not None:
         return
     base_nll = _base_likelihoods(run, base, prompts)
     tuned_nll = likelihoods(run.engines.open(model.reference), prompts)
@@ -244,15 +228,14 @@ def _is_served(run: Run, model: StudyModel) -> bool:
 
 def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     """Return a note on the models whose template has no place for the system prompt."""
-    if all(text is None for text in run.study.systems.values()):
-        return []
-    folded = [model.name for model in models if run.engines.open(model.reference).folds_system]
-    if not folded:
-        return []
-    names = ", ".join(folded)
-    return [
-        f"{names}: the chat template takes no system turn: the system prompt stands at the head of the user's turn"
-    ]
+    with_system = any(text is not None for text in run.study.systems.values())
+    names = ", ".join(
+        model.name
+        for model in models
+        if with_system and run.engines.open(model.reference).folds_system
+    )
+    note = f"{names}: the chat template takes no system turn: the system prompt stands at the head of the user's turn"
+    return [note] if names else []
 
 
 def greedy_notes(keys: DecodingKeys) -> list[str]:

@@ -64,7 +64,16 @@ def multitask(
     chosen = _chosen(prompts, file, tasks, limit, intent)
     return Task(
         dataset=MemoryDataset(
-            [_inspect_sample(prompt) for prompt in chosen], name=Path(prompts).stem
+            [
+                InspectSample(
+                    id=prompt.id,
+                    input=prompt.text,
+                    target=prompt.reference or "",
+                    metadata=metadata_of(prompt),
+                )
+                for prompt in chosen
+            ],
+            name=Path(prompts).stem,
         ),
         solver=generate(),
         scorer=graded() if GRADER in model_roles() else refusals(),
@@ -101,12 +110,6 @@ def _chosen(
     if not kept:
         raise DataError(f"prompts {name}: none are left with these tasks and this intent")
     return kept
-
-
-def _inspect_sample(prompt: Prompt) -> InspectSample:
-    return InspectSample(
-        id=prompt.id, input=prompt.text, target=prompt.reference or "", metadata=metadata_of(prompt)
-    )
 
 
 GRADER = "grader"
@@ -215,8 +218,18 @@ def _sample(state: TaskState, target: Target) -> Sample | Score:
             value=Outcome.UNDECIDED.value, reason="no_response", explanation="no final answer"
         )
     try:
-        return sample_of(
-            state.metadata, state.user_prompt.text, state.output.completion, target.text, finish
+        # the keys are those of `metadata_of`
+        metadata: Mapping[str, Any] = state.metadata
+        return Sample(
+            behavior=metadata["behavior"],
+            task=metadata["task_type"],
+            intent=Intent(metadata["intent"]),
+            prompt=state.user_prompt.text,
+            response=state.output.completion,
+            finish_reason=finish,
+            reference=target.text or None,
+            labels=tuple(metadata["labels"]),
+            language=metadata["language"],
         )
     except (KeyError, ValueError) as error:
         return Score.unscored(
@@ -226,8 +239,12 @@ def _sample(state: TaskState, target: Target) -> Sample | Score:
 
 def _score(sample: Sample, verdict: Verdict, explanation: str) -> Score:
     value = VerdictValue(str(verdict.value))
-    coherent = Coherence().score(sample).value is True
-    result = outcome(Intent(str(sample.intent)), sample.finish_reason, value, coherent=coherent)
+    result = outcome(
+        Intent(str(sample.intent)),
+        sample.finish_reason,
+        value,
+        coherent=Coherence().score(sample).value is True,
+    )
     reasons = {VerdictValue.REFUSED: "refusal", VerdictValue.UNDECIDED: "grader_failed"}
     return Score(
         value=result.value,
@@ -245,24 +262,3 @@ def _score(sample: Sample, verdict: Verdict, explanation: str) -> Score:
 def tools() -> Tools:
     """Return the tools of factories here: files relative to where Inspect runs, and no models but Inspect's."""
     return Tools(open_model=no_model, folder=Path.cwd())
-
-
-def sample_of(
-    metadata: Mapping[str, Any], prompt: str, response: str, target: str, finish: FinishReason
-) -> Sample:
-    """Return one of Inspect's samples as a judge gets it.
-
-    Raises:
-        KeyError: the sample has not the metadata of `metadata_of`.
-    """
-    return Sample(
-        behavior=metadata["behavior"],
-        task=metadata["task_type"],
-        intent=Intent(metadata["intent"]),
-        prompt=prompt,
-        response=response,
-        finish_reason=finish,
-        reference=target or None,
-        labels=tuple(metadata["labels"]),
-        language=metadata["language"],
-    )

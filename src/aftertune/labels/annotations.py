@@ -84,11 +84,10 @@ def _check_rows(path: Path, rows: Sequence[Row], sample: Sample) -> None:
                 f"{plural(len(exported), 'response')}); import the file that it wrote, or export again with the --n, --benign "
                 "and --seed of this one"
             )
-        if row.id in first:
+        if (line := first.setdefault(row.id, row.line)) != row.line:
             raise DataError(
-                f"{path}, line {row.line}: {row.id} stands in line {first[row.id]} too; keep one of them"
+                f"{path}, line {row.line}: {row.id} stands in line {line} too; keep one of them"
             )
-        first[row.id] = row.line
 
 
 def kept_labels(store: Store, study: str, sample: Sample) -> Labels:

@@ -104,7 +104,17 @@ def draw_sample(
         items=tuple(item for item, _ in drawn),
         benign=request.benign,
     )
-    return draw, sample, [_row(item.id, answer) for item, answer in drawn]
+    rows = [
+        {
+            "id": item.id,
+            "task": answer.prompt.task,
+            "question": question(answer.prompt.task, answer.prompt.intent),
+            "prompt": answer.prompt.text,
+            "response": "" if answer.response is None else answer.response.text,
+        }
+        for item, answer in drawn
+    ]
+    return draw, sample, rows
 
 
 def _drawn_answers(
@@ -133,16 +143,6 @@ def _item(answer: StoredJob, probability: float, seed: int) -> Item:
     key = answer.key.hex()
     number = content_key("label", seed, key, answer.prompt.id).hex()[:12]
     return Item(id=f"r-{number}", key=key, prompt=answer.prompt.id, probability=probability)
-
-
-def _row(number: str, answer: StoredJob) -> dict[str, str]:
-    return {
-        "id": number,
-        "task": answer.prompt.task,
-        "question": question(answer.prompt.task, answer.prompt.intent),
-        "prompt": answer.prompt.text,
-        "response": "" if answer.response is None else answer.response.text,
-    }
 
 
 def question(task: str, intent: Intent) -> str:

@@ -58,22 +58,19 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], annotators: Sequen
         empty = dict.fromkeys(headers, "")
         write_whole(path, (json.dumps({**row, **empty}) + "\n" for row in rows))
     else:
-        write_whole(path, [_csv_text(rows, headers)])
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow([*COLUMNS, *headers])
+        writer.writerows(
+            [*(_cell(row[column]) for column in COLUMNS), *("" for _ in headers)] for row in rows
+        )
+        # the mark tells spreadsheets that this is UTF-8
+        write_whole(path, ["\ufeff" + buffer.getvalue()])
 
 
 def column_of(annotator: str) -> str:
     """Return the name of an annotator's column; ``label`` for an annotator without a name."""
     return f"{LABEL}:{annotator}" if annotator else LABEL
-
-
-def _csv_text(rows: Iterable[Mapping[str, str]], headers: Sequence[str]) -> str:
-    """Return the lines behind the mark that tells spreadsheets that this is UTF-8."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([*COLUMNS, *headers])
-    for row in rows:
-        writer.writerow([*(_cell(row[column]) for column in COLUMNS), *("" for _ in headers)])
-    return "\ufeff" + buffer.getvalue()
 
 
 def _cell(text: str) -> str:

@@ -102,12 +102,14 @@ def score_likelihood(
 
 def _score(run: Run, engine: Engine, version: int, jobs: Sequence[StoredJob]) -> None:
     """Score the answers of one base and its fine-tunes, those together that are about equally long."""
-    texts = [
-        (job, conversation(job.prompt.text, run.study.systems[job.system]), job.response.text)
-        for job in jobs
-        if job.response is not None
-    ]
-    texts.sort(key=lambda entry: len(entry[0].prompt.text) + len(entry[2]))
+    texts = sorted(
+        (
+            (job, conversation(job.prompt.text, run.study.systems[job.system]), job.response.text)
+            for job in jobs
+            if job.response is not None
+        ),
+        key=lambda entry: len(entry[0].prompt.text) + len(entry[2]),
+    )
     for start in range(0, len(texts), KEPT):
         part = texts[start : start + KEPT]
         means = engine.nll([(messages, text) for _, messages, text in part])
@@ -128,8 +130,13 @@ def _scored_answers(run: Run, version: int, bases: Mapping[str, str]) -> Iterato
     for job in run.store.responses(run.study.name, [version]):
         score = job.scores.get(COLUMN)
         if score is not None and score.number is not None and job.model in bases:
-            place = (job.key, job.prompt.id)
-            yield _Answer(job.model, bases[job.model], place, job.prompt, score.number)
+            yield _Answer(
+                model=job.model,
+                base=bases[job.model],
+                place=(job.key, job.prompt.id),
+                prompt=job.prompt,
+                nll=score.number,
+            )
 
 
 def _limits(

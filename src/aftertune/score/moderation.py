@@ -51,18 +51,12 @@ class ModerationGuard(Scorer):
         if not isinstance(scores, Mapping) or not scores or not isinstance(categories, Sequence):
             return undecided(self.role, "no scores in the reply")
         number = max(map(float, scores.values()))
-        if self.threshold is None:
-            harmful, codes = detail.get("flagged") is True, [str(name) for name in categories]
-        else:
-            harmful = number >= self.threshold
-            codes = [
-                str(name)
-                for name, value in sorted(scores.items())
-                if float(value) >= self.threshold
-            ]
-        if not harmful:
+        limit = self.threshold
+        if not (detail.get("flagged") is True if limit is None else number >= limit):
             return Score(value=DecisionValue.ALLOW, number=number)
-        label = hazard_label(codes, HAZARDS)
+        if limit is not None:
+            categories = sorted(name for name, value in scores.items() if float(value) >= limit)
+        label = hazard_label(map(str, categories), HAZARDS)
         return Score(value=DecisionValue.BLOCK, number=number, label=label)
 
 

@@ -28,7 +28,7 @@ def from_file(path: Path, names: tuple[str, ...], who: str) -> str:
         raise PluginError(
             f"{who}: its prompt {path} cannot be read ({error}); name a text file"
         ) from error
-    return _with_names(text, names, f"{who}: its prompt {path}")
+    return with_names(text, names, f"{who}: its prompt {path}")
 
 
 def from_package(package: str, module: str, constant: str, who: str) -> Any:
@@ -58,20 +58,17 @@ def from_package(package: str, module: str, constant: str, who: str) -> Any:
         ) from error
 
 
-def wildguard_template(file: Path | None, who: str) -> str:
-    """Return WildGuard's exact prompt, with ``{prompt}`` and ``{response}``, from a user's file or from its package.
+def with_names(text: str, names: tuple[str, ...], what: str) -> str:
+    """Return a prompt template that has all its placeholders.
+
+    Args:
+        text: the template.
+        names: the placeholders that have to stand in it.
+        what: names the template, for messages.
 
     Raises:
-        PluginError: as `from_file`, or `from_package`.
+        PluginError: a placeholder is missing.
     """
-    names = ("prompt", "response")
-    if file is not None:
-        return from_file(file, names, who)
-    text = from_package("wildguard", "utils", "WILDGUARD_INPUT_FORMAT", who)
-    return _with_names(str(text), names, f"{who}: the prompt in the package wildguard")
-
-
-def _with_names(text: str, names: tuple[str, ...], what: str) -> str:
     missing = [name for name in names if f"{{{name}}}" not in text]
     if missing:
         raise PluginError(

@@ -32,7 +32,7 @@ from aftertune.core.records import (
 from aftertune.core.untrusted import filled
 from aftertune.errors import PluginError
 from aftertune.models.asking import check_template, harmful_share, probe_sample
-from aftertune.score.prompt_templates import from_file, from_package, wildguard_template
+from aftertune.score.prompt_templates import from_file, from_package, with_names
 from aftertune.score.replies import (
     first_word,
     granite_guardian,
@@ -316,8 +316,7 @@ class Classifier(Scorer):
             return Score(value=_verdict(finding), number=number, label=finding.label)
         if not finding.harmful:
             return Score(value=DecisionValue.ALLOW, number=number)
-        codes = (policy,) if policy else finding.codes
-        label = hazard_label(codes, self.form.hazards)
+        label = hazard_label((policy,) if policy else finding.codes, self.form.hazards)
         return Score(value=DecisionValue.BLOCK, number=number, label=label)
 
 
@@ -480,8 +479,12 @@ def wildguard_judge(
 
 
 def _wildguard_form(tools: Tools, prompt: str | None, role: str) -> Form:
-    file = None if prompt is None else tools.folder / prompt
-    return replace(WILDGUARD, pattern=wildguard_template(file, f"{role} wildguard"))
+    who = f"{role} wildguard"
+    if prompt is not None:
+        return replace(WILDGUARD, pattern=from_file(tools.folder / prompt, WILDGUARD.parts, who))
+    text = str(from_package("wildguard", "utils", "WILDGUARD_INPUT_FORMAT", who))
+    what = f"{who}: the prompt in the package wildguard"
+    return replace(WILDGUARD, pattern=with_names(text, WILDGUARD.parts, what))
 
 
 def shield_gemma(

@@ -6,7 +6,6 @@ Judges, guards, metrics, preferences and the coherence detectors all pass throug
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -113,11 +112,16 @@ def score_responses(
     Raises:
         PluginError: a scorer fails; what it scored before is kept.
     """
-    likelihood = score_likelihood(run, models, prompts) if run.study.coherence.nll else None
-    with_coherence: Scorers = {
-        Role.COHERENCE: {"coherence": _coherence(run, likelihood)},
-        **scorers,
-    }
+    keys = run.study.coherence
+    likelihood = (
+        score_likelihood(run, models, prompts)
+        if keys.nll
+        else Likelihood(limits={}, outside=frozenset(), notes=())
+    )
+    limits = {base: dict(of_base) for base, of_base in likelihood.limits.items()}
+    nll = content_key(limits).hex() if keys.nll else ""
+    coherence = Coherence(Thresholds(**keys.model_dump(exclude={"nll"}), nll=nll))
+    with_coherence: Scorers = {Role.COHERENCE: {"coherence": coherence}, **scorers}
     scorings = [
         _Scoring(
             name=name,
@@ -131,9 +135,8 @@ def score_responses(
         for name, scorer in with_coherence.get(role, {}).items()
         for side in scorer.sides
     ]
-    outside = frozenset() if likelihood is None else likelihood.outside
     works = [
-        _Work(run, scoring, *_items_of(run, scoring, models, prompts, outside))
+        _Work(run, scoring, *_items_of(run, scoring, models, prompts, likelihood.outside))
         for scoring in scorings
     ]
     for work in works:
@@ -151,18 +154,8 @@ def score_responses(
             ]
         )
     return ScoringResult(
-        versions=tuple(scoring.version for scoring in scorings),
-        notes=() if likelihood is None else likelihood.notes,
+        versions=tuple(scoring.version for scoring in scorings), notes=likelihood.notes
     )
-
-
-def _coherence(run: Run, likelihood: Likelihood | None) -> Coherence:
-    limits = (
-        ""
-        if likelihood is None
-        else content_key({base: dict(of) for base, of in likelihood.limits.items()}).hex()
-    )
-    return Coherence(Thresholds(**run.study.coherence.model_dump(exclude={"nll"}), nll=limits))
 
 
 def stored_version(run: Run, scorer: Scorer, models: Sequence[StudyModel]) -> str:
@@ -196,7 +189,15 @@ class _Work:
 
     def do(self, advance: Callable[[int], object]) -> None:
         for units, items in self.chunks:
-            _score_items(self.run.store, self.scoring, items)
+            try:
+                scores = _score_items(self.run.store, self.scoring, items)
+            except (AftertuneError, OSError):
+                raise
+            except Exception as error:  # other people's code may raise anything
+                raise PluginError(
+                    f"{self.scoring.title} failed: {type(error).__name__}: {error}; mend it and run again"
+                ) from error
+            self.run.store.add_scores(self.scoring.version, scores)
             advance(units)
 
 
@@ -209,25 +210,28 @@ def _items_of(
 ) -> tuple[int, Iterator[tuple[int, list[Item]]]]:
     """Return what a scorer has not scored: the units of progress, and the items by chunks, each with its units."""
     size = BATCH_CHUNK if scoring.by_batch else CHUNK
-    if scoring.scorer.role is not Role.PREFERENCE:
+    role = scoring.scorer.role
+    if role is not Role.PREFERENCE:
         unscored = run.store.unscored(run.study.name, scoring.version)
-        items = (_item(scoring.scorer.role, place, outside) for place in unscored)
+        # no key of a call holds `unlikely`, so no scorer with calls may see it
+        unlikely = outside if role is Role.COHERENCE else frozenset()
+        items = (_item(role, place, unlikely) for place in unscored)
         return len(unscored), ((len(chunk), chunk) for chunk in _chunks(items, size))
     benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
     keys = run.study.decoding
-    answers_each = len(models) * len(run.study.systems) * keys.samples
-    answers_each *= len(keys.temperatures) * len(keys.seeds)
+    draws = keys.samples * len(keys.temperatures) * len(keys.seeds)
     pairs = (
         (len(chunk), _unscored_pairs(run, scoring, models, chunk))
-        for chunk in _chunks(benign, max(1, 2 * size // answers_each))
+        for chunk in _chunks(
+            benign, max(1, 2 * size // (len(models) * len(run.study.systems) * draws))
+        )
     )
     return len(benign), pairs
 
 
-def _item(role: Role, place: Unscored, outside: frozenset[Place]) -> Item:
-    # no key of a call holds `unlikely`, so no scorer with calls may see it
-    unlikely = role is Role.COHERENCE and (place.key, place.prompt.id) in outside
-    sample = sample_of(role, place.prompt, place.response, unlikely=unlikely)
+def _item(role: Role, place: Unscored, unlikely: frozenset[Place]) -> Item:
+    far = (place.key, place.prompt.id) in unlikely
+    sample = sample_of(role, place.prompt, place.response, unlikely=far)
     return Item(prompt=place.prompt, key=place.key, samples=(sample,))
 
 
@@ -292,23 +296,19 @@ def pairs_of(
         if job.response is None or base is None or (job.key, job.prompt.id) in done:
             continue
         done.add((job.key, job.prompt.id))
-        samples = pair_samples(job.prompt, job.response.text, base.text)
+        texts = (job.response.text, base.text)
+        # both orders, since models prefer a place; none for equal answers, which are a tie
+        orders = () if texts[0] == texts[1] else (texts, texts[::-1])
+        samples = tuple(
+            Sample(prompt=job.prompt.text, task=job.prompt.task, response=first, other=second)
+            for first, second in orders
+        )
         yield Item(prompt=job.prompt, key=job.key, samples=samples)
 
 
 def place_of(job: StoredJob) -> tuple[str, str, str, int]:
     """Return what a fine-tune's job and its base's have in common: prompt, system prompt, decoding and sample number."""
     return job.prompt.id, job.system, job.decoding, job.sample
-
-
-def pair_samples(prompt: Prompt, tuned: str, base: str) -> tuple[Sample, ...]:
-    """Return both orders of two answers, since models prefer a place; nothing for equal answers, which are a tie."""
-    if tuned == base:
-        return ()
-    return tuple(
-        Sample(prompt=prompt.text, task=prompt.task, response=first, other=second)
-        for first, second in ((tuned, base), (base, tuned))
-    )
 
 
 # Asking
@@ -376,37 +376,36 @@ def ask_calls(
 # Scoring
 
 
-def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> None:
-    """Score some items and keep the scores; an item stays unscored while a call about it has no answer."""
+def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> list[Scored]:
+    """Return the scores of some items; an item stays unscored while a call about it has no answer."""
     scorer = scoring.scorer
-    with blamed(scoring.title):
-        shown = [sample for item in items for sample in item.samples]
-        if scorer.identity is None and shown and scorer.questions(shown[0]):
-            raise PluginError(
-                f"{scoring.title} asks questions and has no identity, so that no reply could be kept; give it one"
-            )
-        samples = keyed(scorer, shown)
-        keys = {sample: key for key, sample in samples.items()}
-        calls = unanswered(store, scorer, samples)
-        if calls:
-            kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
-            store.append(kind, ask_calls(scorer, calls, samples))
-        answers = store.calls(list(samples))
-        failed = {call.key for call in calls} - answers.keys()
-        scored = []
-        for item in items:
-            item_keys = [keys.get(sample, NO_CALL) for sample in item.samples]
-            if failed.intersection(item_keys):
-                continue
-            scores = [
-                scorer.score(sample, replies_of(answers[key]) if key in answers else ())
-                for sample, key in zip(item.samples, item_keys, strict=True)
-            ]
-            pair = scorer.role is Role.PREFERENCE
-            source = None if pair or item_keys[0] not in answers else item_keys[0]
-            score = share_won(scores) if pair else scores[0]
-            scored.append(Scored(prompt=item.prompt, key=item.key, score=score, source=source))
-    store.add_scores(scoring.version, scored)
+    shown = [sample for item in items for sample in item.samples]
+    if scorer.identity is None and shown and scorer.questions(shown[0]):
+        raise PluginError(
+            f"{scoring.title} asks questions and has no identity, so that no reply could be kept; give it one"
+        )
+    samples = keyed(scorer, shown)
+    keys = {sample: key for key, sample in samples.items()}
+    calls = unanswered(store, scorer, samples)
+    if calls:
+        kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
+        store.append(kind, ask_calls(scorer, calls, samples))
+    answers = store.calls(list(samples))
+    failed = {call.key for call in calls} - answers.keys()
+    scored = []
+    for item in items:
+        item_keys = [keys.get(sample, NO_CALL) for sample in item.samples]
+        if failed.intersection(item_keys):
+            continue
+        scores = [
+            scorer.score(sample, replies_of(answers[key]) if key in answers else ())
+            for sample, key in zip(item.samples, item_keys, strict=True)
+        ]
+        pair = scorer.role is Role.PREFERENCE
+        source = None if pair or item_keys[0] not in answers else item_keys[0]
+        score = share_won(scores) if pair else scores[0]
+        scored.append(Scored(prompt=item.prompt, key=item.key, score=score, source=source))
+    return scored
 
 
 def share_won(scores: Sequence[Score]) -> Score:
@@ -439,23 +438,6 @@ def uncompared(
                 f"preference {name}: {missing:,} of {int(due.sum()):,} answers were not compared (its calls failed, or the "
                 "base has no answer); run again to ask it again"
             )
-
-
-@contextmanager
-def blamed(title: str) -> Iterator[None]:
-    """Name the scorer at fault, whatever other people's code raises.
-
-    Raises:
-        PluginError: the scorer fails.
-    """
-    try:
-        yield
-    except (AftertuneError, OSError):
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{title} failed: {type(error).__name__}: {error}; mend it and run again"
-        ) from error
 
 
 # Building
