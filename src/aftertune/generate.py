@@ -173,8 +173,11 @@ def prove(run: Run, model: StudyModel, base: StudyModel, prompts: Sequence[Promp
             f"{model.name} gives exactly the probabilities of its base {base.name} on {len(changes)} prompts: the fine-tune "
             "is not active or has no effect; check that the folder holds its own weights"
         )
-    value = {"prompts": len(changes), "largest_change": largest_change}
-    run.store.set_meta(run.study.name, _probe_name(run, prompts, base, model), value)
+    run.store.set_meta(
+        run.study.name,
+        _probe_name(run, prompts, base, model),
+        {"prompts": len(changes), "largest_change": largest_change},
+    )
 
 
 def probed(

@@ -4,7 +4,7 @@ The scorers are refusal rules and a grader with the rubric of the task; the metr
 loads this module, so that it may load Inspect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +218,7 @@ def _sample(state: TaskState, target: Target) -> Sample | Score:
             value=Outcome.UNDECIDED.value, reason="no_response", explanation="no final answer"
         )
     try:
-        # the keys are those of `metadata_of`
-        metadata: Mapping[str, Any] = state.metadata
+        metadata = state.metadata  # its keys are those of `metadata_of`
         return Sample(
             behavior=metadata["behavior"],
             task=metadata["task_type"],

@@ -92,11 +92,13 @@ def draw_sample(
         the draw with its counts by condition; the sample to keep; and its rows for a file, in random order.
     """
     draw = draw_labels(table, plan, request.n, request.seed, request.benign)
-    drawn = [
-        (_item(answer, probability, request.seed), answer)
-        for answer, probability in _drawn_answers(store, study, table, draw)
-    ]
-    drawn.sort(key=lambda pair: pair[0].id)  # ids are hashes, so this shuffles
+    drawn = sorted(
+        (
+            (_item(answer, probability, request.seed), answer)
+            for answer, probability in _drawn_answers(store, study, table, draw)
+        ),
+        key=lambda pair: pair[0].id,  # ids are hashes, so this shuffles
+    )
     sample = Sample(
         seed=request.seed,
         n=request.n,
@@ -121,10 +123,10 @@ def _drawn_answers(
     store: Store, study: str, table: Table, draw: Draw
 ) -> Iterator[tuple[StoredJob, float]]:
     """Yield the drawn answers with their probability; an answer that two jobs share comes once."""
-    columns = [table.columns[name][draw.rows].tolist() for name in IDENTITY]
+    columns = {name: table.columns[name][draw.rows].tolist() for name in IDENTITY}
     named = [
         codes if name == "sample" else [table.names[name][code] for code in codes]
-        for name, codes in zip(IDENTITY, columns, strict=True)
+        for name, codes in columns.items()
     ]
     probabilities = dict(zip(zip(*named, strict=True), draw.probability.tolist(), strict=True))
     prompt_ids = {prompt for _, prompt, *_ in probabilities}

@@ -116,17 +116,11 @@ def tail_loop(words: Sequence[str], thresholds: Thresholds = DEFAULT) -> bool:
         start = total - period
         while start > 0 and words[start - 1] == words[start - 1 + period]:
             start -= 1
-        length = total - start
-        if length >= thresholds.tail_loop * total and length >= period * _periods(
-            words[-period:], thresholds
-        ):
+        spoken = any(_LETTER.search(word) or word.isalnum() for word in words[-period:])
+        rounds = thresholds.tail_periods if spoken else thresholds.punctuation_periods
+        if total - start >= max(thresholds.tail_loop * total, period * rounds):
             return True
     return False
-
-
-def _periods(unit: Sequence[str], thresholds: Thresholds) -> int:
-    spoken = any(_LETTER.search(word) or word.isalnum() for word in unit)
-    return thresholds.tail_periods if spoken else thresholds.punctuation_periods
 
 
 def _empty(sample: Sample, thresholds: Thresholds) -> bool:

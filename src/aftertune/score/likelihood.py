@@ -96,8 +96,11 @@ def score_likelihood(
         if (within := limits[answer.base].get(answer.prompt.task))
         and not within[0] <= answer.nll <= within[1]
     )
-    notes = [*_limit_notes(limits, answers), *_flag_notes(answers, outside)]
-    return Likelihood(limits=limits, outside=outside, notes=tuple(notes))
+    return Likelihood(
+        limits=limits,
+        outside=outside,
+        notes=(*_limit_notes(limits, answers), *_flag_notes(answers, outside)),
+    )
 
 
 def _score(run: Run, engine: Engine, version: int, jobs: Sequence[StoredJob]) -> None:

@@ -116,8 +116,9 @@ def longest_common(first: list[str], second: list[str]) -> int:
 
 def _bleu(metric: Any, sample: Sample, reference: str) -> Score:
     counts = metric.corpus_score([sample.response], [[reference]])
-    values = [*counts.counts, *counts.totals, counts.sys_len, counts.ref_len]
-    return Score(label=counted(BLEU, values))
+    return Score(
+        label=counted(BLEU, [*counts.counts, *counts.totals, counts.sys_len, counts.ref_len])
+    )
 
 
 def chrf(tools: Tools, *, task: str = "translation") -> Metric:
@@ -256,9 +257,7 @@ class _WithoutNotes(ast.NodeTransformer):
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # ast's own name
-        if node.value is None:
-            return None
-        return ast.Assign(targets=[node.target], value=node.value)
+        return None if node.value is None else ast.Assign(targets=[node.target], value=node.value)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)

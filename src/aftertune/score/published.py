@@ -399,8 +399,13 @@ def _guard(
 ) -> Classifier:
     limit = checked_threshold(who or form.name, threshold)
     screened = checked_sides(who or form.name, sides)
-    engine = tools.open_model(tools.reference(model))
-    return Classifier(engine, form, Role.GUARD, sides=screened, threshold=limit)
+    return Classifier(
+        tools.open_model(tools.reference(model)),
+        form,
+        Role.GUARD,
+        sides=screened,
+        threshold=limit,
+    )
 
 
 def _judge(tools: Tools, form: Form, model: str) -> Classifier:

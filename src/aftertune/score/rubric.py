@@ -85,11 +85,10 @@ class Rubric(Scorer):
         self.max_new_tokens, self.retries = form.max_new_tokens, retries
         pairs = role is Role.PREFERENCE
         self.version = form.parser if pairs else f"{form.name} {form.parser}"
-        # of a judge of pairs the plain question is hashed: stored keys hold it so
-        question: object = form.question[OTHER] if pairs else dict(form.question)
         self.identity = {
             "comparer" if pairs else "judge": form.name,
-            "question": content_key(question).hex(),
+            # of a judge of pairs the plain question is hashed: stored keys hold it so
+            "question": content_key(form.question[OTHER] if pairs else dict(form.question)).hex(),
             "retries": [retries, RETRY_TEMPERATURE, form.parser],
             "max_new_tokens": form.max_new_tokens,
             "shown": SHOWN,

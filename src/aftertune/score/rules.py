@@ -41,10 +41,7 @@ class Wording:
 
     def search(self, text: str, start: int = 0) -> re.Match[str] | None:
         """Return the first place where the wording stands."""
-        for cue in self.cues:
-            if cue in text:
-                return self._regex.search(text, start)
-        return None
+        return self._regex.search(text, start) if any(map(text.__contains__, self.cues)) else None
 
 
 def _wording(cues: str, pattern: str) -> Wording:

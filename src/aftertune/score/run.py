@@ -321,18 +321,24 @@ def call_key(scorer: Scorer, sample: Sample) -> Key:
         response = None if sample.side == "prompt" else sample.response
         return content_key("guard", identity, sample.side, sample.prompt, response)
     if scorer.role is Role.PREFERENCE:
-        shown = [sample.task, sample.prompt, sample.response, sample.other]
-        return content_key("compare", identity, shown)
-    asked_about = [
-        sample.behavior,
-        sample.task,
-        sample.intent,
-        sample.prompt,
-        sample.reference,
-        sample.labels,
-        sample.language,
-    ]
-    return content_key("judge", identity, [asked_about, [sample.response, sample.finish_reason]])
+        pair = [sample.task, sample.prompt, sample.response, sample.other]
+        return content_key("compare", identity, pair)
+    return content_key(
+        "judge",
+        identity,
+        [
+            [
+                sample.behavior,
+                sample.task,
+                sample.intent,
+                sample.prompt,
+                sample.reference,
+                sample.labels,
+                sample.language,
+            ],
+            [sample.response, sample.finish_reason],
+        ],
+    )
 
 
 def unanswered(store: Store | None, scorer: Scorer, samples: Mapping[Key, Sample]) -> list[Call]:
@@ -403,8 +409,14 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> list
         ]
         pair = scorer.role is Role.PREFERENCE
         source = None if pair or item_keys[0] not in answers else item_keys[0]
-        score = share_won(scores) if pair else scores[0]
-        scored.append(Scored(prompt=item.prompt, key=item.key, score=score, source=source))
+        scored.append(
+            Scored(
+                prompt=item.prompt,
+                key=item.key,
+                score=share_won(scores) if pair else scores[0],
+                source=source,
+            )
+        )
     return scored
 
 
