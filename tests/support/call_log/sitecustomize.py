@@ -25,13 +25,14 @@ def log(kind, *keys):
 
 
 def count_generations(engine):
-    batch, generate = engine._generate_batch, engine.generate
+    drawn, generate = engine._drawn, engine.generate
 
-    @wraps(batch)
-    def counted(self, rows, **more):
-        log("generate", *(row.job.key for row in rows))
+    @wraps(drawn)
+    def counted(self, rows, *more, **options):
+        keys = [row.job.key for row in rows if row.job.key]  # a probe of words has no key
+        log("generate", *keys)
         time.sleep(PACE)
-        return batch(self, rows, **more)
+        return drawn(self, rows, *more, **options)
 
     @wraps(generate)
     def given(self, jobs):
@@ -39,7 +40,7 @@ def count_generations(engine):
             yield key, answer
             log("given", key)
 
-    engine._generate_batch, engine.generate = counted, given
+    engine._drawn, engine.generate = counted, given
 
 
 def count_asks(module):
