@@ -2,6 +2,7 @@ import gc
 import gzip
 import json
 import time
+from contextlib import closing
 
 import pytest
 from aiohttp import web
@@ -172,10 +173,9 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
 def test_one_hopeless_prompt_is_an_attempt_with_its_reason_and_the_others_are_answered(
     reply, reason
 ):
-    endpoints = Endpoints(timeouts=Timeouts(call=2.0, retry=2.5, first_wait=0.01))
-    with Server(reply=on("bad", reply), seconds=0.02) as server:
-        bad, *good = ask(open_at(endpoints, server), ["bad", *(f"q{i}" for i in range(300))])
-        endpoints.close()
+    endpoints = Endpoints(timeouts=Timeouts(call=8.0, retry=5.0, first_wait=0.01))
+    with closing(endpoints), Server(reply=on("bad", reply), seconds=0.02) as server:
+        bad, *good = ask(open_at(endpoints, server), ["bad", *(f"q{i}" for i in range(60))])
     assert isinstance(bad, Attempt)
     assert bad.reason == reason
     assert all(isinstance(answer, Response) for answer in good)
