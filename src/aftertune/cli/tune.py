@@ -52,7 +52,7 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Fine-tune a model and keep its recipe beside the weights."""
-    chosen = next((known for known in METHODS if known == method), None)
+    chosen = next((name for name in METHODS if name == method), None)
     if chosen is None:
         raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
     training = Training(
