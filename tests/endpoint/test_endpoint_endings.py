@@ -53,6 +53,8 @@ def test_content_that_is_no_text_is_an_attempt_and_ends_no_run(tmp_path, content
     assert any("have no answer (broken_reply)" in note for note in notes)
 
 
+# The clients of Inspect's providers are left to the garbage collector, which may find their sockets open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("reference", ["{url}#m", "inspect:openai-api/local/m"])
 def test_answers_that_outlive_their_engine_let_go(monkeypatch, reference):
     """What raises in the midst of an answer holds the iterator until the engines are closed."""
