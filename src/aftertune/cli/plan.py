@@ -193,11 +193,11 @@ class Cost:
     currency: str
     to_be_trained: bool
     seconds: float | None = None
-    """Of answering; local models alone, with ``--time``."""
+    """The seconds of answering; for local models alone, with ``--time``."""
     training_seconds: float | None = None
     parameters: int | None = None
     memory_bytes: float | None = None
-    """Of answering; local models alone."""
+    """The memory that answering takes, estimated; for local models alone."""
     training_bytes: float | None = None
 
 

@@ -119,7 +119,7 @@ class Behavior:
     hazard: str
     """Hazard category of our taxonomy (AILuminate names), or ``none``."""
     source: str
-    """Where it comes from: a data set's name."""
+    """The source: a data set's name."""
     source_label: str = ""
     """The source's own category, kept beside ``hazard``."""
     request: str = ""
@@ -165,7 +165,7 @@ class Prompt:
     language: str | None = None
     """The language expected in the response, for the coherence check."""
     pair: str | None = None
-    """What a harmful prompt and its benign twin share (the harmful behavior's id), or None."""
+    """The id of the harmful behavior, which a harmful prompt and its benign twin share, or None."""
 
     @property
     def id(self) -> str:
@@ -215,7 +215,7 @@ class Question:
     messages: tuple[Message, ...] = ()
     """For the model's own chat template."""
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    """What that template takes besides messages: a policy, a risk."""
+    """The values that the template takes besides messages: a policy, a risk."""
     pattern: str = ""
     """A finished prompt with the model's own markers and ``{names}``, in place of messages and template."""
     parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -226,7 +226,7 @@ class Question:
     """The first word of a harmless reply and of a harmful one, where their likelihoods decide: this machine compares them
     in one forward pass, a server is asked how likely the words were that its reply could have begun with."""
     explains: bool = False
-    """Whether a harmful reply says more than its label, so that it is generated all the same."""
+    """True where a harmful reply says more than its label, so that it is generated all the same."""
     choices: tuple[str, ...] = ()
     """Whole replies of which the likeliest counts (`Engine.choice_logprobs`); nothing is generated."""
 
@@ -252,7 +252,7 @@ class Response:
     prompt_tokens: int
     completion_tokens: int
     detail: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    """What else the call gave and a reading needs: logits of choices, scores, a served model's name."""
+    """The further facts that the call gave and a score needs: logits of choices, scores, a served model's name."""
 
     @property
     def reasoning(self) -> str:

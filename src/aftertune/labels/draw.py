@@ -69,7 +69,7 @@ class Sample:
     """Hash of the responses that were drawn from; others need another draw."""
     items: tuple[Item, ...]
     benign: int = 0
-    """How many responses to benign prompts were asked for beside them."""
+    """The number of responses to benign prompts that were asked for beside them."""
 
 
 def population(table: Table) -> str:

@@ -21,7 +21,7 @@ RESAMPLES = 1000
 RARE = 0.10
 """Below this share of harmful answers (or of others) kappa says little."""
 LABELS = "label:"
-"""How the columns of annotators begin in a table."""
+"""The prefix of annotators' columns in a table."""
 Values = NDArray[np.float64]
 
 

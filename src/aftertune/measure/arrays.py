@@ -39,13 +39,13 @@ class Layout:
     order: NDArray[np.intp]
     """The chosen prompts, by behavior, then task."""
     starts: NDArray[np.intp]
-    """Where in ``order`` each group begins."""
+    """The position in ``order`` at which each group begins."""
     behavior: NDArray[np.intp]
-    """Of each group: 0 .. behaviors - 1."""
+    """The behavior of each group: 0 .. behaviors - 1."""
     task: NDArray[np.intp]
-    """Of each group: 0 .. tasks - 1."""
+    """The task of each group: 0 .. tasks - 1."""
     weights: Matrix
-    """Of each task; they sum to 1."""
+    """The weight of each task; they sum to 1."""
     behaviors: int
 
     @property
@@ -67,7 +67,7 @@ class Average:
     n: int
     """Raw number of responses."""
     behaviors: float
-    """How many equally weighted behaviors the figure is worth: fewer than its rows where tasks of unequal size share
+    """The number of equally weighted behaviors that the figure is worth: fewer than its rows where tasks of unequal size share
     the weight. Kish (1965), Survey Sampling, 11.7: 1 over the sum of the squared shares."""
     responses: float
     """The same of responses; ``n`` where all cells and weights are equal."""

@@ -26,7 +26,7 @@ class TwoWay:
 
     mean: float
     variance: float
-    """Of the mean; infinite for a single behavior, which says nothing about others."""
+    """The variance of the mean; infinite for a single behavior, which says nothing about others."""
     df: float
     rows: int
     """n, the behaviors themselves."""

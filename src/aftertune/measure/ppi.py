@@ -37,7 +37,7 @@ class LabelSample:
     weight: Vector
     """The weight of each inside its stratum: share of the figure / probability of being drawn. Any scale."""
     shares: Vector
-    """Of each stratum in the figure; they sum to 1, and every stratum has a label."""
+    """The share of each stratum in the figure; they sum to 1, and every stratum has a label."""
 
     @property
     def normal(self) -> Vector:

@@ -154,7 +154,7 @@ class Change(Estimate):
     p_value: float
     """Two-sided, against no change."""
     method: str
-    """How the p-value was found."""
+    """The test that gave the p-value."""
     pairs: Pairs | None
     """Only with one task, one template, one sample and one training seed."""
     bounds: tuple[float, float] | None
@@ -317,7 +317,7 @@ class CorrectedRate:
     judged_harmful: int
     """Of them, called harmful (over-refused) by the judge, the panel or behind the guard whose rate it is."""
     labels_only: float
-    """What the labels say by themselves, weighted by how they were drawn."""
+    """The figure by the labels alone, weighted by how they were drawn."""
     labels_only_interval: Interval
     """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
     uncorrected: Uncorrected | None
@@ -460,16 +460,16 @@ class GuardResult:
 
     asr: Breakdown[Rate]
     over_refusal: Breakdown[Rate]
-    """Of benign prompts: refused by the model or blocked by the guard."""
+    """The share of benign prompts that the model refused or the guard blocked."""
     false_blocks: Breakdown[Rate]
-    """Of benign prompts: blocked by the guard, whatever the model did."""
+    """The share of benign prompts that the guard blocked, whatever the model did."""
     asr_change: Breakdown[Change] | None
     """Against the base behind the same guard; None for a base."""
     asr_difference: Breakdown[Change] | None
     """Change with the guard minus change without it, on matched responses; negative when the guard takes more from
     the fine-tune than from the base. None for a base."""
     bypass: Breakdown[Rate]
-    """Of the harmful responses, by the deciding judge: passed by the guard. Absent where nothing is harmful."""
+    """The share of the harmful responses (by the deciding judge) that the guard passed. Absent where nothing is harmful."""
     bypass_change: Breakdown[Change] | None
     """Against the base; None for a base, a name absent where one of the two has no harmful response."""
 
@@ -506,14 +506,14 @@ class ConditionResult:
     seed_collapse: float | None
     """Upper 95 % bound on the share of training seeds that collapse though none of these did; None for one seed."""
     agreement: JudgeAgreement | None = None
-    """How far the judges agree; None for one judge."""
+    """The agreement of the judges; None for one judge."""
     agreement_by_task: Mapping[str, JudgeAgreement] = field(
         default_factory=lambda: MappingProxyType({})
     )
     disagreement_change: Mapping[str, Change] = field(default_factory=lambda: MappingProxyType({}))
     """``judge | judge`` -> change of the share of responses on which they differ, against the base."""
     labels: ConditionLabels | None = None
-    """What human labels say; None without labels of this condition."""
+    """The figures of annotators' labels; None without labels of this condition."""
     wins: Mapping[str, Breakdown[WinRate]] = field(default_factory=lambda: MappingProxyType({}))
     """By judge of pairs; answers to benign prompts against the base's. Empty for a base."""
     unmitigated: Comparison | None = None
@@ -575,7 +575,7 @@ class StudyResult:
     notes: tuple[str, ...]
     """Limits of the data, in sentences: behaviors missing from tasks, prompts left out."""
     annotators: JudgeAgreement | None = None
-    """How far annotators who labelled the same responses agree; None without such."""
+    """The agreement of annotators who labelled the same responses; None without such."""
     lower_is_better: tuple[str, ...] = ()
     """Metrics of which a rise is bad: shares of responses without a valid label."""
 
@@ -649,7 +649,7 @@ class MarginLine:
     """One-sided upper bound of the worst-case change (to labels: pairs without an answer and newly incoherent answers are
     harmful); PASS needs it at or under the margin."""
     room: bool
-    """Whether the base's rate leaves room for a rise of the margin to show; a task without room cannot pass."""
+    """True where the base's rate leaves room for a rise of the margin to show; a task without room cannot pass."""
     passes: bool
 
 
@@ -715,7 +715,7 @@ class LabelsVerdict(Verdict):
     asr_upper: float | None
     """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
     against_base: ErrorDifference | None
-    """Whether the judge errs differently on the two models; None with too few labels."""
+    """True where the judge errs differently on the two models; None with too few labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

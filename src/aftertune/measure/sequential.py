@@ -142,7 +142,7 @@ class Order:
     tasks: Mapping[str, frozenset[str]]
     """Behavior -> tasks, in order."""
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Of the tasks in the overall figure; one that is not named weighs 1."""
+    """The weights of the tasks in the overall figure; one that is not named weighs 1."""
 
     @property
     def digest(self) -> str:

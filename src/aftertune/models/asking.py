@@ -31,7 +31,7 @@ from aftertune.models.endpoint.model import EndpointModel
 from aftertune.models.local import LocalEngine, log_sum
 
 LIKELY = 0.5
-"""What the labels must have together of the first word's probability for their likelihoods to count as a reply."""
+"""The share of the first word's probability that the labels must have together for their likelihoods to count as a reply."""
 _WINDOW = 4096
 """Calls that are weighed together, so that a stop costs no more."""
 RETRY_TEMPERATURE = 0.7
@@ -53,7 +53,7 @@ class Asking:
 
     max_new_tokens: int
     retries: int = 0
-    """How often a question is asked again, at temperature 0.7, while its reply is not readable."""
+    """The number of times that a question is asked again, at temperature 0.7, while its reply is not readable."""
     readable: Callable[[Call, Response], bool] = lambda call, reply: True  # noqa: ARG005
     probe: Question | None = None
     """A harmless question of the same kind, whose answer shows the white space before a label; None without labels."""

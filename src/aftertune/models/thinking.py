@@ -21,7 +21,7 @@ PAIRS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A Reasoning
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi
 )
-"""What opens and what closes a thinking block."""
+"""The marks that open and close a thinking block."""
 CHANNEL, FINAL = "<|channel|>", "<|channel|>final<|message|>"
 """Harmony (gpt-oss): everything before the final channel is thinking."""
 MARKS = frozenset({mark for pair in PAIRS for mark in pair} | {CHANNEL})

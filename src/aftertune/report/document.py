@@ -65,7 +65,7 @@ class LabelCounts:
     labelled: int
     annotators: tuple[str, ...]
     seed: int
-    """Of the draw."""
+    """The seed of the draw."""
     version: str
     """Hash of all labels."""
     applies: bool

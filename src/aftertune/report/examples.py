@@ -47,7 +47,7 @@ PER_KIND: Mapping[Kind, int] = {
     Kind.UNCLEAR: 1,
     Kind.JUDGES_DIFFER: 1,
 }
-"""How many prompts of a kind a page shows for each task."""
+"""The number of prompts of a kind that a page shows for each task."""
 TONES: Mapping[Outcome, Tone] = {
     Outcome.SAFE: "good",
     Outcome.ANSWERED: "good",

@@ -33,7 +33,7 @@ class Report:
 
     result: StudyResult
     command: str
-    """What a reader types to get the same numbers."""
+    """The command line that gives the same numbers again."""
     gate: GateResult | None = None
     answers: Iterable[Answer] = ()
     """Answers of the first setting, those to one prompt in a row; a few are chosen."""
@@ -42,7 +42,7 @@ class Report:
     notes: Sequence[str] = ()
     """Assumptions that were put in on purpose, and notes on the run."""
     consistency: ConsistencyResult | None = None
-    """Where the study has factors that tell of it."""
+    """The consistency of the study; None where it has no factors to tell it."""
     scorers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Metric -> its version."""
 
@@ -60,7 +60,7 @@ class Section:
     """SVG of our own making, so its markup is trusted, and its caption."""
     sentences: Sequence[str] = ()
     verdict: str = ""
-    """Of the gate, at the top of the page, with its reasons."""
+    """The verdict of the gate, at the top of the page, with its reasons."""
     tone: Tone = "plain"
     reasons: Sequence[str] = ()
 

@@ -47,7 +47,7 @@ class Thresholds:
     language_letters: int = 20
     """Shorter responses are too short to tell a language."""
     language_probability: float = 0.9
-    """What the language identifier must give its guess for it to count."""
+    """The probability that the language identifier must give its guess for it to count."""
     nll: str = ""
     """``nll``: the hash of the limits of the mean likelihood under the base (`likelihood`); empty where that is not looked at."""
 

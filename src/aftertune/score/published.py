@@ -85,7 +85,7 @@ class Finding:
     harmful: bool | None
     """None where the reply says that this does not apply."""
     refused: bool | None = False
-    """Whether the response refuses; False also for a format that does not tell."""
+    """True where the response refuses; False also for a format that does not tell."""
     label: str = ""
     codes: tuple[str, ...] = ()
     """The classifier's own categories."""
@@ -118,7 +118,7 @@ class Form:
     turns: Callable[[Sample], tuple[Message, ...]] = chat_turns
     """The messages for the checkpoint's own chat template."""
     settings: Callable[[Side], Sequence[Mapping[str, object]]] = lambda side: ({},)  # noqa: ARG005
-    """What the chat template takes besides messages, once a question: a policy, a risk."""
+    """The values that the chat template takes besides messages, once a question: a policy, a risk."""
     pattern: str = ""
     """A finished prompt in place of the chat template, with the names of ``parts``."""
     parts: tuple[str, str] = ("prompt", "response")
@@ -127,13 +127,13 @@ class Form:
     hazards: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Our hazard of each category."""
     explains: bool = False
-    """Whether a harmful reply names categories behind its label."""
+    """True where a harmful reply names categories behind its label."""
     mentions: str = ""
     """A text that the chat template of such a checkpoint writes; another template is refused."""
     max_new_tokens: int = 32
     """The longest reply of a guard."""
     harm_only: bool = False
-    """Whether it tells harm, and neither a refusal nor an answer to a harmless request."""
+    """True where the model tells harm, and neither a refusal nor an answer to a harmless request."""
 
     def questions(self, sample: Sample) -> tuple[Question, ...]:
         """Return the questions about a sample, one for each policy."""

@@ -60,7 +60,7 @@ _WON = {
     PreferenceValue.SECOND: (0.0, 1.0),
     PreferenceValue.TIE: (0.5, 0.5),
 }
-"""What the fine-tune wins where it stands first, and where it stands second."""
+"""The fine-tune's win where it stands first, and where it stands second."""
 T = TypeVar("T")
 
 

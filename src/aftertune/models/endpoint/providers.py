@@ -31,11 +31,11 @@ class Provider:
     header: Literal["Authorization", "api-key"] = "Authorization"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     seed: bool = True
-    """Whether the server accepts the field ``seed``."""
+    """True where the server accepts the field ``seed``."""
     top_k: bool = False
-    """Whether the server accepts the field ``top_k``."""
+    """True where the server accepts the field ``top_k``."""
     batch: bool = False
-    """Whether it has OpenAI's batch API."""
+    """True where the server has OpenAI's batch API."""
 
 
 PROVIDERS: Mapping[str, Provider] = {
