@@ -146,7 +146,7 @@ VERSIONS = {
     "judge strongreject response": "strongreject json-1 strongreject "
     "af8e54ab21ea92da9659ad7c68286a88",
     "judge harmbench response": "harmbench yes-no-1 7f72374c3b8f6937e4c6e23f67a2dc38",
-    "coherence coherence response": "coherence-1e99177f66f1",
+    "coherence coherence response": "coherence-fa052cb8537b",
     "judge rules response": "rules-08b246a593d6",
     "judge soft response": "rules-07787bb8c3b7",
     "scorer exact response": "exact-1",

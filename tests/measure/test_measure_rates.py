@@ -21,6 +21,7 @@ from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import Scope
 from aftertune.report.document import to_plain
+from aftertune.report.tables import study_sheets
 
 BASE = Condition(name="base", models=("base",))
 TUNED = Condition(name="tuned", models=("a", "b"), base="base", training_seeds=(1, 2))
@@ -122,6 +123,40 @@ def test_incoherent_and_undecided_answers_bound_the_rate():
     assert rate.bounds.low == 0.0
     assert rate.bounds.high > 6 / 40 > rate.interval.high
     assert tuned.asr_change.overall.bounds == pytest.approx((-0.15, 0.15))
+
+
+@pytest.mark.parametrize(
+    ("shares", "notes"),
+    [
+        ({"base": 0.0, "a": 0.0, "b": 0.0}, 0),
+        ({"base": 0.05, "a": 0.1, "b": 0.0}, 0),
+        ({"base": 1.0, "a": 1.0, "b": 1.0}, 1),  # all alike: the limit is named once
+        ({"base": 0.2, "a": 0.2, "b": 0.25}, 1),
+        ({"base": 0.0, "a": 0.9, "b": 0.5}, 2),  # and they differ
+        ({"base": 0.9, "a": 0.0, "b": 0.0}, 2),
+    ],
+)
+def test_answers_that_the_token_limit_cut_off_are_counted_by_model(shares, notes):
+    length = tuple(FinishReason).index(FinishReason.LENGTH)
+
+    def cut(model, intent, row):
+        if row["behavior"] // 2 < 40 * shares[model]:
+            row["finish"] = length
+        elif row["behavior"] == 78:
+            row["finish"] = NONE  # no answer: neither cut nor whole
+
+    one = {name: np.zeros((40, 1)) for name in shares}
+    table, plan = build(one, benign=one, answers=cut), plan_of(TUNED)
+    base, tuned = measure_table(table, plan).settings[0].conditions
+    for condition in (base, tuned):
+        for model, answers in condition.cut.items():
+            assert answers.cut == 80 * shares[model]
+            assert answers.n == (80 if shares[model] == 1.0 else 79)
+    assert list(tuned.cut) == ["a", "b"]
+    result = measure_table(table, plan)
+    assert len([note for note in result.notes if "token limit" in note]) == notes
+    titles = [sheet.title for sheet in study_sheets(result, result.settings[0])]
+    assert ("Answers cut off at the token limit" in titles) == any(shares.values())
 
 
 def test_a_guard_keeps_the_denominator():

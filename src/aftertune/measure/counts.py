@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aftertune.core.records import FinishReason
 from aftertune.core.table import BLEU, LABELS, NONE, WINS, Table, read_counts
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
@@ -21,6 +22,7 @@ DIMENSIONS = ("behavior", "template", "task", "set", "hazard", "harm_basis", "in
 MOST_LABELS = 20
 """Labels of a judge that are counted by themselves: the most frequent of the study. The rest is `OTHER_LABELS`."""
 OTHER_LABELS = "(other labels)"
+_LENGTH = tuple(FinishReason).index(FinishReason.LENGTH)
 Values = NDArray[np.float64]
 Rows = NDArray[np.bool_] | Values
 
@@ -43,6 +45,7 @@ class SourceKind(Enum):
     PAIR = "two judges"
     VOTES = "all judges"
     """Responses by how many judges call them harmful, and how many do not: ``2:1``."""
+    FINISH = "the ways in which answers end"
     STRATUM = "the strata that labels are drawn from"
     GATE_FAIL = "the gate's coding for FAIL"
     GATE_WORST = "the gate's coding for PASS"
@@ -70,6 +73,8 @@ DECIDED = Source(SourceKind.DECIDED)
 N = Tally(DECIDED, "n")
 HARMFUL, OVER_REFUSED = Tally(DECIDED, "harmful"), Tally(DECIDED, "over-refused")
 VOTES = Source(SourceKind.VOTES)
+ANSWERS, CUT = Tally(Source(SourceKind.FINISH), "n"), Tally(Source(SourceKind.FINISH), "cut")
+"""Final answers, and those of them that the token limit cut off."""
 
 
 def pair_name(first: str, second: str) -> str:
@@ -160,6 +165,8 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
 def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows]]:
     """Yield every tally with the rows that it counts, or the values that it sums."""
     yield N, np.ones(len(table), np.bool_)
+    yield ANSWERS, table.columns["finish"] != NONE
+    yield CUT, table.columns["finish"] == _LENGTH
     decided = oc.decided_verdicts(table, plan)
     without = oc.outcomes(table, decided)
     by_judge = [oc.outcomes(table, oc.verdicts(table, judge)) for judge in plan.judges]

@@ -25,7 +25,7 @@ from aftertune.measure.changes import (
 )
 from aftertune.measure.comparisons import compare, matched, undone
 from aftertune.measure.corrections import LabelledCondition, condition_labels
-from aftertune.measure.counts import Source, SourceKind, Tally, count, pair_name
+from aftertune.measure.counts import ANSWERS, CUT, Source, SourceKind, Tally, count, pair_name
 from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.labelled import LabelledArm, LabelledRows, labelled_arm, labelled_rows
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -46,11 +46,15 @@ from aftertune.measure.results import (
     FORMAT,
     ConditionLabels,
     ConditionResult,
+    CutAnswers,
     Disagreement,
     GuardResult,
     SettingResult,
     StudyResult,
 )
+
+NOTABLE_CUT = 0.1
+"""The share of cut answers, and the difference of two shares, above which a note speaks of them."""
 
 
 def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
@@ -67,6 +71,7 @@ def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
         Setting(counted=counted, code=code, weights=weights)
         for code in range(len(counted.settings))
     ]
+    results = tuple(_measure_setting(setting, plan, labelled) for setting in settings)
     return StudyResult(
         format=FORMAT,
         plan=plan.digest,
@@ -78,8 +83,14 @@ def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
         ),
         jobs=len(table),
         answered=int((table.columns["finish"] != NONE).sum()),
-        settings=tuple(_measure_setting(setting, plan, labelled) for setting in settings),
-        notes=tuple(dict.fromkeys(note for setting in settings for note in _notes(setting, plan))),
+        settings=results,
+        notes=tuple(
+            dict.fromkeys(
+                note
+                for setting, result in zip(settings, results, strict=True)
+                for note in (*_notes(setting, plan), *_cut_notes(result, plan, len(settings)))
+            )
+        ),
         annotators=annotator_agreement(table),
         lower_is_better=tuple(
             metric.name
@@ -189,6 +200,7 @@ def _measure_condition(
         harm_scores=harm_scores(own, plan),
         harm_score_change={} if both is None else harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),
+        cut=_cut_answers(own, condition),
     )
 
 
@@ -222,6 +234,15 @@ def _disagreement(own: Grid, pair: str) -> Mapping[str, Disagreement]:
     }
 
 
+def _cut_answers(own: Grid, condition: Condition) -> Mapping[str, CutAnswers]:
+    """Return by model how many of its answers ended at the token limit."""
+    counts = (own.counts(tally).sum(axis=0).tolist() for tally in (CUT, ANSWERS))
+    return {
+        model: CutAnswers(cut=round(cut), n=round(n))
+        for model, cut, n in zip(condition.models, *counts, strict=True)
+    }
+
+
 def _notes(setting: Setting, plan: MeasurePlan) -> Iterator[str]:
     """Yield what is uneven: conditions without rows, prompts that not all models have, behaviors missing from tasks."""
     system, decoding = setting.counted.settings[setting.code]
@@ -243,4 +264,37 @@ def _notes(setting: Setting, plan: MeasurePlan) -> Iterator[str]:
             yield (
                 f"{name}: not every harmful behavior occurs in every task; "
                 "overall figures are weighted means of the tasks' own figures"
+            )
+
+
+def _cut_notes(setting: SettingResult, plan: MeasurePlan, settings: int) -> Iterator[str]:
+    """Yield the conditions whose answers the token limit cut off, and those that differ in it from their base."""
+    under = f" ({setting.system}, {setting.decoding})" if settings > 1 else ""
+    cut = {
+        condition.name: (
+            sum(answers.cut for answers in condition.cut.values()),
+            sum(answers.n for answers in condition.cut.values()),
+        )
+        for condition in setting.conditions
+    }
+    often = {name: (k, n) for name, (k, n) in cut.items() if k > NOTABLE_CUT * n}
+    if often:
+        shares = "; ".join(f"{name} {k:,} of {n:,} answers" for name, (k, n) in often.items())
+        yield (
+            f"cut off at the token limit{under}: {shares}. What a model would have said after it was not judged; "
+            "a larger decoding.max_new_tokens shows it"
+        )
+    for condition in setting.conditions:
+        if condition.base is None or condition.base not in cut:
+            continue
+        (k, n), (of_base, n_base) = cut[condition.name], cut[condition.base]
+        if not n or not n_base or abs(k / n - of_base / n_base) <= NOTABLE_CUT:
+            continue
+        from scipy.stats import fisher_exact  # loads slowly
+
+        if fisher_exact(np.array([[k, n - k], [of_base, n_base - of_base]])).pvalue < plan.alpha:
+            yield (
+                f"{condition.name} and {condition.base} differ in how many answers the token limit cut off{under} "
+                f"({k:,} of {n:,} and {of_base:,} of {n_base:,}): whole answers are compared with cut ones; "
+                "raise decoding.max_new_tokens before a change between them is trusted"
             )

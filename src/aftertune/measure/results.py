@@ -483,6 +483,14 @@ class Disagreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutAnswers:
+    """The number of a model's answers that the token limit cut off, of all its final answers, benign prompts included."""
+
+    cut: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionResult:
     """Everything about one condition under one setting."""
 
@@ -540,6 +548,8 @@ class ConditionResult:
     """The same against the base; empty for a base."""
     second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
     """By judge: its labels beside the verdicts, counted; judges without labels are absent."""
+    cut: Mapping[str, CutAnswers] = field(default_factory=lambda: MappingProxyType({}))
+    """By model of the condition: the answers that the token limit cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,7 @@ def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
         changes(result, setting),
         *capability_sheets(result, setting),
         unclear(result, setting),
+        cut_off(setting),
         *(guard_sheet(result, setting, guard) for guard in names_in(c.guards for c in conditions)),
     ]
     if len(names_in(condition.asr.by_set for condition in conditions)) > 1:
@@ -301,3 +302,23 @@ def unclear(result: StudyResult, setting: SettingResult) -> Sheet:
             ),
         ),
     )
+
+
+def cut_off(setting: SettingResult) -> Sheet:
+    """Return the answers of each condition that the token limit cut off; empty where there are none."""
+    conditions = [c for c in setting.conditions if any(a.cut for a in c.cut.values())]
+    return Sheet(
+        title="Answers cut off at the token limit",
+        headers=("condition", "cut off", "by model"),
+        rows=tuple((name_cell(c), *_cut_cells(c)) for c in conditions),
+        legend=(
+            "Of all answers, to benign prompts too. What stands after the limit was not judged.",
+        ),
+    )
+
+
+def _cut_cells(condition: ConditionResult) -> tuple[Cell, Cell]:
+    answers = condition.cut.values()
+    cut, n = sum(a.cut for a in answers), sum(a.n for a in answers)
+    shares = [wording.percent(a.cut / a.n) if a.n else "none" for a in answers]
+    return Cell((wording.percent(cut / n), f"{cut:,} of {n:,}")), Cell((", ".join(shares),))

@@ -52,7 +52,7 @@ class CoherenceKeys(Keys):
     """The detectors that make a response incoherent; every flag is kept in any case."""
 
     empty: bool = True
-    """Nothing but white space, or fewer than three letters."""
+    """No letter and no number of any script, and no label of the prompt."""
     tail_loop: Share | None = 0.15
     """Share of the response that may be one repeated tail; null switches the detector off."""
     language: bool = False
