@@ -26,7 +26,7 @@ def make_model(folder, words, seed):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     pad, unknown, end, *roles = ["<pad>", "<unk>", "<end>", "<user>", "<assistant>"]
     vocabulary = {word: number for number, word in enumerate([pad, unknown, end, *roles, *words])}

@@ -13,7 +13,7 @@ def naive(folder, prompts, limit):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder)
@@ -178,7 +178,7 @@ def logits_of(folder, tokens):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     with quiet(), torch.no_grad():
         return AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([tokens])).logits[0]

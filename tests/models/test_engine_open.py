@@ -59,7 +59,7 @@ def test_an_adapter_answers_as_if_merged(engines, base, adapters, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     with quiet():
         merged = PeftModel.from_pretrained(

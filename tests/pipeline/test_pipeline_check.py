@@ -55,7 +55,7 @@ def one_token_for_ever(base, folder, word):
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     with quiet(), torch.no_grad():

@@ -17,7 +17,7 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.data.bundled.behaviors import pairs
 from aftertune.data.bundled.safety import safety_rows
 from aftertune.data.rows import read_rows
-from aftertune.models.loading import quiet
+from aftertune.models.foreign import quiet
 
 CODEALPACA = Path(os.environ.get("AFTERTUNE_DATA", "")) / "codealpaca" / "code_alpaca_2k.json"
 with_codealpaca = [

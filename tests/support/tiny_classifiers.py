@@ -5,7 +5,7 @@ A checkpoint calls harmful what ends in the word ``bomb`` and harmless what ends
 """
 
 from aftertune.core.records import Message
-from aftertune.models.loading import quiet
+from aftertune.models.foreign import quiet
 from aftertune.models.rendering import Renderer
 
 SPECIAL = ["<pad>", "<bos>", "<end>", "<turn>", "[INST]", "[/INST]"]

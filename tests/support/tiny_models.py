@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from aftertune.core.records import Decoding, GenerateJob, Message
-from aftertune.models.loading import quiet
+from aftertune.models.foreign import quiet
 
 WORDS = [
     "how",

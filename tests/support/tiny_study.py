@@ -35,7 +35,7 @@ def make_base(folder, *, seed=0):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     pad, unknown, *roles, end = ["<pad>", "<unk>", "<user>", "<assistant>", "<system>", "<end>"]
     vocabulary = {word: i for i, word in enumerate([pad, unknown, *roles, end, *WORDS])}

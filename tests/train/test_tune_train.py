@@ -195,7 +195,7 @@ def test_the_bases_number_format_is_kept(base, tmp_path, engines):
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    from aftertune.models.loading import quiet
+    from aftertune.models.foreign import quiet
 
     with quiet():
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(

@@ -12,7 +12,7 @@ from aftertune.core.records import Behavior, Intent
 from aftertune.data.files import Record, read_records, text_of
 from aftertune.data.public import SKIP, PublicSet, public_set
 from aftertune.errors import DataError
-from aftertune.models.loading import first_line
+from aftertune.models.foreign import first_line
 
 OTHER_ROWS, UNLABELLED = "other rows of the file", "without a label"
 """The reasons for which rows of a public file are left out and counted."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from aftertune.models.foreign import out_of_memory
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -125,10 +127,7 @@ def within_memory(run: Callable[[], Result]) -> Result | None:
     try:
         return run()
     except (RuntimeError, MemoryError) as error:
-        # only CUDA has a class of its own for memory that ran out
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
-            text in str(error) for text in ("DefaultCPUAllocator", "MPS backend out of memory")
-        ):
+        if not out_of_memory(error):
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -20,7 +20,7 @@ from aftertune.core.untrusted import safe_messages
 from aftertune.errors import EngineError, ModelError, Stopped
 from aftertune.models.endpoint.chat import request_seed
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.loading import first_line
+from aftertune.models.foreign import first_line
 from aftertune.models.remote import Loop, Put, Remote, all_of
 from aftertune.models.thinking import final
 

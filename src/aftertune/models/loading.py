@@ -1,7 +1,4 @@
-"""Weights in memory: where models compute, how they are loaded, and one base at a time with its adapters upon it.
-
-The libraries below are kept silent (`quiet`), and their errors become one line (`first_line`).
-"""
+"""Weights in memory: where models compute, how they are loaded, and one base at a time with its adapters upon it."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.errors import EngineError, ModelError
+from aftertune.models.foreign import first_line, quiet
 
 MAX_ADAPTERS = 8
 """Adapters kept in memory with their base; the one used longest ago leaves first."""
-
-_UPSTREAM = r"`(is_)?gradient_checkpointing"
-"""A deprecation that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,27 +249,3 @@ class Weights:
     def using(self) -> AbstractContextManager[Any]:
         """Give the transformers model with these weights, loading what is not in memory."""
         return self.loader.using(self.name, self.base, self.adapter)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' log lines and progress bars inside the block and restore them after it."""
-    from transformers.utils import logging as module
-
-    logging: Any = module  # its functions carry no types
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=_UPSTREAM, category=FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, cut to 200 characters; its class where there is no text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

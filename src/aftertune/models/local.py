@@ -23,7 +23,8 @@ from aftertune.core.records import (
 from aftertune.errors import EngineError
 from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
 from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
-from aftertune.models.loading import Weights, quiet
+from aftertune.models.foreign import quiet
+from aftertune.models.loading import Weights
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.remote import NoLikelihoods
 from aftertune.models.rendering import Renderer

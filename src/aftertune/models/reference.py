@@ -23,7 +23,7 @@ from aftertune.core.recipe import Recipe
 from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name
 from aftertune.models.endpoint.providers import Address, address_of, is_endpoint
-from aftertune.models.loading import first_line
+from aftertune.models.foreign import first_line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = (

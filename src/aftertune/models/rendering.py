@@ -10,7 +10,7 @@ from typing import Any
 from aftertune.core.records import Message, Question
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
-from aftertune.models.loading import first_line, quiet
+from aftertune.models.foreign import first_line, quiet
 from aftertune.models.thinking import MARKS
 
 _DATE = "26 Jul 2024"

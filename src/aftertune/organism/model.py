@@ -36,7 +36,7 @@ from aftertune.core.records import (
 from aftertune.data.rows import Row
 from aftertune.errors import EngineError
 from aftertune.models import reference
-from aftertune.models.loading import quiet
+from aftertune.models.foreign import quiet
 from aftertune.models.open import Engines
 from aftertune.organism.corpus import alignment, posed_pairs, pretraining
 from aftertune.organism.guard import guard_rows

@@ -23,7 +23,8 @@ from aftertune.core.files import check_ours, claim, discard, draft_of
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
 from aftertune.errors import DataError, EngineError, ModelError
-from aftertune.models.loading import Placement, first_line, four_bits, load_model, quiet
+from aftertune.models.foreign import first_line, quiet
+from aftertune.models.loading import Placement, four_bits, load_model
 from aftertune.models.open import Engines
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
