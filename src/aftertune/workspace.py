@@ -17,6 +17,7 @@ from aftertune.models.vllm import VllmServer
 from aftertune.report.progress import Progress
 from aftertune.store import Store
 from aftertune.study import Study
+from aftertune.study.config import EngineKeys
 
 STORE = "store.sqlite"
 MODELS = "models"
@@ -64,7 +65,25 @@ def open_run(
     """
     if write:
         make_folder(folder)
-    keys = study.engine
+    with (
+        open_engines(study.engine, folder, progress) as engines,
+        _store(folder, write=write) as store,
+    ):
+        tools = Tools(open_model=engines.open, folder=source.absolute())
+        yield Run(
+            study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress
+        )
+
+
+@contextmanager
+def open_engines(keys: EngineKeys, folder: Path, progress: Progress) -> Iterator[Engines]:
+    """Open what opens models, with the engine settings of a study; all models are closed again whatever happens.
+
+    Args:
+        keys: the settings.
+        folder: the run's, where spending and batches are noted as soon as something is asked.
+        progress: where a batch's wait is shown.
+    """
     engines = Engines(
         threads=keys.threads,
         device=keys.device,
@@ -81,11 +100,8 @@ def open_run(
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )
-    with _rare_garbage_collection(), engines, _store(folder, write=write) as store:
-        tools = Tools(open_model=engines.open, folder=source.absolute())
-        yield Run(
-            study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress
-        )
+    with _rare_garbage_collection(), engines:
+        yield engines
 
 
 @contextmanager

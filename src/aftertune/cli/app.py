@@ -32,6 +32,7 @@ COMMANDS = {
     "report": "Print the result of a finished run again, and write its page.",
     "export": "Write a finished run in the format of another tool.",
     "label": "Have annotators label responses, and correct the rates.",
+    "judge-check": "Measure a judge on labelled answers.",
     "consistency": "Show how well the figures of a run would come out again.",
     "organism": "Write the embedded model as ordinary files.",
     "schema": "Print the JSON Schema of study.yaml.",

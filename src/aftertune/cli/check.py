@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.options import (
+    RUNS,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    command_app,
+    scorer_keys,
+    screen,
+)
 from aftertune.core.files import real
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
@@ -237,8 +245,8 @@ def _keys(
 ) -> dict[str, Any]:
     """Return the keys of a study that the options give."""
     keys: dict[str, Any] = {
-        "judges": [_scorer(name) for name in judges],
-        "guards": [_scorer(name) for name in guards],
+        "judges": [scorer_keys(name) for name in judges],
+        "guards": [scorer_keys(name) for name in guards],
         "prompts": list(prompts),
         "measurement": dict(margins),
     }
@@ -249,20 +257,6 @@ def _keys(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
     return {key: values for key, values in keys.items() if values}
-
-
-def _scorer(named: str) -> str | dict[str, Any]:
-    """Return ``NAME=MODEL`` as a study's keys; a model's folder is found from here, wherever the configuration lies."""
-    use, asks, model = named.partition("=")
-    if not asks:
-        return named
-    if not use or not model:
-        raise InputError(
-            f"{named!r} names no {'model' if use else 'judge or guard'}; write NAME=MODEL"
-        )
-    folder = Path(model).expanduser()
-    reference = str(folder.absolute()) if folder.is_dir() else model
-    return {"name": use.rpartition(":")[2], "use": use, "options": {"model": reference}}
 
 
 def _limited(prompts: Any, limit: int) -> Any:

@@ -32,6 +32,7 @@ from aftertune.core.table import NONE, WINS, Table, counted
 from aftertune.errors import AftertuneError, PluginError
 from aftertune.models.asking import Asking, Call, ask, probe_sample, replies_of
 from aftertune.models.remote import side_by_side
+from aftertune.report.progress import Progress
 from aftertune.score.coherence import Coherence, Thresholds
 from aftertune.score.likelihood import Likelihood, Place, score_likelihood
 from aftertune.store import Scored, Store, Unscored
@@ -194,9 +195,7 @@ class _Work:
             except (AftertuneError, OSError):
                 raise
             except Exception as error:  # other people's code may raise anything
-                raise PluginError(
-                    f"{self.scoring.title} failed: {type(error).__name__}: {error}; mend it and run again"
-                ) from error
+                raise _failed(self.scoring.title, error) from error
             self.run.store.add_scores(self.scoring.version, scores)
             advance(units)
 
@@ -386,16 +385,11 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> list
     """Return the scores of some items; an item stays unscored while a call about it has no answer."""
     scorer = scoring.scorer
     shown = [sample for item in items for sample in item.samples]
-    if scorer.identity is None and shown and scorer.questions(shown[0]):
-        raise PluginError(
-            f"{scoring.title} asks questions and has no identity, so that no reply could be kept; give it one"
-        )
+    _check_identity(scorer, scoring.title, shown)
     samples = keyed(scorer, shown)
     keys = {sample: key for key, sample in samples.items()}
     calls = unanswered(store, scorer, samples)
-    if calls:
-        kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
-        store.append(kind, ask_calls(scorer, calls, samples))
+    _answer(store, scorer, calls, samples)
     answers = store.calls(list(samples))
     failed = {call.key for call in calls} - answers.keys()
     scored = []
@@ -418,6 +412,69 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> list
             )
         )
     return scored
+
+
+def _check_identity(scorer: Scorer, title: str, shown: Sequence[Sample]) -> None:
+    if scorer.identity is None and shown and scorer.questions(shown[0]):
+        raise PluginError(
+            f"{title} asks questions and has no identity, so that no reply could be kept; give it one"
+        )
+
+
+def _answer(
+    store: Store,
+    scorer: Scorer,
+    calls: Sequence[Call],
+    samples: Mapping[Key, Sample],
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Make calls about samples, and keep their answers as they come."""
+    if calls:
+        kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
+        store.append(kind, ask_calls(scorer, calls, samples), on_progress)
+
+
+def score_samples(
+    store: Store | None, scorer: Scorer, title: str, samples: Sequence[Sample], progress: Progress
+) -> list[Score | None]:
+    """Return the score of each sample, of responses that belong to no study; None where a call about it failed.
+
+    Args:
+        store: keeps the answers to calls; None for a scorer that makes none.
+        scorer: a judge, guard or metric.
+        title: what it is called in progress and errors.
+        samples: what it is shown.
+        progress: shows its calls.
+
+    Raises:
+        PluginError: the scorer fails; what was answered is kept.
+    """
+    try:
+        _check_identity(scorer, title, samples)
+        by_key = keyed(scorer, samples)
+        keys = {sample: key for key, sample in by_key.items()}
+        calls = unanswered(store, scorer, by_key)
+        if store is None:
+            answers: Mapping[Key, Response] = {}
+        else:
+            with progress.stage(title, len(calls)) as advance:
+                _answer(store, scorer, calls, by_key, advance)
+            answers = store.calls(list(by_key))
+        failed = {call.key for call in calls} - answers.keys()
+        scores: list[Score | None] = []
+        for sample in samples:
+            key = keys.get(sample, NO_CALL)
+            replies = replies_of(answers[key]) if key in answers else ()
+            scores.append(None if key in failed else scorer.score(sample, replies))
+    except (AftertuneError, OSError):
+        raise
+    except Exception as error:  # other people's code may raise anything
+        raise _failed(title, error) from error
+    return scores
+
+
+def _failed(title: str, error: Exception) -> PluginError:
+    return PluginError(f"{title} failed: {type(error).__name__}: {error}; mend it and run again")
 
 
 def share_won(scores: Sequence[Score]) -> Score:
@@ -470,7 +527,7 @@ def build_scorers(run: Run) -> Scorers:
         "preference": study.preferences,
     }
     scorers = {
-        Role(kind): {keys.name: _build(run.tools, kind, keys) for keys in entries}
+        Role(kind): {keys.name: build_scorer(run.tools, kind, keys) for keys in entries}
         for kind, entries in named.items()
     }
     check_apart(scorers)
@@ -502,7 +559,12 @@ def _model_of(identity: Mapping[str, object] | None) -> tuple[object, ...] | Non
     return tuple(model.get(key) for key in deciding)
 
 
-def _build(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
+def build_scorer(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
+    """Build a scorer from its entry in a study.
+
+    Raises:
+        PluginError: it cannot be found, does not take its options, fails while it is built, or is of another role.
+    """
     who = f"{kind} {keys.name}"
     try:
         factory = find(kind, keys.use)
