@@ -2,13 +2,14 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from aftertune.core.files import explained, real, write_whole
+from aftertune.core.files import explained, real, whole_folder, write_whole
 from aftertune.errors import InputError
 
 
@@ -75,3 +76,15 @@ def test_links_in_a_circle_stay_as_they_are(tmp_path):
     assert real(tmp_path / "loop").name == "loop"
     (tmp_path / "link").symlink_to("a")
     assert real(tmp_path / "link") == real(tmp_path / "a")
+
+
+def test_a_folder_appears_whole_once_and_the_first_one_stays(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "made") as draft:
+        draft.joinpath("no", "folder").touch()
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(tmp_path / "made") as slow:
+        (slow / "slow").touch()
+        shutil.copytree(slow, tmp_path / "made")  # another process was faster
+        (tmp_path / "made" / "fast").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (tmp_path / "made" / "fast").exists()

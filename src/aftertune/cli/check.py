@@ -41,7 +41,8 @@ app = command_app()
 @app.command()
 def command(
     base: Annotated[
-        str, typer.Argument(help="The model before fine-tuning: hub id, folder, adapter folder.")
+        str,
+        typer.Argument(help="The model before fine-tuning: hub id, folder, adapter, GGUF file."),
     ],
     tuned: Annotated[
         list[str],

@@ -42,10 +42,12 @@ from aftertune.data.public import PublicSet, public_sets
 from aftertune.data.rows import Row, read_columns
 from aftertune.data.sources import NamedSource, named_source
 from aftertune.errors import DataError, ModelError
+from aftertune.models.gguf import GgufFile, HubFile
 from aftertune.models.reference import (
     Adapter,
     Checkpoint,
     HubModel,
+    fetch,
     has_tokenizer,
     parse,
     read_json,
@@ -460,6 +462,8 @@ def _tokenizer_folder(reference: str) -> Path:
     model = parse(reference)
     if isinstance(model, Adapter):
         model = model.base
+    if isinstance(model, GgufFile | HubFile):
+        model = fetch(model)
     if isinstance(model, Checkpoint):
         return model.folder
     if not isinstance(model, HubModel):

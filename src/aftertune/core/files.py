@@ -8,8 +8,8 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aftertune.errors import AftertuneError, InputError
@@ -56,13 +56,42 @@ def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, beside ``folder``, that takes its place once the block has ended without an error.
+
+    Several processes may fill one at the same time: the first that is finished stays. What killed ones left is deleted.
+
+    Args:
+        folder: the result; its parent must exist, and an existing result stays as it is.
+
+    Raises:
+        OSError: the disk is full, or nothing can be written there.
+    """
+    _sweep(folder)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)  # in containers process numbers come again
+    draft.mkdir()
+    try:
+        yield draft
+        try:
+            draft.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # another process was faster
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
 def _sweep(path: Path) -> None:
-    """Delete what writers of this file left that were killed; those that live keep theirs."""
+    """Delete what writers of this file or folder left that were killed; those that live keep theirs."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         number = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
         if number.isdecimal() and not _lives(int(number)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
             with suppress(OSError):
-                left.unlink()
+                left.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

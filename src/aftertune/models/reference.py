@@ -1,7 +1,7 @@
 """A model reference: the model that a user names, the files behind the name, and the hashes that identify them.
 
-A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, an endpoint
-(`endpoint.providers`), a folder that stands for one (a hosted fine-tune), or a model of Inspect's providers (`bridge`).
+A reference is a hub id (``org/name``), a folder with a checkpoint, a folder with a PEFT adapter, a GGUF file (`gguf`), an
+endpoint (`endpoint.providers`), a folder that stands for one (a hosted fine-tune), or a model of Inspect's providers (`bridge`).
 What looks like a path is never looked up on the network.
 
 Weights are hashed once: the result is remembered by path, size, modification time and inode in
@@ -24,6 +24,16 @@ from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name
 from aftertune.models.endpoint.providers import Address, address_of, is_endpoint
 from aftertune.models.foreign import first_line
+from aftertune.models.gguf import (
+    GGUF_FOLDER,
+    GgufFile,
+    HubFile,
+    dequantised,
+    downloaded,
+    gguf_files,
+    gguf_reference,
+    gguf_source,
+)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = (
@@ -76,10 +86,10 @@ class Adapter:
 
     name: str
     folder: Path
-    base: HubModel | Checkpoint
+    base: HubModel | Checkpoint | GgufFile | HubFile
 
 
-Reference = HubModel | Checkpoint | Adapter | Address | InspectName
+Reference = HubModel | Checkpoint | GgufFile | HubFile | Adapter | Address | InspectName
 Located = Checkpoint | Adapter | Address | InspectName
 """A reference whose files are on this machine, or that has none."""
 
@@ -112,15 +122,17 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
         return address_of(reference)
     if reference.startswith(PREFIX):
         return inspect_name(reference)
+    if gguf := gguf_reference(reference):
+        return gguf
     # meant as a path by its spelling, or because its first part is a folder here
     if (
         not _HUB_ID.fullmatch(reference)
         or folder.exists()
         or ("/" in reference and Path(reference.split("/", maxsplit=1)[0]).is_dir())
     ):
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        what = "is a file, not a folder, and no GGUF file" if folder.exists() else "does not exist"
         raise ModelError(
-            f"model {reference!r} {what}; give a checkpoint folder, an adapter folder or a hub id (org/name)"
+            f"model {reference!r} {what}; give a checkpoint folder, an adapter folder, a GGUF file or a hub id (org/name)"
         )
     return HubModel(reference)
 
@@ -128,11 +140,17 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
 def fetch(model: Reference) -> Located:
     """Return the local folder of a hub model, after downloading the files that are missing; other models as they are.
 
-    Only safetensors, configurations and the tokenizer are downloaded.
+    Only safetensors, configurations and the tokenizer are downloaded. A GGUF file gives the folder with its de-quantised
+    weights.
 
     Raises:
         ModelError: no such model, no access, no network, or no safetensors weights in it.
     """
+    if isinstance(model, HubFile):
+        model = downloaded(model)
+    if isinstance(model, GgufFile):
+        folder = dequantised(model, cached_sha256(model.file), cache_folder())
+        return checkpoint(model.name, folder)
     if not isinstance(model, HubModel):
         return model
     from huggingface_hub import snapshot_download
@@ -164,6 +182,10 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
     Raises:
         ModelError: config, safetensors weights (any shard) or tokenizer is missing.
     """
+    if not weight_files(folder) and (packed := gguf_files(folder)):
+        raise ModelError(
+            f"model {name!r}: the folder holds no safetensors weights but {packed[0].name}; name the file itself, {packed[0]}"
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"model {name!r}: no config.json in the folder; give the folder that save_pretrained wrote"
@@ -239,9 +261,9 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
 
 
 def beside(folder: Path, recorded: str) -> str:
-    """Return the recorded base, read relative to the adapter's folder where it is no folder from here."""
+    """Return the recorded base, read relative to the adapter's folder where it does not exist from here."""
     beside = folder / recorded
-    return str(beside) if not Path(recorded).is_dir() and beside.is_dir() else recorded
+    return str(beside) if not Path(recorded).exists() and beside.exists() else recorded
 
 
 def vocabulary(name: str, folder: Path) -> int | None:
@@ -337,7 +359,13 @@ def lora_rank(folder: Path) -> int:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return the hash of a checkpoint: every safetensors file by name and content, and ``config.json``."""
+    """Return the hash of a checkpoint: every safetensors file by name and content, and ``config.json``.
+
+    A folder that was made from a GGUF file has the hash of that file and of the number format.
+    """
+    # Only in the cache: a copy elsewhere may hold other weights by now.
+    if folder.parent == cache_folder() / GGUF_FOLDER:
+        return text_sha256(gguf_source(folder))
     return _combined(
         [
             (file.name, cached_sha256(file))

@@ -6,7 +6,8 @@ from math import prod
 from pathlib import Path
 
 from aftertune.errors import ModelError
-from aftertune.models.reference import Adapter, Checkpoint, parse
+from aftertune.models.gguf import GgufFile
+from aftertune.models.reference import Adapter, Checkpoint, fetch, parse
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TRAINED = {"full": 16.0, "lora": 2.4, "qlora": 0.9}
@@ -29,7 +30,8 @@ def _checkpoint(reference: str) -> Checkpoint | None:
     """Return the checkpoint on this disk, of an adapter its base."""
     parsed = parse(reference)
     base = parsed.base if isinstance(parsed, Adapter) else parsed
-    return base if isinstance(base, Checkpoint) else None
+    there = fetch(base) if isinstance(base, GgufFile) else base
+    return there if isinstance(there, Checkpoint) else None
 
 
 def generating_bytes(count: int, dtype: str, token_bytes: float, tokens: int, rows: int) -> float:

@@ -244,7 +244,7 @@ class ModelKeys(Keys):
 
     name: ModelName
     reference: Reference
-    """A hub id, a checkpoint, an adapter folder, or the address of an endpoint."""
+    """A hub id, a checkpoint, an adapter folder, a GGUF file, or the address of an endpoint."""
     base: str | None = None
     """For a fine-tune, the name of the entry of `models` that it is compared with."""
     training_seed: Seed | None = None
