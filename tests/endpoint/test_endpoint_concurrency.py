@@ -138,6 +138,8 @@ def test_connections_are_used_again(endpoints):
         ({}, 0), ({"retry-after": "7"}, 7), ({"retry-after": "0.25"}, 0.25), ({"retry-after-ms": "120"}, 0.12), ({"retry-after": "soon"}, 0),
         ({"retry-after": "-3"}, 0), ({"retry-after": "nan"}, 0), ({"retry-after": "inf"}, 0), ({"retry-after": "9" * 400}, 0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0), ({"retry-after-ms": "50", "retry-after": "9"}, 0.05),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 0), ({"retry-after": "999999999999"}, 0), ({"retry-after-ms": "9" * 400}, 0),
+        ({"retry-after": "86400"}, 86400),
     ],
 )  # fmt: skip
 def test_the_seconds_that_a_failed_reply_asks_to_wait(headers, seconds):

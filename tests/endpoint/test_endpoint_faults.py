@@ -3,6 +3,7 @@ import gzip
 import json
 import time
 from contextlib import closing
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
@@ -30,8 +31,33 @@ def said(body, text, finish="stop", **more):
     return web.json_response(completion(body, text, finish, **more))
 
 
+def events(body, text, finish="stop", **more):
+    """Write an answer as a server does that knows streams only."""
+    deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in text), more]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": finish})
+    chunks = [{"model": body["model"], "choices": [choice]} for choice in choices]
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}})
+    written = [*map(json.dumps, chunks), "[DONE]"]
+    return "".join(f"data: {chunk}\n\n" for chunk in written)
+
+
 def packed(body):
     return web.Response(body=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"})
+
+
+def test_a_server_that_knows_streams_only_is_read(endpoints):
+    text = f"Ask for {KEY}."
+
+    def reply(body, _):
+        written = events(body, text, "length", reasoning_content="Hm.")
+        return web.Response(text=written, content_type="text/event-stream")
+
+    with Server(reply=reply) as server:
+        (answer,) = ask(open_at(endpoints, server), ["q"])
+    assert (answer.text, answer.reasoning) == ("Ask for [key removed].", "Hm.")
+    assert answer.finish_reason is FinishReason.LENGTH
+    assert (answer.prompt_tokens, answer.completion_tokens) == (5, 3)
 
 
 @pytest.mark.parametrize("count", [10**40, 2**63, -5, 1.5, "five", True])
@@ -129,7 +155,7 @@ def test_a_refused_key_stops_at_once_and_names_the_variable(endpoints, monkeypat
         (error(400), ModelError, "accepts none of our calls"),
         (error(429, headers={"Retry-After": "3600"}), Stopped, "asks to wait 3,600 s"),
         (
-            error(429, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}),
+            error(429, headers={"Retry-After": formatdate(time.time() + 86_400, usegmt=True)}),
             Stopped,
             "asks to wait",
         ),
@@ -148,8 +174,9 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
         (error(500), "server_error"),
         (error(429), "rate_limit"),
         (error(408), "timeout"),
-        (lambda body, _: said(body, "half", None), "broken_reply"),
-        (lambda body, _: said(body, "half", "tool_calls"), "broken_reply"),
+        (lambda body, _: said(body, "half", "error"), "broken_reply"),
+        (lambda body, _: said(body, "", "no such reason"), "broken_reply"),
+        (lambda body, _: web.Response(text=events(body, "half")[:-50]), "broken_reply"),
         (lambda *_: web.json_response([]), "broken_reply"),
         (lambda *_: web.Response(text="[" * 100_000), "broken_reply"),
         (lambda body, _: web.json_response(completion(body, 7)), "broken_reply"),

@@ -112,7 +112,7 @@ def test_no_two_pairs_of_seed_and_sample_share_a_request():
 def test_the_bound_on_prompt_tokens_holds_for_one_token_a_byte(text):
     address = address_of("http://a/v1#m")
     fields = body(address, conversation(text), DECODING, 0)
-    assert most_cost(address, Price(1.0, 0.0), fields) >= len(text.encode("utf-8", "surrogatepass"))
+    assert most_cost(Price(1.0, 0.0), fields) >= len(text.encode("utf-8", "surrogatepass"))
     assert encoded(fields).isascii()
 
 

@@ -10,11 +10,12 @@ from endpoint_jobs import DECODING, ask, jobs_for, open_at
 from faithful_server import Server, completion
 
 from aftertune.core.records import Price, Response
-from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
+from aftertune.errors import AftertuneError, InputError, ModelError, Stopped, StoreError
 from aftertune.models.endpoint.budget import Prices, Spending, Usage, read_prices
 from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.endpoint.providers import address_of
+from aftertune.models.open import Engines
 
 DEAR = """\
 currency: EUR
@@ -196,14 +197,46 @@ def test_the_time_of_a_run_is_bounded_too(dear):
     endpoints.close()
 
 
-def test_an_account_that_cannot_be_kept_ends_the_run_in_one_line(dear, tmp_path):
+@pytest.fixture
+def full_disk(tmp_path):
+    """An account whose file takes nothing, as on a full disk."""
     accounts = tmp_path / "spending.json"
     accounts.symlink_to("/dev/full")
-    endpoints = opened(dear, 10.0, accounts)
+    return accounts
+
+
+def test_an_account_that_cannot_be_kept_ends_the_run_in_one_line(dear, full_disk):
+    endpoints = opened(dear, 10.0, full_disk)
+    with Server(seconds=0.1) as server:
+        ask(open_at(endpoints, server), ["a"])
+    with pytest.raises(AftertuneError, match=r"spending.json was not written: the disk is full"):
+        endpoints.close()
+    full_disk.unlink()
+    endpoints.close()
+
+
+def test_an_account_that_cannot_be_kept_for_long_ends_the_run_in_its_midst(
+    dear, full_disk, monkeypatch
+):
+    monkeypatch.setattr("aftertune.models.endpoint.budget._PATIENCE_SECONDS", 0.0)
+    endpoints = opened(dear, 10.0, full_disk)
     with (
         Server(seconds=0.1) as server,
-        pytest.raises(AftertuneError, match=r"spending.json was not written: the disk is full"),
+        pytest.raises(AftertuneError, match=r"spending.json was not written"),
     ):
         ask(open_at(endpoints, server), ["a"])
-    accounts.unlink()
+    full_disk.unlink()
     endpoints.close()
+
+
+def test_a_full_disk_is_told_by_the_store_and_not_by_the_account(dear, full_disk):
+    with (
+        pytest.raises(StoreError, match=r"store\.sqlite"),
+        Server(seconds=0.1) as server,
+        Engines(endpoints=opened(dear, 10.0, full_disk)) as engines,
+    ):
+        store_answers_on_a_full_disk(ask(engines.open(f"{server.url}#m"), ["a"]))
+
+
+def store_answers_on_a_full_disk(answers):
+    raise StoreError(f"store.sqlite: the disk is full, {len(answers)} answers wait")

@@ -18,7 +18,7 @@ FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_toke
           "logprobs", "top_logprobs", "chat_template_kwargs"}  # fmt: skip
 FAULTS = (
     "429", "429 slow", "429 in ms", "500", "503", "408", "529", "broken json", "html", "no choices", "reset", "cut", "hang",
-    "error in 200", "null finish",
+    "error in 200", "error finish",
 )  # fmt: skip
 
 
@@ -161,8 +161,8 @@ class Server(LocalServer):
                 body=json.dumps(whole)[:-20], content_type="application/json"
             ),
             "error in 200": lambda: web.json_response({"error": {"code": 502, "message": said}}),
-            "null finish": lambda: web.json_response(
-                completion(body, answer_of(body), finish=None)
+            "error finish": lambda: web.json_response(
+                completion(body, "Sorry, I can", finish="error")
             ),
             "no choices": lambda: web.json_response(whole | {"choices": []}),
         }

@@ -32,7 +32,8 @@ from aftertune.data.prompt_sets import limit as first_behaviors
 from aftertune.data.prompt_sets import load_prompts
 from aftertune.errors import DataError
 from aftertune.models.asking import Asking, decodings
-from aftertune.models.bridge import FINISH, read_output, settings
+from aftertune.models.bridge import read_output, settings
+from aftertune.models.endpoint.chat import broken_off, finish_of
 from aftertune.report.export_inspect import Judged, metadata_of, rate
 from aftertune.score import rubric
 from aftertune.score.coherence import Coherence
@@ -211,9 +212,8 @@ def graded(rubrics: str | None = None) -> Scorer:
 
 def _sample(state: TaskState, target: Target) -> Sample | Score:
     """Return the sample for a judge; its score where there is nothing to judge."""
-    answered = not state.output.empty and not state.output.error
-    finish = FINISH.get(state.output.stop_reason) if answered else None
-    if finish is None:
+    output = state.output
+    if output.empty or output.error or broken_off(output.stop_reason):
         return Score(
             value=Outcome.UNDECIDED.value, reason="no_response", explanation="no final answer"
         )
@@ -224,8 +224,8 @@ def _sample(state: TaskState, target: Target) -> Sample | Score:
             task=metadata["task_type"],
             intent=Intent(metadata["intent"]),
             prompt=state.user_prompt.text,
-            response=state.output.completion,
-            finish_reason=finish,
+            response=output.completion,
+            finish_reason=finish_of(output.stop_reason),
             reference=target.text or None,
             labels=tuple(metadata["labels"]),
             language=metadata["language"],

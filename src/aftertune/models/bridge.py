@@ -18,10 +18,10 @@ from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
 from aftertune.core.untrusted import safe_messages
 from aftertune.errors import EngineError, ModelError, Stopped
-from aftertune.models.endpoint.chat import request_seed
+from aftertune.models.endpoint.chat import broken_off, finish_of, reason_kept, request_seed
 from aftertune.models.endpoint.model import Endpoints
 from aftertune.models.foreign import first_line
-from aftertune.models.remote import Loop, Put, Remote, all_of
+from aftertune.models.remote import Loop, Put, Remote, all_of, in_seconds
 from aftertune.models.thinking import final
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ _IN_FLIGHT = 1000
 """Calls that are handed to Inspect at a time; it opens no more than 100 of them."""
 BATCHED = {"anthropic", "google", "grok", "openai", "together"}
 """Inspect's providers with a batch API. Inspect keeps its batches in memory: a run that is killed asks anew."""
-FINISH = {
-    "stop": FinishReason.STOP,
-    "unknown": FinishReason.STOP,
-    "max_tokens": FinishReason.LENGTH,
-    "model_length": FinishReason.LENGTH,
-    "content_filter": FinishReason.PROVIDER_REFUSAL,
-}
-"""Inspect's reasons to stop that mean a final answer; some of its providers never say more than ``unknown``."""
 REASONS = {408: "timeout", 429: "rate_limit"}
 """HTTP status -> reason of the attempt, where it has one of its own."""
 _SECRET = re.compile(r"(?:_KEY|_TOKEN|_SECRET|_SECRET_ACCESS_KEY)$")
@@ -243,7 +235,7 @@ class InspectModel(Remote):
         silent = time.monotonic() - self._last_answer
         if silent >= self._timeouts.retry and not self.by_batch:
             raise EngineError(
-                f"model {self.name!r}: no answer for {silent:.0f} s ({message}); run again to go on"
+                f"model {self.name!r}: no answer for {in_seconds(silent)} ({message}); run again to go on"
             )
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
             return Attempt(reason="timeout", detail=message)
@@ -282,17 +274,17 @@ def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
 
 
 def read_output(output: "ModelOutput") -> Answer:
-    """Return the response in a provider's answer; a reason to stop that is no final answer is an attempt."""
-    finish = None if output.empty else FINISH.get(output.stop_reason)
-    if finish is None or (output.error and finish is not FinishReason.PROVIDER_REFUSAL):
-        why = "no choices" if output.empty else f"stop reason {output.stop_reason!r}"
+    """Return the response in a provider's answer; one that the provider broke off is an attempt."""
+    reason = output.stop_reason
+    finish = finish_of(reason)
+    failed = output.error and finish is not FinishReason.PROVIDER_REFUSAL
+    if output.empty or broken_off(reason) or failed:
+        why = "no choices" if output.empty else f"stop reason {reason!r}"
         return Attempt(
             reason="broken_reply",
             detail=without_secrets(first_line(Exception(output.error or why))),
         )
-    detail: dict[str, object] = {"served_model": output.model}
-    if output.stop_reason == "unknown":
-        detail["stop_reason"] = "unknown"
+    detail: dict[str, object] = {"served_model": output.model, **reason_kept(reason)}
     if output.usage is None:
         detail["usage"] = "missing"
     if finish is FinishReason.PROVIDER_REFUSAL:

@@ -5,7 +5,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
-from aftertune.errors import ModelError
+from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
@@ -170,7 +170,11 @@ class Engines(AbstractContextManager["Engines"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except AftertuneError:
+            if error is None:  # the first error is the one that counts
+                raise
 
     def _identity(self, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, object]:
         """Return everything that decides the answers of a model that is computed in this process."""

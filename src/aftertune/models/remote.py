@@ -25,6 +25,11 @@ CLOSE_SECONDS = 10.0
 """Seconds that closing waits for cancelled work: a connection that does not let go must not keep the process alive."""
 
 
+def in_seconds(seconds: float) -> str:
+    """Return a time for a message: ``0.3 s``, ``12 s``, ``3,600 s``; never 0, since somebody waited."""
+    return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
 class Loop:
     """An event loop in a thread of its own, from the first use until it is closed; usable from several threads."""
 

@@ -26,7 +26,7 @@ CHANNEL, FINAL = "<|channel|>", "<|channel|>final<|message|>"
 """Harmony (gpt-oss): everything before the final channel is thinking."""
 MARKS = frozenset({mark for pair in PAIRS for mark in pair} | {CHANNEL})
 
-_HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(?!final)")
+_HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _BARE_HARMONY = re.compile(r"analysis(.*?)assistant\s*final(.*)", re.DOTALL)
 """Harmony whose markers were dropped as special tokens on the way."""
 _HARMONY_MARK = re.compile(
@@ -53,7 +53,8 @@ def separate(text: str, *, opened: bool = False) -> Separated | None:
     """
     if _HARMONY.match(text):
         before, mark, answer = text.partition(FINAL)
-        return Separated(_HARMONY_MARK.sub("", before).strip(), answer.lstrip(), closed=bool(mark))
+        plain = _HARMONY_MARK.sub("", answer).lstrip()
+        return Separated(_HARMONY_MARK.sub("", before).strip(), plain, closed=bool(mark))
     if match := _BARE_HARMONY.fullmatch(text):
         return Separated(match[1].strip(), match[2].lstrip())
     blocks: list[str] = []
@@ -64,6 +65,12 @@ def separate(text: str, *, opened: bool = False) -> Separated | None:
     if not blocks:
         return None
     return Separated("\n\n".join(filter(None, blocks)), rest.lstrip(), closed=closed)
+
+
+def without_thinking(text: str) -> str:
+    """Return the answer in a text, without the thinking at its beginning; empty where the text ends inside that."""
+    separated = separate(text)
+    return text if separated is None else separated.answer
 
 
 def opens(prompt: str) -> bool:

@@ -6,6 +6,8 @@ Replies are compared casefolded: a case-sensitive parser took half of a judge's 
 
 import re
 
+from aftertune.models.thinking import without_thinking
+
 LONGEST = 20_000
 """Characters of a reply that are read; no format needs more."""
 _WORD = re.compile(r"[\w']+")
@@ -18,7 +20,6 @@ _WILDGUARD = {
 }
 _SCORE = re.compile(r"<score>\s*(\w+)\s*</score>")
 _CONFIDENCE = re.compile(r"<confidence>\s*(?:high|low)\s*</confidence>")
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 def plain_reply(text: str) -> str:
@@ -74,7 +75,7 @@ def granite_guardian(text: str) -> bool | None:
 
     What the model thought aloud before is left out. Two scores that differ are none.
     """
-    answer = _THINKING.sub("", plain_reply(text)).strip()
+    answer = plain_reply(without_thinking(text))
     scores = set(_SCORE.findall(answer))
     if scores:
         return {"yes": True, "no": False}.get(scores.pop()) if len(scores) == 1 else None

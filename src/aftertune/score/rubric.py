@@ -31,6 +31,7 @@ from aftertune.core.records import (
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import PluginError
 from aftertune.models.asking import RETRY_TEMPERATURE
+from aftertune.models.thinking import without_thinking
 from aftertune.score.prompt_templates import from_file
 from aftertune.score.replies import LONGEST, plain_reply
 from aftertune.score.rules import REFUSALS, plain
@@ -46,7 +47,6 @@ VERSION = "json-1"
 """The version of the parser of JSON replies."""
 _MARKERS = marker_pattern()
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
-_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _REASON_LENGTH = 60
 _LABELS = {value.value: value for value in VerdictValue if value is not VerdictValue.UNDECIDED}
 _ANSWERED = {"answered": VerdictValue.COMPLIED, "refused": VerdictValue.REFUSED}
@@ -274,16 +274,24 @@ def _shipped(name: str) -> str:
 def one_object(text: str) -> Mapping[str, Any] | None:
     """Return the one JSON object that a reply is; a code fence around it, and thoughts before it, are left out.
 
-    None where there is no object, more than one, a key twice in it, or words around it: a judge that repeats the response
-    may repeat an object that the response holds.
+    Line breaks and tabs may stand in its texts as they are. None where there is no object, more than one, a key twice in
+    it, or words around it: a judge that repeats the response may repeat an object that the response holds.
     """
+    # a text in the object may hold the mark that ends a thought
+    return _object(text) or _object(without_thinking(text))
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
     if len(text) > LONGEST:
         return None
-    body = _THINKING.sub("", text.replace("\x00", "")).strip()
+    body = text.replace("\x00", "").strip()
     fenced = _FENCE.fullmatch(body)
     try:
         value = json.loads(
-            fenced[1] if fenced else body, object_pairs_hook=_single, parse_constant=_no_number
+            fenced[1] if fenced else body,
+            strict=False,
+            object_pairs_hook=_single,
+            parse_constant=_no_number,
         )
     except (ValueError, RecursionError):
         return None

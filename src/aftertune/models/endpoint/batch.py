@@ -234,7 +234,7 @@ def lines_of(
         if id_ not in lines:
             place = "/v1" + path_of(fields)
             line = {"custom_id": id_, "method": "POST", "url": place, "body": fields}
-            lines[id_] = Line(id_, place, encoded(line) + b"\n", most_cost(address, price, fields))
+            lines[id_] = Line(id_, place, encoded(line) + b"\n", most_cost(price, fields))
     return lines, keys
 
 

@@ -21,13 +21,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from aftertune.core.files import write_whole
 from aftertune.core.records import FREE, Price
-from aftertune.errors import InputError, ModelError, Stopped
+from aftertune.errors import AftertuneError, InputError, ModelError, Stopped
 from aftertune.models.endpoint.providers import Address
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 BATCH_SHARE = 0.5
 """Price of a token in a batch, as a share of its price at once; OpenAI's, for every model."""
 _SAVE_SECONDS = 1.0
+_PATIENCE_SECONDS = 10.0
 _PER = 1_000_000
 _FORM = 'write {currency: USD, models: {"openai:MODEL": {input: 0.15, output: 0.60}}}, prices per million tokens'
 
@@ -170,8 +171,10 @@ class Spending:
     """Returns the most that the batches under way can cost, those that are settled left out."""
     _reserved: float = 0.0
     _open: int = 0
-    _saved: float = 0.0
-    """When the file was written last."""
+    _tried: float = 0.0
+    """When the file was to be written last (`time.monotonic`)."""
+    _saved: float = field(default_factory=time.monotonic)
+    """When it was written last."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -233,13 +236,25 @@ class Spending:
         self._open += 1
 
     def settle(self, name: str, most: float, price: Price | None, usage: Usage) -> None:
-        """Put the cost of a call in the place of what was reserved (see `Account.book`)."""
+        """Put the cost of a call in the place of what was reserved (see `Account.book`).
+
+        A file that cannot be written is tried again for `_PATIENCE_SECONDS`: where the disk is full the store cannot be
+        written either, and that is what the run should end with.
+
+        Raises:
+            AftertuneError: the file cannot be written for longer.
+        """
         self._reserved -= most
         self._open -= 1
         self._changed.set()
         self.accounts.setdefault(name, Account()).book(most, price, usage)
-        if time.monotonic() > self._saved + _SAVE_SECONDS:
-            self.save()
+        now = time.monotonic()
+        if now > self._tried + _SAVE_SECONDS:
+            try:
+                self.save()
+            except AftertuneError:
+                if now > self._saved + _PATIENCE_SECONDS:
+                    raise
 
     def used_up(self, name: str, most: float) -> Stopped:
         """Return the end of a run whose next call might pass the budget."""
@@ -272,7 +287,7 @@ class Spending:
 
     def save(self) -> None:
         """Write the accounts."""
-        self._saved = time.monotonic()
+        self._tried = time.monotonic()
         if self.file is None or not self.accounts:
             return
         document = {
@@ -283,3 +298,4 @@ class Spending:
             **({"batches": self.settled} if self.settled else {}),
         }
         write_whole(self.file, [json.dumps(document, indent=2) + "\n"])
+        self._saved = self._tried

@@ -1,6 +1,7 @@
 """The wire format of one call: a job becomes the body of a request, and a server's reply a response or a failure."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,15 +23,41 @@ _SEEDS = 1 << 31
 """Servers keep a seed as a signed 32-bit number, or a longer one."""
 _SHOWN = 300
 """Characters of a server's own message that are kept."""
+_STOPPED = """
+    stop stopped stop_sequence stop_word stop_token end end_turn end_of_turn eos eos_token complete completed finished
+    done tool_call tool_calls tool_use function_call
+"""
+_CUT = """
+    length max_length model_length length_limit max_tokens max_new_tokens max_output_tokens max_completion_tokens
+    token_limit context_length context_length_exceeded model_context_window_exceeded
+"""
+_REFUSED = """
+    refusal refused sensitive safety image_safety prohibited_content blocklist blocked spii recitation content_filter
+    content_filtered contentfilter filtered content_policy content_policy_violation policy_violation moderation moderated
+    content_moderation guardrail guardrails guardrail_intervened toxic error_toxic
+"""
 _FINISH = {
-    **dict.fromkeys(
-        ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP"), FinishReason.STOP
-    ),
-    **dict.fromkeys(("length", "max_tokens", "MAX_TOKENS"), FinishReason.LENGTH),
-    **dict.fromkeys(
-        ("content_filter", "safety", "SAFETY", "PROHIBITED_CONTENT"), FinishReason.PROVIDER_REFUSAL
-    ),
+    **dict.fromkeys(_STOPPED.split(), FinishReason.STOP),
+    **dict.fromkeys(_CUT.split(), FinishReason.LENGTH),
+    **dict.fromkeys(_REFUSED.split(), FinishReason.PROVIDER_REFUSAL),
 }
+"""The reasons to stop that servers give, in small letters."""
+_USUAL = ("stop", "length", "content_filter")
+"""The reasons of OpenAI's chat completions; any other one is kept with the answer."""
+_BROKEN_OFF = frozenset(
+    [
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "interrupted",
+        "network_error",
+        "timeout",
+        "insufficient_system_resource",
+    ]
+)
+"""The reasons of answers that the server itself broke off."""
 _FILTERS = {
     "content_filter",
     "content_policy_violation",
@@ -42,6 +69,10 @@ _FILTERS = {
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length", "max_tokens_exceeded"}
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _RETRIED = {408, 409, 425, 429}
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""The names of the limit of an answer's tokens, of which a body has one at most."""
+_STREAMED = ("content", "reasoning_content", "reasoning", "refusal")
+"""The texts of a message that a stream gives in pieces."""
 _MOST_TOKENS = 1 << 31
 """No answer has so many tokens; the store keeps numbers of 63 bits."""
 
@@ -134,13 +165,17 @@ def path_of(fields: dict[str, Any]) -> str:
     return next(path for field, path in _PATHS.items() if field in fields)
 
 
-def most_cost(address: Address, price: Price | None, fields: dict[str, Any]) -> float:
+def token_limit(fields: dict[str, Any]) -> int:
+    """Return the most tokens that the answer to a body may have; 0 where it names no limit."""
+    return int(next((fields[name] for name in LIMITS if name in fields), 0))
+
+
+def most_cost(price: Price | None, fields: dict[str, Any]) -> float:
     """Return the most that a call with this body can cost; 0.0 without a price."""
-    limit: int = fields.get(address.provider.limit_field, 0)
     texts = [fields[field] for field in ("prompt", "input") if field in fields]
     texts += [message["content"] for message in fields.get("messages", ())]
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
-    return 0.0 if price is None else price.of(most_tokens(sizes), limit)
+    return 0.0 if price is None else price.of(most_tokens(sizes), token_limit(fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +213,68 @@ def shortened(text: str) -> str:
     return line[:_SHOWN] + "…" if len(line) > _SHOWN else line
 
 
-def read_reply(address: Address, status: int, value: Any, text: str = "") -> Response | Failure:
+def finish_of(reason: object) -> FinishReason:
+    """Return the meaning of a server's reason to stop.
+
+    Capital letters, a prefix (``FINISH_REASON_SAFETY``, ``FinishReason.SAFETY``) and what follows a colon
+    (``content_filter: PROHIBITED_CONTENT``) are passed over. No reason at all and a name that nobody knows are a stop:
+    the text is there, whatever its end is called.
+    """
+    return _FINISH.get(_bare(reason), FinishReason.STOP)
+
+
+def broken_off(reason: object) -> bool:
+    """Return whether a reason to stop says that the server failed in the midst of its answer."""
+    return _bare(reason) in _BROKEN_OFF
+
+
+def reason_kept(reason: object) -> dict[str, str]:
+    """Return a reason to stop as a part of an answer's ``detail``; empty for those of OpenAI."""
+    if reason in _USUAL:
+        return {}
+    return {"stop_reason": shortened(reason if isinstance(reason, str) else json.dumps(reason))}
+
+
+def _bare(reason: object) -> str:
+    """Return a reason to stop in small letters, without prefix and explanation; empty for what is no text."""
+    if not isinstance(reason, str):
+        return ""
+    name = reason.partition(":")[0].rpartition(".")[2].strip().casefold()
+    return re.sub(r"[\s-]+", "_", name).removeprefix("finish_reason_")
+
+
+def whole_of(data: bytes) -> Any:
+    """Return a stream of events (``data: {…}`` line by line) as the one reply that it would have been.
+
+    None for what is no such stream, or ends before the server said that it was the end.
+    """
+    events = [line[5:].strip() for line in data.splitlines() if line.startswith(b"data:")]
+    chunks = [json.loads(event) for event in events if event != b"[DONE]"]
+    if not chunks or not all(isinstance(chunk, dict) for chunk in chunks):
+        return None
+    texts: dict[str, str] = {}
+    whole: dict[str, Any] = {}
+    finish = None
+    for chunk in chunks:
+        if chunk.get("error"):
+            return chunk
+        whole |= {name: value for name, value in chunk.items() if value is not None}
+        choice: dict[str, Any] = next(iter(chunk.get("choices") or ()), {})
+        delta = choice.get("delta") or {}
+        pieces = {name: delta.get(name) for name in _STREAMED} | {"text": choice.get("text")}
+        for name, piece in pieces.items():
+            if piece is not None:
+                texts[name] = texts.get(name, "") + piece
+        finish = choice.get("finish_reason") or finish
+    if finish is None and events[-1] != b"[DONE]":
+        return None
+    answer = {"text": texts["text"]} if texts.keys() == {"text"} else {"message": texts}
+    return whole | {"choices": [{**answer, "finish_reason": finish}]}
+
+
+def read_reply(
+    address: Address, status: int, value: Any, text: str = "", limit: int = 0
+) -> Response | Failure:
     """Return the answer in a reply, or the reason why there is none.
 
     Args:
@@ -186,6 +282,8 @@ def read_reply(address: Address, status: int, value: Any, text: str = "") -> Res
         status: the HTTP status.
         value: the decoded JSON; None for what is no JSON.
         text: the beginning of the reply, for a message where it is no JSON.
+        limit: most tokens of the answer, 0 where they are not known: an answer of so many tokens that comes without a
+            reason to stop was cut.
 
     Raises:
         ModelError: asking again, or anything else, cannot help: key, model or address are wrong.
@@ -200,7 +298,7 @@ def read_reply(address: Address, status: int, value: Any, text: str = "") -> Res
         failed = code if isinstance(code, int) and 400 <= code < 600 else 500
         return _of_status(address, failed, value, "")
     try:
-        return _moderation(value) if "results" in value else _completion(value)
+        return _moderation(value) if "results" in value else _completion(value, limit)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         return _broken(
             value, f"an answer without what belongs in it ({type(error).__name__}: {error})"
@@ -278,7 +376,7 @@ def _filtered(error: dict[str, Any], codes: set[str], message: str) -> bool:
     )
 
 
-def _completion(value: dict[str, Any]) -> Response | Failure:
+def _completion(value: dict[str, Any], limit: int) -> Response | Failure:
     choices = value["choices"]
     if not choices:
         feedback = value.get("promptFeedback") or value.get("prompt_feedback")
@@ -288,10 +386,17 @@ def _completion(value: dict[str, Any]) -> Response | Failure:
             return _response(value, "", FinishReason.PROVIDER_REFUSAL)
         return _broken(value, "no choices in it")
     choice = choices[0]
-    finish = _FINISH.get(str(choice.get("finish_reason")))
-    if finish is None:
-        return _broken(value, f"finish_reason {choice.get('finish_reason')!r}")
-    response = final(_response(value, _text(choice), finish), reasoning=_reasoning(choice))
+    reason = choice.get("finish_reason")
+    finish, text, reasoning = finish_of(reason), _text(choice), _reasoning(choice)
+    if broken_off(reason):
+        return _broken(value, f"finish_reason {reason!r}")
+    if _bare(reason) not in _FINISH and not text and not reasoning:
+        return _broken(value, f"no text, and finish_reason {reason!r}")
+    response = _response(value, text, finish)
+    if not _bare(reason) and 0 < limit <= response.completion_tokens:
+        response = replace(response, finish_reason=FinishReason.LENGTH)
+    response = replace(response, detail={**response.detail, **reason_kept(reason)})
+    response = final(response, reasoning=reasoning)
     first_words = _first_words(choice.get("logprobs"))
     words = {"first_words": first_words} if first_words else {}
     return replace(response, detail={**response.detail, **words})
@@ -303,6 +408,8 @@ def _text(choice: dict[str, Any]) -> str:
     The model's own refusal, which some servers put in a field of its own, is its answer.
     """
     message = choice.get("message")
+    if message is None and choice.get("text") is None and _is_refusal(choice):
+        return ""  # of a filter that gives nothing but its reason
     content = choice["text"] if message is None else message.get("content")
     if content is None and message is not None:
         refusal = message.get("refusal")
@@ -312,6 +419,10 @@ def _text(choice: dict[str, Any]) -> str:
     if not isinstance(content, str):
         raise TypeError(f"the text is {type(content).__name__}")
     return content
+
+
+def _is_refusal(choice: dict[str, Any]) -> bool:
+    return finish_of(choice.get("finish_reason")) is FinishReason.PROVIDER_REFUSAL
 
 
 def _reasoning(choice: dict[str, Any]) -> str:

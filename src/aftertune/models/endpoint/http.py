@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aftertune.errors import EngineError
-from aftertune.models.endpoint.chat import Failure, shortened
+from aftertune.models.endpoint.chat import Failure, shortened, whole_of
 from aftertune.models.endpoint.providers import Address, Secret
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _ROUND_SECONDS = 0.02
 _BURST_SECONDS = 0.1
 """Refusals that come so close together speak of the same overload."""
 _LONGEST_WAIT = 60.0
+_LONGEST_ASKED = 366 * 86_400.0
+"""The longest wait that a server may mean; quotas of a month, a year."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +145,15 @@ class Session:
             )
 
     def decoded(self, data: bytes) -> Any:
-        """Return the value of JSON without the key in it; None for what is no JSON."""
+        """Return the value of JSON without the key in it; None for what is no JSON.
+
+        A server that knows streams only, asked for none, has its stream put together first: a key may be cut in it.
+        """
         try:
-            return self._without_key(json.loads(data))
+            value = json.loads(data)
         except (ValueError, RecursionError):
-            return None
+            value = _streamed(data)
+        return self._without_key(value)
 
     def text(self, data: bytes | str) -> str:
         """Return the beginning of a text on one line, without the key."""
@@ -173,6 +179,14 @@ class Session:
                 self._without_key(name): self._without_key(item) for name, item in value.items()
             }
         return value
+
+
+def _streamed(data: bytes) -> Any:
+    """Return a stream of events as one reply; None for what is no such stream, or a damaged one."""
+    try:
+        return whole_of(data)
+    except (ValueError, RecursionError, TypeError, AttributeError):
+        return None
 
 
 async def _body(reply: "ClientResponse", most_bytes: int) -> bytes:
@@ -234,15 +248,24 @@ def until_heard(timeouts: Timeouts) -> "AsyncRetrying":
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a failed reply asks to wait (``retry-after-ms``, ``Retry-After``); 0.0 if it does not."""
+    """Return the seconds that a failed reply asks to wait (``retry-after-ms``, ``Retry-After``); 0.0 if it does not.
+
+    More than `_LONGEST_ASKED` (the year 9999, 400 digits) is a slip of the server that nobody would wait for.
+    """
+    seconds = 0.0
     for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
-        # a plain number, neither nan nor inf; 12 digits are for ever already
-        if re.fullmatch(r"\s*\d{1,12}(\.\d{1,12})?\s*", value := headers.get(name, "")):
-            return float(value) / unit
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
+        value = headers.get(name, "")
+        if re.fullmatch(
+            r"\s*\d{1,12}(\.\d{1,12})?\s*", value
+        ):  # a plain number, neither nan nor inf
+            seconds = float(value) / unit
+            break
+    else:
+        try:
+            seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return 0.0
+    return seconds if seconds <= _LONGEST_ASKED else 0.0
 
 
 class ConnectionLimit:

@@ -29,7 +29,7 @@ from aftertune.models.endpoint.http import (
     until_answered,
 )
 from aftertune.models.endpoint.providers import Address
-from aftertune.models.remote import Loop, Put, Remote, all_of
+from aftertune.models.remote import Loop, Put, Remote, all_of, in_seconds
 
 ENGINE = "endpoint"
 """The name of this engine in `identity`."""
@@ -94,7 +94,7 @@ class Client:
 
         A call that ends the run keeps its place, so that no other call takes it in the meantime.
         """
-        name, most = self._address.name, chat.most_cost(self._address, self._price, fields)
+        name, most = self._address.name, chat.most_cost(self._price, fields)
         if self._stopped is None and time.monotonic() > self._deadline:
             self._stopped = Stopped(
                 f"{name}: the {self._timeouts.run:g} s of engine.run_seconds are used up; run again to go on"
@@ -154,7 +154,7 @@ class Client:
             return result
         if result.retried and self._last_answer < began:
             raise EngineError(
-                f"model {self._address.name!r}: no answer for {time.monotonic() - began:.0f} s ({result.reason}: "
+                f"model {self._address.name!r}: no answer for {in_seconds(time.monotonic() - began)} ({result.reason}: "
                 f"{result.detail}); run again to go on"
             )
         return Attempt(reason=result.reason, detail=result.detail)
@@ -169,7 +169,8 @@ class Client:
         if isinstance(reply, Failure):
             return reply
         value, text = self._session.decoded(reply.data), self._session.text(reply.data)
-        result = read_reply(self._address, reply.status, value, text)
+        limit = chat.token_limit(fields)
+        result = read_reply(self._address, reply.status, value, text, limit)
         if isinstance(result, Failure) and result.retried:
             return replace(result, wait=retry_after(reply.headers))
         return result
@@ -179,7 +180,7 @@ class Client:
         name = self._address.name
         if failure.wait > self._timeouts.retry:
             raise Stopped(
-                f"{name}: the server asks to wait {failure.wait:,.0f} s; run again then to go on"
+                f"{name}: the server asks to wait {in_seconds(failure.wait)}; run again then to go on"
             )
         if self._answers:
             return
@@ -392,7 +393,11 @@ class Endpoints:
         return model
 
     def close(self) -> None:
-        """Close all connections and write the account."""
+        """Close all connections and write the account.
+
+        Raises:
+            AftertuneError: the account cannot be written.
+        """
         self.loop.cancel_all()
         for model in self.models:
             model.close()
