@@ -97,6 +97,7 @@ def open_engines(keys: EngineKeys, folder: Path, progress: Progress) -> Iterator
             prices=None if keys.prices is None else Path(keys.prices),
             accounts=folder / SPENDING,
             batching=Batching(models=keys.batch, folder=folder / BATCHES, note=progress.note),
+            connections=keys.connections,
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )

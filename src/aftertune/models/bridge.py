@@ -34,7 +34,7 @@ IN_PROCESS = {"hf", "llama_cpp_python", "mockllm", "nnterp", "none", "transforme
 """Inspect's providers that load weights into this process, or none. Its ``hf`` draws from one global seed, adds a second
 BOS and cannot tell why an answer ended, and its adapters have no place in a key: the local engine opens those weights."""
 _IN_FLIGHT = 1000
-"""Calls that are handed to Inspect at a time; it opens no more than 100 of them."""
+"""Calls that are handed to Inspect at a time, `Endpoints.connections` permitting; it opens no more than 100 of them."""
 BATCHED = {"anthropic", "google", "grok", "openai", "together"}
 """Inspect's providers with a batch API. Inspect keeps its batches in memory: a run that is killed asks anew."""
 REASONS = {408: "timeout", 429: "rate_limit"}
@@ -160,7 +160,8 @@ class InspectModel(Remote):
                 put((job.key, await self._answer(job)))
 
         # a batch is made of the calls that wait together
-        workers = len(listed) if self.by_batch else min(_IN_FLIGHT, len(listed))
+        in_flight = min(_IN_FLIGHT, self._endpoints.connections)
+        workers = len(listed) if self.by_batch else min(in_flight, len(listed))
         yield from self.stream(lambda put: all_of([answer_some(put) for _ in range(workers)]))
 
     @property

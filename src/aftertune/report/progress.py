@@ -4,6 +4,7 @@ The screen shows a bar per stage with counts, rate and time left; where there is
 standard error, so that standard output holds results alone and pipes stay clean.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -61,8 +62,17 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
 
 
+_LONGEST_BETWEEN_LINES = 300.0
+
+
 class Screen:
-    """Bars on a terminal, finished stages as a line each elsewhere."""
+    """Bars on a terminal; elsewhere a line for each finished stage, and some for one that takes long.
+
+    Attributes:
+        first_line_seconds: time until the first line about a stage that goes on.
+    """
+
+    first_line_seconds = 30.0
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -86,8 +96,34 @@ class Screen:
                 task = bars.add_task(name, total=total)
                 yield lambda count: bars.advance(task, count)
         else:
-            yield nothing
+            with self._lines(name, total) as advance:
+                yield advance
         self._print(f"{clean(name):<28} {total:>9,}  {time.monotonic() - began:6.1f} s")
+
+    @contextmanager
+    def _lines(self, name: str, total: int) -> Iterator[Advance]:
+        """Print how far a stage is, after half a minute and then at growing intervals, whether anything was done or not."""
+        done, ended, began = 0, threading.Event(), time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+
+        def tell() -> None:
+            wait = self.first_line_seconds
+            while not ended.wait(wait):
+                wait = min(1.5 * wait, _LONGEST_BETWEEN_LINES)
+                self._print(
+                    f"{clean(name):<28} {done:>9,} of {total:,}, {time.monotonic() - began:.0f} s"
+                )
+
+        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        teller.start()
+        try:
+            yield advance
+        finally:
+            ended.set()
+            teller.join()
 
     def note(self, text: str) -> None:
         """Print a line; model names and paths are not read as markup, and nothing in them steers the terminal."""

@@ -317,6 +317,8 @@ class EngineKeys(Keys):
         tuple[str, ...], BeforeValidator(batch_form, json_schema_input_type=bool | str | list[str])
     ] = ()
     """Endpoints that are asked by OpenAI's batch API: half the price, answers within a day. `openai:*`; `true` is all of them."""
+    connections: Annotated[int, Field(ge=1)] = 256
+    """Most calls that are open at a time to one served model; there are as few as give the most answers in a second."""
     call_seconds: Annotated[float, Field(gt=0)] = 120.0
     """How long to wait for one reply of an endpoint."""
     retry_seconds: Annotated[float, Field(gt=0)] = 300.0

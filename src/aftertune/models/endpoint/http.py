@@ -7,6 +7,7 @@ decoded JSON, since a key may be written there with escapes.
 
 import asyncio
 import json
+import math
 import re
 import time
 import zlib
@@ -20,21 +21,25 @@ from aftertune.models.endpoint.chat import Failure, shortened, whole_of
 from aftertune.models.endpoint.providers import Address, Secret
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse, ClientSession, TraceConfig
     from tenacity import AsyncRetrying, RetryCallState
 
 MOST_BYTES = 16 << 20
 """Length of a reply, unpacked: no answer is that long, and many are open at once."""
 _PACKED = ("gzip", "x-gzip", "deflate")
 _REMOVED = "[key removed]"
-START, MOST = 8, 256
+START, MOST = 4, 256
 """Open calls after the first answer, and at most."""
 _GAIN, _GAIN_TO_DOUBLE = 1.05, 1.4
-"""A round of answers must be so much faster than the best one before it for the limit to rise, and to double."""
-_ROUND_SECONDS = 0.02
-"""Shortest round: a few answers of a quick server come in bursts, whose rate says nothing."""
+"""A round of answers must be so much faster than another one to count as faster, and for the limit to be doubled."""
+_ROUND_ANSWERS, _ROUND_SECONDS = 4, 0.02
+"""Shortest round behind the first: a few answers of a quick server come in bursts, whose rate says nothing."""
 _BURST_SECONDS = 0.1
-"""Refusals that come so close together speak of the same overload."""
+"""Signs of an overload that come so close together are one."""
+_BETWEEN_CONNECTIONS = 0.002
+"""Seconds between two new connections: a server that lets five wait for it drops what comes in a burst."""
+_DROPPED_SECONDS = 0.9
+"""A connection that takes so much longer than the quickest was dropped first; after a second it is tried again."""
 _LONGEST_WAIT = 60.0
 _LONGEST_ASKED = 366 * 86_400.0
 """The longest wait that a server may mean; quotas of a month, a year."""
@@ -61,6 +66,16 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
     """A mapping that does not distinguish small and capital letters."""
     data: bytes
+    dropped: bool = False
+    """The server did not take the connection at once: too many wait for it."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """The making of the connection of one request; a request that goes over an open one leaves it as it is."""
+
+    began: float = 0.0
+    dropped: bool = False
 
 
 class TooLong(ConnectionError):
@@ -80,6 +95,7 @@ class Session:
         self.timeouts = timeouts
         self._address, self._key = address, key
         self._session: ClientSession | None = None
+        self._next_connection, self._quickest = 0.0, math.inf
 
     async def request(
         self,
@@ -115,20 +131,25 @@ class Session:
                 ),
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[self._connecting()],
                 trust_env=not self._address.local,
             )
+        connection = _Connection()
         try:
             async with (
                 asyncio.timeout(seconds or self.timeouts.call),
-                self._session.request(method, url, allow_redirects=False, **more) as reply,
+                self._session.request(
+                    method, url, allow_redirects=False, trace_request_ctx=connection, **more
+                ) as reply,
             ):
-                return Reply(reply.status, reply.headers, await _body(reply, most_bytes))
+                body = await _body(reply, most_bytes)
+                return Reply(reply.status, reply.headers, body, connection.dropped)
         except TimeoutError:
             return Failure(
                 reason="timeout", detail="no whole reply in time", overload=True, billed=True
             )
         except aiohttp.ClientConnectorError as error:
-            return Failure(reason="unreachable", detail=self.text(str(error)))
+            return Failure(reason="unreachable", detail=self.text(str(error)), overload=True)
         except TooLong as error:
             return Failure(reason="broken_reply", detail=str(error), billed=True)
         # aiohttp's parser errors are no ClientError everywhere
@@ -165,6 +186,28 @@ class Session:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def _connecting(self) -> "TraceConfig":
+        """Return what aiohttp calls before and after it makes a connection: a pause between two, and a clock."""
+        import aiohttp
+
+        async def begin(_: object, context: Any, __: object) -> None:
+            now = time.monotonic()
+            turn = max(now, self._next_connection)
+            self._next_connection = turn + _BETWEEN_CONNECTIONS
+            await asyncio.sleep(turn - now)
+            context.trace_request_ctx.began = time.monotonic()
+
+        async def end(_: object, context: Any, __: object) -> None:
+            connection = context.trace_request_ctx
+            took = time.monotonic() - connection.began
+            self._quickest = min(self._quickest, took)
+            connection.dropped = took > self._quickest + _DROPPED_SECONDS
+
+        config = aiohttp.TraceConfig()
+        config.on_connection_create_start.append(begin)
+        config.on_connection_create_end.append(end)
+        return config
 
     def _without_key(self, value: Any) -> Any:
         """Return a decoded value without the key: servers repeat it in errors, and a model might repeat anything."""
@@ -268,13 +311,23 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return seconds if seconds <= _LONGEST_ASKED else 0.0
 
 
-class ConnectionLimit:
-    """Lets as many calls pass as the server bears; used from one event loop.
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
-    The first call goes alone, so that a wrong key or model costs one call. Then the limit rises while a round of that
-    many answers comes at a higher rate than the best round before: doubled at first, later by an eighth. What is compared
-    is the rate, not the latency: a batching server answers each call later and all of them sooner, and a server that
-    answers one call at a time gains nothing from more. An overload (429, no reply in time) halves the limit.
+
+class ConnectionLimit:
+    """Lets as few calls be open as give the most answers in a second; used from one event loop.
+
+    The first call goes alone, so that a wrong key or model costs one call. From then on answers are counted by rounds, of
+    as many answers as calls may be open, and the rates of rounds are compared:
+
+    - From `START` the limit is doubled while each round is `_GAIN_TO_DOUBLE` times as fast as the best one before.
+    - Then it goes an eighth up and an eighth down in turns. More calls are kept where they are faster, fewer where they
+      are not slower. Between two steps the rate is measured anew: servers grow, and other users leave.
+    - An overload (429, no reply in time, a refused or dropped connection) halves it.
+
+    What is compared is the rate, not the latency: a batching server answers each call later and all of them sooner. A
+    server that answers one call at a time is no faster with more, so that one or two are open there.
 
     Attributes:
         limit: calls that may be open now.
@@ -285,14 +338,18 @@ class ConnectionLimit:
         self._free = asyncio.Semaphore(1)
         self._owed = 0
         """Places that are open above the limit: given back, they are not lent again."""
-        self._before, self._best_rate, self._doubling = 1, 0.0, True
-        self._answers, self._began = 0, time.monotonic()
+        self._best, self._best_rate = 1, 0.0
+        """The limit that gave the most answers, and how many a second."""
+        self._doubling, self._upwards = True, False
+        self._answers, self._began = 0, 0.0
+        """Answers of this round; negative while those come that were asked for under the limit before."""
         self._closed_until = self._next_cut = 0.0
 
     async def enter(self) -> None:
         """Wait for a place and take it."""
         await self._free.acquire()
-        while (wait := self._closed_until - time.monotonic()) > 0:  # noqa: ASYNC110 - a time, no event
+        self._began = self._began or _now()
+        while (wait := self._closed_until - _now()) > 0:  # noqa: ASYNC110 - a time, no event
             await asyncio.sleep(wait)
 
     def leave(self, *, answered: bool = False, overload: bool = False, wait: float = 0.0) -> None:
@@ -300,39 +357,55 @@ class ConnectionLimit:
 
         Nobody enters in the next ``wait`` seconds, as the server asked.
         """
-        now = time.monotonic()
+        now = _now()
         self._closed_until = max(self._closed_until, now + wait)
-        self._answers += answered
-        if overload and now >= self._next_cut:
-            self._next_cut = now + _BURST_SECONDS
-            self._best_rate, self._doubling = 0.0, False
-            self._before = max(1, self.limit // 2)
-            self._change(self._before, now)
-        elif answered and self._answers >= self.limit:
-            self._end_round(now)
+        if overload:
+            self.halve()
+        elif answered:
+            self._answers += 1
+            if self._answers == 0:
+                self._began = now
+            first = self.limit == 1 and self._doubling
+            if self._answers >= (1 if first else max(self.limit, _ROUND_ANSWERS)):
+                self._end_round(now)
         if self._owed:
             self._owed -= 1
         else:
             self._free.release()
 
+    def halve(self) -> None:
+        """Halve the limit, once in a burst of overloads."""
+        now = _now()
+        if now < self._next_cut:
+            return
+        self._next_cut = now + _BURST_SECONDS
+        self._best, self._best_rate = max(1, self.limit // 2), 0.0
+        self._doubling = self._upwards = False
+        self._change(self._best, now)
+
     def _end_round(self, now: float) -> None:
         seconds = max(now - self._began, 1e-6)
         if self.limit > 1 and seconds < _ROUND_SECONDS:
             return
-        rate, before = self._answers / seconds, self.limit
-        if rate > (_GAIN_TO_DOUBLE if self._doubling else _GAIN) * self._best_rate:
-            step = self.limit if self._doubling else max(1, self.limit // 8)
-            wanted = START if self.limit == 1 and self._doubling else self.limit + step
-            self._best_rate, self._before = rate, before
-            self._change(min(self._most, wanted), now)
-        else:  # forgotten slowly, so that more is tried again: servers grow and other users leave
-            self._best_rate *= 0.9
-            self._doubling = False
-            self._change(self._before, now)
+        rate = self._answers / seconds
+        if self._doubling:
+            self._doubling = rate > _GAIN_TO_DOUBLE * self._best_rate and self.limit < self._most
+            kept = self._doubling or self.limit == self._most
+            ahead = 2 * self.limit if self.limit > 1 else START
+        else:
+            if self.limit == self._best:
+                self._best_rate, self._upwards = 0.0, not self._upwards
+            needed = _GAIN if self.limit > self._best else 1 / _GAIN
+            kept = rate > needed * self._best_rate
+            step = max(1, self.limit // 8)
+            ahead = self.limit + (step if self._upwards else -step)
+        if kept:
+            self._best, self._best_rate = self.limit, rate
+        self._change(max(1, min(self._most, ahead)) if kept else self._best, now)
 
     def _change(self, limit: int, now: float) -> None:
         more, self.limit = limit - self.limit, limit
-        self._answers, self._began = 0, now
+        self._answers, self._began = 0 if self._doubling else -limit, now
         if more < 0:
             self._owed -= more
         for _ in range(more):

@@ -33,8 +33,8 @@ from aftertune.models.remote import Loop, Put, Remote, all_of, in_seconds
 
 ENGINE = "endpoint"
 """The name of this engine in `identity`."""
-_WORKERS = 4 * MOST
-"""Calls that are open or wait for their next try; the jobs behind them wait unasked."""
+_TRIED_AGAIN = 3 * MOST
+"""Calls that wait for their next try, beside those that are open; the jobs behind them wait unasked."""
 _HOPELESS = 8
 """First calls that all have to be refused as malformed before the request itself is held to be wrong."""
 _UNREACHED = 4
@@ -61,7 +61,8 @@ class Client:
         self._address, self._session = address, session
         self._timeouts, self._spending = endpoints.timeouts, endpoints.spending
         self._price = self._spending.price(address)
-        self._limit, self._turn = ConnectionLimit(), asyncio.Lock()
+        self._most_open = endpoints.connections
+        self._limit, self._turn = ConnectionLimit(self._most_open), asyncio.Lock()
         self._deadline = endpoints.deadline
         self._stopped: Stopped | None = None
         self._answers, self._failures = 0, Counter[str]()
@@ -77,9 +78,16 @@ class Client:
         self._last_answer, self._stopped = time.monotonic(), None
         left = iter(jobs)
         try:
-            await all_of([self._work(left, put) for _ in range(min(_WORKERS, len(jobs)))])
+            await all_of(
+                [
+                    self._work(left, put)
+                    for _ in range(min(self._most_open + _TRIED_AGAIN, len(jobs)))
+                ]
+            )
         except BaseException:
-            self._limit = ConnectionLimit()  # calls that were dropped kept their places
+            self._limit = ConnectionLimit(
+                self._most_open
+            )  # calls that were dropped kept their places
             raise
         if self._stopped is not None:
             raise self._stopped
@@ -168,6 +176,8 @@ class Client:
         )
         if isinstance(reply, Failure):
             return reply
+        if reply.dropped:
+            self._limit.halve()
         value, text = self._session.decoded(reply.data), self._session.text(reply.data)
         limit = chat.token_limit(fields)
         result = read_reply(self._address, reply.status, value, text, limit)
@@ -332,6 +342,7 @@ class Endpoints:
         prices: a price file; None for the shipped one.
         accounts: the file that keeps tokens and money between runs; None forgets them.
         batching: the models that are asked by batch; by default none.
+        connections: most calls that are open at a time to one model.
     """
 
     def __init__(
@@ -342,9 +353,10 @@ class Endpoints:
         prices: Path | None = None,
         accounts: Path | None = None,
         batching: Batching | None = None,
+        connections: int = MOST,
     ) -> None:
         self.timeouts, self.batching = timeouts or Timeouts(), batching or Batching()
-        self.budget = budget
+        self.budget, self.connections = budget, connections
         self.loop = Loop()
         self.models: list[EndpointModel] = []
         self._files = (prices, accounts)
