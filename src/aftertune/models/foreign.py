@@ -35,8 +35,13 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, cut to 200 characters; its class where there is no text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    """Return the first line of an error's text, with the second where the first only announces it, cut to 300 characters.
+
+    An error without text gives its class.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    announced = len(lines) > 1 and lines[0].endswith(":")
+    return (" ".join(lines[: 1 + announced]) or type(error).__name__)[:300]
 
 
 def out_of_memory(error: BaseException) -> bool:

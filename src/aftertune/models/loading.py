@@ -1,17 +1,11 @@
-"""Weights in memory: where models compute, how they are loaded, and one base at a time with its adapters upon it."""
+"""Weights: where models compute, and how they are loaded."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.foreign import first_line, quiet
-
-MAX_ADAPTERS = 8
-"""Adapters kept in memory with their base; the one used longest ago leaves first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,114 +132,3 @@ def four_bits(who: str, instead: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-class Loader:
-    """Holds the loaded base. Asking for another one frees it first."""
-
-    def __init__(
-        self, placement: Placement, *, threads: int | None = None, trust_remote_code: bool = False
-    ) -> None:
-        self.placement = placement
-        self._quantised = (
-            None if placement.quantisation is None else four_bits("dtype 4bit", "bfloat16 or auto")
-        )
-        self._threads = threads
-        self._trust_remote_code = trust_remote_code
-        self._base: Path | None = None
-        self._model: Any = None
-        self._peft: Any = None
-        self._adapters: dict[Path, str] = {}
-        self._loaded = 0
-
-    @contextmanager
-    def using(self, name: str, base: Path, adapter: Path | None) -> Iterator[Any]:
-        """Give the transformers model of a base with one adapter, or with none, switched on."""
-        self._load_base(name, base)
-        if adapter is not None:
-            label = self._adapters.pop(adapter, None) or self._add_adapter(name, adapter)
-            self._adapters[adapter] = label
-            self._peft.set_adapter(label)
-            self._peft.eval()
-            while len(self._adapters) > MAX_ADAPTERS:
-                self._peft.delete_adapter(self._adapters.pop(next(iter(self._adapters))))
-        none = adapter is None and self._peft is not None
-        with self._peft.disable_adapter() if none else nullcontext():
-            yield self._model
-
-    def free(self) -> None:
-        """Drop base and adapters from memory."""
-        import torch
-
-        self._base = self._model = self._peft = None
-        self._adapters = {}
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _load_base(self, name: str, base: Path) -> None:
-        import torch
-        from transformers import GenerationConfig
-
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        if self._base == base:
-            return
-        self.free()
-        self._model = load_model(
-            name,
-            base,
-            self.placement,
-            trust_remote_code=self._trust_remote_code,
-            quantization_config=self._quantised,
-        ).eval()
-        # All decoding settings are given at the call, where they are part of the key.
-        self._model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-        self._base = base
-
-    def _add_adapter(self, name: str, adapter: Path) -> str:
-        import torch
-        from peft import PeftModel
-
-        label = f"adapter_{self._loaded}"
-        self._loaded += 1
-        try:
-            _check_sharing(name, adapter)
-            with quiet():
-                warnings.filterwarnings("error", message="Found missing adapter keys")
-                if self._peft is None:
-                    self._peft = PeftModel.from_pretrained(
-                        self._model, str(adapter), adapter_name=label
-                    )
-                else:
-                    self._peft.load_adapter(str(adapter), adapter_name=label)
-        except (ModelError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # as in `load_model`
-            self.free()  # PEFT leaves the base half changed
-            raise ModelError(
-                f"adapter {name!r} cannot be put on its base ({first_line(error)})"
-            ) from error
-        return label
-
-
-def _check_sharing(name: str, adapter: Path) -> None:
-    from peft import PeftConfig
-
-    if PeftConfig.from_pretrained(str(adapter)).is_prompt_learning:
-        raise ModelError(
-            f"adapter {name!r}: prompt-learning adapters cannot share a base; use LoRA"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """The weights of one model: a base and perhaps an adapter, in the memory that `loader` keeps."""
-
-    name: str
-    base: Path
-    adapter: Path | None
-    loader: Loader
-
-    def using(self) -> AbstractContextManager[Any]:
-        """Give the transformers model with these weights, loading what is not in memory."""
-        return self.loader.using(self.name, self.base, self.adapter)

@@ -21,10 +21,10 @@ from aftertune.core.records import (
     Response,
 )
 from aftertune.errors import EngineError
+from aftertune.models.adapters import Weights
 from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
 from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
 from aftertune.models.foreign import quiet
-from aftertune.models.loading import Weights
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.remote import NoLikelihoods
 from aftertune.models.rendering import Renderer
@@ -267,7 +267,12 @@ class LocalEngine:
         ]
 
     def check_ready(self) -> None:
-        """Do nothing: a local model needs neither key nor price."""
+        """See that an adapter fits its base; a local model needs neither key nor price. Loads no weights.
+
+        Raises:
+            ModelError: the adapter does not fit.
+        """
+        self._weights.check()
 
     def interrupt(self) -> None:
         """Do nothing: only remote engines are asked in threads."""

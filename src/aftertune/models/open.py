@@ -6,10 +6,11 @@ from pathlib import Path
 from types import TracebackType
 
 from aftertune.errors import AftertuneError, ModelError
+from aftertune.models.adapters import Loader, Weights
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
-from aftertune.models.loading import Loader, Placement, Weights
+from aftertune.models.loading import Placement
 from aftertune.models.local import ENGINE, LocalEngine, ServedModel
 from aftertune.models.reference import (
     Adapter,

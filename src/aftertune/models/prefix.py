@@ -20,8 +20,8 @@ from itertools import cycle, islice, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from aftertune.models.adapters import Weights
 from aftertune.models.batching import SizedRow, pad_left, within_memory
-from aftertune.models.loading import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

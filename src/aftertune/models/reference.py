@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +215,29 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a checkpoint or adapter folder, sorted by name."""
     return sorted(file for file in folder.glob("*.safetensors") if file.is_file())
+
+
+def tensor_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in safetensors files, from their headers.
+
+    Raises:
+        ModelError: a file is no safetensors file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            shapes |= {
+                name: tuple(tensor["shape"])
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ModelError(
+                f"{path}: is no safetensors file ({first_line(error)}); copy the folder again"
+            ) from error
+    return shapes
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -1,13 +1,17 @@
 """The memory that a checkpoint takes, from the headers of its files: no weights are loaded."""
 
 import json
-from collections.abc import Iterator
 from math import prod
-from pathlib import Path
 
-from aftertune.errors import ModelError
 from aftertune.models.gguf import GgufFile
-from aftertune.models.reference import Adapter, Checkpoint, fetch, parse
+from aftertune.models.reference import (
+    Adapter,
+    Checkpoint,
+    fetch,
+    parse,
+    tensor_shapes,
+    weight_files,
+)
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TRAINED = {"full": 16.0, "lora": 2.4, "qlora": 0.9}
@@ -23,7 +27,11 @@ def parameters(reference: str) -> int | None:
         ModelError: the reference or a file cannot be read.
     """
     checkpoint = _checkpoint(reference)
-    return None if checkpoint is None else sum(_sizes(checkpoint.folder)) or None
+    return (
+        None
+        if checkpoint is None
+        else sum(map(prod, tensor_shapes(weight_files(checkpoint.folder)).values())) or None
+    )
 
 
 def _checkpoint(reference: str) -> Checkpoint | None:
@@ -52,17 +60,3 @@ def token_bytes(reference: str, dtype: str) -> float:
         return float(2 * config["num_hidden_layers"] * heads * head * BYTES.get(dtype, 2))
     except KeyError:
         return 0.0
-
-
-def _sizes(folder: Path) -> Iterator[int]:
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{path}: is no safetensors file ({error}); copy the checkpoint again"
-            ) from error
-        yield sum(
-            prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
-        )

@@ -1,0 +1,283 @@
+"""Adapters of every kind answer as plain PEFT does on a fresh base, and leave the base to others as it was."""
+
+import json
+import shutil
+import warnings
+from contextlib import contextmanager
+
+import pytest
+from tiny_models import answers, conversations, llama, make_checkpoint
+
+from aftertune.errors import ModelError
+from aftertune.models import adapters as in_memory
+from aftertune.models.adapters import Loader, check_fit
+from aftertune.models.foreign import quiet
+from aftertune.models.loading import Placement
+
+LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
+PLAIN = {
+    "lora": LORA,
+    "rslora": LORA | {"use_rslora": True},
+    "dora": LORA | {"use_dora": True},
+    "patterns": LORA | {"rank_pattern": {"v_proj": 3}, "alpha_pattern": {"v_proj": 9}},
+    "a layer": LORA | {"layers_to_transform": [1]},
+    "all linear": LORA | {"target_modules": "all-linear", "init_lora_weights": "gaussian"},
+    "norms saved": LORA | {"modules_to_save": ["norm"]},
+    "embedding saved": LORA | {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "on the embedding": LORA | {"target_modules": ["embed_tokens", "q_proj"]},
+    "on the head": LORA | {"target_modules": ["lm_head"]},
+}
+"""LoRA adapters that leave the base as it is and stand beside each other."""
+APART = {
+    "tokens": LORA | {"trainable_token_indices": [3, 7]},
+    "IA3": {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+    "VERA": {"r": 4, "target_modules": ["q_proj"]},
+    "LOHA": {"r": 2, "target_modules": ["q_proj"]},
+    "LOKR": {"r": 2, "target_modules": ["q_proj"]},
+    "OFT": {"oft_block_size": 4, "target_modules": ["q_proj"]},
+    "LN_TUNING": {},
+    "HRA": {"r": 2, "target_modules": ["q_proj"]},
+    "MISS": {"r": 2, "target_modules": ["q_proj"]},
+}
+"""Adapters that leave the base as it is, but do not stand beside every other."""
+REWRITING = {
+    "pissa": LORA | {"init_lora_weights": "pissa"},
+    "olora": LORA | {"init_lora_weights": "olora"},
+    "bias": LORA | {"bias": "all"},
+    "bias of lora": LORA | {"bias": "lora_only"},
+    "replicated layers": LORA | {"layer_replication": [[0, 2], [1, 2]]},
+}
+KINDS = PLAIN | APART | REWRITING
+
+
+def biased(size, **shape):
+    return llama(size, attention_bias=True, **shape)
+
+
+@pytest.fixture(scope="module")
+def biased_base(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("biased") / "base", build=biased)
+
+
+@contextmanager
+def silent():
+    """Silence what PEFT says about merging and training."""
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load(base):
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        return AutoModelForCausalLM.from_pretrained(base).eval()
+
+
+def write(folder, base, settings, *, kind="LORA", seed=1, size=0.2, **saving):
+    """Write an adapter whose weights are as far from their start as ``size``."""
+    import torch
+    from peft import PeftType, get_peft_model
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[kind]](task_type="CAUSAL_LM", **settings)
+    with silent():
+        model = get_peft_model(load(base) if not hasattr(base, "forward") else base, config)
+    numbers = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn(parameter.shape, generator=numbers) * size
+    with silent():
+        model.save_pretrained(folder, **saving)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(biased_base, tmp_path_factory):
+    """Give the folder of an adapter of a kind on the biased base, and its logits by plain PEFT on a fresh base."""
+    folder, logits = tmp_path_factory.mktemp("kinds"), {}
+
+    def give(name, seed=1):
+        import torch
+        from peft import PeftModel
+
+        key = f"{name} {seed}"
+        if key not in logits:
+            write(folder / key, biased_base, KINDS[name], kind=name if name.isupper() or name == "LN_TUNING" else "LORA", seed=seed)  # fmt: skip
+            torch.manual_seed(5)
+            with silent():
+                model = PeftModel.from_pretrained(load(biased_base), folder / key)
+            logits[key] = of(model)
+        return folder / key, logits[key]
+
+    return give
+
+
+def of(model):
+    import torch
+
+    with torch.inference_mode():
+        return model.eval()(torch.arange(1, 25)[None]).logits
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    counted, real = [], in_memory.load_model
+
+    def counting(name, *args, **options):
+        counted.append(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(in_memory, "load_model", counting)
+    return counted
+
+
+@pytest.fixture
+def loader():
+    return Loader(Placement("cpu", "float32"), threads=1)
+
+
+def give_these(loader, base, order):
+    """See that models asked in this order give the logits that each gives alone."""
+    import torch
+
+    alone = of(load(base))
+    for adapter, expected in (item or (None, alone) for item in order):
+        with loader.using("m", base, adapter) as model:
+            assert torch.allclose(of(model), expected, atol=1e-4), adapter
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_answers_as_on_a_fresh_base_whatever_was_there_before(
+    loader, biased_base, written, kind
+):
+    tuned, other, plain = written(kind), written(kind, 2), written("lora")
+    order = [None, tuned, None, plain, tuned, other, plain, None, other, tuned]
+    give_these(loader, biased_base, order)
+    logits = [item[1] for item in (tuned, other)]
+    assert all(float((a - of(load(biased_base))).abs().max()) > 0.01 for a in logits)
+
+
+def test_plain_adapters_share_one_base(loader, biased_base, written, loads):
+    order = [item for kind in PLAIN if kind in ("lora", "dora", "patterns", "norms saved", "all linear") for item in (None, written(kind))]  # fmt: skip
+    loads.clear()
+    give_these(loader, biased_base, [*order, *order])
+    assert len(loads) == 1
+
+
+def test_a_base_that_was_changed_is_loaded_again_once_a_switch_and_not_once_a_call(
+    loader, biased_base, written, loads
+):
+    order = [None] * 3 + [written("pissa")] * 3 + [None] * 3
+    give_these(loader, biased_base, order)
+    assert len(loads) == 2
+
+
+def test_a_change_that_no_configuration_announces_is_seen_by_the_forward_pass(
+    loader, biased_base, written, loads, monkeypatch
+):
+    monkeypatch.setattr(in_memory, "rewritten_by", lambda config: None)
+    rewriting = [written(kind) for kind in REWRITING]
+    loads.clear()
+    give_these(
+        loader, biased_base, [x for item in rewriting for x in (written("lora"), item, None)]
+    )
+    assert len(loads) > len(rewriting)
+
+
+def test_an_embedding_that_the_file_of_an_adapter_writes_over_is_no_longer_the_bases(
+    loader, biased_base, tmp_path
+):
+    """`save_embedding_layers` puts a whole embedding into the file, here with another row for a single token."""
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+
+    folder = write(tmp_path / "adapter", biased_base, LORA, save_embedding_layers=True)
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    tensors["base_model.model.model.embed_tokens.weight"][8] += 1.0
+    save_file(tensors, file, metadata={"format": "pt"})
+    with quiet():
+        expected = of(PeftModel.from_pretrained(load(biased_base), folder))
+    plain = torch.equal(expected, of(load(biased_base)))
+    assert not plain
+    give_these(loader, biased_base, [None, (folder, expected), None, (folder, expected)])
+
+
+# Tensors that do not belong
+
+
+def edited(folder, target, change):
+    """Copy an adapter with other tensors."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, target)
+    tensors = load_file(target / "adapter_model.safetensors")
+    save_file(change(tensors), target / "adapter_model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def configured(folder, target, **keys):
+    shutil.copytree(folder, target)
+    config = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps(config | keys))
+    return target
+
+
+UNFIT = {
+    "a module less": (lambda f, t: configured(f, t, target_modules=["q_proj"]), r"4 of its 8 tensors would go unused.*v_proj.*, …"),
+    "a layer less": (lambda f, t: configured(f, t, layers_to_transform=[0]), r"4 of its 8 tensors would go unused.*layers\.1"),
+    "another rank": (lambda f, t: configured(f, t, r=3), r"8 of its tensors have another shape.*\[2, 32\].*\[3, 32\]"),
+    "no such module": (lambda f, t: configured(f, t, target_modules=["qkv"]), r"cannot be put on its base.*qkv"),
+    "a tensor less": (lambda f, t: edited(f, t, lambda x: dict(list(x.items())[1:])), r"lacks 1 of the tensors that adapter_config\.json asks for: .*lora_A"),
+    "five tensors less": (lambda f, t: edited(f, t, lambda x: dict(list(x.items())[5:])), r"lacks 5 of the tensors.*, …"),
+    "no saved module": (lambda f, t: configured(f, t, modules_to_save=["norm"]), r"lacks 5 of the tensors.*norm\.weight"),
+    "zeros": (lambda f, t: edited(f, t, lambda x: {k: v * ("lora_A" in k) for k, v in x.items()}), r"changes nothing: all its lora_B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_tensors_that_do_not_belong_to_the_configuration_are_an_error_before_weights_are_loaded(
+    engines, biased_base, written, tmp_path, loads, fault
+):
+    change, message = UNFIT[fault]
+    folder = change(written("lora")[0], tmp_path / "adapter")
+    loads.clear()
+    with pytest.raises(ModelError, match=message) as caught:
+        engines.open(str(folder)).check_ready()
+    assert "\n" not in str(caught.value)
+    assert loads == []
+
+
+@pytest.mark.parametrize("fault", ["a module less", "another rank", "a tensor less"])
+def test_they_are_an_error_at_loading_too(engines, biased_base, written, tmp_path, fault):
+    folder = UNFIT[fault][0](written("lora")[0], tmp_path / "adapter")
+    plain = engines.open(str(written("lora")[0]))
+    before = answers(plain, conversations(2))
+    with pytest.raises(ModelError):
+        answers(engines.open(str(folder)), conversations(2))
+    assert answers(plain, conversations(2)) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_adapter_of_every_kind_fits(biased_base, written, kind):
+    check_fit("m", biased_base, written(kind)[0])
+
+
+def test_prompt_learning_is_refused_before_anything_is_loaded(
+    engines, biased_base, written, tmp_path
+):
+    folder = shutil.copytree(written("lora")[0], tmp_path / "prompt")
+    keys = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 2}
+    (folder / "adapter_config.json").write_text(
+        json.dumps(
+            {
+                "peft_type": "PROMPT_TUNING",
+                "base_model_name_or_path": str(biased_base),
+                **keys,
+            }
+        )
+    )
+    with pytest.raises(ModelError, match="prompt-learning"):
+        engines.open(str(folder)).check_ready()
