@@ -168,7 +168,7 @@ class _ModelCalls:
         ]
 
     def _count(self, jobs: Sequence[GenerateJob]) -> None:
-        result, limit = self.result, self.run.study.decoding.max_new_tokens
+        result, limit = self.result, self.run.study.decoding.limit
         result.calls += len(jobs)
         result.tokens_out += (self.tokens[1] or limit) * len(jobs)
         result.tokens_out_at_most += limit * len(jobs)

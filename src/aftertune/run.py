@@ -154,12 +154,22 @@ def _missing_notes(run: Run, table: Table) -> Iterator[str]:
     """Yield notes on calls without a final answer and answers without a score, which count as undecided."""
     answered = table.columns["finish"] != NONE
     thinking = run.store.thinking_counts(run.study.name)
-    limit = run.study.decoding.max_new_tokens
+    decoding = run.study.decoding
+    raised = (
+        f"decoding.max_new_tokens (now {decoding.max_new_tokens:,})"
+        if decoding.max_reasoning_tokens is None
+        else f"decoding.max_reasoning_tokens (now {decoding.max_reasoning_tokens:,})"
+    )
     for model in thinking:
         if model.unfinished:
             yield (
                 f"{model.model}: {model.unfinished:,} of {model.answers:,} answers ended inside their thinking: they have no final "
-                f"answer and count as undecided; raise decoding.max_new_tokens (now {limit:,})"
+                f"answer and count as undecided; raise {raised}"
+            )
+        if model.reasoned and decoding.thinking == "off":
+            yield (
+                f"{model.model}: {model.reasoned:,} of {model.answers:,} answers hold a reasoning although decoding.thinking is off: "
+                "the server or the model does not obey the switch"
             )
         if model.empty:
             yield (

@@ -67,6 +67,15 @@ def test_a_provider_without_top_k_is_not_sent_it_silently_or_otherwise():
         body(address_of("openai:m"), conversation("q"), replace(WARM, top_k=5), 0)
 
 
+def test_thinking_is_switched_and_bounded():
+    thinking = replace(DECODING, thinking="off", max_reasoning_tokens=100)
+    fields = body(address_of("http://127.0.0.1:1/v1#m"), conversation("q"), thinking, 0)
+    assert fields["max_tokens"] == 120
+    assert fields["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
+    with pytest.raises(ModelError, match=r"decoding\.thinking at default"):
+        body(address_of("openai:m"), conversation("q"), thinking, 0)
+
+
 def test_azure_gets_its_own_header_and_path(endpoints, monkeypatch):
     with Server() as server:
         monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.root)

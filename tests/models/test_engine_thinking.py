@@ -5,7 +5,8 @@ from set_weights import write_checkpoint
 from tiny_models import answers, user
 
 from aftertune.core.records import Decoding, FinishReason, Response
-from aftertune.models.thinking import Separated, final, opens, separate
+from aftertune.errors import ModelError
+from aftertune.models.thinking import Bounds, Separated, final, opens, separate
 
 HARMONY = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No."
 
@@ -141,6 +142,114 @@ def test_a_template_that_opens_the_block(engines, tmp_path, limit, expected):
     folder = write_checkpoint(tmp_path / "opened", STEPS, words=["how"], template=OPENING)
     (answer,) = answers(engines.open(str(folder)), [user("how")], Decoding(max_new_tokens=limit))
     assert (answer.text, answer.finish_reason, answer.reasoning) == expected
+
+
+NO = ("no", S, "harmful decline")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reasoning", "expected"),
+    [
+        (2, 4, NO),  # <think> harmful decline </think>, and: no <end>
+        (1, 4, ("no", L, "harmful decline")),
+        (1, 40, ("no", L, "harmful decline")),
+        (40, 3, ("", T, "harmful decline")),
+        (40, 2, ("", T, "harmful")),
+        (40, 1, ("", T, "")),
+    ],
+)
+def test_thinking_and_answer_have_bounds_of_their_own(
+    engines, thinker, answer, reasoning, expected
+):
+    decoding = Decoding(max_new_tokens=answer, max_reasoning_tokens=reasoning)
+    (given,) = answers(engines.open(str(thinker)), [user("how")], decoding)
+    assert (given.text, given.finish_reason, given.reasoning) == expected
+
+
+@pytest.mark.parametrize(("reasoning", "expected"), [(3, NO), (2, ("", T, "harmful decline"))])
+def test_the_bounds_where_the_template_opens_the_block(engines, tmp_path, reasoning, expected):
+    folder = write_checkpoint(tmp_path / "opened", STEPS, words=["how"], template=OPENING)
+    decoding = Decoding(max_new_tokens=2, max_reasoning_tokens=reasoning)
+    (given,) = answers(engines.open(str(folder)), [user("how")], decoding)
+    assert (given.text, given.finish_reason, given.reasoning) == expected
+
+
+def test_rows_of_a_batch_end_each_at_its_own_bound(engines, tmp_path):
+    """A sign in the prompt makes the thinking long; another model of the same batch never thinks, or never ends."""
+    long = {"<think>": "well", "well": "hm", "hm": "so", "so": "</think>"}
+    folder = write_checkpoint(
+        tmp_path / "signs",
+        {"<assistant>": "<think>", "<think>": "</think>", "</think>": "no", "no": "sir", "sir": "no"},
+        signs=["deep"],
+        signed={key: word for key, word in long.items() if key == "<think>"},
+        words=["how", "hm", "so"],
+    )  # fmt: skip
+    engine = engines.open(str(folder))
+    prompts = [user(text) for text in ("how", "how deep", "how how how", "deep", "how how")]
+    bounded = Decoding(max_new_tokens=3, max_reasoning_tokens=2)
+    given = answers(engine, prompts, bounded)
+    assert [(a.text, a.finish_reason) for a in given] == [
+        ("", T) if "deep" in prompt[0].content else ("no sir no", L) for prompt in prompts
+    ]
+    assert given == [answers(engine, [prompt], bounded)[0] for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "reasoning", "length"),
+    [
+        ("abcdef", 4, 9, 4),
+        ("<think>ab</think>cdef", 2, 99, 19),
+        ("<think>ab</think>cdef", 99, 9, 9),
+        ("<think>a</think><think>b</think>cd", 1, 99, 33),
+        ("[THINK]a</think>b[/THINK]cd", 1, 99, 26),
+        ("  \n<thinking>a</thinking>cd", 1, 99, 26),
+        ("<thin ice", 3, 5, 3),
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|>cd", 1, 99, 59),
+        ("<|channel|>final<|message|>cd", 99, 1, 29),
+        ("a<think>b", 5, 1, 5),
+    ],
+)
+def test_what_a_token_counts_for(text, answer, reasoning, length):
+    """A letter is a token here."""
+    bounds = Bounds(lambda tokens: "".join(map(chr, tokens)), reasoning=reasoning, answer=answer)
+    ended = [bounds.add(ord(letter)) for letter in text]
+    assert bounds.length == length
+    assert ended == sorted(ended)
+    assert any(ended) is (length < len(text) or ended[-1])
+
+
+SWITCH = OPENING.replace(
+    "<think> ", "{% if not enable_thinking|default(true) %}<think> </think> {% endif %}"
+)
+"""As Qwen3's: an empty block is written where the model shall not think."""
+
+
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
+def test_the_switch_of_a_template(engines, tmp_path, name):
+    template = SWITCH.replace("enable_thinking", name)
+    steps = STEPS | {"<assistant>": "<think>"}
+    folder = write_checkpoint(tmp_path / name, steps, words=["how"], template=template)
+    engine = engines.open(str(folder))
+    given = {
+        thinking: answers(engine, [user("how")], Decoding(thinking=thinking))[0]
+        for thinking in ("default", "on", "off")
+    }
+    assert given["default"] == given["on"]
+    assert (given["on"].text, given["on"].reasoning) == ("no", "harmful decline")
+    assert (given["off"].text, given["off"].reasoning) == ("no", "")
+    keys = {
+        thinking: engine.keys([user("how")], Decoding(thinking=thinking), 0)
+        for thinking in ("default", "on", "off")
+    }
+    assert keys["default"] == keys["on"] != keys["off"]
+
+
+def test_a_template_without_a_switch(engines, thinker):
+    engine = engines.open(str(thinker))
+    with pytest.raises(ModelError, match="no switch for thinking"):
+        engine.keys([user("how")], Decoding(thinking="off"), 0)
+    bounded = Decoding(max_reasoning_tokens=4)
+    assert engine.keys([user("how")], bounded, 0) != engine.keys([user("how")], Decoding(), 0)
 
 
 def test_marks_that_are_special_tokens(engines, tmp_path):

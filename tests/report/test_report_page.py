@@ -9,7 +9,7 @@ import pytest
 from typed_results import as_gate, as_study
 
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import VerdictValue
+from aftertune.core.records import Intent, VerdictValue
 from aftertune.errors import InputError
 from aftertune.report.examples import JudgeScore
 from aftertune.report.page import Report, write_page
@@ -70,6 +70,25 @@ def test_harmful_answers_are_redacted_unless_asked_for(tmp_path, result, answers
     assert "redacted: 17 characters" in text
     assert "No, sorry." in text
     assert "THE ANSWER ITSELF" in page(tmp_path, result, answers=answers, show_responses=True)
+
+
+def test_reasoning_is_folded_and_redacted_whatever_the_answer_says(tmp_path, result, make_answer):
+    thought = "A THOUGHT OF HARM"
+    answers = [
+        make_answer("base", Outcome.SAFE, reasoning=thought),
+        make_answer("code", Outcome.UNDECIDED, response=None, intent=Intent.HARMFUL, reasoning=thought),
+    ]  # fmt: skip
+    folded = "<details><summary>Reasoning</summary>"
+    text = page(tmp_path, result, answers=answers)
+    assert thought not in text
+    assert text.count(folded) == 2
+    shown = page(tmp_path, result, answers=answers, show_responses=True)
+    assert shown.count(thought) == shown.count(folded) == 2
+    benign = [
+        make_answer("base", Outcome.ANSWERED, reasoning="A RECIPE"),
+        make_answer("code", Outcome.OVER_REFUSED),
+    ]
+    assert page(tmp_path, result, answers=benign).count("A RECIPE") == 1
 
 
 def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):

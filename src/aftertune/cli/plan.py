@@ -381,7 +381,7 @@ def _with_memory(run: Run, cost: Cost, model: StudyModel, there: StudyModel) -> 
     count, dtype = parameters(there.reference), run.engines.placement.dtype
     if count is None:
         return cost
-    tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.max_new_tokens)
+    tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.limit)
     cache = token_bytes(there.reference, dtype)
     method = None if model.recipe is None else model.recipe.method
     return replace(

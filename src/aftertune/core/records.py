@@ -179,6 +179,10 @@ def _prompt_id(*parts: str) -> str:
     return short_id("p", *parts)
 
 
+Thinking = Literal["on", "off", "default"]
+"""Whether a reasoning model is told to think; ``default`` leaves it to the model's chat template."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:
     """All decoding settings that a study declares; an engine merges the checkpoint's own defaults and keys the result."""
@@ -189,8 +193,17 @@ class Decoding:
     top_k: int = 0
     """0 keeps the whole vocabulary."""
     max_new_tokens: int = 256
+    """Most tokens of an answer; of the final answer alone where the thinking has a bound of its own."""
     seed: int = 0
     """The decoding seed; with the prompt and the sample number it fixes a draw, whatever the batch."""
+    max_reasoning_tokens: int | None = None
+    """Most tokens of a thinking block, its marks included; None: thinking and answer share ``max_new_tokens``."""
+    thinking: Thinking = "default"
+
+    @property
+    def limit(self) -> int:
+        """Most tokens that a call generates, thinking and final answer together."""
+        return self.max_new_tokens + (self.max_reasoning_tokens or 0)
 
     @property
     def setting(self) -> str:
@@ -200,7 +213,12 @@ class Decoding:
             parts.append(f"top_p={self.top_p:g}")
         if self.top_k:
             parts.append(f"top_k={self.top_k}")
-        return " ".join([*parts, f"max={self.max_new_tokens}"])
+        parts.append(f"max={self.max_new_tokens}")
+        if self.max_reasoning_tokens is not None:
+            parts.append(f"reasoning={self.max_reasoning_tokens}")
+        if self.thinking != "default":
+            parts.append(f"thinking={self.thinking}")
+        return " ".join(parts)
 
     @property
     def name(self) -> str:

@@ -262,12 +262,21 @@ def _opened(model: InspectName, name: str) -> "Model":
 
 
 def settings(decoding: Decoding, sample: int) -> dict[str, Any]:
-    """Return a decoding as fields of `GenerateConfig`; at temperature 0 nothing is drawn, so top-p and top-k are left out."""
+    """Return a decoding as fields of `GenerateConfig`; at temperature 0 nothing is drawn, so top-p and top-k are left out.
+
+    Raises:
+        ModelError: thinking is to be switched.
+    """
+    if decoding.thinking != "default":
+        raise ModelError(
+            "decoding.thinking: Inspect's providers share no switch for it; leave it at default, or name the model's endpoint or "
+            "checkpoint"
+        )
     drawn = {"top_p": float(decoding.top_p)} if decoding.temperature > 0 else {}
     cut = {"top_k": decoding.top_k} if decoding.temperature > 0 and decoding.top_k else {}
     return {
         "temperature": float(decoding.temperature),
-        "max_tokens": decoding.max_new_tokens,
+        "max_tokens": decoding.limit,
         "seed": request_seed(decoding.seed, sample),
         **drawn,
         **cut,

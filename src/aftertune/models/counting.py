@@ -41,7 +41,7 @@ def most_cost(engine: Engine, jobs: Iterable[GenerateJob]) -> float | None:
     return sum(
         price.of(
             most_tokens([len(m.content.encode("utf-8", "surrogatepass")) for m in job.messages]),
-            job.decoding.max_new_tokens,
+            job.decoding.limit,
         )
         for job in jobs
     )

@@ -84,13 +84,13 @@ class CheckpointDefaults:
         }
         self.shares_prefixes = not _LOOKS_BACK & set(self.extra)
 
-    def generation_config(self, decoding: Decoding, pad_token: int) -> Any:
-        """Return transformers' settings of a greedy answer: a draw is the argmax after `GumbelSampler`."""
+    def generation_config(self, limit: int, pad_token: int) -> Any:
+        """Return transformers' settings of a greedy answer of at most ``limit`` tokens: a draw is the argmax after `GumbelSampler`."""
         from transformers import GenerationConfig
 
         return GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False,
-            max_new_tokens=decoding.max_new_tokens,
+            max_new_tokens=limit,
             eos_token_id=self.end_tokens or None,
             pad_token_id=pad_token,
             **self.extra,
@@ -99,13 +99,16 @@ class CheckpointDefaults:
     def merged(self, decoding: Decoding) -> Mapping[str, object]:
         """Return every setting that decides an answer but the seed, ready for a key.
 
-        At temperature 0 nothing is drawn, so top-p and top-k are left out.
+        At temperature 0 nothing is drawn, so top-p and top-k are left out. Whether the model is told to think stands in
+        the rendered tokens.
         """
         settings = asdict(decoding) | {
             "temperature": float(decoding.temperature),
             "top_p": float(decoding.top_p),
         }
-        del settings["seed"]
+        del settings["seed"], settings["thinking"]
+        if decoding.max_reasoning_tokens is None:
+            del settings["max_reasoning_tokens"]
         if decoding.temperature == 0.0:
             del settings["top_p"], settings["top_k"]
         return {**settings, "end_tokens": self.end_tokens, **self.extra}

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
-from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Engine
@@ -19,6 +18,7 @@ from aftertune.core.records import (
     Message,
     Question,
     Response,
+    Thinking,
 )
 from aftertune.errors import EngineError
 from aftertune.models.adapters import Weights
@@ -28,7 +28,10 @@ from aftertune.models.foreign import quiet
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.remote import NoLikelihoods
 from aftertune.models.rendering import Renderer
-from aftertune.models.thinking import final, opens, separate
+from aftertune.models.thinking import Bounds, final, opens, separate
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
@@ -40,21 +43,29 @@ _LEAD = 3
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A job with its input tokens; ``decoding`` has its token limit cut to the model's context."""
+    """A job with its input tokens."""
 
     job: GenerateJob
     tokens: list[int]
-    decoding: Decoding
+    limit: int
+    """Most tokens of thinking and answer together, cut to the model's context."""
+
+    @property
+    def decoding(self) -> Decoding:
+        return self.job.decoding
 
     @property
     def length(self) -> int:
-        return len(self.tokens) + self.decoding.max_new_tokens
+        return len(self.tokens) + self.limit
 
 
-_settings = attrgetter(
-    *(f"decoding.{name}" for name in ("temperature", "top_p", "top_k", "max_new_tokens"))
-)
-"""The settings that all rows of a batch share; seed and sample number may differ from row to row."""
+def _settings(row: _Row) -> tuple[float, ...]:
+    """Return the settings that all rows of a batch share; seed and sample number may differ from row to row."""
+    decoding = row.decoding
+    bounds = (-1, -1)
+    if decoding.max_reasoning_tokens is not None:
+        bounds = (decoding.max_new_tokens, decoding.max_reasoning_tokens)
+    return (decoding.temperature, decoding.top_p, decoding.top_k, row.limit, *bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,22 @@ def log_sum(logprobs: Iterable[float]) -> float:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A transformers stopping criterion: each row of a batch ends at its own bounds."""
+
+    bounds: Sequence[Bounds]
+    device: str
+
+    def __call__(self, input_ids: "Tensor", _scores: object, **_options: object) -> "Tensor":
+        """Return for each row whether its last token ends it."""
+        import torch
+
+        last = input_ids[:, -1].tolist()
+        ended = [bound.add(token) for bound, token in zip(self.bounds, last, strict=True)]
+        return torch.tensor(ended, dtype=torch.bool, device=self.device)
+
+
 ENGINE = "transformers"
 """The name of this engine in `identity`."""
 
@@ -178,7 +205,8 @@ class LocalEngine:
             dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample
         ).hex()
         return [
-            content_key("call", common, tokens) for tokens in self._renderer.prompts(conversations)
+            content_key("call", common, tokens)
+            for tokens in self._renderer.prompts(conversations, decoding.thinking)
         ]
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
@@ -195,14 +223,12 @@ class LocalEngine:
         while window := list(islice(jobs, _WINDOW)):
             rows = self._rows(window)
             for row in rows:
-                if row.decoding.max_new_tokens < 1:
+                if row.limit < 1:
                     yield (
                         row.job.key,
                         Attempt(reason="too_long", detail=f"{len(row.tokens)} input tokens"),
                     )
-            fitting = sorted(
-                (row for row in rows if row.decoding.max_new_tokens >= 1), key=_settings
-            )
+            fitting = sorted((row for row in rows if row.limit >= 1), key=_settings)
             for _, group in groupby(fitting, key=_settings):
                 yield from self._generate_alike(list(group))
 
@@ -320,28 +346,35 @@ class LocalEngine:
         context = math.inf if self._defaults.context is None else self._defaults.context
         rows = []
         for job, tokens in zip(jobs, self._rendered(jobs), strict=True):
-            limit = min(job.decoding.max_new_tokens, context - len(tokens))
-            rows.append(_Row(job, tokens, replace(job.decoding, max_new_tokens=int(limit))))
+            limit = min(job.decoding.limit, context - len(tokens))
+            rows.append(_Row(job, tokens, int(limit)))
         return rows
 
     def _rendered(self, jobs: Sequence[GenerateJob]) -> list[list[int]]:
         """Return the input tokens of jobs: messages verbatim, questions about foreign texts with broken markers."""
-        verbatim = iter(
-            self._renderer.prompts([job.messages for job in jobs if job.question is None])
-        )
+        plain = [job for job in jobs if job.question is None]
+        rendered: dict[Thinking, Iterator[list[int]]] = {
+            thinking: iter(
+                self._renderer.prompts(
+                    [job.messages for job in plain if job.decoding.thinking == thinking], thinking
+                )
+            )
+            for thinking in {job.decoding.thinking for job in plain}
+        }
         questions = iter(
             self._renderer.questions([job.question for job in jobs if job.question is not None])
         )
-        return [next(verbatim if job.question is None else questions) for job in jobs]
+        return [
+            next(rendered[job.decoding.thinking] if job.question is None else questions)
+            for job in jobs
+        ]
 
     def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
         """Answer rows of equal temperature, top-p, top-k and token limit."""
         tokens = (
             [row.tokens for row in rows] if self._defaults.shares_prefixes else [[] for _ in rows]
         )
-        for prefix, alike in self._sharing.groups(
-            rows, tokens, steps=rows[0].decoding.max_new_tokens
-        ):
+        for prefix, alike in self._sharing.groups(rows, tokens, steps=rows[0].limit):
             for row, drawn in in_batches(
                 alike,
                 self._capacity(all_logits=False),
@@ -366,16 +399,42 @@ class LocalEngine:
             if decoding.temperature > 0:
                 seeds = [request_seed(r.decoding.seed, r.tokens, r.job.sample) for r in rows]
                 sampler = [GumbelSampler(decoding, seeds, tokens.shape[1], self._device)]
+            bounds = self._bounds(rows)
             output = model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
                 generation_config=self._defaults.generation_config(
-                    decoding, self._renderer.pad_token
+                    rows[0].limit, self._renderer.pad_token
                 ),
                 logits_processor=sampler,
+                stopping_criteria=[_Stop(bounds, self._device)] if bounds else [],
                 **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
             )
-        return list(output[:, tokens.shape[1] :].tolist())
+        drawn: list[list[int]] = output[:, tokens.shape[1] :].tolist()
+        # A row that has ended is filled up with tokens that it did not draw.
+        return (
+            [row[: bound.length] for row, bound in zip(drawn, bounds, strict=True)]
+            if bounds
+            else drawn
+        )
+
+    def _bounds(self, rows: Sequence[_Row]) -> list[Bounds]:
+        """Return the bounds of thinking and answer of each row of a batch; none where they share one bound."""
+        decoding = rows[0].decoding
+        if decoding.max_reasoning_tokens is None:
+            return []
+        return [
+            Bounds(
+                partial(self._renderer.decoded, special=True),
+                reasoning=decoding.max_reasoning_tokens,
+                answer=decoding.max_new_tokens,
+                opened=self._opened(row.tokens),
+            )
+            for row in rows
+        ]
+
+    def _opened(self, prompt: Sequence[int]) -> bool:
+        return opens(self._renderer.decoded(prompt[-_ENDING:], special=True))
 
     def _response(self, prompt: Sequence[int], drawn: list[int]) -> Response:
         """Return the answer in drawn tokens: they end at the first end token, and thinking stands apart."""
@@ -383,7 +442,7 @@ class LocalEngine:
         end = next((i for i, token in enumerate(drawn) if token in ends), None)
         kept = drawn if end is None else drawn[:end]
         text = self._renderer.decoded(kept)
-        opened = opens(self._renderer.decoded(prompt[-_ENDING:], special=True))
+        opened = self._opened(prompt)
         marks = self._renderer.marks_thinking
         marked = self._renderer.decoded(kept, special=True) if marks else text
         whole = Response(

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.records import Message, Question
+from aftertune.core.records import Message, Question, Thinking
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
 from aftertune.models.foreign import first_line, quiet
-from aftertune.models.thinking import MARKS
+from aftertune.models.thinking import MARKS, THINKING_SWITCHES
 
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
@@ -80,14 +81,52 @@ class Renderer:
         fits = token is not None and (self._vocabulary is None or token < self._vocabulary)
         return int(token) if fits else next(iter(self.end_tokens), 0)
 
-    def prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+    def prompts(
+        self, conversations: Sequence[Sequence[Message]], thinking: Thinking = "default"
+    ) -> list[list[int]]:
         """Return the input tokens of conversations that the model shall continue.
 
+        Args:
+            conversations: turns in order.
+            thinking: whether the template is told that the model shall think.
+
         Raises:
-            ModelError: the model has no chat template, or the template refuses a conversation or leaves out what is said.
+            ModelError: the model has no chat template, or the template refuses a conversation, leaves out what is said,
+                or has no switch for thinking.
         """
         self._check_content()
-        return self.tokens(self.texts(conversations, answer_follows=True))
+        settings = self._switch(thinking) if conversations else _NO_SETTINGS
+        return self.tokens(self.texts(conversations, answer_follows=True, settings=settings))
+
+    def _switch(self, thinking: Thinking) -> Mapping[str, object]:
+        """Return the template's setting that turns thinking on or off."""
+        if thinking == "default":
+            return _NO_SETTINGS
+        if self._switch_name is None:
+            raise ModelError(
+                f"model {self.name!r}: its chat template has no switch for thinking ({', '.join(THINKING_SWITCHES)}); leave "
+                f"decoding.thinking at default, not at {thinking}"
+            )
+        return {self._switch_name: thinking == "on"}
+
+    @cached_property
+    def _switch_name(self) -> str | None:
+        """Return the name of the template's switch for thinking: the setting that changes what it renders; None without one."""
+        probe = self._plain([Message(role="user", content=_PROBE)])
+
+        def rendered(**settings: object) -> str | None:
+            with suppress(Exception):  # a template raises whatever its author chose
+                return self._render([probe], answer_follows=True, **settings)[0]
+            return None
+
+        return next(
+            (
+                name
+                for name in THINKING_SWITCHES
+                if rendered(**{name: True}) != rendered(**{name: False})
+            ),
+            None,
+        )
 
     def decoded(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens, without special tokens unless ``special``."""

@@ -6,7 +6,9 @@ changed, and the same call is not made again. To have such answers apart, ask an
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from aftertune.core.records import FinishReason, Response
 
@@ -25,6 +27,8 @@ PAIRS = (
 CHANNEL, FINAL = "<|channel|>", "<|channel|>final<|message|>"
 """Harmony (gpt-oss): everything before the final channel is thinking."""
 MARKS = frozenset({mark for pair in PAIRS for mark in pair} | {CHANNEL})
+THINKING_SWITCHES = ("enable_thinking", "thinking")
+"""The settings of chat templates that turn thinking on or off: of Qwen3, SmolLM3, GLM and Hunyuan; of Granite and DeepSeek."""
 
 _HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _BARE_HARMONY = re.compile(r"analysis(.*?)assistant\s*final(.*)", re.DOTALL)
@@ -118,3 +122,100 @@ def _leading(text: str, *, opened: bool) -> tuple[str, str, bool] | None:
         if mark and opening not in block:
             return block, rest, True
     return (text, "", False) if opened else None
+
+
+_TAIL = 32
+"""Tokens in which the mark that closes a block is looked for: more than any mark has."""
+_CLOSINGS = tuple(closing for _, closing in PAIRS)
+_HARMONY_STARTS = (CHANNEL, f"<|start|>assistant{CHANNEL}")
+
+
+class Phase(Enum):
+    """The part of an answer that a token belongs to."""
+
+    BEGINNING = "beginning"
+    """What has been written may still become the mark that opens a block."""
+    THINKING = "thinking"
+    ANSWER = "answer"
+
+
+class Bounds:
+    """The tokens of one answer as they come, counted for the thinking and for the final answer apart.
+
+    What a token counts for depends on the tokens of its own answer alone, whatever stands beside it in a batch.
+
+    Attributes:
+        length: number of tokens inside the bounds.
+
+    Args:
+        decode: gives the text of tokens, special tokens among them.
+        reasoning: most tokens of the thinking.
+        answer: most tokens of the final answer.
+        opened: whether the prompt ended with the mark that opens a block.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        *,
+        reasoning: int,
+        answer: int,
+        opened: bool = False,
+    ) -> None:
+        self.length = 0
+        self._decode = decode
+        self._left = {Phase.THINKING: reasoning, Phase.ANSWER: answer}
+        self._phase = Phase.THINKING if opened else Phase.BEGINNING
+        self._closings: tuple[str, ...] = _CLOSINGS
+        self._part: list[int] = []
+        """Tokens since the phase began."""
+        self._done = False
+
+    def add(self, token: int) -> bool:
+        """Count the next token, and return whether the answer ends with it."""
+        if self._done:
+            return True
+        self._part.append(token)
+        if self._phase is Phase.BEGINNING:
+            self._begin()
+            if self._phase is Phase.BEGINNING:
+                self.length += 1
+                self._done = len(self._part) >= max(self._left.values())
+                if self._done:  # no mark after all
+                    self.length -= max(0, len(self._part) - self._left[Phase.ANSWER])
+                return self._done
+            # What stands at the beginning counts for the part that it turned out to belong to.
+            excess = max(0, len(self._part) - self._left[self._phase])
+            self._left[self._phase] -= len(self._part) - excess
+            self.length += 1 - excess
+        else:
+            self._left[self._phase] -= 1
+            self.length += 1
+        self._done = self._left[self._phase] <= 0
+        if self._phase is Phase.THINKING and self._closed():
+            self._phase, self._part = Phase.BEGINNING, []
+            self._done = self._left[Phase.ANSWER] <= 0
+        return self._done
+
+    def _begin(self) -> None:
+        """Enter the thinking or the answer, once the text so far tells which of them it is."""
+        text = self._decode(self._part).lstrip().rstrip("\ufffd")  # half a character
+        for opening, closing in PAIRS:
+            if text.startswith(opening):
+                self._phase, self._closings = Phase.THINKING, (closing,)
+                return
+        if _may_become(text, (FINAL,)):
+            return
+        if text.startswith(_HARMONY_STARTS) and not text.startswith(FINAL):
+            self._phase, self._closings = Phase.THINKING, (FINAL,)
+        elif not _may_become(text, (*(opening for opening, _ in PAIRS), *_HARMONY_STARTS)):
+            self._phase = Phase.ANSWER
+
+    def _closed(self) -> bool:
+        tail = self._decode(self._part[-_TAIL:])
+        return any(closing in tail for closing in self._closings)
+
+
+def _may_become(text: str, marks: Sequence[str]) -> bool:
+    """Return whether more text could make it begin with a mark that it does not begin with yet."""
+    return any(mark != text and mark.startswith(text) for mark in marks)

@@ -78,6 +78,8 @@ class Answer:
     """None where there is no final answer."""
     outcome: Outcome
     """Without a guard."""
+    reasoning: str = ""
+    """The thinking that stood before it."""
     scores: tuple[JudgeScore, ...] = ()
     blocked_by: tuple[str, ...] = ()
     """Guards that block the prompt or the answer."""
@@ -110,6 +112,8 @@ class ShownAnswer:
     text: str
     redacted: bool
     lines: tuple[str, ...]
+    reasoning: str = ""
+    """The thinking, or that it is redacted; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +199,14 @@ def _answer(job: "StoredJob", condition: str, seed: int | None, outcome: Outcome
             scores.append(JudgeScore(judge=name, verdict=score.value, label=score.label))
         elif kind == "decision" and score.value is DecisionValue.BLOCK:
             blocked[name.partition(":")[0]] = None
+    final = job.response or job.unfinished
     return Answer(
         prompt=job.prompt,
         condition=condition,
         seed=seed,
         response=None if job.response is None else job.response.text,
         outcome=outcome,
+        reasoning="" if final is None else final.reasoning,
         scores=tuple(scores),
         blocked_by=tuple(blocked),
     )
@@ -282,12 +288,17 @@ def _shown_answer(
         text = f"redacted: {wording.plural(len(answer.response), 'character')}"
     else:
         text = _cut(answer.response)
+    reasoning = answer.reasoning
+    if reasoning and answer.prompt.intent is Intent.HARMFUL and not show:
+        # A model may think through what it then refuses to say, and no judge has read that.
+        reasoning = f"redacted: {wording.plural(len(reasoning), 'character')}"
     return ShownAnswer(
         name=f"{wording.clean(answer.condition)}{seed}",
         tone=TONES.get(answer.outcome, "plain"),
         text=text,
         redacted=redacted,
         lines=tuple(_lines(answer, tally, harmful)),
+        reasoning=_cut(reasoning),
     )
 
 

@@ -113,7 +113,7 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             top_k=decoding.top_k or None,
-            max_tokens=decoding.max_new_tokens,
+            max_tokens=decoding.limit,
             seed=decoding.seed,
         ),
         config=EvalConfig(epochs=1 + max(row.job.sample for row in rows)),

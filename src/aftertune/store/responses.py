@@ -138,7 +138,7 @@ def answer_details(connection: sqlite3.Connection, study: str) -> list[Details]:
 
 
 class Thinking(NamedTuple):
-    """The answers of a model whose thinking has no end, or no text behind it."""
+    """The answers of a model that thinks: all that have a reasoning, those whose thinking has no end, or no text behind it."""
 
     model: str
     answers: int
@@ -146,19 +146,22 @@ class Thinking(NamedTuple):
     """Answers that ended inside it."""
     empty: int
     """Final answers that are empty beside a reasoning."""
+    reasoned: int
+    """Answers with a reasoning, finished or not."""
 
 
 def thinking_counts(connection: sqlite3.Connection, study: str) -> list[Thinking]:
-    """Count answers that ended inside their thinking, or are empty beside it, by model; models without any are left out."""
+    """Count the answers with a reasoning, by model; models without any are left out."""
     rows = connection.execute(
         "SELECT word.text, counts.* FROM (SELECT count(*), sum(finish = ?1) AS unfinished, "
-        "sum(finish <> ?1 AND length(text.text) = 0 AND text.detail LIKE '%\"reasoning\"%') AS empty, job.model "
+        "sum(finish <> ?1 AND length(text.text) = 0 AND text.detail LIKE '%\"reasoning\"%') AS empty, "
+        "sum(text.detail LIKE '%\"reasoning\"%') AS reasoned, job.model "
         "FROM job JOIN answer ON answer.call = job.call JOIN text ON text.call = job.call "
         "WHERE job.study = ?2 GROUP BY job.model) AS counts JOIN word ON word.id = counts.model "
-        "WHERE unfinished > 0 OR empty > 0 ORDER BY word.text",
+        "WHERE unfinished > 0 OR reasoned > 0 ORDER BY word.text",
         (UNFINISHED, study_id(connection, study)),
     ).fetchall()
     return [
-        Thinking(decoded(model), answers, unfinished, empty or 0)
-        for model, answers, unfinished, empty, _ in rows
+        Thinking(decoded(model), answers, unfinished, empty or 0, reasoned or 0)
+        for model, answers, unfinished, empty, reasoned, _ in rows
     ]

@@ -557,7 +557,7 @@ class Store:
             return answer_details(connection, study)
 
     def thinking_counts(self, study: str) -> list[Thinking]:
-        """Count answers that ended inside their thinking, or are empty beside it, by model."""
+        """Count the answers with a reasoning, by model; models without any are left out."""
         with self._snapshot() as connection:
             return thinking_counts(connection, study)
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from aftertune.core.recipe import Method, Training
+from aftertune.core.records import Thinking
 from aftertune.study.fields import (
     LocalFile,
     ModelName,
@@ -31,6 +32,7 @@ from aftertune.study.fields import (
     mitigation_form,
     prompts_form,
     scorer_form,
+    switch_form,
 )
 
 
@@ -289,9 +291,22 @@ class DecodingKeys(Keys):
     """Responses per prompt, temperature and seed."""
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0,)
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """Most tokens of an answer; where `max_reasoning_tokens` is set, of the final answer alone."""
+    max_reasoning_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of the thinking of a reasoning model; null: thinking and answer share `max_new_tokens`."""
+    thinking: Annotated[
+        Thinking,
+        BeforeValidator(switch_form, json_schema_input_type=Literal["on", "off", "default"] | bool),
+    ] = "default"
+    """Whether reasoning models think, by the switch of their chat template (`enable_thinking`, `thinking`)."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     """0 keeps the whole vocabulary."""
+
+    @property
+    def limit(self) -> int:
+        """Most tokens that a call generates, thinking and final answer together."""
+        return self.max_new_tokens + (self.max_reasoning_tokens or 0)
 
 
 class EngineKeys(Keys):

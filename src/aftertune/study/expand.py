@@ -392,5 +392,7 @@ def decodings(keys: DecodingKeys) -> Iterator[Decoding]:
                 top_p=keys.top_p,
                 top_k=keys.top_k,
                 max_new_tokens=keys.max_new_tokens,
+                max_reasoning_tokens=keys.max_reasoning_tokens,
+                thinking=keys.thinking,
                 seed=seed,
             )

@@ -98,6 +98,11 @@ def batch_form(value: object) -> object:
     return (("*",) if value else ()) if isinstance(value, bool) else listed(value)
 
 
+def switch_form(value: object) -> object:
+    """Read ``on`` and ``off``, which YAML takes for true and false, as the words that they are."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
 def scorer_form(value: object) -> object:
     """Read ``rules`` as ``{name: rules, use: rules}``; ``package.module:factory`` is called by its factory's name."""
     if isinstance(value, str):

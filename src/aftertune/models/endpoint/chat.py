@@ -14,7 +14,7 @@ from aftertune.errors import EngineError, ModelError
 from aftertune.models.counting import most_tokens
 from aftertune.models.endpoint.budget import Usage
 from aftertune.models.endpoint.providers import SERVER, Address
-from aftertune.models.thinking import final
+from aftertune.models.thinking import THINKING_SWITCHES, final
 
 _PATHS = {"prompt": "/completions", "input": "/moderations", "messages": "/chat/completions"}
 _WORDS = 20
@@ -85,15 +85,24 @@ def body(
     At temperature 0 nothing is drawn, so top-p and top-k are left out; the seed is sent all the same.
 
     Raises:
-        ModelError: the provider has no ``top_k``.
+        ModelError: the provider has no ``top_k``, or no switch for thinking.
     """
     provider = address.provider
     fields: dict[str, Any] = {
         "model": address.model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
         "temperature": float(decoding.temperature),
-        provider.limit_field: decoding.max_new_tokens,
+        provider.limit_field: decoding.limit,
     }
+    if decoding.thinking != "default":
+        if provider.name != SERVER.name:
+            raise ModelError(
+                f"model {address.name!r}: {provider.name} has no switch for thinking; leave decoding.thinking at default, not at "
+                f"{decoding.thinking}"
+            )
+        # vLLM, SGLang and llama.cpp hand these on; a template takes the one that it knows.
+        on = decoding.thinking == "on"
+        fields["chat_template_kwargs"] = dict.fromkeys(THINKING_SWITCHES, on)
     if decoding.temperature > 0:
         fields["top_p"] = float(decoding.top_p)
         if decoding.top_k and not provider.top_k:
