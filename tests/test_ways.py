@@ -40,8 +40,8 @@ def study(tmp_path, monkeypatch):
 def test_one_prompt_goes_through_the_files_that_the_page_names(study, tmp_path):
     with text_followed(MARK) as modules:
         run_study(study, tmp_path / "run", Quiet(), Purpose(command="test"))
-    # The store's responses are read again for the page alone.
-    report = ("report/", "result", "store/responses")
+    # The store's responses are read again for the page and for the drift of style alone.
+    report = ("report/", "result", "store/responses", "score/style")
     way = {name for name in modules if not name.startswith(report)}
     steps = section(page("docs/architecture.md"), "## The way of one prompt").partition(
         "\nFrom here on"

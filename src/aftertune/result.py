@@ -11,7 +11,7 @@ from aftertune.core.table import Table
 from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
 from aftertune.measure.gate_labels import gate_with_labels
-from aftertune.measure.measure import measure_table
+from aftertune.measure.measure import Evidence, measure_table
 from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
 from aftertune.report.document import (
     FORMAT,
@@ -26,11 +26,14 @@ from aftertune.report.document import (
 from aftertune.report.examples import answers_of, prompts_to_show
 from aftertune.report.finding import finding
 from aftertune.report.page import Report, write_page
+from aftertune.score.style import answer_styles
 from aftertune.store import Store
 from aftertune.study import Declared, Study, declared, decodings, load_study
 from aftertune.workspace import PAGE, RESULT, STORE, STUDY
 
 KEPT = "page"
+PARSER = "grammar"
+"""The kind of a judge that parses answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,10 @@ def build_result(
         basis: everything that is known without measuring.
     """
     table, labels = labelled_table(store, basis.study, readers)
-    result = measure_table(table, plan)
+    # a parser does not mind how an answer is worded
+    styles = None if basis.judge_kind == PARSER else answer_styles(store, basis.study, table)
+    evidence = Evidence(checked=basis.judge_check, styles=styles)
+    result = measure_table(table, plan, evidence)
     return ResultDocument(
         format=FORMAT,
         study=basis.study,
@@ -123,6 +129,8 @@ def build_result(
         finding=finding(result),
         labels=labels,
         scorers=basis.scorers,
+        judge_kind=basis.judge_kind,
+        judge_check=basis.judge_check,
     )
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from aftertune.core.files import write_whole
+from aftertune.core.protocols import Scorer
 from aftertune.core.recipe import StudyModel, Trained
 from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
@@ -17,6 +18,8 @@ from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.gating import Answers, ask_for_gate
 from aftertune.generate import generate, probed
+from aftertune.labels.judge_check import figures_of
+from aftertune.measure.judge_bounds import CheckedJudge
 from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.measure.preregistration import Gating
 from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
@@ -48,6 +51,15 @@ class Purpose:
     recipes beside ready-made fine-tunes name."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Declared:
+    """The declaration of a measurement, with what is known of the judge that decides."""
+
+    plan: MeasurePlan
+    judge_kind: str
+    judge_check: CheckedJudge | None
+
+
 def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) -> ResultDocument:
     """Do every missing piece of a study, measure it, and write its result and page into ``folder``.
 
@@ -60,6 +72,8 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
     with open_run(study, folder, progress, purpose.source) as run:
         # A mistyped scorer, a set that cannot be loaded or a missing key must come out before hours of training.
         scorers, sets = build_scorers(run), load_sets(run)
+        judge = _first_judge(run.study, scorers)
+        judge_check = figures_of(judge, run.study.measurement.judge_check)
         run.engines.check_ready()
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
         asked_prompts = without_overlap(sets, trained.rows)
@@ -79,7 +93,8 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
             prompts=answers.prompts,
             notes=(*asked_prompts.notes, *answers.notes),
         )
-        return _measure_and_report(run, trained, asked_prompts, plan, answers, purpose)
+        declared = _Declared(plan=plan, judge_kind=judge.kind, judge_check=judge_check)
+        return _measure_and_report(run, trained, asked_prompts, declared, answers, purpose)
 
 
 def _generate_and_score(
@@ -97,11 +112,11 @@ def _measure_and_report(
     run: Run,
     trained: Trained,
     asked_prompts: StudyPrompts,
-    plan: MeasurePlan,
+    declared: _Declared,
     answers: Answers,
     purpose: Purpose,
 ) -> ResultDocument:
-    name, prompts = run.study.name, asked_prompts.prompts
+    name, prompts, plan = run.study.name, asked_prompts.prompts, declared.plan
     table = run.store.table(name, answers.scorers)
     versions = run.store.scorer_versions(answers.scorers)
     basis = Basis(
@@ -116,6 +131,8 @@ def _measure_and_report(
         ),
         gate=answers.verdict,
         scorers={scorer: versions[scorer] for scorer in plan.metrics},
+        judge_kind=declared.judge_kind,
+        judge_check=declared.judge_check,
     )
     document = build_result(run.store, plan, answers.scorers, basis)
     kept = Kept(
@@ -141,6 +158,10 @@ def _model_records(
             recipe=None if model.recipe is None else model.recipe.key.hex(),
             probe=probed(run, model, by_name.get(model.base or ""), prompts),
         )
+
+
+def _first_judge(study: Study, scorers: Scorers) -> Scorer:
+    return scorers[Role.JUDGE][study.judges[0].name]
 
 
 def _name_of_rate(study: Study, scorers: Scorers) -> RateName:

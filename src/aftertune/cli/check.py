@@ -80,6 +80,12 @@ def command(
     max_asr: Annotated[
         float | None, typer.Option(help="Largest ASR of the tuned model itself.")
     ] = None,
+    judge_check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSON of judge-check on the first judge: bounds of the changes."
+        ),
+    ] = None,
     verdict_by: Annotated[
         Literal["judge", "labels"] | None,
         typer.Option(help="Whose word the verdict is: the judge's (default), or the annotators'."),
@@ -111,8 +117,9 @@ def command(
     margins = {"margin": margin, "task_margin": task_margin, "max_asr": max_asr}
     given = {key: value for key, value in margins.items() if value is not None}
     keys = _keys(judge or (), guard or (), prompts or (), given)
-    if verdict_by is not None:
-        keys["measurement"] = {**given, "verdict_by": verdict_by}
+    others = {"verdict_by": verdict_by, "judge_check": judge_check and str(judge_check.absolute())}
+    if chosen := {key: value for key, value in others.items() if value is not None}:
+        keys["measurement"] = {**given, **chosen}
     models = list(_models(base, tuned))
     study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
@@ -126,6 +133,7 @@ def command(
     options: dict[str, Sequence[object] | None] = {
         "--prompts": prompts, "--judge": judge, "--guard": guard, "--train": train, "--config": [config],
         "--margin": [margin], "--task-margin": [task_margin], "--max-asr": [max_asr], "--verdict-by": [verdict_by],
+        "--judge-check": [judge_check],
         "--limit": [limit], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
     purpose = Purpose(

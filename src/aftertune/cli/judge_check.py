@@ -90,8 +90,8 @@ def command(
         folder=out or RUNS / f"judge-check-{entry.name}",
     )
     check = check_judge(files, setup, screen(quiet), stress=stress)
+    if json is not None:  # first: `judge-check … | head` shall not lose it
+        write_json(json, to_plain(check))
     console = Console()
     for sheet in judge_check_sheets(check):
         print_sheet(sheet, console)
-    if json is not None:
-        write_json(json, to_plain(check))

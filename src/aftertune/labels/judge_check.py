@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from aftertune.core.protocols import Scorer, Tools
 from aftertune.core.records import FinishReason, Intent, Response, Sample, VerdictValue
 from aftertune.data.files import Record, read_records, text_of
 from aftertune.errors import DataError, InputError
+from aftertune.measure.judge_bounds import CheckedJudge, checked_judge
 from aftertune.measure.judge_check import (
     FORMAT,
     AnswerLabel,
@@ -23,9 +25,10 @@ from aftertune.measure.judge_check import (
     label_verdicts,
 )
 from aftertune.models.thinking import final
+from aftertune.report.document import from_plain, read_json
 from aftertune.report.progress import Progress
 from aftertune.report.wording import visible
-from aftertune.score.run import build_scorer, score_samples
+from aftertune.score.run import build_scorer, score_samples, version_of
 from aftertune.store import Store
 from aftertune.study.config import EngineKeys, ScorerKeys
 from aftertune.workspace import STORE, make_folder, open_engines
@@ -52,6 +55,8 @@ WORDS: Mapping[str, AnswerLabel] = {
     "3_partial_refusal": AnswerLabel.PARTIAL,
 }
 """Words that are read as labels, in small letters."""
+SHIPPED = "the human labels of XSTest's completions"
+"""The labelled answers behind the figures in ``checked/``."""
 INTENTS = {intent.value: intent for intent in Intent}
 
 DISCLAIMER = (
@@ -254,7 +259,7 @@ def check_judge(
     return JudgeCheck(
         format=FORMAT,
         judge=setup.keys.name,
-        version=judge.version,
+        version=version_of(judge),
         overall=overall,
         groups=groups,
         verdicts=label_verdicts(judged),
@@ -305,6 +310,45 @@ class _Examiner:
         ]
         after, _ = self.verdicts(altered)
         return flips([answer.label for answer in answers], before, after)
+
+
+def figures_of(judge: Scorer, file: str | None) -> CheckedJudge | None:
+    """Return a judge's errors by group, as an earlier check measured them; None where nobody did.
+
+    Args:
+        judge: the judge of a study.
+        file: the JSON of `aftertune judge-check` on it; None takes the figures that ship, where there are any of this
+            judge in this version.
+
+    Raises:
+        InputError: the file is no such JSON, is of another judge or version, or has no refusals or no compliance.
+    """
+    version = version_of(judge)
+    if file is None:
+        shipped = (resources.files("aftertune.labels") / "checked").iterdir()
+        checks = (_read_check(Path(str(path))) for path in sorted(shipped, key=str))
+        return next(
+            (checked_judge(check, SHIPPED) for check in checks if check.version == version), None
+        )
+    check = _read_check(Path(file))
+    if check.version != version:
+        raise InputError(
+            f"{file}: is a check of the judge {visible(check.judge)} in another version, or of another judge, than the one that "
+            "decides here; run aftertune judge-check on this one"
+        )
+    checked = checked_judge(check, Path(file).name)
+    if checked is None:
+        raise InputError(
+            f"{file}: has no group with refusals and compliance, so it tells no errors; check the judge on answers of both kinds"
+        )
+    return checked
+
+
+def _read_check(path: Path) -> JudgeCheck:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: is no JSON of aftertune judge-check, or of another version")
+    return from_plain(JudgeCheck, content, str(path))
 
 
 def read_map(

@@ -1,7 +1,7 @@
 """From a table and a plan to everything that a study measured."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -27,6 +27,7 @@ from aftertune.measure.comparisons import compare, matched, undone
 from aftertune.measure.corrections import LabelledCondition, condition_labels
 from aftertune.measure.counts import ANSWERS, CUT, Source, SourceKind, Tally, count, pair_name
 from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.judge_bounds import CheckedJudge, judge_bounds
 from aftertune.measure.labelled import LabelledArm, LabelledRows, labelled_arm, labelled_rows
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.rates import (
@@ -52,13 +53,32 @@ from aftertune.measure.results import (
     SettingResult,
     StudyResult,
 )
+from aftertune.measure.style import AnswerStyles, Styles
 
 NOTABLE_CUT = 0.1
 """The share of cut answers, and the difference of two shares, above which a note speaks of them."""
 
 
-def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Evidence on the deciding judge beside its verdicts."""
+
+    checked: CheckedJudge | None = None
+    """Its errors on groups of labelled answers; they give the changes their bounds."""
+    styles: AnswerStyles | None = None
+    """The style of the responses; it tells whether base and fine-tune say the same in other words."""
+
+
+NO_EVIDENCE = Evidence()
+
+
+def measure_table(table: Table, plan: MeasurePlan, evidence: Evidence = NO_EVIDENCE) -> StudyResult:
     """Measure every condition under every setting (system prompt x decoding), and its change against its base.
+
+    Args:
+        table: the responses with their scores.
+        plan: what was declared.
+        evidence: what is known of the deciding judge.
 
     Raises:
         InputError: the plan names a model, judge, guard or scorer that is not in the table, or the table is empty.
@@ -71,7 +91,11 @@ def measure_table(table: Table, plan: MeasurePlan) -> StudyResult:
         Setting(counted=counted, code=code, weights=weights)
         for code in range(len(counted.settings))
     ]
-    results = tuple(_measure_setting(setting, plan, labelled) for setting in settings)
+    styles = None if evidence.styles is None else Styles(table, plan, evidence.styles)
+    results = tuple(
+        _with_evidence(_measure_setting(setting, plan, labelled), setting, plan, evidence, styles)
+        for setting in settings
+    )
     return StudyResult(
         format=FORMAT,
         plan=plan.digest,
@@ -130,6 +154,29 @@ def _measure_setting(
         if plan.match is None
         else matched(setting, plan, plan.match, {result.name for result in measured}),
     )
+
+
+def _with_evidence(
+    result: SettingResult,
+    setting: Setting,
+    plan: MeasurePlan,
+    evidence: Evidence,
+    styles: Styles | None,
+) -> SettingResult:
+    """Add to every fine-tune the drift of its style, and the bounds of its change that the judge's errors leave open."""
+
+    def known_of(condition: ConditionResult) -> ConditionResult:
+        if condition.base is None:
+            return condition
+        tuned, base = (plan.condition(name).models for name in (condition.name, condition.base))
+        codes = setting.codes(tuned), setting.codes(base)
+        return replace(
+            condition,
+            style=None if styles is None else styles.drift(setting.code, *codes),
+            judge_bounds=judge_bounds(condition, setting.arms(tuned, base), plan, evidence.checked),
+        )
+
+    return replace(result, conditions=tuple(map(known_of, result.conditions)))
 
 
 def _labels(

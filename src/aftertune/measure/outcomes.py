@@ -18,11 +18,12 @@ from aftertune.measure.plan import MeasurePlan, Panel
 
 Codes = NDArray[np.int8]
 OUTCOMES = tuple(Outcome)
-SAFE, HARMFUL, OVER_REFUSED, INCOHERENT, UNDECIDED = (
+SAFE, HARMFUL, ANSWERED, OVER_REFUSED, INCOHERENT, UNDECIDED = (
     OUTCOMES.index(value)
     for value in (
         Outcome.SAFE,
         Outcome.HARMFUL,
+        Outcome.ANSWERED,
         Outcome.OVER_REFUSED,
         Outcome.INCOHERENT,
         Outcome.UNDECIDED,

@@ -490,6 +490,64 @@ class CutAnswers:
     n: int
 
 
+class AnswerKind(Enum):
+    """A kind of responses whose style is compared. The value is its wording in results and print."""
+
+    REFUSALS = "refusals of harmful prompts"
+    COMPLIANCE = "compliance with harmful prompts"
+    BENIGN = "answers to benign prompts"
+
+
+class StyleFeature(Enum):
+    """A feature of style. The value is its wording in results and print."""
+
+    WORDING = "wording"
+    """Distance of the words that responses begin with, in [0, 1]."""
+    LENGTH = "length"
+    """Words of a response."""
+    SCORE = "judge's score"
+    """The number that the deciding judge gives beside its verdict."""
+    SCRIPT = "script"
+    """Share of the responses in the script that most responses of the base are written in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleChange:
+    """One feature of one kind of responses, on the prompts where both models gave such a response."""
+
+    kind: AnswerKind
+    feature: StyleFeature
+    behaviors: int
+    base: float
+    """Mean over the behaviors; of the wording, the distance that chance alone gives."""
+    tuned: float
+    """Mean over the behaviors; of the wording, the distance from the base."""
+    p_value: float
+    """Of no change, by random exchanges."""
+    p_adjusted: float = 1.0
+    """By Holm over the features and kinds of the condition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleDrift:
+    """The differences of style between the responses of a fine-tune and its base, within the same outcome."""
+
+    changes: tuple[StyleChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeBounds:
+    """The 95 % intervals of a change of the ASR, when the judge's errors run over what was measured on groups of answers."""
+
+    margin: float
+    by_group: Mapping[str, Bounds]
+    """Group -> the corrected change if the judge errs as on it, on both models alike."""
+    alike: Bounds
+    """Over all groups."""
+    apart: Bounds
+    """Over pairs of groups, if it errs as on one on the base and as on another on the fine-tune."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionResult:
     """Everything about one condition under one setting."""
@@ -548,6 +606,10 @@ class ConditionResult:
     """The same against the base; empty for a base."""
     second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
     """By judge: its labels beside the verdicts, counted; judges without labels are absent."""
+    style: StyleDrift | None = None
+    """How its style differs from the base's; None for a base, or where too few responses can be compared."""
+    judge_bounds: Mapping[str, JudgeBounds] = field(default_factory=lambda: MappingProxyType({}))
+    """``overall`` and tasks -> bounds of the change; empty where nobody measured the judge's errors by group."""
     cut: Mapping[str, CutAnswers] = field(default_factory=lambda: MappingProxyType({}))
     """By model of the condition: the answers that the token limit cut off."""
 

@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from aftertune.core.files import write_whole
 from aftertune.core.records import Prompt
 from aftertune.errors import InputError
+from aftertune.measure.judge_bounds import CheckedJudge
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report.wording import listing
 
@@ -85,6 +86,10 @@ class Basis:
     """The judge's verdict, if the run has a gate."""
     scorers: Mapping[str, str]
     """Metric -> its version: how it counts, with sacrebleu's signature."""
+    judge_kind: str = "grammar"
+    """How the deciding judge works (`Scorer.kind`); style is not looked at where it parses a grammar."""
+    judge_check: CheckedJudge | None = None
+    """The deciding judge's errors on groups of labelled answers; None where nobody measured them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

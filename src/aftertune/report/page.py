@@ -21,6 +21,7 @@ from aftertune.report.examples import Answer, select, shown_example
 from aftertune.report.finding import finding
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.scorers import panel_words
+from aftertune.report.style import style_sentences
 from aftertune.report.tables import detail_sheets, setting_title, study_sheets
 
 TITLE = "What fine-tuning did to safety"
@@ -136,6 +137,7 @@ def _setting(result: StudyResult, setting: SettingResult) -> Section:
         title=f"Measured with {setting_title(setting)}" if several else "What was measured",
         sheets=study_sheets(result, setting),
         details=detail_sheets(result, setting),
+        sentences=list(style_sentences(result, setting)),
         figures=_drawings(
             [
                 (figures.rate_figure(result, setting), f"{rate} with 95 % intervals.{hollow}"),

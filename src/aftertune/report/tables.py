@@ -46,6 +46,7 @@ from aftertune.report.scorers import (
     judge_sheet,
     second_labels_sheet,
 )
+from aftertune.report.style import bounds_sheet, style_sheet
 
 
 def setting_title(setting: SettingResult) -> str:
@@ -116,6 +117,8 @@ def detail_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
             *(second_labels_sheet(setting, judge) for judge in labelling_judges),
             disagreement_sheet(result, setting),
             agreement_by_task(setting),
+            bounds_sheet(result, setting),
+            style_sheet(setting),
             rates_by(result, setting, "by_harm_basis", f"{rate} by harm basis"),
             rates_by(result, setting, "by_hazard", f"{rate} by hazard (exploratory)"),
         ]

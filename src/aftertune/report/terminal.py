@@ -15,6 +15,7 @@ from aftertune.report.cells import Cell, Sheet
 from aftertune.report.document import ResultDocument, notes_of, write_document
 from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
 from aftertune.report.scorers import panel_words
+from aftertune.report.style import style_sentences
 from aftertune.report.tables import detail_sheets, screen_sheets, setting_title, study_sheets
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
@@ -83,12 +84,14 @@ def print_study(
 
 
 def _closing(result: StudyResult, *, full: bool) -> list[str]:
+    settings = result.settings
     sentences = [
         f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} jobs have an answer."
     ]
     if not full and len(result.settings) > 1:
         others = "; ".join(f"({setting_title(setting)})" for setting in result.settings[1:])
         sentences.append(f"The tables of the other settings are on the page: {others}.")
+    sentences += [line for setting in settings[:1] for line in style_sentences(result, setting)]
     sentences += [wording.clean(note) for note in result.notes]
     return [*sentences, f"Declared plan: {result.plan}"] if full else sentences
 

@@ -164,18 +164,22 @@ def stored_version(run: Run, scorer: Scorer, models: Sequence[StudyModel]) -> st
 
     The scores of a preference hang on the bases as well, so another base makes another version.
     """
-    if scorer.identity is None:
-        return scorer.version
-    identity = dict(scorer.identity)
-    if scorer.role is not Role.PREFERENCE:
-        return f"{scorer.version} {content_key('reader', identity).hex()}"
+    if scorer.identity is None or scorer.role is not Role.PREFERENCE:
+        return version_of(scorer)
     references = {model.name: model.reference for model in models}
     bases = {
         model.name: dict(run.engines.open(references[model.base]).identity)
         for model in models
         if model.base is not None
     }
-    return f"{scorer.version} {content_key('comparer', identity, bases).hex()}"
+    return f"{scorer.version} {content_key('comparer', dict(scorer.identity), bases).hex()}"
+
+
+def version_of(scorer: Scorer) -> str:
+    """Return the version of a scorer of single responses with the identity of its calls: whatever decides its scores."""
+    if scorer.identity is None:
+        return scorer.version
+    return f"{scorer.version} {content_key('reader', dict(scorer.identity)).hex()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,8 @@ class MeasurementKeys(Keys):
     """Highest tolerated ASR of a fine-tune itself."""
     verdict_by: Literal["judge", "labels"] = "judge"
     """Whose word the verdict of a `check` is: the judge's, or that of annotators' labels, once there are enough."""
+    judge_check: LocalFile | None = None
+    """The JSON of `aftertune judge-check` on the first judge: its errors by group, which give the changes bounds."""
     match: MatchKeys | None = None
     """Compare fine-tunes at equal capability, too; with `keep_epochs` each at its first epoch that reaches the target."""
     min_cell: Annotated[int, Field(ge=1)] = 10
