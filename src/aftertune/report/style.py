@@ -79,14 +79,17 @@ def _figures(change: StyleChange) -> str:
     return f"{wording.score(change.base)} to {wording.score(change.tuned)}"
 
 
-def _used(condition: ConditionResult, bounds: JudgeBounds) -> Bounds:
-    """Return the bounds that fit the evidence: those of a judge that errs alike on both models only where no drift was shown.
+def _errs_alike(condition: ConditionResult) -> bool:
+    """Return whether the judge may be taken to err alike on both models: responses were compared, and no drift was shown.
 
     Where nothing could be compared, a judge that takes the fine-tune's refusals for compliance may be the reason.
     """
     compared = {change.kind for change in condition.style.changes} if condition.style else set()
-    alike = compared & set(OF_REFUSALS) and not _drift(condition)
-    return bounds.alike if alike else bounds.apart
+    return bool(compared & set(OF_REFUSALS)) and not _drift(condition)
+
+
+def _used(condition: ConditionResult, bounds: JudgeBounds) -> Bounds:
+    return bounds.alike if _errs_alike(condition) else bounds.apart
 
 
 def _width(condition: ConditionResult, bounds: JudgeBounds) -> float:
@@ -96,11 +99,11 @@ def _width(condition: ConditionResult, bounds: JudgeBounds) -> float:
 
 def _bounds_sentence(result: StudyResult, condition: ConditionResult, bounds: JudgeBounds) -> str:
     low, high = _used(condition, bounds)
-    models = "both models alike" if (low, high) == bounds.alike else "each of the two models"
+    alike = _errs_alike(condition)
+    models = "both models alike" if alike else "each of the two models"
     groups = "the labelled answers"
     if len(bounds.by_group) > 1:
-        one = "one" if (low, high) == bounds.alike else "any"
-        groups = f"{one} of its {len(bounds.by_group):,} groups of labelled answers"
+        groups = f"{'one' if alike else 'any'} of its {len(bounds.by_group):,} groups of labelled answers"
     near = (0.0, bounds.margin)
     sentence = (
         f"If the judge errs on {models} as on {groups}, the change of the {result.name_rate} with "
