@@ -123,7 +123,7 @@ class _ModelCalls:
         trained = model.recipe is None or finished(Path(model.reference), model.recipe)
         opened = model if trained or model.base is None else models[model.base]
         self.run, self.model, self.tokens, self.kept = run, model, tokens, kept and trained
-        self.engine = run.engines.open(opened.reference)
+        self.engine = run.open(opened)
         self.result = Estimate(
             name=model.name, kind=MODEL, engine=self.engine, to_be_trained=not trained
         )

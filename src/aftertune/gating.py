@@ -41,7 +41,7 @@ def ask_for_gate(
     ask: Callable[[Run, Sequence[Prompt]], Answers],
 ) -> Answers:
     """Keep the gate's declaration, ask all prompts or as many as a sequential gate needs, and add the verdict."""
-    identities = [dict(run.engines.open(model.reference).identity) for model in models]
+    identities = [dict(run.open(model).identity) for model in models]
     order = draw_order(prompts, identities, run.study.measurement.task_weights)
     rule = gating.rule(plan, order)
     declaration = _declare(run, comparison_key(identities), plan, gating, order)

@@ -13,7 +13,7 @@ from functools import partial
 from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Cell, StudyModel
-from aftertune.core.records import GenerateJob, Prompt, conversation
+from aftertune.core.records import GenerateJob, Message, Prompt, conversation
 from aftertune.errors import ModelError
 from aftertune.models.remote import side_by_side
 from aftertune.store import PlannedJob
@@ -38,13 +38,9 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             probabilities of its base, so it was not measured.
     """
     by_name = {model.name: model for model in models}
-    for model in models:
-        # an adapter is compared with no other base than its own
-        if model.base is not None and model.recipe is None:
-            run.engines.check_base(model.reference, by_name[model.base].reference)
     _check_seeds(run, models)
     planned = [(model, plan_model(run, model, prompts)) for model in models]
-    identities = {model.name: run.engines.open(model.reference).identity for model in models}
+    identities = {model.name: run.open(model).identity for model in models}
     run.store.add_models(run.study.name, models, identities)
     run.store.plan(run.study.name, [row for _, (rows, _) in planned for row in rows])
     missing_keys = {
@@ -57,19 +53,16 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
     with run.progress.stage("generate", sum(map(len, missing_keys.values()))) as advance:
 
         def ask(model: StudyModel, jobs: Sequence[GenerateJob]) -> None:
-            engine = run.engines.open(model.reference)
+            engine = run.open(model)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
             run.store.complete("generate", jobs, engine.generate, advance)
 
         side_by_side(
-            [
-                (run.engines.open(model.reference), partial(ask, model, jobs))
-                for model, jobs in missing
-                if jobs
-            ]
+            [(run.open(model), partial(ask, model, jobs)) for model, jobs in missing if jobs]
         )
     return [
+        *run.engines.notes,
         *same_weights(run, models),
         *_served_notes(run, models),
         *_system_notes(run, models),
@@ -106,7 +99,7 @@ def plan_model(
     run: Run, model: StudyModel, prompts: Sequence[Prompt]
 ) -> tuple[list[PlannedJob], list[GenerateJob]]:
     """Return the calls of one model, as rows of the store's plan and as jobs of the engine; loads no weights."""
-    engine, cells = run.engines.open(model.reference), cells_of(run.study, model.name)
+    engine, cells = run.open(model), cells_of(run.study, model.name)
     planned = list(calls(engine, cells, prompts, run.study.systems))
     rows = [
         PlannedJob(
@@ -129,7 +122,7 @@ def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
     """Refuse one model under two seeds of a condition: it would count as two draws of the recipe."""
     names: dict[Key, str] = {}
     for model in models:
-        key = content_key(model.condition, dict(run.engines.open(model.reference).identity))
+        key = content_key(model.condition, dict(run.open(model).identity))
         if (first := names.setdefault(key, model.name)) != model.name:
             raise ModelError(
                 f"{first} and {model.name} are the same weights, so they are one training seed and not two; give each once"
@@ -139,7 +132,7 @@ def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
 def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:
     """Return a note on each model that has the very weights of another one, for instance of its base."""
     names: dict[Key, str] = {}
-    keys = (content_key(dict(run.engines.open(model.reference).identity)) for model in models)
+    keys = (content_key(dict(run.open(model).identity)) for model in models)
     return [
         f"{model.name} has the weights of {first}: the two are one model"
         for model, key in zip(models, keys, strict=True)
@@ -163,8 +156,12 @@ def prove(run: Run, model: StudyModel, base: StudyModel, prompts: Sequence[Promp
     if unprobed or probed(run, model, base, prompts) is not None:
         return
     base_nll = _base_likelihoods(run, base, prompts)
-    tuned_nll = likelihoods(run.engines.open(model.reference), prompts)
-    changes = [abs(before - after) for before, after in zip(base_nll, tuned_nll, strict=True)]
+    pairs, engine = _probe_pairs(prompts), run.open(model)
+    tuned_nll = engine.nll(pairs)
+    # The base under an adapter that is off rounds as the fine-tune does; alone it may round otherwise, and an adapter of
+    # zeros would seem to change something.
+    untuned_nll = engine.nll_without_adapter(pairs) or base_nll
+    changes = [abs(before - after) for before, after in zip(untuned_nll, tuned_nll, strict=True)]
     largest_change = max(changes, default=0.0)
     if not math.isfinite(largest_change):
         raise ModelError(f"{model.name} {_NOT_FINITE}")
@@ -191,12 +188,14 @@ def probed(
 
 def likelihoods(engine: Engine, prompts: Sequence[Prompt]) -> list[float]:
     """Return the negative log-likelihood of a fixed answer to the first few prompts, in nats per token."""
-    return engine.nll(
-        [
-            (conversation(prompt.text, None), prompt.reference or _PROBE_ANSWER)
-            for prompt in prompts[:PROBES]
-        ]
-    )
+    return engine.nll(_probe_pairs(prompts))
+
+
+def _probe_pairs(prompts: Sequence[Prompt]) -> list[tuple[tuple[Message, ...], str]]:
+    return [
+        (conversation(prompt.text, None), prompt.reference or _PROBE_ANSWER)
+        for prompt in prompts[:PROBES]
+    ]
 
 
 def _base_likelihoods(run: Run, base: StudyModel, prompts: Sequence[Prompt]) -> list[float]:
@@ -205,7 +204,7 @@ def _base_likelihoods(run: Run, base: StudyModel, prompts: Sequence[Prompt]) -> 
     kept = run.store.get_meta(run.study.name, name)
     if isinstance(kept, list):
         return [float(value) for value in kept]
-    values = likelihoods(run.engines.open(base.reference), prompts)
+    values = likelihoods(run.open(base), prompts)
     if not all(map(math.isfinite, values)):
         raise ModelError(f"{base.name} {_NOT_FINITE}")
     run.store.set_meta(run.study.name, name, values)
@@ -214,28 +213,26 @@ def _base_likelihoods(run: Run, base: StudyModel, prompts: Sequence[Prompt]) -> 
 
 def _probe_name(run: Run, prompts: Sequence[Prompt], *models: StudyModel) -> str:
     """Return the name of a probe's note: a hash of weights and prompts, since names and folders may be used again."""
-    identities = [dict(run.engines.open(model.reference).identity) for model in models]
+    identities = [dict(run.open(model).identity) for model in models]
     return f"probe:{content_key(identities, [prompt.id for prompt in prompts[:PROBES]]).hex()}"
 
 
 def _same(run: Run, model: StudyModel, base: StudyModel) -> bool:
-    return run.engines.open(model.reference).identity == run.engines.open(base.reference).identity
+    return run.open(model).identity == run.open(base).identity
 
 
 # Notes
 
 
 def _is_served(run: Run, model: StudyModel) -> bool:
-    return run.engines.open(model.reference).served
+    return run.open(model).served
 
 
 def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     """Return a note on the models whose template has no place for the system prompt."""
     with_system = any(text is not None for text in run.study.systems.values())
     names = ", ".join(
-        model.name
-        for model in models
-        if with_system and run.engines.open(model.reference).folds_system
+        model.name for model in models if with_system and run.open(model).folds_system
     )
     note = f"{names}: the chat template takes no system turn: the system prompt stands at the head of the user's turn"
     return [note] if names else []

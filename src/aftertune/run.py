@@ -75,6 +75,8 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         judge = _first_judge(run.study, scorers)
         judge_check = figures_of(judge, run.study.measurement.judge_check)
         run.engines.check_ready()
+        for note in run.engines.notes:
+            progress.note(f"note: {note}")
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
         asked_prompts = without_overlap(sets, trained.rows)
         plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
@@ -154,7 +156,7 @@ def _model_records(
             condition=model.condition,
             base=model.base,
             training_seed=model.training_seed,
-            identity=run.engines.open(model.reference).identity,
+            identity=run.open(model).identity,
             recipe=None if model.recipe is None else model.recipe.key.hex(),
             probe=probed(run, model, by_name.get(model.base or ""), prompts),
         )

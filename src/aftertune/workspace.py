@@ -8,16 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aftertune.core.protocols import Tools
+from aftertune.core.recipe import StudyModel
 from aftertune.errors import StoreError
 from aftertune.models.endpoint.batch import Batching
 from aftertune.models.endpoint.http import Timeouts
 from aftertune.models.endpoint.model import Endpoints
-from aftertune.models.open import Engines
+from aftertune.models.open import Engines, OpenedModel
 from aftertune.models.vllm import VllmServer
 from aftertune.report.progress import Progress
 from aftertune.store import Store
 from aftertune.study import Study
-from aftertune.study.config import EngineKeys
+from aftertune.study.config import EngineKeys, ModelKeys
 
 STORE = "store.sqlite"
 MODELS = "models"
@@ -45,6 +46,19 @@ class Run:
     engines: Engines
     tools: Tools
     progress: Progress
+
+    def open(self, model: StudyModel | ModelKeys) -> OpenedModel:
+        """Return the engine of a model of the study; an adapter is put on the base that the study compares it with.
+
+        Raises:
+            ModelError: the reference cannot be used, or the adapter belongs to another base.
+        """
+        return self.engines.open(model.reference, base=self.base_of(model))
+
+    def base_of(self, model: StudyModel | ModelKeys) -> str | None:
+        """Return the reference of the base of a model of the study; None for a base."""
+        references = {entry.name: entry.reference for entry in self.study.models}
+        return None if model.base is None else references[model.base]
 
 
 @contextmanager

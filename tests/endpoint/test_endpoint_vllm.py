@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from tiny_models import WORDS, make_adapter, make_checkpoint
 
 from aftertune.errors import EngineError, ModelError
+from aftertune.models.open import Engines
 from aftertune.models.vllm import VllmServer
 
 STAND_IN = Path(__file__).parents[1] / "support" / "stand_in"
@@ -217,6 +219,17 @@ def test_another_base_takes_the_place_of_the_first(here, models, tmp_path):
     server.stop()
     kinds = [line.split()[:3] for line in (tmp_path / "life").read_text().splitlines()]
     assert kinds == [["serve", "base", "1"], ["stopped"], ["serve", "other", "0"], ["stopped"]]
+
+
+def test_an_adapter_that_changes_its_base_is_not_served(models, tmp_path):
+    """vLLM would add the adapter's factors to the base as it is, and answer as no model that anybody trained."""
+    folder = shutil.copytree(models / "tuned1", tmp_path / "pissa")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": "pissa"}))
+    with Engines(device="cpu", vllm=VllmServer((), tmp_path / "log")) as engines:
+        engines.open(str(models / "tuned1"))
+        with pytest.raises(ModelError, match=r"init_lora_weights: pissa.*vLLM"):
+            engines.open(str(folder))
 
 
 def test_no_adapter_without_a_rank(models, tmp_path):

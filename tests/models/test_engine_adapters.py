@@ -205,6 +205,71 @@ def test_an_embedding_that_the_file_of_an_adapter_writes_over_is_no_longer_the_b
     give_these(loader, biased_base, [None, (folder, expected), None, (folder, expected)])
 
 
+# Another vocabulary
+
+
+def untied(size, **shape):
+    return llama(size, **shape | {"tie_word_embeddings": False})
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def head(request, tmp_path_factory):
+    """Give a base whose head is its embedding, or a matrix of its own."""
+    build = untied if request.param == "untied" else llama
+    return make_checkpoint(tmp_path_factory.mktemp(request.param) / "base", build=build), build
+
+
+def resized(base, tokens):
+    model = load(base)
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    return model
+
+
+WITH_EMBEDDING = {
+    "saved by PEFT": (LORA, {"save_embedding_layers": True}),
+    "trained": (LORA | {"modules_to_save": ["embed_tokens", "lm_head"]}, {}),
+    "with an update": (LORA | {"target_modules": ["embed_tokens", "lm_head"]}, {"save_embedding_layers": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WITH_EMBEDDING)
+@pytest.mark.parametrize("tokens", [33, 29])
+def test_an_adapter_with_another_vocabulary_has_a_resized_base_of_its_own(
+    engines, head, tmp_path, kind, tokens
+):
+    """As `AutoPeftModel` does: the base is resized, and the adapter brings every row."""
+    import torch
+    from peft import PeftModel
+
+    (base, _), (settings, saving) = head, WITH_EMBEDDING[kind]
+    with silent():
+        folder = write(tmp_path / "adapter", resized(base, tokens), settings, **saving)
+        expected = of(PeftModel.from_pretrained(resized(base, tokens), folder))
+    engine = engines.open(str(folder), base=str(base))
+    engine.check_ready()
+    give_these(engine._weights.loader, base, [None, (folder, expected), None, (folder, expected)])
+    assert engine._renderer._vocabulary == tokens
+    assert not torch.equal(expected[..., :29], of(load(base))[..., :29])
+
+
+def test_rows_that_an_adapter_does_not_bring_are_an_error_before_the_base_is_asked(
+    engines, tmp_path, loads
+):
+    base = make_checkpoint(tmp_path / "base", build=untied)
+    with silent():
+        folder = write(
+            tmp_path / "adapter",
+            resized(base, 33),
+            LORA | {"modules_to_save": ["embed_tokens"]},
+            save_embedding_layers=False,
+        )
+    loads.clear()
+    with pytest.raises(ModelError, match=r"33 tokens.*31.*holds no lm_head\.weight") as caught:
+        engines.open(str(folder), base=str(base)).check_ready()
+    assert "\n" not in str(caught.value)
+    assert loads == []
+
+
 # Tensors that do not belong
 
 

@@ -169,8 +169,8 @@ def test_a_fine_tune_of_it_records_the_file(file, tmp_path, commands):
     assert recipe["base"] == str(file)
     assert recipe["base_identity"]["weights"] == weights_sha256(fetch(parse(str(file))).folder)
     with Engines(threads=1, device="cpu") as engines:
-        engines.check_base(str(out), str(file))
-        assert engines.open(str(out)).identity["adapter"] is not None
+        assert engines.open(str(out), base=str(file)).identity["adapter"] is not None
+        assert engines.notes == []
 
 
 @pytest.mark.slow

@@ -122,12 +122,28 @@ def test_an_adapter_of_another_base_is_refused_at_opening(engines, adapters, tmp
         engines.open(str(adapters[0]), base=str(other))
 
 
-def test_a_tuned_model_and_its_base_are_checked_by_reference(engines, base, adapters, tmp_path):
+def test_only_an_adapter_is_opened_anew_for_a_base_that_is_named(engines, base, adapters, tmp_path):
     other = make_checkpoint(tmp_path / "other", seed=9)
-    engines.check_base(str(adapters[0]), str(base))
-    engines.check_base(str(other), str(base))
-    with pytest.raises(ModelError, match="was trained on"):
-        engines.check_base(str(adapters[0]), str(other))
+    assert engines.open(str(other), base=str(base)) is engines.open(str(other))
+    assert engines.open(str(adapters[0]), base=str(base)) is not engines.open(str(adapters[0]))
+    assert len(engines.opened) == 3
+
+
+def test_an_adapters_tokenizer_without_a_template_takes_that_of_its_base(
+    engines, base, adapters, tmp_path
+):
+    from tiny_models import make_tokenizer
+
+    bare, whole = (shutil.copytree(adapters[0], tmp_path / name) for name in ("bare", "whole"))
+    make_tokenizer(None).save_pretrained(bare)
+    make_tokenizer().save_pretrained(whole)
+    prompts = conversations(5)
+    given = [answers(engines.open(str(folder)), prompts) for folder in (bare, whole, adapters[0])]
+    assert given[0] == given[1] == given[2]
+    (note,) = engines.notes
+    assert str(bare) in note
+    identities = [engines.open(str(folder)).identity for folder in (bare, whole)]
+    assert identities[0].keys() - identities[1].keys() == {"template"}
 
 
 @pytest.mark.parametrize("rank", [2, "two"])

@@ -158,18 +158,116 @@ def orphan(adapters, tmp_path):
     return folder
 
 
-def changed(folder):
+def changed(folder, **keys):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 1.0}))
+    (folder / "config.json").write_text(json.dumps(config | (keys or {"rope_theta": 1.0})))
     return folder
 
 
-def test_an_adapter_whose_base_is_elsewhere_is_told_by_name(base, orphan, tmp_path):
-    right, wrong = (shutil.copytree(base, tmp_path / name) for name in ("right", "wrong"))
-    check_base(*pair(orphan, right))
-    with pytest.raises(ModelError, match="was trained on 'org/right'") as caught:
-        check_base(*pair(orphan, wrong))
-    one_line(caught)
+def write_base(folder, recorded):
+    """Write the base that an adapter's configuration names."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": recorded})
+    )
+
+
+ELSEWHERE = {
+    "another machine": "/scratch/alice/models/right",
+    "a snapshot of the hub": "/root/.cache/huggingface/hub/models--org--right/snapshots/0123456789abcdef",
+    "a Windows path": "C:\\Users\\bob\\models\\right",
+    "null": None,
+    "empty": "",
+    "a mirror in 4 bits": "unsloth/right-bnb-4bit",
+    "a hub id": "org/right",
+}
+
+
+@pytest.mark.parametrize("recorded", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_the_base_that_the_user_names_is_the_base_wherever_the_adapter_was_trained(
+    engines, base, orphan, monkeypatch, recorded
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    write_base(orphan, recorded)
+    engine = engines.open(str(orphan), base=str(base))
+    (note,) = engines.notes
+    assert str(orphan) in note
+    assert str(base) in note
+    assert (recorded or "names no base") in note
+    assert engine.identity["weights"] == weights_sha256(base)
+
+
+@pytest.mark.parametrize("recorded", [None, "", "/gone/base", "org/right"])
+def test_a_base_that_nobody_names_is_told_with_its_file_and_the_way_to_name_it(
+    engines, orphan, monkeypatch, recorded
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    write_base(orphan, recorded)
+    with pytest.raises(ModelError) as caught:
+        engines.open(str(orphan))
+    message = one_line(caught)
+    for part in (
+        "base_model_name_or_path",
+        "adapter_config.json",
+        "BASE of aftertune check",
+        recorded or "",
+    ):
+        assert part in message
+
+
+def test_a_base_with_the_recorded_hash_needs_no_note(engines, base, orphan):
+    (orphan / "recipe.json").write_text(
+        json.dumps({"base_identity": {"weights": weights_sha256(base)}})
+    )
+    engines.open(str(orphan), base=str(base))
+    assert engines.notes == []
+
+
+def test_a_quantised_copy_that_it_was_trained_on_is_no_other_base(base, copy, orphan):
+    changed(copy, quantization_config={"quant_method": "bitsandbytes"})
+    write_base(orphan, str(copy))
+    assert str(copy) in check_base(*pair(orphan, base))
+    changed(copy, quantization_config=None)
+    with pytest.raises(ModelError, match=f"other weights.*{copy.name}"):
+        check_base(*pair(orphan, base))
+
+
+def test_two_adapters_of_one_base_are_compared_on_it(engines, base, adapters, orphan):
+    engine = engines.open(str(orphan), base=str(adapters[1]))
+    assert engine.identity["weights"] == weights_sha256(base)
+
+
+def test_an_adapter_on_an_adapter_is_refused_whichever_of_the_two_is_named(
+    engines, base, adapters, orphan
+):
+    write_base(orphan, str(adapters[1]))
+    for named in (None, str(adapters[1])):
+        with pytest.raises(ModelError, match="merge that one first"):
+            engines.open(str(orphan), base=named)
+    engines.open(str(orphan), base=str(base))  # into which it was merged
+
+
+@pytest.mark.parametrize(
+    "leftover", [["adapter_config.json"], ["adapter_config.json", "adapter_model.safetensors"]]
+)
+@pytest.mark.parametrize(
+    "weights", ["model.safetensors", "model-00001-of-00001.safetensors", "pytorch_model.bin"]
+)
+def test_full_weights_beside_an_adapter_are_refused_with_both_names(
+    copy, adapters, leftover, weights
+):
+    (copy / "model.safetensors").rename(copy / weights)
+    for name in leftover:
+        shutil.copy(adapters[0] / name, copy)
+    with pytest.raises(ModelError) as caught:
+        parse(str(copy))
+    assert weights in one_line(caught)
+    assert "adapter_config.json" in str(caught.value)
+
+
+def test_an_adapter_with_the_config_of_its_base_is_an_adapter(base, orphan):
+    shutil.copy(base / "config.json", orphan)
+    assert isinstance(parse(str(orphan), base=str(base)), Adapter)
 
 
 def test_an_adapter_whose_base_is_here_is_told_by_its_weights(copy, adapters):

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tiny_models import make_adapter
 from tiny_study import make_base, prompts, write_lines
 
 from aftertune.data.recipe_rows import rows_behind
@@ -135,6 +138,74 @@ def test_an_adapter_of_another_base_is_refused(command, tiny_base, tmp_path):
     assert code == 0, err
     line = command.refused("check", tiny_base, "adapter", "--prompts", questions(tmp_path))
     assert "was trained on other weights" in line
+
+
+def retrained(folder, base, change):
+    """Write an adapter on a base, and change its tensors."""
+    from safetensors.torch import load_file, save_file
+
+    make_adapter(folder, base)
+    file = folder / "adapter_model.safetensors"
+    tensors = {name: change(name, tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+def test_the_base_on_the_command_line_is_the_adapters_with_a_note(command, tiny_base, tmp_path):
+    adapter = make_adapter(tmp_path / "adapter", tiny_base)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "/elsewhere/base"})
+    )
+    asked = ("--prompts", questions(tmp_path))
+    assert "base_model_name_or_path" in command.refused("check", adapter, tiny_base, *asked)
+    code, _, err = command("check", tiny_base, adapter, *asked, "--json", "r.json")
+    assert code in (0, 3, 4)
+    (note,) = [x for x in json.loads(Path("r.json").read_text())["notes"] if "/elsewhere/base" in x]
+    assert note in " ".join(err.split())
+
+
+def test_an_adapter_of_zeros_is_refused_before_anything_is_asked(command, tiny_base, tmp_path):
+    zeros = retrained(tmp_path / "zeros", tiny_base, lambda name, x: x * ("lora_A" in name))
+    line = command.refused("check", tiny_base, zeros, "--prompts", questions(tmp_path), "-o", "run")
+    assert "changes nothing" in line
+
+
+def with_norm(folder, base, shift):
+    """Write an adapter whose whole effect is a saved norm: the base's own, shifted."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from aftertune.models.foreign import quiet
+
+    settings = {"target_modules": ["q_proj"], "modules_to_save": ["norm"]}
+    with quiet(), torch.no_grad():
+        model = get_peft_model(
+            AutoModelForCausalLM.from_pretrained(base),
+            LoraConfig(**settings, task_type="CAUSAL_LM"),
+        )
+        for key, parameter in model.named_parameters():
+            if "modules_to_save" in key:
+                parameter.add_(shift)
+        model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_probe_knows_a_small_change_from_none(command, tiny_base, tmp_path, dtype):
+    (tmp_path / "conf.yaml").write_text(f"engine: {{dtype: {dtype}, device: cpu}}\n")
+    asked = ("--prompts", questions(tmp_path), "--config", "conf.yaml", "-q", "-o", "run")
+    other, same = (with_norm(tmp_path / f"{x}", tiny_base, x) for x in (0.02, 0.0))
+    code, _, err = command("check", tiny_base, other, *asked)
+    assert code in (0, 3, 4), err
+    # Another machine, or the base without PEFT's layers, rounds otherwise.
+    with closing(sqlite3.connect(Path("run") / "store.sqlite")) as store, store:
+        ((name, kept),) = store.execute("SELECT name, value FROM note WHERE value LIKE '[%'")
+        shifted = json.dumps([value + 1e-5 for value in json.loads(kept)])
+        store.execute("UPDATE note SET value = ? WHERE name = ?", (shifted, name))
+    line = command.refused("check", tiny_base, same, *asked)
+    assert "exactly the probabilities of its base" in line
 
 
 def test_an_unknown_option_is_a_bad_command_line(command, tiny_base):

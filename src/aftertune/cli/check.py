@@ -112,8 +112,9 @@ def command(
 ) -> None:
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
     references = (base, *tuned)
-    for reference in references:
-        parse(reference)
+    parse(base)
+    for reference in tuned:
+        parse(reference, base=base)
     margins = {"margin": margin, "task_margin": task_margin, "max_asr": max_asr}
     given = {key: value for key, value in margins.items() if value is not None}
     keys = _keys(judge or (), guard or (), prompts or (), given)

@@ -460,7 +460,7 @@ def _tokenizer_folder(reference: str) -> Path:
     if folder.is_dir() and has_tokenizer(folder) and (folder / "config.json").is_file():
         return folder
     model = parse(reference)
-    if isinstance(model, Adapter):
+    while isinstance(model, Adapter):
         model = model.base
     if isinstance(model, GgufFile | HubFile):
         model = fetch(model)

@@ -378,11 +378,12 @@ def _cost(run: Run, calls_of: Estimate) -> Cost:
 
 
 def _with_memory(run: Run, cost: Cost, model: StudyModel, there: StudyModel) -> Cost:
-    count, dtype = parameters(there.reference), run.engines.placement.dtype
+    base = run.base_of(there)
+    count, dtype = parameters(there.reference, base), run.engines.placement.dtype
     if count is None:
         return cost
     tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.limit)
-    cache = token_bytes(there.reference, dtype)
+    cache = token_bytes(there.reference, dtype, base)
     method = None if model.recipe is None else model.recipe.method
     return replace(
         cost,
@@ -421,7 +422,7 @@ class _Timing:
         """Return the speed of a model on prompts of all lengths; loading is not counted."""
         by_length = sorted(self.prompts, key=lambda prompt: len(prompt.text))
         chosen = by_length[:: max(1, len(by_length) // TIMED_ANSWERS)][:TIMED_ANSWERS]
-        engine, study = self.run.engines.open(model.reference), self.run.study
+        engine, study = self.run.open(model), self.run.study
         every_call = calls(engine, cells_of(study, model.name), chosen, study.systems)
         jobs: list[GenerateJob] = [job for _, _, job in every_call][: len(chosen)]
         # The first answer, of one token, loads the weights.

@@ -73,7 +73,7 @@ def preview(study: Study, folder: Path, source: Path) -> None:
         _, trained = study_rows(run, models)
         prompts = without_overlap(sets, with_recipe_rows(run, trained).rows).prompts
         estimates = estimate(run, models, prompts, scorers)
-        notes = [*_open_batches(run), *send_warnings(run.engines.opened)]
+        notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
         costs = [_cost(run, part) for part in estimates]
     left_out = len(sets.prompts) - len(prompts)
     overlap = f", {left_out:,} left out since they occur in training rows" if left_out else ""

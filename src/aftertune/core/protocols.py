@@ -126,6 +126,16 @@ class Engine(Protocol):
         """Return the mean negative log-likelihood per token (nats) of each answer given its prompt."""
         ...
 
+    def nll_without_adapter(
+        self, pairs: Sequence[tuple[Sequence[Message], str]]
+    ) -> list[float] | None:
+        """Return what `nll` gives with the model's adapter off, in the same memory and batches.
+
+        Whatever differs is the adapter's doing and no rounding. None for a model without adapter, one whose adapter changed
+        its base, and one that gives no likelihoods.
+        """
+        ...
+
     def close(self) -> None:
         """Free the weights."""
         ...

@@ -265,7 +265,7 @@ def _check_vocabulary(run: "Run", prompts: Iterable[Prompt]) -> None:
     for prompt in prompts:
         sets.setdefault(prompt.set, []).append(prompt.text)
     for model in run.study.models:
-        engine = run.engines.open(model.reference)
+        engine = run.open(model)
         # The tokenizer of a served model is not here.
         for name, texts in () if engine.served else sets.items():
             share = engine.unknown_share(texts)

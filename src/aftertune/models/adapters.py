@@ -8,7 +8,7 @@ adapter that changes them has a base to itself, which is loaded again for the ne
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +132,7 @@ def _try_on(name: str, model: Any, config: Any, shapes: Mapping[str, tuple[int, 
         tensors = {key: torch.empty(shape) for key, shape in shapes.items()}
         report: Any = set_peft_model_state_dict(peft, tensors, adapter_name=_TRIAL)
     except KeyError as error:  # PEFT's way to miss a whole module
-        _check_names(name, [key for key in asked_for if key not in shapes], (), len(shapes))
+        _check_names(name, [key for key in asked_for if key not in shapes], (), shapes)
         raise ModelError(f"{_unfit(name)} (no tensor {error})") from error
     except (RuntimeError, NotImplementedError):
         return  # it computes with weights, and here are none
@@ -140,7 +140,7 @@ def _try_on(name: str, model: Any, config: Any, shapes: Mapping[str, tuple[int, 
     # a tensor is missing where both say so.
     lost = any(_TRIAL in key for key in report.missing_keys)
     missing = [key for key in asked_for if lost and key not in shapes]
-    _check_names(name, missing, report.unexpected_keys, len(shapes))
+    _check_names(name, missing, report.unexpected_keys, shapes)
 
 
 def _check_shapes(
@@ -159,13 +159,22 @@ def _check_shapes(
 
 
 def _check_names(
-    name: str, missing: Iterable[str], unexpected: Iterable[str], tensors: int, label: str = _TRIAL
+    name: str,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    tensors: Collection[str],
+    label: str = _TRIAL,
 ) -> None:
-    """Refuse tensors that are lacking or go unused; ``label`` is what PEFT calls the adapter in their names."""
-    unused, lacking = list(unexpected), list(missing)
+    """Refuse tensors that are lacking or go unused; ``label`` is what PEFT calls the adapter in their names.
+
+    Beside a resized vocabulary PEFT saves a trained embedding twice, under its own name and under that of its wrapper.
+    """
+    lacking = list(missing)
+    plain = {key: key.replace(".modules_to_save.", ".") for key in unexpected}
+    unused = [key for key, own in plain.items() if own == key or own not in tensors]
     if unused:
         raise ModelError(
-            f"adapter {name!r}: {len(unused)} of its {tensors} tensors would go unused, since {ADAPTER_CONFIG} and its base "
+            f"adapter {name!r}: {len(unused)} of its {len(tensors)} tensors would go unused, since {ADAPTER_CONFIG} and its base "
             f"have no place for them: {_listed(unused, label)}; put the files of one training together"
         )
     if lacking:
@@ -273,9 +282,18 @@ class Loader:
         self._logits: tuple[Any, float] | None = None
         """The untouched base's logits, and how far they are from those of a second pass."""
 
+    @property
+    def changed(self) -> bool:
+        """Return whether the base in memory was changed by the adapter upon it."""
+        return self._changed
+
     @contextmanager
-    def using(self, name: str, base: Path, adapter: Path | None) -> Iterator[Any]:
+    def using(
+        self, name: str, base: Path, adapter: Path | None, *, active: bool = True
+    ) -> Iterator[Any]:
         """Give the transformers model of a base with one adapter, or with none, switched on.
+
+        An adapter that is not ``active`` is in memory but off.
 
         Raises:
             ModelError: the weights cannot be loaded, or the adapter does not fit.
@@ -293,8 +311,8 @@ class Loader:
             self._peft.eval()
             while len(self._adapters) > MAX_ADAPTERS:
                 self._peft.delete_adapter(self._adapters.pop(next(iter(self._adapters))))
-        none = adapter is None and self._peft is not None
-        with self._peft.disable_adapter() if none else nullcontext():
+        off = self._peft is not None and (adapter is None or not active)
+        with self._peft.disable_adapter() if off else nullcontext():
             yield self._model
 
     def free(self) -> None:
@@ -370,7 +388,7 @@ class Loader:
                     )
                 # Loads the tensors again where the model is new: `from_pretrained` keeps its report to itself.
                 report = self._peft.load_adapter(str(adapter), adapter_name=label)
-                tensors = len(tensor_shapes([adapter / ADAPTER_WEIGHTS]))
+                tensors = tensor_shapes([adapter / ADAPTER_WEIGHTS])
                 _check_names(name, report.missing_keys, report.unexpected_keys, tensors, label)
                 self._changed = size is not None or any(
                     not torch.equal(parameter, copy) for parameter, copy in before
@@ -412,10 +430,12 @@ class Weights:
     base: Path
     adapter: Path | None
     loader: Loader
+    active: bool = True
+    """False where the adapter is in memory but off."""
 
     def using(self) -> AbstractContextManager[Any]:
         """Give the transformers model with these weights, loading what is not in memory."""
-        return self.loader.using(self.name, self.base, self.adapter)
+        return self.loader.using(self.name, self.base, self.adapter, active=self.active)
 
     def check(self) -> None:
         """See that an adapter fits its base, without loading weights.

@@ -338,6 +338,18 @@ class LocalEngine:
             means[row.index] = -sum(logprobs) / len(logprobs)
         return means
 
+    def nll_without_adapter(
+        self, pairs: Sequence[tuple[Sequence[Message], str]]
+    ) -> list[float] | None:
+        """Return what `nll` gives with the adapter off, in the same memory and batches; None where there is no such model."""
+        if self._weights.adapter is None:
+            return None
+        with self._weights.using():
+            if self._weights.loader.changed:
+                return None
+        off = replace(self._weights, active=False)
+        return LocalEngine(self.name, self.identity, off, self._renderer).nll(pairs)
+
     def close(self) -> None:
         """Free the weights; they load again at the next call that needs them."""
         self._weights.loader.free()

@@ -1,26 +1,31 @@
 """The models of a run: every reference is opened once, and one policy of device, dtype and trust holds for all."""
 
+import json
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
 from aftertune.errors import AftertuneError, ModelError
-from aftertune.models.adapters import Loader, Weights
+from aftertune.models.adapters import Loader, Weights, resized_vocabulary, rewritten_by
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
 from aftertune.models.loading import Placement
 from aftertune.models.local import ENGINE, LocalEngine, ServedModel
 from aftertune.models.reference import (
+    ADAPTER_CONFIG,
     Adapter,
     Checkpoint,
     adapter_sha256,
+    base_of,
     check_base,
     code_sha256,
     fetch,
     has_tokenizer,
     parse,
+    read_json,
+    text_sha256,
     tokenizer_sha256,
     vocabulary,
     weights_sha256,
@@ -59,6 +64,7 @@ class Engines(AbstractContextManager["Engines"]):
         self._threads = threads
         self._wanted = (device, dtype)
         self._opened: dict[tuple[str, str | None], OpenedModel] = {}
+        self._notes: dict[str, None] = {}
 
     def open(
         self, reference: str, *, name: str | None = None, base: str | None = None
@@ -68,26 +74,35 @@ class Engines(AbstractContextManager["Engines"]):
         Args:
             reference: hub id, checkpoint folder, adapter folder, endpoint or Inspect's name. The same reference gives the same engine.
             name: the model's name in messages; the reference by default.
-            base: the base of an adapter, in place of the one that its config names.
+            base: the base of an adapter, in place of the one that its config names (`reference.parse`).
 
         Raises:
             ModelError: the reference cannot be used, or the adapter belongs to another base.
         """
-        key = (reference, base)
-        if key not in self._opened:
+        if (reference, base) not in self._opened:
             model, name = fetch(parse(reference, base=base)), name or reference
-            if isinstance(model, Address):
+            # Whatever is no adapter is one engine, whether a base is named or not.
+            key = (reference, base if isinstance(model, Adapter) else None)
+            if key in self._opened:
+                pass
+            elif isinstance(model, Address):
                 self._opened[key] = self.endpoints.open(model, name)
             elif isinstance(model, InspectName):
                 self._opened[key] = InspectModel(model, name, self.endpoints)
             else:
-                self._opened[key] = self._open(*_files(model), name)
-        return self._opened[key]
+                self._opened[key] = self._open(*self._files(model), name)
+            self._opened[reference, base] = self._opened[key]
+        return self._opened[reference, base]
 
     @property
     def opened(self) -> list[OpenedModel]:
         """Return the opened models, in the order of their opening."""
-        return list(self._opened.values())
+        return list({id(model): model for model in self._opened.values()}.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what has to be known about how the opened models were put together."""
+        return list(self._notes)
 
     def check_ready(self) -> None:
         """See before hours of other work that no opened model lacks its key, or a price if there is a budget.
@@ -97,16 +112,6 @@ class Engines(AbstractContextManager["Engines"]):
         """
         for model in self.opened:
             model.check_ready()
-
-    def check_base(self, tuned: str, base: str) -> None:
-        """See that ``tuned``, if it is an adapter, was trained on the model ``base``; full checkpoints pass.
-
-        Raises:
-            ModelError: a reference cannot be used, or the adapter belongs to another base.
-        """
-        model, reference = fetch(parse(tuned)), fetch(parse(base))
-        if isinstance(model, Adapter) and isinstance(reference, Checkpoint):
-            check_base(model, reference)
 
     def training_identity(self, base: str) -> dict[str, object]:
         """Return everything about ``base`` that decides its fine-tune: training runs in this process, not in vLLM.
@@ -119,15 +124,23 @@ class Engines(AbstractContextManager["Engines"]):
             raise ModelError(
                 f"model {base!r}: an endpoint cannot be fine-tuned here; name a checkpoint or a hub id"
             )
-        return self._identity(*_files(model))
+        return self._identity(*self._files(model))
 
-    def renderer(self, checkpoint: Checkpoint, tokenizer: Path | None = None) -> Renderer:
-        """Return the tokenizer and chat template of a checkpoint, or those in the folder ``tokenizer`` in their place."""
+    def renderer(
+        self, checkpoint: Checkpoint, tokenizer: Path | None = None, tokens: int | None = None
+    ) -> Renderer:
+        """Return the tokenizer and chat template of a checkpoint.
+
+        Args:
+            checkpoint: the checkpoint.
+            tokenizer: a folder whose tokenizer and chat template take their place.
+            tokens: the number of tokens in place of the checkpoint's own.
+        """
         return Renderer(
             checkpoint.name,
             tokenizer or checkpoint.folder,
             trust_remote_code=self.trust_remote_code,
-            vocabulary=vocabulary(checkpoint.name, checkpoint.folder),
+            vocabulary=tokens or vocabulary(checkpoint.name, checkpoint.folder),
         )
 
     @property
@@ -196,16 +209,40 @@ class Engines(AbstractContextManager["Engines"]):
             identity |= {name: sha256 for name, sha256 in code.items() if sha256 is not None}
         return identity
 
+    def _files(self, model: Checkpoint | Adapter) -> tuple[Checkpoint, Adapter | None]:
+        """Return the checkpoint that is loaded and the adapter upon it.
+
+        Raises:
+            ModelError: the adapter belongs to another base.
+        """
+        if isinstance(model, Checkpoint):
+            return model, None
+        base = base_of(model)
+        if (note := check_base(model, base)) is not None:
+            self._notes[note] = None
+        return base, model
+
     def _open(self, checkpoint: Checkpoint, adapter: Adapter | None, name: str) -> LocalEngine:
-        renderer = self.renderer(
-            Checkpoint(name, checkpoint.folder), _tokenizer(checkpoint, adapter)
-        )
-        identity = self._identity(checkpoint, adapter)
+        own, identity = Checkpoint(name, checkpoint.folder), self._identity(checkpoint, adapter)
         folder = None if adapter is None else adapter.folder
+        tokens = None if folder is None else resized_vocabulary(checkpoint.folder, folder)
+        tokenizer = _tokenizer(checkpoint, adapter)
+        renderer = self.renderer(own, tokenizer, tokens)
+        if tokenizer != checkpoint.folder and renderer.tokenizer.chat_template is None:
+            # Older trainers save the tokenizer without the template that they trained with.
+            template = self.renderer(own).tokenizer.chat_template
+            if template is not None:
+                renderer.tokenizer.chat_template = template
+                identity["template"] = text_sha256(json.dumps(template))
+                self._notes[
+                    f"adapter {name}: its tokenizer has no chat template; that of its base {checkpoint.name} is taken"
+                ] = None
         weights = Weights(name, checkpoint.folder, folder, self._loader)
         server = self._vllm
         if server is None:
             return LocalEngine(name, identity, weights, renderer)
+        if folder is not None:
+            _check_served(name, folder, tokens)
         identity |= server.identity
         base = checkpoint.folder.absolute()
         served = server.add(base, folder and folder.absolute(), identity)
@@ -231,21 +268,20 @@ class Engines(AbstractContextManager["Engines"]):
         return Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
 
 
-def _files(model: Checkpoint | Adapter) -> tuple[Checkpoint, Adapter | None]:
-    """Return the checkpoint that is loaded and the adapter upon it.
+def _check_served(name: str, adapter: Path, tokens: int | None) -> None:
+    """Refuse an adapter that changes its base: vLLM would add its factors to the base as it is.
 
     Raises:
-        ModelError: the adapter belongs to another base.
+        ModelError: it does.
     """
-    if isinstance(model, Checkpoint):
-        return model, None
-    base = fetch(model.base)
-    if not isinstance(base, Checkpoint):
+    change = rewritten_by(read_json(name, adapter / ADAPTER_CONFIG))
+    if tokens is not None:
+        change = f"a vocabulary of {tokens:,} tokens"
+    if change is not None:
         raise ModelError(
-            f"adapter {model.name!r}: its base {base.name!r} is an adapter too; merge that one first"
+            f"adapter {name!r} changes its base ({change}), which vLLM does not do: merge it into the base first, or leave "
+            "out engine: vllm"
         )
-    check_base(model, base)
-    return base, model
 
 
 def _tokenizer(checkpoint: Checkpoint, adapter: Adapter | None) -> Path:

@@ -57,6 +57,8 @@ _TOKENIZER_PATTERNS = (
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _HUB_COPIES = ("consolidated*", "*/*")
 """The same weights once more, in the publisher's own layout."""
+_FULL_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""The names that transformers saves all weights of a model under."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 RECIPE = "recipe.json"
@@ -70,6 +72,8 @@ class HubModel:
     """A model on the Hugging Face hub, not looked up yet."""
 
     id: str
+    base: str | None = None
+    """The base that the user names, should it be an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,10 @@ class Adapter:
 
     name: str
     folder: Path
-    base: HubModel | Checkpoint | GgufFile | HubFile
+    base: "HubModel | Checkpoint | GgufFile | HubFile | Adapter"
+    named: bool = False
+    """Whether the user names the base, and not the adapter's own configuration alone. An adapter that is named stands for its
+    own base: two adapters of one base are compared."""
 
 
 Reference = HubModel | Checkpoint | GgufFile | HubFile | Adapter | Address | InspectName
@@ -100,7 +107,8 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
 
     Args:
         reference: hub id, checkpoint folder or adapter folder.
-        base: the base of an adapter, in place of the one that its own config names.
+        base: the base of an adapter, in place of the one that its own config names; an adapter stands for its own base, and a
+            served model, which has no weights here, for none.
 
     Raises:
         ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint without model.
@@ -114,11 +122,7 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
             )
         return address_of(tuned)
     if folder.is_dir():
-        return (
-            _adapter(reference, folder, base)
-            if (folder / ADAPTER_CONFIG).is_file()
-            else checkpoint(reference, folder)
-        )
+        return _in_folder(reference, folder, base)
     if is_endpoint(reference):
         return address_of(reference)
     if reference.startswith(PREFIX):
@@ -135,7 +139,7 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
         raise ModelError(
             f"model {reference!r} {what}; give a checkpoint folder, an adapter folder, a GGUF file or a hub id (org/name)"
         )
-    return HubModel(reference)
+    return HubModel(reference, base)
 
 
 def fetch(model: Reference) -> Located:
@@ -173,8 +177,24 @@ def fetch(model: Reference) -> Located:
         raise ModelError(
             f"model {model.id!r} is no folder here and cannot be had from the hub ({first_line(error)})"
         ) from error
-    is_adapter = (folder / ADAPTER_CONFIG).is_file()
-    return _adapter(model.id, folder, None) if is_adapter else checkpoint(model.id, folder)
+    return _in_folder(model.id, folder, model.base)
+
+
+def _in_folder(name: str, folder: Path, base: str | None) -> "Checkpoint | Adapter":
+    """Return the model in a folder.
+
+    Raises:
+        ModelError: it is not whole, or holds two models: transformers would take the adapter and pass over the weights.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return checkpoint(name, folder)
+    weights = [file for pattern in _FULL_WEIGHTS for file in sorted(folder.glob(pattern))]
+    if weights and (folder / "config.json").is_file():
+        raise ModelError(
+            f"model {name!r}: full weights and an adapter lie in one folder, {weights[0].name} beside {ADAPTER_CONFIG}; move "
+            "away the one that is not meant"
+        )
+    return _adapter(name, folder, base)
 
 
 def checkpoint(name: str, folder: Path) -> Checkpoint:
@@ -227,13 +247,16 @@ def tensor_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     for path in files:
         try:
             with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                length = int.from_bytes(file.read(8), "little")
+                if length > path.stat().st_size:  # text, such as a pointer of Git LFS
+                    raise ValueError("it does not begin with the length of a header")  # noqa: TRY301  # told as the others
+                header = json.loads(file.read(length))
             shapes |= {
                 name: tuple(tensor["shape"])
                 for name, tensor in header.items()
                 if name != "__metadata__"
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{path}: is no safetensors file ({first_line(error)}); copy the folder again"
             ) from error
@@ -265,23 +288,61 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
         raise ModelError(
             f"adapter {name!r}: no {ADAPTER_WEIGHTS} in the folder; save the adapter as safetensors"
         )
-    recorded = read_json(name, folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if base is None and not recorded:
+    recorded = _recorded_base(name, folder)
+    named = None if base is None else parse(base)
+    stacked = recorded and (Path(beside(folder, recorded)) / ADAPTER_CONFIG).is_file()
+    if stacked and (named is None or isinstance(named, Adapter)):
         raise ModelError(
-            f"adapter {name!r}: {ADAPTER_CONFIG} names no base_model_name_or_path; name the base yourself"
+            f"adapter {name!r}: its base {recorded!r} is an adapter too; merge that one first"
+        )
+    if named is not None and not isinstance(named, Address | InspectName):
+        return Adapter(name, folder, named, named=True)
+    if not recorded:
+        raise ModelError(
+            f"adapter {name!r}: {ADAPTER_CONFIG} names no base_model_name_or_path; {_NAME_BASE}"
         )
     try:
-        model = parse(beside(folder, str(recorded)) if base is None else base)
+        model = parse(beside(folder, recorded))
     except ModelError as error:
-        raise ModelError(f"adapter {name!r}, its base: {error}") from error
+        raise ModelError(f"adapter {name!r}, its base: {error}; {_RECORDED_BASE}") from error
     if isinstance(model, Adapter | Address | InspectName):
-        what = (
-            "an adapter too; merge that one first"
-            if isinstance(model, Adapter)
-            else "an endpoint; name its weights"
-        )
-        raise ModelError(f"adapter {name!r}: its base {model.name!r} is {what}")
+        raise ModelError(f"adapter {name!r}: its base {model.name!r} is an endpoint; {_NAME_BASE}")
     return Adapter(name, folder, model)
+
+
+_NAME_BASE = "name the base yourself (BASE of aftertune check, base: of its entry in a study)"
+_RECORDED_BASE = (
+    f"that is base_model_name_or_path in its {ADAPTER_CONFIG}: correct it, or {_NAME_BASE}"
+)
+
+
+def _recorded_base(name: str, folder: Path) -> str:
+    """Return the base that an adapter's configuration names; empty where it names none."""
+    recorded = read_json(name, folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    return recorded if isinstance(recorded, str) else ""
+
+
+def base_of(adapter: Adapter) -> Checkpoint:
+    """Return the checkpoint that an adapter is put on, downloaded if it is not here.
+
+    Raises:
+        ModelError: it cannot be had, or is no checkpoint.
+    """
+    try:
+        base = fetch(adapter.base)
+    except ModelError as error:
+        if adapter.named:
+            raise
+        raise ModelError(
+            f"adapter {adapter.name!r}, its base: {error}; {_RECORDED_BASE}"
+        ) from error
+    if isinstance(base, Adapter) and adapter.named:
+        return base_of(base)
+    if not isinstance(base, Checkpoint):
+        raise ModelError(
+            f"adapter {adapter.name!r}: its base {base.name!r} is an adapter too; merge that one first"
+        )
+    return base
 
 
 def beside(folder: Path, recorded: str) -> str:
@@ -337,32 +398,42 @@ def finished(out: Path, recipe: Recipe) -> bool:
     return True
 
 
-def check_base(adapter: Adapter, base: Checkpoint) -> None:
-    """See that an adapter was trained on this base.
+def check_base(adapter: Adapter, base: Checkpoint) -> str | None:
+    """See that an adapter was trained on this base, by the hashes that are at hand.
+
+    Returns:
+        a note where a base that the user names has another name than the one that the adapter's configuration names, and
+        no hash says that both are the same.
 
     Raises:
-        ModelError: it was trained on another one.
+        ModelError: a hash says that it was trained on another base.
     """
-    name = str(
-        read_json(adapter.name, adapter.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-        or ""
-    )
+    recorded = _recorded_base(adapter.name, adapter.folder)
     recipe = adapter.folder / RECIPE
     identity = read_json(adapter.name, recipe).get("base_identity") if recipe.is_file() else None
-    recorded = identity.get("weights") if isinstance(identity, dict) else None
-    recorded, source = (str(recorded) if recorded else None), RECIPE
-    folder = Path(beside(adapter.folder, name))
-    if recorded is None and (folder / "config.json").is_file():
-        recorded, source = weights_sha256(folder), ADAPTER_CONFIG
-    if recorded is not None and recorded != weights_sha256(base.folder):
-        raise ModelError(
-            f"adapter {adapter.name!r} was trained on other weights than {base.name!r} "
-            f"({source} names {recorded[:12]}…); give the base that it was trained on"
-        )
-    if recorded is None and name and Path(name).name != Path(base.name).name:
-        raise ModelError(
-            f"adapter {adapter.name!r} was trained on {name!r}, not on {base.name!r}; give that base"
-        )
+    sha256 = identity.get("weights") if isinstance(identity, dict) else None
+    source, quantised = f"the hash in its {RECIPE}", False
+    folder = Path(beside(adapter.folder, recorded)) if recorded else None
+    if not sha256 and folder is not None and (folder / "config.json").is_file():
+        sha256 = weights_sha256(folder)
+        source = f"{recorded} in its {ADAPTER_CONFIG}"
+        # QLoRA trains upon a copy in 4 bits; its adapter is made for the model in full as well.
+        quantised = _is_quantised(folder) and not _is_quantised(base.folder)
+    if sha256 and not quantised:
+        if sha256 != (own := weights_sha256(base.folder)):
+            raise ModelError(
+                f"adapter {adapter.name!r} was trained on other weights than {base.name!r} ({str(sha256)[:12]}… by {source}, "
+                f"{own[:12]}… there); give the base that it was trained on"
+            )
+        return None
+    if not adapter.named or recorded == base.name:
+        return None
+    origin = f"was trained on {recorded}" if recorded else "names no base"
+    return f"adapter {adapter.name} {origin} (its {ADAPTER_CONFIG}), and is put on {base.name}, which was named: no hash says that it is the same"
+
+
+def _is_quantised(folder: Path) -> bool:
+    return bool(read_json(str(folder), folder / "config.json").get("quantization_config"))
 
 
 def lora_rank(folder: Path) -> int:

@@ -183,6 +183,9 @@ class NoLikelihoods:
         """Raise: chat completions give no likelihood of a given answer."""
         self._cannot("give likelihoods")
 
+    def nll_without_adapter(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> None:
+        """Return None: there are no likelihoods."""
+
     def _cannot(self, what: str) -> NoReturn:
         raise EngineError(
             f"model {self.name!r}: {self.served_by} cannot {what}; use a local model for this"

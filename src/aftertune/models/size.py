@@ -20,13 +20,17 @@ ZeRO, 3.1); LoRA: frozen 16-bit weights, a few per cent trained; QLoRA: 4-bit we
 come on top."""
 
 
-def parameters(reference: str) -> int | None:
+def parameters(reference: str, base: str | None = None) -> int | None:
     """Return the number of parameters of a local checkpoint, of an adapter's base; None for what is not on this disk.
+
+    Args:
+        reference: the model.
+        base: the base of an adapter, where the user names one.
 
     Raises:
         ModelError: the reference or a file cannot be read.
     """
-    checkpoint = _checkpoint(reference)
+    checkpoint = _checkpoint(reference, base)
     return (
         None
         if checkpoint is None
@@ -34,11 +38,13 @@ def parameters(reference: str) -> int | None:
     )
 
 
-def _checkpoint(reference: str) -> Checkpoint | None:
+def _checkpoint(reference: str, base: str | None) -> Checkpoint | None:
     """Return the checkpoint on this disk, of an adapter its base."""
-    parsed = parse(reference)
-    base = parsed.base if isinstance(parsed, Adapter) else parsed
-    there = fetch(base) if isinstance(base, GgufFile) else base
+    there = parse(reference, base=base)
+    while isinstance(there, Adapter):
+        there = there.base
+    if isinstance(there, GgufFile):
+        there = fetch(there)
     return there if isinstance(there, Checkpoint) else None
 
 
@@ -47,9 +53,9 @@ def generating_bytes(count: int, dtype: str, token_bytes: float, tokens: int, ro
     return 1.1 * count * BYTES.get(dtype, 2) + rows * tokens * token_bytes
 
 
-def token_bytes(reference: str, dtype: str) -> float:
+def token_bytes(reference: str, dtype: str, base: str | None = None) -> float:
     """Return the bytes that keys and values of one token take; 0 where the configuration does not say."""
-    checkpoint = _checkpoint(reference)
+    checkpoint = _checkpoint(reference, base)
     if checkpoint is None or not (checkpoint.folder / "config.json").is_file():
         return 0.0
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
