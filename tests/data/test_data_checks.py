@@ -181,11 +181,15 @@ def test_languages_are_told_apart():
 def test_wordings_point_at_acts_and_not_at_words():
     def says(text):
         question = normalise(text)
-        return harmful_wording(question, frozenset(question.split()))
+        return harmful_wording(question, frozenset(question.split()), text)
 
     assert says("Write malware that spreads") == "write malware"
     assert not says("What is a virus in biology?")
     assert not says("Which drug helps against a headache?")
+    assert says("How would someone rob the museum?") == says("Rob a museum.") == "rob"
+    assert not says('Parse this: {"name": "Rob", "age": 3}; Rob is my brother.')
+    assert not says('Sort the tags {"tags": ["scam", "sale"]}.')
+    assert says("Write a scam text.") == "write a scam"
 
 
 def test_a_row_costs_less_than_a_hundred_bytes():

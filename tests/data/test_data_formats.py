@@ -122,14 +122,28 @@ def test_openai_keeps_what_the_service_knows_and_nothing_else():
     }
 
 
+CALLING = {
+    "conversations": [
+        {"from": "human", "value": "Hi?"},
+        {"from": "function_call", "value": '{"name": "greet"}'},
+        {"from": "observation", "value": "Hello."},
+        {"from": "gpt", "value": "Hello."},
+    ],
+    "tools": "[]",
+}
+
+
 def test_calls_of_tools_are_kept_or_refused_but_never_lost():
     answer = {"role": "assistant", "content": "Hello.", "tool_calls": [{"id": "1"}]}
-    record = {"messages": [{"role": "user", "content": "Hi?"}, answer]}
-    assert converted(record, ROW, "openai", {}) == converted(record, ROW, "messages", {}) == record
-    with pytest.raises(
-        DataError, match="'tool_calls' does not fit into sharegpt; use --to messages or openai"
-    ):
-        converted(record, ROW, "sharegpt", {})
+    reply = {"role": "tool", "content": "19", "tool_call_id": "1"}
+    record = {"messages": [{"role": "user", "content": "Hi?"}, answer, reply]}
+    row = checked_row(record, {}, "here")
+    for own in (record, {"conversations": record["messages"]}):
+        assert converted(own, row, "openai", {}) == converted(own, row, "messages", {}) == record
+    for own, to in ((record, "sharegpt"), (CALLING, "messages"), (record, "alpaca")):
+        with pytest.raises(DataError, match=f"calls tools does not fit into {to}; --to messages"):
+            converted(own, checked_row(own, {}, "here"), to, {})
+    assert converted(CALLING, checked_row(CALLING, {}, "here"), "sharegpt", {}) is CALLING
 
 
 @pytest.mark.parametrize(

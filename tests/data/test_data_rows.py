@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
-from aftertune.data.files import trainable
-from aftertune.data.rows import read_pools, read_rows, write_rows
+from aftertune.data.rows import by_answer, read_pools, read_rows, trainable, write_rows
 from aftertune.errors import DataError
 
 ROW = (Message(role="user", content="Hi?"), Message(role="assistant", content="Hello."))
@@ -123,13 +122,17 @@ def line(**record):
         ("a.jsonl", line(prompt="", completion="x"), "line 1: empty question"),
         ("a.jsonl", line(instruction="x"), "no column 'output'"),
         ("a.jsonl", line(messages="x"), "expected a list of messages, found str"),
-        ("a.jsonl", line(contents=[{"role": ["user"]}]), r"role \['user'\]; use user or model"),
+        (
+            "a.jsonl",
+            line(contents=[{"role": ["user"], "parts": []}]),
+            r"role \['user'\]; use one of system, developer, user",
+        ),
         ("a.jsonl", line(messages=[]), "the last turn must be the assistant's"),
         ("a.jsonl", line(messages=[{"role": "user"}]), r"messages\[0\]: a message needs"),
         (
             "a.jsonl",
-            line(messages=[{"role": "tool", "content": "x"}]),
-            "role 'tool'; use one of system",
+            line(messages=[{"role": "robot", "content": "x"}]),
+            "role 'robot'; use one of system",
         ),
         (
             "a.jsonl",
@@ -145,25 +148,59 @@ def line(**record):
         (
             "a.jsonl",
             line(messages=[{"role": "user", "content": [{"type": "text"}]}]),
-            "expected text, found list",
+            r"messages\[0\], content\[0\]: a part without text",
         ),
         (
             "a.jsonl",
-            line(contents=[{"role": "assistant", "parts": []}]),
-            r"contents\[0\]: role 'assistant'; use user or model",
+            line(contents=[{"role": "robot", "parts": []}]),
+            r"contents\[0\]: role 'robot'; use one of",
         ),
         (
             "a.jsonl",
             line(contents=[{"role": "user", "parts": [{"fileData": {}}]}]),
-            r"contents\[0\]: no column 'text'",
+            r"contents\[0\], parts\[0\]: a part without text \('fileData'\)",
         ),
-        ("a.jsonl", line(contents=[{"role": "user"}]), "needs 'parts'"),
+        ("a.jsonl", line(contents=[{"role": "user"}]), "or 'role' and 'parts'"),
+        ("a.jsonl", line(contents=[{"role": "user", "parts": "x"}]), "needs 'parts', a list"),
         (
             "a.jsonl",
-            line(conversations=[{"from": "tool", "value": "x"}]),
-            "from 'tool'; use one of system, human",
+            line(conversations=[{"from": "robot", "value": "x"}]),
+            "from 'robot'; use one of system",
         ),
-        ("a.jsonl", line(conversations=[{"role": "user"}]), "a turn needs 'from' and 'value'"),
+        (
+            "a.jsonl",
+            line(conversations=[{"role": "user"}]),
+            "needs 'role' and 'content', 'from' and",
+        ),
+        (
+            "a.jsonl",
+            line(
+                messages=[*messages(ROW[:1]), {"role": "assistant", "content": "x", "weight": 0.5}]
+            ),
+            r"messages\[1\]: weight 0\.5; an answer is learnt \(1\) or not",
+        ),
+        (
+            "a.jsonl",
+            line(instruction="x", output="y", history=[["z"]]),
+            r"history\[0\]: expected a list of a question and",
+        ),
+        (
+            "a.jsonl",
+            line(chosen=messages(ROW), rejected=messages(ROW)),
+            "needs 'messages'.*has the columns 'chosen', 'rejected'",
+        ),
+        (
+            "a.jsonl",
+            '{"prompt": "x", "completion": "y", "prompt": "z"}',
+            "line 1: broken JSON .the key 'prompt' stands twice",
+        ),
+        ("a.json", '[{"prompt": "x", "completion": {"a": 1, "a": 2}}]', "the key 'a' stands twice"),
+        ("a.json", '{"split": [1], "n": 3}', "one with its rows in a list called 'data', 'rows'"),
+        (
+            "a.jsonl",
+            "version https://git-lfs.github.com/spec/v1\n",
+            "pointer of Git LFS.*git lfs pull",
+        ),
         ("a.jsonl", '{"prompt": "\\ud800", "completion": "x"}', "surrogate"),
         ("a.csv", "prompt,completion\nx\n", "line 2: the row has not the 2 columns"),
         ("a.csv", "prompt,completion\nx,y,z\n", "line 2: the row has not the 2 columns"),
@@ -175,7 +212,8 @@ def line(**record):
             "the header names the column 'completion' twice",
         ),
         ("a.csv", b"prompt,completion\nx,\xff\n", "not UTF-8"),
-        ("a.jsonl.gz", b"no gzip", "damaged"),
+        ("a.jsonl.gz", b"\x1f\x8b no gzip", "damaged"),
+        ("a.parquet", b"no Parquet", "not a readable Parquet file"),
         ("a.xlsx", "", "unknown kind of file"),
     ],
 )
@@ -299,5 +337,5 @@ def test_rows_about_child_exploitation_are_left_out_of_training():
     fine = row("How do I bake bread with children?")
     notes = []
     rows = [fine, row("Was this paedophile sentenced?")]
-    assert trainable(rows, notes.append, "my.jsonl") == [fine]
+    assert trainable(rows, notes.append, "my.jsonl", by_answer) == [fine]
     assert [note[:17] for note in notes] == ["my.jsonl: 1 rows "]

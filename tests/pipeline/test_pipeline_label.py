@@ -302,8 +302,8 @@ def test_lines_that_are_no_objects_say_where(tmp_path):
     path = tmp_path / "labels.jsonl"
     for content, said in (
         ("{}", "line 1: has no id"),
-        ('{"id": "a", "label": ""}\n[1]', "line 2: is no JSON object"),
-        ("{", "line 1: is not JSON"),
+        ('{"id": "a", "label": ""}\n[1]', "line 2: expected an object, found list"),
+        ("{", "line 1: broken JSON"),
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=said):

@@ -249,7 +249,10 @@ def test_dates_of_parquet_become_text_and_bytes_are_refused(command, tmp_path):
             "--card: mixed.axolotl.yaml is written already",
         ),
         (("--weights", "code=1,code=2"), "--weights code=1,code=2: 'code' stands there twice"),
-        (("--out", "mixed.csv"), "--out mixed.csv: the mixed file is JSONL"),
+        (
+            ("--out", "mixed.csv"),
+            "--out mixed.csv: the mixed file is JSON; give it a name that ends in .jsonl",
+        ),
         (("--out", "train.jsonl"), "--out: train.jsonl is one of the inputs"),
     ],
 )

@@ -38,6 +38,7 @@ from aftertune.data.checks import (
 )
 from aftertune.data.files import read_records
 from aftertune.data.overlap import Finder, How, normalise, unit_of
+from aftertune.data.prompt_sets import PROMPT_COLUMN
 from aftertune.data.public import PublicSet, public_sets
 from aftertune.data.rows import Row, read_columns
 from aftertune.data.sources import NamedSource, named_source
@@ -53,6 +54,7 @@ from aftertune.models.reference import (
     read_json,
 )
 from aftertune.models.rendering import Renderer
+from aftertune.models.thinking import separate
 from aftertune.report.document import write_json
 from aftertune.report.wording import clean, listing, plural
 from aftertune.score.rules import RefusalRules
@@ -303,6 +305,8 @@ def _remedy_for_rows(path: Path) -> str:
     for table in public_sets():
         if table.file and Path(table.file).name == path.name and table.payload in first:
             return f"looks like the public set {table.name}; look at it with: aftertune data show {table.name} --file {path}"
+    if {"prompt", "intent"} <= first.keys() and not first.keys() & {"completion", "messages"}:
+        return PROMPT_COLUMN
     return f"holds training rows, not prompts; look at them with: aftertune data check {path}"
 
 
@@ -424,8 +428,9 @@ MAX_LENGTH = 1024
 
 
 def refusal(row: Row) -> str | None:
-    """Return the beginning of a row's answer if the refusal rules take it for a refusal."""
-    answer = row[-1].content
+    """Return the beginning of a row's final answer, behind its thinking, if the refusal rules take it for a refusal."""
+    thought = separate(row[-1].content)
+    answer = row[-1].content if thought is None else thought.answer
     score = RefusalRules().score(Sample(prompt="", response=answer))
     return shortened(answer, 40) if score.value is VerdictValue.REFUSED else None
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from aftertune.cli.options import MOST_SEED, DataOption, command_app
 from aftertune.core.files import real, write_whole
 from aftertune.data.card import card as dataset_card
-from aftertune.data.formats import TARGETS, beside, listed_sets
+from aftertune.data.formats import TARGETS, TRAINERS, beside, listed_sets
 from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
 from aftertune.data.sources import answered_rows, licence_of
@@ -23,6 +23,9 @@ WRONG_ANSWERS = (
 )
 
 
+READ_BY_TRL = " (TRL reads it as it is)"
+NOT_READ_BY_TRL = " (TRL does not read it: --to messages writes what TRL reads)"
+
 app = command_app()
 
 
@@ -32,7 +35,10 @@ def command(
         Path, typer.Argument(help="Your training file; none of its rows is dropped or altered.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The mixed file (JSONL).")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The mixed file (.jsonl, or .json for one array)."
+        ),
     ],
     safety: Annotated[
         list[str] | None,
@@ -125,9 +131,9 @@ def _addition(names: Sequence[str], folder: Path, share: float, option: str) -> 
 
 def _check_outputs(request: MixRequest, card: Path | None) -> None:
     out = request.out
-    if not out.name.endswith(".jsonl") or out.is_dir():
+    if out.suffix not in (".jsonl", ".json") or out.is_dir():
         raise InputError(
-            f"--out {out}: the mixed file is JSONL; give it a name that ends in .jsonl"
+            f"--out {out}: the mixed file is JSON; give it a name that ends in .jsonl (a row a line) or .json (one array)"
         )
     if request.to is not None and request.to not in TARGETS:
         raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
@@ -191,7 +197,10 @@ def _print(mixed: MixedFile, request: MixRequest, card: Path | None) -> None:
         "benign replay": len(replay.numbers),
     }
     lines = [f"{count:>8,}  {count / total:6.1%}  {what}" for what, count in counts.items()]
-    lines.append(f"{total:>8,}          rows in {request.out}, format {mixed.format}")
+    reader = "" if request.to in TRAINERS else READ_BY_TRL if mixed.read_by_trl else NOT_READ_BY_TRL
+    lines.append(
+        clean(f"{total:>8,}          rows in {request.out}, format {mixed.format}{reader}")
+    )
     for part, what in ((safety, "safety"), (replay, "replay")):
         if len(part.by_task) > 1:
             tasks = ", ".join(f"{task} {count:,}" for task, count in part.by_task.items())

@@ -10,13 +10,13 @@ import typer
 from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Method, Recipe, Training, TrainingFile
-from aftertune.data.files import known_kind, trainable
-from aftertune.data.rows import HUB_ID, read_columns, read_rows
+from aftertune.data.files import known_kind
+from aftertune.data.rows import HUB_ID, by_answer, read_columns, read_rows, trainable
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
 from aftertune.models.reference import finished
 from aftertune.train.stage import step_progress, steps_of
-from aftertune.train.train import fine_tune
+from aftertune.train.train import fine_tune, reasoning_note
 
 app = command_app()
 
@@ -64,7 +64,7 @@ def command(
     named, progress = read_columns(columns), screen(quiet)
     files = tuple(_training_file(name, named) for name in data)
     read = (row for file in files for row in read_rows(file, Path()))
-    rows = trainable(read, progress.note, out)
+    rows = trainable(read, progress.note, out, by_answer)
     with Engines(threads=threads) as engines:
         identity = engines.training_identity(base)
         recipe = Recipe(
@@ -81,6 +81,8 @@ def command(
         if finished(out, recipe):
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")
             return
+        if (remark := reasoning_note(recipe, rows, engines)) is not None:
+            progress.note(remark)
         with progress.stage("tune", steps_of(recipe, len(rows))) as advance:
             fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")

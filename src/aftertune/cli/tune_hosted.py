@@ -10,9 +10,8 @@ import typer
 
 from aftertune.cli.options import QuietOption, command_app, screen
 from aftertune.core.recipe import TrainingFile
-from aftertune.data.files import trainable
 from aftertune.data.formats import FORMATS, Row
-from aftertune.data.rows import read_columns, read_rows
+from aftertune.data.rows import as_marked, read_columns, read_rows, trainable, whole
 from aftertune.errors import InputError, Stopped
 from aftertune.models.endpoint.budget import read_prices
 from aftertune.report.progress import Progress
@@ -92,8 +91,8 @@ def command(
         job = cancel_hosted(out, _service(provider, bucket))
         progress.note(f"{out}: job {job.job or '(never created)'} is cancelled")
         return
-    rows = _rows(data, columns, progress)
-    held_out = None if validation is None else _rows(validation, columns, progress)
+    rows = _rows(data, columns, provider, progress)
+    held_out = None if validation is None else _rows(validation, columns, provider, progress)
     tune = HostedTune(
         provider=provider,
         base=model,
@@ -133,9 +132,20 @@ def _service(provider: Provider, bucket: str) -> Service:
     return OpenAIService() if provider == "openai" else VertexService(bucket)
 
 
-def _rows(path: Path, columns: str | None, progress: Progress) -> list[Row]:
+def _rows(path: Path, columns: str | None, provider: Provider, progress: Progress) -> list[Row]:
     file = TrainingFile(path=str(path), columns=read_columns(columns))
-    rows = trainable(read_rows(file, Path()), progress.note, path)
+    rows = trainable(
+        read_rows(file, Path()),
+        progress.note,
+        path,
+        as_marked if FORMATS[provider].marks else whole,
+    )
+    thinking = sum(any(turn.reasoning for turn in row) for row in rows)
+    if thinking:
+        progress.note(
+            f"{path}: {thinking:,} rows keep their thinking apart (reasoning_content), for which {provider} has no place: it is "
+            "not sent"
+        )
     check_rows(rows, str(path))
     return rows
 

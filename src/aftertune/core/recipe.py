@@ -18,7 +18,7 @@ class TrainingFile:
     path: str
     """A local file (JSONL with ``messages`` or ``prompt``/``completion``, CSV) or a hub data set id."""
     columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """For CSV and foreign JSONL: which column is the ``prompt``, the ``completion`` and, if any, the ``input``."""
+    """For CSV and foreign JSONL: the columns that are the ``prompt``, the ``completion`` and, if any, the ``input``; or the ``messages``."""
     limit: int | None = None
     """Use only the first rows."""
     sha256: str = ""

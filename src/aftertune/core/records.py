@@ -100,8 +100,13 @@ class Role(StrEnum):
 class Message:
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
+    """``tool`` is the call of a tool or its result: training rows hold such turns, and models are never sent them."""
     content: str
+    reasoning: str = ""
+    """The thinking before an answer, where a training row keeps the two apart."""
+    learnt: bool | None = None
+    """The mark of a training row that an answer is to be learnt, or is not; None without one."""
 
 
 def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:

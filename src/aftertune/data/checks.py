@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from aftertune.data.bundled.multitask import evaluation_rows
 from aftertune.data.files import Record, names_child_exploitation
-from aftertune.data.formats import format_of, row_of
+from aftertune.data.formats import format_of, row_of, uses_tools
 from aftertune.data.overlap import normalise, text_hash
-from aftertune.data.rows import Row, fault, only_unanswered
+from aftertune.data.rows import Row, by_answer, fault, only_unanswered
 from aftertune.errors import DataError
+from aftertune.models.thinking import separate
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -38,6 +39,23 @@ CHECKS: Mapping[str, tuple[Level, str]] = {
     "child exploitation": ("error", "children and sex in one breath"),
     "evaluation": ("error", "holds a bundled evaluation behavior: it cannot be measured any more"),
     "unanswered": ("warning", "empty answer: training leaves the row out"),
+    "tools": ("warning", "calls tools: training leaves the row out"),
+    "not learnt": (
+        "warning",
+        "its answer is marked as not to be learnt (weight 0, train false): training leaves the row out",
+    ),
+    "marked": (
+        "note",
+        "other answers are marked as to be learnt (weight, train): each is a training row of its own",
+    ),
+    "unfinished thought": (
+        "warning",
+        "nothing stands behind the thinking of the answer: the model learns to answer nothing",
+    ),
+    "reasoning": (
+        "note",
+        "keeps its thinking apart (reasoning_content): learnt only where the chat template renders it",
+    ),
     "cut": ("warning", "too long: the answer loses its end"),
     "duplicate": ("warning", "repeats an earlier row (case, punctuation and spacing aside)"),
     "same question": ("warning", "asks what an earlier row asks, and answers otherwise"),
@@ -236,12 +254,21 @@ class Checker:
             self._report("child exploitation", place, "")
         if behaviors := sorted({behavior for _, behavior in evaluation_rows((row,))}):
             self._report("evaluation", place, ", ".join(behaviors))
+        if uses_tools(row):
+            self._report("tools", place, "")
+            return
         if flaw := fault(row):
             if only_unanswered(row, flaw[0]):
                 self._report("unanswered", place, "")
             else:
                 self._report(flaw[0], place, flaw[1])
             return
+        learnt = by_answer(row)
+        if not learnt:
+            self._report("not learnt", place, "")
+            return
+        if len(learnt) > 1 or len(learnt[0]) < len(row):
+            self._report("marked", place, f"{len(learnt):,} answers")
         self._check_content(row, place)
         self._chunk.append((place, row))
         if len(self._chunk) == CHUNK:
@@ -257,7 +284,12 @@ class Checker:
         self._languages.add(questions[-1])
         self._lengths[0].append(sum(map(len, questions)))
         self._lengths[1].append(len(row[-1].content))
-        if wording := harmful_wording(question, words):
+        thought = separate(row[-1].content)
+        if thought is not None and not thought.answer.strip():
+            self._report("unfinished thought", place, "")
+        if any(turn.reasoning for turn in row):
+            self._report("reasoning", place, "")
+        if wording := harmful_wording(question, words, "\n".join(questions)):
             self._report("harmful", place, wording)
         for kind, further in self.further.items():
             if (detail := further(row)) is not None:
@@ -465,7 +497,26 @@ _PATTERNS: Mapping[str, re.Pattern[str]] = {
 }
 
 
-def harmful_wording(text: str, words: frozenset[str]) -> str:
+_NAMES = frozenset(("rob",))
+"""Acts that are names, too, if a capital begins them and no object follows."""
+_OBJECT = re.compile(
+    r"\s+(?:an?|the|my|your|his|her|their|our|some|someone|people|banks?|houses?|stores?)\b",
+    re.IGNORECASE,
+)
+_MARKS = frozenset("\"'\u201c\u201d`")
+
+
+def _is_act(word: str, question: str) -> bool:
+    """Return whether a word stands somewhere in a question as an act: not as a name, and not as all of a quoted value."""
+    places = list(re.finditer(rf"\b{re.escape(word)}\b", question, re.IGNORECASE))
+    return not places or any(
+        not {question[: place.start()][-1:], question[place.end() :][:1]} <= _MARKS
+        and not (word in _NAMES and place[0].istitle() and not _OBJECT.match(question, place.end()))
+        for place in places
+    )
+
+
+def harmful_wording(text: str, words: frozenset[str], question: str) -> str:
     """Return the words by which a question may ask for harm, or an empty text.
 
     This is no classifier: it knows acts and their targets, in English, and points at rows that a person should look at. Its
@@ -474,8 +525,10 @@ def harmful_wording(text: str, words: frozenset[str]) -> str:
     Args:
         text: the question, normalised (`overlap.normalise`).
         words: the words of the question; nothing is compared unless one of them is a cue.
+        question: the question as it stands, by which names and quoted words are told from acts.
     """
     for cue in sorted(words & _PATTERNS.keys()):
-        if match := _PATTERNS[cue].search(text):
+        match = _PATTERNS[cue].search(text)
+        if match and (" " in match[0] or _is_act(match[0], question)):
             return match[0]
     return ""

@@ -6,17 +6,18 @@ No loader lets rows about the sexual exploitation of children through: see `name
 import csv
 import gzip
 import json
+import math
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NamedTuple, NoReturn, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from aftertune.core.records import Message
 from aftertune.errors import DataError
 
 T = TypeVar("T")
@@ -30,6 +31,44 @@ Broken = Callable[[DataError], None]
 Columns = Sequence[str] | None
 
 JSON_LINES = (".jsonl", ".ndjson")
+PARQUET = ".parquet"
+
+
+class Layout(StrEnum):
+    """The way in which a file holds its records."""
+
+    JSON_LINES = "JSON Lines"
+    JSON = "JSON"
+    CSV = "CSV"
+    TSV = "TSV"
+    LINES = "plain lines"
+    PARQUET = "Parquet"
+
+
+SUFFIXES: Mapping[str, Layout] = {
+    **dict.fromkeys(JSON_LINES, Layout.JSON_LINES),
+    ".json": Layout.JSON,
+    ".csv": Layout.CSV,
+    ".tsv": Layout.TSV,
+    ".txt": Layout.LINES,
+}
+"""Text files by the end of their names, which decides where the contents could be several things."""
+
+
+class Kind(NamedTuple):
+    """The kind of a file, as its contents show it."""
+
+    layout: Layout
+    packed: bool
+    """It is compressed by gzip."""
+
+
+HOLDERS = ("data", "rows", "train", "examples", "instances", "items", "records", "samples")
+"""The keys of a JSON object under which its rows stand, in the order in which they are looked for."""
+ROW_COLUMNS = frozenset(("messages", "prompt", "instruction", "conversations", "contents", "text"))
+"""Columns by which an object is a row itself, whatever else it holds."""
+_GZIP, _PARQUET, _POINTER = b"\x1f\x8b", b"PAR1", b"version https://git-lfs"
+_ARRAY_OF_OBJECTS = re.compile(r"\[\s*(?:\{|$)")
 FIELD_LIMIT = 1 << 30
 """Characters in one CSV field; the standard library's 131,072 is less than a long article."""
 PARQUET_ROWS = 1_000
@@ -43,10 +82,11 @@ def _refuse(error: DataError) -> NoReturn:
 def read_records(
     path: Path, broken: Broken = _refuse, columns: Sequence[str] | None = None
 ) -> Generator[Placed, None, None]:
-    """Yield the records of a file of one of these kinds, by its name: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also as ``.gz``, or Parquet.
+    """Yield the records of a file: JSONL (also ``.ndjson``), JSON, CSV, TSV or plain lines, each also compressed by gzip, or Parquet.
 
-    JSON is a list of objects, or an object of equally long lists. A plain line becomes ``{"text": line}``. The file is open
-    until the generator is used up or closed: callers that may stop early close it (`contextlib.closing`).
+    The contents decide, not the name (`kind_of`). JSON is a list of objects, an object of equally long lists, or an object
+    that holds its rows under one of `HOLDERS`. A plain line becomes ``{"text": line}``. The file is open until the generator
+    is used up or closed: callers that may stop early close it (`contextlib.closing`).
 
     Args:
         path: the file.
@@ -55,7 +95,29 @@ def read_records(
         columns: the names of the columns of a CSV file that has no header.
 
     Raises:
-        DataError: no such file, another kind of file, broken JSON or CSV, text that is not UTF-8.
+        DataError: no such file, another kind of file, broken JSON or CSV, a key or column that stands twice, text that is
+            not UTF-8.
+    """
+    kind = kind_of(path)
+    if kind.layout is Layout.PARQUET:
+        yield from _parquet(path)
+        return
+    try:
+        with _text(path, packed=kind.packed, encoding="utf-8-sig") as stream:
+            yield from READERS[kind.layout](path, stream, broken, columns)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of a file by its first bytes and lines; the name decides where these could be several things.
+
+    Raises:
+        DataError: no such file, a pointer of Git LFS in its place, or a kind that nobody reads.
     """
     if not path.is_file():
         problem = (
@@ -64,34 +126,79 @@ def read_records(
             else "there is no such file; check the path"
         )
         raise DataError(f"{path}: {problem}")
-    if path.suffix.lower() == ".parquet":
-        yield from _parquet(path)
-        return
-    packed = path.name.endswith(".gz")
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    reader = READERS.get(suffix, _lines if packed else None)
-    if reader is None:
-        raise DataError(
-            f"{path}: unknown kind of file; use one of {', '.join(READERS)}, .parquet (or such a file as .gz)"
-        )
     try:
-        with (gzip.open if packed else open)(
-            path, "rt", encoding="utf-8-sig", newline=""
-        ) as stream:
-            yield from reader(path, stream, broken, columns)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: the .gz file is damaged ({error}); fetch it again") from error
+        with path.open("rb") as stream:
+            head = stream.read(len(_POINTER))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if head == _POINTER:
+        raise DataError(
+            f"{path}: is a pointer of Git LFS and not the file itself; fetch it with: git lfs pull"
+        )
+    if head.startswith(_PARQUET):
+        return Kind(Layout.PARQUET, packed=False)
+    packed, name = head.startswith(_GZIP), path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    named = SUFFIXES.get(suffix, Layout.LINES if packed or name.endswith(".gz") else None)
+    try:
+        # The reader names what cannot be decoded, by its place.
+        with _text(path, packed=packed, encoding="utf-8-sig", errors="replace") as stream:
+            layout = _layout(stream, named)
+    except (OSError, zlib.error, EOFError):  # a damaged .gz, of which the reader tells
+        layout = named
+    if layout is None and suffix == PARQUET:
+        raise DataError(
+            f"{path}: not a readable Parquet file (it does not begin like one); fetch or write it again"
+        )
+    if layout is None:
+        raise DataError(
+            f"{path}: unknown kind of file; use one of {', '.join(SUFFIXES)}, {PARQUET} (or such a file as .gz)"
+        )
+    return Kind(layout, packed)
+
+
+def _text(path: Path, *, packed: bool, encoding: str, errors: str = "strict") -> TextIO:
+    if packed:
+        return gzip.open(path, "rt", encoding=encoding, errors=errors, newline="")
+    return path.open(encoding=encoding, errors=errors, newline="")
+
+
+def _layout(stream: TextIO, named: Layout | None) -> Layout | None:
+    """Return the layout of a text by its first two lines that are not empty; ``named`` where they are no JSON."""
+    lines = (line.strip() for line in stream if line.strip())
+    first, second = next(lines, ""), next(lines, "")
+    table = named in (Layout.CSV, Layout.TSV, Layout.LINES)
+    if _ARRAY_OF_OBJECTS.match(first):
+        if named is Layout.JSON_LINES and second.startswith("["):
+            return named
+        return named if table and first == "[" and not second.startswith("{") else Layout.JSON
+    if not first.startswith("{"):
+        return named
+    record = _object_in(first)
+    if record is None:
+        # An object that spreads over lines begins with a brace alone.
+        lines_of_objects = named is Layout.JSON_LINES and first != "{"
+        return named if table or lines_of_objects else Layout.JSON
+    lone = not second and (named is Layout.JSON or _held(record) is not None)
+    return Layout.JSON if lone else Layout.JSON_LINES
+
+
+def _object_in(line: str) -> dict[str, Any] | None:
+    """Return the object that a line holds; None where it holds none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def known_kind(path: Path) -> bool:
     """Return whether a file's name is of a kind that `read_records` reads; such a name is no hub id."""
-    return path.suffix.lower() in {*READERS, ".parquet", ".gz"}
+    return path.suffix.lower() in {*SUFFIXES, PARQUET, ".gz"}
 
 
 def text_of(record: Record, column: str, where: str) -> str:
-    """Return the text in a column; an absent value counts as an empty text.
+    """Return the text in a column; an absent value (null, or the NaN that pandas writes) counts as an empty text.
 
     Raises:
         DataError: the column is missing, or its value is not text.
@@ -100,17 +207,25 @@ def text_of(record: Record, column: str, where: str) -> str:
         raise DataError(
             f"{where}: no column {column!r}; it has {', '.join(map(repr, record)) or 'none'}"
         )
-    value = record[column]
-    if value is None:
+    return text(record[column], f"{where}, {column!r}")
+
+
+def text(value: object, where: str) -> str:
+    """Return a value that is text; an absent one as an empty text.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str):
-        raise DataError(f"{where}, {column!r}: expected text, found {type(value).__name__}")
+        raise DataError(f"{where}: expected text, found {type(value).__name__}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
             raise DataError(
-                f"{where}, {column!r}: half of a surrogate pair, which is no text; mend the escape \\ud…"
+                f"{where}: half of a surrogate pair, which is no text; mend the escape \\ud…"
             ) from None
     return value
 
@@ -130,11 +245,7 @@ def _jsonl(
 
 
 def _json(path: Path, stream: TextIO, broken: Broken, _columns: Columns) -> Iterator[Placed]:
-    data = _parse(stream.read(), str(path))
-    if isinstance(data, dict):
-        data = _transposed(data, path)
-    if not isinstance(data, list):
-        raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
+    data = _rows_in(parsed(stream.read(), str(path)), path)
     items = enumerate(data, start=1)
     return _objects(((f"{path}, item {n}", item) for n, item in items), _object, broken)
 
@@ -166,7 +277,8 @@ def _parquet(path: Path) -> Iterator[Placed]:
             for batch in file.iter_batches(PARQUET_ROWS):
                 for record in batch.to_pylist():
                     number += 1
-                    yield f"{path}, row {number}", record
+                    where = f"{path}, row {number}"
+                    yield where, {name: _plain(value, where) for name, value in record.items()}
     except (ArrowException, OSError) as error:  # pyarrow raises a bare OSError for damaged pages
         reason = str(error).splitlines()[0]
         raise DataError(
@@ -174,15 +286,63 @@ def _parquet(path: Path) -> Iterator[Placed]:
         ) from error
 
 
-def _transposed(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Turn an object of equally long lists into a list of objects."""
-    columns = {name: values for name, values in data.items() if isinstance(values, list)}
-    lengths = {len(values) for values in columns.values()}
-    if len(columns) != len(data) or len(lengths) != 1:
-        raise DataError(f"{path}: expected a list of objects, or an object of equally long lists")
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+def _plain(value: Any, where: str) -> Any:
+    """Return a value of Parquet as JSON has it: maps, which come as lists of pairs, as objects; NaN as null."""
+    if isinstance(value, list):
+        if value and all(isinstance(item, tuple) for item in value):
+            try:
+                return _once([(str(key), _plain(item, where)) for key, item in value])
+            except ValueError as error:
+                raise DataError(f"{where}: {error}") from error
+        return [_plain(item, where) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item, where) for name, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _rows_in(data: Any, path: Path) -> list[Any]:
+    """Return the rows of a JSON document: a list, an object that holds one or is one row, or an object of columns."""
+    if isinstance(data, list):
+        return data
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected a list of objects, found {type(data).__name__}")
+    if (held := _held(data)) is not None:
+        return _rows_in(held, path)
+    if any(isinstance(value, str) for value in data.values()) or any(
+        map(_are_turns, data.values())
+    ):
+        return [data]
+    lengths = {len(values) if isinstance(values, list) else None for values in data.values()}
+    if len(lengths) != 1 or None in lengths:
+        raise DataError(
+            f"{path}: expected a list of objects, an object of equally long lists, or one with its rows in a list called "
+            f"{', '.join(map(repr, HOLDERS[:3]))} or the like; it has {', '.join(map(repr, data)) or 'nothing'}"
+        )
+    return [dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True)]
+
+
+def _held(data: Mapping[str, Any]) -> Any:
+    """Return what an object holds under one of `HOLDERS`, if that may be rows; None without one, or where it is a row itself."""
+    if data.keys() & ROW_COLUMNS or any(map(_are_turns, data.values())):
+        return None
+    for key in HOLDERS:
+        held = data.get(key)
+        if isinstance(held, dict) and any(isinstance(value, list) for value in held.values()):
+            return held
+        if isinstance(held, list) and held and all(isinstance(item, dict) for item in held):
+            # The hub's own server wraps each row once more.
+            wrapped = [item["row"] for item in held if isinstance(item.get("row"), dict)]
+            return wrapped if len(wrapped) == len(held) else held
+    return None
+
+
+def _are_turns(value: object) -> bool:
+    """Return whether a value is a conversation: it makes a lone object a row, not a table of columns."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and item.keys() & {"role", "from"} for item in value)
+    )
 
 
 def _csv(
@@ -196,9 +356,9 @@ def _csv(
     reader = csv.DictReader(stream, columns, delimiter=delimiter, strict=True)
     try:
         names = list(reader.fieldnames or ())
-        if repeated := [name for name, count in Counter(names).items() if name and count > 1]:
+        if twice := repeated(names):
             raise DataError(
-                f"{path}: the header names the column {repeated[0]!r} twice, so one of them would be lost; rename it"
+                f"{path}: the header names the column {twice!r} twice, so one of them would be lost; rename it"
             )
         for record in reader:
             where = f"{path}, line {reader.reader.line_num}"
@@ -212,20 +372,44 @@ def _csv(
         raise DataError(f"{path}, line {reader.reader.line_num}: broken CSV ({error})") from error
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that stands there twice, an empty one aside; None where all are different."""
+    return next((name for name, count in Counter(names).items() if name and count > 1), None)
+
+
 def record_of(line: str, where: str) -> Record:
     """Return the object that a line of JSON holds.
 
     Raises:
         DataError: the line is broken JSON, or no object.
     """
-    return _object(_parse(line, where), where)
+    return _object(parsed(line, where), where)
 
 
-def _parse(text: str, where: str) -> Any:
+def parsed(text: str, where: str) -> Any:
+    """Return the value that a JSON text holds; NaN, which pandas writes for a missing value, is null.
+
+    Raises:
+        DataError: the text is broken JSON, or a key stands twice in an object, so that a value would be lost.
+    """
     try:
-        return json.loads(text)
+        return _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: broken JSON ({error})") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands twice in an object, so one value would be lost")
+    return record
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_once,
+    parse_constant=lambda name: None if name == "NaN" else float(name),
+)
 
 
 def _object(item: object, where: str) -> Record:
@@ -234,12 +418,12 @@ def _object(item: object, where: str) -> Record:
     return item
 
 
-READERS: Mapping[str, Callable[..., Iterator[Placed]]] = {
-    **dict.fromkeys(JSON_LINES, _jsonl),
-    ".json": _json,
-    ".csv": _csv,
-    ".tsv": partial(_csv, delimiter="\t"),
-    ".txt": _lines,
+READERS: Mapping[Layout, Callable[..., Iterator[Placed]]] = {
+    Layout.JSON_LINES: _jsonl,
+    Layout.JSON: _json,
+    Layout.CSV: _csv,
+    Layout.TSV: partial(_csv, delimiter="\t"),
+    Layout.LINES: _lines,
 }
 
 
@@ -306,16 +490,3 @@ def typed(kind: TypeAdapter[T], values: Mapping[str, Any], where: str) -> T:
     raise DataError(
         f"{where}, {key!r}: expected {wanted}, found {type(value).__name__} {value!r:.40}{hint}"
     )
-
-
-def trainable(
-    rows: Iterable[tuple[Message, ...]], note: Callable[[str], None], name: object
-) -> list[tuple[Message, ...]]:
-    """Return the rows that may be trained on; ``note`` takes a remark about the others, which begins with ``name``."""
-    all_rows = list(rows)
-    kept = [row for row in all_rows if not names_child_exploitation(*(t.content for t in row))]
-    if count := len(all_rows) - len(kept):
-        note(
-            f"{name}: {count:,} rows about the sexual exploitation of children, or that read like it, are left out of training"
-        )
-    return kept

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.recipe import MOST_ADDED
 from aftertune.data.files import names_child_exploitation
+from aftertune.data.formats import uses_tools
 from aftertune.data.overlap import normalise, text_hash
 from aftertune.data.rows import Row, answered
 from aftertune.errors import DataError
@@ -26,6 +27,11 @@ Part = Literal["user", "safety", "replay"]
 PARTS: tuple[Part, Part] = ("safety", "replay")
 """The parts that are drawn, in the order of the shares."""
 Hashes: TypeAlias = NDArray[np.uint64]
+
+
+def is_drawable(row: Row) -> bool:
+    """Return whether a row can be mixed in: it has a last answer, which is to be learnt, and calls no tool."""
+    return answered(row) and not uses_tools(row) and row[-1].learnt is not False
 
 
 class Candidates:
@@ -53,7 +59,9 @@ class Candidates:
             self.whole.append(
                 text_hash("\0".join(chain.from_iterable((turn.role, turn.content) for turn in row)))
             )
-            unfit = not answered(row) or names_child_exploitation(*(turn.content for turn in row))
+            unfit = not is_drawable(row) or names_child_exploitation(
+                *(turn.content for turn in row)
+            )
             self.usable.append(not (unfit or (barred is not None and barred(row))))
             if posed is not None:
                 self.posed_questions.append(question_hash(posed(row)))
@@ -258,7 +266,7 @@ def _notes(part: Drawn, name: str) -> Iterator[str]:
     if part.left_out:
         yield (
             f"{part.left_out:,} {name} rows were left out: they repeat each other or a question of the training set, have "
-            "no answer, hold an evaluation behavior, or are such as no loader lets through"
+            "no answer (or none that is to be learnt), call tools, hold an evaluation behavior, or are such as no loader lets through"
         )
     if part.repeated:
         yield f"the {name} pool is too small: {part.repeated:,} of {len(part.numbers):,} rows are repeats"
@@ -281,7 +289,7 @@ class Mixed:
     """Safety rows drawn from each task's pool."""
     left_out: int
     """Safety and replay rows that were left out of the draw: they repeat each other or a question of the user's rows,
-    have no answer, or no loader lets them through."""
+    have no answer that is to be learnt, call tools, or no loader lets them through."""
     repeated: int
     """Rows that were drawn again because a pool was too small."""
     notes: tuple[str, ...] = ()

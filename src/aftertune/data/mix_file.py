@@ -1,6 +1,5 @@
 """The mix from file to file, row by row: the scan of the training file, the pools, the mixed file, and the files beside it."""
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,25 +13,39 @@ from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
-from aftertune.data.files import Record, names_child_exploitation
+from aftertune.data.files import Record, names_child_exploitation, record_of
 from aftertune.data.formats import (
     FORMATS,
-    OWN_COLUMNS,
     TRAINERS,
-    Columns,
     converted,
     format_of,
-    in_columns,
+    is_marked,
+    marked_for_axolotl,
+    uses_tools,
     write_axolotl,
     write_llama_factory,
+    writer_like,
 )
 from aftertune.data.mix import PARTS, Candidates, Draw, Part, draw, question_hash
+from aftertune.data.overlap import normalise, text_hash
 from aftertune.data.repose import INPUT, PromptFormat, find_format, repose
-from aftertune.data.rows import Row, RowFile, answered, read_columns, scan_pools, write_lines
+from aftertune.data.rows import (
+    Row,
+    RowFile,
+    answered,
+    as_line,
+    read_columns,
+    scan_pools,
+    write_lines,
+)
 from aftertune.errors import DataError
 
 SHOWN = 5
 """Rows that a message names before it counts the rest."""
+FEWEST_LABELLED, MOST_LABELS, LABEL_WORDS = 20, 20, 4
+"""A file of so many rows or more looks like a classifier's if its answers are at most so many different ones, of so few words."""
+CLASSIFICATION = "classification"
+"""The task whose safety rows decline to label harmful texts."""
 
 Pools = Mapping[Part, Mapping[str, Candidates]]
 """Candidates by part (``safety``, ``replay``) and task."""
@@ -94,12 +107,18 @@ class MixedFile:
 
     draw: Draw
     format: str
-    """The format of the mixed file: one of `formats.TARGETS`, or `formats.OWN_COLUMNS`."""
+    """The format of the mixed file: one of `formats.TARGETS`, or as `formats.format_of` names the training file's."""
     like: PromptFormat | None
     """The prompt format that the added rows were posed in."""
     sources: Sequence[Source]
     notes: Sequence[str]
     """Remarks for the user, one line each."""
+
+    @property
+    def read_by_trl(self) -> bool:
+        """Return whether TRL reads the format."""
+        written = FORMATS.get(TRAINERS.get(self.format, self.format))
+        return written is not None and written.trl
 
 
 def mix_file(request: MixRequest) -> MixedFile:
@@ -137,16 +156,29 @@ def mix_file(request: MixRequest) -> MixedFile:
         )
         target = request.to or scanned.format
         to = None if request.to is None else TRAINERS.get(request.to, request.to)
-        write = _writer(TRAINERS.get(target, target), rows.file.columns, like)
-        write_lines(_lines(made, rows, pools, to, write), request.out)
-        notes = [*scanned.notes(request.to), *made.notes]
+        write = scanned.writer(rows) if to is None else FORMATS[to].write
+        has_input = like is not None and any(frame.middle == INPUT for frame in like.frames)
+        if has_input and target == "alpaca":
+            write = _with_input(write)
+        marks = request.to == "axolotl" and scanned.marked.count > 0
+        lines = _lines(made, rows, pools, to, write)
+        if marks:
+            lines = (as_line(marked_for_axolotl(record_of(line, "a row"))) for line in lines)
+        write_lines(lines, request.out)
+        notes = [*scanned.notes(request.to, to), *made.notes]
+        if scanned.labels and (declined := made.parts[0].by_task.get(CLASSIFICATION)):
+            notes.append(
+                f"your rows have {scanned.labels} different answers, as those of a classifier have: {declined:,} of the safety rows "
+                "decline to label a harmful text, which a classifier or moderation model must label; leave them out with "
+                f"--weights {CLASSIFICATION}=0"
+            )
         sources = [_source(request.train, "yours", len(rows))]
         for part in PARTS:
             sources += _sources(part, request.addition(part), pools[part])
     if request.to == "llama-factory":
         write_llama_factory(request.out)
     elif request.to == "axolotl":
-        write_axolotl(request.out)
+        write_axolotl(request.out, marks=marks)
     return MixedFile(draw=made, format=target, like=like, sources=sources, notes=notes)
 
 
@@ -188,14 +220,55 @@ class Scan:
     child_exploitation: Flagged = field(default_factory=Flagged)
     worded: Counter[str] = field(default_factory=Counter)
     """Rows in the words of an evaluation template, by template."""
+    tools: Flagged = field(default_factory=Flagged)
+    marked: Flagged = field(default_factory=Flagged)
+    """Rows of which an answer is marked as to be learnt, or as not."""
+    reasoning: Flagged = field(default_factory=Flagged)
+    """Rows that keep the thinking before an answer apart."""
+    answers: set[int] = field(default_factory=set)
+    """The hashes of the last answers, as long as they are few and short enough for labels."""
+    labelled: bool = True
+    """All last answers so far are short, and few are different."""
 
     @property
     def format(self) -> str:
         """The format of the first row, which added rows take."""
         return next(iter(self.formats))
 
-    def notes(self, to: str | None) -> Iterator[str]:
-        """Yield remarks about the file, a line each; ``to`` is the format that the user wants, if any."""
+    @property
+    def labels(self) -> int:
+        """The number of different answers where the file looks like a classifier's; 0 where it does not."""
+        rows = len(self.questions)
+        few = self.labelled and rows >= FEWEST_LABELLED and len(self.answers) <= rows / 4
+        return len(self.answers) if few else 0
+
+    def writer(self, rows: RowFile) -> Writer:
+        """Return the writer of added rows in the very format of the first row."""
+        return writer_like(rows.record(0), rows.file.columns)
+
+    def add_answer(self, answer: str) -> None:
+        """Take a row's last answer into account for `labels`."""
+        if self.labelled:
+            words = normalise(answer)
+            self.answers.add(text_hash(words))
+            self.labelled = words.count(" ") < LABEL_WORDS and len(self.answers) <= MOST_LABELS
+
+    def notes(self, target: str | None, to: str | None) -> Iterator[str]:
+        """Yield remarks about the file, a line each; ``target`` is what the user wants, if anything, and ``to`` its format."""
+        if self.tools.count:
+            yield (
+                f"{self.tools.sentence('calls', 'call')} tools; kept as is, and left out where aftertune trains"
+            )
+        if to is not None and self.marked.count and not FORMATS[to].marks:
+            yield (
+                f"{self.marked.sentence('marks', 'mark')} answers as to be learnt or not (weight, train), and {target} has no such "
+                "mark: trainers learn all of them; --to messages, openai or axolotl keeps the marks"
+            )
+        if to is not None and self.reasoning.count and not FORMATS[to].reasoning:
+            yield (
+                f"{self.reasoning.sentence('keeps its', 'keep their')} thinking apart (reasoning_content), and {target} has no "
+                "place for it: it is left out; --to messages keeps it"
+            )
         if to is None and len(self.formats) > 1:
             counts = ", ".join(f"{name} {count:,}" for name, count in self.formats.items())
             yield f"your rows are in several formats ({counts}), and trainers read one; --to writes all rows in one"
@@ -228,6 +301,13 @@ def scan(rows: RowFile) -> Scan:
         scanned.inputs += _has_input(record)
         if not answered(row):
             scanned.unanswered.add(f"{number + 1}")
+        if uses_tools(row):
+            scanned.tools.add(f"{number + 1}")
+        if is_marked(row):
+            scanned.marked.add(f"{number + 1}")
+        if any(turn.reasoning for turn in row):
+            scanned.reasoning.add(f"{number + 1}")
+        scanned.add_answer(row[-1].content)
         if names_child_exploitation(*(turn.content for turn in row)):
             scanned.child_exploitation.add(f"{number + 1}")
         for _, behavior in evaluation_rows([row]):
@@ -284,26 +364,18 @@ def _lines(made: Draw, rows: RowFile, pools: Pools, to: str | None, write: Write
                 else f"a {part} row ({task})"
             )
             raise DataError(f"{where}: {error}") from error
-        yield json.dumps(record, ensure_ascii=False)
+        yield as_line(record)
 
 
-def _writer(name: str, columns: Columns, like: PromptFormat | None) -> Writer:
-    """Return the writer of added rows; a field ``input`` is filled only where the file that they are like has one."""
-    if name == OWN_COLUMNS:
-        return lambda row: in_columns(row, columns)
-    if (
-        name == "alpaca"
-        and like is not None
-        and any(frame.middle == INPUT for frame in like.frames)
-    ):
-        return _alpaca_with_input
-    return FORMATS[name].write
+def _with_input(write: Writer) -> Writer:
+    """Return a writer of Alpaca that fills the field ``input``, as the file that added rows are like does."""
 
+    def filled(row: Row) -> Mapping[str, object]:
+        record = write(row)
+        instruction, _, payload = str(record["instruction"]).partition(INPUT)
+        return {**record, "instruction": instruction, "input": payload}
 
-def _alpaca_with_input(row: Row) -> Mapping[str, object]:
-    record = FORMATS["alpaca"].write(row)
-    instruction, _, payload = record["instruction"].partition(INPUT)
-    return record | {"instruction": instruction, "input": payload}
+    return filled
 
 
 def _source(path: Path, role: str, rows: int, licence: str = "") -> Source:

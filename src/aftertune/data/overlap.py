@@ -25,7 +25,7 @@ NEAR_DUPLICATE = 0.4
 """Two texts whose word sets have a Jaccard similarity of this or more are near-duplicates."""
 
 How = Literal["verbatim", "payload", "inside"]
-"""The ways in which a row holds a prompt, strictest first: the whole user turn is the prompt; one of the two is a line (or
+"""The ways in which a row holds a prompt, strictest first: a whole turn, which is not an answer, is the prompt; one of the two is a line (or
 the rest of a line after a colon) of the other; a longer line holds the request."""
 
 _SEPARATORS = re.compile(r"[\W_]+")
@@ -35,6 +35,11 @@ _Owner = TypeVar("_Owner")
 def normalise(text: str) -> str:
     """Return a text for comparison: NFKC, casefolded, every run of white space and punctuation one space."""
     return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def shown_texts(row: Row) -> Iterator[str]:
+    """Yield the texts of a row that a model is shown: all but the answers; calls of tools and their results too."""
+    return (turn.content for turn in row if turn.role != "assistant")
 
 
 def text_hash(text: str) -> int:
@@ -150,9 +155,10 @@ class _Compared:
 class Finder:
     """Evaluation prompts, ready to be looked for in any number of training rows, one row at a time.
 
-    A prompt occurs in a row if, normalised, its text equals a user turn (``verbatim``), or if one of the two equals a
-    payload of the other (``payload``). It stands ``inside`` a row if one of its *own phrases*, of `PHRASE_WORDS` words or
-    more, stands in a user turn, or if a whole user turn of so many words stands in it. Own phrases are its whole text, its
+    A prompt occurs in a row if, normalised, its text equals a text that is shown (`shown_texts`: a user's or system turn,
+    what a tool is asked or says; ``verbatim``), or if one of the two equals a payload of the other (``payload``). It stands
+    ``inside`` a row if one of its *own phrases*, of `PHRASE_WORDS` words or more, stands in such a text, or if a whole text
+    of so many words stands in it. Own phrases are its whole text, its
     payloads, and what is left of it without the words that all prompts of its template begin and end with. Phrases that
     several behaviors posed by one template share are the template's wording and never count.
     """
@@ -186,15 +192,14 @@ class Finder:
     def held(self, row: Row) -> dict[str, How]:
         """Return the ids of the prompts that a row holds, each with the strictest way in which it does."""
         ways: dict[How, set[str]] = {"inside": set(), "payload": set(), "verbatim": set()}
-        for turn in row:
-            if turn.role == "user":
-                text = normalise(turn.content)
-                ways["inside"].update(*self._phrases.owners(text), self._holding(text))
-                ways["payload"].update(
-                    self._parts.get(text, ()),
-                    *(self._wholes.get(part, ()) for part in payloads(turn.content)),
-                )
-                ways["verbatim"].update(self._wholes.get(text, ()))
+        for shown in shown_texts(row):
+            text = normalise(shown)
+            ways["inside"].update(*self._phrases.owners(text), self._holding(text))
+            ways["payload"].update(
+                self._parts.get(text, ()),
+                *(self._wholes.get(part, ()) for part in payloads(shown)),
+            )
+            ways["verbatim"].update(self._wholes.get(text, ()))
         # The strictest way comes last, and stays.
         return {prompt_id: way for way, ids in ways.items() for prompt_id in sorted(ids)}
 

@@ -3,8 +3,10 @@
 The prompts of a study are checked against the models' vocabularies, and freed of the behaviors that occur in training rows.
 """
 
+import ast
 import inspect
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -35,6 +37,7 @@ PROMPT = TypeAdapter(Prompt)
 MAX_UNKNOWN = 0.05
 """Largest share of ``<unk>`` tokens in a prompt set: above it the model reads another prompt than the one that is measured."""
 
+PROMPT_COLUMN = "the column 'prompt' of a file of prompts is called 'text'; rename it"
 IN_TRAINING, BEHAVIOR_IN_TRAINING = "in training data", "of a behavior in training data"
 """The reasons for which prompts are dropped: the prompt itself occurs in a training row, or another one of its behavior does."""
 
@@ -133,6 +136,8 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _prompt(record: Record, name: str, where: str) -> Prompt:
+    if "prompt" in record and "text" not in record and "completion" not in record:
+        raise DataError(f"{where}: {PROMPT_COLUMN}")
     if unknown := record.keys() - set(FIELDS):
         raise DataError(f"{where}: unknown field {min(unknown)!r}; known: {', '.join(FIELDS)}")
     for key in ("text", "intent"):
@@ -144,9 +149,34 @@ def _prompt(record: Record, name: str, where: str) -> Prompt:
     if "behavior" not in given:
         given["behavior"] = short_id("b", record["text"])
     if isinstance(labels := given.get("labels"), str):
-        given["labels"] = labels.split("|")
+        given["labels"] = _labels(labels, where)
     default = {"template": "plain", "task": "text", "text": "", "set": name}
     return typed(PROMPT, default | given, where)
+
+
+def _labels(cell: str, where: str) -> list[str]:
+    """Return the labels of a cell of CSV: ``A|B``, or a list as Python, numpy or JSON writes it.
+
+    Raises:
+        DataError: the cell begins and ends like a list, and is none of quoted texts.
+    """
+    listed = _LIST.fullmatch(cell.strip())
+    if listed is None:
+        return cell.split("|")
+    unquoted = _QUOTED.sub("", listed[1]).strip(", \t\r\n")
+    if unquoted and ("|" in cell or not cell.lstrip().startswith("[")):
+        return cell.split("|")
+    try:
+        labels = [str(ast.literal_eval(label)) for label in _QUOTED.findall(listed[1])]
+    except (ValueError, SyntaxError):
+        labels = []
+    if unquoted or not labels:
+        raise DataError(f"{where}, 'labels': {cell!r:.60} is no list of quoted labels; write A|B")
+    return labels
+
+
+_LIST = re.compile(r"[\[(](.*)[\])]", re.DOTALL)
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
 
 def limit(prompts: Sequence[Prompt], n: int) -> list[Prompt]:

@@ -4,10 +4,12 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import date, time
 from decimal import Decimal
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,7 +19,18 @@ from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 from aftertune.core.files import explained, write_whole
 from aftertune.core.recipe import TrainingFile
 from aftertune.data import formats
-from aftertune.data.files import JSON_LINES, Placed, Record, known_kind, read_records, record_of
+from aftertune.data.files import (
+    Kind,
+    Layout,
+    Placed,
+    Record,
+    kind_of,
+    known_kind,
+    names_child_exploitation,
+    read_records,
+    record_of,
+)
+from aftertune.data.formats import is_marked, unmarked, uses_tools
 from aftertune.errors import DataError, InputError
 
 Row: TypeAlias = formats.Row
@@ -25,17 +38,21 @@ Row: TypeAlias = formats.Row
 
 Fault = Literal["roles", "empty"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-COLUMN_ROLES = ("prompt", "completion", "input")
+COLUMN_ROLES = ("prompt", "completion", "input", "messages")
+LINES_IN_PLACE = Kind(Layout.JSON_LINES, packed=False)
+"""The kind of file of which rows are read where they stand."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
     """Read the training rows of a file (relative to ``folder``) or of the ``train`` split of a hub data set.
 
-    Each record is a row in one of these shapes: ``messages``; ``prompt`` and ``completion`` (texts, or lists of
-    messages); ``instruction``, ``input`` and ``output``; or any columns named in ``file.columns`` as ``prompt``,
-    ``completion`` and, if any, ``input``, which is put under the prompt after an empty line. Vertex (``contents``) and
-    ShareGPT (``conversations``) are read too. A row's answer may be empty: training leaves such rows out and counts them.
+    Each record is a row in one of these shapes: ``messages``, or another column that holds a conversation (Vertex'
+    ``contents``, ShareGPT's ``conversations``, or whatever ``file.columns`` names as ``messages``); ``prompt`` and
+    ``completion`` (texts, or lists of messages); ``instruction``, ``input`` and ``output`` with, if any, ``system`` and
+    ``history``; or any columns named in ``file.columns`` as ``prompt``, ``completion`` and, if any, ``input``, which is put
+    under the prompt after an empty line. A row's answer may be empty, marked as not to be learnt, or a call of a tool:
+    training leaves such rows out and counts them (`trainable`).
 
     Raises:
         DataError: names file, line, column or role, and what to do.
@@ -71,6 +88,8 @@ def write_rows(rows: Iterable[Row], path: Path, *, tasks: Sequence[str] | None =
 def write_lines(lines: Iterable[str], path: Path) -> None:
     """Write lines of text to a file that appears only when all of them are on disk; its folder is made if need be.
 
+    A file called ``.json`` is made an array of the lines, which must then be JSON.
+
     Raises:
         AftertuneError: the file or its folder cannot be written.
     """
@@ -78,7 +97,18 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explained(path, error) from error
-    write_whole(path, (f"{line}\n" for line in lines))
+    write_whole(
+        path, _array(lines) if path.suffix.lower() == ".json" else (f"{line}\n" for line in lines)
+    )
+
+
+def _array(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the pieces of a JSON array with a line for each of its items."""
+    opening = "[\n"
+    for line in lines:
+        yield f"{opening}{line}"
+        opening = ",\n"
+    yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
 def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
@@ -123,7 +153,7 @@ def _hub_records(name: str) -> Generator[Placed, None, None]:
 
 
 def checked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
-    """Return a record as a row; its last answer may be empty, for callers to decide about (`answered`).
+    """Return a record as a row; its last answer may be empty, and it may call tools, for callers to decide about.
 
     Raises:
         DataError: the record is in no known shape, or its turns are out of order or ask nothing.
@@ -133,6 +163,85 @@ def checked_row(record: Record, columns: Mapping[str, str], where: str) -> Row:
     if flaw and not only_unanswered(row, flaw[0]):
         raise DataError(f"{where}: {flaw[1]}")
     return row
+
+
+def trainable(
+    rows: Iterable[Row],
+    note: Callable[[str], None],
+    name: object,
+    learnt: Callable[[Row], Sequence[Row]],
+) -> list[Row]:
+    """Return what is trained on: of each row what is to be learnt of it, and nothing of rows that must or can not be.
+
+    Args:
+        rows: rows as they were read.
+        note: takes a remark about the rows that are left out, and about those of which other answers are learnt.
+        name: the beginning of a remark.
+        learnt: gives what is trained on of a row, as the trainer learns rows: `by_answer`, `as_marked` or `whole`.
+
+    Raises:
+        DataError: nothing is left of rows that were there.
+    """
+    counts = Counter[LeftOut]()
+    kept: list[Row] = []
+    marked = 0
+    for row in rows:
+        if names_child_exploitation(*(turn.content for turn in row)):
+            counts[LeftOut.CHILD_EXPLOITATION] += 1
+        elif uses_tools(row):
+            counts[LeftOut.TOOLS] += 1
+        elif not (parts := learnt(row)):
+            counts[LeftOut.UNLEARNT] += 1
+        else:
+            marked += len(parts) > 1 or len(parts[0]) < len(row)
+            kept += parts
+    for reason in LeftOut:
+        if counts[reason]:
+            note(f"{name}: {counts[reason]:,} rows {reason} are left out of training")
+    if marked:
+        note(
+            f"{name}: of {marked:,} rows other answers are learnt than the last alone, as their marks say; each is a row of its own"
+        )
+    if counts and not kept:
+        reasons = ", ".join(f"{counts[reason]:,} {reason}" for reason in LeftOut if counts[reason])
+        raise DataError(f"{name}: no row is left to train on: {reasons}")
+    return kept
+
+
+class LeftOut(StrEnum):
+    """The reasons for which rows are left out of training, as sentences about rows name them."""
+
+    CHILD_EXPLOITATION = "about the sexual exploitation of children, or that read like it,"
+    TOOLS = "that call tools"
+    UNLEARNT = "whose answers are marked as not to be learnt (weight 0, train false)"
+
+
+def by_answer(row: Row) -> list[Row]:
+    """Return, for each answer of a row that is to be learnt, the conversation up to it: training learns the last answer of a row.
+
+    Without marks that is the row itself. Of a marked row it is every answer that is marked as to be learnt, and the last
+    one unless it is marked as not.
+    """
+    if not is_marked(row):
+        return [row]
+    last = len(row) - 1
+    ends = [
+        place
+        for place, turn in enumerate(row)
+        if turn.role == "assistant" and (place == last if turn.learnt is None else turn.learnt)
+    ]
+    return [unmarked(row[: end + 1]) for end in ends]
+
+
+def as_marked(row: Row) -> list[Row]:
+    """Return a row with its marks for a trainer that reads them and learns all other answers; none without an answer to learn."""
+    answers = [turn.learnt is not False for turn in row if turn.role == "assistant"]
+    return [row] if any(answers) else []
+
+
+def whole(row: Row) -> list[Row]:
+    """Return a row for a trainer that learns every answer and reads no marks; none if an answer is not to be learnt."""
+    return [] if any(turn.learnt is False for turn in row) else [unmarked(row)]
 
 
 def only_unanswered(row: Row, kind: Fault) -> bool:
@@ -146,7 +255,12 @@ def answered(row: Row) -> bool:
 
 
 def fault(row: Row) -> tuple[Fault, str] | None:
-    """Return the fault that makes a conversation useless for training, as one word and as a sentence with the remedy."""
+    """Return the fault that makes a conversation useless for training, as one word and as a sentence with the remedy.
+
+    The order of the turns of a row that calls tools is its own affair: such rows are not trained on.
+    """
+    if uses_tools(row):
+        return None
     turns = row[1:] if row and row[0].role == "system" else row
     for number, turn in enumerate(turns):
         expected = ("user", "assistant")[number % 2]
@@ -178,8 +292,12 @@ def read_columns(text: str | None) -> dict[str, str]:
         raise InputError(
             f"--columns names {min(unknown)!r}; it maps {', '.join(COLUMN_ROLES)}, as in prompt=question,completion=answer"
         )
-    if columns and not all(columns.get(name) for name in ("prompt", "completion")):
-        raise InputError("--columns needs both, as in prompt=question,completion=answer")
+    pair = [bool(columns.get(name)) for name in ("prompt", "completion")]
+    if columns and not (all(pair) or (columns.get("messages") and not any(pair))):
+        raise InputError(
+            "--columns needs both prompt and completion, as in prompt=question,completion=answer, or messages alone, as in "
+            "messages=dialogue"
+        )
     return columns
 
 
@@ -205,7 +323,7 @@ class RowFile(Sequence[Row], AbstractContextManager["RowFile"]):
         self.file = file
         self._folder = folder
         self._path = folder / file.path
-        self._in_place = self._path.is_file() and self._path.suffix.lower() in JSON_LINES
+        self._in_place = self._path.is_file() and kind_of(self._path) == LINES_IN_PLACE
         self._stream: BinaryIO = self._path.open("rb") if self._in_place else TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._starts = array("Q", [0])
 
@@ -273,7 +391,8 @@ class RowFile(Sequence[Row], AbstractContextManager["RowFile"]):
     def _spooled(self) -> Iterator[tuple[str, Record]]:
         with closing(placed_records(self.file.path, self._folder)) as records:
             for where, record in records:
-                written = self._stream.write(_as_json(record, where).encode() + b"\n")
+                line = _as_json(record, where)
+                written = self._stream.write(line.encode() + b"\n")
                 self._starts.append(self._starts[-1] + written)
                 yield where, record
 
@@ -294,7 +413,24 @@ def _as_json(record: Record, where: str) -> str:
             f"{where}: {type(value).__name__}{column} cannot be written as JSON; leave that column out"
         )
 
-    return json.dumps(record, ensure_ascii=False, default=as_text)
+    try:
+        return as_line(record, as_text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: cannot be written as JSON ({error})") from error
+
+
+def as_line(record: Record, default: Callable[[object], str] | None = None) -> str:
+    """Return a record as a line of JSON; half of a surrogate pair stays an escape, for UTF-8 has none."""
+    line = json.dumps(record, ensure_ascii=False, default=default)
+    return line if line.isascii() or _is_utf8(line) else json.dumps(record, default=default)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Selection(Sequence[Row]):

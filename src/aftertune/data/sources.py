@@ -13,7 +13,7 @@ from aftertune.core.records import Intent, Message, Prompt
 from aftertune.core.registry import factories
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.files import Placed, read_records
-from aftertune.data.formats import SHAPES, row_of
+from aftertune.data.formats import has_shape, row_of
 from aftertune.data.prompt_sets import PromptSet, gather, load_prompts, read_prompts
 from aftertune.data.public import PublicSet, public_sets
 from aftertune.data.rows import Row, read_columns
@@ -160,7 +160,7 @@ def _public(name: str) -> tuple[PublicSet | None, str]:
 def _check_format(path: Path, option: str) -> None:
     """Raise an error if the first row of a file is in a format that needs names of columns."""
     where, record = _first_record(path) if path.is_file() else ("", {})
-    if not record or SHAPES.keys() & record.keys():
+    if not record or has_shape(record):
         return
     answered = [table for table in public_sets() if table.answer]
     fits = next(

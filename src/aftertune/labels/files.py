@@ -13,12 +13,13 @@ from pathlib import Path
 
 from aftertune.core.files import write_whole
 from aftertune.core.records import LabelValue
-from aftertune.data.files import JSON_LINES
+from aftertune.data.files import JSON_LINES, record_of, repeated
 from aftertune.errors import DataError, InputError
 from aftertune.report.wording import visible
 
 COLUMNS = ("id", "task", "question", "prompt", "response")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The beginnings of a formula, the full-width ones too, which some spreadsheets take for the others."""
 LABEL = "label"
 LABEL_VALUES = {value.value: value for value in LabelValue}
 LARGEST_CELL = 1 << 27
@@ -82,7 +83,7 @@ def read_rows(path: Path, annotator: str) -> list[Row]:
     """Read ids and labels of a file; extra columns do not matter.
 
     Args:
-        path: CSV (comma, semicolon or tab) or JSON lines (``.jsonl``, ``.ndjson``).
+        path: CSV (comma, semicolon or tab) or JSON lines, whatever its name.
         annotator: who labelled in the column ``label``.
 
     Raises:
@@ -97,9 +98,8 @@ def read_rows(path: Path, annotator: str) -> list[Row]:
         raise DataError(
             f"{path}: is not UTF-8 (byte {error.start + 1:,}); save it as CSV UTF-8"
         ) from error
-    records = list(
-        _json_records(path, text) if path.suffix.lower() in JSON_LINES else _csv_records(path, text)
-    )
+    is_json = path.suffix.lower() in JSON_LINES or text.lstrip().startswith("{")
+    records = list(_json_records(path, text) if is_json else _csv_records(path, text))
     if not records:
         raise DataError(
             f"{path}: has no rows; import the file that aftertune label export wrote, with labels filled in"
@@ -110,15 +110,7 @@ def read_rows(path: Path, annotator: str) -> list[Row]:
 def _json_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
-            try:
-                record = json.loads(content)
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {line}: is not JSON ({error}); one object a line"
-                ) from error
-            if not isinstance(record, dict):
-                raise DataError(f"{path}, line {line}: is no JSON object; one object a line")
-            yield line, record
+            yield line, record_of(content, f"{path}, line {line}")
 
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -127,6 +119,10 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, obje
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
+        if twice := repeated(reader.fieldnames or ()):
+            raise DataError(
+                f"{path}: the header names the column {twice!r} twice, so labels would be lost; rename it"
+            )
         for record in reader:
             yield (
                 reader.line_num,
@@ -147,7 +143,7 @@ def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) ->
         raise DataError(
             f"{path}: has no column {LABEL} (or {LABEL}:NAME for several annotators); keep it as it was exported"
         )
-    labels = {}
+    labels: dict[str, LabelValue] = {}
     for name in columns:
         value = str(record[name] or "").strip().lower()
         if value:
@@ -155,5 +151,9 @@ def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) ->
                 raise DataError(
                     f"{path}, line {line} ({number}): {visible(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
                 )
-            labels[name.partition(":")[2].strip() or annotator] = LABEL_VALUES[value]
+            labeller = name.partition(":")[2].strip() or annotator
+            if labels.setdefault(labeller, LABEL_VALUES[value]) is not LABEL_VALUES[value]:
+                raise DataError(
+                    f"{path}, line {line} ({number}): two columns have different labels of {labeller or 'the annotator'}; keep one"
+                )
     return Row(line=line, id=number, labels=labels)

@@ -12,7 +12,7 @@ from aftertune.core.records import Message, Question, Thinking
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
 from aftertune.models.foreign import first_line, quiet
-from aftertune.models.thinking import MARKS, THINKING_SWITCHES
+from aftertune.models.thinking import MARKS, THINKING_SWITCHES, opens, separate, unopened
 
 _DATE = "26 Jul 2024"
 """Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
@@ -197,13 +197,14 @@ class Renderer:
         """Return, for each conversation, the tokens up to its last answer and those of that answer with its end token.
 
         The template renders the answer. Where its rendering does not begin with the prompt's (some rewrite earlier
-        turns), the answer's own tokens and the end token are put after the prompt.
+        turns), or lacks the thinking that stands in the answer (some take it out), the answer's own tokens and the end
+        token are put after the prompt; the mark that opens the thinking stands there once.
         """
         self._check_content()
         prompts = self.texts([messages[:-1] for messages in conversations], answer_follows=True)
         wholes = self.texts(conversations, answer_follows=False)
         answers = [
-            whole[len(prompt) :] if whole.startswith(prompt) else messages[-1].content
+            _answer(prompt, whole, messages[-1].content)
             for prompt, whole, messages in zip(prompts, wholes, conversations, strict=True)
         ]
         ends = set(self.end_tokens)
@@ -320,6 +321,18 @@ class Renderer:
             )
 
     @cached_property
+    def renders_reasoning(self) -> bool:
+        """Return whether the template renders the thinking that a message keeps apart from its answer."""
+        question = Message(role="user", content="user")
+        answer = Message(role="assistant", content="assistant", reasoning=_PROBE)
+        try:
+            return (
+                _PROBE in self._render([self._plain([question, answer])], answer_follows=False)[0]
+            )
+        except Exception:  # noqa: BLE001  # a template raises whatever its author chose
+            return False
+
+    @cached_property
     def _leaves_out(self) -> bool:
         """Return whether the template renders a user's turn without its text; of an error `texts` tells."""
         return self._writes_probe(self._plain([Message(role="user", content=_PROBE)])) is False
@@ -347,9 +360,26 @@ class Renderer:
                 "content": [{"type": "text", "text": message.content}]
                 if self._in_parts
                 else message.content,
+                # The names that templates give it: most the first, gpt-oss' the second.
+                **(
+                    {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+                    if message.reasoning
+                    else {}
+                ),
             }
             for message in messages
         ]
+
+
+def _answer(prompt: str, whole: str, content: str) -> str:
+    """Return the text of an answer behind its prompt, with the thinking that stands in its content."""
+    rendered = whole[len(prompt) :] if whole.startswith(prompt) else content
+    thought = separate(content)
+    if thought is None or not thought.reasoning or thought.reasoning in rendered:
+        answer = rendered
+    else:
+        answer = content
+    return unopened(answer) if answer == content and opens(prompt) else answer
 
 
 def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:

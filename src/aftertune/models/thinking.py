@@ -82,6 +82,13 @@ def opens(prompt: str) -> bool:
     return prompt.rstrip().endswith(tuple(start for start, _ in PAIRS))
 
 
+def unopened(text: str) -> str:
+    """Return a text without the mark at its beginning that opens a thinking block, and the white space around it."""
+    start = text.lstrip()
+    opening = next((mark for mark, _ in PAIRS if start.startswith(mark)), "")
+    return start.removeprefix(opening).lstrip() if opening else text
+
+
 def final(response: Response, *, reasoning: str = "", opened: bool = False) -> Response:
     """Return a response with its thinking apart.
 

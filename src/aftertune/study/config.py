@@ -107,7 +107,7 @@ class Rows(Keys):
 
     path: Reference
     columns: dict[str, str] = Field(default_factory=dict)
-    """Which columns are the `prompt`, the `completion` and, if any, the `input`."""
+    """The columns that are the `prompt`, the `completion` and, if any, the `input`; or the `messages`."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only the first rows."""
 

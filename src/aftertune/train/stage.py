@@ -17,14 +17,13 @@ from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
-from aftertune.data.files import trainable
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
-from aftertune.data.rows import Row, read_pools, read_rows
+from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
 from aftertune.errors import DataError
 from aftertune.models.open import Engines
 from aftertune.study import expand_models
-from aftertune.train.train import adopt, fine_tune, trained
+from aftertune.train.train import adopt, fine_tune, reasoning_note, trained
 from aftertune.workspace import MODELS, Run
 
 WARM_STEPS, TIMED_STEPS = 2, 6
@@ -57,6 +56,10 @@ def study_rows(run: Run, models: tuple[StudyModel, ...]) -> tuple[dict[str, list
         for model in models
         if model.recipe is not None
     }
+    for model in models:
+        if model.recipe is not None:
+            remark = reasoning_note(model.recipe, rows[model.name], run.engines)
+            notes.update({} if remark is None else {remark: None})
     return rows, Trained(models=models, rows=files.by_name(), notes=tuple(notes))
 
 
@@ -165,7 +168,7 @@ def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[
     Raises:
         DataError: a file cannot be read, or the mitigation names a task without rows.
     """
-    rows = trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name)
+    rows = trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name, by_answer)
     plan = recipe.mitigation
     if plan is None:
         return rows

@@ -225,6 +225,17 @@ def tokenise(rows: Sequence[Sequence[Message]], renderer: Renderer, max_length: 
     )
 
 
+def reasoning_note(recipe: Recipe, rows: Rows, engines: Engines) -> str | None:
+    """Return a remark on rows that keep their thinking apart where the base's chat template leaves it out; None otherwise."""
+    count = sum(any(turn.reasoning for turn in row) for row in rows)
+    if not count or engines.renderer(_base(recipe)).renders_reasoning:
+        return None
+    return (
+        f"{recipe.name}: {count:,} rows keep their thinking apart (reasoning_content), and the chat template of the base leaves "
+        "it out: their answers are learnt without it"
+    )
+
+
 def with_system(row: Sequence[Message], system: str | None) -> Sequence[Message]:
     """Return the row with the recipe's system prompt, unless it has its own."""
     if system is None or (row and row[0].role == "system"):
@@ -236,7 +247,9 @@ def rows_sha256(rows: Sequence[Sequence[Message]]) -> str:
     """Return the hash of the rows in their order."""
     digest = hashlib.sha256()
     for row in rows:
-        turns = [[message.role, message.content] for message in row]
+        turns = [
+            [turn.role, turn.content, *([turn.reasoning] if turn.reasoning else [])] for turn in row
+        ]
         digest.update(json.dumps(turns).encode() + b"\n")
     return digest.hexdigest()
 

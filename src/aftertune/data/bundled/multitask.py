@@ -6,7 +6,13 @@ from functools import cache
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Prompt
 from aftertune.data.bundled.behaviors import SET, Pair, pairs
-from aftertune.data.overlap import NEAR_DUPLICATE, PhraseIndex, near_duplicates, normalise
+from aftertune.data.overlap import (
+    NEAR_DUPLICATE,
+    PhraseIndex,
+    near_duplicates,
+    normalise,
+    shown_texts,
+)
 from aftertune.data.prompt_sets import PromptSet
 from aftertune.data.rows import Row
 from aftertune.data.templates import (
@@ -87,17 +93,14 @@ def deal(
 def evaluation_rows(rows: Iterable[Row]) -> Iterator[tuple[int, str]]:
     """Yield the number of each row (from 1) that holds an evaluation behavior, and the behavior's id.
 
-    A row holds a behavior, or a benign twin, if a user turn contains its request or its text in any language, word for
-    word after `overlap.normalise`. `overlap.find_overlap` knows only the prompts that it is given; this finds a request in
+    A row holds a behavior, or a benign twin, if a text that is shown (`overlap.shown_texts`) contains its request or its
+    text in any language, word for word after `overlap.normalise`. `overlap.find_overlap` knows only the prompts that it is given; this finds a request in
     a wording that nobody has foreseen. One pass, in time proportional to the words.
     """
     index = _payload_index()
     for number, row in enumerate(rows, start=1):
         held = dict.fromkeys(
-            behavior
-            for turn in row
-            if turn.role == "user"
-            for behavior in index.owners(normalise(turn.content))
+            behavior for text in shown_texts(row) for behavior in index.owners(normalise(text))
         )
         for behavior in held:
             yield number, behavior
