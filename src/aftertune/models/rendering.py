@@ -374,6 +374,8 @@ class Renderer:
 def _answer(prompt: str, whole: str, content: str) -> str:
     """Return the text of an answer behind its prompt, with the thinking that stands in its content."""
     rendered = whole[len(prompt) :] if whole.startswith(prompt) else content
+    if rendered != content and content.strip() in rendered:
+        return rendered
     thought = separate(content)
     if thought is None or not thought.reasoning or thought.reasoning in rendered:
         answer = rendered
