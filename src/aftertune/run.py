@@ -28,7 +28,7 @@ from aftertune.result import Kept, build_result, keep, measure_plan, write_resul
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.study import Study, to_yaml
 from aftertune.train.stage import tune_models
-from aftertune.workspace import STUDY, Run, open_run
+from aftertune.workspace import STUDY, Run, open_run, spending_notes
 
 SCORED_BY = {"verdict": "judge", "decision": "guard"}
 """The role that fills a column of the table, by the first part of the column's name."""
@@ -87,7 +87,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
             answers = ask_for_gate(
                 run, trained.models, asked_prompts.prompts, plan, purpose.gate, ask
             )
-        for note in _spending_notes(run):
+        for note in spending_notes(run.engines):
             progress.note(note)
         # A sequential gate may have left prompts unasked.
         asked_prompts = replace(
@@ -206,18 +206,3 @@ def _missing_notes(run: Run, table: Table) -> Iterator[str]:
         kind, _, name = column.partition(":")
         if kind in SCORED_BY and (unscored := int((answered & (codes == NONE)).sum())):
             yield f"{SCORED_BY[kind]} {name}: {unscored:,} of {len(table):,} were not scored (its calls failed); run again to ask it again"
-
-
-def _spending_notes(run: Run) -> Iterator[str]:
-    """Yield the calls, tokens and cost of each endpoint so far, those of earlier runs in this folder included."""
-    endpoints = run.engines.endpoints
-    for name, account in endpoints.spending.accounts.items() if endpoints.models else ():
-        cost = (
-            f"about {account.cost:.4f} {endpoints.spending.prices.currency}"
-            if account.cost
-            else "at no known price"
-        )
-        yield (
-            f"{name}: {account.calls:,} calls answered, {account.failures:,} failed, {account.prompt_tokens:,} tokens in, "
-            f"{account.completion_tokens:,} out, {cost}"
-        )

@@ -119,6 +119,21 @@ def open_engines(keys: EngineKeys, folder: Path, progress: Progress) -> Iterator
         yield engines
 
 
+def spending_notes(engines: Engines) -> Iterator[str]:
+    """Yield the calls, tokens and cost of each endpoint so far, those of earlier runs in this folder included."""
+    endpoints = engines.endpoints
+    for name, account in endpoints.spending.accounts.items() if endpoints.models else ():
+        cost = (
+            f"about {account.cost:.4f} {endpoints.spending.prices.currency}"
+            if account.cost
+            else "at no known price"
+        )
+        yield (
+            f"{name}: {account.calls:,} calls answered, {account.failures:,} failed, {account.prompt_tokens:,} tokens in, "
+            f"{account.completion_tokens:,} out, {cost}"
+        )
+
+
 @contextmanager
 def _store(folder: Path, *, write: bool) -> Iterator[Store]:
     """Open the folder's store; to look at a folder without one, an empty store elsewhere."""

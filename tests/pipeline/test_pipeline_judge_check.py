@@ -214,6 +214,7 @@ def test_a_judge_that_asks_a_model_is_asked_once(command, tmp_path, monkeypatch)
         assert command(*arguments)[0] == code == 0, err
     result = json.loads(first)
     assert "judge asking" in err  # progress
+    assert "6 calls answered, 0 failed" in err
     assert rates(result["overall"]) == (5, 2 / 3, 0.0)
     assert result["verdicts"]["complied"] == {"undecided": 2}
     assert len(server.bodies) == asked == 6  # prompts differ, so each answer is a call of its own

@@ -31,7 +31,7 @@ from aftertune.report.wording import visible
 from aftertune.score.run import build_scorer, score_samples, version_of
 from aftertune.store import Store
 from aftertune.study.config import EngineKeys, ScorerKeys
-from aftertune.workspace import STORE, make_folder, open_engines
+from aftertune.workspace import STORE, make_folder, open_engines, spending_notes
 
 T = TypeVar("T")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -251,6 +251,8 @@ def check_judge(
                 name: examiner.flips(answers, verdicts, put)
                 for name, put in (STRESS if stress else {}).items()
             }
+        for note in spending_notes(engines):
+            progress.note(note)
     judged = [
         JudgedAnswer(answer.group, answer.label, verdict)
         for answer, verdict in zip(answers, verdicts, strict=True)

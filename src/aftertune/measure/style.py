@@ -25,7 +25,7 @@ EXCHANGES = 999
 """Random exchanges behind a p-value, whose smallest value is so 0.001."""
 LEAST_BEHAVIORS = 10
 """Behaviors with responses of both arms below which nothing is compared."""
-MOST_WORDS = 2000
+MOST_WORDS = 500
 """Words whose frequency is compared: the most frequent."""
 _BATCH = 100
 Values = NDArray[np.float64]
