@@ -1,6 +1,7 @@
 """A fine-tune that only declines in other words: the report names the drift, and how far the judge's errors could reach."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from commands import Commands
 from faithful_server import Server, completion
 
 from aftertune.core.protocols import Tools, no_model
+from aftertune.core.registry import find
 from aftertune.labels.judge_check import figures_of
 from aftertune.score.rules import refusal_rules
 from aftertune.score.run import version_of
@@ -47,7 +49,7 @@ def served():
 
 def checked(command, served, *options):
     code, out, _ = command(
-        "check", *served, "--prompts", "prompts.jsonl", "--json", "r.json", "-q", "--out", "run", *options
+        "check", *served, "--judge", "rules", "--prompts", "prompts.jsonl", "--json", "r.json", "-q", "--out", "run", *options
     )  # fmt: skip
     document = json.loads(Path("r.json").read_text())
     tuned = next(c for c in document["result"]["settings"][0]["conditions"] if c["base"])
@@ -57,9 +59,7 @@ def checked(command, served, *options):
 def test_the_figures_that_ship_bound_what_rules_say(command, served):
     code, out, document, tuned = checked(command, served)
     assert code == 3  # the rules take other words for compliance
-    assert document["judge_check"]["version"] == version_of(
-        refusal_rules(Tools(open_model=no_model, folder=None))
-    )
+    assert document["judge_check"]["version"] == version_of(refusal_rules(TOOLS))
     bounds = tuned["judge_bounds"]["overall"]
     assert set(bounds["by_group"]) == {"GPT-4", "Llama-2", "Mistral"}
     assert bounds["alike"][0] > 0.9
@@ -120,13 +120,29 @@ def test_a_check_that_does_not_fit_is_one_line_before_anything_is_asked(
         (tmp_path / "mine.json").write_text(content)
     served = ["http://127.0.0.1:9/v1#a", "http://127.0.0.1:9/v1#b"]
     assert problem in command.refused(
-        "check", *served, "--prompts", "prompts.jsonl", "--judge-check", "mine.json", "-q"
+        "check",
+        *served,
+        "--judge",
+        "rules",
+        "--prompts",
+        "prompts.jsonl",
+        "--judge-check",
+        "mine.json",
+        "-q",
     )
 
 
-def test_the_figures_that_ship_are_of_the_rules_as_they_are():
-    judge = refusal_rules(Tools(open_model=no_model, folder=None))
-    assert figures_of(judge, None).judge == "rules"
-    assert (
-        figures_of(refusal_rules(Tools(open_model=no_model, folder=None), soft=True), None) is None
-    )
+SHIPPED = Path(str(resources.files("aftertune.labels") / "checked"))
+TOOLS = Tools(open_model=no_model, folder=Path())
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+def test_figures_that_ship_are_of_the_judge_as_it_is(file):
+    # another version errs otherwise: check it again on the same answers (docs/judges.md has the command)
+    judge = find("judge", file.stem)(TOOLS)
+    assert json.loads(file.read_text())["version"] == version_of(judge)
+    assert len(figures_of(judge, None).groups) == 3
+
+
+def test_a_judge_with_other_options_has_no_figures():
+    assert figures_of(refusal_rules(TOOLS, soft=True), None) is None
