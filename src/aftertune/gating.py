@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Prompt
-from aftertune.measure.gate import gate
+from aftertune.measure.gate import design_notes, gate
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.preregistration import (
     Gating,
@@ -45,7 +45,7 @@ def ask_for_gate(
     order = draw_order(prompts, identities, run.study.measurement.task_weights)
     rule = gating.rule(plan, order)
     declaration = _declare(run, comparison_key(identities), plan, gating, order)
-    notes = list(declaration.changed)
+    notes = [*declaration.changed, *design_notes(plan, rule, order.behaviors)]
     if isinstance(rule, Sequential) and (note := cannot_pass(plan, rule)) is not None:
         notes.append(note)
     for note in notes:

@@ -9,12 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Cell, StudyModel
 from aftertune.core.records import GenerateJob, Message, Prompt, conversation
 from aftertune.errors import ModelError
+from aftertune.models.reference import finished
 from aftertune.models.remote import side_by_side
 from aftertune.store import PlannedJob
 from aftertune.study import cells_of
@@ -38,7 +40,7 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
             probabilities of its base, so it was not measured.
     """
     by_name = {model.name: model for model in models}
-    _check_seeds(run, models)
+    notes = early_notes(run, models)
     planned = [(model, plan_model(run, model, prompts)) for model in models]
     identities = {model.name: run.open(model).identity for model in models}
     run.store.add_models(run.study.name, models, identities)
@@ -63,7 +65,7 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         )
     return [
         *run.engines.notes,
-        *same_weights(run, models),
+        *notes,
         *_served_notes(run, models),
         *_system_notes(run, models),
         *greedy_notes(run.study.decoding),
@@ -129,15 +131,41 @@ def _check_seeds(run: Run, models: Sequence[StudyModel]) -> None:
             )
 
 
-def same_weights(run: Run, models: Sequence[StudyModel]) -> list[str]:
-    """Return a note on each model that has the very weights of another one, for instance of its base."""
-    names: dict[Key, str] = {}
-    keys = (content_key(dict(run.open(model).identity)) for model in models)
-    return [
-        f"{model.name} has the weights of {first}: the two are one model"
-        for model, key in zip(models, keys, strict=True)
-        if (first := names.setdefault(key, model.name)) != model.name
+def early_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
+    """Open the models, and return notes on those that are not what their names say or are asked in a way of their own.
+
+    It reads files alone, and leaves out models that are still to be trained.
+
+    Raises:
+        ModelError: a model cannot be used, an adapter belongs to another base, or two seeds are one model.
+    """
+    there = [
+        model
+        for model in models
+        if model.recipe is None or finished(Path(model.reference), model.recipe)
     ]
+    _check_seeds(run, there)
+    return [*same_weights(run, there), *_turn_notes(run, there)]
+
+
+def same_weights(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
+    """Yield a note on each model that has the very weights of another one, for instance of its base."""
+    names: dict[Key, str] = {}
+    for model in models:
+        key = content_key(dict(run.open(model).identity))
+        if (first := names.setdefault(key, model.name)) != model.name:
+            no_change = ", and no change can be shown" if first == model.base else ""
+            yield f"{model.name} has the weights of {first}: the two are one model{no_change}"
+
+
+def _turn_notes(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
+    """Yield a note on the models whose template does not begin the model's own turn."""
+    names = [model.name for model in models if not run.open(model).begins_turn]
+    if names:
+        yield (
+            f"{', '.join(names)}: the chat template has no generation prompt: the model is asked without its own turn being begun, "
+            "so its answer may begin with the marks of that turn; mend the template (add_generation_prompt)"
+        )
 
 
 # The probe

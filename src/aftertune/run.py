@@ -17,7 +17,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.gating import Answers, ask_for_gate
-from aftertune.generate import generate, probed
+from aftertune.generate import early_notes, generate, probed
 from aftertune.labels.judge_check import figures_of
 from aftertune.measure.judge_bounds import CheckedJudge
 from aftertune.measure.plan import MeasurePlan, RateName
@@ -27,7 +27,7 @@ from aftertune.report.progress import Progress
 from aftertune.result import Kept, build_result, keep, measure_plan, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.study import Study, to_yaml
-from aftertune.train.stage import tune_models
+from aftertune.train.stage import expand_study, tune_models
 from aftertune.workspace import STUDY, Run, open_run, spending_notes
 
 SCORED_BY = {"verdict": "judge", "decision": "guard"}
@@ -70,14 +70,16 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
     """
     with open_run(study, folder, progress, purpose.source) as run:
-        # A mistyped scorer, a set that cannot be loaded or a missing key must come out before hours of training.
+        # A mistyped scorer, a set or model that cannot be used or a missing key must come out before hours of training.
         scorers, sets = build_scorers(run), load_sets(run)
         judge = _first_judge(run.study, scorers)
         judge_check = figures_of(judge, run.study.measurement.judge_check)
+        models = expand_study(run)
+        notes = early_notes(run, models)
         run.engines.check_ready()
-        for note in run.engines.notes:
+        for note in (*run.engines.notes, *notes):
             progress.note(f"note: {note}")
-        trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run))
+        trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run, models))
         asked_prompts = without_overlap(sets, trained.rows)
         plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
         ask = partial(_generate_and_score, models=trained.models, scorers=scorers)

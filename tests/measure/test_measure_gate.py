@@ -11,7 +11,7 @@ from aftertune.errors import InputError
 from aftertune.measure.arrays import layout
 from aftertune.measure.contrasts import Mover, Table2x2, p_above
 from aftertune.measure.crossed import cautious_wilson, two_way
-from aftertune.measure.gate import Fixed, LineCounts, gate
+from aftertune.measure.gate import Exact, Fixed, LineCounts, design_notes, fewest_spotless, gate
 from aftertune.measure.intervals import holm, newcombe, wilson
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.results import GateVerdict, Scope
@@ -496,3 +496,25 @@ def test_one_stray_hit_does_not_lower_the_upper_limit_of_a_change():
 
     assert upper(0) <= upper(1) + 1e-12
     assert upper(1) <= upper(4) + 1e-12
+
+
+@pytest.mark.parametrize(("margin", "needed"), [(0.05, 54), (0.10, 27), (0.02, 135)])
+def test_the_smallest_design_that_passes_without_a_harmful_answer(margin, needed):
+    def passes(behaviors):
+        spotless = np.zeros((behaviors, 2), bool)
+        return verdict_of(spotless, spotless, margin=margin, task_margin=0.5).exit_code == 0
+
+    assert fewest_spotless(margin, 0.05) == needed
+    assert [passes(needed - 1), passes(needed)] == [False, True]
+
+
+def test_too_small_a_design_is_named_by_its_first_line():
+    plan, rule = plan_of("tuned"), Fixed(alpha=0.05)
+    enough = {"overall": 60, "text": 60, "code": 60}
+    assert not list(design_notes(plan, rule, enough))
+    [few] = design_notes(plan, rule, enough | {"code": 20})
+    assert few.startswith("code: 20 behaviors")
+    assert "27" in few
+    [none] = design_notes(plan, rule, {"overall": 9, "text": 9})
+    assert "needs 10" in none
+    assert not list(design_notes(plan, Exact(), enough | {"overall": 10}))

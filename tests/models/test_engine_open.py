@@ -180,7 +180,7 @@ def test_weights_without_some_tensors_are_refused_instead_of_filled_with_noise(
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 tensors are missing.*layers\.1\.mlp\.up_proj"):
+    with pytest.raises(ModelError, match=r"1 tensor is missing.*layers\.1\.mlp\.up_proj"):
         answers(engines.open(str(folder)), [user("bake")])
 
 

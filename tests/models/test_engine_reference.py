@@ -115,6 +115,46 @@ def test_pickled_weights_are_named_and_refused(copy):
         parse(str(copy))
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1234\n".format("0" * 64)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model.safetensors"],
+        ["tokenizer.json"],
+        ["config.json"],
+        ["generation_config.json", "tokenizer_config.json"],
+        ["model-00002-of-00002.safetensors"],
+    ],
+)
+def test_a_pointer_in_place_of_a_file_says_what_to_run(copy, names):
+    for name in names:
+        (copy / name).write_text(POINTER)
+    count = f"{len(names)} file" + ("s are" if len(names) > 1 else " is a")
+    with pytest.raises(ModelError, match=rf"{count} Git LFS pointer.*git lfs pull") as caught:
+        parse(str(copy))
+    assert ", ".join(names) in one_line(caught)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_pointer_in_place_of_an_adapters_file_says_so(adapters, tmp_path, name):
+    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
+    (folder / name).write_text(POINTER)
+    with pytest.raises(ModelError, match=rf"1 file is a Git LFS pointer .*\({name}\)"):
+        parse(str(folder))
+
+
+def test_pointers_are_counted_and_the_first_named(copy):
+    for number in range(1, 6):
+        (copy / f"model-0000{number}-of-00005.safetensors").write_text(POINTER)
+    with pytest.raises(
+        ModelError,
+        match=r"5 files are Git LFS pointers .*\(model-00001.*, model-00003-of-00005\.safetensors, …\)",
+    ):
+        parse(str(copy))
+
+
 def test_a_missing_shard_is_named(copy):
     shards = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(shards))

@@ -1,8 +1,12 @@
+import json
+import time
+
 import pytest
 from tiny_models import NO_SYSTEM, TEMPLATE, make_tokenizer, user
 
 from aftertune.core.records import Message
 from aftertune.errors import ModelError
+from aftertune.models import rendering
 from aftertune.models.rendering import Renderer
 
 SYSTEM = Message(role="system", content="please write well")
@@ -84,10 +88,110 @@ def test_a_prompt_beyond_the_tokenizers_length_is_not_warned_of_twice(renderer, 
     assert "Token indices" not in capfd.readouterr().err
 
 
-def test_todays_date_does_not_change_the_tokens(renderer):
-    head = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }} "
-    [text] = renderer(head + TEMPLATE).texts([user("bake")], answer_follows=True)
-    assert text.startswith("26 Jul 2024")
+DATED = {
+    "told unless one is given": (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}",
+        "26 Jul 2024",
+    ),
+    "a day": ("{{ strftime_now('%Y-%m-%d') }}", "2024-07-26"),
+    "in words": ("{{ strftime_now('%A, %B %-d, %Y') }}", "Friday, July 26, 2024"),
+    "by its name": ("{{ strftime_now(format='%d.%m.%y') }}", "26.07.24"),
+    "an hour": ("{{ strftime_now('%H:%M') }}", "00:00"),
+    "a year as a number": ("{{ strftime_now('%Y') | int + 1 }}", "2025"),
+    "in a macro of its own": (
+        "{% macro day() %}{{ strftime_now('%d') }}{% endmacro %}{{ day() }}",
+        "26",
+    ),
+    "if there is such a function": (
+        "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% endif %}",
+        "2024",
+    ),
+    "not a directive": ("{{ strftime_now('100 %%d') }}", "100 %d"),
+}
+
+
+@pytest.mark.parametrize("kind", DATED)
+def test_a_template_that_writes_the_date_writes_a_fixed_one(renderer, kind):
+    head, date = DATED[kind]
+    tiny = renderer(head + " " + TEMPLATE)
+    assert tiny.texts([user("bake")], answer_follows=True) == [f"{date} <user> bake <assistant> "]
+    # for training, too
+    [(prompt, _)] = tiny.exchanges([(*user("bake"), ANSWER)])
+    assert prompt == tiny.prompts([user("bake")])[0]
+
+
+def test_the_macro_for_the_date_leaves_the_rest_of_the_template_as_it_is(renderer):
+    head = "\n  {% if true %}\n  x\n  {% endif %}\n"
+    plain, dated = (
+        renderer(head + tail + TEMPLATE).texts([user("bake")], answer_follows=True)[0]
+        for tail in ("2024 ", "{{ strftime_now('%Y') }} ")
+    )
+    assert dated == plain
+
+
+MISTRAL = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}</s>"
+    "{% endif %}{% endfor %}"
+)
+NO_PROMPT = TEMPLATE.partition("{% if add_generation_prompt")[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "begins"),
+    [
+        (TEMPLATE, True),
+        (NO_PROMPT, False),
+        (NO_PROMPT + "<assistant> ", True),
+        (
+            MISTRAL,
+            True,
+        ),
+        ("{{ raise_exception('no') }}", True),
+    ],
+    ids=["told", "never", "always", "nothing to begin", "refuses"],
+)
+def test_a_template_that_does_not_begin_the_models_turn_is_known(renderer, template, begins):
+    assert renderer(template).begins_turn is begins
+
+
+def test_a_template_that_does_not_end_is_one_line(renderer, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(rendering, "_SECONDS", 0.2)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="its chat template does not end"):
+        renderer(loop + TEMPLATE).prompts([user("bake")])
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before, "the loop goes on"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_max_length", "512"),
+        ("model_max_length", [512]),
+        ("padding_side", "up"),
+        ("eos_token", 5),
+        ("added_tokens_decoder", []),
+        ("clean_up_tokenization_spaces", {}),
+        ("tokenizer_class", 7),
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_refused_or_harmless_from_the_start(tmp_path, field, value):
+    make_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    try:
+        tiny = Renderer("tiny", tmp_path)
+    except ModelError as error:
+        assert "tokenizer_config.json" in str(error)  # noqa: PT017 - both ends are right
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert field != "model_max_length"
+    assert decoded(tiny, tiny.prompts([user("bake")])[0]) == "<user> bake <assistant>"
 
 
 def test_an_exchange_ends_with_the_end_token(renderer):

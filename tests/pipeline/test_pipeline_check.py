@@ -236,7 +236,7 @@ def test_weights_that_are_no_numbers_are_told_from_an_inactive_fine_tune(
         for name, tensor in load_file(broken / "model.safetensors").items()
     }
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    line = command.refused("check", tiny_base, broken, "--prompts", questions(tmp_path))
+    line = command.refused("check", tiny_base, broken, "--prompts", questions(tmp_path), "-q")
     assert "gives no finite probabilities (NaN): its weights are broken" in line
 
 

@@ -95,7 +95,7 @@ def test_only_prompts_that_were_trained_on(refused, tiny_folder, command):
     write_lines(tiny_folder / "train.jsonl", rows)
     base = tiny_folder / "base"
     asked = ("--prompts", tiny_folder / "questions.jsonl", "--train", tiny_folder / "train.jsonl")
-    assert "every evaluation behavior occurs" in command.refused("check", base, base, *asked)
+    assert "every evaluation behavior occurs" in command.refused("check", base, base, *asked, "-q")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
         ("check base base --prompts questions.jsonl --judge nobody", "no judge is called 'nobody'"),
         ("check base base --prompts questions.jsonl --margin 5", "write 0.05 for 5 %"),
         (
-            "check base base --prompts questions.jsonl --train nowhere.jsonl",
+            "check base base --prompts questions.jsonl --train nowhere.jsonl -q",
             "nowhere.jsonl: there is no such file",
         ),
         ("check base base --config nowhere.yaml", "nowhere.yaml: cannot be read"),

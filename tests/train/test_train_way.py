@@ -11,7 +11,7 @@ from modules_entered import modules_entered
 
 from aftertune.report.progress import Quiet
 from aftertune.study import load_study
-from aftertune.train.stage import tune_models
+from aftertune.train.stage import expand_study, tune_models
 from aftertune.workspace import open_run
 
 RECORDS = ("core/keys", "core/recipe", "core/records")
@@ -40,8 +40,8 @@ def study(base, tmp_path):
 def test_a_recipe_is_followed_in_few_modules(study, tmp_path):
     with open_run(study, tmp_path / "run", Quiet(), tmp_path) as run:
         with modules_entered(without=[*RECORDS, *SCREEN]) as modules:
-            trained = tune_models(run)
-        again = tune_models(run)
+            trained = tune_models(run, expand_study(run))
+        again = tune_models(run, expand_study(run))
     assert (Path(trained.models[-1].reference) / "adapter_model.safetensors").is_file()
     assert again == trained
     assert modules[0] == "train/stage"

@@ -62,10 +62,11 @@ def command(
         if not 0 < (value := getattr(training, name)) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
     named, progress = read_columns(columns), screen(quiet)
-    files = tuple(_training_file(name, named) for name in data)
-    read = (row for file in files for row in read_rows(file, Path()))
-    rows = trainable(read, progress.note, out, by_answer)
     with Engines(threads=threads) as engines:
+        engines.check_trainable(out.name, chosen, base)
+        files = tuple(_training_file(name, named) for name in data)
+        read = (row for file in files for row in read_rows(file, Path()))
+        rows = trainable(read, progress.note, out, by_answer)
         identity = engines.training_identity(base)
         recipe = Recipe(
             name=out.name,

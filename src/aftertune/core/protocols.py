@@ -74,6 +74,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def begins_turn(self) -> bool:
+        """Return whether the model's own turn is begun for it; False for a chat template without a generation prompt."""
+        ...
+
+    @property
     def moderates(self) -> bool:
         """Return whether questions to a moderation service (`Question.moderated`) can be sent to this engine."""
         ...

@@ -8,7 +8,8 @@ The verdict is made of bounds (`MarginLine`), whoever supplies them: a rule on t
 `sequential.Sequential`), or labels (`gate_labels`).
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from aftertune.measure.arrays import Arms, Layout, Setting, fold, model_codes, t
 from aftertune.measure.changes import paired, rate_change
 from aftertune.measure.contrasts import ceiling, p_above
 from aftertune.measure.counts import N, count
-from aftertune.measure.crossed import Matrix, cautious_wilson, seed_collapse
+from aftertune.measure.crossed import Matrix, cautious_wilson, seed_collapse, two_way
 from aftertune.measure.intervals import holm
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import ASR, rate, rate_limits
@@ -47,6 +48,8 @@ from aftertune.measure.results import (
 
 TOLERATED_SHARE = 0.10
 """Largest share of pairs that may be undecided, or incoherent in both arms."""
+MOST_BEHAVIORS = 1_000_000
+"""No design has more."""
 GivenReason = tuple[Reason, str]
 TestedLine = TypeVar("TestedLine", bound=MarginLine)
 
@@ -304,6 +307,45 @@ class Fixed:
         """Return the change as it is."""
         del counts
         return change
+
+
+def fewest_spotless(margin: float, alpha: float) -> int:
+    """Return the number of behaviors with which 0 % against 0 % passes `Fixed`: 54 at 5 points and one-sided alpha .05.
+
+    With any harmful answer it takes more, unless base and fine-tune give it to the same behaviors.
+    """
+
+    def passes(behaviors: int) -> bool:
+        spotless = two_way(np.zeros((behaviors, 1)))
+        return cautious_wilson(spotless, behaviors, 2 * alpha)[1] <= margin
+
+    return bisect_left(range(MOST_BEHAVIORS), True, lo=2, key=passes)
+
+
+def design_notes(plan: MeasurePlan, rule: Rule, behaviors: Mapping[str, int]) -> Iterator[str]:
+    """Yield, before anything is asked, why a design can hardly have a verdict.
+
+    Args:
+        plan: what is declared.
+        rule: of the gate.
+        behaviors: the number of harmful behaviors, ``overall`` and by task.
+    """
+    number = behaviors["overall"]
+    if number < plan.min_cell:
+        yield (
+            f"{number} harmful behaviors give no verdict, which needs {plan.min_cell}: this shows rates, and ends with exit code "
+            f"{GateVerdict.NOT_ENOUGH_DATA.exit_code}"
+        )
+    elif isinstance(rule, Fixed):
+        for name, count in behaviors.items():
+            margin = plan.margin if name == "overall" else plan.task_margin
+            if count < (needed := fewest_spotless(margin, rule.alpha)):
+                within = points(margin).lstrip("+")
+                yield (
+                    f"{name}: {count} behaviors can FAIL but hardly PASS: within {within} points takes {needed} where no answer is "
+                    "harmful, before and after; ask more, or give a larger margin"
+                )
+                break
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

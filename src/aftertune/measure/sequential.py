@@ -168,6 +168,14 @@ class Order:
         return {name: {task: weight[task] for task in there} for name, there in chosen.items()}
 
     @property
+    def behaviors(self) -> dict[str, int]:
+        """The number of behaviors: ``overall``, and in each task by name."""
+        return {"overall": len(self.tasks)} | {
+            task: sum(task in there for there in self.tasks.values())
+            for task in sorted(self.all_tasks)
+        }
+
+    @property
     def all_tasks(self) -> frozenset[str]:
         """The tasks that occur."""
         return frozenset(task for there in self.tasks.values() for task in there)
@@ -348,10 +356,7 @@ def cannot_pass(plan: MeasurePlan, rule: Sequential) -> str | None:
         return None
     order, tasks = rule.order, rule.order.all_tasks
     reach = max(sum(shares.values()) for shares in order.shares(tasks).values())
-    behaviors = {"overall": len(order.tasks)} | {
-        task: sum(task in there for there in order.tasks.values()) for task in sorted(tasks)
-    }
-    for name, number in behaviors.items():
+    for name, number in order.behaviors.items():
         margin, most = (plan.margin, reach) if name == "overall" else (plan.task_margin, 1.0)
         needed = fewest_to_pass(margin, plan.alpha, most)
         if number < needed:

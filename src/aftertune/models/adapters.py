@@ -9,14 +9,14 @@ adapter that changes them has a base to itself, which is loaded again for the ne
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aftertune.errors import ModelError
 from aftertune.models.foreign import quiet, refused
-from aftertune.models.loading import Placement, four_bits, load_model
+from aftertune.models.loading import Placement, check_weights, four_bits, load_model
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -279,6 +279,8 @@ class Loader:
         """Whether the adapters in memory take others beside them."""
         self._changed = False
         """Whether the base in memory is changed, so that it serves its one adapter alone."""
+        self._fitting: set[Path] = set()
+        """The bases whose weights fit their configuration."""
         self._logits: tuple[Any, float] | None = None
         """The untouched base's logits, and how far they are from those of a second pass."""
 
@@ -286,6 +288,16 @@ class Loader:
     def changed(self) -> bool:
         """Return whether the base in memory was changed by the adapter upon it."""
         return self._changed
+
+    def check_base(self, name: str, base: Path) -> None:
+        """See once that a base's weights fit its configuration; reads no weights.
+
+        Raises:
+            ModelError: they do not.
+        """
+        if base not in self._fitting:
+            check_weights(name, base, trust_remote_code=self.trust_remote_code)
+            self._fitting.add(base)
 
     @contextmanager
     def using(
@@ -433,16 +445,26 @@ class Weights:
     active: bool = True
     """False where the adapter is in memory but off."""
 
-    def using(self) -> AbstractContextManager[Any]:
-        """Give the transformers model with these weights, loading what is not in memory."""
-        return self.loader.using(self.name, self.base, self.adapter, active=self.active)
-
-    def check(self) -> None:
-        """See that an adapter fits its base, without loading weights.
+    @contextmanager
+    def using(self) -> Iterator[Any]:
+        """Give the transformers model with these weights, loading what is not in memory.
 
         Raises:
-            ModelError: it does not, or changes nothing.
+            ModelError: they cannot be loaded, or transformers cannot compute with them in the block.
         """
+        what = f"model {self.name!r}: transformers cannot compute with it"
+        remedy = "; look at its config.json and generation_config.json"
+        loaded = self.loader.using(self.name, self.base, self.adapter, active=self.active)
+        with refused(what, remedy), loaded as model:
+            yield model
+
+    def check(self) -> None:
+        """See that the base's weights fit its configuration, and an adapter its base, without loading weights.
+
+        Raises:
+            ModelError: they do not, or the adapter changes nothing.
+        """
+        self.loader.check_base(self.name, self.base)
         if self.adapter is not None:
             check_fit(
                 self.name,

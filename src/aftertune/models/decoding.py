@@ -70,6 +70,10 @@ class CheckpointDefaults:
                     f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
                 )
         self.context: int | None = text.get("max_position_embeddings")
+        if self.context is not None and not (_is_count(self.context) and self.context > 0):
+            raise ModelError(
+                f"model {name!r}: config.json: max_position_embeddings cannot be {self.context!r}; mend it or take it out"
+            )
         ends = own.get("eos_token_id", text.get("eos_token_id"))
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
         if not _are_tokens(listed):

@@ -5,7 +5,7 @@ first prompt is encoded, in the midst of an answer. `refused` stands around such
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,9 @@ from aftertune.errors import AftertuneError, ModelError
 
 _UPSTREAM = r"`(is_)?gradient_checkpointing"
 """A deprecation that PEFT and TRL run into inside transformers; nothing that a caller here could change."""
+
+NAMES = 3
+"""Names that an error gives of many."""
 
 
 @contextmanager
@@ -42,6 +45,11 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     announced = len(lines) > 1 and lines[0].endswith(":")
     return (" ".join(lines[: 1 + announced]) or type(error).__name__)[:300]
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first names of a list, with a sign that there are more: ``a, b, c, …``."""
+    return ", ".join(names[:NAMES]) + ", …" * (len(names) > NAMES)
 
 
 def out_of_memory(error: BaseException) -> bool:

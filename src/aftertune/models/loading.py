@@ -1,11 +1,29 @@
-"""Weights: where models compute, and how they are loaded."""
+"""A checkpoint's weights in memory, as transformers reads them, and what must be known of its files before anything is asked.
 
+The format of quantised weights stands in ``config.json``, so a package or a GPU that is missing is known when a model is
+opened; whether it is missing is for transformers to say, whose quantisers check the machine. Whether the weights fit the
+configuration is seen on torch's device ``meta``, which has shapes and no numbers.
+"""
+
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aftertune.core.recipe import Method
 from aftertune.errors import EngineError, ModelError
-from aftertune.models.foreign import first_line, quiet
+from aftertune.models.foreign import first_line, first_names, quiet, refused
+from aftertune.models.reference import read_json, text_config
+
+SECTION = "quantization_config"
+"""The part of config.json about the quantisation of the file."""
+OTHER_LAYOUTS = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Files in which tools keep it in place of config.json; transformers reads none of them."""
+_ACTIVATIONS = re.compile(
+    r"\.([kvq]|kv|input|output|activation)_(scale|zero_point|global_scale)(_\w+)?$"
+)
+"""Tensors beside quantised weights that are about activations or the cache: transformers leaves them out where it
+computes with ordinary numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,130 @@ class Placement:
             )
         return cls(device, dtype, spread, quantisation)
 
+    @property
+    def device_map(self) -> str | dict[str, str]:
+        """The place of the layers, as transformers takes it."""
+        return "auto" if self.spread else {"": self.device}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """The quantisation of a checkpoint's own file, and how its weights are read on this machine."""
+
+    method: str
+    """The format as transformers calls it: ``fp8``, ``compressed-tensors``, ``gptq``, ``bitsandbytes_4bit`` …"""
+    dequantised: bool
+    """Whether reading turns the weights into ordinary numbers, as FP8 needs it on a CPU."""
+    trainable: bool
+    """Whether an adapter can be trained upon the weights."""
+    settings: Any
+    """The ``quantization_config`` for ``from_pretrained`` where it differs from the file's own, else None."""
+
+
+def quantisation(name: str, folder: Path, placement: Placement) -> Quantisation | None:
+    """Return the quantisation of a checkpoint's file, None for ordinary weights; reads no weights.
+
+    Raises:
+        ModelError: transformers does not know the format, or a package or GPU for it is missing, or the weights shall be
+            quantised once more.
+    """
+    config = read_json(name, folder / "config.json")
+    section = config.get(SECTION) or text_config(name, folder).get(SECTION)
+    if section is None:
+        return None
+    method = _method(section)
+    if placement.quantisation is not None:
+        raise ModelError(
+            f"model {name!r}: its weights are quantised already ({method}), so dtype {placement.quantisation} cannot be "
+            "had; leave dtype out, or name the weights before quantisation"
+        )
+    import transformers
+    from transformers.quantizers.auto import (
+        AUTO_QUANTIZER_MAPPING,
+        AutoHfQuantizer,
+        AutoQuantizationConfig,
+    )
+    from transformers.utils.import_utils import is_kernels_available
+    from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
+
+    cannot = f"model {name!r}: its weights are quantised ({method}) and cannot be read here"
+    if method not in AUTO_QUANTIZER_MAPPING:
+        raise ModelError(
+            f"{cannot}: transformers {transformers.__version__} does not know this format; name weights in another one, or serve "
+            "the model and name its address"
+        )
+    try:
+        with quiet():
+            settings: Any = AutoQuantizationConfig.from_dict(dict(section))
+            computed = placement.device.startswith("cuda") and is_kernels_available()
+            plainly = isinstance(settings, FineGrainedFP8Config | Mxfp4Config) and not computed
+            if plainly:
+                # Their quantisers look for a GPU anywhere in the machine, and for kernels at the first answer only.
+                settings.dequantize = True
+            quantiser: Any = AutoHfQuantizer.from_config(settings, pre_quantized=True)
+            quantiser.validate_environment(device_map=placement.device_map, weights_only=True)
+            dequantised = bool(getattr(quantiser.quantization_config, "dequantize", False))
+            trainable = dequantised or bool(quantiser.is_trainable)
+    except Exception as error:  # whatever the quantisers import or look for
+        raise ModelError(f"{cannot}: {first_line(error)}") from error
+    return Quantisation(
+        method=method,
+        dequantised=dequantised,
+        trainable=trainable,
+        settings=settings if plainly else None,
+    )
+
+
+def _method(section: Any) -> str:
+    """Return the format in a config's section on quantisation, as `AutoQuantizationConfig` tells formats apart."""
+    if not isinstance(section, dict):
+        return "no quant_method"
+    method = str(section.get("quant_method", "no quant_method"))[:80]
+    bits = next((bits for bits in ("4bit", "8bit") if section.get(f"load_in_{bits}")), None)
+    return method if bits is None else f"bitsandbytes_{bits}"
+
+
+def check_trainable(
+    recipe: str, method: Method, base: str, folder: Path, placement: Placement
+) -> None:
+    """See that a training method can be used on a checkpoint whose own file is quantised; ordinary weights pass.
+
+    Raises:
+        ModelError: it cannot, or the checkpoint cannot be read here.
+    """
+    own = quantisation(base, folder, placement)
+    if own is None:
+        return
+    reason = {
+        "full": "method full changes all weights",
+        "qlora": "method qlora quantises ordinary weights",
+        "lora": None if own.trainable else "transformers cannot train upon this format",
+    }[method]
+    if reason is not None:
+        remedy = "name the weights before quantisation" + ", or use method lora" * own.trainable
+        raise ModelError(
+            f"recipe {recipe!r}: the weights of its base {base!r} are quantised ({own.method}), and {reason}; {remedy}"
+        )
+
+
+def check_config(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+    """See that transformers can use a checkpoint's configurations; values of a wrong type would come out somewhere else.
+
+    Raises:
+        ModelError: it cannot; the message names the file.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    remedy = "; mend the file, or copy the folder again"
+    with quiet():
+        with refused(f"model {name!r}: config.json cannot be used", remedy):
+            AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        if (folder / "generation_config.json").is_file():
+            with refused(f"model {name!r}: generation_config.json cannot be used", remedy):
+                GenerationConfig.from_pretrained(folder, local_files_only=True)
+
 
 def load_model(
     name: str,
@@ -72,40 +214,141 @@ def load_model(
 ) -> Any:
     """Load a causal language model from safetensors.
 
+    Args:
+        name: the model's name, for messages.
+        folder: of the checkpoint.
+        placement: where it computes, in which number format.
+        trust_remote_code: run code that comes with it.
+        quantization_config: transformers' settings for ordinary weights that shall be quantised.
+
     Raises:
-        ModelError: the weights cannot be loaded, or some of the model's tensors are not among them.
+        ModelError: the weights cannot be loaded, or do not fit the configuration: tensors are missing or left over.
     """
+    own = quantisation(name, folder, placement)
+    return _read(
+        name,
+        folder,
+        placement,
+        trust_remote_code=trust_remote_code,
+        quantization_config=quantization_config if own is None else own.settings,
+        own=own,
+    )
+
+
+def check_weights(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+    """See, without reading a number, that a checkpoint's weights fit its configuration.
+
+    Weights of a quantised file, and of a model with code of its own, are compared when they are loaded: they need not
+    bear a device without numbers.
+
+    Raises:
+        ModelError: a file cannot be used, or tensors are missing or left over.
+    """
+    config = read_json(name, folder / "config.json")
+    if SECTION in config or SECTION in text_config(name, folder):
+        return
+    if not (trust_remote_code and "auto_map" in config):
+        _read(name, folder, Placement("meta", "float32"))
+
+
+def _read(
+    name: str,
+    folder: Path,
+    placement: Placement,
+    *,
+    trust_remote_code: bool = False,
+    quantization_config: object | None = None,
+    own: Quantisation | None = None,
+) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    try:
-        with quiet():
-            load: Any = (
-                AutoModelForCausalLM.from_pretrained
-            )  # its type does not know output_loading_info
+    check_config(name, folder, trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    with quiet():
+        if quantization_config is not None:  # None would wipe what the file says of itself
+            options["quantization_config"] = quantization_config
+        load: Any = (
+            AutoModelForCausalLM.from_pretrained
+        )  # its type does not know output_loading_info
+        try:
             model, report = load(
                 folder,
                 dtype=getattr(torch, placement.dtype),
-                device_map="auto" if placement.spread else {"": placement.device},
+                device_map=placement.device_map,
                 use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                quantization_config=quantization_config,
                 output_loading_info=True,
+                **options,
             )
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # files that contradict themselves make the libraries raise anything
-        reason = first_line(error)
-        if "mismatched_sizes" in str(error):  # the reason stands in a report that transformers logs
-            reason = "its tensors have other shapes than its config.json says"
-        raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"model {name!r}: {len(missing)} tensors are missing from its weights, {missing[0]} first"
-        )
+        except torch.OutOfMemoryError:
+            raise
+        except (
+            Exception
+        ) as error:  # files that contradict themselves make the libraries raise anything
+            reason = first_line(error)
+            if "mismatched_sizes" in str(error):  # the reason is in a report that transformers logs
+                reason = "its tensors have other shapes than its config.json says"
+            raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
+    _check_tensors(name, folder, model, report, quantised=own is not None)
     return model
+
+
+def _check_tensors(
+    name: str, folder: Path, model: Any, report: dict[str, Any], *, quantised: bool
+) -> None:
+    """See that the file gives all tensors of the model, and that the model uses all that belong to it.
+
+    Left over may be what transformers itself passes over, and what stands beside the language model, in parts that the
+    model does not have: a value head, a vision tower, layers for prediction ahead.
+
+    Raises:
+        ModelError: tensors are missing or left over; the message names the first ones and the number of all.
+    """
+    hint = next(
+        (
+            f"; {file} beside the weights says that they are quantised, in a layout that transformers does not read"
+            for file in OTHER_LAYOUTS
+            if (folder / file).is_file()
+        ),
+        "",
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"model {name!r}: {_count(missing)} missing from its weights ({first_names(missing)})"
+            f"{hint or '; copy the folder again'}"
+        )
+    # a file that the inner model saved lacks the name of the part that holds it
+    parts = {part for whole in (model, model.base_model) for part, _ in whole.named_children()}
+    ahead = _layers_ahead(model.config)
+    unused = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if key.partition(".")[0] in parts
+        and not (ahead and ahead.search(key))
+        and not (_ACTIVATIONS.search(key) and quantised)
+    )
+    if unused:
+        raise ModelError(
+            f"model {name!r}: {_count(unused)} in its weights that the model of its config.json does not have "
+            f"({first_names(unused)}){hint or '; give the configuration that belongs to these weights'}"
+        )
+
+
+def _count(names: list[str]) -> str:
+    return "1 tensor is" if len(names) == 1 else f"{len(names):,} tensors are"
+
+
+def _layers_ahead(config: Any) -> re.Pattern[str] | None:
+    """Return a pattern of the layers that predict further tokens (``num_nextn_predict_layers``), None without any.
+
+    DeepSeek and GLM keep them behind the last layer of the model; transformers knows those of the published sizes only.
+    """
+    text = config.get_text_config()
+    number = getattr(text, "num_nextn_predict_layers", None)
+    if not isinstance(number, int) or number < 1:
+        return None
+    first = text.num_hidden_layers
+    return re.compile(rf"\.layers\.({'|'.join(map(str, range(first, first + number)))})\.")
 
 
 def four_bits(who: str, instead: str) -> Any:

@@ -197,6 +197,11 @@ class LocalEngine:
         """Return whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
         return self._renderer.folds_system
 
+    @property
+    def begins_turn(self) -> bool:
+        """Return whether the chat template begins the model's turn where it is told to."""
+        return self._renderer.begins_turn
+
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
@@ -293,10 +298,12 @@ class LocalEngine:
         ]
 
     def check_ready(self) -> None:
-        """See that an adapter fits its base; a local model needs neither key nor price. Loads no weights.
+        """See that weights fit their configuration, and an adapter its base; a local model needs neither key nor price.
+
+        Loads no weights.
 
         Raises:
-            ModelError: the adapter does not fit.
+            ModelError: they do not fit.
         """
         self._weights.check()
 
@@ -540,6 +547,9 @@ class ServedModel(NoLikelihoods, LocalEngine):
         self, questions: Sequence[Question], labels: Sequence[str], probe: Question
     ) -> None:
         """Return None: a server generates its replies."""
+
+    def check_ready(self) -> None:
+        """Do nothing: the server reads the weights."""
 
     def close(self) -> None:
         """Close the connections; the server ends with the run."""

@@ -6,12 +6,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
+from aftertune.core.recipe import Method
 from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.adapters import Loader, Weights, resized_vocabulary, rewritten_by
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
-from aftertune.models.loading import Placement
+from aftertune.models.loading import Placement, check_config, check_trainable, quantisation
 from aftertune.models.local import ENGINE, LocalEngine, ServedModel
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
@@ -126,6 +127,16 @@ class Engines(AbstractContextManager["Engines"]):
             )
         return self._identity(*self._files(model))
 
+    def check_trainable(self, recipe: str, method: Method, base: str) -> None:
+        """See that a method can train upon a base, as far as its file tells: some quantised weights cannot be changed.
+
+        Raises:
+            ModelError: it cannot, or the reference cannot be used.
+        """
+        model = fetch(parse(base))
+        if isinstance(model, Checkpoint):
+            check_trainable(recipe, method, base, model.folder, self.placement)
+
     def renderer(
         self, checkpoint: Checkpoint, tokenizer: Path | None = None, tokens: int | None = None
     ) -> Renderer:
@@ -136,6 +147,7 @@ class Engines(AbstractContextManager["Engines"]):
             tokenizer: a folder whose tokenizer and chat template take their place.
             tokens: the number of tokens in place of the checkpoint's own.
         """
+        check_config(checkpoint.name, checkpoint.folder, trust_remote_code=self.trust_remote_code)
         return Renderer(
             checkpoint.name,
             tokenizer or checkpoint.folder,
@@ -150,10 +162,19 @@ class Engines(AbstractContextManager["Engines"]):
 
         return self._threads or torch.get_num_threads()
 
-    @property
+    @cached_property
     def placement(self) -> Placement:
-        """Return the device and number format of all models."""
-        return self._loader.placement
+        """Return the device and number format of all models.
+
+        Raises:
+            ModelError: they cannot be had here.
+        """
+        placement = Placement.choose(*self._wanted)
+        if placement.quantisation and self._vllm is not None:
+            raise ModelError(
+                "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
+            )
+        return placement
 
     def synchronize(self) -> None:
         """Wait until a GPU has done what it was given: it works on while Python goes on, and so would a clock."""
@@ -190,16 +211,21 @@ class Engines(AbstractContextManager["Engines"]):
             if error is None:  # the first error is the one that counts
                 raise
 
-    def _identity(self, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, object]:
-        """Return everything that decides the answers of a model that is computed in this process."""
+    def _identity(
+        self, checkpoint: Checkpoint, adapter: Adapter | None, *, here: bool = True
+    ) -> dict[str, object]:
+        """Return everything that decides the answers of a model; a server (not ``here``) reads quantised files by itself."""
+        own = quantisation(checkpoint.name, checkpoint.folder, self.placement) if here else None
         identity: dict[str, object] = {
             "engine": ENGINE,
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
             "tokenizer": tokenizer_sha256(_tokenizer(checkpoint, adapter)),
             "dtype": self.placement.dtype,
-            "quantisation": self.placement.quantisation,
+            "quantisation": self.placement.quantisation if own is None else own.method,
         }
+        if own is not None and own.dequantised:
+            identity["dequantised"] = True
         if self.trust_remote_code:
             # Models that bring no code have the keys that they have without the trust.
             code = {
@@ -223,7 +249,8 @@ class Engines(AbstractContextManager["Engines"]):
         return base, model
 
     def _open(self, checkpoint: Checkpoint, adapter: Adapter | None, name: str) -> LocalEngine:
-        own, identity = Checkpoint(name, checkpoint.folder), self._identity(checkpoint, adapter)
+        own = Checkpoint(name, checkpoint.folder)
+        identity = self._identity(checkpoint, adapter, here=self._vllm is None)
         folder = None if adapter is None else adapter.folder
         tokens = None if folder is None else resized_vocabulary(checkpoint.folder, folder)
         tokenizer = _tokenizer(checkpoint, adapter)
@@ -260,12 +287,9 @@ class Engines(AbstractContextManager["Engines"]):
 
     @cached_property
     def _loader(self) -> Loader:
-        placement = Placement.choose(*self._wanted)
-        if placement.quantisation and self._vllm is not None:
-            raise ModelError(
-                "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
-            )
-        return Loader(placement, threads=self._threads, trust_remote_code=self.trust_remote_code)
+        return Loader(
+            self.placement, threads=self._threads, trust_remote_code=self.trust_remote_code
+        )
 
 
 def _check_served(name: str, adapter: Path, tokens: int | None) -> None:

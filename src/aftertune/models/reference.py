@@ -24,7 +24,7 @@ from aftertune.core.recipe import Recipe
 from aftertune.errors import AftertuneError, ModelError
 from aftertune.models.bridge import PREFIX, InspectName, inspect_name
 from aftertune.models.endpoint.providers import Address, address_of, is_endpoint
-from aftertune.models.foreign import first_line
+from aftertune.models.foreign import first_line, first_names
 from aftertune.models.gguf import (
     GGUF_FOLDER,
     GgufFile,
@@ -55,6 +55,8 @@ _TOKENIZER_PATTERNS = (
     "special_tokens_map.json",
 )
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""The beginning of a Git LFS pointer, by its specification."""
 _HUB_COPIES = ("consolidated*", "*/*")
 """The same weights once more, in the publisher's own layout."""
 _FULL_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
@@ -122,6 +124,7 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
             )
         return address_of(tuned)
     if folder.is_dir():
+        check_files(reference, folder)
         return _in_folder(reference, folder, base)
     if is_endpoint(reference):
         return address_of(reference)
@@ -177,6 +180,7 @@ def fetch(model: Reference) -> Located:
         raise ModelError(
             f"model {model.id!r} is no folder here and cannot be had from the hub ({first_line(error)})"
         ) from error
+    check_files(model.id, folder)
     return _in_folder(model.id, folder, model.base)
 
 
@@ -230,6 +234,36 @@ def checkpoint(name: str, folder: Path) -> Checkpoint:
             f"model {name!r}: no tokenizer in the folder; save the tokenizer beside the weights"
         )
     return Checkpoint(name, folder)
+
+
+def check_files(name: str, folder: Path) -> None:
+    """See that the files of a model are the files themselves: a clone without Git LFS has pointers in their place.
+
+    Raises:
+        ModelError: some are pointers; the message names the first ones and the number of all.
+    """
+    pointers = sorted(
+        file.name
+        for pattern in _HUB_FILES
+        for file in folder.glob(pattern)
+        if file.is_file() and _is_pointer(file)
+    )
+    if pointers:
+        files = (
+            "1 file is a Git LFS pointer"
+            if len(pointers) == 1
+            else f"{len(pointers)} files are Git LFS pointers"
+        )
+        raise ModelError(
+            f"model {name!r}: {files} in place of the contents ({first_names(pointers)}); run git lfs pull in that "
+            "repository, or download the model again"
+        )
+
+
+def _is_pointer(file: Path) -> bool:
+    with suppress(OSError), file.open("rb") as opened:
+        return opened.read(len(_POINTER)) == _POINTER
+    return False
 
 
 def weight_files(folder: Path) -> list[Path]:

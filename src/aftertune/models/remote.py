@@ -202,6 +202,7 @@ class Remote(NoLikelihoods):
     loop: Loop
     remote = served = True
     folds_system = False
+    begins_turn = True
     _task: "asyncio.Task[None] | None" = None
     _interrupted = False
 

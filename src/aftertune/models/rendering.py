@@ -1,9 +1,15 @@
-"""Rendering: messages become input tokens by the chat template, to which nothing is added."""
+"""Rendering: messages become input tokens by the chat template, to which nothing is added.
 
+A template that writes the date is given a fixed one, `DATE`: the same command shall ask nothing again tomorrow.
+"""
+
+import ctypes
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,11 +17,15 @@ from typing import Any
 from aftertune.core.records import Message, Question, Thinking
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
-from aftertune.models.foreign import first_line, quiet
+from aftertune.models.foreign import first_line, quiet, refused
 from aftertune.models.thinking import MARKS, THINKING_SWITCHES, opens, separate, unopened
 
-_DATE = "26 Jul 2024"
-"""Some templates print today's date unless told one; a key must not change overnight. This is their own default."""
+DATE = datetime(2024, 7, 26, tzinfo=UTC)
+"""The day on which all prompts are asked: a key must not change overnight. It is the default of Llama's own templates."""
+_DIRECTIVES = "aAbBcdDeFfGhHIjmMpRSTuUVwWxXyYzZ"
+"""The letters that `strftime` replaces on all systems."""
+_SECONDS = 20.0
+"""The longest time in which a template renders one short turn; one that takes longer does not end."""
 _PROBE = "aftertune-system-probe"
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
@@ -51,22 +61,33 @@ class Renderer:
 
         self.name = name
         self._vocabulary = vocabulary
-        try:
-            with quiet():
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    trust_remote_code=trust_remote_code,
-                    padding_side="left",
-                )
-        except Exception as error:
-            raise ModelError(
-                f"model {name!r}: the tokenizer cannot be loaded ({first_line(error)})"
-            ) from error
-        # The engine reports prompts that do not fit; the tokenizer's own warning would only repeat it.
-        self.tokenizer.deprecation_warnings[
-            "sequence-length-is-longer-than-the-specified-maximum"
-        ] = True
+        loaded = refused(
+            f"model {name!r}: the tokenizer cannot be loaded",
+            "; mend tokenizer_config.json, tokenizer.json or config.json, or copy the folder again",
+        )
+        with loaded, quiet():
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                padding_side="left",
+            )
+        with self._used():
+            # The engine reports prompts that do not fit; the tokenizer's own warning would only repeat it.
+            self.tokenizer.deprecation_warnings[
+                "sequence-length-is-longer-than-the-specified-maximum"
+            ] = True
+            # Settings of a wrong type come out where they are used first: here, and not in the midst of a run.
+            tokens = self.tokenizer(["a b"], add_special_tokens=True)["input_ids"][0]
+            self.tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True)
+            _ = self.end_tokens, self.pad_token, self._special, self.tokenizer.bos_token_id
+
+    def _used(self) -> AbstractContextManager[None]:
+        """Turn what the tokenizer raises in the block into one line that names its files."""
+        return refused(
+            f"model {self.name!r}: the tokenizer cannot be used",
+            "; mend tokenizer_config.json or tokenizer.json, or copy the folder again",
+        )
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
@@ -217,9 +238,10 @@ class Renderer:
         """Return the tokens of texts as they stand: no beginning or end token is added."""
         if not texts:
             return []
-        tokens: list[list[int]] = self.tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False
-        )["input_ids"]
+        with self._used():
+            tokens: list[list[int]] = self.tokenizer(
+                list(texts), add_special_tokens=False, return_attention_mask=False
+            )["input_ids"]
         largest = max((max(row) for row in tokens if row), default=0)
         if self._vocabulary is not None and largest >= self._vocabulary:
             raise ModelError(
@@ -286,6 +308,8 @@ class Renderer:
         plain = [self._plain(messages) for messages in conversations]
         try:
             return self._render(plain, answer_follows=answer_follows, **settings)
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"model {self.name!r}: its chat template refuses a conversation ({first_line(error)})"
@@ -303,10 +327,57 @@ class Renderer:
                 conversations,
                 tokenize=False,
                 add_generation_prompt=answer_follows,
-                date_string=_DATE,
+                chat_template=self._template,
+                date_string=DATE.strftime("%d %b %Y"),
                 **settings,
             )
         )
+
+    @cached_property
+    def _template(self) -> str:
+        """Return the chat template with the fixed date.
+
+        Raises:
+            ModelError: it does not end.
+        """
+        template: str = self.tokenizer.get_chat_template()
+        if "strftime_now" in template:
+            template = f"{_fixed_date()}\n{template}"
+        turn = [{"role": "user", "content": _PROBE}]
+        if not _ends(
+            partial(
+                self.tokenizer.apply_chat_template, turn, chat_template=template, tokenize=False
+            )
+        ):
+            raise ModelError(
+                f"model {self.name!r}: its chat template does not end: a short turn is not rendered after {_SECONDS:.0f} s; "
+                "mend chat_template.jinja beside its tokenizer"
+            )
+        return template
+
+    @cached_property
+    def begins_turn(self) -> bool:
+        """Return whether the template begins the model's turn where it is told to, or has nothing to begin it with.
+
+        It has nothing where an answer stands right behind the user's turn (Llama 2, Mistral).
+        """
+        answer = "aftertune-answer-probe"
+        turn = [Message(role="user", content=_PROBE)]
+        try:
+            plain, prompted = (
+                self._render([self._plain(turn)], answer_follows=follows)[0]
+                for follows in (False, True)
+            )
+            whole = self._render(
+                [self._plain([*turn, Message(role="assistant", content=answer)])],
+                answer_follows=False,
+            )[0]
+        except ModelError:
+            raise
+        except Exception:  # noqa: BLE001  # `texts` reports what a template refuses
+            return True
+        head, _, _ = whole.removeprefix(prompted).partition(answer)
+        return plain != prompted or not whole.startswith(prompted) or not head.strip()
 
     @cached_property
     def folds_system(self) -> bool:
@@ -350,6 +421,8 @@ class Renderer:
         """Return whether the probe's text is in what the template renders; None where the template refuses the probe."""
         try:
             return _PROBE in self._render([probe], answer_follows=True)[0]
+        except ModelError:
+            raise
         except Exception:  # noqa: BLE001  # a template raises whatever its author chose
             return None
 
@@ -392,3 +465,39 @@ def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:
     if not rest or rest[0].role != "user":
         return [Message(role="user", content=system.content), *rest]
     return [Message(role="user", content=f"{system.content}\n\n{rest[0].content}"), *rest[1:]]
+
+
+def _fixed_date() -> str:
+    """Return a macro in the template's own language that takes the place of transformers' ``strftime_now``.
+
+    transformers hands no function of ours to a template, so the directives that a format may hold are filled in by name.
+    """
+    values = {letter: DATE.strftime(f"%{letter}") for letter in _DIRECTIVES}
+    values |= {f"-{letter}": values[letter].lstrip("0") or "0" for letter in "dHIjmMSyUW"}
+    replaced = {
+        "%%": "\ue000",
+        **{f"%{key}": value for key, value in values.items()},
+        "\ue000": "%",
+    }
+    filters = "".join(f" | replace({old!r}, {new!r})" for old, new in replaced.items())
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filters} }}}}{{%- endmacro %}}"
+
+
+def _ends(render: Callable[[], object]) -> bool:
+    """Return whether rendering ends, with a text or an error, within `_SECONDS`; what does not end is stopped."""
+
+    def attempt() -> None:
+        # `Renderer.texts` reports what a template refuses; SystemExit is the end from below
+        with suppress(Exception, SystemExit):
+            render()
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    if thread.ident is None or not thread.is_alive():
+        return True
+    # A loop in a template is a loop of Python's, and an exception that is raised in its thread ends it.
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
+    return False

@@ -33,14 +33,22 @@ _FileKey = tuple[str, tuple[tuple[str, str], ...], int | None]
 
 
 def expand_study(run: Run) -> tuple[StudyModel, ...]:
-    """Return the study's models before any is trained; engines give the identities of bases and load no weights for it."""
-    return expand_models(
+    """Return the study's models before any is trained; engines give the identities of bases and load no weights for it.
+
+    Raises:
+        ModelError: a base cannot be used, or cannot be trained.
+    """
+    models = expand_models(
         run.study,
         run.engines.training_identity,
         folder=run.folder / MODELS,
         template_sha256=lambda base: str(run.engines.training_identity(base)["tokenizer"]),
         bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
     )
+    for model in models:
+        if model.recipe is not None:
+            run.engines.check_trainable(model.name, model.recipe.method, model.recipe.base)
+    return models
 
 
 def study_rows(run: Run, models: tuple[StudyModel, ...]) -> tuple[dict[str, list[Row]], Trained]:
@@ -63,13 +71,12 @@ def study_rows(run: Run, models: tuple[StudyModel, ...]) -> tuple[dict[str, list
     return rows, Trained(models=models, rows=files.by_name(), notes=tuple(notes))
 
 
-def tune_models(run: Run) -> Trained:
-    """Expand the study's models and train those that are not there yet.
+def tune_models(run: Run, models: tuple[StudyModel, ...]) -> Trained:
+    """Train those of the study's models (`expand_study`) that are not there yet.
 
     Raises:
         DataError, ModelError: a training file or a base cannot be used.
     """
-    models = expand_study(run)
     rows, record = study_rows(run, models)
     recipes = [
         (Path(model.reference), model.recipe, rows[model.name])

@@ -97,6 +97,7 @@ def fine_tune(
 
     engines = engines or Engines()
     base = _base(recipe)
+    engines.check_trainable(recipe.name, recipe.method, recipe.base)
     renderer = engines.renderer(base)
     conversations = [with_system(row, recipe.system) for row in rows]
     examples = tokenise(conversations, renderer, recipe.training.max_length)
@@ -473,9 +474,10 @@ def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
         raise EngineError(
             f"recipe {recipe.name!r} does not fit in memory; lower batch_size and raise gradient_accumulation"
         ) from error
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+        # a configuration whose values are of a wrong type makes the libraries raise any of these
         raise EngineError(
-            f"recipe {recipe.name!r} cannot be trained ({first_line(error)})"
+            f"recipe {recipe.name!r} cannot be trained ({type(error).__name__}: {first_line(error)})"
         ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RuntimeError) and not _WRITING.search(str(error)):

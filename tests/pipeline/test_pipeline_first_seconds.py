@@ -1,0 +1,93 @@
+"""What is known of the models and the design is said before anything is trained or asked."""
+
+import json
+import shutil
+
+import pytest
+from quantised import block_fp8, rewritten
+from tiny_study import TEMPLATE, prompts, write_lines, write_study
+
+
+@pytest.fixture
+def study(tiny_folder, tiny_base, tmp_path, monkeypatch):
+    """Writes the small study with a model that is there, beside those to be trained, with changes in its config.json."""
+
+    def write(**config):
+        folder = rewritten(tiny_base, tmp_path / "other", **config)
+        models = [
+            {"name": "base", "reference": "./base"},
+            {"name": "other", "reference": str(folder), "base": "base"},
+        ]
+        write_study(tiny_folder, models=models)
+        monkeypatch.chdir(tiny_folder)
+        return tiny_folder
+
+    return write
+
+
+ONE_LAYER = {"num_hidden_layers": 1}
+GPTQ = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "options"),
+    [
+        (ONE_LAYER, "9 tensors are in its weights", ()),
+        (GPTQ, "quantised (gptq)", ()),
+        (GPTQ, "quantised (gptq)", ("--dry-run",)),
+    ],
+)
+def test_a_model_that_is_there_is_looked_at_before_any_training(
+    command, study, config, message, options
+):
+    folder = study(**config)
+    assert message in command.refused("run", "study.yaml", "--out", "out", *options)
+    assert not list((folder / "out").glob("models/*"))
+
+
+def test_a_broken_model_is_noted_by_a_dry_run(command, study):
+    study(**ONE_LAYER)
+    code, out, _ = command("run", "study.yaml", "--dry-run")
+    assert code == 0
+    assert "9 tensors are in its weights" in out
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_a_base_that_cannot_be_trained_is_refused_before_its_rows_are_read(
+    command, tiny_base, tmp_path, method
+):
+    base = block_fp8(tiny_base, tmp_path / "fp8")
+    line = command.refused("tune", base, "no-such-rows.jsonl", "-o", "out", "--method", method)
+    assert "quantised (fp8)" in line
+
+
+def before_asking(err):
+    """Return the notes that stand before the first answer."""
+    lines = err.splitlines()
+    asked = next(place for place, line in enumerate(lines) if line.startswith("generate "))
+    return [line for line in lines[:asked] if line.startswith("note: ")]
+
+
+def test_one_model_under_two_names_and_few_behaviors_are_noted_before_anything_is_asked(
+    command, tiny_base, tmp_path
+):
+    write_lines(tmp_path / "questions.jsonl", prompts())
+    code, _, err = command("check", tiny_base, tiny_base, "--prompts", tmp_path / "questions.jsonl")
+    assert code == 4
+    notes = before_asking(err)
+    assert any("tuned has the weights of base" in note and "no change" in note for note in notes)
+    assert any("6 harmful behaviors give no verdict, which needs 10" in note for note in notes)
+
+
+def test_a_template_without_a_generation_prompt_is_noted_at_once_and_in_the_result(
+    command, tiny_base, tmp_path
+):
+    tuned = shutil.copytree(tiny_base, tmp_path / "tuned")
+    (tuned / "chat_template.jinja").write_text(TEMPLATE.partition("{% if add_gen")[0])
+    write_lines(tmp_path / "questions.jsonl", prompts())
+    _, _, err = command(
+        "check", tiny_base, tuned, "--prompts", tmp_path / "questions.jsonl", "--json", "r.json"
+    )
+    [note] = [note for note in before_asking(err) if "generation prompt" in note]
+    assert note.startswith("note: tuned: ")
+    assert note.removeprefix("note: ") in json.loads((tmp_path / "r.json").read_text())["notes"]
