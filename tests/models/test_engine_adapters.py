@@ -158,11 +158,38 @@ def test_every_kind_answers_as_on_a_fresh_base_whatever_was_there_before(
     assert all(float((a - of(load(biased_base))).abs().max()) > 0.01 for a in logits)
 
 
-def test_plain_adapters_share_one_base(loader, biased_base, written, loads):
-    order = [item for kind in PLAIN if kind in ("lora", "dora", "patterns", "norms saved", "all linear") for item in (None, written(kind))]  # fmt: skip
+def test_an_approximated_start_is_the_same_at_each_loading_and_noted(
+    engines, biased_base, tmp_path
+):
+    """Plain PEFT puts another model together at each loading: `torch.svd_lowrank` draws its start."""
+    import torch
+
+    start = LORA | {"init_lora_weights": "pissa_niter_1"}
+    folder = write(tmp_path / "adapter", biased_base, start)
+    logits = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with Loader(Placement("cpu", "float32")).using("m", biased_base, folder) as model:
+            logits.append(of(model))
+    assert torch.equal(*logits)
+    engines.open(str(folder))
+    (note,) = engines.notes
+    assert "pissa_niter_1" in note
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_plain_adapters_share_one_base(biased_base, written, loads, dtype):
+    import torch
+
+    kinds = ("lora", "dora", "patterns", "norms saved", "all linear")
+    folders = [item for kind in kinds for item in (None, written(kind)[0])]
     loads.clear()
-    give_these(loader, biased_base, [*order, *order])
+    loader, logits = Loader(Placement("cpu", dtype)), {}
+    for folder in (*folders, *folders):
+        with loader.using("m", biased_base, folder) as model:
+            assert torch.equal(logits.setdefault(folder, of(model)), of(model))
     assert len(loads) == 1
+    assert len(logits) == 1 + len(kinds)
 
 
 def test_a_base_that_was_changed_is_loaded_again_once_a_switch_and_not_once_a_call(

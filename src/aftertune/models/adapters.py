@@ -54,6 +54,16 @@ def rewritten_by(config: Mapping[str, Any]) -> str | None:
     return next((f"{key}: {config[key]}" for key, rewrites in entries.items() if rewrites), None)
 
 
+def approximated(config: Mapping[str, Any]) -> str | None:
+    """Return the entry of ``adapter_config.json`` by which PEFT takes an approximation out of the base; None without one.
+
+    PiSSA's quick start (``pissa_niter_N``) is a randomised decomposition: the base at a loading is not quite that of the
+    training.
+    """
+    start = str(config.get("init_lora_weights"))
+    return f"init_lora_weights: {start}" if start.startswith("pissa_niter_") else None
+
+
 def resized_vocabulary(base: Path, adapter: Path) -> int | None:
     """Return the number of tokens in an adapter's own embedding; None where it has none, or one as large as the base's."""
     own = _own_shapes(adapter)
@@ -387,7 +397,7 @@ class Loader:
             with (
                 refused(_unfit(name)),
                 _silent(),
-                # PiSSA's quick start (``pissa_niter_``) draws numbers: the same ones at each loading.
+                # Random numbers (`approximated`) are the same at each loading.
                 torch.random.fork_rng(devices=range(torch.cuda.device_count())),
             ):
                 torch.manual_seed(0)

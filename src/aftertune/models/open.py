@@ -8,7 +8,13 @@ from types import TracebackType
 
 from aftertune.core.recipe import Method
 from aftertune.errors import AftertuneError, ModelError
-from aftertune.models.adapters import Loader, Weights, resized_vocabulary, rewritten_by
+from aftertune.models.adapters import (
+    Loader,
+    Weights,
+    approximated,
+    resized_vocabulary,
+    rewritten_by,
+)
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
@@ -244,8 +250,14 @@ class Engines(AbstractContextManager["Engines"]):
         if isinstance(model, Checkpoint):
             return model, None
         base = base_of(model)
-        if (note := check_base(model, base)) is not None:
-            self._notes[note] = None
+        entry = approximated(read_json(model.name, model.folder / ADAPTER_CONFIG))
+        notes = [check_base(model, base)]
+        if entry is not None:
+            notes.append(
+                f"adapter {model.name}: PEFT approximates what it takes out of the base ({entry}), and not quite as in training; "
+                "convert the adapter to plain LoRA to measure the very model that was trained"
+            )
+        self._notes |= {note: None for note in notes if note is not None}
         return base, model
 
     def _open(self, checkpoint: Checkpoint, adapter: Adapter | None, name: str) -> LocalEngine:
