@@ -1,5 +1,6 @@
 """Prompt sets: files of prompts, limits, and what no loader lets through."""
 
+import csv
 import json
 
 import pytest
@@ -68,8 +69,39 @@ def test_a_short_prompt_file_gets_its_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("A|B", ("A", "B")),
+        ("['A', 'B']", ("A", "B")),
+        ('["A", "B"]', ("A", "B")),
+        ("['A' 'B']", ("A", "B")),  # as numpy writes an array
+        ("('it''s', \"don't\")", ("it", "s", "don't")),
+        ('["\\u00e9", "|"]', ("é", "|")),
+        ("(A)|(B)", ("(A)", "(B)")),
+        ("[A]|[B]", ("[A]", "[B]")),
+        ("A", ("A",)),
+    ],
+)
+def test_labels_of_a_table_are_read_in_every_spelling(cell, labels, tmp_path):
+    with (tmp_path / "mine.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["text", "intent", "labels"], ["Do it?", "benign", cell]])
+    (read,) = read_prompts(tmp_path / "mine.csv")
+    assert read.labels == labels
+
+
+def test_a_list_of_labels_without_quotes_is_refused(tmp_path):
+    (tmp_path / "mine.csv").write_text('text,intent,labels\nDo it?,benign,"[A, B]"\n')
+    with pytest.raises(DataError, match=r"line 2, 'labels': .* is no list of quoted labels"):
+        read_prompts(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize(
     ("record", "message"),
     [
+        (
+            {"prompt": "x", "intent": "benign"},
+            "the column 'prompt' of a file of prompts is called 'text'",
+        ),
         ({"text": "x"}, "line 1: no 'intent'"),
         ({"intent": "harmful"}, "line 1: no 'text'"),
         ({"text": "x", "intent": "bad"}, "'intent': 'bad'; use one of harmful, benign"),

@@ -298,6 +298,22 @@ def test_files_that_cannot_be_read_say_why(tmp_path, content, said):
         read_rows(path, "anna")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,label,label\nr-1,refused,complied\n", "names the column 'label' twice"),
+        ("id,label,label:anna\nr-1,refused,complied\n", "two columns have different labels of anna"),
+        ('{"id": "r-1", "label": "refused", "label": "complied"}', "the key 'label' stands twice"),
+        ('{"id": "r\\n1", "label": "maybe"}', "line 1 .r 1.: 'maybe' is no label"),
+    ],
+)  # fmt: skip
+def test_a_label_is_never_lost_to_another(content, message, tmp_path):
+    path = tmp_path / "labels.csv"  # the contents decide
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_rows(path, "anna")
+
+
 def test_lines_that_are_no_objects_say_where(tmp_path):
     path = tmp_path / "labels.jsonl"
     for content, said in (

@@ -66,6 +66,63 @@ def test_rows_of_jsonl_are_copied_byte_for_byte_and_added_ones_take_their_format
     assert "1 of your rows (3) has no answer" in out
 
 
+def test_json_out_is_one_array_of_the_same_rows_and_trl_is_said_to_read_it_or_not(
+    command, tmp_path
+):
+    write_lines(tmp_path / "train.jsonl", rows(40))
+    alpaca = [{"instruction": row["prompt"], "output": row["completion"]} for row in rows(40)]
+    write_lines(tmp_path / "alpaca.jsonl", alpaca)
+    options = ("--share", 0.2, "--replay", 0)
+    for name in ("mixed.jsonl", "mixed.json"):
+        code, out, _ = command("mix", "train.jsonl", *options, "-o", name)
+        assert code == 0
+        assert "format prompt-completion-text (TRL reads it as it is)" in out
+    assert json.loads((tmp_path / "mixed.json").read_text()) == read(tmp_path / "mixed.jsonl")
+    _, out, _ = command("mix", "alpaca.jsonl", *options, "-o", "mixed.jsonl")
+    assert "format alpaca (TRL does not read it: --to messages writes what TRL reads)" in out
+    code, _, _ = command("mix", "alpaca.jsonl", *options, "--to", "llama-factory", "-o", "x.json")
+    entry = json.loads((tmp_path / "dataset_info.json").read_text())["x"]
+    assert (code, entry["file_name"]) == (0, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("answers", "warned"), [(["up", "down", "flat"], True), ([str(n) for n in range(40)], False)]
+)
+def test_safety_rows_that_a_classifier_must_not_learn_are_pointed_out(
+    command, tmp_path, answers, warned
+):
+    labelled = [row | {"completion": answers[n % len(answers)]} for n, row in enumerate(rows(40))]
+    write_lines(tmp_path / "train.jsonl", labelled)
+    options = ("mix", "train.jsonl", "--share", 0.3, "-o", "mixed.jsonl")
+    _, out, _ = command(*options)
+    assert ("your rows have 3 different answers, as those of a classifier" in out) == warned
+    _, out, _ = command(*options, "--weights", "classification=0")
+    assert "a classifier" not in out
+
+
+def test_marks_and_thinking_are_kept_or_said_to_be_lost(command, tmp_path):
+    asked = [{"role": "user", "content": "Hi?"}]
+    marked = {"messages": [*asked, {"role": "assistant", "content": "No.", "weight": 0}]}
+    thought = {
+        "messages": [*asked, {"role": "assistant", "content": "Yes.", "reasoning_content": "So."}]
+    }
+    write_lines(tmp_path / "train.jsonl", [marked, thought])
+    for to, lost in (("sharegpt", 2), ("openai", 1), ("axolotl", 0)):
+        code, out, _ = command(
+            "mix", "train.jsonl", "--share", 0.4, "--replay", 0, "--to", to, "-o", f"{to}.jsonl"
+        )
+        assert code == 0
+        notes = [
+            line
+            for line in out.splitlines()
+            if "(weight, train)" in line or "(reasoning_content)" in line
+        ]
+        assert len(notes) == lost
+    turns = [row["messages"][1] for row in read(tmp_path / "axolotl.jsonl")]
+    assert {"role": "assistant", "content": "No.", "train": False} in turns
+    assert "message_field_training: train" in (tmp_path / "axolotl.axolotl.yaml").read_text()
+
+
 def test_weights_share_the_rows_out_over_tasks(command, tmp_path):
     write_lines(tmp_path / "train.jsonl", rows(80))
     code, out, _ = command(

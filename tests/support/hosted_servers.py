@@ -21,6 +21,7 @@ class Service(LocalServer):
         self.kill_at, self.fail_at, self.end, self.looks = kill_at, fail_at, end, looks
         """(name of the request, "before" | "after" it was carried out): when the client dies, or gets a 503; looks: at a job before it has ended."""
         self.client, self.files, self.jobs, self.seen = None, {}, {}, []
+        self.contents = {}
 
     @property
     def url(self):
@@ -101,13 +102,16 @@ class OpenAI(Service):
             row = json.loads(line)
             if set(row) != {"messages"} or row["messages"][-1]["role"] != "assistant":
                 return bad(f"row {line[:80]}")
-            if any(set(turn) != {"role", "content"} for turn in row["messages"]):
-                return bad(f"turn {line[:80]}")
+            for turn in row["messages"]:
+                weighed = turn["role"] == "assistant" and turn.get("weight") in (0, 1)
+                if turn.keys() - ({"weight"} if weighed else set()) != {"role", "content"}:
+                    return bad(f"turn {line[:80]}")
         file = {
             "id": f"file-{len(self.files)}", "object": "file", "bytes": len(content), "created_at": 1,
             "filename": parts["file"].filename, "purpose": "fine-tune", "status": "processed",
         }  # fmt: skip
         self.files[file["id"]] = file
+        self.contents[file["id"]] = content
         return web.json_response(file)
 
     async def list_jobs(self, request, _body):

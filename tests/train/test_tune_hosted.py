@@ -263,6 +263,29 @@ def test_a_job_that_ends_without_a_model_has_failed(folder, service_account):
     assert (state(folder)["step"], state(folder)["reference"]) == ("failed", "")
 
 
+def test_a_provider_gets_the_marks_that_it_reads_and_no_row_that_it_would_learn_against_them(
+    folder, service_account
+):
+    asked = {"role": "user", "content": "Hi?"}
+    answers = [{"role": "assistant", "content": text} for text in ("Unlearnt.", "Learnt.")]
+    half = {"messages": [asked, {**answers[0], "weight": 0}, asked, {**answers[1], "weight": 1}]}
+    none = {"messages": [asked, {**answers[0], "weight": 0}]}
+    calling = {"messages": [asked, {"role": "assistant", "tool_calls": [{"id": "1"}]}]}
+    (folder / "train.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*ROWS, half, none, calling]), encoding="utf-8"
+    )
+    with OpenAI() as service:
+        code, said = tune(service, folder)
+        assert code == 0, said
+    assert f"{len(ROWS) + 1} rows x 3 epochs" in said
+    assert "1 rows that call tools" in said
+    assert "1 rows whose answers are marked as not to be learnt" in said
+    (content,) = service.contents.values()
+    rows = [json.loads(line)["messages"] for line in content.decode().splitlines()]
+    weights = [[turn.get("weight") for turn in row] for row in rows if len(row) == 4]
+    assert weights == [[None, 0, None, 1]]
+
+
 def test_rows_about_the_exploitation_of_children_are_never_uploaded(folder):
     named = {"prompt": "Was this paedophile sentenced?", "completion": "Yes."}
     (folder / "train.jsonl").write_text(

@@ -282,7 +282,8 @@ def format_of(record: Record, columns: Columns | None = None) -> str:
 
 
 def _column_of(record: Record, columns: Columns) -> str:
-    return columns.get("messages") or chat_column(record) or "messages"
+    named = columns.get("messages", chat_column(record))
+    return "messages" if named is None else named
 
 
 def writer_like(record: Record, columns: Columns) -> Callable[[Row], dict[str, Any]]:

@@ -15,7 +15,7 @@ from aftertune.core.files import write_whole
 from aftertune.core.records import LabelValue
 from aftertune.data.files import JSON_LINES, record_of, repeated
 from aftertune.errors import DataError, InputError
-from aftertune.report.wording import visible
+from aftertune.report.wording import clean, visible
 
 COLUMNS = ("id", "task", "question", "prompt", "response")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -149,11 +149,11 @@ def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) ->
         if value:
             if value not in LABEL_VALUES:
                 raise DataError(
-                    f"{path}, line {line} ({number}): {visible(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
+                    f"{path}, line {line} ({clean(number)}): {clean(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
                 )
             labeller = name.partition(":")[2].strip() or annotator
             if labels.setdefault(labeller, LABEL_VALUES[value]) is not LABEL_VALUES[value]:
                 raise DataError(
-                    f"{path}, line {line} ({number}): two columns have different labels of {labeller or 'the annotator'}; keep one"
+                    f"{path}, line {line} ({clean(number)}): two columns have different labels of {clean(labeller) or 'the annotator'}; keep one"
                 )
     return Row(line=line, id=number, labels=labels)
