@@ -10,6 +10,7 @@ AftertuneError                  exit 1: one line that says what is wrong, where,
 │   ├── StoreLocked             another process writes to it
 │   └── StoreVersion            it was written by another schema
 ├── EngineError                 a model could not do what was asked (out of memory at batch size one, ...)
+├── KeysChanged                 a server refuses a setting: jobs have other keys now (stages plan them anew)
 └── Stopped                     exit 5: stopped on purpose (budget, Ctrl-C); run again to go on
 """
 
@@ -54,6 +55,10 @@ class StoreVersion(StoreError):
 
 class EngineError(AftertuneError):
     """A model could not do what was asked of it."""
+
+
+class KeysChanged(AftertuneError):
+    """A server refuses a setting, so that requests and their keys are others now; the stage plans its jobs anew."""
 
 
 class Stopped(AftertuneError):

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Cell, StudyModel
 from aftertune.core.records import GenerateJob, Message, Prompt, conversation
-from aftertune.errors import ModelError
+from aftertune.errors import KeysChanged, ModelError
 from aftertune.models.reference import finished
 from aftertune.models.remote import side_by_side
 from aftertune.store import PlannedJob
@@ -41,24 +42,41 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
     """
     by_name = {model.name: model for model in models}
     notes = early_notes(run, models)
-    planned = [(model, plan_model(run, model, prompts)) for model in models]
+    planned = {model.name: plan_model(run, model, prompts) for model in models}
     identities = {model.name: run.open(model).identity for model in models}
     run.store.add_models(run.study.name, models, identities)
-    run.store.plan(run.study.name, [row for _, (rows, _) in planned for row in rows])
+    planning = Lock()
+
+    def plan() -> None:
+        with planning:
+            run.store.plan(run.study.name, [row for rows, _ in planned.values() for row in rows])
+
+    plan()
     missing_keys = {
-        model.name: set(run.store.missing(job.key for job in jobs)) for model, (_, jobs) in planned
+        name: set(run.store.missing(job.key for job in jobs)) for name, (_, jobs) in planned.items()
     }
     missing = [
-        (model, [job for job in jobs if job.key in missing_keys[model.name]])
-        for model, (_, jobs) in planned
+        (model, [job for job in planned[model.name][1] if job.key in missing_keys[model.name]])
+        for model in models
     ]
+    refusals = {model.name: run.open(model).refusals for model in models}
     with run.progress.stage("generate", sum(map(len, missing_keys.values()))) as advance:
 
         def ask(model: StudyModel, jobs: Sequence[GenerateJob]) -> None:
             engine = run.open(model)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
-            run.store.complete("generate", jobs, engine.generate, advance)
+            while True:
+                # found out by this model's calls, or by those of another one behind the same address
+                if engine.refusals != refusals[model.name]:
+                    refusals[model.name] = engine.refusals
+                    planned[model.name] = _, jobs = plan_model(run, model, prompts)
+                    plan()
+                try:
+                    run.store.complete("generate", jobs, engine.generate, advance)
+                except KeysChanged:
+                    continue
+                return
 
         side_by_side(
             [(run.open(model), partial(ask, model, jobs)) for model, jobs in missing if jobs]
@@ -260,7 +278,11 @@ def _system_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     """Return a note on the models whose template has no place for the system prompt."""
     with_system = any(text is not None for text in run.study.systems.values())
     names = ", ".join(
-        model.name for model in models if with_system and run.open(model).folds_system
+        model.name
+        for model in models
+        if with_system
+        and (engine := run.open(model)).folds_system
+        and not engine.refusals  # where a server refused it, another note says so
     )
     note = f"{names}: the chat template takes no system turn: the system prompt stands at the head of the user's turn"
     return [note] if names else []
@@ -287,7 +309,10 @@ def _served_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
         for model in models
         if model.base is not None and served & {model.name, model.base}
     ]
-    return [*unproved, *_origin_notes(run, served)] if served else []
+    refused = [
+        f"{model.name}: {refusals}" for model in models if (refusals := run.open(model).refusals)
+    ]
+    return [*unproved, *refused, *_origin_notes(run, served)] if served else []
 
 
 def _origin_notes(run: Run, served: set[str]) -> Iterator[str]:

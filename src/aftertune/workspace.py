@@ -27,6 +27,7 @@ RESULT = "result.json"
 PAGE = "report.html"
 STUDY = "study.yaml"
 SPENDING = "spending.json"
+REQUESTS = "requests.json"
 BATCHES = "batches"
 VLLM_LOG = "vllm.log"
 
@@ -112,6 +113,7 @@ def open_engines(keys: EngineKeys, folder: Path, progress: Progress) -> Iterator
             accounts=folder / SPENDING,
             batching=Batching(models=keys.batch, folder=folder / BATCHES, note=progress.note),
             connections=keys.connections,
+            requests=folder / REQUESTS,
         ),
         vllm=VllmServer(keys.vllm_arguments, folder / VLLM_LOG) if keys.backend == "vllm" else None,
     )

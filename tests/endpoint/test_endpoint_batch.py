@@ -392,7 +392,7 @@ def test_unreadable_replies_are_asked_again_in_a_second_batch(opened):
 
     with BatchServer(reply=reply) as server:
         model = open_at(opened(), server)
-        model._seed = "honoured"
+        model._seed_honoured = True
         questions = [(job.key, Question(messages=job.messages)) for job in jobs_for(model, TEXTS)]
         calls = [Call(key=key, questions=(question,)) for key, question in questions]
         how = Asking(
@@ -445,7 +445,7 @@ def test_guards_and_judges_ask_by_batch_and_what_cannot_be_read_again_in_a_secon
             for text in ("bomb", "cake")
         ]
         judge = find("judge", "rubric")(tools, model=f"{server.url}#judge")
-        judge.engine._seed = "honoured"
+        judge.engine._seed_honoured = True
         given = answers(judge, judged)
         assert [score_of(judge, sample, given).value for sample in judged] == [
             VerdictValue.COMPLIED

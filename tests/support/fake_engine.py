@@ -10,10 +10,13 @@ class FakeEngine:
     identity = {"engine": "scripted"}  # noqa: RUF012 - nobody changes it
     remote = served = by_batch = folds_system = moderates = False
     begins_turn = True
-    price, price_source, destination = FREE, "", ""
+    price, price_source, destination, refusals = FREE, "", "", ""
 
     def check_ready(self):
         pass
+
+    def altered(self, _job):
+        return {}
 
     def interrupt(self):
         pass

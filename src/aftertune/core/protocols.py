@@ -79,6 +79,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def refusals(self) -> str:
+        """Return what a server refuses to be sent, and what it is sent instead, in words; empty where nothing is refused."""
+        ...
+
+    @property
     def moderates(self) -> bool:
         """Return whether questions to a moderation service (`Question.moderated`) can be sent to this engine."""
         ...
@@ -90,6 +95,10 @@ class Engine(Protocol):
 
     def check_ready(self) -> None:
         """Raise `ModelError` where a call cannot succeed or be accounted for: a key or a price is missing. Asks nobody."""
+        ...
+
+    def altered(self, job: GenerateJob) -> Mapping[str, object]:
+        """Return the fields of a job's request that differ from the usual ones because of `refusals`; empty as a rule."""
         ...
 
     def input_tokens(self, jobs: Sequence[GenerateJob]) -> list[int] | None:
@@ -106,7 +115,12 @@ class Engine(Protocol):
         ...
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
-        """Answer each job, in any order."""
+        """Answer each job, in any order.
+
+        Raises:
+            KeysChanged: a server refuses a setting, and `refusals` says so now: `keys` gives other keys, and jobs that
+                were not answered are to be planned anew.
+        """
         ...
 
     def interrupt(self) -> None:

@@ -4,7 +4,7 @@ The words are those of the design: a *behavior* posed by a *template* is a *prom
 *decoding* gives a *response*; a *guard* takes a *decision*, a *judge* gives a *verdict*, and the *outcome* follows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -113,6 +113,16 @@ def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
     """Return the messages that a model is sent: the system prompt, if there is one, and the prompt as the user's turn."""
     user = Message(role="user", content=prompt)
     return (user,) if system is None else (Message(role="system", content=system), user)
+
+
+def folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return a conversation with its system turn written at the head of the first user turn."""
+    if not messages or messages[0].role != "system":
+        return messages
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        return [Message(role="user", content=system.content), *rest]
+    return [Message(role="user", content=f"{system.content}\n\n{rest[0].content}"), *rest[1:]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,6 +193,15 @@ class LocalEngine:
         """White space before answers, by the tokens of the probe."""
 
     @property
+    def refusals(self) -> str:
+        """Return nothing: models on this machine take every setting."""
+        return ""
+
+    def altered(self, job: GenerateJob) -> Mapping[str, object]:  # noqa: ARG002 - the Protocol's names
+        """Return nothing: no job is changed."""
+        return {}
+
+    @property
     def folds_system(self) -> bool:
         """Return whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
         return self._renderer.folds_system

@@ -201,7 +201,6 @@ class Remote(NoLikelihoods):
 
     loop: Loop
     remote = served = True
-    folds_system = False
     begins_turn = True
     _task: "asyncio.Task[None] | None" = None
     _interrupted = False
@@ -255,6 +254,20 @@ class Remote(NoLikelihoods):
 
     def input_tokens(self, jobs: Sequence[GenerateJob]) -> None:
         """Return None: the tokenizer is the server's."""
+
+    @property
+    def folds_system(self) -> bool:
+        """Return False: a server is sent the system prompt as a turn of its own."""
+        return False
+
+    @property
+    def refusals(self) -> str:
+        """Return nothing: no server is known to refuse a setting."""
+        return ""
+
+    def altered(self, job: GenerateJob) -> Mapping[str, object]:  # noqa: ARG002 - the Protocol's names
+        """Return nothing: no request differs from the usual ones."""
+        return {}
 
     def unknown_share(self, texts: Sequence[str]) -> float:  # noqa: ARG002 - the Protocol's names
         """Return 0.0: a server does not tell its tokens."""

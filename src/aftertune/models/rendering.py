@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.records import Message, Question, Thinking
+from aftertune.core.records import Message, Question, Thinking, folded
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
 from aftertune.models.foreign import first_line, quiet, refused
@@ -304,7 +304,7 @@ class Renderer:
                 "add chat_template.jinja beside its tokenizer"
             )
         if self.folds_system:
-            conversations = [_fold_system(messages) for messages in conversations]
+            conversations = [folded(messages) for messages in conversations]
         plain = [self._plain(messages) for messages in conversations]
         try:
             return self._render(plain, answer_follows=answer_follows, **settings)
@@ -455,16 +455,6 @@ def _answer(prompt: str, whole: str, content: str) -> str:
     else:
         answer = content
     return unopened(answer) if answer == content and opens(prompt) else answer
-
-
-def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the conversation with its system turn written at the head of the first user turn."""
-    if not messages or messages[0].role != "system":
-        return messages
-    system, *rest = messages
-    if not rest or rest[0].role != "user":
-        return [Message(role="user", content=system.content), *rest]
-    return [Message(role="user", content=f"{system.content}\n\n{rest[0].content}"), *rest[1:]]
 
 
 def _fixed_date() -> str:

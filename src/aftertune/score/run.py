@@ -17,6 +17,8 @@ from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Answer, Scorer, Tools
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import (
+    Decoding,
+    GenerateJob,
     Intent,
     PreferenceValue,
     Prompt,
@@ -29,7 +31,7 @@ from aftertune.core.records import (
 )
 from aftertune.core.registry import Kind, find
 from aftertune.core.table import NONE, WINS, Table, counted
-from aftertune.errors import AftertuneError, PluginError
+from aftertune.errors import AftertuneError, KeysChanged, PluginError
 from aftertune.models.asking import Asking, Call, ask, probe_sample, replies_of
 from aftertune.models.remote import side_by_side
 from aftertune.report.progress import Progress
@@ -154,8 +156,14 @@ def score_responses(
                 if (engine := work.scoring.scorer.engine) is not None
             ]
         )
+    refused = (
+        f"{scoring.scorer.role} {scoring.name}: {engine.refusals}"
+        for scoring in scorings
+        if (engine := scoring.scorer.engine) is not None and engine.refusals
+    )
     return ScoringResult(
-        versions=tuple(scoring.version for scoring in scorings), notes=likelihood.notes
+        versions=tuple(scoring.version for scoring in scorings),
+        notes=(*likelihood.notes, *dict.fromkeys(refused)),
     )
 
 
@@ -318,8 +326,13 @@ def place_of(job: StoredJob) -> tuple[str, str, str, int]:
 
 
 def call_key(scorer: Scorer, sample: Sample) -> Key:
-    """Return the key of the call about a sample: the scorer's identity and every text and fact that the scorer is shown."""
+    """Return the key of the call about a sample: the scorer's identity and every text and fact that the scorer is shown.
+
+    What the server refuses in the first request about the sample is part of it.
+    """
     identity = dict(scorer.identity or {})
+    if altered := _altered(scorer, sample):
+        identity["request"] = altered
     if scorer.role is Role.GUARD:
         response = None if sample.side == "prompt" else sample.response
         return content_key("guard", identity, sample.side, sample.prompt, response)
@@ -342,6 +355,21 @@ def call_key(scorer: Scorer, sample: Sample) -> Key:
             [sample.response, sample.finish_reason],
         ],
     )
+
+
+def _altered(scorer: Scorer, sample: Sample) -> Mapping[str, object]:
+    engine = scorer.engine
+    if engine is None or not engine.refusals:
+        return {}
+    question = next(iter(scorer.questions(sample)), None)
+    if question is None:
+        return {}
+    decoding = Decoding(max_new_tokens=scorer.max_new_tokens)
+    altered = engine.altered(
+        GenerateJob(key=NO_CALL, messages=(), decoding=decoding, question=question)
+    )
+    # the words of a folded question follow from the sample, which is in the key
+    return {name: name if name == "messages" else value for name, value in altered.items()}
 
 
 def unanswered(store: Store | None, scorer: Scorer, samples: Mapping[Key, Sample]) -> list[Call]:
@@ -390,12 +418,7 @@ def _score_items(store: Store, scoring: _Scoring, items: Sequence[Item]) -> list
     scorer = scoring.scorer
     shown = [sample for item in items for sample in item.samples]
     _check_identity(scorer, scoring.title, shown)
-    samples = keyed(scorer, shown)
-    keys = {sample: key for key, sample in samples.items()}
-    calls = unanswered(store, scorer, samples)
-    _answer(store, scorer, calls, samples)
-    answers = store.calls(list(samples))
-    failed = {call.key for call in calls} - answers.keys()
+    keys, answers, failed = _answers(store, scorer, shown)
     scored = []
     for item in items:
         item_keys = [keys.get(sample, NO_CALL) for sample in item.samples]
@@ -425,17 +448,29 @@ def _check_identity(scorer: Scorer, title: str, shown: Sequence[Sample]) -> None
         )
 
 
-def _answer(
-    store: Store,
+def _answers(
+    store: Store | None,
     scorer: Scorer,
-    calls: Sequence[Call],
-    samples: Mapping[Key, Sample],
+    shown: Sequence[Sample],
     on_progress: Callable[[int], None] | None = None,
-) -> None:
-    """Make calls about samples, and keep their answers as they come."""
-    if calls:
+) -> tuple[dict[Sample, Key], Mapping[Key, Response], set[Key]]:
+    """Make the calls about samples that have no answer yet, and keep the answers as they come.
+
+    Returns:
+        the key of the call about each sample, the answers by key, and the keys of the calls that failed.
+    """
+    while True:
+        samples = keyed(scorer, shown)
+        calls = unanswered(store, scorer, samples)
         kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
-        store.append(kind, ask_calls(scorer, calls, samples), on_progress)
+        try:
+            if store is not None and calls:
+                store.append(kind, ask_calls(scorer, calls, samples), on_progress)
+        except KeysChanged:
+            continue
+        answers = {} if store is None else store.calls(list(samples))
+        keys = {sample: key for key, sample in samples.items()}
+        return keys, answers, {call.key for call in calls} - answers.keys()
 
 
 def score_samples(
@@ -455,16 +490,9 @@ def score_samples(
     """
     try:
         _check_identity(scorer, title, samples)
-        by_key = keyed(scorer, samples)
-        keys = {sample: key for key, sample in by_key.items()}
-        calls = unanswered(store, scorer, by_key)
-        if store is None:
-            answers: Mapping[Key, Response] = {}
-        else:
-            with progress.stage(title, len(calls)) as advance:
-                _answer(store, scorer, calls, by_key, advance)
-            answers = store.calls(list(by_key))
-        failed = {call.key for call in calls} - answers.keys()
+        total = len(unanswered(store, scorer, keyed(scorer, samples)))
+        with progress.stage(title, 0 if store is None else total) as advance:
+            keys, answers, failed = _answers(store, scorer, samples, advance)
         scores: list[Score | None] = []
         for sample in samples:
             key = keys.get(sample, NO_CALL)

@@ -29,10 +29,19 @@ from typing import Any
 from aftertune.core.files import write_whole
 from aftertune.core.keys import Key, content_key
 from aftertune.core.records import Attempt, GenerateJob, Price, Response
-from aftertune.errors import AftertuneError, EngineError, InputError, ModelError, Stopped
+from aftertune.errors import (
+    AftertuneError,
+    EngineError,
+    InputError,
+    KeysChanged,
+    ModelError,
+    Stopped,
+)
 from aftertune.models.endpoint.budget import Spending, Usage, in_batch
 from aftertune.models.endpoint.chat import (
+    USUAL,
     Failure,
+    RequestForm,
     encoded,
     job_body,
     key_of,
@@ -44,6 +53,7 @@ from aftertune.models.endpoint.chat import (
 )
 from aftertune.models.endpoint.http import Session, until_heard
 from aftertune.models.endpoint.providers import Address
+from aftertune.models.endpoint.requests import RequestForms
 from aftertune.models.remote import Put
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
@@ -219,7 +229,7 @@ def batched(job: GenerateJob) -> bool:
 
 
 def lines_of(
-    address: Address, price: Price | None, jobs: Iterable[GenerateJob]
+    address: Address, price: Price | None, jobs: Iterable[GenerateJob], form: RequestForm = USUAL
 ) -> tuple[dict[str, Line], dict[str, list[Key]]]:
     """Return a line for each different request by its id, and the keys of the jobs that its answer is for.
 
@@ -228,7 +238,7 @@ def lines_of(
     lines: dict[str, Line] = {}
     keys: dict[str, list[Key]] = {}
     for job in jobs:
-        fields = job_body(address, job)
+        fields = job_body(address, job, form)
         id_ = key_of(address, fields, job.decoding, job.sample).hex()
         keys.setdefault(id_, []).append(job.key)
         if id_ not in lines:
@@ -305,8 +315,8 @@ class BatchService:
     `EngineError` where it may. What only looks is tried again for `Timeouts.retry`; what starts something is sent once.
     """
 
-    def __init__(self, address: Address, session: Session) -> None:
-        self._address, self._session = address, session
+    def __init__(self, session: Session) -> None:
+        self._address, self._session = session.address, session
 
     async def create(self, batch: Batch, content: bytes) -> str:
         """Upload the requests of a batch unless they are there, create the batch, and return its id."""
@@ -447,27 +457,29 @@ class Batches:
     """The batches of one served model; used from one event loop.
 
     Args:
-        address: whom to ask.
-        session: the connections.
+        session: the connections to it.
         ledger: the batches of the run's folder, those of other models among them.
         spending: where requests are accounted for.
         batching: how often to look, and where to say what happens.
         deadline: when the run's time is up (`time.monotonic`).
+        forms: what servers refuse.
     """
 
     def __init__(
         self,
-        address: Address,
         session: Session,
         ledger: Ledger,
         spending: Spending,
         batching: Batching,
         deadline: float,
+        forms: RequestForms,
     ) -> None:
-        self._address, self._ledger, self._spending = address, ledger, spending
-        self._service = BatchService(address, session)
+        self._forms, self._form = forms, USUAL
+        self._left: dict[str, Line] = {}
+        self._address, self._ledger, self._spending = session.address, ledger, spending
+        self._service = BatchService(session)
         self._batching, self._deadline = batching, deadline
-        price = spending.price(address)
+        price = spending.price(session.address)
         self._price = None if price is None else in_batch(price)
         self._results: dict[str, Result] = {}
         """Results of lines that no job has been given yet, by request."""
@@ -477,7 +489,9 @@ class Batches:
         self._most_requests, self._sent_back, self._barren = batching.most_requests, 0, 0
         self._noted = -_NOTE_SECONDS
 
-    async def answer_all(self, jobs: Iterable[GenerateJob], put: Put) -> None:
+    async def answer_all(
+        self, jobs: Iterable[GenerateJob], put: Put, form: RequestForm = USUAL
+    ) -> None:
         """Put out what each job is answered, or why it is not, as its batch ends.
 
         All batches that the budget and the account's queue have room for are sent before the first is waited for.
@@ -485,8 +499,10 @@ class Batches:
         Raises:
             ModelError, EngineError: no further batch can succeed.
             Stopped: the budget or the run's time is used up; batches under way go on.
+            KeysChanged: the server refuses a field: the requests that it refused are made without it.
         """
-        left, keys = lines_of(self._address, self._price, jobs)
+        left, keys = lines_of(self._address, self._price, jobs, form)
+        self._left, self._form = left, form
         while left:
             self._give(left, keys, put)
             if not left:
@@ -628,10 +644,25 @@ class Batches:
         unanswered = {id_ for id_, r in results.items() if not isinstance(r, Response)}
         self._unanswered[batch.key] = unanswered
         self._results |= results
+        self._change_form(results)
         if status.state == "failed" and status.faults:
             self._refused(batch, status)
         else:
             self._learn(results, unanswered)
+
+    def _change_form(self, results: Mapping[str, Result]) -> None:
+        """Keep the form of requests without what the server refuses in the first of them that it refused.
+
+        Raises:
+            KeysChanged: there is such a form; the answers of the batch come again under their own keys.
+        """
+        for id_, result in results.items():
+            if isinstance(result, Failure) and result.refused and id_ in self._left:
+                body = json.loads(self._left[id_].data)["body"]
+                form = self._form.changed(result.refused, body)
+                if form is not None:
+                    self._forms.keep(self._address, form)
+                    raise KeysChanged(f"{self._address.name}: {form.in_words}; run again to go on")
 
     async def _lines(self, batch: Batch, status: Status) -> dict[str, Result] | None:
         """Return the results that the files of an ended batch hold, by request; None where a file is gone.

@@ -2,13 +2,21 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from aftertune.core.keys import Key, content_key
-from aftertune.core.records import Decoding, FinishReason, GenerateJob, Message, Price, Response
+from aftertune.core.records import (
+    Decoding,
+    FinishReason,
+    GenerateJob,
+    Message,
+    Price,
+    Response,
+    folded,
+)
 from aftertune.core.untrusted import safe_messages, safe_prompt
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.counting import most_tokens
@@ -71,14 +79,109 @@ _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_ac
 _RETRIED = {408, 409, 425, 429}
 LIMITS = ("max_tokens", "max_completion_tokens")
 """The names of the limit of an answer's tokens, of which a body has one at most."""
+SYSTEM = "system"
+"""Stands for a system turn among the fields that a server refuses."""
+_TOGETHER = ("logprobs", "top_logprobs")
+_DISPENSABLE = ("seed", "top_k", "top_p", *_TOGETHER, *LIMITS, "temperature")
+"""The fields that a request can do without or rename; where an error names several, the first is tried first."""
+_NO_SYSTEM = re.compile(
+    r"system[\w' -]{0,3}(?:role|prompt|message|instruction|turn)|role\b.{0,40}\bsystem|developer instruction"
+    r"|roles must alternate|only user and assistant",
+    re.IGNORECASE,
+)
+"""A template or a server that takes no system turn."""
 _STREAMED = ("content", "reasoning_content", "reasoning", "refusal")
 """The texts of a message that a stream gives in pieces."""
 _MOST_TOKENS = 1 << 31
 """No answer has so many tokens; the store keeps numbers of 63 bits."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestForm:
+    """The differences between the requests that a server takes and the usual ones; see `changed`."""
+
+    left_out: tuple[str, ...] = ()
+    """Fields that the server refuses, whatever their value."""
+    temperatures: tuple[float, ...] = ()
+    """Temperatures that it refuses: such a request names none, and the server decides."""
+    limit_field: str = ""
+    """Its name for the limit of an answer's tokens; empty for the provider's usual one."""
+    folds_system: bool = False
+    """True where it takes no system turn: the text then stands at the head of the user's turn."""
+
+    def applied(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return a body as the server takes it."""
+        if self == USUAL:
+            return fields
+        without = {*self.left_out} | (
+            {"temperature"} if fields.get("temperature") in self.temperatures else set()
+        )
+        renamed = dict.fromkeys(LIMITS, self.limit_field) if self.limit_field else {}
+        taken = {
+            renamed.get(name, name): value for name, value in fields.items() if name not in without
+        }
+        if self.folds_system and "messages" in taken:
+            taken["messages"] = [_plain(turn) for turn in folded(_turns(taken["messages"]))]
+        return taken
+
+    def changed(self, refused: Sequence[str], fields: dict[str, Any]) -> "RequestForm | None":
+        """Return the form that does without the first of the refused fields that a body has; None where there is none.
+
+        Args:
+            refused: `Failure.refused`.
+            fields: the body that was refused.
+        """
+        for name in refused:
+            if name == SYSTEM and any(
+                turn["role"] == "system" for turn in fields.get("messages", ())
+            ):
+                return replace(self, folds_system=True)
+            if name not in fields:
+                continue
+            if name == "temperature":
+                return replace(self, temperatures=(*self.temperatures, fields[name]))
+            if name not in LIMITS:
+                also = _TOGETHER if name in _TOGETHER else (name,)
+                return replace(self, left_out=(*self.left_out, *also))
+            if not self.limit_field:
+                return replace(self, limit_field=next(other for other in LIMITS if other != name))
+        return None
+
+    @property
+    def in_words(self) -> str:
+        """The differences as a sentence for a note; empty where there are none."""
+        temperatures = [f"temperature {value:g}" for value in self.temperatures]
+        refused = [*self.left_out, *temperatures]
+        parts = []
+        if refused:
+            parts.append(f"refuses {', '.join(refused)}: left out, and the server decides")
+        if self.limit_field:
+            parts.append(f"takes the token limit as {self.limit_field}")
+        if self.folds_system:
+            parts.append(
+                "takes no system turn: the system prompt stands at the head of the user's turn"
+            )
+        return f"the server {'; '.join(parts)}" if parts else ""
+
+
+USUAL = RequestForm()
+"""The form of requests to a server that refuses nothing."""
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    return [Message(role=turn["role"], content=turn["content"]) for turn in messages]
+
+
+def _plain(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
 def body(
-    address: Address, messages: Sequence[Message], decoding: Decoding, sample: int
+    address: Address,
+    messages: Sequence[Message],
+    decoding: Decoding,
+    sample: int,
+    form: RequestForm = USUAL,
 ) -> dict[str, Any]:
     """Return the JSON body of a call.
 
@@ -90,7 +193,7 @@ def body(
     provider = address.provider
     fields: dict[str, Any] = {
         "model": address.model,
-        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "messages": [_plain(message) for message in messages],
         "temperature": float(decoding.temperature),
         provider.limit_field: decoding.limit,
     }
@@ -113,10 +216,10 @@ def body(
             fields["top_k"] = decoding.top_k
     if provider.seed:
         fields["seed"] = request_seed(decoding.seed, sample)
-    return fields
+    return form.applied(fields)
 
 
-def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
+def job_body(address: Address, job: GenerateJob, form: RequestForm = USUAL) -> dict[str, Any]:
     """Return the JSON body of a job: its messages, or its question with broken markers.
 
     The settings of a question's template travel as ``chat_template_kwargs``, which vLLM and SGLang hand on;
@@ -127,7 +230,7 @@ def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
     """
     question = job.question
     if question is None:
-        return body(address, job.messages, job.decoding, job.sample)
+        return body(address, job.messages, job.decoding, job.sample, form)
     if question.moderated is not None:
         return {"model": address.model, "input": question.moderated}
     if (question.settings or question.pattern) and address.provider.name != SERVER.name:
@@ -145,7 +248,7 @@ def job_body(address: Address, job: GenerateJob) -> dict[str, Any]:
         fields |= (
             {"logprobs": _WORDS} if question.pattern else {"logprobs": True, "top_logprobs": _WORDS}
         )
-    return fields
+    return form.applied(fields)
 
 
 def key_of(address: Address, fields: dict[str, Any], decoding: Decoding, sample: int) -> Key:
@@ -202,6 +305,8 @@ class Failure:
     """The server may have done the work, and may charge for it."""
     wait: float = 0.0
     """Seconds that the server asks to wait before the next try."""
+    refused: tuple[str, ...] = ()
+    """The fields that the server names as the ones that it does not take (`SYSTEM` for a system turn), the likeliest first."""
 
 
 def usage_of(result: Response | Failure | None) -> Usage:
@@ -351,15 +456,44 @@ def _of_status(address: Address, status: int, value: Any, text: str) -> Response
             f"model {address.name!r}: {address.url} is no chat-completions address ({status}); check it (most end in /v1)"
         )
     detail = f"{status}: {message}"
-    if status in _RETRIED or status >= 500:
+    # vLLM gives no code for a prompt that is too long
+    too_long = status == 413 or codes & _TOO_LONG or "maximum context length" in message
+    refused = () if too_long else _refused(status, value, message)
+    if not refused and (status in _RETRIED or status >= 500):
         return Failure(
             reason={408: "timeout", 429: "rate_limit"}.get(status, "server_error"),
             detail=detail,
             overload=status in (408, 429, 503, 529),
         )
-    # vLLM gives no code for a prompt that is too long
-    too_long = status == 413 or codes & _TOO_LONG or "maximum context length" in message
-    return Failure(reason="too_long" if too_long else "bad_request", detail=detail, retried=False)
+    reason = "too_long" if too_long else "bad_request"
+    return Failure(reason=reason, detail=detail, retried=False, refused=refused)
+
+
+def _refused(status: int, value: Any, message: str) -> tuple[str, ...]:
+    """Return the fields that an error names as not taken: by ``param``, by the place of a validation, or in its message."""
+    if status == 500:  # a template that raised; some servers call that a failure of their own
+        return (SYSTEM,) if _NO_SYSTEM.search(message) else ()
+    if status not in (400, 422):
+        return ()
+    places = [place.partition("[")[0] for place in _places(value)]
+    named = [name for name in _DISPENSABLE if name in places]
+    if not named:
+        words = set(re.findall(r"\w+", message.casefold()))
+        named = [name for name in _DISPENSABLE if name in words]
+    return (*((SYSTEM,) if _NO_SYSTEM.search(message) else ()), *named)
+
+
+def _places(value: Any) -> Iterator[str]:
+    """Yield what an error gives as the place of a fault: ``param``, and the last part of each ``loc``."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _places(item)
+    if isinstance(value, dict):
+        place = value.get("loc")
+        ends = place[-1:] if isinstance(place, list) else []
+        yield from (str(name) for name in (value.get("param"), *ends))
+        for item in value.values():
+            yield from _places(item)
 
 
 def _error_of(value: Any) -> dict[str, Any]:

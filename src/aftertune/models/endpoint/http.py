@@ -85,6 +85,10 @@ class TooLong(ConnectionError):
 class Session:
     """The connections to one server, kept and used again; used from one event loop.
 
+    Attributes:
+        address: whom it asks.
+        timeouts: how long it waits.
+
     Args:
         address: whom to ask.
         key: goes into a header of every request and nowhere else.
@@ -92,8 +96,7 @@ class Session:
     """
 
     def __init__(self, address: Address, key: Secret | None, timeouts: Timeouts) -> None:
-        self.timeouts = timeouts
-        self._address, self._key = address, key
+        self.timeouts, self.address, self._key = timeouts, address, key
         self._session: ClientSession | None = None
         self._next_connection, self._quickest = 0.0, math.inf
 
@@ -123,7 +126,7 @@ class Session:
                     "Accept": "application/json",
                     # a packed reply is unpacked here, where its length is known before it fills the memory
                     "Accept-Encoding": "identity",
-                    **self._address.headers(self._key),
+                    **self.address.headers(self._key),
                 },
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(
@@ -132,7 +135,7 @@ class Session:
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=[self._connecting()],
-                trust_env=not self._address.local,
+                trust_env=not self.address.local,
             )
         connection = _Connection()
         try:

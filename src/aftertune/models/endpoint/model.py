@@ -15,11 +15,11 @@ from typing import Any
 from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, GenerateJob, Message, Price, Response
-from aftertune.errors import EngineError, ModelError, Stopped
+from aftertune.errors import EngineError, KeysChanged, ModelError, Stopped
 from aftertune.models.endpoint import chat
 from aftertune.models.endpoint.batch import Batches, Batching, Ledger, batched
 from aftertune.models.endpoint.budget import Prices, Spending, in_batch, read_prices
-from aftertune.models.endpoint.chat import Failure, read_reply
+from aftertune.models.endpoint.chat import Failure, RequestForm, read_reply
 from aftertune.models.endpoint.http import (
     MOST,
     ConnectionLimit,
@@ -29,6 +29,7 @@ from aftertune.models.endpoint.http import (
     until_answered,
 )
 from aftertune.models.endpoint.providers import Address
+from aftertune.models.endpoint.requests import RequestForms
 from aftertune.models.remote import Loop, Put, Remote, all_of, in_seconds
 
 ENGINE = "endpoint"
@@ -52,30 +53,42 @@ class Client:
     """Asks one served model, call by call; used from one event loop.
 
     Args:
-        address: whom to ask for what.
-        session: the connections.
+        session: the connections to it.
         endpoints: how long to wait, and where calls are accounted for.
     """
 
-    def __init__(self, address: Address, session: Session, endpoints: "Endpoints") -> None:
-        self._address, self._session = address, session
+    def __init__(self, session: Session, endpoints: "Endpoints") -> None:
+        self._address, self._session = session.address, session
         self._timeouts, self._spending = endpoints.timeouts, endpoints.spending
-        self._price = self._spending.price(address)
+        self._price = self._spending.price(self._address)
         self._most_open = endpoints.connections
         self._limit, self._turn = ConnectionLimit(self._most_open), asyncio.Lock()
         self._deadline = endpoints.deadline
-        self._stopped: Stopped | None = None
+        self._forms, self._form, self._trying = endpoints.forms, chat.USUAL, asyncio.Lock()
+        self._in_vain: set[tuple[str, ...]] = set()
+        """Refusals of fields that no other form of the request could mend."""
+        self._kept: dict[Key, Response] = {}
+        """Answers to requests whose form was tried, until their jobs come again under their new keys."""
+        self._stopped: Stopped | KeysChanged | None = None
         self._answers, self._failures = 0, Counter[str]()
         self._last_answer = 0.0
 
-    async def answer_all(self, jobs: Sequence[GenerateJob], put: Put) -> None:
+    async def answer_all(
+        self, jobs: Sequence[GenerateJob], put: Put, form: RequestForm = chat.USUAL
+    ) -> None:
         """Ask everything and put each answer out when it is there.
+
+        Args:
+            jobs: what to ask.
+            put: takes the answers.
+            form: of the requests, from which the keys of the jobs were made.
 
         Raises:
             ModelError, EngineError: no further call can succeed; open calls are dropped.
             Stopped: budget or time are used up; calls that were open get their answers first.
+            KeysChanged: the server refuses a field, and answers without it; calls that were open get their answers first.
         """
-        self._last_answer, self._stopped = time.monotonic(), None
+        self._last_answer, self._form = time.monotonic(), form
         left = iter(jobs)
         try:
             await all_of(
@@ -85,12 +98,12 @@ class Client:
                 ]
             )
         except BaseException:
-            self._limit = ConnectionLimit(
-                self._most_open
-            )  # calls that were dropped kept their places
+            # calls that were dropped kept their places
+            self._limit, self._stopped = ConnectionLimit(self._most_open), None
             raise
-        if self._stopped is not None:
-            raise self._stopped
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            raise stopped
 
     async def ask(self, fields: dict[str, Any]) -> Response | Failure:
         """Make a call once, as soon as there is a place for it; raises as `answer_all`."""
@@ -145,14 +158,18 @@ class Client:
                 return
             try:
                 answer = await self._answer(job)
-            except Stopped as error:
+            except (Stopped, KeysChanged) as error:
                 self._stopped = self._stopped or error
                 return
             put((job.key, answer))
 
     async def _answer(self, job: GenerateJob) -> Answer:
         """Try a call that has a place until it is answered, cannot be, or its time is up."""
-        began, fields, tries = time.monotonic(), chat.job_body(self._address, job), count()
+        began, tries = time.monotonic(), count()
+        fields = chat.job_body(self._address, job, self._form)
+        if self._kept and (kept := self._kept.pop(self._key(fields, job), None)):
+            self._limit.leave()
+            return kept
 
         async def again() -> Response | Failure:
             return await (self.ask(fields) if next(tries) else self._send(fields))
@@ -160,12 +177,46 @@ class Client:
         result: Response | Failure = await until_answered(self._timeouts)(again)
         if isinstance(result, Response):
             return result
+        if result.refused and result.refused not in self._in_vain:
+            await self._try_forms(job, result.refused, fields)
         if result.retried and self._last_answer < began:
             raise EngineError(
                 f"model {self._address.name!r}: no answer for {in_seconds(time.monotonic() - began)} ({result.reason}: "
                 f"{result.detail}); run again to go on"
             )
         return Attempt(reason=result.reason, detail=result.detail)
+
+    async def _try_forms(
+        self, job: GenerateJob, refused: tuple[str, ...], fields: dict[str, Any]
+    ) -> None:
+        """Make a call without what the server refuses in it; return if that helps nothing.
+
+        Raises:
+            KeysChanged: a form of the request was answered, and is kept.
+        """
+        async with self._trying:
+            form: RequestForm | None = self._forms.of(self._address)
+            if form == self._form:
+                form = self._form.changed(refused, fields)
+                while form is not None:
+                    fields = chat.job_body(self._address, job, form)
+                    result: Response | Failure = await until_answered(self._timeouts)(
+                        self.ask, fields
+                    )
+                    if isinstance(result, Response):
+                        self._forms.keep(self._address, form)
+                        self._kept[self._key(fields, job)] = result
+                        break
+                    if result.retried:  # nothing was learnt; a rerun finds out
+                        return
+                    form = form.changed(result.refused, fields)
+            if form is None:
+                self._in_vain.add(refused)
+                return
+            raise KeysChanged(f"{self._address.name}: {form.in_words}; run again to go on")
+
+    def _key(self, fields: dict[str, Any], job: GenerateJob) -> Key:
+        return chat.key_of(self._address, fields, job.decoding, job.sample)
 
     async def _post(self, fields: dict[str, Any]) -> Response | Failure:
         reply = await self._session.request(
@@ -192,7 +243,8 @@ class Client:
             raise Stopped(
                 f"{name}: the server asks to wait {in_seconds(failure.wait)}; run again then to go on"
             )
-        if self._answers:
+        mended = failure.refused and failure.refused not in self._in_vain
+        if self._answers or mended:
             return
         self._failures[failure.reason] += 1
         if self._failures["bad_request"] >= _HOPELESS:
@@ -228,7 +280,8 @@ class EndpointModel(Remote):
         }
         self.address, self.by_batch, self.loop = address, by_batch, endpoints.loop
         self._endpoints = endpoints
-        self._seed = "sent" if address.provider.seed else "not sent"
+        self._form = endpoints.forms.of(address)
+        self._seed_honoured: bool | None = None
 
     @property
     def price(self) -> Price | None:
@@ -240,6 +293,23 @@ class EndpointModel(Remote):
     def price_source(self) -> str:
         """Return the price file with its date and source."""
         return self._endpoints.prices.source
+
+    @property
+    def refusals(self) -> str:
+        """Return what the server refuses to be sent, in words; empty where it takes everything."""
+        return self._form.in_words
+
+    @property
+    def folds_system(self) -> bool:
+        """Return whether the server takes no system turn, so that its text stands at the head of the user's turn."""
+        return self._form.folds_system
+
+    def altered(self, job: GenerateJob) -> Mapping[str, object]:
+        """Return the fields of a job's request that differ from the usual ones; None stands for one that is left out."""
+        usual = chat.job_body(self.address, job)
+        sent = chat.job_body(self.address, job, self._form)
+        names = sorted(usual.keys() | sent.keys())
+        return {n: sent.get(n) for n in names if sent.get(n) != usual.get(n)}
 
     @property
     def destination(self) -> str:
@@ -261,20 +331,23 @@ class EndpointModel(Remote):
 
     @cached_property
     def _client(self) -> Client:
-        return Client(self.address, self._session, self._endpoints)
+        return Client(self._session, self._endpoints)
 
     @cached_property
     def _batches(self) -> Batches:
         ends = self._endpoints
         return Batches(
-            self.address, self._session, ends.ledger, ends.spending, ends.batching, ends.deadline
+            self._session, ends.ledger, ends.spending, ends.batching, ends.deadline, ends.forms
         )
 
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
         """Return the key of each call: base URL, model, the exact request body, decoding seed and sample number."""
-        bodies = (chat.body(self.address, messages, decoding, sample) for messages in conversations)
+        bodies = (
+            chat.body(self.address, messages, decoding, sample, self._form)
+            for messages in conversations
+        )
         return [chat.key_of(self.address, fields, decoding, sample) for fields in bodies]
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
@@ -287,6 +360,7 @@ class EndpointModel(Remote):
             ModelError: the key, the model or the address is wrong; the server has no batches.
             EngineError: the server answers nothing any more, or the account has no credit.
             Stopped: the budget or the run's time is used up; batches under way go on.
+            KeysChanged: the server refuses a field, and answers without it: `keys` gives other keys now.
         """
         listed = list(jobs)
         waiting = [job for job in listed if self.by_batch and batched(job)]
@@ -311,23 +385,32 @@ class EndpointModel(Remote):
     def _answers(
         self,
         jobs: Sequence[GenerateJob],
-        answer_all: Callable[[Sequence[GenerateJob], Put], Awaitable[None]],
+        answer_all: Callable[[Sequence[GenerateJob], Put, RequestForm], Awaitable[None]],
     ) -> Iterator[tuple[Key, Answer]]:
         draws = any(job.decoding.temperature > 0 for job in jobs)
+        seed = self.address.provider.seed and "seed" not in self._form.left_out
 
         async def work(put: Put) -> None:
-            if draws and self._seed == "sent":
+            if draws and seed and self._seed_honoured is None:
                 # something harmless is asked twice with one seed, to see whether the server honours it
-                fields = chat.body(self.address, _PROBE, _PROBE_DECODING, 0)
+                fields = chat.body(self.address, _PROBE, _PROBE_DECODING, 0, self._form)
                 replies = [await self._client.ask(fields) for _ in range(2)]
                 texts = {reply.text for reply in replies if isinstance(reply, Response)}
-                self._seed = "ignored" if len(texts) == len(replies) else "honoured"
-            await answer_all(jobs, put)
+                if not any(isinstance(reply, Failure) and reply.refused for reply in replies):
+                    self._seed_honoured = len(texts) != len(replies)
+            await answer_all(jobs, put, self._form)
 
-        for key, answer in self.stream(work):
-            if isinstance(answer, Response) and self._seed not in ("sent", "honoured"):
-                answer = replace(answer, detail={**answer.detail, "seed": self._seed})  # noqa: PLW2901
-            yield key, answer
+        try:
+            for key, answer in self.stream(work):
+                remark = (
+                    "not sent" if not seed else "ignored" if self._seed_honoured is False else ""
+                )
+                if isinstance(answer, Response) and remark:
+                    answer = replace(answer, detail={**answer.detail, "seed": remark})  # noqa: PLW2901
+                yield key, answer
+        except KeysChanged:
+            self._form = self._endpoints.forms.of(self.address)
+            raise
 
 
 class Endpoints:
@@ -343,9 +426,10 @@ class Endpoints:
         accounts: the file that keeps tokens and money between runs; None forgets them.
         batching: the models that are asked by batch; by default none.
         connections: most calls that are open at a time to one model.
+        requests: the file that keeps what servers refuse between runs; None forgets it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of a run, by its name
         self,
         *,
         timeouts: Timeouts | None = None,
@@ -354,17 +438,23 @@ class Endpoints:
         accounts: Path | None = None,
         batching: Batching | None = None,
         connections: int = MOST,
+        requests: Path | None = None,
     ) -> None:
         self.timeouts, self.batching = timeouts or Timeouts(), batching or Batching()
         self.budget, self.connections = budget, connections
         self.loop = Loop()
         self.models: list[EndpointModel] = []
-        self._files = (prices, accounts)
+        self._files = (prices, accounts, requests)
 
     @cached_property
     def prices(self) -> Prices:
         """The prices; read from their file at the first use."""
         return read_prices(self._files[0])
+
+    @cached_property
+    def forms(self) -> RequestForms:
+        """The forms of requests that servers take; read from their file at the first use."""
+        return RequestForms(self._files[2], self.batching.note)
 
     @cached_property
     def ledger(self) -> Ledger:
