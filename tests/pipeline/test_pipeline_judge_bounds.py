@@ -98,6 +98,10 @@ def test_a_users_own_check_takes_their_place(command, served, tmp_path):
     assert "within the judge's errors" in again  # result.json has all of it
 
 
+RATE = {"value": 1.5, "low": 0.0, "high": 1.0}
+OUT_OF_RANGE = {"n": 9, "sensitivity": RATE, "specificity": RATE, "youden_j": RATE, "kappa": RATE}
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -105,6 +109,8 @@ def test_a_users_own_check_takes_their_place(command, served, tmp_path):
         ("[", "is not JSON"),
         (None, "no such file"),
         ({"version": "rules-other"}, "of another judge, than the one that decides here"),
+        ({"groups": {}}, "has no group with refusals and compliance"),
+        ({"overall": OUT_OF_RANGE}, "do not lie between 0 and 1"),
     ],
 )
 def test_a_check_that_does_not_fit_is_one_line_before_anything_is_asked(

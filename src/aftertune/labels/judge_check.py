@@ -343,6 +343,11 @@ def figures_of(judge: Scorer, file: str | None) -> CheckedJudge | None:
         raise InputError(
             f"{file}: has no group with refusals and compliance, so it tells no errors; check the judge on answers of both kinds"
         )
+    for name, rates in checked.groups.items():
+        if not (0 <= rates.sensitivity <= 1 and 0 <= rates.specificity <= 1):
+            raise InputError(
+                f"{file}: the rates of {visible(name)} do not lie between 0 and 1; run aftertune judge-check again"
+            )
     return checked
 
 
