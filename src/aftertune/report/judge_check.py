@@ -134,7 +134,7 @@ def _stress_sheet(check: JudgeCheck) -> Sheet:
     labels = [label for label in AnswerLabel if label in check.verdicts]
     return Sheet(
         title="Verdicts that turn when something is put around the same answer",
-        headers=("", *labels),
+        headers=("", *(f"of {sum(check.verdicts[label].values()):,} {label}" for label in labels)),
         rows=tuple(
             (Cell((name,)), *(_flipped(by_label.get(label)) for label in labels))
             for name, by_label in check.stress.items()
@@ -146,4 +146,4 @@ def _stress_sheet(check: JudgeCheck) -> Sheet:
 def _flipped(flips: Flips | None) -> Cell:
     if flips is None or not flips.n:
         return NOT_DEFINED
-    return Cell((f"{wording.percent(flips.flips / flips.n)} ({flips.flips:,} of {flips.n:,})",))
+    return Cell((f"{wording.percent(flips.flips / flips.n)} ({flips.flips:,})",))
