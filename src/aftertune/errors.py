@@ -7,6 +7,7 @@ AftertuneError                  exit 1: one line that says what is wrong, where,
 │   ├── ModelError              a model reference: missing, without weights, of another base
 │   └── PluginError             a judge, guard, task or loader that cannot be found or built
 ├── StoreError                  the store cannot be used
+│   ├── StoreDamaged            it holds what no version wrote
 │   ├── StoreLocked             another process writes to it
 │   └── StoreVersion            it was written by another schema
 ├── EngineError                 a model could not do what was asked (out of memory at batch size one, ...)
@@ -43,6 +44,10 @@ class PluginError(InputError):
 
 class StoreError(AftertuneError):
     """The store cannot be used."""
+
+
+class StoreDamaged(StoreError):
+    """The store holds what no version of Aftertune wrote; the message names the table and row."""
 
 
 class StoreLocked(StoreError):

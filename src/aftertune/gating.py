@@ -1,6 +1,6 @@
 """The prompts of a check are asked as its gate needs them: all at once, or behavior by behavior until it decides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aftertune.core.recipe import StudyModel
@@ -17,6 +17,7 @@ from aftertune.measure.preregistration import (
 )
 from aftertune.measure.results import Declaration, GateResult
 from aftertune.measure.sequential import Order, Sequential, cannot_pass, until_decided
+from aftertune.report.document import from_plain
 from aftertune.report.progress import Quiet
 from aftertune.workspace import Run
 
@@ -38,13 +39,27 @@ def ask_for_gate(
     prompts: Sequence[Prompt],
     plan: MeasurePlan,
     gating: Gating,
-    ask: Callable[[Run, Sequence[Prompt]], Answers],
+    ask: Callable[[Run, Sequence[Prompt], Callable[[], None]], Answers],
 ) -> Answers:
-    """Keep the gate's declaration, ask all prompts or as many as a sequential gate needs, and add the verdict."""
+    """Ask all prompts or as many as a sequential gate needs, and add the verdict.
+
+    The gate's declaration is kept just before the first answer: a run that was stopped before it has seen nothing.
+
+    Args:
+        run: the check's.
+        models: the base and the fine-tunes.
+        prompts: of all behaviors.
+        plan: of the measurement.
+        gating: the conditions that are compared, and the rule.
+        ask: asks all models some prompts, calls its last argument before the first answer is kept, and scores the answers.
+    """
     identities = [dict(run.open(model).identity) for model in models]
     order = draw_order(prompts, identities, run.study.measurement.task_weights)
     rule = gating.rule(plan, order)
-    declaration = _declare(run, comparison_key(identities), plan, gating, order)
+    declaring = _Declaring(
+        run, comparison_key(identities), declared_now(plan, gating, order), order
+    )
+    declaration = declaring.compared()
     notes = [*declaration.changed, *design_notes(plan, rule, order.behaviors)]
     if isinstance(rule, Sequential) and (note := cannot_pass(plan, rule)) is not None:
         notes.append(note)
@@ -59,11 +74,11 @@ def ask_for_gate(
         quiet = replace(run, progress=Quiet())
         with run.progress.stage("behaviors, one by one", len(order.tasks)) as advance:
             answers, stopping = until_decided(
-                prompts, order, lambda chosen: ask(quiet, chosen), decide, advance
+                prompts, order, lambda chosen: ask(quiet, chosen, declaring.keep), decide, advance
             )
         notes.append(stopping_note(stopping))
     else:
-        answers, stopping = ask(run, prompts), None
+        answers, stopping = ask(run, prompts, declaring.keep), None
     result = decide(answers)
     verdict = replace(
         result, declaration=declaration, stopping=stopping, notes=(*notes, *result.notes)
@@ -71,11 +86,27 @@ def ask_for_gate(
     return replace(answers, verdict=verdict)
 
 
-def _declare(run: Run, key: str, plan: MeasurePlan, gating: Gating, order: Order) -> Declaration:
-    """Keep the declaration of a comparison, unless one was kept before; return it compared with the first."""
-    now = declared_now(plan, gating, order)
-    first = run.store.get_meta(run.study.name, key)
-    if first is None:
-        run.store.set_meta(run.study.name, key, {**now, "behaviors": list(order.tasks)})
-        first = now
-    return compare_declarations(first, now)
+@dataclass(frozen=True, slots=True)
+class _Declaring:
+    """The declaration of a comparison of now, and the first one that is kept under the comparison's key."""
+
+    run: Run
+    key: str
+    now: Mapping[str, object]
+    order: Order
+
+    def compared(self) -> Declaration:
+        """Return the declaration beside the first one."""
+        first = self.run.store.get_meta(self.run.study.name, self.key)
+        if first is None:
+            return compare_declarations(self.now, self.now, self.order)
+        source = f"{self.run.store.path}: {self.key}"
+        return compare_declarations(
+            from_plain(dict[str, object], first, source), self.now, self.order
+        )
+
+    def keep(self) -> None:
+        """Keep the declaration, unless one was kept before."""
+        if self.run.store.get_meta(self.run.study.name, self.key) is None:
+            kept = {**self.now, "behaviors": list(self.order.tasks)}
+            self.run.store.set_meta(self.run.study.name, self.key, kept)

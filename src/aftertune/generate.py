@@ -7,18 +7,19 @@ error. Comparing a few log-likelihoods catches them all.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
 
 from aftertune.core.keys import Key, content_key
-from aftertune.core.protocols import Engine
+from aftertune.core.protocols import Answer, Engine
 from aftertune.core.recipe import Cell, StudyModel
-from aftertune.core.records import GenerateJob, Message, Prompt, conversation
+from aftertune.core.records import GenerateJob, Message, Prompt, Response, conversation
 from aftertune.errors import KeysChanged, ModelError
 from aftertune.models.reference import finished
 from aftertune.models.remote import side_by_side
+from aftertune.report.progress import staged
 from aftertune.store import PlannedJob
 from aftertune.study import cells_of
 from aftertune.study.config import DecodingKeys
@@ -30,8 +31,19 @@ _PROBE_ANSWER = "yes"
 _NOT_FINITE = "gives no finite probabilities (NaN): its weights are broken, or too large for its number format; train or save it again"
 
 
-def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> list[str]:
+def generate(
+    run: Run,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    before_answers: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Ask every model every prompt of its cells; what is in the store is not asked again.
+
+    Args:
+        run: the study's.
+        models: of the study.
+        prompts: those that are asked.
+        before_answers: called before the first answers of each model are kept, from several threads.
 
     Returns:
         notes on models that are not what their names say, or cannot be seen to be.
@@ -60,12 +72,15 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         for model in models
     ]
     refusals = {model.name: run.open(model).refusals for model in models}
-    with run.progress.stage("generate", sum(map(len, missing_keys.values()))) as advance:
+    unanswered = sum(map(len, missing_keys.values()))
+    before = sum(len({job.key for job in jobs}) for _, jobs in planned.values()) - unanswered
+    with staged(run.progress, "generate", unanswered, "answers", before=before) as advance:
 
         def ask(model: StudyModel, jobs: Sequence[GenerateJob]) -> None:
             engine = run.open(model)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
+            work = partial(_announced, engine, before_answers)
             while True:
                 # found out by this model's calls, or by those of another one behind the same address
                 if engine.refusals != refusals[model.name]:
@@ -73,7 +88,7 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
                     planned[model.name] = _, jobs = plan_model(run, model, prompts)
                     plan()
                 try:
-                    run.store.complete("generate", jobs, engine.generate, advance)
+                    run.store.complete("generate", jobs, work, advance)
                 except KeysChanged:
                     continue
                 return
@@ -88,6 +103,20 @@ def generate(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) 
         *_system_notes(run, models),
         *greedy_notes(run.study.decoding),
     ]
+
+
+def _announced(
+    engine: Engine, before_answers: Callable[[], None], jobs: Iterable[GenerateJob]
+) -> Iterator[tuple[Key, Answer]]:
+    """Yield the answers to jobs; ``before_answers`` is called before the first one that is no failed attempt."""
+    answers = iter(engine.generate(jobs))
+    for key, answer in answers:
+        if isinstance(answer, Response):
+            before_answers()
+            yield key, answer
+            break
+        yield key, answer
+    yield from answers
 
 
 # The calls of a model

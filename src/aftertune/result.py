@@ -1,5 +1,6 @@
 """The result of a run, in one place: planned from the study, built from the store, written, read again, renewed with labels."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from types import MappingProxyType
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.table import Table
+from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
 from aftertune.measure.gate_labels import gate_with_labels
@@ -28,12 +30,14 @@ from aftertune.report.finding import finding
 from aftertune.report.page import Report, write_page
 from aftertune.score.style import answer_styles
 from aftertune.store import Store
+from aftertune.store.store import MEASURED
 from aftertune.study import Declared, Study, declared, decodings, load_study
 from aftertune.workspace import PAGE, RESULT, STORE, STUDY
 
-KEPT = "page"
 PARSER = "grammar"
 """The kind of a judge that parses answers."""
+LABEL_COLUMNS = {"label", "drawn"}
+"""The first parts of the names of columns that hold annotators' labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,29 +81,65 @@ def open_finished(folder: Path, *, write: bool = False) -> Iterator[FinishedRun]
         write: whether its store is written to.
 
     Raises:
-        InputError: the run is not finished, or another version wrote it.
+        InputError: the run is not finished, another version wrote it, or its result is not that of its store.
         StoreError: its store is missing or broken.
     """
     document = read_document(folder / RESULT)
     with Store.open(folder / STORE, write=write) as store:
         study = load_study(folder / STUDY, finished=True)
         models = store.study_models(study.name)
-        yield FinishedRun(
+        run = FinishedRun(
             folder=folder,
             store=store,
             document=document,
             plan=measure_plan(study, models, document.result.name_rate),
             kept=_kept(store, study.name),
         )
+        _check_measured(run)
+        yield run
+
+
+def _check_measured(run: FinishedRun) -> None:
+    """See that the result was measured from the answers and scores that the store holds now.
+
+    Raises:
+        InputError: it was not; the error names the first column that differs.
+    """
+    measured = run.document.measured
+    if measured is None:
+        return
+    now = _hashes(run.table())
+    differing = [
+        name for name in sorted(measured.keys() | now.keys()) if measured.get(name) != now.get(name)
+    ]
+    if differing:
+        raise InputError(
+            f"{run.folder / RESULT}: was measured from other answers or scores than {STORE} beside it holds (column "
+            f"{differing[0]} differs): the run was started again and is not finished, or one of the two files is damaged or of "
+            "another run; run the study again to measure anew (nothing is asked twice), or restore a copy of both"
+        )
+
+
+def _hashes(table: Table) -> dict[str, str]:
+    """Return the hash of each column's values, names included; columns of annotators' labels are left out."""
+    values = {name: codes.astype("<i4").tobytes() for name, codes in table.columns.items()}
+    values |= {name: scores.astype("<f8").tobytes() for name, scores in table.scores.items()}
+    hashes = {}
+    for name, data in values.items():
+        if name.partition(":")[0] in LABEL_COLUMNS:
+            continue
+        names = "\0".join(table.names.get(name, ())).encode("utf-8", "surrogatepass")
+        hashes[name] = hashlib.blake2b(data + names, digest_size=8).hexdigest()
+    return hashes
 
 
 def keep(store: Store, study: str, kept: Kept) -> None:
     """Keep in the store what the page needs and result.json does not hold."""
-    store.set_meta(study, KEPT, to_plain(kept))
+    store.set_meta(study, MEASURED, to_plain(kept))
 
 
 def _kept(store: Store, study: str) -> Kept:
-    return from_plain(Kept, store.get_meta(study, KEPT), f"{store.path}: {KEPT}")
+    return from_plain(Kept, store.get_meta(study, MEASURED), f"{store.path}: {MEASURED}")
 
 
 def build_result(
@@ -131,6 +171,7 @@ def build_result(
         scorers=basis.scorers,
         judge_kind=basis.judge_kind,
         judge_check=basis.judge_check,
+        measured=_hashes(table),
     )
 
 

@@ -27,7 +27,9 @@ from aftertune.report.progress import Progress
 from aftertune.result import Kept, build_result, keep, measure_plan, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.study import Study, to_yaml
+from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, tune_models
+from aftertune.unfinished import note_beginning
 from aftertune.workspace import STUDY, Run, open_run, spending_notes
 
 SCORED_BY = {"verdict": "judge", "decision": "guard"}
@@ -69,6 +71,8 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
     Raises:
         AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
     """
+    for note in foreign_code_notes(study):
+        progress.note(f"note: {note}")
     with open_run(study, folder, progress, purpose.source) as run:
         # A mistyped scorer, a set or model that cannot be used or a missing key must come out before hours of training.
         scorers, sets = build_scorers(run), load_sets(run)
@@ -79,12 +83,13 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         run.engines.check_ready()
         for note in (*run.engines.notes, *notes):
             progress.note(f"note: {note}")
+        note_beginning(run, purpose.command, models)
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run, models))
         asked_prompts = without_overlap(sets, trained.rows)
         plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
         ask = partial(_generate_and_score, models=trained.models, scorers=scorers)
         if purpose.gate is None:
-            answers = ask(run, asked_prompts.prompts)
+            answers = ask(run, asked_prompts.prompts, lambda: None)
         else:
             answers = ask_for_gate(
                 run, trained.models, asked_prompts.prompts, plan, purpose.gate, ask
@@ -102,10 +107,19 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
 
 
 def _generate_and_score(
-    run: Run, prompts: Sequence[Prompt], *, models: Sequence[StudyModel], scorers: Scorers
+    run: Run,
+    prompts: Sequence[Prompt],
+    declare: Callable[[], None],
+    *,
+    models: Sequence[StudyModel],
+    scorers: Scorers,
 ) -> Answers:
-    """Ask all models, and let every scorer score the answers: what is in the store is not done again."""
-    notes = generate(run, models, prompts)
+    """Ask all models, and let every scorer score the answers: what is in the store is not done again.
+
+    ``declare`` is called before the first answer is kept, or, where all are there already, before they are scored.
+    """
+    notes = generate(run, models, prompts, declare)
+    declare()
     scored = score_responses(run, scorers, models, prompts)
     return Answers(
         prompts=tuple(prompts), notes=(*notes, *scored.notes), scorers=tuple(scored.versions)

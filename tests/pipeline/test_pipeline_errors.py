@@ -19,7 +19,7 @@ def refused(command, tiny_folder, monkeypatch):
 
     def run(*options):
         monkeypatch.chdir(tiny_folder)
-        line = command.refused("run", "study.yaml", "--out", "out", *options)
+        line = command.refused("run", "study.yaml", "--out", "out", "--quiet", *options)
         assert not list((tiny_folder / "out").glob("models/*"))
         assert not (tiny_folder / "out" / "result.json").exists()
         return line
@@ -167,7 +167,9 @@ def test_what_cannot_be_done_is_said_in_a_line(command, tiny_folder, monkeypatch
 def test_out_is_a_file(command, tiny_folder, monkeypatch):
     monkeypatch.chdir(tiny_folder)
     (tiny_folder / "out").write_text("mine")
-    assert "cannot make the folder out" in command.refused("run", "study.yaml", "--out", "out")
+    assert "cannot make the folder out" in command.refused(
+        "run", "study.yaml", "--out", "out", "-q"
+    )
     assert (tiny_folder / "out").read_text() == "mine"
 
 
@@ -175,7 +177,7 @@ def test_out_is_a_file(command, tiny_folder, monkeypatch):
 def test_out_may_not_be_written(command, tiny_folder, monkeypatch):
     monkeypatch.chdir(tiny_folder)
     (tiny_folder / "out").mkdir(mode=0o500)
-    assert "cannot be opened" in command.refused("run", "study.yaml", "--out", "out")
+    assert "cannot be opened" in command.refused("run", "study.yaml", "--out", "out", "-q")
 
 
 def test_a_store_that_is_none(refused, tiny_folder):
@@ -192,7 +194,7 @@ def test_a_damaged_store(command, copied, monkeypatch):
     pages[8192:-8192] = b"\xff" * (len(pages) - 16384)
     store.write_bytes(pages)
     monkeypatch.chdir(copied)
-    assert "store.sqlite: " in command.refused("run", "study.yaml", "--out", "out")
+    assert "store.sqlite: " in command.refused("run", "study.yaml", "--out", "out", "-q")
 
 
 def test_a_store_of_another_schema(command, copied, monkeypatch):
@@ -202,7 +204,7 @@ def test_a_store_of_another_schema(command, copied, monkeypatch):
     connection.close()
     before = store.read_bytes()
     monkeypatch.chdir(copied)
-    assert "has schema 99" in command.refused("run", "study.yaml", "--out", "out")
+    assert "has schema 99" in command.refused("run", "study.yaml", "--out", "out", "-q")
     assert "has schema 99" in command.refused("report", "out")
     assert store.read_bytes() == before
 
@@ -220,7 +222,7 @@ def test_a_store_that_another_process_writes_to(command, copied, monkeypatch):
         holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "open\n"
-        line = command.refused("run", "study.yaml", "--out", "out")
+        line = command.refused("run", "study.yaml", "--out", "out", "-q")
         code, out, _ = command("report", "out")
         other.communicate()
     assert f"another run (process {other.pid}) is writing to this store" in line
@@ -236,7 +238,7 @@ def test_a_result_of_another_version(command, copied, monkeypatch):
     path.write_text("{")
     assert "is not JSON" in command.refused("report", "out")
     path.unlink()
-    assert "no finished run here" in command.refused("report", "out")
+    assert "no finished run here" in command.refused("consistency", "out")
     assert "no finished run here" in command.refused("report", "nowhere")
 
 

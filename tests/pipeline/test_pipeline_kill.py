@@ -1,5 +1,6 @@
 """kill -9 and Ctrl-C at any moment, then the same command again: the same bytes, and no committed call made twice."""
 
+import re
 import shutil
 import signal
 import sys
@@ -15,6 +16,9 @@ SEED = 20261121
 PACE = 0.12
 """Seconds that a batch of four takes in runs that are going to be killed."""
 IN_FLIGHT = 4
+STOPPED_ANSWERS = re.compile(
+    r"aftertune: stopped: (\d+) of (\d+) answers; run the same command to go on\n"
+)
 COMMITTED_AFTER = 2.0
 """Seconds after which an answer must be on disk: it is one second; the other is for a machine that others use too."""
 LINES = {"train": 60, "generate": 220, "guard": 120, "judge": 130, "write": 2}
@@ -148,11 +152,12 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finishe
     moment = Moment("generate", 40, 0.1)
     _, code, out, err, lines = run_until(moment, folder, tiny_cache, signal.SIGINT, "--quiet")
     assert (code, out) == (5, "")
-    assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
+    answers, total = map(int, STOPPED_ANSWERS.fullmatch(err).groups())
     committed = stored_keys(folder / "out" / "store.sqlite")
     assert committed >= {key for _, kind, key in lines if kind == "given"}, (
         "a stop loses nothing that was answered"
     )
+    assert (answers, total) == (len(committed), 240)
     seen = len(lines_of(log))
     code, out, err = finish(
         start("run", "study.yaml", "--out", "out", env=environment(tiny_cache, log=log), cwd=folder)
@@ -163,15 +168,20 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(copied, tiny_cache, finishe
     assert (folder / "out" / "result.json").read_bytes() == finished_study.result
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["train", "guard", "judge"])
-def test_ctrl_c_in_other_stages(tiny_folder, copied, tiny_cache, stage):
+@pytest.mark.parametrize(
+    ("stage", "number", "message"),
+    [
+        ("train", signal.SIGTERM, r"0 of 4 fine-tunes done, step \d+ of 18 of the next"),
+        pytest.param("train", signal.SIGINT, r"0 of 4 fine-tunes done, step \d+ of 18 of the next", marks=pytest.mark.slow),
+        pytest.param("guard", signal.SIGHUP, r"\d+ of \d+ scores \(guard words on \w+\)", marks=pytest.mark.slow),
+        pytest.param("judge", signal.SIGTERM, r"\d+ of \d+ scores \(judge likelihood\)", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_signals_in_other_stages_are_stops(tiny_folder, copied, tiny_cache, stage, number, message):
     folder = tiny_folder if stage == "train" else without_answers(copied)
-    _, code, out, err, _ = run_until(
-        Moment(stage, 5, 0.05), folder, tiny_cache, signal.SIGINT, "--quiet"
-    )
+    _, code, out, err, _ = run_until(Moment(stage, 5, 0.05), folder, tiny_cache, number, "--quiet")
     assert (code, out) == (5, "")
-    assert err == "aftertune: stopped; nothing is lost: run the same command to go on\n"
+    assert re.fullmatch(f"aftertune: stopped: {message}; run the same command to go on\n", err)
     shutil.rmtree(folder)
 
 

@@ -125,10 +125,10 @@ def test_the_first_declaration_is_kept_and_another_is_shown_as_changed(
         "run",
         "-q",
     )
-    assert "CHANGED" not in command(*asked)[1]
+    assert "options differ" not in command(*asked)[1]
     out = " ".join(command(*asked, "--margin", 0.2, "--scope", "these-prompts")[1].split())
-    assert "CHANGED: margin was first declared as 5.0 points, and is now 20.0 points" in out
-    assert "CHANGED: scope was first declared as prompts-like-these" in out
+    differs = "options differ from the first run of this comparison (margin 20.0 points, was 5.0 points, scope these-prompts, was prompts-like-these)"
+    assert differs in out
     told = json.loads(Path("run/result.json").read_text())["gate"]
     assert (told["declaration"]["first"]["margin"], told["declaration"]["now"]["margin"]) == (
         0.05,
@@ -136,9 +136,9 @@ def test_the_first_declaration_is_kept_and_another_is_shown_as_changed(
     )
     assert told["rule"] == "exact"
     page = Path("run/report.html").read_text()
-    assert "CHANGED: margin was first declared" in page
+    assert "options differ from the first run" in page
     assert "--scope these-prompts" in page
-    assert "CHANGED" in command(*asked, "--max-asr", 0.5)[1], (
+    assert "options differ" in command(*asked, "--max-asr", 0.5)[1], (
         "the first declaration stands, not the last"
     )
-    assert "CHANGED" not in command(*asked)[1]
+    assert "options differ" not in command(*asked)[1]

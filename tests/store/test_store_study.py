@@ -287,12 +287,33 @@ def test_a_scorer_that_was_never_added_is_refused(answered):
 @pytest.mark.parametrize(
     ("spoil", "read", "what"),
     [
-        ("UPDATE prompt SET record = '5'", lambda store: store.prompts("s"), "prompt"),
-        ("UPDATE prompt SET record = '{broken'", lambda store: store.table("s"), "prompt"),
-        ("UPDATE note SET value = '{broken'", lambda store: store.get_meta("s", "n"), "note"),
-        ("UPDATE model SET record = ''", lambda store: store.models("s"), "model"),
+        ("UPDATE prompt SET record = '5'", lambda store: store.prompts("s"), "holds a prompt that cannot be read"),
+        ("UPDATE prompt SET record = '{broken'", lambda store: store.table("s"), "record in row 1 of table prompt is no JSON"),
+        ("UPDATE prompt SET record = CAST(x'7bff' AS TEXT)", lambda store: store.table("s"), "record in row 1 of table prompt is no UTF-8"),
+        ("UPDATE prompt SET record = replace(record, 'hazard', 'hazbrd')", lambda store: store.table("s"), "has the field 'hazbrd'"),
+        ("UPDATE note SET value = '{broken'", lambda store: store.get_meta("s", "n"), "value in row n of table note is no JSON"),
+        ("UPDATE model SET record = ''", lambda store: store.models("s"), "record in row 0 of table model is no JSON"),
+        ("UPDATE model SET record = replace(record, '\"reference\": \"r\"', '\"reference\": 5')", lambda store: store.study_models("s"), "holds a model"),
+        ("DELETE FROM word WHERE id = (SELECT model FROM job)", lambda store: store.table("s"), "names a row of word that is not there"),
+        ("DELETE FROM prompt", lambda store: store.table("s"), "names a row of prompt that is not there"),
+        ("UPDATE job SET model = -107", lambda store: store.table("s"), "names a row of word that is not there"),
+        ("UPDATE job SET sample = 'x'", lambda store: store.table("s"), "sample b'x' in table job"),
+        ("UPDATE job SET sample = -1", lambda store: store.table("s"), "sample -1 in table job"),
+        ("UPDATE job SET sample = 4294967296", lambda store: store.table("s"), "sample 4294967296 in table job"),
+        ("UPDATE answer SET finish = 77", lambda store: store.table("s"), "finish 77 in table answer"),
+        ("UPDATE answer SET finish = -2", lambda store: list(store.responses("s")), "finish -2 in table answer"),
+        ("UPDATE answer SET prompt_tokens = 1.5", lambda store: store.table("s"), "prompt_tokens 1.5 in table answer"),
+        ("UPDATE text SET text = x'ff'", lambda store: list(store.responses("s")), "text in row 1 of table text is no UTF-8"),
+        ("UPDATE text SET detail = '{'", lambda store: list(store.responses("s")), "detail in row 1 of table text is no JSON"),
+        ("UPDATE text SET detail = '[1]'", lambda store: list(store.responses("s")), "no JSON object"),
+        ("UPDATE word SET text = x'ff' WHERE id = 1", lambda store: store.table("s"), "table word is no UTF-8"),
+        ("UPDATE call SET id = 1 << 60 WHERE id = 1", lambda store: store.table("s", (1,)), None),
+        ("UPDATE reading SET value = 7", lambda store: store.table("s", (1,)), "value 7 in table reading"),
+        ("UPDATE reading SET value = -3", lambda store: list(store.responses("s", (1,))), "value -3 in table reading"),
+        ("UPDATE reading SET label = 999", lambda store: store.table("s", (1,)), "names a row of word that is not there"),
+        ("UPDATE reader SET kind = 'judgf'", lambda store: store.table("s", (1,)), "row 1 of table reader has kind 'judgf'"),
     ],
-)
+)  # fmt: skip
 def test_a_record_that_this_version_would_not_write_is_one_line(tmp_path, spoil, read, what):
     path = tmp_path / "spoilt.db"
     with Store.open(path) as store:
@@ -303,13 +324,18 @@ def test_a_record_that_this_version_would_not_write_is_one_line(tmp_path, spoil,
             {"base": {"weights": "w"}},
         )
         store.set_meta("s", "n", 1)
+        store.append("generate", [(JOBS[0].key, response("text"))])
+        judge = store.add_scorer("judge", "rules", "1")
+        score = Score(value=VerdictValue.REFUSED)
+        store.add_scores(judge, [Scored(prompt=JOBS[0].prompt, key=JOBS[0].key, score=score)])
     connection = sqlite3.connect(path)
     with connection:
         connection.execute(spoil)
     connection.close()
-    with (
-        Store.open(path, write=False) as store,
-        pytest.raises(StoreError, match=f"^the store holds a {what} that cannot be read") as caught,
-    ):
-        read(store)
+    with Store.open(path, write=False) as store:
+        if what is None:  # a row that nothing names any more is read past
+            read(store)
+            return
+        with pytest.raises(StoreError, match=what) as caught:
+            read(store)
     assert "\n" not in str(caught.value)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_runs import make_recipe, make_rows, tensors_sha256
 
+from aftertune.core.files import draft_of
 from aftertune.models.open import Engines
-from aftertune.train.train import fine_tune, newest_checkpoint
+from aftertune.train.stage import stop_after_step
+from aftertune.train.train import TrainingStopped, fine_tune, newest_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "support" / "tiny_runs.py"
 MOMENTS = {
@@ -82,3 +84,51 @@ def test_only_complete_checkpoints_of_the_same_recipe_are_kept(tmp_path):
     assert not (folder / "checkpoint-100").exists()
     assert newest_checkpoint(folder, "another key") is None
     assert not (folder / "checkpoint-12").exists()
+
+
+def test_a_training_that_is_stopped_keeps_the_step_and_ends_with_the_same_tensors(
+    base, tmp_path, unkilled
+):
+    out, notes = tmp_path / "out", []
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press(step, _):
+        if step == 9:
+            signal.raise_signal(signal.SIGINT)
+        return stopping.is_set()
+
+    with Engines(threads=1, device="cpu") as engines:
+        with (
+            pytest.raises(TrainingStopped, match="step 9 of 24") as stop,
+            stop_after_step(notes.append) as stopping,
+        ):
+            fine_tune(make_recipe(base), make_rows(), out, engines=engines, progress=press)
+        assert (stop.value.exit_code, len(notes)) == (5, 1)
+        assert (draft_of(out) / "checkpoint-9" / "complete").exists()
+        steps = []
+        fine_tune(
+            make_recipe(base),
+            make_rows(),
+            out,
+            engines=engines,
+            progress=lambda step, _: steps.append(step),
+        )
+    assert steps[0] == 9
+    assert tensors_sha256(out) == unkilled["full"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("presses", [1, 2, 3])
+def test_ctrl_c_outside_of_a_step_and_a_second_one_stop_at_once(presses):
+    """The first behind the last step comes at the end of the block; the second one comes where it is pressed."""
+    heeded = []
+
+    def pressed():
+        with stop_after_step(heeded.append):
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+                heeded.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()
+    assert heeded[1:] == ["went on"]

@@ -111,11 +111,15 @@ def test_a_foreign_folder_where_the_work_would_lie_is_left_alone(runs, base, tmp
     assert thesis.read_text() == "mine"
 
 
-def test_what_a_kill_left_beside_a_finished_fine_tune_is_deleted(runs, base, tmp_path):
+def test_what_a_kill_left_beside_a_finished_fine_tune_is_deleted_by_training_and_not_by_a_question(
+    runs, base, tmp_path
+):
     out = shutil.copytree(runs["full"], tmp_path / "out")
     newest_checkpoint(tmp_path / "out.partial", "whatever it was")
     (tmp_path / "out.partial" / "checkpoint-6").mkdir()
     assert trained(out, make_recipe(base), make_rows())
+    assert (tmp_path / "out.partial").exists()
+    fine_tune(make_recipe(base), make_rows(), out)
     assert not (tmp_path / "out.partial").exists()
     assert not trained(tmp_path / "nothing", make_recipe(base), make_rows())
 

@@ -6,19 +6,22 @@ A command's file loads when the command is named, so that ``--help`` is instant.
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from aftertune import __version__
-from aftertune.errors import AftertuneError, Stopped
+from aftertune.core.files import full_disk
+from aftertune.errors import AftertuneError, PluginError, Stopped
 
 if TYPE_CHECKING:
     from typer._click import Command, HelpFormatter
 
-STOPPED = "stopped; nothing is lost: run the same command to go on"
+STOPPED = "stopped; run the same command to go on"
+FREE_SPACE = "free some space and run the same command to go on"
+INTERRUPTED = 130
+"""The code with which typer leaves when Ctrl-C comes outside of a command."""
 
 COMMANDS = {
     "demo": "Show the whole job on the embedded model.",
@@ -57,11 +60,21 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        """Run the command that was named; Ctrl-C stops it as any other stop (typer itself would leave with code 130)."""
+        """Run the command that was named; Ctrl-C stops it as any other stop.
+
+        Raises:
+            Stopped: Ctrl-C, which typer itself would leave with `INTERRUPTED`.
+            PluginError: foreign code asked for the end of the program, which no command does.
+        """
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Stopped(STOPPED) from None
+        except SystemExit as error:
+            raise PluginError(
+                f"code that is not Aftertune's ended the program (SystemExit {error.code}): a plug-in, or code of a checkpoint; "
+                "it must raise an error instead"
+            ) from error
 
 
 app = typer.Typer(
@@ -104,18 +117,29 @@ def main() -> None:
     # Waiting threads that spin make small models several times slower as soon as anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        # `--judge my_judges:rubric` finds my_judges.py here, after all that is installed.
-        sys.path.append(str(Path.cwd()))
         app()
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            _fail(STOPPED, Stopped.exit_code)
+        raise
     except AftertuneError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
         # A full disk or a folder that may not be written is the machine's fault, not the program's.
         place = error.filename2 or error.filename  # of a renaming, the new name
         what = f"{place}: {error.strerror}" if place else str(error)
-        _fail(f"{what}; mend that and run the same command to go on", AftertuneError.exit_code)
+        remedy = (
+            "mend that and run the same command to go on"
+            if full_disk(error) is None
+            else FREE_SPACE
+        )
+        _fail(f"{what}; {remedy}", AftertuneError.exit_code)
     except KeyboardInterrupt:
         _fail(STOPPED, Stopped.exit_code)
+    except Exception as error:
+        if (full := full_disk(error)) is None:
+            raise
+        _fail(f"{full.strerror}: {FREE_SPACE}", AftertuneError.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

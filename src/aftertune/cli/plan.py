@@ -38,6 +38,7 @@ from aftertune.report.wording import plural
 from aftertune.result import conditions_of, open_finished
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
+from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
 from aftertune.workspace import Run, open_run
 
@@ -110,6 +111,8 @@ def command(
     if study is not None:
         config = load_study(study)
         folder = out or RUNS / config.name
+        for note in foreign_code_notes(config):
+            progress.note(f"note: {note}")
         # Nothing is kept, and no prompt is asked unless ``timed``.
         with open_run(config, folder, Quiet(), study.parent, write=False) as run:
             designs, costs = _study(run, tokens, progress if timed else None)

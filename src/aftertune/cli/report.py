@@ -7,9 +7,11 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import JsonOption, command_app
+from aftertune.errors import Stopped
 from aftertune.report.document import write_document
 from aftertune.report.terminal import present, print_files
 from aftertune.result import open_finished, renewed_result, write_report
+from aftertune.unfinished import is_unfinished, state_lines
 from aftertune.workspace import PAGE, RESULT
 
 app = command_app()
@@ -30,7 +32,10 @@ def command(
     ] = False,
     json: JsonOption = None,
 ) -> None:
-    """Print the result of a finished run again, and write its page."""
+    """Print the result of a finished run again, and write its page; of an unfinished one, what there is."""
+    if is_unfinished(folder):
+        Console(soft_wrap=True, markup=False, highlight=False).print("\n".join(state_lines(folder)))
+        raise typer.Exit(Stopped.exit_code)
     page = html or folder / PAGE
     with open_finished(folder) as run:
         document = renewed_result(run)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,13 @@ from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import ModelError
 from aftertune.estimate import Estimate, estimate
 from aftertune.models.endpoint.batch import Step
+from aftertune.models.reference import brings_code
 from aftertune.report.progress import Quiet
 from aftertune.report.terminal import present, print_files
 from aftertune.run import Purpose, run_study
 from aftertune.score.run import build_scorers
 from aftertune.study import Study, load_study
+from aftertune.study.foreign import without_foreign_code
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import PAGE, RESULT, Run, open_run
 
@@ -64,9 +67,12 @@ def preview(study: Study, folder: Path, source: Path) -> None:
         folder: where it would be kept.
         source: what relative paths are relative to.
 
+    Code that is not Aftertune's is not run: what it would make or load is left out, and named.
+
     Raises:
         AftertuneError: as running it, for everything that can be known beforehand.
     """
+    study, left_out = without_foreign_code(study, partial(_brings_code, source))
     with open_run(study, folder, Quiet(), source, write=False) as run:
         scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
@@ -75,10 +81,10 @@ def preview(study: Study, folder: Path, source: Path) -> None:
         estimates = estimate(run, models, prompts, scorers)
         notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
         costs = [_cost(run, part) for part in estimates]
-    left_out = len(sets.prompts) - len(prompts)
-    overlap = f", {left_out:,} left out since they occur in training rows" if left_out else ""
+    overlapping = len(sets.prompts) - len(prompts)
+    overlap = f", {overlapping:,} left out since they occur in training rows" if overlapping else ""
     lines = [f"{study.name}: {len(prompts):,} prompts{overlap}; {_scorer_names(study)}"]
-    width = max(32, *(len(part.name) for part in estimates))
+    width = max([32, *(len(part.name) for part in estimates)])
     for part, cost in zip(estimates, costs, strict=True):
         there = "to be trained" if part.to_be_trained else "there"
         state = there if part.kind == "model" else part.kind
@@ -90,8 +96,18 @@ def preview(study: Study, folder: Path, source: Path) -> None:
         lines.append(
             "at most: one call about each answer that is not there yet; equal answers to a prompt are scored once"
         )
+    if left_out:
+        lines.append(
+            f"not counted, since a dry run runs no code but Aftertune's: {', '.join(left_out)}"
+        )
     lines += [f"note: {note}" for note in notes]
     Console(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
+
+
+def _brings_code(source: Path, reference: str) -> bool:
+    """Return whether a model brings code of its own; a folder may be relative to the study's."""
+    own = source / reference
+    return brings_code(str(own) if own.is_dir() else reference)
 
 
 def _scorer_names(study: Study) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aftertune.cli.options import MOST_SEED, QuietOption, command_app, screen
+from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Method, Recipe, Training, TrainingFile
 from aftertune.data.files import known_kind
@@ -15,7 +16,7 @@ from aftertune.data.rows import HUB_ID, by_answer, read_columns, read_rows, trai
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
 from aftertune.models.reference import finished
-from aftertune.train.stage import step_progress, steps_of
+from aftertune.train.stage import step_progress, steps_of, stop_after_step
 from aftertune.train.train import fine_tune, reasoning_note
 
 app = command_app()
@@ -80,12 +81,16 @@ def command(
             template_sha256=str(identity["tokenizer"]),
         )
         if finished(out, recipe):
+            discard(draft_of(out))  # of a run that was killed between the last two steps
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")
             return
         if (remark := reasoning_note(recipe, rows, engines)) is not None:
             progress.note(remark)
-        with progress.stage("tune", steps_of(recipe, len(rows))) as advance:
-            fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance))
+        with (
+            stop_after_step(progress.note) as stopping,
+            progress.stage("tune", steps_of(recipe, len(rows))) as advance,
+        ):
+            fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance, stopping))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
 
 

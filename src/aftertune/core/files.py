@@ -7,6 +7,7 @@ names its owner, is written first and deleted last, so that a kill at any moment
 import errno
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -116,11 +117,30 @@ def explained(path: Path, error: OSError) -> AftertuneError:
         return InputError(
             f"{path} cannot be written: no permission in {path.parent}; name another path"
         )
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in FULL:
         return AftertuneError(
-            f"{path} was not written: the disk is full; free some space and run again"
+            f"{path} was not written: the disk is full ({error.strerror}); free some space and run again"
         )
     return AftertuneError(f"{path} was not written: {error.strerror or error}")
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of the system that stand for too little room: no space, no quota, a file that may not grow."""
+_RUST = re.compile(r"\(os error (\d+)\)")
+"""How Rust writes an error of the system; tokenizers and safetensors raise it in classes without a number."""
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """Return the full disk behind an error of any library, None if there is another reason."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in FULL:
+            return link
+        number = _RUST.search(str(link))
+        if number is not None and int(number[1]) in FULL:
+            return OSError(int(number[1]), os.strerror(int(number[1])))
+        link = link.__cause__ or link.__context__
+    return None
 
 
 MARKER = ".aftertune-draft"

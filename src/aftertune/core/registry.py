@@ -1,14 +1,18 @@
 """Finds judges, guards, scorers and prompt sets by name.
 
-A name is a built-in one, ``package.module:factory``, or one that an installed package offers under the entry-point
+A name is a built-in one, ``package.module:factory`` (whose module may lie in the study's folder or in the current one),
+or one that an installed package offers under the entry-point
 group ``aftertune.plugins``. The entry point's value is a mapping ``{kind: {name: "package.module:factory"}}``, so that
 looking a name up imports nothing heavy. A factory is called with `Tools` and the user's options as keywords.
 """
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from aftertune.errors import PluginError
@@ -92,11 +96,16 @@ def built_in(kind: Kind) -> dict[str, str | Factory]:
     return {**BUILT_IN[kind], **factories}
 
 
-def find(kind: Kind, name: str) -> Factory:
+def find(kind: Kind, name: str, folder: Path = Path()) -> Factory:
     """Return the factory that ``name`` stands for.
 
+    Args:
+        kind: of what it makes.
+        name: as a study has it.
+        folder: where modules that the user names are looked for, before the current folder and after all that is installed.
+
     Raises:
-        PluginError: no such name, module or attribute.
+        PluginError: no such name, module or attribute; or the module cannot be imported.
     """
     target = name if ":" in name else built_in(kind).get(name) or factories(kind).get(name)
     if target is None:
@@ -107,13 +116,31 @@ def find(kind: Kind, name: str) -> Factory:
         return target
     module, _, attribute = target.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        with _importable(folder, Path.cwd()):
+            factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{kind} {name!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # other people's code may raise anything
+        raise PluginError(
+            f"{kind} {name!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     if not callable(factory):
         raise PluginError(f"{kind} {name!r} is not a factory: {target} cannot be called")
     checked: Factory = factory
     return checked
+
+
+@contextmanager
+def _importable(*folders: Path) -> Iterator[None]:
+    """Let modules of some folders be imported inside the block only: nobody asked for their namesakes of libraries."""
+    added = [str(folder.absolute()) for folder in folders]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for entry in added:
+            last = len(sys.path) - 1 - sys.path[::-1].index(entry)
+            del sys.path[last]
 
 
 def names_offered(name: str, kind: Kind) -> str:

@@ -25,7 +25,7 @@ from aftertune.core.registry import find
 from aftertune.data.files import Record, names_child_exploitation, read_records, typed
 from aftertune.data.overlap import find_overlap
 from aftertune.data.rows import Row, write_lines
-from aftertune.errors import DataError, PluginError, StudyError
+from aftertune.errors import AftertuneError, DataError, PluginError, StudyError
 
 if (
     TYPE_CHECKING
@@ -73,17 +73,24 @@ def load_prompts(
 
     Raises:
         DataError: the file or one of its rows is wrong; no prompt is left.
-        PluginError: no loader has that name, or it does not take the options.
+        PluginError: no loader has that name, it does not take the options, or it fails.
     """
     loaded: Any
     if loader is not None:
         arguments = {**options} if file is None else {"file": file, **options}
-        factory = find("prompts", loader)
+        factory = find("prompts", loader, tools.folder)
         try:
             inspect.signature(factory).bind(tools, **arguments)
         except TypeError as error:
             raise PluginError(f"prompts loader {loader!r}: {error}; check its options") from error
-        loaded = factory(tools, **arguments)
+        try:
+            loaded = factory(tools, **arguments)
+        except (AftertuneError, OSError):
+            raise
+        except (Exception, SystemExit) as error:  # other people's code may raise anything
+            raise PluginError(
+                f"prompts loader {loader!r} failed: {type(error).__name__}: {error}"
+            ) from error
     elif file is not None:
         loaded = read_prompts(tools.folder / file)
     else:

@@ -77,29 +77,39 @@ def declared_now(plan: MeasurePlan, gating: Gating, order: Order) -> dict[str, A
     }
 
 
-def compare_declarations(first: Mapping[str, Any], now: Mapping[str, Any]) -> Declaration:
-    """Return a declaration beside the first one of the same comparison, with its changes in sentences."""
+def compare_declarations(
+    first: Mapping[str, Any], now: Mapping[str, Any], order: Order
+) -> Declaration:
+    """Return a declaration beside the first one of the same comparison, with its changes in a sentence.
+
+    Args:
+        first: as it was kept, with the ids of its behaviors.
+        now: as `declared_now` gives it.
+        order: of the behaviors of now.
+    """
     first = {"verdict_by": "judge", **first}
+    changes = ", ".join(_changes(first, now, len(order.tasks)))
+    note = f"options differ from the first run of this comparison ({changes}); a verdict on the second try means less"
     return Declaration(
         first={key: first.get(key) for key in now},
         now=now,
-        changed=tuple(_changes(first, now)),
+        changed=(note,) if changes else (),
         order=now["order"],
     )
 
 
-def _changes(first: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _changes(first: Mapping[str, Any], now: Mapping[str, Any], behaviors: int) -> Iterator[str]:
     for key, value in now.items():
         before = first.get(key)
         if before == value:
             continue
-        if key == "order":
-            yield "CHANGED: other behaviors are asked than when this comparison was first declared"
+        kept = first.get("behaviors")
+        if key != "order":
+            yield f"{key.replace('_', ' ')} {_word(key, value)}, was {_word(key, before)}"
+        elif isinstance(kept, list) and len(kept) != behaviors:
+            yield f"{behaviors:,} behaviors, were {len(kept):,}"
         else:
-            yield (
-                f"CHANGED: {key.replace('_', ' ')} was first declared as {_word(key, before)}, and is now "
-                f"{_word(key, value)}; a verdict on the second try means less"
-            )
+            yield "other behaviors"
 
 
 def _word(key: str, value: Any) -> str:

@@ -525,6 +525,23 @@ def code_sha256(folder: Path) -> str | None:
     return _combined(parts) if parts else None
 
 
+def brings_code(reference: str) -> bool:
+    """Return whether a model's files name code of their own (``auto_map``), which ``trust_remote_code`` would run.
+
+    Raises:
+        ModelError: the reference cannot be used.
+    """
+    model = fetch(parse(reference))
+    parts = [model, fetch(model.base)] if isinstance(model, Adapter) else [model]
+    return any(
+        "auto_map" in read_json(part.name, part.folder / name)
+        for part in parts
+        if isinstance(part, Checkpoint | Adapter)
+        for name in ("config.json", "tokenizer_config.json")
+        if (part.folder / name).is_file()
+    )
+
+
 def tokenizer_sha256(folder: Path) -> str:
     """Return the hash of all tokenizer files in a folder, the chat template among them."""
     files = sorted(

@@ -61,6 +61,8 @@ class Renderer:
 
         self.name = name
         self._vocabulary = vocabulary
+        self._last: tuple[Thinking, list[Sequence[Message]], list[list[int]]] | None = None
+        """The switch and the conversations that were rendered last, and their tokens."""
         loaded = refused(
             f"model {name!r}: the tokenizer cannot be loaded",
             "; mend tokenizer_config.json, tokenizer.json or config.json, or copy the folder again",
@@ -116,8 +118,12 @@ class Renderer:
                 or has no switch for thinking.
         """
         self._check_content()
-        settings = self._switch(thinking) if conversations else _NO_SETTINGS
-        return self.tokens(self.texts(conversations, answer_follows=True, settings=settings))
+        # The samples and decodings of a study ask the same prompts again and again.
+        if self._last is None or self._last[:2] != (thinking, conversations):
+            settings = self._switch(thinking) if conversations else _NO_SETTINGS
+            texts = self.texts(conversations, answer_follows=True, settings=settings)
+            self._last = (thinking, list(conversations), self.tokens(texts))
+        return list(self._last[2])
 
     def _switch(self, thinking: Thinking) -> Mapping[str, object]:
         """Return the template's setting that turns thinking on or off."""

@@ -1,5 +1,6 @@
 """The result document of a run: result.json, its notes, and the reader that refuses what another version wrote."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from aftertune.report.wording import listing
 T = TypeVar("T")
 FORMAT = 2
 """Formats of result.json. 2: results as they are since annotators, series and uncorrected figures have fields. 1: the first."""
+CHECKSUM = "sha256"
+"""The key of result.json that holds the hash of all others."""
 LONGEST_SHOWN = 60
 """Characters of a damaged value in an error."""
 STALE_LABELS = (
@@ -100,6 +103,8 @@ class ResultDocument(Basis):
     result: StudyResult
     finding: tuple[str, ...]
     labels: LabelCounts | None
+    measured: Mapping[str, str] | None = None
+    """Column of the table that was measured -> hash of its values, labels left out; None for a document without a table."""
 
 
 def read_document(path: Path) -> ResultDocument:
@@ -124,16 +129,26 @@ def _document(path: Path) -> ResultDocument:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: was written by another version")
-    return from_plain(ResultDocument, content, str(path))
+    document = from_plain(ResultDocument, content, str(path))
+    if content.pop(CHECKSUM, None) != _checksum(content):
+        raise InputError(
+            f"{path}: was changed after it was written ({CHECKSUM} does not fit what it holds)"
+        )
+    return document
+
+
+def _checksum(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_document(path: Path, document: ResultDocument) -> None:
-    """Write a result document: sorted keys, no NaN, the same bytes for the same result.
+    """Write a result document with its checksum: sorted keys, no NaN, the same bytes for the same result.
 
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    write_json(path, to_plain(document))
+    content = to_plain(document)
+    write_json(path, {**content, CHECKSUM: _checksum(content)})
 
 
 def to_plain(value: object) -> Any:

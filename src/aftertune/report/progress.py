@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from aftertune.errors import Stopped
 from aftertune.report.wording import clean
 
 Advance = Callable[[int], None]
@@ -53,6 +54,38 @@ class Quiet:
 
 def nothing(_count: int) -> None:
     """Count nothing."""
+
+
+@contextmanager
+def staged(
+    progress: Progress, name: str, total: int, units: str, *, before: int = 0
+) -> Iterator[Advance]:
+    """Show one stage whose stop says how far it came.
+
+    Args:
+        progress: where the stage is shown.
+        name: of the stage.
+        total: units that are still to be done.
+        units: their name, in the plural.
+        before: units that were done by earlier runs.
+
+    Raises:
+        Stopped: Ctrl-C inside the stage.
+    """
+    done = before
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        advance(more)
+
+    try:
+        with progress.stage(name, total) as advance:
+            yield count
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped: {done:,} of {before + total:,} {units}; run the same command to go on"
+        ) from None
 
 
 class _Rate(ProgressColumn):

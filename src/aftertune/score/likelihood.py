@@ -13,6 +13,7 @@ from aftertune.core.keys import Key, content_key
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Intent, Prompt, Score, StoredJob, conversation
+from aftertune.report.progress import staged
 from aftertune.store import Scored
 from aftertune.workspace import Run
 
@@ -72,7 +73,8 @@ def score_likelihood(
     keys = run.study.decoding
     answers_each = len(models) * len(run.study.systems) * keys.samples
     size = max(1, PROMPT_CHUNK // (answers_each * len(keys.temperatures) * len(keys.seeds)))
-    with run.progress.stage("likelihood under the base", len(prompts)) as advance:
+    units = "prompts (likelihood of their answers under the base)"
+    with staged(run.progress, "likelihood under the base", len(prompts), units) as advance:
         for start in range(0, len(prompts), size):
             chunk = prompts[start : start + size]
             jobs = run.store.responses(run.study.name, [version], chunk)

@@ -34,7 +34,7 @@ from aftertune.core.table import NONE, WINS, Table, counted
 from aftertune.errors import AftertuneError, KeysChanged, PluginError
 from aftertune.models.asking import Asking, Call, ask, probe_sample, replies_of
 from aftertune.models.remote import side_by_side
-from aftertune.report.progress import Progress
+from aftertune.report.progress import Progress, staged
 from aftertune.score.coherence import Coherence, Thresholds
 from aftertune.score.likelihood import Likelihood, Place, score_likelihood
 from aftertune.store import Scored, Store, Unscored
@@ -144,11 +144,13 @@ def score_responses(
     ]
     for work in works:
         if not work.scoring.by_batch:
-            with run.progress.stage(work.scoring.title, work.total) as advance:
+            title = work.scoring.title
+            with staged(run.progress, title, work.total, f"scores ({title})") as advance:
                 work.do(advance)
     by_batch = [work for work in works if work.scoring.by_batch]
     # side by side, so that all their batches are under way together
-    with run.progress.stage("scores by batch", sum(work.total for work in by_batch)) as advance:
+    total = sum(work.total for work in by_batch)
+    with staged(run.progress, "scores by batch", total, "scores by batch") as advance:
         side_by_side(
             [
                 (engine, partial(work.do, advance))
@@ -206,7 +208,7 @@ class _Work:
                 scores = _score_items(self.run.store, self.scoring, items)
             except (AftertuneError, OSError):
                 raise
-            except Exception as error:  # other people's code may raise anything
+            except (Exception, SystemExit) as error:  # other people's code may raise anything
                 raise _failed(self.scoring.title, error) from error
             self.run.store.add_scores(self.scoring.version, scores)
             advance(units)
@@ -500,12 +502,12 @@ def score_samples(
             scores.append(None if key in failed else scorer.score(sample, replies))
     except (AftertuneError, OSError):
         raise
-    except Exception as error:  # other people's code may raise anything
+    except (Exception, SystemExit) as error:  # other people's code may raise anything
         raise _failed(title, error) from error
     return scores
 
 
-def _failed(title: str, error: Exception) -> PluginError:
+def _failed(title: str, error: BaseException) -> PluginError:
     return PluginError(f"{title} failed: {type(error).__name__}: {error}; mend it and run again")
 
 
@@ -599,7 +601,7 @@ def build_scorer(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
     """
     who = f"{kind} {keys.name}"
     try:
-        factory = find(kind, keys.use)
+        factory = find(kind, keys.use, tools.folder)
         signature = inspect.signature(factory)
         try:
             signature.bind(tools, **keys.options)
@@ -617,9 +619,7 @@ def build_scorer(tools: Tools, kind: Kind, keys: ScorerKeys) -> Scorer:
         scorer: Scorer = factory(tools, **keys.options)
     except AftertuneError:
         raise
-    except (
-        Exception
-    ) as error:  # other people's code may raise anything; the message names the scorer
+    except (Exception, SystemExit) as error:  # other people's code may raise anything
         raise PluginError(
             f"{who} ({keys.use}) cannot be built: {type(error).__name__}: {error}"
         ) from error

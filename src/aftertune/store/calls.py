@@ -9,19 +9,21 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from aftertune.core.keys import KEY_BYTES, Key, content_key
 from aftertune.core.protocols import Answer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, Response
 from aftertune.core.table import NONE
-from aftertune.errors import StoreError
+from aftertune.errors import StoreDamaged, StoreError
+from aftertune.store.damage import INT32, checked, damaged
 
 Kind = Literal["generate", "judge", "guard"]
 """A call's kind says what it was first made for; one key is one call, whoever scores its answer."""
@@ -168,12 +170,17 @@ def _answers(
 
 def _response(row: tuple[int, int, int, bytes, str | None]) -> Response:
     finish, prompt_tokens, completion_tokens, text, detail = row
+    if finish not in range(len(FINISH)):
+        raise damaged(f"finish {finish!r} in table answer is none that this version writes")
+    facts = parsed(detail, "detail of an answer") if detail else {}
+    if not isinstance(facts, dict):
+        raise damaged("a detail in table text is no JSON object")
     return Response(
         text=decoded(text),
         finish_reason=FINISH[finish],
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        detail=json.loads(detail) if detail else {},
+        detail=facts,
     )
 
 
@@ -194,10 +201,11 @@ def parsed(text: str, what: str) -> Any:
         raise unreadable(what, error) from error
 
 
-def unreadable(what: str, error: Exception) -> StoreError:
+def unreadable(what: str, error: Exception) -> StoreDamaged:
     """Return the error for something in the store that is not what this version writes."""
-    return StoreError(
-        f"the store holds a {what} that cannot be read ({type(error).__name__}: {error}): it is damaged, or another "
+    reason = str(error).partition("\n")[0]
+    return StoreDamaged(
+        f"the store holds a {what} that cannot be read ({type(error).__name__}: {reason}): it is damaged, or another "
         "version wrote it; restore a copy of it, or start a new store"
     )
 
@@ -261,14 +269,30 @@ def prompt_ids(connection: sqlite3.Connection, prompts: Iterable[Prompt]) -> dic
 
 
 def prompts_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Prompt]:
-    """Return the prompts that integers stand for."""
+    """Return the prompts that integers stand for.
+
+    Raises:
+        StoreError: there is none for an integer.
+    """
     prompts: dict[int, Prompt] = {}
     for chunk in chunks(ids):
         rows = connection.execute(
             f"SELECT id, record FROM prompt WHERE id IN ({marks(chunk)})", chunk
         )
         prompts.update((number, _prompt(record)) for number, record in rows)
+        _check_there(chunk, prompts, "prompt")
     return prompts
+
+
+def _check_there(numbers: Iterable[int], rows: Mapping[int, object], table: str) -> None:
+    """See that the rows that are named elsewhere are there.
+
+    Raises:
+        StoreError: one of them is not.
+    """
+    for number in numbers:
+        if number not in rows:
+            raise damaged(f"row {number} of table {table} is named and not there")
 
 
 def study_id(connection: sqlite3.Connection, study: str) -> int:
@@ -418,6 +442,10 @@ def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
         "SELECT * FROM job WHERE study = ? ORDER BY position",
         number,
     )
+    for name, column in zip(
+        ("model", "prompt", "system", "decoding", "sample"), block, strict=False
+    ):
+        checked(column, "job", name, 0, INT32[1])
     model, prompt, system, decoding, sample = block[:5].astype(np.int32)
     return Jobs(
         model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5]
@@ -434,10 +462,20 @@ def read_integers(
         columns: their names.
         source: the SELECT that gives them, in its order.
         parameters: of the SELECT.
+
+    Raises:
+        StoreError: a value is no whole number.
     """
     # One text a column, which numpy reads at once, takes a third of the time of an object for every number.
     texts = ", ".join(f"group_concat({column})" for column in columns)
-    lists = connection.execute(f"SELECT {texts} FROM ({source})", parameters).fetchone()
+    others = " + ".join(f"total(typeof({column}) <> 'integer')" for column in columns)
+    *lists, foreign = connection.execute(
+        f"SELECT {texts}, {others} FROM ({source})", parameters
+    ).fetchone()
+    if foreign:
+        raise damaged(
+            f"{int(foreign)} values are no whole numbers in {', '.join(columns)} of: {source}"
+        )
     return np.stack([np.fromstring(text or "", np.int64, sep=",") for text in lists])
 
 
@@ -447,11 +485,16 @@ def read_scores(rows: sqlite3.Cursor, count: int) -> NDArray[np.float64]:
 
 
 def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:
-    """Return the names and labels that integers stand for."""
+    """Return the names and labels that integers stand for.
+
+    Raises:
+        StoreError: there is none for an integer.
+    """
     words: dict[int, str] = {}
     for chunk in chunks(ids):
         rows = connection.execute(f"SELECT id, text FROM word WHERE id IN ({marks(chunk)})", chunk)
         words.update((number, decoded(blob)) for number, blob in rows)
+        _check_there(chunk, words, "word")
     return words
 
 
@@ -463,8 +506,14 @@ def _record(prompt: Prompt) -> str:
 def _prompt(record: str) -> Prompt:
     try:
         values = json.loads(record)
-        return Prompt(
-            **{**values, "intent": Intent(values["intent"]), "labels": tuple(values["labels"])}
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        prompt: Prompt = _prompts().validate_python({**values, "labels": tuple(values["labels"])})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise unreadable("prompt", error) from error
+    if unknown := values.keys() - set(Prompt.__slots__):
+        raise damaged(f"a record of table prompt has the field {min(unknown)!r}")
+    return prompt
+
+
+@cache
+def _prompts() -> TypeAdapter[Prompt]:
+    return TypeAdapter(Prompt)

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 from aftertune.errors import AftertuneError, StoreError, StoreVersion
+from aftertune.store.damage import damaged
 
 SCHEMA = 1
 HISTORY = {1: "the first"}
@@ -75,7 +76,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         _check(connection, path, write=write)
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             raise explained(error, path) from error
         raise
     return connection
@@ -95,8 +96,9 @@ def explained(error: Exception, path: Path) -> AftertuneError:
         )
     if "not a database" in text:
         return StoreError(f"{path}: is not an Aftertune store; name another file")
-    if "malformed" in text:
-        return StoreError(f"{path}: is damaged ({text}); restore a copy of it")
+    # SQLite names what is broken, and the name may be broken, too.
+    if "malformed" in text or isinstance(error, UnicodeDecodeError):
+        return damaged(text, path)
     if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
         text = text if isinstance(error, sqlite3.Error) else str(getattr(error, "strerror", text))
         return StoreError(

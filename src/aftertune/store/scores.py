@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,18 @@ from aftertune.core.records import (
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
 from aftertune.store.calls import UNFINISHED, marks, prompt_ids, read_integers, read_jobs, word_ids
+from aftertune.store.damage import damaged
 
 ScorerKind = Literal["judge", "guard", "coherence", "scorer", "person"]
 """The stored codes of roles: ``scorer`` stands for metrics and preferences, ``person`` for annotators."""
 
+VALUES: Mapping[str, int] = {
+    "coherence": 1,
+    "guard": len(DecisionValue) - 1,
+    "judge": len(VerdictValue) - 1,
+    "person": len(LabelValue) - 1,
+}
+"""The largest code of a value, by kind of scorer; the least is NONE."""
 PROMPT_ONLY = 0
 """Stands for the call where only the prompt was scored."""
 
@@ -108,6 +116,11 @@ def scorers_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Sc
     }
     if lost := [number for number in ids if number not in versions]:
         raise StoreError(f"the store holds no scorer {lost[0]}; add it before scoring with it")
+    for version in versions.values():
+        if version.kind not in get_args(ScorerKind) or version.side not in get_args(Side):
+            raise damaged(
+                f"row {version.id} of table reader has kind {version.kind!r} and side {version.side!r}"
+            )
     return [versions[number] for number in ids]
 
 
@@ -150,9 +163,15 @@ def code_of(value: Value) -> int:
 
 
 def value_of(kind: ScorerKind, code: int) -> Value:
-    """Return the value that `code_of` made a code of."""
+    """Return the value that `code_of` made a code of.
+
+    Raises:
+        StoreError: nothing has that code.
+    """
     if code == NONE:
         return None
+    if code not in range(VALUES.get(kind, NONE) + 1):
+        raise damaged(f"value {code!r} in table reading is none of a {kind}")
     if kind == "coherence":
         return bool(code)
     if kind == "person":

@@ -20,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from pydantic import TypeAdapter
+
 from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Prompt, Response, Side, StoredJob
 from aftertune.core.table import Table
-from aftertune.errors import AftertuneError, StoreError, StoreLocked
+from aftertune.errors import AftertuneError, StoreDamaged, StoreError, StoreLocked
 from aftertune.store.calls import (
     CHUNK,
     MODEL_FIELDS,
@@ -50,6 +52,7 @@ from aftertune.store.calls import (
     study_id,
     unreadable,
 )
+from aftertune.store.damage import damage, damaged
 from aftertune.store.responses import (
     Details,
     Thinking,
@@ -71,6 +74,8 @@ from aftertune.store.scores import (
 from aftertune.store.tables import read_table
 
 T = TypeVar("T")
+MEASURED = "page"
+"""The name of the note on a measured study (`aftertune.result.Kept`)."""
 
 
 class HasKey(Protocol):
@@ -205,7 +210,7 @@ class Writer:
                 if task.transaction
                 else task.work(self._connection)
             )
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             task.future.set_exception(explained(error, self._path))
         except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller, not to this thread
             task.future.set_exception(error)
@@ -389,19 +394,20 @@ class Store:
         Raises:
             StoreError: a record is not what this version writes.
         """
+        adapter = TypeAdapter(StudyModel)
         try:
             return [
-                StudyModel(**{name: record[name] for name in MODEL_FIELDS})
+                adapter.validate_python({name: record[name] for name in MODEL_FIELDS})
                 for record in self.models(study)
             ]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise unreadable("model", error) from error
 
     def prompts(self, study: str) -> list[Prompt]:
         """Return the prompts of a study's jobs, each once, in planned order."""
         with self._snapshot() as connection:
             planned = read_jobs(connection, study).prompt.tolist()
-            by_number = prompts_by_id(connection, set(planned))
+            by_number = prompts_by_id(connection, sorted(set(planned)))
         return [by_number[number] for number in dict.fromkeys(planned)]
 
     def plan(self, study: str, jobs: Iterable[PlannedJob]) -> None:
@@ -434,7 +440,18 @@ class Store:
                 "SELECT value FROM note JOIN study ON study.id = note.study WHERE study.name = ? AND note.name = ?",
                 (study, name),
             ).fetchone()
-        return None if row is None else parsed(row[0], "note")
+            return None if row is None else parsed(row[0], "note")
+
+    def scorers(self, study: str) -> tuple[int, ...]:
+        """Return the scorer versions that a study was measured by; before it was measured, the newest of each scorer."""
+        kept = self.get_meta(study, MEASURED)
+        if isinstance(kept, dict) and isinstance(kept.get("readers"), list):
+            return tuple(kept["readers"])
+        with self._snapshot() as connection:
+            rows = connection.execute(
+                "SELECT max(id) FROM reader WHERE kind <> 'person' GROUP BY kind, name, side ORDER BY 1"
+            )
+            return tuple(number for (number,) in rows)
 
     # Calls
 
@@ -589,7 +606,20 @@ class Store:
             with self._one_reader:
                 yield
         except sqlite3.Error as error:
-            raise explained(error, self.path) from error
+            if getattr(error, "sqlite_errorcode", None) is not None:
+                raise explained(error, self.path) from error
+            raise self._unreadable(error) from error  # the module itself: a text that is no UTF-8
+        except StoreDamaged as error:
+            raise self._unreadable(error) from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        """Return the error for a failed reading: the damaged row if one can be seen."""
+        place = damage(self._reading)
+        if place is not None:
+            return damaged(place, self.path)
+        return error if isinstance(error, StoreDamaged) else unreadable("value", error)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
 from aftertune.store.calls import (
+    FINISH,
     UNFINISHED,
     Jobs,
     prompt_columns,
@@ -17,7 +18,8 @@ from aftertune.store.calls import (
     read_scores,
     words_by_id,
 )
-from aftertune.store.scores import PROMPT_ONLY, ScorerVersion, pair_codes
+from aftertune.store.damage import INT32, checked
+from aftertune.store.scores import PROMPT_ONLY, VALUES, ScorerVersion, pair_codes
 
 Ints = NDArray[np.int32]
 T = TypeVar("T", np.int32, np.float64)
@@ -75,14 +77,16 @@ def _recoded(column: Ints) -> tuple[Ints, list[int]]:
 def _add_answers(connection: sqlite3.Connection, jobs: Jobs, columns: dict[str, Ints]) -> None:
     """Spread the answers over the jobs; a job without one has NONE everywhere."""
     names = ("finish", "prompt_tokens", "completion_tokens")
-    calls, *values = read_integers(connection, ("call", *names), "SELECT * FROM answer")
-    size = max(int(calls.max(initial=0)), int(jobs.call.max(initial=0))) + 1
+    calls, *values = read_integers(
+        connection, ("call", *names), "SELECT * FROM answer ORDER BY call"
+    )
+    place = _places(calls, jobs.call)
     for name, numbers in zip(names, values, strict=True):
-        by_call = np.full(size, NONE, np.int32)
-        by_call[calls] = numbers
+        checked(numbers, "answer", name, 0, len(FINISH) - 1 if name == "finish" else INT32[1])
+        column = _spread(numbers.astype(np.int32), place, np.int32(NONE))
         if name == "finish":
-            by_call[by_call == UNFINISHED] = NONE
-        columns[name] = by_call[jobs.call]
+            column[column == UNFINISHED] = NONE
+        columns[name] = column
 
 
 def _add_scores(
@@ -103,6 +107,7 @@ def _add_scores(
         "SELECT call, prompt, value FROM reading WHERE reader = ? ORDER BY call, prompt",
         scorer.id,
     )
+    checked(values, "reading", "value", NONE, VALUES.get(scorer.kind, INT32[1]))
     calls = jobs.call if scorer.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
     place = _places(pair_codes(scored_calls, scored_prompts), pair_codes(calls, jobs.prompt))
     if scorer.kind != "scorer":

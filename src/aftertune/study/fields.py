@@ -40,15 +40,23 @@ def _finished(info: ValidationInfo) -> bool:
 def _existing(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of a file that must be there."""
     path = _local(text, info)
-    if not path.is_file() and not _finished(info):
+    if not _finished(info) and not (_is_there(path) and path.is_file()):
         raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
     return str(path.resolve())
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path leads to something; one that is too long, or not allowed to be followed, does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _existing_or_named(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of what is there, or the text as it is: a hub id or the address of an endpoint."""
     path = _local(text, info)
-    if path.exists():
+    if _is_there(path):
         return str(path.resolve())
     if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
         if _finished(info):
@@ -134,9 +142,45 @@ Reference = Annotated[
     AfterValidator(_existing_or_named),
     PlainSerializer(_shown),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")]
+LONGEST_NAME = 100
+"""Characters: names become names of files, which seeds, keys and suffixes make longer (255 bytes at most)."""
+_DEVICES = {
+    "aux",
+    "con",
+    "nul",
+    "prn",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
+}
+"""Names that Windows keeps for devices, whatever follows a dot."""
+
+
+def _portable(name: str, info: ValidationInfo) -> str:
+    """Return a name that can be a file's everywhere; a finished study keeps the names that it has."""
+    if _finished(info):
+        return name
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"a name of {len(name)} characters cannot be a file's; use {LONGEST_NAME} at most"
+        )
+    for part in name.split("/"):
+        if part.partition(".")[0].lower() in _DEVICES or not part.rstrip("."):
+            raise ValueError(
+                f"{name!r} cannot be a name of files on every system; choose another one"
+            )
+        if part.endswith("."):
+            raise ValueError(
+                f"{name!r} ends in a dot, which Windows drops from names of files; leave it out"
+            )
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$"), AfterValidator(_portable)
+]
 """Letters, digits and ``_ . + -``: safe in file names, columns and tables."""
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$")]
+ModelName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$"), AfterValidator(_portable)
+]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """As large as the generators of NumPy take; larger ones would fail at the first draw."""

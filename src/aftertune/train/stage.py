@@ -4,15 +4,20 @@ Its rows are read from the training files, each once, and mixed with the safety 
 """
 
 import gc
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 import numpy as np
 
+from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent, Message
@@ -20,10 +25,18 @@ from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha25
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
-from aftertune.errors import DataError
+from aftertune.errors import DataError, Stopped
 from aftertune.models.open import Engines
+from aftertune.models.reference import finished
 from aftertune.study import expand_models
-from aftertune.train.train import adopt, fine_tune, reasoning_note, trained
+from aftertune.train.train import (
+    Rows,
+    TrainingStopped,
+    adopt,
+    fine_tune,
+    reasoning_note,
+    trained,
+)
 from aftertune.workspace import MODELS, Run
 
 WARM_STEPS, TIMED_STEPS = 2, 6
@@ -101,7 +114,11 @@ def tune_models(run: Run, models: tuple[StudyModel, ...]) -> Trained:
     ]
     steps = {recipe.key: steps_of(recipe, len(missing[recipe.key])) for _, recipe in trainings}
     folders: dict[Key, Path] = {}
-    with run.progress.stage("tune", sum(steps.values())) as advance:
+    with (
+        _stop_says_how_far(recipes),
+        stop_after_step(run.progress.note) as stopping,
+        run.progress.stage("tune", sum(steps.values())) as advance,
+    ):
         for folder, recipe in trainings:
             # One recipe under two names is trained once and copied.
             adopt(folders.setdefault(recipe.key, folder), folder, recipe)
@@ -111,13 +128,64 @@ def tune_models(run: Run, models: tuple[StudyModel, ...]) -> Trained:
                 folder,
                 epochs=epochs.get(recipe.key, {}),
                 engines=run.engines,
-                progress=step_progress(advance),
+                progress=step_progress(advance, stopping),
             )
     for folder, recipe, _ in recipes:
         if recipe.epoch is not None:
             # Training kept the epoch under the first of its names only.
             adopt(epochs[replace(recipe, epoch=None).key][recipe.epoch], folder, recipe)
+        discard(draft_of(folder))  # of a run that was killed between the last two steps
     return record
+
+
+@contextmanager
+def _stop_says_how_far(recipes: Sequence[tuple[Path, Recipe, Rows]]) -> Iterator[None]:
+    """Say in the error of a stop how many of the fine-tunes are done, and how far the one in work is."""
+    step = ""
+    try:
+        yield
+    except TrainingStopped as stop:
+        step = f", step {stop.step:,} of {stop.steps:,} of the next"
+    except KeyboardInterrupt:
+        pass
+    else:
+        return
+    done = sum(finished(folder, recipe) for folder, recipe, _ in recipes)
+    raise Stopped(
+        f"stopped: {done:,} of {len(recipes):,} fine-tunes done{step}; run the same command to go on"
+    )
+
+
+@contextmanager
+def stop_after_step(note: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Give an event that the first Ctrl-C sets; the second one raises `KeyboardInterrupt` as usual.
+
+    Other signals that the program takes for Ctrl-C do the same. Only the main thread can change what signals do.
+    With the event set and nothing else raised, `KeyboardInterrupt` comes at the end.
+    """
+    stopping = threading.Event()
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        note("stopping after this step, with a checkpoint; Ctrl-C again stops at once")
+
+    heeded = [
+        number
+        for number in signal.valid_signals()
+        if signal.getsignal(number) is signal.default_int_handler
+        and threading.current_thread() is threading.main_thread()
+    ]
+    for number in heeded:
+        signal.signal(number, request)
+    try:
+        yield stopping
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.default_int_handler)
+    if stopping.is_set():  # it came behind the last step
+        raise KeyboardInterrupt
 
 
 @dataclass(slots=True)
@@ -235,14 +303,20 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     return max(1, round(training.epochs * rows / batch))
 
 
-def step_progress(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """Return a callback that turns "step s of n" into "so many steps more", for a bar over several trainings."""
+def step_progress(
+    advance: Callable[[int], None], stopping: threading.Event
+) -> Callable[[int, int], bool]:
+    """Return a callback that turns "step s of n" into "so many steps more", for a bar over several trainings.
+
+    It stops the training once ``stopping`` is set.
+    """
     last = 0
 
-    def report(step: int, _steps: int) -> None:
+    def report(step: int, _steps: int) -> bool:
         nonlocal last
         advance(step - last)
         last = step
+        return stopping.is_set()
 
     return report
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.files import check_ours, claim, discard, draft_of
+from aftertune.core.files import check_ours, claim, discard, draft_of, full_disk
 from aftertune.core.recipe import Recipe
 from aftertune.core.records import Message
-from aftertune.errors import DataError, EngineError, ModelError
+from aftertune.errors import DataError, EngineError, ModelError, Stopped
 from aftertune.models.foreign import first_line, quiet
 from aftertune.models.loading import Placement, four_bits, load_model
 from aftertune.models.open import Engines
@@ -53,6 +53,16 @@ _WRITING = re.compile("inline_container|PytorchStreamWriter")
 Rows = Sequence[tuple[Message, ...]]
 
 
+class TrainingStopped(Stopped):
+    """A training was stopped; a step checkpoint of the step that it reached is kept."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        """Say how far it came."""
+        super().__init__(f"stopped: step {step:,} of {steps:,}; run the same command to go on")
+        self.step = step
+        self.steps = steps
+
+
 def fine_tune(
     recipe: Recipe,
     rows: Rows,
@@ -60,7 +70,7 @@ def fine_tune(
     *,
     epochs: Mapping[int, Path] = MappingProxyType({}),
     engines: Engines | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], bool | None] | None = None,
 ) -> Path:
     """Fine-tune the recipe's base on ``rows`` and return ``out`` with weights, tokenizer and ``recipe.json``.
 
@@ -75,7 +85,7 @@ def fine_tune(
         out: folder of the result: a checkpoint (full) or a PEFT adapter (LoRA, QLoRA).
         epochs: epochs (of a whole number of them) to keep as fine-tunes of their own on the way, and their folders.
         engines: whose device, threads and trust in remote code to use; its weights are freed from memory first.
-        progress: called with (steps done, all steps).
+        progress: called with (steps done, all steps); True stops the training, with a step checkpoint of that step.
 
     Raises:
         ModelError: the base cannot be used or is not the one of the recipe; ``out`` holds something else, or the same
@@ -83,6 +93,7 @@ def fine_tune(
         InputError: ``out`` + ``.partial`` holds something that is not ours.
         DataError: a row without an answer.
         EngineError: QLoRA on a machine that cannot run it; no memory; a full disk.
+        TrainingStopped: ``progress`` stopped it before the last step.
     """
     done = trained(out, recipe, rows)
     missing_epochs = {
@@ -90,9 +101,10 @@ def fine_tune(
         for epoch, folder in epochs.items()
         if not trained(folder, replace(recipe, epoch=epoch), rows)
     }
-    if done and not missing_epochs:
-        return out
     partial = draft_of(out)
+    if done and not missing_epochs:
+        discard(partial)  # of a run that was killed between the last two steps
+        return out
     check_ours(partial)
 
     engines = engines or Engines()
@@ -131,6 +143,9 @@ def fine_tune(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        step, steps = trainer.state.global_step, trainer.state.max_steps
+        if step < steps:
+            raise TrainingStopped(step, steps)
         if not done:
             saver.save(trainer.model, recipe, partial / "final")
     del trainer, model
@@ -140,6 +155,8 @@ def fine_tune(
     if not done:
         (partial / "final").replace(out)
     discard(partial)
+    for folder in epochs.values():
+        discard(draft_of(folder))
     if missing_epochs and checkpoint is not None:
         # The checkpoint lay behind an epoch that nobody had wanted before: train once more, from the start.
         return fine_tune(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
@@ -147,7 +164,7 @@ def fine_tune(
 
 
 def trained(out: Path, recipe: Recipe, rows: Rows) -> bool:
-    """Return whether ``out`` holds the recipe trained on these rows; the draft that a kill left beside it is then deleted.
+    """Return whether ``out`` holds the recipe trained on these rows.
 
     A recipe's key names files by the hash of their bytes, but a hub data set by its name alone, whose rows may have
     changed since: so the hash of the rows themselves is compared too.
@@ -166,7 +183,6 @@ def trained(out: Path, recipe: Recipe, rows: Rows) -> bool:
             f"{out}: was trained on other rows ({RECIPE}: {recorded[:12]}…) than {', '.join(names) or 'its data'} gives "
             f"now ({sha256[:12]}…); delete the folder to train again, or bring the old rows back"
         )
-    discard(draft_of(out))
     return True
 
 
@@ -382,6 +398,12 @@ def newest_checkpoint(folder: Path, owner: str) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
+def steps_kept(out: Path) -> int:
+    """Return the step of the newest step checkpoint of a training into ``out``; 0 without one."""
+    checkpoints = (path.parent.name for path in draft_of(out).glob(f"checkpoint-*/{COMPLETE}"))
+    return max((int(name.rpartition("-")[2]) for name in checkpoints), default=0)
+
+
 @dataclass(slots=True)
 class _Saver:
     """Writes the model at the end of the training, and after the epochs that are to be kept."""
@@ -437,24 +459,28 @@ class _Saver:
         discard(draft)
 
 
-def _bookkeeper(folder: Path, progress: Callable[[int, int], None], saver: _Saver) -> Any:
-    """Return a trainer callback that marks checkpoints complete, keeps epochs and reports progress."""
+def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver: _Saver) -> Any:
+    """Return a trainer callback that marks checkpoints complete, keeps epochs, reports progress and stops where that says so."""
     from transformers import TrainerCallback
 
     class Bookkeeper(TrainerCallback):
-        """Marks checkpoints, keeps epochs and reports progress."""
+        """Marks checkpoints, keeps epochs, reports progress and stops."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
             progress(state.global_step, state.max_steps)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
+        def on_step_end(
+            self, args: Any, state: Any, control: Any, **kwargs: Any
+        ) -> None:  # the interface's
             # The trainer writes the step checkpoint of this moment later, so a run that resumes from it has the epoch.
             if saver.missing_epochs:
                 steps = state.max_steps // int(args.num_train_epochs)
                 epoch, rest = divmod(state.global_step, steps)
                 if rest == 0:
                     saver.keep_epoch(epoch, kwargs["model"])
-            progress(state.global_step, state.max_steps)
+            wants_stop = progress(state.global_step, state.max_steps)
+            if wants_stop and state.global_step < state.max_steps:
+                control.should_save = control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
             (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
@@ -474,18 +500,23 @@ def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
         raise EngineError(
             f"recipe {recipe.name!r} does not fit in memory; lower batch_size and raise gradient_accumulation"
         ) from error
-    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+    except Stopped:
+        raise
+    except Exception as error:  # tokenizers raises a bare Exception for a full disk
+        torch_writes = isinstance(error, RuntimeError) and _WRITING.search(str(error))
+        if torch_writes or isinstance(error, OSError | SafetensorError) or full_disk(error):
+            raise EngineError(
+                f"recipe {recipe.name!r}: its checkpoint cannot be written ({first_line(error)}); is the disk full? free some "
+                "space and run again: training goes on from the last whole checkpoint"
+            ) from error
         # a configuration whose values are of a wrong type makes the libraries raise any of these
-        raise EngineError(
-            f"recipe {recipe.name!r} cannot be trained ({type(error).__name__}: {first_line(error)})"
-        ) from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and not _WRITING.search(str(error)):
-            raise
-        raise EngineError(
-            f"recipe {recipe.name!r}: its checkpoint cannot be written ({first_line(error)}); is the disk full? free some "
-            "space and run again: training goes on from the last whole checkpoint"
-        ) from error
+        if isinstance(
+            error, ValueError | TypeError | LookupError | AttributeError | NotImplementedError
+        ):
+            raise EngineError(
+                f"recipe {recipe.name!r} cannot be trained ({type(error).__name__}: {first_line(error)})"
+            ) from error
+        raise
 
 
 @contextmanager

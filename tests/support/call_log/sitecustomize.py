@@ -80,7 +80,7 @@ def log_training(module):
         def report(step, steps):
             log("train", f"{recipe.key.hex()}:{step}")
             time.sleep(PACE / BATCH)
-            progress(step, steps)
+            return progress(step, steps)
 
         return fine_tune(recipe, rows, out, progress=report, **more)
 
