@@ -331,6 +331,10 @@ def _adapter(name: str, folder: Path, base: str | None) -> Adapter:
         )
     if named is not None and not isinstance(named, Address | InspectName):
         return Adapter(name, folder, named, named=True)
+    if not recorded and named is not None:
+        raise ModelError(
+            f"adapter {name!r}: its base {named.name!r} is an endpoint; name its weights"
+        )
     if not recorded:
         raise ModelError(
             f"adapter {name!r}: {ADAPTER_CONFIG} names no base_model_name_or_path; {_NAME_BASE}"
