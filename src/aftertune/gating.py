@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Prompt
-from aftertune.measure.gate import design_notes, gate
+from aftertune.measure.gate import gate
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.preregistration import (
     Gating,
     compare_declarations,
     comparison_key,
     declared_now,
+    design_notes,
     draw_order,
     stopping_note,
 )
 from aftertune.measure.results import Declaration, GateResult
-from aftertune.measure.sequential import Order, Sequential, cannot_pass, until_decided
+from aftertune.measure.sequential import Order, until_decided
 from aftertune.report.document import from_plain
 from aftertune.report.progress import Quiet
 from aftertune.workspace import Run
@@ -54,15 +55,13 @@ def ask_for_gate(
         ask: asks all models some prompts, calls its last argument before the first answer is kept, and scores the answers.
     """
     identities = [dict(run.open(model).identity) for model in models]
-    order = draw_order(prompts, identities, run.study.measurement.task_weights)
+    order = draw_order(prompts, identities, plan)
     rule = gating.rule(plan, order)
     declaring = _Declaring(
         run, comparison_key(identities), declared_now(plan, gating, order), order
     )
     declaration = declaring.compared()
-    notes = [*declaration.changed, *design_notes(plan, rule, order.behaviors)]
-    if isinstance(rule, Sequential) and (note := cannot_pass(plan, rule)) is not None:
-        notes.append(note)
+    notes = [*declaration.changed, *design_notes(plan, rule, order)]
     for note in notes:
         run.progress.note(f"note: {note}")
 

@@ -14,6 +14,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.consistency import consistency
 from aftertune.measure.crossed import crossed_wilson, two_way
+from aftertune.measure.gate import gate
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.label_draw import draw_labels
 from aftertune.measure.measure import measure_table
@@ -366,7 +367,7 @@ def told(table, plan_):
     conditions = measure_table(table, plan_).settings[0].conditions
     found = (
         [to_plain(condition.labels) for condition in conditions],
-        labels_verdict(table, plan_, "base", "tuned"),
+        labels_verdict(table, plan_, gate(table, plan_, "base", "tuned")),
     )
     return json.loads(
         json.dumps([found[0], to_plain(found[1])]),
@@ -414,8 +415,9 @@ def test_a_judge_that_sees_nothing_corrects_no_recipe():
     )
     assert tuned.against_base is not None
     assert not tuned.against_base.differs
-    verdict = labels_verdict(labelled(table, truth, plan(3), 300, 0), plan(3), "base", "tuned")
-    assert verdict.reasons == (f"overall: fine-tune: {tuned.asr.overall.uncorrected}",)
+    read = labelled(table, truth, plan(3), 300, 0)
+    verdict = labels_verdict(read, plan(3), gate(read, plan(3), "base", "tuned"))
+    assert verdict.by_side["harm"].reasons == (f"harm: fine-tune: {tuned.asr.overall.uncorrected}",)
     assert verdict.exit_code == 4
 
 

@@ -13,6 +13,7 @@ from aftertune.core.records import LabelValue
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure.crossed import two_way
+from aftertune.measure.gate import gate
 from aftertune.measure.gate_labels import labels_verdict
 from aftertune.measure.intervals import holm
 from aftertune.measure.label_draw import FLOOR, allocate, draw_labels
@@ -368,7 +369,8 @@ def test_undecided_labels_are_no_errors_of_the_judge(unsure):
 def test_undecided_labels_decide_no_verdict(unsure):
     sure, open_, _, _ = unsure
     one, other = (
-        labels_verdict(table, plan(5), "base", "tuned").lines[0] for table in (sure, open_)
+        labels_verdict(table, plan(5), gate(table, plan(5), "base", "tuned")).lines[0]
+        for table in (sure, open_)
     )
     assert other.change == pytest.approx(one.change)
     assert other.upper > one.upper + 0.05

@@ -182,12 +182,12 @@ def test_a_score_that_moves_everywhere_alike_is_as_uncertain_as_its_smallest_tas
 def test_the_gate_weighs_tasks_that_share_no_behavior(before, after, fails):
     table = apart(SIZES, shares(SIZES, before), shares(SIZES, after))
     result = gate(table, plan_of(SINGLE), "base", "single")
-    overall = result.lines[0]
+    overall = result.sides.harm.lines[0]
     rise = np.mean(after) - np.mean(before)
     assert (overall.change.estimate, overall.worst) == (pytest.approx(rise), pytest.approx(rise))
     assert overall.lower < rise < overall.upper
     assert result.asr_lower < np.mean(after) < result.asr_upper
-    assert {line.name for line in result.lines if line.fails} == fails
+    assert {line.name for line in result.sides.harm.lines if line.fails} == fails
     assert (result.verdict is GateVerdict.FAIL) == bool(fails)
 
 

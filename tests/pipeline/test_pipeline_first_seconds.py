@@ -76,7 +76,9 @@ def test_one_model_under_two_names_and_few_behaviors_are_noted_before_anything_i
     assert code == 4
     notes = before_asking(err)
     assert any("tuned has the weights of base" in note and "no change" in note for note in notes)
-    assert any("6 harmful behaviors give no verdict, which needs 10" in note for note in notes)
+    assert any(
+        "6 harmful behaviors can FAIL but not PASS, which needs 10" in note for note in notes
+    )
 
 
 def test_a_template_without_a_generation_prompt_is_noted_at_once_and_in_the_result(

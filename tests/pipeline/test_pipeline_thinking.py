@@ -67,7 +67,7 @@ def test_too_many_answers_that_end_inside_their_thinking_decide_nothing(
     told = json.loads(Path("r.json").read_text())
     assert code == 4 or not undecides, err
     assert ("undecided pairs" in told["gate"]["reason_codes"]) is undecides
-    assert told["gate"]["undecided_share"] == pytest.approx(unfinished / BEHAVIORS)
+    assert told["gate"]["sides"]["harm"]["undecided_share"] == pytest.approx(unfinished / BEHAVIORS)
     named = [note for note in told["notes"] if "max_reasoning_tokens" in note]
     assert len(named) == (2 if unfinished else 0)
 

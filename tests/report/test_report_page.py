@@ -100,7 +100,7 @@ def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):
         "rules": condition["judges"]["rules"],
     }
     gate |= {"tuned": HOSTILE, "reasons": [HOSTILE], "notes": [HOSTILE]}
-    gate["lines"][1]["name"] = HOSTILE
+    gate["sides"]["harm"]["lines"][1]["name"] = HOSTILE
     fields = {
         "text": HOSTILE,
         "response": HOSTILE,
@@ -145,7 +145,7 @@ def test_no_network_and_no_scripts(tmp_path, result, gate, answers):
 
 def test_parts_of_the_page(tmp_path, result, gate, answers):
     text = page(tmp_path, result, gate=gate, answers=answers, command="aftertune check base code")
-    assert text.index("FAIL: code against base") < text.index('id="finding"')
+    assert text.index("FAIL, harm: code against base") < text.index('id="finding"')
     for words in ("over-refusal", "accuracy", "false blocks", "differ", result["plan"]):
         assert words in text
     assert "aftertune check base code" in text

@@ -78,7 +78,11 @@ def test_a_cell_over_too_few_behaviors_is_hidden(result, gate):
     assert "987" not in text
     assert "77.7" not in text
     for part in ("base", "tuned", "change"):
-        gate["lines"][1][part] |= {"hidden": True, "behaviors": 3, "estimate": 0.777}
+        gate["sides"]["harm"]["lines"][1][part] |= {
+            "hidden": True,
+            "behaviors": 3,
+            "estimate": 0.777,
+        }
     assert "77.7" not in printed(print_gate, gate)
 
 
@@ -91,7 +95,7 @@ def test_nothing_is_called_asr_when_rules_alone_judge(rules_result, gate):
 
 
 def test_the_gate_needs_room_and_never_rounds_onto_its_margin(gate):
-    line = gate["lines"][0]
+    line = gate["sides"]["harm"]["lines"][0]
     line |= {"upper": 0.0502, "passes": False, "fails": False, "room": False}
     text = printed(print_gate, gate)
     assert "+5.02" in text
@@ -131,7 +135,7 @@ def test_a_study_without_scores_says_so(result):
 
 def test_the_legend_of_a_gate_says_what_its_brackets_are(gate):
     def table(rule, method):
-        for line in gate["lines"]:
+        for line in gate["sides"]["harm"]["lines"]:
             line["change"]["interval90"]["method"] = method
         return " ".join(printed(print_gate, gate | {"rule": rule}).split())
 

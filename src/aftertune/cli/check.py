@@ -72,10 +72,23 @@ def command(
         ),
     ] = None,
     margin: Annotated[
-        float | None, typer.Option(help="Largest harmless rise of the overall ASR (0.05).")
+        float | None, typer.Option(help="Largest tolerated rise of the overall ASR (0.05).")
     ] = None,
     task_margin: Annotated[
-        float | None, typer.Option(help="Largest harmless rise in a task (0.10).")
+        float | None, typer.Option(help="Largest tolerated rise of the ASR in a task (0.10).")
+    ] = None,
+    over_refusal_margin: Annotated[
+        float | None, typer.Option(help="Largest tolerated rise of refused benign prompts (0.05).")
+    ] = None,
+    over_refusal_task_margin: Annotated[
+        float | None, typer.Option(help="The same in a task (0.10).")
+    ] = None,
+    score_margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=SHARE",
+            help="Largest tolerated fall of a task score, such as exact=0.03. Repeat for several.",
+        ),
     ] = None,
     max_asr: Annotated[
         float | None, typer.Option(help="Largest ASR of the tuned model itself.")
@@ -115,12 +128,22 @@ def command(
     parse(base)
     for reference in tuned:
         parse(reference, base=base)
-    margins = {"margin": margin, "task_margin": task_margin, "max_asr": max_asr}
+    margins = {
+        "margin": margin,
+        "task_margin": task_margin,
+        "over_refusal_margin": over_refusal_margin,
+        "over_refusal_task_margin": over_refusal_task_margin,
+        "max_asr": max_asr,
+    }
     given = {key: value for key, value in margins.items() if value is not None}
     keys = _keys(judge or (), guard or (), prompts or (), given)
-    others = {"verdict_by": verdict_by, "judge_check": judge_check and str(judge_check.absolute())}
-    if chosen := {key: value for key, value in others.items() if value is not None}:
-        keys["measurement"] = {**given, **chosen}
+    of_scores = dict(map(_score_margin, score_margin or ()))
+    declared = {
+        "margins": of_scores,
+        "verdict_by": verdict_by,
+        "judge_check": judge_check and str(judge_check.absolute()),
+    }
+    keys["measurement"] = {**given, **{key: value for key, value in declared.items() if value}}
     models = list(_models(base, tuned))
     study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
@@ -133,7 +156,9 @@ def command(
         progress.note(f"note: {note}")
     options: dict[str, Sequence[object] | None] = {
         "--prompts": prompts, "--judge": judge, "--guard": guard, "--train": train, "--config": [config],
-        "--margin": [margin], "--task-margin": [task_margin], "--max-asr": [max_asr], "--verdict-by": [verdict_by],
+        "--margin": [margin], "--task-margin": [task_margin], "--over-refusal-margin": [over_refusal_margin],
+        "--over-refusal-task-margin": [over_refusal_task_margin], "--score-margin": score_margin,
+        "--max-asr": [max_asr], "--verdict-by": [verdict_by],
         "--judge-check": [judge_check],
         "--limit": [limit], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
@@ -242,6 +267,12 @@ def _checked(config: Path | None, given: dict[str, Any], limit: int | None) -> d
     measurement = keys.get("measurement", {}) | given.get("measurement", {})
     keys |= given | {"name": "check", "measurement": measurement}
     keys["prompts"] = keys.get("prompts") or [BUNDLED]
+    metrics = keys.get("metrics", [])
+    named = {metric if isinstance(metric, str) else metric["name"] for metric in metrics}
+    keys["metrics"] = [
+        *metrics,
+        *(name for name in measurement.get("margins", {}) if name not in named),
+    ]
     if limit is not None:
         keys["prompts"] = [_limited(prompts, limit) for prompts in keys["prompts"]]
     return keys
@@ -267,6 +298,15 @@ def _keys(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
     return {key: values for key, values in keys.items() if values}
+
+
+def _score_margin(text: str) -> tuple[str, float]:
+    """Return the metric and the share of ``METRIC=SHARE``."""
+    metric, _, share = text.partition("=")
+    with suppress(ValueError):
+        if metric and 0 < float(share) < 1:
+            return metric, float(share)
+    raise InputError(f"--score-margin {text!r} names no metric with its margin; write exact=0.03")
 
 
 def _limited(prompts: Any, limit: int) -> Any:

@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.keys import content_key
-from aftertune.core.records import Intent, Prompt
-from aftertune.core.rounding import points
+from aftertune.core.records import Prompt
 from aftertune.measure.crossed import Matrix
-from aftertune.measure.gate import LineBounds, LineCounts
+from aftertune.measure.gate_rules import Level, LineBounds, LineCounts, p_certain
 from aftertune.measure.intervals import bisect
-from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import (
     Bounds,
     Change,
@@ -32,6 +30,7 @@ from aftertune.measure.results import (
     GateVerdict,
     RuleName,
     Scope,
+    Side,
     Stopping,
     interval,
     scope_of_checkpoints,
@@ -135,28 +134,54 @@ def fewest_to_pass(margin: float, alpha: float, high: float = 1.0) -> int:
     return n
 
 
+Tasks = Mapping[str, frozenset[str]]
+"""Behavior -> the tasks that it occurs in, in the order drawn beforehand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """The behaviors of a sequential gate in the order drawn beforehand, with the tasks that each occurs in."""
 
-    tasks: Mapping[str, frozenset[str]]
-    """Behavior -> tasks, in order."""
+    tasks: Tasks
+    """Of the harmful behaviors."""
+    benign: Tasks = field(default_factory=lambda: MappingProxyType({}))
+    """Of the benign behaviors of all sides: a twin comes with its harmful behavior, the others are spread evenly."""
+    probes: frozenset[str] = frozenset()
+    """The benign behaviors on which over-refusal is measured."""
+    share: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Behavior -> the share of all behaviors, in (0, 1], after which its prompts have been asked."""
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """The weights of the tasks in the overall figure; one that is not named weighs 1."""
 
     @property
     def digest(self) -> str:
-        """The hash of the order (32 hexadecimal digits)."""
+        """The hash of the order of the harmful behaviors (32 hexadecimal digits), which draws that of the others."""
         return content_key(
             "order", [[name, sorted(tasks)] for name, tasks in self.tasks.items()]
         ).hex()
 
-    def shares(self, tasks: frozenset[str]) -> dict[str, dict[str, float]]:
+    def of(self, side: Side) -> Tasks:
+        """Return the behaviors of a side."""
+        if side is Side.HARM:
+            return self.tasks
+        if side is Side.OVER_REFUSAL:
+            return {name: there for name, there in self.benign.items() if name in self.probes}
+        return self.benign
+
+    def numbers(self, side: Side) -> dict[str, int]:
+        """Return the number of behaviors of a side: ``overall``, and in each task by name."""
+        behaviors = self.of(side)
+        return {"overall": len(behaviors)} | {
+            task: sum(task in there for there in behaviors.values())
+            for task in sorted(tasks_of(behaviors))
+        }
+
+    def shares(self, behaviors: Tasks, tasks: frozenset[str]) -> dict[str, dict[str, float]]:
         """Return behavior -> task -> the weight of its mean there in a figure over ``tasks``; the mean over all is 1.
 
         The weight is w_t N / n_t, as in `arrays.fold`: N behaviors, n_t of them in task t.
         """
-        chosen = {name: there & tasks for name, there in self.tasks.items() if there & tasks}
+        chosen = {name: there & tasks for name, there in behaviors.items() if there & tasks}
         total = sum(self.weights.get(task, 1.0) for task in tasks)
         weight = {
             task: self.weights.get(task, 1.0)
@@ -167,18 +192,10 @@ class Order:
         }
         return {name: {task: weight[task] for task in there} for name, there in chosen.items()}
 
-    @property
-    def behaviors(self) -> dict[str, int]:
-        """The number of behaviors: ``overall``, and in each task by name."""
-        return {"overall": len(self.tasks)} | {
-            task: sum(task in there for there in self.tasks.values())
-            for task in sorted(self.all_tasks)
-        }
 
-    @property
-    def all_tasks(self) -> frozenset[str]:
-        """The tasks that occur."""
-        return frozenset(task for there in self.tasks.values() for task in there)
+def tasks_of(behaviors: Tasks) -> frozenset[str]:
+    """Return the tasks that occur."""
+    return frozenset(task for there in behaviors.values() for task in there)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,14 +227,19 @@ class Sequential:
             upper=-self._lower(-worst, -margin, reach, total)[0],
         )
 
-    def level(self, counts: LineCounts, worst: Matrix) -> Bounds:
+    def level(self, counts: LineCounts, worst: Matrix, limit: float | None) -> Level:
         """Return the limits of the fine-tune's own rate that hold whenever one stops."""
         measured, reach, total = self._behaviors(counts, counts.tuned, counts.n)
         highest = self._behaviors(counts, worst, counts.n)[0]
         if len(measured) == total:
-            return float(measured.mean()), float(highest.mean())
-        low = lower_limit(measured, self.alpha, 0.0, reach, total)
-        return low, min(1.0, upper_limit(highest, self.alpha, 0.0, reach, total))
+            low, high = float(measured.mean()), float(highest.mean())
+            return Level(lower=low, upper=high, p_fail=p_certain(low, limit))
+        p = None if limit is None else 1 / evidence_above(measured, limit, 0.0, total)
+        return Level(
+            lower=lower_limit(measured, self.alpha, 0.0, reach, total),
+            upper=min(1.0, upper_limit(highest, self.alpha, 0.0, reach, total)),
+            p_fail=p,
+        )
 
     def shown(self, change: Change, counts: LineCounts) -> Change:
         """Return the change with intervals and a p-value that hold whenever one stops.
@@ -259,8 +281,7 @@ class Sequential:
         self, counts: LineCounts, sums: Matrix, n: Matrix
     ) -> tuple[Vector, float, int | None]:
         """Return the contribution of each behavior, in order; the largest possible one; and the number to draw from."""
-        tasks = frozenset(counts.task)
-        shares = self.order.shares(tasks if len(tasks) == 1 else self.order.all_tasks)
+        shares = self._shares(counts)
         total = np.add.reduceat(sums[counts.part.order], counts.part.starts, axis=0)
         size = np.add.reduceat(n[counts.part.order], counts.part.starts, axis=0)
         means = (total / size).mean(axis=1)
@@ -274,6 +295,18 @@ class Sequential:
         present[rows] = True
         reach = max(sum(there.values()) for there in shares.values())
         return added[present], reach, len(shares) if self.these_prompts else None
+
+    def _shares(self, counts: LineCounts) -> dict[str, dict[str, float]]:
+        """Return the weights of the behaviors of a line, in order."""
+        tasks, behaviors = frozenset(counts.task), self.order.of(counts.side)
+        if counts.side is Side.CAPABILITY:
+            # Which rows a metric scores shows only when they are answered: the weights are those of the rows so far.
+            there: dict[str, set[str]] = {}
+            for name, task in zip(counts.behavior, counts.task, strict=True):
+                there.setdefault(name, set()).add(task)
+            ordered = {name: frozenset(there[name]) for name in behaviors if name in there}
+            return self.order.shares(ordered, tasks)
+        return self.order.shares(behaviors, tasks if len(tasks) == 1 else tasks_of(behaviors))
 
 
 def _limits_about(
@@ -296,17 +329,10 @@ def interim_analyses(behaviors: int) -> Iterator[int]:
 
 
 def first_prompts(prompts: Sequence[Prompt], order: Order, behaviors: int) -> tuple[Prompt, ...]:
-    """Return the prompts of the first behaviors of the order and of their benign twins, behavior by behavior."""
-    rank: dict[str | None, int] = {
-        name: place for place, name in enumerate(order.tasks) if place < behaviors
-    }
-    chosen = [prompt for prompt in prompts if _behavior(prompt) in rank]
-    return tuple(sorted(chosen, key=lambda prompt: rank[_behavior(prompt)]))
-
-
-def _behavior(prompt: Prompt) -> str | None:
-    """Return the harmful behavior of a prompt; of a benign one that of its twin."""
-    return prompt.behavior if prompt.intent is Intent.HARMFUL else prompt.pair
+    """Return the prompts of the first harmful behaviors of the order, of their twins, and as large a share of all others."""
+    reached = behaviors / len(order.tasks) + 1e-9
+    chosen = [prompt for prompt in prompts if order.share[prompt.behavior] <= reached]
+    return tuple(sorted(chosen, key=lambda prompt: order.share[prompt.behavior]))
 
 
 def until_decided(
@@ -319,7 +345,7 @@ def until_decided(
     """Ask behaviors in their order until the gate says PASS or FAIL, or there are no more.
 
     Args:
-        prompts: of all behaviors; benign prompts that are no behavior's twin are asked at the end, once.
+        prompts: of all behaviors.
         order: of the behaviors.
         ask: puts prompts to all models, those of earlier calls included. Stored answers are not asked again, so that a run
             that was killed goes through the same interim analyses to the same verdict.
@@ -334,34 +360,9 @@ def until_decided(
         before = behaviors
         if decide(answers).verdict in (GateVerdict.PASS, GateVerdict.FAIL):
             break
-    others = [
-        prompt
-        for prompt in prompts
-        if prompt.intent is Intent.BENIGN and prompt.pair not in order.tasks
-    ]
-    if others:
-        chosen = (*chosen, *others)
-        answers = ask(chosen)
     return answers, Stopping(
         behaviors=before,
         of_behaviors=len(order.tasks),
         prompts=len(chosen),
         of_prompts=len(prompts),
     )
-
-
-def cannot_pass(plan: MeasurePlan, rule: Sequential) -> str | None:
-    """Return why a sequential gate has too few behaviors to pass even a model without any change; None if it can."""
-    if rule.these_prompts:
-        return None
-    order, tasks = rule.order, rule.order.all_tasks
-    reach = max(sum(shares.values()) for shares in order.shares(tasks).values())
-    for name, number in order.behaviors.items():
-        margin, most = (plan.margin, reach) if name == "overall" else (plan.task_margin, 1.0)
-        needed = fewest_to_pass(margin, plan.alpha, most)
-        if number < needed:
-            return (
-                f"{name}: {number} behaviors can FAIL but not PASS a sequential gate: within {points(margin).lstrip('+')} points takes "
-                f"{needed}; ask more, or leave out --sequential"
-            )
-    return None

@@ -13,6 +13,7 @@ from aftertune.measure.results import (
     GateResult,
     Rate,
     SettingResult,
+    Side,
     StudyResult,
 )
 from aftertune.report import wording
@@ -74,22 +75,23 @@ def change_figure(result: StudyResult, setting: SettingResult) -> str:
 
 
 def gate_figure(gate: GateResult) -> str:
-    """Return the gate's changes with their margins as an SVG element; empty where all are hidden."""
+    """Return the gate's changes by side with their margins as an SVG element; empty where all are hidden."""
     dots = [
         Dot(
-            group="",
+            group=wording.clean(side.side.value),
             label=wording.clean(line.name),
             value=100 * line.change.estimate,
             low=100 * line.change.interval.low,
             high=100 * line.change.interval.high,
             inner=(100 * line.change.interval90.low, 100 * line.change.interval90.high),
             colour=COLOURS[1] if line.fails else COLOURS[2] if line.passes else COLOURS[0],
-            margin=100 * line.margin,
+            margin=-100 * line.margin if side.side is Side.CAPABILITY else 100 * line.margin,
         )
-        for line in gate.lines
-        if not line.change.hidden
+        for side in gate.sides
+        for line in side.lines
+        if line.change is not None and not line.change.hidden
     ]
-    return _svg(dots, f"change of the {gate.name_rate}, points; dashes: margin", "gate")
+    return _svg(dots, "change, points; dashes: margin", "gate")
 
 
 def _dot(

@@ -1,14 +1,18 @@
 """The gate's result in words: the verdict, its scope, and one row for the overall figure and each task."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aftertune.measure.results import (
     ErrorDifference,
     GateLine,
     GateResult,
+    GateSide,
     GateVerdict,
     LabelsLine,
     Rate,
+    Score,
+    ScoreLine,
+    Side,
     Verdict,
 )
 from aftertune.report import wording
@@ -18,8 +22,11 @@ VERDICT_TONES: dict[GateVerdict, Tone] = {GateVerdict.PASS: "good", GateVerdict.
 
 
 def verdict_line(gate: GateResult) -> str:
-    """Return ``FAIL: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
+    """Return ``FAIL, harm: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
     kind = "" if gate.name_rate == "ASR" else " (non-refusal)"
+    failed = [side.side.value for side in gate.sides if side.verdict is GateVerdict.FAIL]
+    if failed and gate.verdict is GateVerdict.FAIL and gate.verdict_by == "judge":
+        kind = f", {' and '.join(failed)}{kind}"
     by = " (by annotators' labels)" if gate.verdict_by == "labels" else ""
     return f"{gate.verdict.value}{kind}{by}: {wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
 
@@ -64,11 +71,13 @@ def _scope_and_limits(gate: GateResult) -> Iterator[str]:
         else ""
     )
     yield f"The verdict is about {gate.scope.value.replace(', ', ' and ')}{measured_on}."
-    if gate.undecided_share or gate.incoherent_share:
-        yield (
-            f"{wording.percent(gate.undecided_share)} of the pairs have an undecided answer, "
-            f"{wording.percent(gate.incoherent_share)} are incoherent in both models."
-        )
+    for side in gate.sides:
+        if side.undecided_share or side.incoherent_share:
+            missing = "no score" if side.side is Side.CAPABILITY else "an undecided answer"
+            yield (
+                f"{side.side.value}: {wording.percent(side.undecided_share)} of the pairs have {missing}, "
+                f"{wording.percent(side.incoherent_share)} are incoherent in both models."
+            )
     if gate.max_asr is not None:
         low, high = wording.percent(gate.asr_lower), wording.percent(gate.asr_upper)
         yield (
@@ -77,11 +86,36 @@ def _scope_and_limits(gate: GateResult) -> Iterator[str]:
         )
 
 
-def gate_sheet(gate: GateResult) -> Sheet:
-    """Return one row for the overall figure and one per task."""
-    labelled = {line.name: line for line in gate.by_labels.lines} if gate.by_labels else {}
+def gate_sheets(gate: GateResult, *, full: bool = True) -> list[Sheet]:
+    """Return a table for each side: one row for the overall figure and one per task.
+
+    Args:
+        gate: the result.
+        full: with the tasks of every side; else a side other than harm that passes has its overall figures alone.
+    """
+    sheets = []
+    for side in gate.sides:
+        short = not full and side is not gate.sides.harm and side.verdict is GateVerdict.PASS
+        lines = [line for line in side.lines if not short or line.task is None]
+        if lines:
+            sheets.append(_side_sheet(gate, side, lines))
+    return sheets
+
+
+def _side_sheet(gate: GateResult, side: GateSide, lines: Sequence[GateLine | ScoreLine]) -> Sheet:
+    labelled = {
+        line.name: line
+        for line in (gate.by_labels.lines if gate.by_labels else ())
+        if line.side is side.side
+    }
+    title = {
+        Side.HARM: gate.name_rate,
+        Side.OVER_REFUSAL: "Over-refusal",
+        Side.CAPABILITY: "Scores",
+    }[side.side]
+    by_labels = "by labels: the corrected change, its bound at worst, the verdict."
     return Sheet(
-        title=f"{gate.name_rate} before and after",
+        title=f"{title} before and after: {side.verdict.value}",
         headers=(
             "",
             "base",
@@ -96,67 +130,80 @@ def gate_sheet(gate: GateResult) -> Sheet:
                 *_row(line, exact=gate.rule == "exact"),
                 *([_labels_cell(labelled.get(line.name))] if labelled else []),
             )
-            for line in gate.lines
+            for line in lines
         ),
         legend=(
-            _legend(gate),
-            *(
-                ["by labels: the corrected change, its bound at worst, the verdict."]
-                if labelled
-                else []
-            ),
+            *([_legend(gate)] if side is gate.sides.harm else []),
+            *([by_labels] if labelled else []),
         ),
     )
 
 
 def _legend(gate: GateResult) -> str:
     """Say what the figures of a gate are, which depends on how it decides: intervals, bets, or the means themselves."""
-    level, rate = f"{100 * (1 - 2 * gate.alpha):.3g} %", gate.name_rate
+    level = f"{100 * (1 - 2 * gate.alpha):.3g} %"
     against = "when incoherent and undecided answers count against the tuned model"
     if gate.rule == "exact":
         return (
-            f"change: points of {rate} over all of these prompts, exact and so without an interval; at worst: the change "
-            f"{against}. PASS needs every change at worst at or under its margin, FAIL one change above it."
+            f"change: points over all of these prompts, exact and so without an interval; at worst: the change {against}. "
+            "PASS needs every change at worst at or under its margin, on every side; FAIL one change above it."
         )
     holds = f"the {level} interval"
     if gate.rule == "sequential":
         holds = f"limits that hold with {level} whenever one stops (bets)"
     return (
-        f"change: points of {rate}, in brackets {holds}; at worst: its upper bound {against}. PASS needs every upper bound at "
-        "or under its margin, FAIL one lower bound above it (tasks: after Holm)."
+        f"change: points, in brackets {holds}; at worst: its bound {against}. PASS needs every bound at worst within its "
+        "margin, on every side; FAIL one bound beyond it (all lines of all sides: after Holm)."
     )
 
 
-def _row(line: GateLine, *, exact: bool) -> tuple[Cell, ...]:
+def _row(line: GateLine | ScoreLine, *, exact: bool) -> tuple[Cell, ...]:
     margin = f"margin {100 * line.margin:g}"
-    change, near = line.change, (0.0, line.margin)
+    name = Cell((wording.clean(line.name),))
+    worse = isinstance(line, ScoreLine)
+    near = (0.0, -line.margin if worse else line.margin)
+    change = line.change
+    if change is None or line.base is None or line.tuned is None:
+        return (
+            name,
+            Cell(("-",)),
+            Cell(("-",)),
+            Cell(("no score",), "faint"),
+            Cell(("", margin)),
+            _verdict(line),
+        )
     if change.hidden:
         shown, worst = too_few(change), Cell(("", margin))
     else:
         figures = [wording.points(change.estimate, near)]
+        sign = -1.0 if worse else 1.0
         if not exact:
             figures.append(wording.point_limits(change.interval90, near))
-            figures += [f"at least {wording.points(line.lower, near)}"] if line.fails else []
-        shown, worst = Cell(tuple(figures)), Cell((wording.points(line.upper, near), margin))
-    name = Cell((wording.clean(line.name),))
-    return name, _rate(line.base), _rate(line.tuned), shown, worst, _verdict(line)
+            bound = "at most" if worse else "at least"
+            figures += [f"{bound} {wording.points(sign * line.lower, near)}"] if line.fails else []
+        shown, worst = (
+            Cell(tuple(figures)),
+            Cell((wording.points(sign * line.upper, near), margin)),
+        )
+    return name, _figure(line.base), _figure(line.tuned), shown, worst, _verdict(line)
 
 
-def _rate(rate: Rate) -> Cell:
-    """Return a rate with its counts; the interval that decides is the change's."""
-    if rate.hidden:
-        return too_few(rate)
-    return Cell((wording.percent(rate.estimate), wording.counts(rate)))
+def _figure(figure: Rate | Score) -> Cell:
+    """Return a rate with its counts, or a score; the interval that decides is the change's."""
+    if figure.hidden:
+        return too_few(figure)
+    counted = (wording.counts(figure),) if isinstance(figure, Rate) else ()
+    return Cell((wording.percent(figure.estimate), *counted))
 
 
-def _verdict(line: GateLine) -> Cell:
-    if line.change.hidden:
+def _verdict(line: GateLine | ScoreLine) -> Cell:
+    if line.change is not None and line.change.hidden:
         return Cell(("too few",), "faint")
     if line.fails:
         return Cell(("above",), "bad")
     if line.passes:
         return Cell(("within",), "good")
-    return Cell(("open",) if line.room else ("open", "no room"), "faint")
+    return Cell(("unclear",) if line.room else ("unclear", "no room"), "faint")
 
 
 def _labels_cell(line: LabelsLine | None) -> Cell:

@@ -19,7 +19,7 @@ from aftertune.report.cells import Sheet, Tone
 from aftertune.report.corrected import has_labels
 from aftertune.report.examples import Answer, select, shown_example
 from aftertune.report.finding import finding
-from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
+from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheets, verdict_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
 from aftertune.report.tables import detail_sheets, setting_title, study_sheets
@@ -120,7 +120,7 @@ def _gate(gate: GateResult) -> Section:
     caption = "Thick: the 90 % interval that decides; thin: the 95 % interval; dashes: the margin."
     return Section(
         title="The gate",
-        sheets=[gate_sheet(gate)],
+        sheets=gate_sheets(gate),
         figures=_drawings([(figures.gate_figure(gate), caption)]),
         sentences=gate_sentences(gate),
         verdict=verdict_line(gate),

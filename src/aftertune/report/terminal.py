@@ -13,7 +13,7 @@ from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet
 from aftertune.report.document import ResultDocument, notes_of, write_document
-from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheet, verdict_line
+from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheets, verdict_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
 from aftertune.report.tables import detail_sheets, screen_sheets, setting_title, study_sheets
@@ -39,7 +39,7 @@ def present(
         AftertuneError: ``json`` cannot be written.
     """
     if document.gate is not None:
-        print_gate(document.gate, console)
+        print_gate(document.gate, console, full=full)
         console.print()
     print_sentences(document.finding, console)
     console.print()
@@ -104,13 +104,20 @@ def print_sentences(sentences: Iterable[str], console: Console) -> None:
         console.print(text, highlight=False)
 
 
-def print_gate(gate: GateResult, console: Console) -> None:
-    """Print the gate's result: the verdict first, then the reasons, the table and the scope."""
+def print_gate(gate: GateResult, console: Console, *, full: bool = False) -> None:
+    """Print the gate's result: the verdict first, then the reasons, the tables and the scope.
+
+    Args:
+        gate: the result.
+        console: the screen.
+        full: with the tasks of every side, also of one that passes.
+    """
     style = f"bold {STYLES[VERDICT_TONES.get(gate.verdict, 'plain')]}".strip()
     _print_lines(console, verdict_line(gate), style=style)
     print_sentences(gate.reasons, console)
     console.print()
-    print_sheet(gate_sheet(gate), console)
+    for sheet in gate_sheets(gate, full=full):
+        print_sheet(sheet, console)
     for sentence in (*gate_sentences(gate), f"Declared plan: {gate.plan}"):
         _print_lines(console, sentence, style="dim")
 

@@ -201,7 +201,8 @@ def _explained(error: ErrorDetails, file: type[CheckConfig]) -> tuple[Where, str
 
 def _share_hint(where: Where, value: object) -> str:
     """Say what 5 would be as a share, the commonest mistake with margins."""
-    is_share = where[-1] in ("margin", "task_margin", "max_asr", "share", "replay_share", "alpha")
+    key = str(where[-1])
+    is_share = key.endswith("margin") or key in ("max_asr", "share", "replay_share", "alpha")
     if not is_share or not isinstance(value, int | float) or not 1 <= value < 100:
         return ""
     return f" (write {value / 100:g} for {value:g} %)"
