@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from aftertune.core.files import explained, real, whole_folder, write_whole
+from aftertune.core.files import explained, full_disk, real, whole_folder, write_whole
 from aftertune.errors import InputError
 
 
@@ -88,3 +89,45 @@ def test_a_folder_appears_whole_once_and_the_first_one_stays(tmp_path):
         (tmp_path / "made" / "fast").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert (tmp_path / "made" / "fast").exists()
+
+
+def by_python():
+    Path("/dev/full").write_text("text")
+
+
+def by_tokenizers():
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save("/dev/full")  # noqa: S106 - no password
+
+
+def by_a_wrapper():
+    try:
+        by_python()
+    except OSError as error:
+        raise RuntimeError("saving failed") from error
+
+
+def by_nothing_of_the_kind():
+    try:
+        Path("/dev/null/nothing").read_text()
+    except OSError:
+        raise KeyError("os error 28") from None
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs the device that is always full (Linux)"
+)
+@pytest.mark.parametrize(
+    ("write", "is_full"),
+    [
+        (by_python, True),
+        (by_tokenizers, True),
+        (by_a_wrapper, True),
+        (by_nothing_of_the_kind, False),
+    ],
+)
+def test_a_full_disk_is_known_behind_the_errors_of_every_library(write, is_full):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - tokenizers raises the bare class
+        write()
+    assert (full_disk(caught.value) is not None) is is_full

@@ -40,23 +40,29 @@ def _finished(info: ValidationInfo) -> bool:
 def _existing(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of a file that must be there."""
     path = _local(text, info)
-    if not _finished(info) and not (_is_there(path) and path.is_file()):
+    if not _finished(info) and not (_is_there(path, info) and path.is_file()):
         raise ValueError(f"no such file: {text}; paths are relative to the study's folder")
     return str(path.resolve())
 
 
-def _is_there(path: Path) -> bool:
-    """Return whether a path leads to something; one that is too long, or not allowed to be followed, does not."""
+def _is_there(path: Path, info: ValidationInfo) -> bool:
+    """Return whether a path leads to something.
+
+    Raises:
+        ValueError: the system cannot even look: the path is too long, or its folder is closed.
+    """
     try:
         return path.exists()
-    except OSError:
-        return False
+    except OSError as error:
+        if _finished(info):
+            return False
+        raise ValueError(f"it cannot be looked up ({error.strerror}); give another path") from error
 
 
 def _existing_or_named(text: str, info: ValidationInfo) -> str:
     """Return the absolute path of what is there, or the text as it is: a hub id or the address of an endpoint."""
     path = _local(text, info)
-    if _is_there(path):
+    if _is_there(path, info):
         return str(path.resolve())
     if text.startswith((".", "/", "~")) or text.endswith(DATA_SUFFIXES):
         if _finished(info):
