@@ -207,7 +207,7 @@ def test_a_dry_run_says_where_harmful_prompts_would_go_and_asks_nobody(tmp_path)
 def test_a_hosted_judge_is_warned_of_too(tmp_path):
     judge = {
         "name": "asking",
-        "use": "endpoint_plugins:asking",
+        "use": "rubric",
         "options": {"model": "together:org/judge"},
     }
     with Server() as server:
