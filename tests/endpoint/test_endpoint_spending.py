@@ -240,3 +240,26 @@ def test_a_full_disk_is_told_by_the_store_and_not_by_the_account(dear, full_disk
 
 def store_answers_on_a_full_disk(answers):
     raise StoreError(f"store.sqlite: the disk is full, {len(answers)} answers wait")
+
+
+ACCOUNT = {"calls": 1, "failures": 0, "prompt_tokens": 5, "completion_tokens": 5, "cost": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"m": ACCOUNT | {"cost": "a lot"}}, "is no account of a run"),
+        ({"m": ACCOUNT | {"calls": None}}, "is no account of a run"),
+        ({"m": [1, 2]}, "is no account of a run"),
+        ([], "is no account of a run"),
+        ({"m": ACCOUNT | {"cost": -3.0}}, "below 0"),
+        ({"m": ACCOUNT | {"cost": float("nan")}}, "without end"),
+    ],
+)
+def test_a_damaged_account_is_refused_and_left_as_it_is(tmp_path, models, message):
+    file = tmp_path / "spending.json"
+    file.write_text(json.dumps({"currency": "USD", "models": models}))
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=message):
+        Spending(read_prices(None), None, file)
+    assert file.read_bytes() == before

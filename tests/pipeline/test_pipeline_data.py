@@ -12,7 +12,8 @@ from aftertune.core.recipe import Trained
 from aftertune.data.bundled.behaviors import pairs
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
 from aftertune.data.public import public_sets
-from aftertune.data.recipe_rows import with_rows_of
+from aftertune.data.recipe_rows import rows_behind, with_rows_of
+from aftertune.errors import InputError
 
 ROWS = [
     {
@@ -208,3 +209,20 @@ def test_the_known_overlaps_are_reported(narrow, tmp_path):
     for one, other, count in (("advbench", "multitaskbench", 94), ("multitaskbench", llamas, 155)):
         narrow("overlap", one, other, "--json", "found.json")
         assert json.loads((tmp_path / "found.json").read_text())["prompts"]["verbatim"] == count
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"data": [{"path": 7}]},
+        {"data": [{"path": "rows.jsonl", "limit": "many"}]},
+        {"data": ["rows.jsonl"]},
+        {"data": {"path": "rows.jsonl"}},
+        {"mitigation": {"safety": [{"path": ["a"]}]}},
+        [],
+    ],
+)
+def test_a_damaged_recipe_is_one_line(tmp_path, recipe):
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(InputError, match=r"recipe\.json: is no recipe of ours"):
+        rows_behind(str(tmp_path))

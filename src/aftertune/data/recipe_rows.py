@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
@@ -88,10 +90,10 @@ def _named(folder: Path) -> list[TrainingFile]:
             *mitigation.get("safety", []),
             *mitigation.get("replay", []),
         ]
-        return [TrainingFile(**file) for file in named]
-    except (TypeError, AttributeError) as error:
+        return TypeAdapter(list[TrainingFile]).validate_python(named)
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder / RECIPE}: is no recipe of ours ({error}); move it away"
+            f"{folder / RECIPE}: is no recipe of ours (its training files are not written as we write them); move it away"
         ) from error
 
 

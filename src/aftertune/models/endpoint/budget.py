@@ -10,14 +10,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from aftertune.core.files import write_whole
 from aftertune.core.records import FREE, Price
@@ -183,13 +183,18 @@ class Spending:
             return
         try:
             document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            self.accounts = {n: Account(**entry) for n, entry in document["models"].items()}
+            self.accounts = TypeAdapter(dict[str, Account]).validate_python(document["models"])
             self.settled = [str(key) for key in document.get("batches", ())]
             currency = document["currency"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{file}: is no account of a run; move it away to begin a new one"
             ) from error
+        sums = [total for account in self.accounts.values() for total in astuple(account)]
+        if not all(0 <= total < inf for total in sums):
+            raise InputError(
+                f"{file}: has a sum that is below 0 or without end; move it away to begin a new account"
+            )
         if currency != self.prices.currency:
             raise InputError(
                 f"{file}: is kept in {currency}, the prices are in {self.prices.currency}; use one currency for one run"
