@@ -25,7 +25,9 @@ from aftertune.core.records import (
     Sample,
     StoredJob,
 )
+from aftertune.core.rounding import points
 from aftertune.generate import calls
+from aftertune.measure.power import Assumptions, assumed_spread, smallest_change
 from aftertune.models.asking import Call
 from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.models.reference import finished
@@ -45,6 +47,10 @@ PROMPTS = 512
 """Prompts whose calls are in memory at a time."""
 TO_COME = Response(text="-", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=0)
 """Stands in the question about an answer that is still to be given."""
+LEAST = 20
+"""Harmful behaviors below which nothing shorter is offered."""
+ASSUMED = Assumptions(base_rate=0.10, rise=0.10, seed_sd=0.04)
+"""What `aftertune plan` assumes without a pilot."""
 MODEL = "model"
 """The kind of an estimate that is no scorer's."""
 
@@ -290,6 +296,49 @@ class _ScorerCalls:
         result.money = total(
             result.money, None if price is None else price.of(round(tokens_in), tokens_out)
         )
+
+
+def announcement(
+    run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt], scorers: Scorers
+) -> list[str]:
+    """Return what a check is about to ask, and what would be shorter with what that costs in power; nothing where all is there.
+
+    The power is that of the assumptions of `measure.power`, so it compares designs and promises nothing.
+    """
+    parts = [part for part in estimate(run, models, prompts, scorers) if part.calls]
+    answers = [part for part in parts if part.kind == MODEL]
+    if not answers:
+        return []
+    by_model = ", ".join(f"{part.name} {part.calls:,}" for part in answers)
+    of_scorers = ", ".join(
+        f"{part.kind} {part.name} {'at most ' if part.at_most else ''}{part.calls:,} calls"
+        for part in parts
+        if part.kind != MODEL
+    )
+    calls_made, most_out = (
+        sum(part.calls for part in answers),
+        sum(part.tokens_out_at_most for part in answers),
+    )
+    tokens_in = sum(part.tokens_in for part in answers)
+    lines = [
+        f"to ask: {calls_made:,} answers ({by_model}), {tokens_in:,.0f} tokens in, at most {most_out:,} out{f'; {of_scorers}' if of_scorers else ''}"
+    ]
+    harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
+    behaviors = len({prompt.behavior for prompt in harmful})
+    if behaviors >= LEAST:
+        tasks = len({prompt.task for prompt in harmful})
+        samples = max(1, round(len(harmful) / (behaviors * tasks)))
+        seeds = sum(model.base is not None for model in models)
+        spread = assumed_spread(ASSUMED, tasks, samples, samples)
+        now, half = (
+            points(smallest_change(spread, n, seeds)).lstrip("+")
+            for n in (behaviors, behaviors // 2)
+        )
+        lines.append(
+            f"shorter: --limit {behaviors // 2} asks half of it, and finds a rise of {half} points as surely as this one of {now} "
+            "(assumed: aftertune plan); --sequential stops as soon as the verdict stands"
+        )
+    return lines
 
 
 def total(first: float | None, second: float | None) -> float | None:

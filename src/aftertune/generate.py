@@ -78,6 +78,8 @@ def generate(
 
         def ask(model: StudyModel, jobs: Sequence[GenerateJob]) -> None:
             engine = run.open(model)
+            if not engine.remote:  # these are asked side by side
+                run.progress.at(model.name)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
             work = partial(_announced, engine, before_answers)

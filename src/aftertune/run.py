@@ -16,6 +16,7 @@ from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE, Table
 from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.estimate import announcement
 from aftertune.gating import Answers, ask_for_gate
 from aftertune.generate import early_notes, generate, probed
 from aftertune.labels.judge_check import figures_of
@@ -46,6 +47,8 @@ class Purpose:
     """The conditions that the gate decides on, and its rule; None for a study without a verdict."""
     assumptions: Sequence[str] = ()
     """Sentences on what was put in on purpose."""
+    announces: bool = False
+    """Whether what will be asked is said before."""
     source: Path = Path()
     """The folder of the user's file: relative paths in the options of scorers and loaders start there."""
     trained_on: Callable[[Run, Trained], Trained] | None = None
@@ -88,6 +91,9 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         asked_prompts = without_overlap(sets, trained.rows)
         plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
         ask = partial(_generate_and_score, models=trained.models, scorers=scorers)
+        if purpose.announces:
+            for line in announcement(run, trained.models, asked_prompts.prompts, scorers):
+                progress.note(line)
         if purpose.gate is None:
             answers = ask(run, asked_prompts.prompts, lambda: None)
         else:

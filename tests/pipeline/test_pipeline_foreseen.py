@@ -121,3 +121,26 @@ def test_a_dry_run_leaves_out_the_prompts_that_occur_in_training_rows(
     _, out, _ = command("run", "study.yaml", "--dry-run", "--out", "out")
     assert "20 prompts, 4 left out since they occur in training rows" in out
     assert re.search(r"base +there +40 calls to make", out)
+
+
+def test_a_check_says_beforehand_what_it_asks(command, organism_folder, tmp_path, made):
+    shutil.copytree(organism_folder / "base", tmp_path / "base")
+    shutil.copytree(organism_folder / "guard", tmp_path / "other")
+    options = (
+        "check", "base", "other", "--config", organism_folder / "aftertune.yaml",
+        "--limit", 20, "--max-new-tokens", 2, "-o", "out",
+    )  # fmt: skip
+    code, out, err = command(*options, "--dry-run")
+    assert code == 0, err
+    assert not made
+    assert not Path("out").exists()
+    calls = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) calls to make", out)]
+    _, _, err = command(*options)
+    line = next(line for line in err.splitlines() if line.startswith("to ask: "))
+    answers = made["base"] + made["other"]
+    assert calls[:2] == [made["base"], made["other"]]
+    assert f"to ask: {answers:,} answers (base {made['base']:,}, tuned {made['other']:,})" in line
+    assert f"at most {2 * answers:,} out" in line
+    assert "shorter: --limit 10 asks half of it" in err
+    _, _, again = command(*options)
+    assert "to ask: " not in again

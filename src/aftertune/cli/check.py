@@ -20,6 +20,7 @@ from aftertune.cli.options import (
     scorer_keys,
     screen,
 )
+from aftertune.cli.run import preview
 from aftertune.core.files import real
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
@@ -119,6 +120,12 @@ def command(
             help="What the verdict speaks of; these-prompts: the mean of the prompts themselves decides."
         ),
     ] = "prompts-like-these",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer (256).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be asked; load no weights.")
+    ] = False,
     out: OutOption = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
@@ -144,6 +151,8 @@ def command(
         "judge_check": judge_check and str(judge_check.absolute()),
     }
     keys["measurement"] = {**given, **{key: value for key, value in declared.items() if value}}
+    if max_new_tokens is not None:
+        keys["decoding"] = {"max_new_tokens": max_new_tokens}
     models = list(_models(base, tuned))
     study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
@@ -160,16 +169,21 @@ def command(
         "--over-refusal-task-margin": [over_refusal_task_margin], "--score-margin": score_margin,
         "--max-asr": [max_asr], "--verdict-by": [verdict_by],
         "--judge-check": [judge_check],
-        "--limit": [limit], "--scope": [] if scope == "prompts-like-these" else [scope],
+        "--limit": [limit], "--max-new-tokens": [max_new_tokens], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
     purpose = Purpose(
         command=command_of(references, options, sequential=sequential),
         gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope),
         source=Path() if config is None else config.parent,
         trained_on=partial(_with_training_rows, tuned, train or ()),
+        announces=not quiet,
     )
     same_recipe(tuned)
     folder = out or RUNS / f"check-{called(tuned[0])}"
+    if dry_run:
+        assert purpose.trained_on is not None
+        preview(study, folder, purpose.source, purpose.trained_on)
+        return
     document = run_study(study, folder, progress, purpose)
     gate = document.gate
     assert gate is not None
@@ -265,7 +279,8 @@ def _checked(config: Path | None, given: dict[str, Any], limit: int | None) -> d
     # Plain values, whose paths are absolute.
     keys = config_keys.model_dump(mode="json", exclude_defaults=True, context={})
     measurement = keys.get("measurement", {}) | given.get("measurement", {})
-    keys |= given | {"name": "check", "measurement": measurement}
+    decoding = keys.get("decoding", {}) | given.get("decoding", {})
+    keys |= given | {"name": "check", "measurement": measurement, "decoding": decoding}
     keys["prompts"] = keys.get("prompts") or [BUNDLED]
     metrics = keys.get("metrics", [])
     named = {metric if isinstance(metric, str) else metric["name"] for metric in metrics}

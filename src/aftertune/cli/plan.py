@@ -31,7 +31,7 @@ from aftertune.measure.power import (
     power,
     smallest_change,
 )
-from aftertune.models.size import TRAINED, generating_bytes, parameters, token_bytes
+from aftertune.models.size import generating_bytes, parameters, shape, training_bytes
 from aftertune.report.document import to_plain, write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import plural
@@ -39,7 +39,7 @@ from aftertune.result import conditions_of, open_finished
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.study.foreign import foreign_code_notes
-from aftertune.train.stage import expand_study, seconds_per_step, steps_of, study_rows
+from aftertune.train.stage import expand_study, longest_row, seconds_per_step, steps_of, study_rows
 from aftertune.workspace import Run, open_run
 
 FORMAT = 3
@@ -276,7 +276,7 @@ def _study(
     timing = None
     if progress is not None:
         timing = _Timing(run=replace(run, progress=progress), prompts=prompts, rows=rows)
-    return designs, list(_costs(run, models, prompts, tokens, timing))
+    return designs, list(_costs(run, models, prompts, tokens, timing, rows))
 
 
 def _condition(
@@ -341,6 +341,7 @@ def _costs(
     prompts: Sequence[Prompt],
     tokens: tuple[float, float],
     timing: "_Timing | None",
+    rows: Mapping[str, list[Row]],
 ) -> Iterator[Cost]:
     """Yield the cost of each model, and of each judge, guard and preference that asks a model.
 
@@ -350,6 +351,7 @@ def _costs(
         prompts: those that will be asked.
         tokens: mean tokens of a prompt and of an answer in a pilot; 0 where there is none.
         timing: takes the time of local models; None without ``--time``.
+        rows: the training rows of every fine-tune, by its name.
     """
     by_name = {model.name: model for model in models}
     for expected in estimate(run, models, prompts, build_scorers(run), tokens=tokens, kept=False):
@@ -358,7 +360,7 @@ def _costs(
             model = by_name[cost.name]
             # A model that is still to be trained has the size and the speed of its base.
             there = by_name[model.base] if cost.to_be_trained and model.base else model
-            cost = _with_memory(run, cost, model, there)
+            cost = _with_memory(run, cost, model, there, rows.get(model.name, []))
             if timing is not None:
                 cost = timing.timed(cost, model, there)
         yield cost
@@ -380,19 +382,24 @@ def _cost(run: Run, calls_of: Estimate) -> Cost:
     )
 
 
-def _with_memory(run: Run, cost: Cost, model: StudyModel, there: StudyModel) -> Cost:
+def _with_memory(
+    run: Run, cost: Cost, model: StudyModel, there: StudyModel, rows: Sequence[Row]
+) -> Cost:
     base = run.base_of(there)
-    count, dtype = parameters(there.reference, base), run.engines.placement.dtype
+    count, placement = parameters(there.reference, base), run.engines.placement
     if count is None:
         return cost
     tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.limit)
-    cache = token_bytes(there.reference, dtype, base)
-    method = None if model.recipe is None else model.recipe.method
+    sizes, dtype, device = shape(there.reference, base), placement.dtype, placement.device
+    training = None
+    if model.recipe is not None:
+        longest = longest_row(model.recipe, rows, run.engines)
+        training = training_bytes(count, sizes, model.recipe, dtype, tokens=longest, device=device)
     return replace(
         cost,
         parameters=count,
-        memory_bytes=generating_bytes(count, dtype, cache, tokens, ROWS),
-        training_bytes=None if method is None else TRAINED[method] * count,
+        memory_bytes=generating_bytes(count, sizes, dtype, tokens=tokens, rows=ROWS, device=device),
+        training_bytes=training,
     )
 
 

