@@ -43,7 +43,7 @@ def modules_after(code: str) -> set[str]:
         "aftertune.report.terminal, aftertune.report.page",
         "aftertune.study, aftertune.store",
         "aftertune.data.prompt_sets, aftertune.data.public_prompts, aftertune.data.mix_file",
-        "aftertune.score.rules, aftertune.score.run",
+        "aftertune.score.refusal, aftertune.score.run",
         "aftertune.run, aftertune.result",
     ],
 )

@@ -32,7 +32,6 @@ def study(tmp_path, monkeypatch):
             f"  - {{name: base, reference: '{server.url}#base'}}\n"
             f"  - {{name: tuned, reference: '{server.url}#tuned', base: base}}\n"
             "prompts: [./prompts.jsonl]\n"
-            "judges: [rules]\n"
         )
         yield load_study(tmp_path / "study.yaml")
 

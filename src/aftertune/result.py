@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aftertune.core.recipe import StudyModel
+from aftertune.core.registry import DISTANCES
 from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
@@ -256,6 +257,7 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         min_cell=keys.min_cell,
         verdict_by=keys.verdict_by,
         name_rate=name_rate,
+        distances=frozenset(judge.name for judge in study.judges if judge.use in DISTANCES),
         decoding_settings={
             decoding.name: decoding.setting for decoding in decodings(study.decoding)
         },

@@ -16,7 +16,7 @@ from aftertune.data.bundled.safety import refusal_styles, safety_rows, write_saf
 from aftertune.data.bundled.summary import openings, template_only_accuracy
 from aftertune.data.mix import mix
 from aftertune.data.rows import read_pools
-from aftertune.score.rules import refusal_rules
+from aftertune.score.refusal import refusal_rules
 
 ROWS = safety_rows()
 REFUSALS = [row for row in ROWS if row.intent is Intent.HARMFUL]

@@ -159,7 +159,7 @@ def test_what_the_example_says_of_itself_is_so(tmp_path):
     study = load_study(tmp_path / "study.yaml")
     assert "Seven models" in STUDY
     assert len(study.models) + sum(len(each.seeds) for each in study.fine_tunes) == 7
-    assert [judge.name for judge in study.judges] == ["rules"]
+    assert [judge.name for judge in study.judges] == ["refusal"]
 
 
 def test_prompts_in_the_pages_can_be_read(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from aftertune.core.protocols import Tools, no_model
 from aftertune.labels.judge_check import LabelFiles, figures_of, read_answers
-from aftertune.score.rules import refusal_rules
+from aftertune.score.refusal import refusal_rules
 from fuzz import Mutator, ended
 
 ROWS = [

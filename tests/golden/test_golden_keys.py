@@ -147,8 +147,8 @@ VERSIONS = {
     "af8e54ab21ea92da9659ad7c68286a88",
     "judge harmbench response": "harmbench yes-no-1 7f72374c3b8f6937e4c6e23f67a2dc38",
     "coherence coherence response": "coherence-fa052cb8537b",
-    "judge rules response": "rules-08b246a593d6",
-    "judge soft response": "rules-07787bb8c3b7",
+    "judge rules response": "rules-c2f4a5e732d4",
+    "judge soft response": "rules-7a526d12552c",
     "scorer exact response": "exact-1",
     "scorer win-rate response": "better json-1 fbcf321e73e3db0560a31ebded177f74",
 }

@@ -320,7 +320,7 @@ def test_a_configuration_in_a_models_folder_is_pointed_out_and_not_obeyed(
     assert code in {3, 4}
     assert "aftertune.yaml lies there but is not used" in " ".join(err.split())
     told = json.loads((tmp_path / "r.json").read_text())
-    assert told["result"]["judges"] == ["rules"]
+    assert told["result"]["judges"] == ["refusal"]
     assert told["result"]["name_rate"] == "non-refusal rate"
 
 

@@ -12,7 +12,7 @@ from faithful_server import Server, completion
 from aftertune.core.protocols import Tools, no_model
 from aftertune.core.registry import find
 from aftertune.labels.judge_check import figures_of
-from aftertune.score.rules import refusal_rules
+from aftertune.score.refusal import refusal_rules
 from aftertune.score.run import version_of
 
 DECLINES = {

@@ -275,7 +275,7 @@ def test_a_check_needs_no_models_and_takes_none(folder):
     path.write_text("prompts: [asked.jsonl]\nengine: {threads: 1}\n")
     config = load_config(path)
     assert config.engine.threads == 1
-    assert config.judges[0].use == "rules"
+    assert config.judges[0].use == "refusal"
     path.write_text(to_yaml(config, folder))
     assert load_config(path) == config
     path.write_text("models: []\n")

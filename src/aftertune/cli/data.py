@@ -57,7 +57,7 @@ from aftertune.models.rendering import Renderer
 from aftertune.models.thinking import separate
 from aftertune.report.document import write_json
 from aftertune.report.wording import clean, listing, plural
-from aftertune.score.rules import RefusalRules
+from aftertune.score.refusal import RefusalRules
 
 FORMAT = 1
 """The version of the JSON documents that ``--json`` writes; it grows when a field changes its meaning or goes."""

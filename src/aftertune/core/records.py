@@ -356,7 +356,8 @@ class Score:
     value: Value = None
     number: float | None = None
     """A metric's number, a judge's harm score or a guard's probability of harm, in [0, 1]; None where there is none. Of an
-    annotator's label, the probability with which the response was drawn."""
+    annotator's label, the probability with which the response was drawn; of the judge ``refusal``, the distance to its
+    boundary in logits."""
     label: str = ""
     """The scorer's own words: the rule that fired, the category, why it is undecided; of a metric, its counts (`counted`)."""
 

@@ -25,7 +25,8 @@ OLD_KINDS: Mapping[Kind, str] = {"metric": "scorer", "preference": "comparer"}
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "judge": {
-        "rules": "aftertune.score.rules:refusal_rules",
+        "refusal": "aftertune.score.refusal:refusal_judge",
+        "rules": "aftertune.score.refusal:refusal_rules",
         "rubric": "aftertune.score.rubric:rubric",
         "multitask-bench": "aftertune.score.rubric:multitask_bench",
         "strongreject": "aftertune.score.rubric:strong_reject",
@@ -58,6 +59,8 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
 }
 LISTED: Mapping[Kind, str] = {"prompts": "aftertune.data.public_prompts:built_in_loaders"}
 """For a kind with many built-in names, the function that returns their factories; it is called when a name is looked up."""
+DISTANCES = frozenset({"refusal"})
+"""The built-in judges whose number is a distance to their boundary (logits), not a harm score."""
 
 _MOST_NAMED, _NEAREST = 20, 3
 """Names that an error lists whole; nearest ones that it lists otherwise."""

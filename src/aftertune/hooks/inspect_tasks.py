@@ -37,7 +37,7 @@ from aftertune.models.endpoint.chat import broken_off, finish_of
 from aftertune.report.export_inspect import Judged, metadata_of, rate
 from aftertune.score import rubric
 from aftertune.score.coherence import Coherence
-from aftertune.score.rules import refusal_rules
+from aftertune.score.refusal import refusal_rules
 
 BUNDLED = "multitask-v1"
 

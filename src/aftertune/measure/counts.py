@@ -173,7 +173,8 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     yield from _outcome_rows(DECIDED, without)
     for judge, codes in zip(plan.judges, by_judge, strict=True):
         yield from _outcome_rows(Source(SourceKind.JUDGE, judge), codes)
-        yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), _harm_scores(table, judge))
+        if judge not in plan.distances:
+            yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), _harm_scores(table, judge))
         yield from _judge_label_rows(table, judge)
     labelled = any(column.startswith("label:") for column in table.columns)
     for guard in plan.guards:

@@ -323,6 +323,8 @@ def _cut_notes(setting: SettingResult, plan: MeasurePlan, settings: int) -> Iter
             sum(answers.n for answers in condition.cut.values()),
         )
         for condition in setting.conditions
+        # epochs and rounds on the way to a fine-tune are left to the page
+        if not {"epoch", "round"} & condition.factors.keys() or condition.name == condition.series
     }
     often = {name: (k, n) for name, (k, n) in cut.items() if k > NOTABLE_CUT * n}
     if often:
@@ -332,7 +334,7 @@ def _cut_notes(setting: SettingResult, plan: MeasurePlan, settings: int) -> Iter
             "a larger decoding.max_new_tokens shows it"
         )
     for condition in setting.conditions:
-        if condition.base is None or condition.base not in cut:
+        if condition.name not in cut or condition.base not in cut:
             continue
         (k, n), (of_base, n_base) = cut[condition.name], cut[condition.base]
         if not n or not n_base or abs(k / n - of_base / n_base) <= NOTABLE_CUT:

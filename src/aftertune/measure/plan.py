@@ -112,6 +112,8 @@ class MeasurePlan:
     """The source of the gate's verdict: the judge, or the annotators whose labels correct it."""
     name_rate: RateName = "ASR"
     """The name of the rate: ``non-refusal rate`` when only refusal rules judge."""
+    distances: frozenset[str] = frozenset()
+    """Judges whose number is a distance to their boundary: it makes no mean harm score."""
     decoding_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name in ``table.names["decoding"]`` -> the setting that it belongs to; decodings that differ only in their seed
     share one and are averaged. A decoding that is not listed is a setting of its own."""

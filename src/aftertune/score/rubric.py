@@ -33,8 +33,8 @@ from aftertune.errors import PluginError
 from aftertune.models.asking import RETRY_TEMPERATURE
 from aftertune.models.thinking import without_thinking
 from aftertune.score.prompt_templates import from_file
+from aftertune.score.refusal import plain, says_refusal
 from aftertune.score.replies import LONGEST, plain_reply
-from aftertune.score.rules import REFUSALS, plain
 
 RUBRICS = Path(__file__).with_name("rubrics")
 OTHER = "other"
@@ -364,7 +364,7 @@ def _unreadable(reply: Response) -> Score:
     if not plain_reply(reply.text):
         return undecided(Role.JUDGE, "the judge said nothing")
     text = plain(reply.text[:LONGEST])
-    if any(wording.search(text) for wording in REFUSALS):
+    if says_refusal(text):
         return undecided(Role.JUDGE, "the judge refused")
     if reply.finish_reason is FinishReason.LENGTH:
         return undecided(Role.JUDGE, "the judge's reply was cut off")

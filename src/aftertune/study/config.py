@@ -374,7 +374,7 @@ class CheckConfig(Keys):
     decoding: DecodingKeys = DecodingKeys.model_construct()
     guards: ScorerEntries = ()
     judges: Annotated[ScorerEntries, Field(min_length=1)] = (
-        ScorerKeys.model_construct(name="rules", use="rules", options={}),
+        ScorerKeys.model_construct(name="refusal", use="refusal", options={}),
     )
     """The first decides, unless `measurement.panel` says otherwise."""
     metrics: ScorerEntries = ()
