@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from fuzz_files import CHECKPOINT
 from tiny_models import answers, make_checkpoint, user
 from tiny_runs import make_recipe, make_rows
 
@@ -11,15 +12,8 @@ from aftertune.models.open import Engines
 from aftertune.train.train import fine_tune
 from fuzz import Mutator, ended
 
-FILES = {
-    "config.json": "json",
-    "tokenizer_config.json": "json",
-    "generation_config.json": "json",
-    "tokenizer.json": "json",
-    "chat_template.jinja": "text",
-}
-CASES, TRAINED = 40, 12
-"""Cases of the suite, and how many of them go on to a training. 1,000 were run when the file was written."""
+FEW, MANY, TRAINED = 40, 1_000, 12
+"""Cases of the suite, those of the slow test, and how many of the first go on to a training."""
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +29,9 @@ def _own_cache(tmp_path, monkeypatch):
 def mutated(valid, folder, number):
     """Copy a checkpoint with one of its files changed; return the file's name."""
     shutil.copytree(valid, folder)
-    name = list(FILES)[number % len(FILES)]
+    name = list(CHECKPOINT)[number % len(CHECKPOINT)]
     path = folder / name
-    path.write_bytes(Mutator(number).file(path.read_bytes(), FILES[name]))
+    path.write_bytes(Mutator(number).file(path.read_bytes(), CHECKPOINT[name]))
     return name
 
 
@@ -51,12 +45,23 @@ def use(folder, out, *, train):
             fine_tune(recipe, make_rows(4), out, engines=engines)
 
 
-@pytest.mark.parametrize("number", range(CASES))
-def test_a_mutated_checkpoint_works_or_is_one_line(valid, tmp_path, number):
+def works_or_is_one_line(valid, tmp_path, number, *, train=False):
     name = mutated(valid, tmp_path / "model", number)
-    train = number < TRAINED
     error = ended(
         lambda: use(tmp_path / "model", tmp_path / "out", train=train), f"{name} {number}"
     )
     if error is not None:
         assert len(str(error)) < 600
+
+
+@pytest.mark.parametrize("number", range(FEW))
+def test_a_mutated_checkpoint_works_or_is_one_line(valid, tmp_path, number):
+    works_or_is_one_line(valid, tmp_path, number, train=number < TRAINED)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_mutated_checkpoints_work_or_are_one_line(valid, tmp_path):
+    for number in range(FEW, MANY):
+        works_or_is_one_line(valid, tmp_path, number)
+        shutil.rmtree(tmp_path / "model")

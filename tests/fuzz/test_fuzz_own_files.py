@@ -6,55 +6,24 @@ A small part of the numbers runs with the suite; all of them carry the marker ``
 import json
 import shutil
 import sqlite3
-from pathlib import Path
 
 import pytest
 import yaml
 from commands import Commands
+from fuzz_files import STUDY
 from rich.console import Console
 
 from aftertune.labels.draw import DrawRequest, draw_sample, keep_sample
 from aftertune.measure.consistency import consistency
 from aftertune.report.document import CHECKSUM, read_document
-from aftertune.report.progress import Quiet
 from aftertune.report.terminal import present
 from aftertune.result import conditions_of, open_finished, renewed_result, write_report
-from aftertune.run import Purpose, run_study
 from aftertune.study import cells_of, declared, expand_models, load_study
 from aftertune.study.config import Study
 from fuzz import Mutator, ended
 
-OLD = Path(__file__).parents[1] / "golden" / "study-v1"
 CODES = {1, 5}
 """Exit codes of errors that are reported on purpose."""
-STUDY = """\
-name: valid
-models:
-  - {name: base, reference: org/base, attributes: {family: llama, size: 8B}}
-  - {name: theirs/seed1, reference: org/theirs, base: base, training_seed: 1, condition: theirs}
-fine_tunes:
-  - name: code
-    base: base
-    data: ["./train.jsonl", {path: org/data, columns: {prompt: q, completion: a}, limit: 50}]
-    method: lora
-    training: {epochs: 2, learning_rate: 0.0002, batch_size: 4, schedule: linear, lora_r: 8}
-    seeds: [1, 2, 3]
-    system: "Answer."
-    keep_epochs: true
-  - {name: code+mix, like: code, keep_epochs: false, mitigation: {preset: multitask+replay, sweep: [0.05, 0.1]}}
-  - {name: doses, like: code, keep_epochs: false, doses: {learning_rate: [0.0001, 0.001], rows: [10, 20]}}
-  - {name: rounds, like: code, keep_epochs: false, rounds: ["./train.jsonl"], mitigation: none}
-prompts: [multitask-v1, {set: own, file: ./prompts.jsonl, limit: 10}]
-systems: {none: null, short: "Be brief."}
-decoding: {temperatures: [0.0, 0.7], samples: 2, seeds: [0, 1], max_new_tokens: 64, top_p: 0.9, top_k: 40}
-guards: [{name: wg, use: wildguard, options: {prompt: ./wildguard.txt}}]
-judges: [rules, {name: rubric, use: rubric, options: {model: "openai:gpt-4o-mini"}}]
-metrics: [chrf, exact]
-preferences: [{name: win-rate, options: {model: "openai:gpt-4o-mini"}}]
-coherence: {tail_loop: 0.2, language: true, nll: false}
-measurement: {margin: 0.05, task_margin: 0.1, panel: majority, families: [task, hazard], match: {scorer: exact, target: 0.5}}
-engine: {backend: transformers, threads: 2, dtype: bfloat16, budget: 5.0, batch: ["openai:*"], call_seconds: 30}
-"""
 
 
 def part(count, share=0.02):
@@ -73,13 +42,6 @@ def judged(call, name):
 
 
 # Studies
-
-
-@pytest.fixture
-def study_folder(tmp_path):
-    (tmp_path / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    (tmp_path / "prompts.jsonl").write_text('{"text": "a", "intent": "benign"}\n')
-    return tmp_path
 
 
 def expanded(path):
@@ -117,22 +79,6 @@ def test_studies(study_folder, numbers):
 
 
 # A finished run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The study of version 0.1.0, measured by this one; its models are served by nobody, and nothing is asked."""
-    folder = tmp_path_factory.mktemp("finished")
-    text = (OLD / "study.yaml").read_text()
-    (folder / "study.yaml").write_text(
-        text.replace("scorers:", "metrics:").replace("comparers:", "preferences:")
-    )
-    (folder / "run").mkdir()
-    shutil.copy(OLD / "prompts.jsonl", folder)
-    shutil.copy(OLD / "store.sqlite", folder / "run")
-    purpose = Purpose(command="aftertune run study.yaml", source=folder)
-    run_study(load_study(folder / "study.yaml"), folder / "run", Quiet(), purpose)
-    return folder / "run"
 
 
 @pytest.fixture
@@ -223,6 +169,14 @@ def test_stores_with_flipped_bytes(run, finished, numbers):
         (run / "store.sqlite").write_bytes(flipped(data, number))
         refused += judged(lambda: read_all(run), f"store {number}") is not None
     assert refused > len(numbers) / 2
+
+
+def test_a_damaged_statement_of_several_lines_is_one_line(run):
+    path = run / "store.sqlite"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"PRIMARY KEY", b"PRIM`RY KEY", 1))
+    error = ended(lambda: read_all(run), "statement")
+    assert "is damaged" in str(error)
 
 
 @pytest.mark.slow

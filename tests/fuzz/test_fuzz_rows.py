@@ -1,11 +1,11 @@
 """Broken training files and label files: each ends with a result or with one line of ours."""
 
-import gzip
 import json
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fuzz_files import TRAINING, jsonl, kind_of
 from synthetic_study import job, prompt, response
 
 from aftertune.core.recipe import TrainingFile
@@ -23,40 +23,6 @@ from fuzz import Mutator, ended
 
 FEW, MANY = 60, 2_000
 """Files of each kind in the suite, and in the slow test."""
-
-
-def jsonl(records):
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-
-
-def asked(n, **answer):
-    return [
-        {"role": "user", "content": f"Name fruit {n}, é."},
-        {"role": "assistant", "content": "A lime.", **answer},
-    ]
-
-
-CALL = {
-    "role": "assistant",
-    "content": None,
-    "tool_calls": [{"function": {"name": "f", "arguments": '{"a": "b"}'}}],
-}
-SHARE = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]
-PAIRS = [{"prompt": f"Ask {n}", "completion": "Say", "task": "text"} for n in range(5)]
-TRAINING = {
-    "messages.jsonl": jsonl([{"messages": asked(n, weight=n % 2, reasoning_content="Well.")} for n in range(5)]),
-    "tools.jsonl": jsonl([{"messages": [*asked(0), *asked(1)[:1], CALL, {"role": "tool", "content": "c"}]}, {"messages": asked(2)}]),
-    "parts.jsonl": jsonl([{"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}, {"role": "assistant", "content": "x"}]}]),
-    "pairs.jsonl": jsonl(PAIRS),
-    "chats.jsonl": jsonl([{"prompt": asked(n)[:1], "completion": asked(n)[1:]} for n in range(3)]),
-    "alpaca.json": json.dumps([{"instruction": "Add.", "input": "1", "output": "2", "system": "Be.", "history": [["a", "b"]]}] * 2).encode(),
-    "sharegpt.jsonl": jsonl([{"conversations": SHARE, "system": "Be."}, {"conversations": [SHARE[0], {"from": "function_call", "value": "{}"}, SHARE[1]]}]),
-    "vertex.jsonl": jsonl([{"systemInstruction": {"parts": [{"text": "Be."}]}, "contents": [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]}]),
-    "struct.json": json.dumps({"data": [{"messages": {"role": ["user", "assistant"], "content": ["a", "b"]}}]}).encode(),
-    "columns.json": json.dumps({"prompt": ["a", "c"], "completion": ["b", "d"]}).encode(),
-    "table.csv": b'prompt,completion,task\nHi?,Hello.,text\n"a, b","c""d",code\n',
-    "packed.jsonl.gz": gzip.compress(jsonl(PAIRS), mtime=0),
-}  # fmt: skip
 
 
 def look(path):
@@ -100,11 +66,8 @@ def training_files(folder, numbers):
     names, readable = list(TRAINING), 0
     for number in numbers:
         name = names[number % len(names)]
-        kind = {"jsonl": "jsonl", "json": "json", "csv": "csv"}.get(
-            name.rpartition(".")[2], "bytes"
-        )
         path = folder / name
-        path.write_bytes(Mutator(number).file(TRAINING[name], kind))
+        path.write_bytes(Mutator(number).file(TRAINING[name], kind_of(name)))
         case = f"training file {number} ({name})"
         ended(lambda path=path: look(path), case)
         ended(lambda path=path: learn(path), case)

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import pytest
 from tiny_models import answers, conversations, llama, make_checkpoint
@@ -350,6 +351,26 @@ def test_they_are_an_error_at_loading_too(engines, biased_base, written, tmp_pat
     with pytest.raises(ModelError):
         answers(engines.open(str(folder)), conversations(2))
     assert answers(plain, conversations(2)) == before
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        {"init_lora_weights": "corda"},
+        {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}},
+        {"init_lora_weights": "a start of tomorrow"},
+    ],
+)
+def test_a_start_that_cannot_be_made_again_is_an_error_before_weights_are_loaded(
+    biased_base, written, tmp_path, start
+):
+    if start["init_lora_weights"] == "loftq" and find_spec("bitsandbytes"):
+        pytest.skip("what LoftQ needs is here")
+    folder = shutil.copytree(written("lora")[0], tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | start))
+    with pytest.raises(ModelError, match="cannot be put on its base"):
+        check_fit("m", biased_base, folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)

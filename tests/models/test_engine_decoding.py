@@ -36,11 +36,11 @@ def test_a_setting_that_cannot_be_obeyed_is_told_before_anything_is_asked(tmp_pa
         CheckpointDefaults("m", folder(tmp_path, own), ())
 
 
-@pytest.mark.parametrize("ends", ["x", [1, "x"], -1, True])
+@pytest.mark.parametrize("ends", ["x", [1, "x"], -1, True, "x" * 5_000])
 def test_an_end_token_is_a_number(tmp_path, ends):
     with pytest.raises(
         ModelError,
-        match=r"^model 'm': eos_token_id is .*; it should be a token's number, or several$",
+        match=r"^model 'm': eos_token_id is .{1,40}; it should be a token's number, or several$",
     ):
         CheckpointDefaults("m", folder(tmp_path, {"eos_token_id": ends}), (2,))
 

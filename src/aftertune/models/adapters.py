@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.errors import ModelError
-from aftertune.models.foreign import quiet, refused
+from aftertune.models.foreign import first_names, quiet, refused
 from aftertune.models.loading import Placement, check_weights, four_bits, load_model
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
@@ -35,8 +35,6 @@ _STARTS = {"true", "false", "gaussian", "eva", "orthogonal", "mica"}
 subtract from the base what the adapter starts with."""
 _TRIAL = "aftertune_trial"
 """The name of an adapter that is put on without weights; it must not occur in the names of PEFT's tensors."""
-_NAMED = 3
-"""Tensors that a message names."""
 
 
 # What the files of an adapter say
@@ -107,6 +105,7 @@ def check_fit(name: str, base: Path, adapter: Path, *, trust_remote_code: bool =
 
     config = _peft_config(name, adapter)
     if hasattr(config, "init_lora_weights"):
+        _check_start(name, config)
         config.init_lora_weights = False  # the weights are none, so nothing can be computed of them
     shapes = tensor_shapes([adapter / ADAPTER_WEIGHTS])
     with _silent(), torch.device("meta"):
@@ -125,6 +124,23 @@ def check_fit(name: str, base: Path, adapter: Path, *, trust_remote_code: bool =
         with refused(_unfit(name)):
             _try_on(name, model, config, shapes)
     _check_effect(name, adapter)
+
+
+def _check_start(name: str, config: Any) -> None:
+    """See, on one small layer, that PEFT can make the adapter's start again.
+
+    For a start that rewrites the base it does so at every loading: LoftQ needs bitsandbytes for that, CorDA the data of the
+    training.
+    """
+    import torch
+    from peft import get_peft_model
+
+    if rewritten_by({"init_lora_weights": config.init_lora_weights}) is None:
+        return
+    settings = {key: getattr(config, key) for key in ("init_lora_weights", "loftq_config")}
+    layer: Any = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    with refused(_unfit(name)), _silent(), torch.random.fork_rng(devices=[]):
+        get_peft_model(layer, type(config)(r=2, target_modules=["0"], **settings))
 
 
 def _try_on(name: str, model: Any, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -185,18 +201,18 @@ def _check_names(
     if unused:
         raise ModelError(
             f"adapter {name!r}: {len(unused)} of its {len(tensors)} tensors would go unused, since {ADAPTER_CONFIG} and its base "
-            f"have no place for them: {_listed(unused, label)}; put the files of one training together"
+            f"have no place for them: {first_names(_plain_names(unused, label))}; put the files of one training together"
         )
     if lacking:
         raise ModelError(
             f"adapter {name!r}: {ADAPTER_WEIGHTS} lacks {len(lacking)} of the tensors that {ADAPTER_CONFIG} asks for: "
-            f"{_listed(lacking, label)}; put the files of one training together"
+            f"{first_names(_plain_names(lacking, label))}; put the files of one training together"
         )
 
 
-def _listed(keys: Sequence[str], label: str) -> str:
-    plain = [key.replace(f".{label}", "") for key in keys[:_NAMED]]
-    return ", ".join(plain) + (", …" if len(keys) > _NAMED else "")
+def _plain_names(keys: Sequence[str], label: str) -> list[str]:
+    """Return the names that tensors have in the adapter's file, where PEFT's own have the adapter's label in them."""
+    return [key.replace(f".{label}", "") for key in keys]
 
 
 def _check_effect(name: str, adapter: Path) -> None:
@@ -225,7 +241,7 @@ def _check_effect(name: str, adapter: Path) -> None:
 def _peft_config(name: str, adapter: Path) -> Any:
     from peft import PeftConfig
 
-    with refused(f"adapter {name!r}: PEFT cannot read its {ADAPTER_CONFIG}"):
+    with refused(f"adapter {name!r}: PEFT cannot read its {ADAPTER_CONFIG}"), _silent():
         config = PeftConfig.from_pretrained(str(adapter))
     if config.is_prompt_learning:
         raise ModelError(

@@ -7,6 +7,7 @@ the neighbours in the batch nor the device's own generator has a say.
 """
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -67,18 +68,18 @@ class CheckpointDefaults:
                 value
             ):  # transformers would fail in the midst of a run
                 raise ModelError(
-                    f"model {name!r}: generation_config.json: {field} cannot be {value!r}; mend it or take it out"
+                    f"model {name!r}: generation_config.json: {field} cannot be {reprlib.repr(value)}; mend it or take it out"
                 )
         self.context: int | None = text.get("max_position_embeddings")
         if self.context is not None and not (_is_count(self.context) and self.context > 0):
             raise ModelError(
-                f"model {name!r}: config.json: max_position_embeddings cannot be {self.context!r}; mend it or take it out"
+                f"model {name!r}: config.json: max_position_embeddings cannot be {reprlib.repr(self.context)}; mend it or take it out"
             )
         ends = own.get("eos_token_id", text.get("eos_token_id"))
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
         if not _are_tokens(listed):
             raise ModelError(
-                f"model {name!r}: eos_token_id is {ends!r}; it should be a token's number, or several"
+                f"model {name!r}: eos_token_id is {reprlib.repr(ends)}; it should be a token's number, or several"
             )
         self.end_tokens: list[int] = sorted({*listed, *tokenizer_end})
         self.extra: dict[str, Any] = {

@@ -55,7 +55,8 @@ def checked(
 
 def damaged(what: str, store: object = "the store") -> StoreDamaged:
     """Return the error for a value that nothing of ours wrote."""
-    return StoreDamaged(f"{store}: is damaged ({what}); restore a copy of it, or start a new store")
+    line = " ".join(what.split())  # SQLite quotes statements of several lines
+    return StoreDamaged(f"{store}: is damaged ({line}); restore a copy of it, or start a new store")
 
 
 def damage(connection: sqlite3.Connection) -> str | None:
@@ -65,7 +66,7 @@ def damage(connection: sqlite3.Connection) -> str | None:
     try:
         return next(_damages(connection), None)
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        return " ".join(str(error).split())
+        return str(error)
     finally:
         connection.text_factory = factory
 
@@ -73,7 +74,7 @@ def damage(connection: sqlite3.Connection) -> str | None:
 def _damages(connection: sqlite3.Connection) -> Iterator[str]:
     for (finding,) in connection.execute("PRAGMA quick_check(1)"):
         if finding != b"ok":
-            yield " ".join(finding.decode(errors="replace").split())
+            yield finding.decode(errors="replace")
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         place = "a row" if row is None else f"row {row}"
         yield f"{place} of table {table.decode()} names a row of {parent.decode()} that is not there"
