@@ -26,7 +26,7 @@ def test_the_figures_of_the_page_are_the_codes():
     assert model._HOPELESS == 8
     assert "the first eight calls" in PAGE
     assert http.MOST == 256
-    assert "up to 256" in PAGE
+    assert "up to `engine.connections` (256)" in PAGE
 
 
 def test_the_price_file_of_the_page_can_be_read(tmp_path):

@@ -138,7 +138,7 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
             "--method magic: use one of full, lora, qlora",
         ),
         ("mix help.jsonl --safety safety.jsonl -o help.jsonl", "help.jsonl is one of the inputs"),
-        ("mix help.jsonl --safety safety.jsonl -o base", "base: the mixed file is JSONL"),
+        ("mix help.jsonl --safety safety.jsonl -o base", "base: the mixed file is JSON"),
         ("mix help.jsonl --safety nothing.jsonl -o mixed.jsonl", "nothing.jsonl: no rows"),
         ("mix help.jsonl --safety safety.jsonl -o mixed.jsonl --share 1.5", "not 1.5"),
         ("check base base --prompts nowhere.jsonl", "no such file: nowhere.jsonl"),
