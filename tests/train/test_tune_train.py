@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tiny_models import answers, conversations, make_adapter, make_tokenizer
@@ -9,7 +10,7 @@ from aftertune.core.records import Message
 from aftertune.errors import EngineError, InputError, ModelError
 from aftertune.models.open import Engines
 from aftertune.models.reference import weights_sha256
-from aftertune.train.train import _cast, fine_tune, newest_checkpoint, trained
+from aftertune.train.train import _cast, _errors_in_one_line, fine_tune, newest_checkpoint, trained
 
 
 @pytest.fixture
@@ -255,3 +256,16 @@ def test_weights_and_frequencies_come_back_from_another_number_format_to_the_bit
         assert model.dtype == torch.bfloat16
     after = (*model.parameters(), *model.buffers())
     assert all(torch.equal(was, now) for was, now in zip(before, after, strict=True))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("numbers", [1, 1_000, 1_000_000])
+def test_a_full_disk_is_one_line_wherever_torch_notices_it(base, numbers):
+    import torch
+
+    recipe = make_recipe(base)
+    with (
+        pytest.raises(EngineError, match="its checkpoint cannot be written"),
+        _errors_in_one_line(recipe),
+    ):
+        torch.save({"state": torch.zeros(numbers)}, "/dev/full")

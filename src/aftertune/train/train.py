@@ -47,8 +47,9 @@ COMPLETE = "complete"
 IGNORED = -100
 """The label of a token without loss, by PyTorch's convention."""
 _PACKAGES = ("aftertune", "torch", "transformers", "peft", "trl", "accelerate")
-_WRITING = re.compile("inline_container|PytorchStreamWriter")
-"""Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own."""
+_WRITING = re.compile("inline_container|PytorchStreamWriter|iostream")
+"""Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own. The last is that
+of a small rest that is written when the file is closed."""
 
 Rows = Sequence[tuple[Message, ...]]
 
