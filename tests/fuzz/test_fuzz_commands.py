@@ -3,9 +3,11 @@
 The numbers begin where those of the tests of functions end, so these are other files.
 """
 
+import json
 import shutil
 
 import pytest
+import yaml
 from commands import Commands
 from fuzz_files import CHECKPOINT, STUDY, TRAINING, kind_of
 from tiny_models import make_checkpoint
@@ -75,10 +77,38 @@ def test_label_files(command, finished, tmp_path):
     assert codes == {0, 1}
 
 
+HERE = {
+    "org/base": "./base",
+    "org/theirs": "./base",
+    ", {path: org/data, columns: {prompt: q, completion: a}, limit: 50}": "",
+    "[multitask-v1, ": "[",
+    "openai:": "http://127.0.0.1:9/v1#",
+    "guards: [{name: wg, use: wildguard, options: {prompt: ./wildguard.txt}}]\n": "",
+}
+"""What the valid study names that is not on this machine, and what stands for it."""
+
+
 def test_studies(command, study_folder):
+    make_checkpoint(study_folder / "base")
+    write_lines(study_folder / "prompts.jsonl", [{"text": "bake a cake", "intent": "benign"}])
+    write_lines(study_folder / "train.jsonl", [{"prompt": "read a map", "completion": "well done"}])
+    study = STUDY
+    for name, other in HERE.items():
+        assert name in study
+        study = study.replace(name, other)
+    (study_folder / "study.yaml").write_text(study)
+    dry = ("run", "study.yaml", "--dry-run")
+    assert code_of(command, "valid", {0}, *dry) == 0
+    codes = set()
     for number in range(FIRST, FIRST + 40):
-        (study_folder / "study.yaml").write_bytes(Mutator(number).file(STUDY.encode(), "yaml"))
-        code_of(command, f"study {number}", {0}, "run", "study.yaml", "--dry-run")
+        mutated = Mutator(number)
+        if number % 2:
+            text = json.dumps(mutated.value(yaml.safe_load(study)))
+            (study_folder / "study.yaml").write_bytes(text.encode(errors="surrogatepass"))
+        else:
+            (study_folder / "study.yaml").write_bytes(mutated.file(study.encode(), "yaml"))
+        codes.add(code_of(command, f"study {number}", {0}, *dry))
+    assert codes == {0, 1}
 
 
 def test_model_configurations(command, tmp_path):
