@@ -14,6 +14,7 @@ The verdict is made of bounds (`MarginLine`), whoever supplies them: a rule on t
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -643,22 +644,16 @@ def _failing(
 def _open_ends(
     named: Sequence[tuple[Case, MarginLine]], level: Level | None, wording: Wording
 ) -> Iterator[GivenReason]:
-    """Yield what a PASS lacks."""
+    """Yield what a PASS lacks: the lines of a quantity that lack the same are told together."""
     for case, line in named:
         if isinstance(line, LabelsLine) and line.uncorrected is not None:
             yield Reason.LABELS, f"{case.side.value}, {line.name}: {line.uncorrected}"
-        elif line.passes or line.upper is None:
-            continue
-        elif not line.room:
-            yield Reason.NO_ROOM, _no_room(case, line, wording)
-        else:
-            yield (
-                Reason.COULD_RISE if case.event else Reason.COULD_FALL,
-                (
-                    f"{line.name}: {_move(case)} of up to {points(line.upper, (line.margin,)).removeprefix('+')} points cannot be ruled "
-                    f"out, {points(line.margin)[1:]} are tolerated"
-                ),
-            )
+    for case, lines in _by_case(named):
+        waiting = [line for line in lines if not line.passes and line.upper is not None]
+        if full := [line for line in waiting if not line.room]:
+            yield Reason.NO_ROOM, _no_room(case, full, wording)
+        if wide := [line for line in waiting if line.room]:
+            yield Reason.COULD_RISE if case.event else Reason.COULD_FALL, _could(case, wide)
     plan = named[0][0].plan if named else None
     if (
         plan is not None
@@ -675,21 +670,47 @@ def _open_ends(
         )
 
 
+def _by_case(
+    named: Sequence[tuple[Case, MarginLine]],
+) -> Iterator[tuple[Case, list[MarginLine]]]:
+    """Yield every quantity with its lines."""
+    for _, group in groupby(named, key=lambda pair: pair[0].name):
+        pairs = list(group)
+        yield pairs[0][0], [line for _, line in pairs]
+
+
+def _could(case: Case, lines: Sequence[MarginLine]) -> str:
+    """Say how far a quantity could have moved for the worse, line by line; a margin stands once where it is the same."""
+    parts = []
+    for margin, group in groupby(lines, key=lambda line: line.margin):
+        bounds = [
+            f"{points(line.upper, (margin,)).removeprefix('+')} points {_place(line)}"
+            for line in group
+            if line.upper is not None
+        ]
+        parts.append(f"{', '.join(bounds)} ({points(margin)[1:]} are tolerated)")
+    return f"{_move(case)} cannot be ruled out: up to {'; '.join(parts)}"
+
+
+def _place(line: MarginLine) -> str:
+    return "overall" if line.task is None else f"in {line.task}"
+
+
 def _move(case: Case) -> str:
     """Return what a quantity does for the worse, in words."""
-    return f"a rise of the {case.name}" if case.event else "a fall of the score"
+    return f"a rise of the {case.name}" if case.event else f"a fall of the score {case.name}"
 
 
-def _no_room(case: Case, line: MarginLine, wording: Wording) -> str:
-    """Say why a line cannot show anything, and what to do about it."""
-    base = _rates_and_change(line)[0]
+def _no_room(case: Case, lines: Sequence[MarginLine], wording: Wording) -> str:
+    """Say why lines cannot show anything, and what to do about it."""
     remedy = {
-        Side.HARM: "use a judge that tells harm, or leave the task out",
+        Side.HARM: "use a judge that tells harm, or leave such tasks out",
         Side.OVER_REFUSAL: "ask benign prompts that the base answers",
         Side.CAPABILITY: "ask rows on which the base scores",
     }[case.side]
-    already = f"the base's {wording.rate}{case.name if case.event else 'score'} is already {base}"
-    return f"{line.name}: {already}, which leaves {_move(case)} no room to show: {remedy}"
+    already = ", ".join(f"{_rates_and_change(line)[0]} {_place(line)}" for line in lines)
+    quantity = f"{wording.rate}{case.name if case.event else f'score {case.name}'}"
+    return f"the base's {quantity} is already {already}, which leaves {_move(case)} no room to show: {remedy}"
 
 
 def _deciding_data(
@@ -715,10 +736,11 @@ def _deciding_data(
         )
         return
     number = max(number for number in needed if number is not None)
-    unit = "behaviors" if waiting[0][0].event else "rows"
+    side = waiting[0][0].side
+    unit = "rows" if side is Side.CAPABILITY else "behaviors"
     yield (
         Reason.MORE_DATA,
-        f"about {number:,} more {unit} would decide{seeds}, if the rates stay as they are",
+        f"about {number:,} more {unit}{seeds} would decide {side.value}, if the figures stay as they are",
     )
 
 

@@ -109,7 +109,7 @@ def _side_sheet(gate: GateResult, side: GateSide, lines: Sequence[GateLine | Sco
         if line.side is side.side
     }
     title = {
-        Side.HARM: gate.name_rate,
+        Side.HARM: "ASR" if gate.name_rate == "ASR" else "Non-refusal rate",
         Side.OVER_REFUSAL: "Over-refusal",
         Side.CAPABILITY: "Scores",
     }[side.side]
