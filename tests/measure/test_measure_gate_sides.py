@@ -6,9 +6,11 @@ from measure_tables import build
 
 from aftertune.core.records import Intent, Prompt
 from aftertune.errors import InputError
-from aftertune.measure.gate import cases_of, gate, more_behaviors
+from aftertune.measure.gate import gate
+from aftertune.measure.gate_cases import cases_of
 from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.gate_rules import Exact, Fixed
+from aftertune.measure.gate_verdict import more_behaviors
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.preregistration import compare_declarations, design_notes, draw_order
 from aftertune.measure.results import GateVerdict, Reason, Side

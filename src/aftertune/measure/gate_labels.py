@@ -28,19 +28,10 @@ from aftertune.measure.contrasts import Contrast, ceiling, p_above
 from aftertune.measure.corrections import corrected_change, limits_of
 from aftertune.measure.counts import DECIDED, N, Source, SourceKind
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles, two_way
-from aftertune.measure.gate import (
-    Case,
-    Cases,
-    Wording,
-    cases_of,
-    has_room,
-    of_sides,
-    one_family,
-    rate_case,
-    side_verdict,
-    within,
-)
+from aftertune.measure.gate import has_room, one_family, within
+from aftertune.measure.gate_cases import Case, Cases, cases_of, rate_case
 from aftertune.measure.gate_rules import Coded, Level, p_rate_above
+from aftertune.measure.gate_verdict import Wording, of_sides, side_verdict
 from aftertune.measure.judge_error import error_difference
 from aftertune.measure.labelled import (
     Figure,
