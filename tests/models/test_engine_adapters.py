@@ -378,19 +378,19 @@ def test_a_sound_adapter_of_every_kind_fits(biased_base, written, kind):
     check_fit("m", biased_base, written(kind)[0])
 
 
-def test_prompt_learning_is_refused_before_anything_is_loaded(
-    engines, biased_base, written, tmp_path
+REFUSED = {
+    "prompt-learning": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2},
+    "activated LoRA": LORA | {"peft_type": "LORA", "alora_invocation_tokens": [7, 8]},
+}
+"""Kinds that do not act on every prompt, or not through the base's own modules."""
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_kind_that_cannot_be_measured_is_refused_before_anything_is_loaded(
+    engines, biased_base, written, tmp_path, kind
 ):
-    folder = shutil.copytree(written("lora")[0], tmp_path / "prompt")
-    keys = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 2}
-    (folder / "adapter_config.json").write_text(
-        json.dumps(
-            {
-                "peft_type": "PROMPT_TUNING",
-                "base_model_name_or_path": str(biased_base),
-                **keys,
-            }
-        )
-    )
-    with pytest.raises(ModelError, match="prompt-learning"):
+    folder = shutil.copytree(written("lora")[0], tmp_path / "adapter")
+    keys = {"task_type": "CAUSAL_LM", "base_model_name_or_path": str(biased_base)}
+    (folder / "adapter_config.json").write_text(json.dumps(keys | REFUSED[kind]))
+    with pytest.raises(ModelError, match=kind):
         engines.open(str(folder)).check_ready()

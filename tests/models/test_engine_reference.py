@@ -223,6 +223,14 @@ ELSEWHERE = {
 }
 
 
+def test_a_recorded_base_that_cannot_be_looked_up_is_none(engines, base, orphan):
+    write_base(orphan, "a" * 5_000)
+    engines.open(str(orphan), base=str(base))
+    assert "names no base" in engines.notes[0]
+    with pytest.raises(ModelError, match="name the base yourself"):
+        engines.open(str(orphan))
+
+
 @pytest.mark.parametrize("recorded", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_the_base_that_the_user_names_is_the_base_wherever_the_adapter_was_trained(
     engines, base, orphan, monkeypatch, recorded

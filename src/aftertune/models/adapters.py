@@ -247,6 +247,11 @@ def _peft_config(name: str, adapter: Path) -> Any:
         raise ModelError(
             f"adapter {name!r}: prompt-learning adapters cannot share a base; use LoRA"
         )
+    if getattr(config, "alora_invocation_tokens", None):
+        raise ModelError(
+            f"adapter {name!r}: an activated LoRA acts only behind its alora_invocation_tokens, which no prompt here is sure to "
+            "hold; use a LoRA without them"
+        )
     return config
 
 

@@ -355,9 +355,15 @@ _RECORDED_BASE = (
 
 
 def _recorded_base(name: str, folder: Path) -> str:
-    """Return the base that an adapter's configuration names; empty where it names none."""
+    """Return the base that an adapter's configuration names; empty where it names none that could be looked up."""
     recorded = read_json(name, folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    return recorded if isinstance(recorded, str) else ""
+    if not isinstance(recorded, str):
+        return ""
+    try:
+        (folder / recorded).exists()
+    except OSError:  # longer than a path may be
+        return ""
+    return recorded
 
 
 def base_of(adapter: Adapter) -> Checkpoint:

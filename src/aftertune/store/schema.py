@@ -86,7 +86,7 @@ def explained(error: Exception, path: Path) -> AftertuneError:
     """Turn what SQLite or the disk says into one line that says what to do."""
     if isinstance(error, AftertuneError):
         return error
-    text = " ".join(str(error).split())  # it quotes the schema
+    text = str(error)
     full = (
         "disk is full" in text or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
     )
