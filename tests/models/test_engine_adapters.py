@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import pytest
-from tiny_models import answers, conversations, llama, make_checkpoint
+from tiny_models import answers, change_adapter_config, conversations, llama, make_checkpoint
 
 from aftertune.errors import ModelError
 from aftertune.models import adapters as in_memory
@@ -313,8 +313,7 @@ def edited(folder, target, change):
 
 def configured(folder, target, **keys):
     shutil.copytree(folder, target)
-    config = json.loads((target / "adapter_config.json").read_text())
-    (target / "adapter_config.json").write_text(json.dumps(config | keys))
+    change_adapter_config(target, **keys)
     return target
 
 
@@ -367,8 +366,7 @@ def test_a_start_that_cannot_be_made_again_is_an_error_before_weights_are_loaded
     if start["init_lora_weights"] == "loftq" and find_spec("bitsandbytes"):
         pytest.skip("what LoftQ needs is here")
     folder = shutil.copytree(written("lora")[0], tmp_path / "adapter")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | start))
+    change_adapter_config(folder, **start)
     with pytest.raises(ModelError, match="cannot be put on its base"):
         check_fit("m", biased_base, folder)
 

@@ -1,8 +1,15 @@
-import json
 import shutil
 
 import pytest
-from tiny_models import NO_SYSTEM, answers, conversations, make_adapter, make_checkpoint, user
+from tiny_models import (
+    NO_SYSTEM,
+    answers,
+    change_adapter_config,
+    conversations,
+    make_adapter,
+    make_checkpoint,
+    user,
+)
 
 from aftertune.core.records import Decoding
 from aftertune.errors import AftertuneError, ModelError
@@ -149,8 +156,7 @@ def test_an_adapters_tokenizer_without_a_template_takes_that_of_its_base(
 @pytest.mark.parametrize("rank", [2, "two"])
 def test_an_adapter_that_does_not_fit_is_one_line(engines, base, adapters, tmp_path, rank):
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"r": rank}))
+    change_adapter_config(folder, r=rank)
     with pytest.raises(ModelError, match="cannot be put on its base") as caught:
         answers(engines.open(str(folder)), [user("bake")])
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny_models import change_adapter_config
 
 from aftertune.core.keys import file_sha256
 from aftertune.errors import ModelError
@@ -52,10 +53,7 @@ def test_the_base_of_an_adapter_can_be_given(copy, adapters):
 def test_a_base_beside_the_adapter_is_found(base, adapters, tmp_path):
     folder = shutil.copytree(adapters[0], tmp_path / "study" / "adapter")
     shutil.copytree(base, tmp_path / "study" / "base")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(
-        json.dumps(config | {"base_model_name_or_path": "../base"})
-    )
+    change_adapter_config(folder, base_model_name_or_path="../base")
     assert parse(str(folder)).base.folder.samefile(tmp_path / "study" / "base")
 
 
@@ -171,10 +169,7 @@ def test_an_adapter_without_safetensors(adapters, tmp_path):
 
 def test_an_adapter_whose_base_is_gone(adapters, tmp_path):
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(
-        json.dumps(config | {"base_model_name_or_path": "/gone/base"})
-    )
+    change_adapter_config(folder, base_model_name_or_path="/gone/base")
     with pytest.raises(ModelError, match=r"its base: model '/gone/base' does not exist"):
         parse(str(folder))
 
@@ -191,10 +186,7 @@ def test_a_broken_adapter_config(adapters, tmp_path):
 def orphan(adapters, tmp_path):
     """An adapter that names a base which is not on this machine."""
     folder = shutil.copytree(adapters[0], tmp_path / "orphan")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(
-        json.dumps(config | {"base_model_name_or_path": "org/right"})
-    )
+    change_adapter_config(folder, base_model_name_or_path="org/right")
     return folder
 
 
@@ -202,14 +194,6 @@ def changed(folder, **keys):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | (keys or {"rope_theta": 1.0})))
     return folder
-
-
-def write_base(folder, recorded):
-    """Write the base that an adapter's configuration names."""
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(
-        json.dumps(config | {"base_model_name_or_path": recorded})
-    )
 
 
 ELSEWHERE = {
@@ -224,7 +208,7 @@ ELSEWHERE = {
 
 
 def test_a_recorded_base_that_cannot_be_looked_up_is_none(engines, base, orphan):
-    write_base(orphan, "a" * 5_000)
+    change_adapter_config(orphan, base_model_name_or_path="a" * 5_000)
     engines.open(str(orphan), base=str(base))
     assert "names no base" in engines.notes[0]
     with pytest.raises(ModelError, match="name the base yourself"):
@@ -236,7 +220,7 @@ def test_the_base_that_the_user_names_is_the_base_wherever_the_adapter_was_train
     engines, base, orphan, monkeypatch, recorded
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    write_base(orphan, recorded)
+    change_adapter_config(orphan, base_model_name_or_path=recorded)
     engine = engines.open(str(orphan), base=str(base))
     (note,) = engines.notes
     assert str(orphan) in note
@@ -250,7 +234,7 @@ def test_a_base_that_nobody_names_is_told_with_its_file_and_the_way_to_name_it(
     engines, orphan, monkeypatch, recorded
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    write_base(orphan, recorded)
+    change_adapter_config(orphan, base_model_name_or_path=recorded)
     with pytest.raises(ModelError) as caught:
         engines.open(str(orphan))
     message = one_line(caught)
@@ -273,7 +257,7 @@ def test_a_base_with_the_recorded_hash_needs_no_note(engines, base, orphan):
 
 def test_a_quantised_copy_that_it_was_trained_on_is_no_other_base(base, copy, orphan):
     changed(copy, quantization_config={"quant_method": "bitsandbytes"})
-    write_base(orphan, str(copy))
+    change_adapter_config(orphan, base_model_name_or_path=str(copy))
     assert str(copy) in check_base(*pair(orphan, base))
     changed(copy, quantization_config=None)
     with pytest.raises(ModelError, match=f"other weights.*{copy.name}"):
@@ -288,7 +272,7 @@ def test_two_adapters_of_one_base_are_compared_on_it(engines, base, adapters, or
 def test_an_adapter_on_an_adapter_is_refused_whichever_of_the_two_is_named(
     engines, base, adapters, orphan
 ):
-    write_base(orphan, str(adapters[1]))
+    change_adapter_config(orphan, base_model_name_or_path=str(adapters[1]))
     for named in (None, str(adapters[1])):
         with pytest.raises(ModelError, match="merge that one first"):
             engines.open(str(orphan), base=named)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tiny_models import make_adapter
+from tiny_models import change_adapter_config, make_adapter
 from tiny_study import make_base, prompts, write_lines
 
 from aftertune.data.recipe_rows import rows_behind
@@ -156,10 +156,7 @@ def retrained(folder, base, change):
 
 def test_the_base_on_the_command_line_is_the_adapters_with_a_note(command, tiny_base, tmp_path):
     adapter = make_adapter(tmp_path / "adapter", tiny_base)
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(
-        json.dumps(config | {"base_model_name_or_path": "/elsewhere/base"})
-    )
+    change_adapter_config(adapter, base_model_name_or_path="/elsewhere/base")
     asked = ("--prompts", questions(tmp_path))
     assert "base_model_name_or_path" in command.refused("check", adapter, tiny_base, *asked)
     code, _, err = command("check", tiny_base, adapter, *asked, "--json", "r.json")

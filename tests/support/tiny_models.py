@@ -1,5 +1,6 @@
 """Small real checkpoints, made on the spot: a random Llama, a word-level tokenizer, a chat template."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,13 @@ def make_adapter(folder: Path, base: Path, *, seed=0) -> Path:
             ),
         )
         model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def change_adapter_config(folder, **entries):
+    """Write other entries into an adapter's configuration; return its folder."""
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
     return folder
 
 
