@@ -82,6 +82,9 @@ def generate(
                 run.progress.at(model.name)
             if model.base is not None:
                 prove(run, model, by_name[model.base], prompts)
+            elif jobs and not engine.served:
+                # Broken weights answer, too: with nothing, which would count as an answer.
+                _base_likelihoods(run, model, prompts)
             work = partial(_announced, engine, before_answers)
             while True:
                 # found out by this model's calls, or by those of another one behind the same address

@@ -240,6 +240,26 @@ def test_weights_that_are_no_numbers_are_told_from_an_inactive_fine_tune(
     assert "gives no finite probabilities (NaN): its weights are broken" in line
 
 
+def test_a_model_alone_with_weights_that_are_no_numbers_is_refused(
+    command, tiny_base, tmp_path, monkeypatch
+):
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.chdir(tmp_path)
+    broken = shutil.copytree(tiny_base, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    first = next(iter(weights))
+    weights[first] = weights[first] * float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    questions(tmp_path)
+    (tmp_path / "study.yaml").write_text(
+        "name: alone\nmodels: [{name: m, reference: ./broken}]\nprompts: [./questions.jsonl]\n"
+        "judges: [rules]\n"
+    )
+    line = command.refused("run", "study.yaml", "--out", "out", "-q")
+    assert "m gives no finite probabilities (NaN): its weights are broken" in line
+
+
 def test_the_probe_is_made_anew_for_other_weights_and_prompts(command, tuned, tiny_base, tmp_path):
     """A finding about one pair of models says nothing about the next one that is checked in the same folder."""
     asked = questions(tmp_path)
