@@ -10,7 +10,7 @@ from aftertune.core.recipe import Recipe, Training
 from aftertune.models.size import parameters, shape, training_bytes
 
 STEPS = """
-import resource, sys
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from aftertune.core.recipe import Recipe, Training
@@ -37,7 +37,9 @@ with Engines(threads=1, device="cpu") as engines, TemporaryDirectory() as folder
         fine_tune(recipe, [row] * (3 * batch), Path(folder) / "out", engines=engines, progress=stop)
     except Enough:
         pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# Not ru_maxrss: a process begins with that of the one that started it.
+status = Path("/proc/self/status").read_text().splitlines()
+print(1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
 """
 
 

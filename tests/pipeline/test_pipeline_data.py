@@ -216,6 +216,7 @@ def test_the_known_overlaps_are_reported(narrow, tmp_path):
     [
         {"data": [{"path": 7}]},
         {"data": [{"path": "rows.jsonl", "limit": "many"}]},
+        {"data": [{"path": "rows.jsonl", "folder": "x"}]},
         {"data": ["rows.jsonl"]},
         {"data": {"path": "rows.jsonl"}},
         {"mitigation": {"safety": [{"path": ["a"]}]}},

@@ -90,6 +90,8 @@ def _named(folder: Path) -> list[TrainingFile]:
             *mitigation.get("safety", []),
             *mitigation.get("replay", []),
         ]
+        for file in named:
+            TrainingFile(**file)  # refuses keys that are none; the types are looked at below
         return TypeAdapter(list[TrainingFile]).validate_python(named)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(

@@ -183,7 +183,8 @@ class Spending:
             return
         try:
             document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            self.accounts = TypeAdapter(dict[str, Account]).validate_python(document["models"])
+            entries = {name: asdict(Account(**entry)) for name, entry in document["models"].items()}
+            self.accounts = TypeAdapter(dict[str, Account]).validate_python(entries)
             self.settled = [str(key) for key in document.get("batches", ())]
             currency = document["currency"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
