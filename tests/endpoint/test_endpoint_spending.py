@@ -108,7 +108,12 @@ def test_the_file_follows_the_calls_so_that_a_kill_loses_about_a_second_of_them(
     assert len({kept for _, _, kept in states}) > 1
     for now, _, kept in states:
         assert all(kept >= cost - 1e-9 for then, cost, _ in states if then < now - 4)
-    assert Spending(read_prices(dear), None, file).spent == pytest.approx(real_cost(server))
+    kept = Spending(read_prices(dear), None, file)
+    # A call that a starved machine did not end in time is booked at the most that it may have cost.
+    exact = not any(account.failures for account in kept.accounts.values())
+    assert (
+        kept.spent == pytest.approx(real_cost(server)) if exact else kept.spent > real_cost(server)
+    )
 
 
 def test_the_accounts_count_tokens_calls_and_failures_over_runs(dear, tmp_path):
