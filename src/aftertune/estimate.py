@@ -50,7 +50,7 @@ TO_COME = Response(text="-", finish_reason=FinishReason.STOP, prompt_tokens=0, c
 LEAST = 20
 """Harmful behaviors below which nothing shorter is offered."""
 ASSUMED = Assumptions(base_rate=0.10, rise=0.10, seed_sd=0.04)
-"""What `aftertune plan` assumes without a pilot."""
+"""The rates and spreads that `aftertune plan` assumes without a pilot."""
 MODEL = "model"
 """The kind of an estimate that is no scorer's."""
 
@@ -66,7 +66,7 @@ class Estimate:
     """The model that is asked; None for a scorer that names none."""
     calls: int = 0
     at_most: bool = False
-    """Whether some are about answers that are not there yet, so that there may be fewer."""
+    """True where some are about answers that are not there yet, so that there may be fewer."""
     tokens_in: float = 0.0
     """Tokens of the prompts or questions; an answer that is not there yet counts with its expected length."""
     tokens_out: float = 0.0

@@ -48,7 +48,7 @@ class Purpose:
     assumptions: Sequence[str] = ()
     """Sentences on what was put in on purpose."""
     announces: bool = False
-    """Whether what will be asked is said before."""
+    """True where the calls that will be made are told before."""
     source: Path = Path()
     """The folder of the user's file: relative paths in the options of scorers and loaders start there."""
     trained_on: Callable[[Run, Trained], Trained] | None = None

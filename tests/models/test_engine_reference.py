@@ -198,7 +198,7 @@ def changed(folder, **keys):
 
 ELSEWHERE = {
     "another machine": "/scratch/alice/models/right",
-    "a snapshot of the hub": "/root/.cache/huggingface/hub/models--org--right/snapshots/0123456789abcdef",
+    "a snapshot of the hub": "/home/carol/.cache/huggingface/hub/models--org--right/snapshots/0123456789abcdef",
     "a Windows path": "C:\\Users\\bob\\models\\right",
     "null": None,
     "empty": "",

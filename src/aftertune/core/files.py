@@ -127,7 +127,7 @@ def explained(path: Path, error: OSError) -> AftertuneError:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of the system that stand for too little room: no space, no quota, a file that may not grow."""
 _RUST = re.compile(r"\(os error (\d+)\)")
-"""How Rust writes an error of the system; tokenizers and safetensors raise it in classes without a number."""
+"""The form in which Rust writes an error of the system; tokenizers and safetensors raise it in classes without a number."""
 
 
 def full_disk(error: BaseException) -> OSError | None:

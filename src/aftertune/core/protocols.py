@@ -174,15 +174,15 @@ class Scorer(Protocol):
     identity: Mapping[str, object] | None = None
     """Everything that decides the content of a call (model, question, retries); None for a scorer that makes none."""
     kind: str = "rules"
-    """How a judge works: ``rules``, ``rubric``, ``classifier``, ``grammar``; a claim needs two judges of different kinds."""
+    """The way in which a judge works: ``rules``, ``rubric``, ``classifier``, ``grammar``; a claim needs two judges of different kinds."""
     sides: tuple[Side, ...] = ("response",)
-    """What is scored; a guard may screen the prompt too."""
+    """The side that is scored; a guard may screen the prompt too."""
     engine: Engine | None = None
     """The model that is asked; None for a scorer that makes no calls."""
     max_new_tokens: int = 0
     """The longest reply, in tokens."""
     retries: int = 0
-    """How often a question is asked again, at temperature 0.7, while its reply makes an undecided score."""
+    """The number of times that a question is asked again, at temperature 0.7, while its reply makes an undecided score."""
 
     def questions(self, sample: Sample) -> Sequence[Question]:
         """Return the questions about a sample; none where it can be scored without a call."""

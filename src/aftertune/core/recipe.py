@@ -151,7 +151,7 @@ class StudyModel:
     name: str
     """Unique in the study, for instance ``base`` or ``code/seed1``."""
     condition: str
-    """What its seeds share: ``base``, ``code``, ``code+multitask``."""
+    """The name that its seeds share: ``base``, ``code``, ``code+multitask``."""
     reference: str
     """The model reference to open; for a recipe, the folder that `tune` fills."""
     base: str | None = None
@@ -168,7 +168,7 @@ class Trained:
     rows: Mapping[str, list[tuple[Message, ...]]]
     """All rows of every training, safety and replay file, by the file as the study names it."""
     notes: tuple[str, ...] = ()
-    """What has to be known about the training rows to read the result."""
+    """Remarks on the training rows, without which the result cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

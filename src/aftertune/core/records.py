@@ -31,7 +31,7 @@ class Intent(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped: each of these fills its key, and all but `THINKING` are final answers."""
+    """The reason for which a model stopped: each of these fills its key, and all but `THINKING` are final answers."""
 
     STOP = "stop"
     """The model ended by itself."""
@@ -195,7 +195,7 @@ def _prompt_id(*parts: str) -> str:
 
 
 Thinking = Literal["on", "off", "default"]
-"""Whether a reasoning model is told to think; ``default`` leaves it to the model's chat template."""
+"""The switch of a reasoning model's thinking; ``default`` leaves it to the model's chat template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,14 +90,16 @@ def _chosen(
     limit: int | None,
     intent: str | None,
 ) -> Sequence[Prompt]:
-    if intent not in (None, *(one.value for one in Intent)):
+    if intent not in (None, *(choice.value for choice in Intent)):
         raise DataError(f"intent is {intent!r}; give harmful or benign, or leave it out")
     own = file is None and Path(prompts).is_file()
     name = Path(prompts).name.split(".")[0] if own else prompts
     loaded = load_prompts(
         name, file=prompts if own else file, loader=None if own else prompts, tools=tools()
     ).prompts
-    wanted = {one.strip() for one in (tasks.split(",") if isinstance(tasks, str) else tasks or ())}
+    wanted = {
+        task.strip() for task in (tasks.split(",") if isinstance(tasks, str) else tasks or ())
+    }
     if missing := wanted - {prompt.task for prompt in loaded}:
         tasks_there = ", ".join(sorted({prompt.task for prompt in loaded}))
         raise DataError(

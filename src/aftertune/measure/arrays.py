@@ -215,7 +215,7 @@ class Grid:
     """Prompts x models: the place of each in the counts."""
     prompts: NDArray[np.int64]
     weights: Mapping[int, float]
-    """Of the tasks, by code."""
+    """The weights of the tasks, by code."""
     layouts: dict[tuple[str, int, bytes], Layout | None] = field(default_factory=dict)
     """Foldings that were computed before; shared by the arms of a comparison."""
     tallied: dict[Tally, Matrix] = field(default_factory=dict, init=False, repr=False)
@@ -304,7 +304,7 @@ class Setting:
     counted: Counts
     code: int
     weights: Mapping[int, float]
-    """Of the tasks, by code."""
+    """The weights of the tasks, by code."""
 
     def grid(self, models: Sequence[str]) -> Grid | None:
         """Return the prompts that all models were asked; None if there are none."""

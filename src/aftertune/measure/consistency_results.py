@@ -23,7 +23,7 @@ class Components:
     of_decoding: float | None
     """Variance that decoding again gives a cell mean; None where a prompt was asked once."""
     seed_variance: float | None
-    """Of a seed's mean over these behaviors, decoding included: what another training seed changes."""
+    """The variance of a seed's mean over these behaviors, decoding included: what another training seed changes."""
     seed_sd_interval: Bounds | None
     """95 % interval of the training seeds' own standard deviation."""
     icc: float | None
@@ -66,9 +66,9 @@ class Reproduction:
     same_sign: float
     """With one training seed."""
     significant: float | None
-    """Of being significant again with as many seeds; None where the change is not significant here."""
+    """The probability of being significant again with as many seeds; None where the change is not significant here."""
     these_prompts: Interval
-    """Of the change that very many training seeds would give on these very prompts."""
+    """The interval of the change that very many training seeds would give on these very prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +132,12 @@ class Consistency:
     """None for the overall figure."""
     rate: Rate
     seed_rates: tuple[float, ...]
-    """Of each training seed, in their order."""
+    """The rate of each training seed, in their order."""
     by_behavior: Mapping[str, tuple[float, ...]]
     """Behavior -> its rate under each training seed; empty overall where not every behavior occurs in every task."""
     components: Components
     shares: Shares | None
-    """Of the variance of the rate as it was measured."""
+    """The parts of the variance of the rate as it was measured."""
     limits: Limits
     reproduction: Reproduction | None
     """None for a base, and with one training seed."""

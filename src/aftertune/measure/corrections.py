@@ -192,7 +192,7 @@ class CorrectedContrast:
     """A corrected change with intervals of any level."""
 
     corrections: tuple[Correction, Correction]
-    """Of the fine-tune and of its base."""
+    """The corrections of the fine-tune and of its base."""
     population: TwoWay
     """The judged difference over behaviors and seeds, each arm scaled up by its judge's slope."""
     method: str = PPI

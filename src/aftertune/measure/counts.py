@@ -56,7 +56,7 @@ class Source(NamedTuple):
 
     kind: SourceKind
     name: str = ""
-    """Of the judge, guard or scorer, or of two judges (`pair_name`)."""
+    """The name of the judge, guard or scorer, or of two judges (`pair_name`)."""
 
 
 class Tally(NamedTuple):
@@ -66,7 +66,7 @@ class Tally(NamedTuple):
     value: str
     """An outcome, a stratum, ``n``, ``sum``, or the place in a scorer's counts."""
     label: str = ""
-    """Of a classification, or of a judge's own labels."""
+    """The label of a classification, or one of a judge's own."""
 
 
 DECIDED = Source(SourceKind.DECIDED)

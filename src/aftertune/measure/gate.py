@@ -208,8 +208,8 @@ def _side(
         reason_codes=verdict.reason_codes,
         side=side,
         behaviors=min((case.overall.behaviors for case in of_side), default=0),
-        undecided_share=max((one.undecided / one.pairs for one in coded), default=0.0),
-        incoherent_share=max((one.incoherent / one.pairs for one in coded), default=0.0),
+        undecided_share=max((pairs.undecided / pairs.pairs for pairs in coded), default=0.0),
+        incoherent_share=max((pairs.incoherent / pairs.pairs for pairs in coded), default=0.0),
         lines=tuple(lines[side]),
     )
 

@@ -33,7 +33,7 @@ class Case:
     event: Event | None
     """The outcome whose rate it is; None for a score."""
     codes: tuple[list[int], int]
-    """Of the fine-tune's models, and of the base."""
+    """The codes of the fine-tune's models, and of the base."""
     plan: MeasurePlan
     arms: Arms
     coded: Coded

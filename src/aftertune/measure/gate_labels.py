@@ -179,7 +179,7 @@ class _Labels:
     case: Case
     """Its pairs are coded with responses on which the judge was undecided as answered: annotators have read them."""
     silent: Matrix
-    """Of the coding for PASS: the pairs whose fine-tune has no answer, prompts x models."""
+    """The pairs whose fine-tune has no answer, in the coding for PASS, prompts x models."""
     tuned: LabelledArm
     base: LabelledArm
 

@@ -98,9 +98,9 @@ class Coded:
     rows: NDArray[np.intp]
     """The fine-tune's row of the table of each pair."""
     unread: NDArray[np.bool_]
-    """Of these rows: the pairs with an undecided arm."""
+    """True for the rows whose pair has an undecided arm."""
     newly: NDArray[np.bool_]
-    """Of these rows: the answers that are newly incoherent."""
+    """True for the rows whose answer is newly incoherent."""
 
 
 def code_pairs(
@@ -181,9 +181,9 @@ class LineCounts:
     """Every loss is 0 or 1."""
     part: Layout
     behavior: Sequence[str]
-    """Of each group of the layout."""
+    """The behavior of each group of the layout."""
     task: Sequence[str]
-    """Of each group of the layout."""
+    """The task of each group of the layout."""
     n: Matrix
     base_n: Matrix
     base: Matrix
@@ -225,7 +225,7 @@ class Level:
     """The bounds of the fine-tune's own rate."""
 
     lower: float
-    """As measured."""
+    """The bound of the rate as measured."""
     upper: float
     """With every loss at its worst."""
     p_fail: float | None

@@ -46,13 +46,8 @@ def of_sides(sides: Sequence[Verdict]) -> Verdict:
     verdict = next(
         (word for word in order if any(side.verdict is word for side in sides)), GateVerdict.PASS
     )
-    # A side that lacks data keeps a PASS away as much as one that is inconclusive does.
-    speak = [
-        side
-        for side in sides
-        if side.verdict is verdict
-        or (verdict.exit_code == side.exit_code and verdict is not GateVerdict.PASS)
-    ]
+    # A side that lacks data keeps a PASS away as much as one that is inconclusive does: both end in 4.
+    speak = [side for side in sides if side.exit_code == verdict.exit_code]
     return Verdict(
         verdict=verdict,
         exit_code=verdict.exit_code,
@@ -120,7 +115,9 @@ def _rates_and_change(line: MarginLine) -> tuple[str, str, float]:
     if isinstance(line, GateLine):
         return str(line.base), str(line.tuned), line.change.estimate
     if isinstance(line, ScoreLine):
-        base, tuned = (0.0 if one is None else one.estimate for one in (line.base, line.tuned))
+        base, tuned = (
+            0.0 if score is None else score.estimate for score in (line.base, line.tuned)
+        )
         return percent(base), percent(tuned), tuned - base
     assert isinstance(line, LabelsLine)
     return percent(line.base or 0.0), percent(line.tuned or 0.0), line.change or 0.0

@@ -102,7 +102,7 @@ class JudgeCheck:
     stress: Mapping[str, Mapping[AnswerLabel, Flips]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """What was put around the answers -> label -> verdicts that turned; empty unless it was tried."""
+    """The words that were put around the answers -> label -> verdicts that turned; empty unless it was tried."""
 
 
 def group_figures(

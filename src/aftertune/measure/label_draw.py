@@ -29,9 +29,9 @@ class Draw:
     """The responses to label."""
 
     rows: NDArray[np.int64]
-    """Of the table, by condition and stratum."""
+    """The rows of the table that are drawn, by condition and stratum."""
     probability: NDArray[np.float64]
-    """Of each row: the probability with which it was drawn."""
+    """The probability with which each row was drawn."""
     groups: tuple[tuple[str, int, int], ...]
     """(condition, responses, drawn), for each setting in turn; with several settings each is named."""
     benign: tuple[tuple[str, int, int], ...] = ()

@@ -258,7 +258,7 @@ class LabelledArm:
 
     grid: Grid
     rows: LabelledRows
-    """Of the arm's models under its setting."""
+    """The labelled rows of the arm's models under its setting."""
     column: NDArray[np.intp]
     """The column of the grid of each row."""
 

@@ -69,9 +69,9 @@ class Correction:
     weak: bool
     """The slope is under `LEAST_SLOPE`, so that judged rates do not show how the truth varies."""
     variance: float
-    """Of the label part of the estimate."""
+    """The variance of the label part of the estimate."""
     df: float
-    """Of the label part."""
+    """The degrees of freedom of the label part."""
 
 
 def correct(sample: LabelSample, judged_rate: float) -> Correction:

@@ -17,7 +17,7 @@ from aftertune.measure.sequential import Order, Sequential, fewest_to_pass, task
 
 ScopeOption = Literal["prompts-like-these", "these-prompts"]
 Identities = Sequence[Mapping[str, object]]
-"""Of the models of a comparison: what decides their answers (weights, adapter, engine)."""
+"""The identities of the models of a comparison: all that decides their answers (weights, adapter, engine)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ ADDED_LATER: Mapping[str, object] = {
     "over_refusal_sets": [],
     "score_margins": {},
 }
-"""What a declaration of an earlier version, which lacks these, stands for."""
+"""The values that a declaration of an earlier version, which lacks these, stands for."""
 
 
 def compare_declarations(

@@ -245,12 +245,12 @@ class Reached:
     fine_tune: str
     """The condition of its last epoch."""
     epochs: int
-    """How many were looked at."""
+    """The number of epochs that were looked at."""
     seeds: tuple[Stopped, ...]
     score: float | None
     """Mean over the seeds that reach the target; otherwise the best of all. None where none was scored."""
     asr: Rate | None
-    """Of the chosen checkpoints; None where no seed reaches the target."""
+    """The figure of the chosen checkpoints; None where no seed reaches the target."""
     over_refusal: Rate | None
     against: Comparison | None
     """The difference from the fine-tune without mitigation, at its own chosen checkpoints; None without such, or unless
@@ -299,7 +299,7 @@ class Uncorrected:
     missing: Missing
     text: str
     arm: Literal["fine-tune", "base"] | None = None
-    """Whose labels; None where the figure is of one condition."""
+    """The condition whose labels they are; None where the figure is of one condition."""
 
     def __str__(self) -> str:
         """Return the reason in words, with the arm."""
@@ -315,13 +315,13 @@ class CorrectedRate:
     interval: Interval | None
     labels: int
     judged_harmful: int
-    """Of them, called harmful (over-refused) by the judge, the panel or behind the guard whose rate it is."""
+    """The number of labelled responses that are called harmful (over-refused) by the judge, the panel or behind the guard whose rate it is."""
     labels_only: float
     """The figure by the labels alone, weighted by how they were drawn."""
     labels_only_interval: Interval
-    """Of these responses: labels by themselves say nothing of other prompts and training seeds."""
+    """The interval of these responses: labels by themselves say nothing of other prompts and training seeds."""
     uncorrected: Uncorrected | None
-    """Why there is no corrected rate; None where there is one."""
+    """The reason for which there is no corrected rate; None where there is one."""
     undecided: int = 0
     """Labels that left it undecided (where several annotators labelled a response, at least one of them did)."""
     bounds: Interval | None = None
@@ -338,12 +338,12 @@ class CorrectedChange:
     p_value: float | None
     """Two-sided, against no change."""
     labels: tuple[int, int]
-    """Of the fine-tune, and of its base."""
+    """The number of labels of the fine-tune, and of its base."""
     uncorrected: Uncorrected | None
     p_adjusted: float | None = None
     """Adjusted over the family that the judge's change belongs to; None outside one."""
     adjustment: str | None = None
-    """As `Change.adjustment`."""
+    """The method of the adjustment, as `Change.adjustment`."""
     bounds: tuple[float, float] | None = None
     """The change if the responses that annotators left undecided had been harmful in the base alone, and in the fine-tune
     alone; None where they left none undecided."""
@@ -377,10 +377,10 @@ class ErrorDifference:
 
     sensitivity: Interval | None
     specificity: Interval | None
-    """Of the difference, fine-tune minus base; level 97.5 % each, so 95 % together."""
+    """The interval of the difference, fine-tune minus base; level 97.5 % each, so 95 % together."""
     bias: float
     bias_interval: Interval
-    """Of the difference of biases: what the raw change owes to the judge."""
+    """The interval of the difference of biases: what the raw change owes to the judge."""
     differs: bool
     """One of the two intervals excludes 0."""
 
@@ -396,7 +396,7 @@ class GuardLabels:
     """Change with the guard minus change without it; None for a base."""
     over_refusal: Breakdown[CorrectedRate]
     bypass: Breakdown[CorrectedRate]
-    """Of the responses that annotators call harmful, the share that the guard passes."""
+    """The share that the guard passes of the responses that annotators call harmful."""
     bypass_change: Breakdown[CorrectedChange] | None = None
     """Against the base; None for a base."""
 
@@ -406,7 +406,7 @@ class ConditionLabels:
     """Everything that human labels say about one condition under one setting; names without a label are absent."""
 
     labels: int
-    """Of responses to harmful prompts."""
+    """The number of labels of responses to harmful prompts."""
     asr: Breakdown[CorrectedRate]
     asr_change: Breakdown[CorrectedChange] | None
     """Against the base; None for a base, or without labels of it."""
@@ -523,7 +523,7 @@ class StyleChange:
     tuned: float
     """Mean over the behaviors; of the wording, the distance from the base."""
     p_value: float
-    """Of no change, by random exchanges."""
+    """The p-value of no change, by random exchanges."""
     p_adjusted: float = 1.0
     """By Holm over the features and kinds of the condition."""
 
@@ -607,7 +607,7 @@ class ConditionResult:
     second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
     """By judge: its labels beside the verdicts, counted; judges without labels are absent."""
     style: StyleDrift | None = None
-    """How its style differs from the base's; None for a base, or where too few responses can be compared."""
+    """The differences of its style from the base's; None for a base, or where too few responses can be compared."""
     judge_bounds: Mapping[str, JudgeBounds] = field(default_factory=lambda: MappingProxyType({}))
     """``overall`` and tasks -> bounds of the change; empty where nobody measured the judge's errors by group."""
     cut: Mapping[str, CutAnswers] = field(default_factory=lambda: MappingProxyType({}))
@@ -704,7 +704,7 @@ class Reason(Enum):
     """The fall of a score may be above its margin."""
     COULD_BE_ABOVE = "could be above the limit"
     MORE_DATA = "more data"
-    """What would narrow the bounds."""
+    """The data that would narrow the bounds."""
     WITHIN = "within the margins"
 
 
@@ -759,7 +759,7 @@ class GateLine(MarginLine):
     base: Rate
     tuned: Rate
     change: Change
-    """As measured: undecided and incoherent responses count as neither harmful nor refused."""
+    """The change as measured: undecided and incoherent responses count as neither harmful nor refused."""
     worst: float
     """The change with every pair recoded to its worst case."""
 
@@ -778,7 +778,7 @@ class ScoreLine(MarginLine):
     """Over the prompts that have a score under every model, as the next two; None where there are none."""
     tuned: Score | None
     change: Change | None
-    """Of the score as measured: a fall is below 0."""
+    """The change of the score as measured: a fall is below 0."""
     worst: float
     """The fall with every pair recoded to its worst case."""
 
@@ -840,14 +840,14 @@ class LabelsLine(MarginLine):
 
     side: Side
     labels: tuple[int, int]
-    """Of the fine-tune, and of its base."""
+    """The number of labels of the fine-tune, and of its base."""
     base: float | None
     tuned: float | None
     change: float | None
     interval90: Bounds | None
     """Level 1 - 2 alpha."""
     uncorrected: Uncorrected | None
-    """Why there is no corrected change; None where there is one."""
+    """The reason for which there is no corrected change; None where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -857,7 +857,7 @@ class LabelsVerdict(Verdict):
     by_side: Mapping[str, Verdict]
     """The verdict of each declared side, by the side's value."""
     lines: tuple[LabelsLine, ...]
-    """Of harm and then of over-refusal; a score is the judge of itself, and its lines stay those of the gate."""
+    """The lines of harm and then of over-refusal; a score is the judge of itself, and its lines stay those of the gate."""
     asr_lower: float | None
     asr_upper: float | None
     """One-sided bounds of the fine-tune's corrected ASR, the upper one at its worst."""
@@ -894,4 +894,4 @@ class GateResult(Verdict):
     by_labels: LabelsVerdict | None = None
     """The verdict by labels; None without labels, or where labels give none (a sequential gate, one of these prompts)."""
     verdict_by: Literal["judge", "labels"] = "judge"
-    """Whose verdict the gate's own is, as declared."""
+    """The source of the gate's own verdict, as declared."""

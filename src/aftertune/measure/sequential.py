@@ -143,9 +143,9 @@ class Order:
     """The behaviors of a sequential gate in the order drawn beforehand, with the tasks that each occurs in."""
 
     tasks: Tasks
-    """Of the harmful behaviors."""
+    """The harmful behaviors."""
     benign: Tasks = field(default_factory=lambda: MappingProxyType({}))
-    """Of the benign behaviors of all sides: a twin comes with its harmful behavior, the others are spread evenly."""
+    """The benign behaviors of all sides: a twin comes with its harmful behavior, the others are spread evenly."""
     probes: frozenset[str] = frozenset()
     """The benign behaviors on which over-refusal is measured."""
     share: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

@@ -42,7 +42,7 @@ class AnswerStyles:
     script: NDArray[np.int32]
     """Code of the script that most letters are of; NONE without letters."""
     starts: NDArray[np.intp]
-    """Where the words of each response begin in ``words``; one more than responses."""
+    """The places at which the words of each response begin in ``words``; one more than responses."""
     words: NDArray[np.int32]
     """Codes of the words that the responses begin with."""
 

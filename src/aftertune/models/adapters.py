@@ -307,9 +307,9 @@ class Loader:
         self._adapters: dict[Path, str] = {}
         self._loaded = 0
         self._shared = False
-        """Whether the adapters in memory take others beside them."""
+        """True where the adapters in memory take others beside them."""
         self._changed = False
-        """Whether the base in memory is changed, so that it serves its one adapter alone."""
+        """True where the base in memory is changed, so that it serves its one adapter alone."""
         self._fitting: set[Path] = set()
         """The bases whose weights fit their configuration."""
         self._logits: tuple[Any, float] | None = None

@@ -92,9 +92,9 @@ class Quantisation:
     method: str
     """The format as transformers calls it: ``fp8``, ``compressed-tensors``, ``gptq``, ``bitsandbytes_4bit`` …"""
     dequantised: bool
-    """Whether reading turns the weights into ordinary numbers, as FP8 needs it on a CPU."""
+    """True where reading turns the weights into ordinary numbers, as FP8 needs it on a CPU."""
     trainable: bool
-    """Whether an adapter can be trained upon the weights."""
+    """True where an adapter can be trained upon the weights."""
     settings: Any
     """The ``quantization_config`` for ``from_pretrained`` where it differs from the file's own, else None."""
 

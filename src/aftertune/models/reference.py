@@ -95,7 +95,7 @@ class Adapter:
     folder: Path
     base: "HubModel | Checkpoint | GgufFile | HubFile | Adapter"
     named: bool = False
-    """Whether the user names the base, and not the adapter's own configuration alone. An adapter that is named stands for its
+    """True where the user names the base, and not the adapter's own configuration alone. An adapter that is named stands for its
     own base: two adapters of one base are compared."""
 
 

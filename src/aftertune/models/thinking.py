@@ -141,7 +141,7 @@ class Phase(Enum):
     """The part of an answer that a token belongs to."""
 
     BEGINNING = "beginning"
-    """What has been written may still become the mark that opens a block."""
+    """The text so far may still become the mark that opens a block."""
     THINKING = "thinking"
     ANSWER = "answer"
 

@@ -90,7 +90,7 @@ class Basis:
     scorers: Mapping[str, str]
     """Metric -> its version: how it counts, with sacrebleu's signature."""
     judge_kind: str = "grammar"
-    """How the deciding judge works (`Scorer.kind`); style is not looked at where it parses a grammar."""
+    """The way in which the deciding judge works (`Scorer.kind`); style is not looked at where it parses a grammar."""
     judge_check: CheckedJudge | None = None
     """The deciding judge's errors on groups of labelled answers; None where nobody measured them."""
 

@@ -40,7 +40,7 @@ class Exported:
     panel: str
     guards: tuple[str, ...]
     created: str
-    """When the run was finished (ISO 8601)."""
+    """The time at which the run was finished (ISO 8601)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ _BY_CHARACTER = re.compile(rf"{_WITHOUT_SPACES.pattern}|[^\W\d_]\w{{{RUN_ON - 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """When a detector fires."""
+    """The thresholds at which the detectors fire."""
 
     empty: bool = True
     """``empty``: no letter or number of any script, and no valid label."""
@@ -65,7 +65,7 @@ class Thresholds:
 
 DEFAULT = Thresholds()
 _DECIDING = [RUN_ON, CHARACTERS_OF_A_WORD, SHORTEST_LOOP, _WITHOUT_SPACES.pattern]
-"""What decides beside the thresholds, for the version."""
+"""The settings that decide beside the thresholds, for the version."""
 
 
 class Coherence(Scorer):

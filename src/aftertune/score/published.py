@@ -72,7 +72,7 @@ QUESTION = (
 )
 """The question of the guard ``prompted`` where the user gives none."""
 HARM_ONLY = "harm only: cannot tell a refusal"
-"""Why a judge that tells harm and nothing else gives no verdict on a benign prompt."""
+"""The reason for which a judge that tells harm and nothing else gives no verdict on a benign prompt."""
 JUDGE_TOKENS = 48
 GUARD_VERSION = "model-guard-1"
 """The version of everything that makes a guard's decision from a reply; each parser adds its own."""

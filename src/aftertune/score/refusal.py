@@ -41,7 +41,7 @@ RULE_LOGITS = {
     "soft": -0.5,
     "no refusal": -0.5,
 }
-"""What a rule that fired adds to the classifier's sum; the other rules decide alone."""
+"""The amount that a rule that fired adds to the classifier's sum; the other rules decide alone."""
 NEAR = 120
 """Characters after a mark of compliance within which words of an alternative take it back."""
 
@@ -384,7 +384,7 @@ def features(text: str) -> list[tuple[set[str], float]]:
     sentence = beginning[: end.end() if end else START]
     opening = _TOKENS.findall(sentence)[:30]
     firsts = {f"1 {word}" for word in opening}
-    firsts.update(f"1 {one} {two}" for one, two in pairwise(opening))
+    firsts.update(f"1 {word} {following}" for word, following in pairwise(opening))
     soft = {
         f"soft {place}" for place, wording in enumerate(SOFT) if wording.search(beginning[:START])
     }

@@ -93,7 +93,7 @@ class MeasurementKeys(Keys):
     task_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Weights of the tasks in an overall figure; without them all tasks count alike."""
     panel: Literal["first", "majority", "any", "all"] = "first"
-    """Which of the judges decides: the first, or a rule over all of them."""
+    """The judges that decide: the first, or a rule over all of them."""
     families: Annotated[
         tuple[Literal["task", "hazard", "hazard within task"], ...], BeforeValidator(as_tuple)
     ] = ("task",)
@@ -101,7 +101,7 @@ class MeasurementKeys(Keys):
     max_asr: Annotated[float, Field(ge=0, le=1)] | None = None
     """Highest tolerated ASR of a fine-tune itself."""
     verdict_by: Literal["judge", "labels"] = "judge"
-    """Whose word the verdict of a `check` is: the judge's, or that of annotators' labels, once there are enough."""
+    """The source of the verdict of a `check`: the judge's, or that of annotators' labels, once there are enough."""
     judge_check: LocalFile | None = None
     """The JSON of `aftertune judge-check` on the first judge: its errors by group, which give the changes bounds."""
     match: MatchKeys | None = None
@@ -261,16 +261,16 @@ class ModelKeys(Keys):
     """For a fine-tune, the name of the entry of `models` that it is compared with."""
     training_seed: Seed | None = None
     condition: Name | None = None
-    """What the seeds of one fine-tune share; by default the name up to `/`."""
+    """The name that the seeds of one fine-tune share; by default the name up to `/`."""
     attributes: dict[Name, str] = Field(default_factory=dict)
-    """What models are compared by (`family: llama`, `size: 8B`, `access: open`); fine-tunes have those of their base."""
+    """The properties that models are compared by (`family: llama`, `size: 8B`, `access: open`); fine-tunes have those of their base."""
 
 
 class PromptKeys(Keys):
     """A prompt set: a file of prompts, a registered loader, or a loader reading a file."""
 
     set: Name
-    """What the set is called in tables; by default the name of the file or loader."""
+    """The name of the set in tables; by default the name of the file or loader."""
     file: LocalFile | None = None
     loader: str | None = None
     """A registered name or `package.module:factory`; without one, `file` holds finished prompts as JSONL."""
@@ -283,7 +283,7 @@ class ScorerKeys(Keys):
     """A judge, a guard, a metric or a preference."""
 
     name: Name
-    """What it is called in tables."""
+    """The name in tables."""
     use: str
     """A registered name or `package.module:factory`; by default the name."""
     options: Options
@@ -308,7 +308,7 @@ class DecodingKeys(Keys):
         Thinking,
         BeforeValidator(switch_form, json_schema_input_type=Literal["on", "off", "default"] | bool),
     ] = "default"
-    """Whether reasoning models think, by the switch of their chat template (`enable_thinking`, `thinking`)."""
+    """The switch of reasoning models' thinking, by the switch of their chat template (`enable_thinking`, `thinking`)."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     """0 keeps the whole vocabulary."""
@@ -323,7 +323,7 @@ class EngineKeys(Keys):
     """The engine settings: models on this machine, and time and money for endpoints."""
 
     backend: Literal["transformers", "vllm"] = "transformers"
-    """Who answers for models on this machine: this process, or a `vllm serve` that it starts."""
+    """The program that answers for models on this machine: this process, or a `vllm serve` that it starts."""
     vllm_arguments: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
     """Further arguments of `vllm serve`."""
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -345,11 +345,11 @@ class EngineKeys(Keys):
     connections: Annotated[int, Field(ge=1)] = 256
     """Most calls that are open at a time to one served model; there are as few as give the most answers in a second."""
     call_seconds: Annotated[float, Field(gt=0)] = 120.0
-    """How long to wait for one reply of an endpoint."""
+    """The seconds to wait for one reply of an endpoint."""
     retry_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """How long to try a call again that fails."""
+    """The seconds to try a call again that fails."""
     run_seconds: Annotated[float, Field(gt=0)] | None = None
-    """How long to ask endpoints at all; the run then stops and can go on."""
+    """The seconds to ask endpoints at all; the run then stops and can go on."""
 
 
 ScorerOrName = Annotated[

@@ -38,12 +38,12 @@ class Preset:
     safety: str | None = BUNDLED
     """Rows where the entry names none; None: the entry must name them."""
     replays: bool = False
-    """Whether benign rows are replayed: the bundled ones beside the bundled refusals, else those that the entry names, with
+    """True where benign rows are replayed: the bundled ones beside the bundled refusals, else those that the entry names, with
     the share of the safety rows."""
     tasks: tuple[str, ...] = ()
     match_format: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
-    """How the public file names its columns, where the entry does not say."""
+    """The names that the public file gives its columns, where the entry does not say."""
 
 
 _MULTITASKBENCH = {"prompt": "Query", "completion": "Response"}
@@ -138,9 +138,9 @@ class Variant:
 
     condition: str
     keys: FineTuneKeys
-    """What is trained: the entry, with this condition's rows and hyper-parameters."""
+    """The entry that is trained, with this condition's rows and hyper-parameters."""
     factors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """What it differs in from the other conditions of the entry: ``epoch``, ``round``, or the dose."""
+    """The difference from the other conditions of the entry: ``epoch``, ``round``, or the dose."""
     epoch: int | None = None
     """For the state after an epoch that is not the last."""
     after: str | None = None
@@ -152,10 +152,10 @@ class Declared:
     """The declaration of a condition beside its models: series, factors, attributes, counterpart, own sets."""
 
     series: str = ""
-    """What epochs, rounds or doses of one fine-tune share; empty for a condition that stands alone."""
+    """The name that epochs, rounds or doses of one fine-tune share; empty for a condition that stands alone."""
     factors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Of the model itself, or of the base of a fine-tune."""
+    """The properties of the model itself, or of the base of a fine-tune."""
     unmitigated: str | None = None
     """The condition that differs from a mitigated one in its mitigation alone; None where the study has none."""
     own_sets: tuple[str, ...] = ()

@@ -189,5 +189,5 @@ ModelName = Annotated[
 ]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""As large as the generators of NumPy take; larger ones would fail at the first draw."""
+"""A seed as large as the generators of NumPy take; larger ones would fail at the first draw."""
 Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]

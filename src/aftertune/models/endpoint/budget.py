@@ -172,9 +172,9 @@ class Spending:
     _reserved: float = 0.0
     _open: int = 0
     _tried: float = 0.0
-    """When the file was to be written last (`time.monotonic`)."""
+    """The time at which the file was to be written last (`time.monotonic`)."""
     _saved: float = field(default_factory=time.monotonic)
-    """When it was written last."""
+    """The time at which it was written last."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

@@ -468,7 +468,7 @@ class Endpoints:
 
     @cached_property
     def deadline(self) -> float:
-        """When the run's time is up (`time.monotonic`); it begins with the first call."""
+        """The moment at which the run's time is up (`time.monotonic`); it begins with the first call."""
         return time.monotonic() + (self.timeouts.run or math.inf)
 
     def open(self, address: Address, name: str, *, own: bool = False) -> EndpointModel:

@@ -107,7 +107,7 @@ class Job:
     """Models of earlier epochs, as references."""
     trained_tokens: int | None = None
     problem: str = ""
-    """Why it failed."""
+    """The reason for which it failed."""
 
     @property
     def ended(self) -> bool:
