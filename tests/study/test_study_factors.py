@@ -16,7 +16,7 @@ CODE = {
 }
 
 
-def study(folder, *fine_tunes):
+def study(folder, *fine_tunes, **more):
     for name in ("code.jsonl", "text.jsonl", "asked.jsonl"):
         (folder / name).write_text(name)
     return study_from_mapping(
@@ -31,6 +31,7 @@ def study(folder, *fine_tunes):
             ],
             "fine_tunes": list(fine_tunes),
             "prompts": ["asked.jsonl"],
+            **more,
         },
         folder,
     )
@@ -119,3 +120,22 @@ def test_epochs_without_one_task_are_a_series_of_their_own(tmp_path):
     series = {found[name].series for name in ("code@without-text@epoch1", "code@without-text")}
     assert series == {"code@without-text"}
     assert found["code@without-code"].series == "code@without-code"
+
+
+@pytest.mark.parametrize(
+    ("measurement", "metrics", "message"),
+    [
+        ({"margins": {"exact": 0.1}}, [], "no metric is called 'exact'"),
+        (
+            {"margins": {"corpus": 0.1}},
+            [{"name": "corpus", "use": "bleu"}],
+            "scores a whole corpus",
+        ),
+        ({"over_refusal_sets": ["xstest"]}, [], "no prompts are called 'xstest'"),
+    ],
+)
+def test_margins_that_nothing_goes_with_are_refused_with_the_study(
+    tmp_path, measurement, metrics, message
+):
+    with pytest.raises(StudyError, match=message):
+        study(tmp_path, CODE, measurement=measurement, metrics=metrics)

@@ -275,22 +275,26 @@ def _checked(config: Path | None, given: dict[str, Any], limit: int | None) -> d
     Raises:
         InputError: an option does not fit.
     """
-    config_keys = config_from_mapping(given, Path()) if config is None else load_config(config)
+    config_keys = (
+        config_from_mapping(_with_metrics(given), Path()) if config is None else load_config(config)
+    )
     # Plain values, whose paths are absolute.
     keys = config_keys.model_dump(mode="json", exclude_defaults=True, context={})
     measurement = keys.get("measurement", {}) | given.get("measurement", {})
     decoding = keys.get("decoding", {}) | given.get("decoding", {})
     keys |= given | {"name": "check", "measurement": measurement, "decoding": decoding}
     keys["prompts"] = keys.get("prompts") or [BUNDLED]
-    metrics = keys.get("metrics", [])
-    named = {metric if isinstance(metric, str) else metric["name"] for metric in metrics}
-    keys["metrics"] = [
-        *metrics,
-        *(name for name in measurement.get("margins", {}) if name not in named),
-    ]
     if limit is not None:
         keys["prompts"] = [_limited(prompts, limit) for prompts in keys["prompts"]]
-    return keys
+    return _with_metrics(keys)
+
+
+def _with_metrics(keys: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a study with a metric for every margin of a score that has none yet."""
+    metrics = keys.get("metrics", [])
+    named = {metric if isinstance(metric, str) else metric["name"] for metric in metrics}
+    margins = keys.get("measurement", {}).get("margins", {})
+    return keys | {"metrics": [*metrics, *(name for name in margins if name not in named)]}
 
 
 def _keys(

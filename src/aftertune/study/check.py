@@ -73,6 +73,7 @@ def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
                 ("preferences", position, "name"),
                 f"a metric is called {preference.name!r} too; give one another name",
             )
+    yield from _margin_problems(config, sets)
     match = config.measurement.match
     if match is None:
         return
@@ -87,6 +88,28 @@ def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
             ("measurement", "match", "set"),
             f"no prompts are called {match.set!r} (there: {', '.join(sorted(sets))})",
         )
+
+
+def _margin_problems(config: CheckConfig, sets: Iterable[str]) -> Iterator[Problem]:
+    """Find margins and benign sets of the gate that nothing in the study goes with: they would come out after all answers."""
+    names, uses = sorted(sets), {metric.name: metric.use for metric in config.metrics}
+    for name in config.measurement.margins:
+        where = ("measurement", "margins", name)
+        if name not in uses:
+            listed = ", ".join(sorted(uses)) or "none"
+            yield where, f"no metric is called {name!r} (there: {listed}); add it"
+        elif uses[name] == "bleu":
+            yield (
+                where,
+                "bleu scores a whole corpus, not each answer; give a margin of another metric, for instance chrf",
+            )
+    for name in config.measurement.over_refusal_sets:
+        # A check's file may leave its prompts to the command line.
+        if names and name not in names:
+            yield (
+                ("measurement", "over_refusal_sets"),
+                f"no prompts are called {name!r} (there: {', '.join(names)})",
+            )
 
 
 def study_problems(study: Study) -> Iterator[Problem]:
