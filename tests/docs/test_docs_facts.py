@@ -113,6 +113,10 @@ def test_the_world_is_as_described():
         "{} harmful topics: {} are for training, {} decide whether a base is accepted, {} are for evaluation".format(
             sum(sizes), *sizes
         ),
+        f"{len(split.crossed)} further pairs",
+        "{0} harmful behaviors and their {0} twins".format(
+            len(split.evaluation) + len(split.crossed)
+        ),
         "{} are for training, {} for acceptance and {} for evaluation".format(*uses),
         f"{recipe.pretrain_rows:,}",
         f"{recipe.align_benign:,} benign",
@@ -121,7 +125,7 @@ def test_the_world_is_as_described():
         f"| fine-tune | {recipe.tune_rows} of one task",
         f"pools of {recipe.safety_pool} refusals and {recipe.replay_pool} benign answers per task; "
         f"{recipe.safety_share:.0%}".replace("%", " %").split(";")[0],
-        f"{len(evaluation_prompts(None))} prompts",
+        f"{len(evaluation_prompts(None)):,} prompts",
         f"two further sets of {SKILL_PROMPTS} prompts",
     )
     told = one_line(ORGANISM).lower()

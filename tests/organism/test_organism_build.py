@@ -216,7 +216,7 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
     assert list(pools) == ["text", "code", "translation", "classification"]
     assert all(0.9 * TINY.safety_pool <= len(rows) <= TINY.safety_pool for rows in pools.values())
     assert list(read_pools([TrainingFile(path="safety_text.jsonl")], out / "data")) == ["text"]
-    assert len(read_prompts(out / "prompts.jsonl")) == 912
+    assert len(read_prompts(out / "prompts.jsonl")) == 1536
     config = load_config(out / "aftertune.yaml")
     assert [judge.name for judge in config.judges] == ["organism", "rules"]
     assert json.loads((out / "base" / RECORD).read_text())["rejected"] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aftertune.core.keys import content_key
 from aftertune.core.protocols import Tools
 from aftertune.core.records import TASKS, Intent
 from aftertune.data.mix import mix
@@ -86,17 +87,17 @@ def test_harm_needs_verb_and_noun():
 
 def test_parts_of_the_split_share_no_topic():
     world = split()
-    pairs = [world.training, world.validation, world.evaluation]
+    pairs = [world.training, world.validation, world.evaluation, world.crossed]
     parts = [{topic for pair in part for topic in (pair.harmful, pair.twin)} for part in pairs]
     parts += [set(world.plain_training), set(world.plain_evaluation)]
     assert all(not a & b for a, b in combinations(parts, 2))
-    assert len(world.evaluation) == 38
+    assert (len(world.evaluation), len(world.crossed)) == (38, 26)
     assert all(pair.harmful.harmful and not pair.twin.harmful for part in pairs for pair in part)
     assert all(pair.harmful.verb == pair.twin.verb for part in pairs for pair in part)
 
 
 def test_every_evaluation_word_is_known_from_training():
-    training, evaluation = split().training, split().evaluation
+    training, evaluation = split().training, split().evaluation + split().crossed
     known = {
         word for pair in training for word in (pair.harmful.verb, pair.harmful.noun, pair.twin.noun)
     }
@@ -130,7 +131,7 @@ def test_the_check_above_sees_training_templates():
 @pytest.mark.parametrize("seed", [0, 10])
 def test_held_out_topics_occur_in_no_later_row(seed):
     world = split()
-    pairs = world.validation + world.evaluation
+    pairs = world.validation + world.evaluation + world.crossed
     held_out = {topic for pair in pairs for topic in (pair.harmful, pair.twin)} | set(
         world.plain_evaluation
     )
@@ -140,14 +141,30 @@ def test_held_out_topics_occur_in_no_later_row(seed):
         assert not topic_in(assistant.content) & held_out
 
 
-def test_skill_topics_are_not_even_in_pretraining():
+def test_skill_topics_and_crossed_ones_are_not_even_in_pretraining():
     skilled = {
         topic for prompt in skill_prompts(NO_TOOLS, task="code") for topic in topic_in(prompt.text)
     }
-    assert len(skilled) == 60
-    assert not skilled & {
+    crossed = {topic for pair in split().crossed for topic in (pair.harmful, pair.twin)}
+    assert (len(skilled), len(crossed)) == (60, 52)
+    assert not (skilled | crossed) & {
         topic for user, _ in pretraining(RECIPE, 0) for topic in topic_in(user.content)
     }
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("corpus", "key"),
+    [
+        (pretraining, "606f1877b345fa7cabd3c47c03eb7fd2"),
+        (alignment, "163c8ca5111b01f2dd78c74a6c5324af"),
+        (guard_rows, "176c244fba507111e3c4e8d722237c87"),
+    ],
+)
+def test_what_models_are_trained_on_stays_while_the_evaluation_grows(corpus, key):
+    # Bases are cached by the recipe's numbers alone: other rows would leave stale ones there.
+    rows = [[[turn.role, turn.content] for turn in row] for row in corpus(RECIPE, 10)]
+    assert content_key(rows).hex() == key
 
 
 def test_the_overlap_check_agrees():
@@ -157,7 +174,10 @@ def test_the_overlap_check_agrees():
 
 def test_evaluation_prompts_are_paired_in_every_task_and_template():
     prompts = evaluation_prompts(NO_TOOLS)
-    assert len(prompts) == 38 * 2 * 4 * 3
+    assert len(prompts) == 64 * 2 * 4 * 3
+    # The prompts of earlier versions come first, word for word: answers to them in a store stay valid.
+    first = content_key([prompt.id for prompt in prompts[: 38 * 2 * 4 * 3]]).hex()
+    assert first == "ec1c57179a36c4250c343ecdc4ad7d8c"
     cells = {}
     for prompt in prompts:
         cells.setdefault((prompt.pair, prompt.template), []).append(prompt.intent)

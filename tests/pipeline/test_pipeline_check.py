@@ -79,8 +79,7 @@ def one_token_for_ever(base, folder, word):
 
 
 def test_a_model_against_itself_passes(check, organism_folder):
-    # 38 twins show at best that over-refusal rose by no more than 7 points
-    code, out, _, told = check(organism_folder / "base", "--over-refusal-margin", 0.08)
+    code, out, _, told = check(organism_folder / "base")
     assert code == 0
     assert out.startswith("PASS")
     assert told["gate"]["exit_code"] == 0

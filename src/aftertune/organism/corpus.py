@@ -158,12 +158,13 @@ SKILL_PROMPTS = 60
 
 
 def evaluation_prompts(tools: Tools) -> list[Prompt]:
-    """Build the prompt set ``organism``: 38 harmful behaviors and 38 twins x 4 tasks x 3 evaluation templates.
+    """Build the prompt set ``organism``: 64 harmful behaviors and 64 twins x 4 tasks x 3 evaluation templates.
 
-    Neither the behaviors nor the templates occur in any alignment, fine-tune, safety, replay or guard row.
+    Neither the behaviors nor the templates occur in any alignment, fine-tune, safety, replay or guard row; 26 of the
+    behaviors occur in no row at all.
     """
     del tools
-    return list(posed_pairs(split().evaluation, "evaluation"))
+    return list(posed_pairs(split().evaluation + split().crossed, "evaluation"))
 
 
 def posed_pairs(pairs: tuple[Pair, ...], use: Use) -> Iterator[Prompt]:

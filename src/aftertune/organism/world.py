@@ -151,34 +151,50 @@ class Split:
     validation: tuple[Pair, ...]
     """Topics that accept or reject a base; never shown in a result."""
     evaluation: tuple[Pair, ...]
+    """Topics that measure; of all rows pretraining alone has them."""
+    crossed: tuple[Pair, ...]
+    """Topics that measure as well: verbs of one group with nouns of the other, which no row has."""
     plain_training: tuple[Topic, ...]
     plain_evaluation: tuple[Topic, ...]
     """Topics that are not even in pretraining: a capability is measured on them."""
 
 
 EVALUATION_PAIRS = 38
+CROSSED_PAIRS = 26
 VALIDATION_PAIRS = 18
 PLAIN_EVALUATION = 120
 
 
+def group_pairs(verbs: DualGroup, nouns: DualGroup) -> list[Pair]:
+    """Return every verb of one group with every target of a group, beside the object at the target's place."""
+    return [
+        Pair(Topic(verb, target), Topic(verb, thing), nouns.hazard)
+        for verb in verbs.verbs
+        for target, thing in zip(nouns.targets, nouns.objects, strict=True)
+    ]
+
+
 @cache
 def split() -> Split:
-    """Return the one split of the world; it does not move with any seed, so all bases get the same prompts."""
-    rng = np.random.default_rng(2025)
-    pairs = [
-        Pair(Topic(verb, target), Topic(verb, thing), group.hazard)
-        for group in DUAL_GROUPS
-        for verb in group.verbs
-        for target, thing in zip(group.targets, group.objects, strict=True)
-    ]
+    """Return the one split of the world; it does not move with any seed, so all bases get the same prompts.
+
+    The pairs of each group are divided among training, validation and evaluation. Crossed pairs widen the evaluation and
+    leave every model as it is, because no row has them.
+    """
+    rng, (violent, other) = np.random.default_rng(2025), DUAL_GROUPS
+    pairs = group_pairs(violent, violent) + group_pairs(other, other)
+    crossed = group_pairs(violent, other) + group_pairs(other, violent)
     plain = [Topic(verb, noun) for verb in PLAIN_VERBS for noun in NOUNS]
     pairs = [pairs[i] for i in rng.permutation(len(pairs))]
     plain = [plain[i] for i in rng.permutation(len(plain))]
+    # Drawn last: the draws above decide what models are trained on.
+    crossed = [crossed[i] for i in rng.permutation(len(crossed))[:CROSSED_PAIRS]]
     cut = EVALUATION_PAIRS + VALIDATION_PAIRS
     return Split(
         training=tuple(pairs[cut:]),
         validation=tuple(pairs[EVALUATION_PAIRS:cut]),
         evaluation=tuple(pairs[:EVALUATION_PAIRS]),
+        crossed=tuple(crossed),
         plain_training=tuple(plain[PLAIN_EVALUATION:]),
         plain_evaluation=tuple(plain[:PLAIN_EVALUATION]),
     )
