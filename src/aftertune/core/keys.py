@@ -19,9 +19,22 @@ def content_key(*parts: object) -> Key:
     Raises:
         TypeError: a part is not JSON-able (a key must never depend on ``repr``).
     """
-    return hashlib.blake2b(
-        _encode(parts).encode(errors="surrogatepass"), digest_size=KEY_BYTES
-    ).digest()
+    return encoded_key(*map(encoded, parts))
+
+
+def encoded(part: object) -> str:
+    """Return the JSON of a part of a content key; a caller with many keys that share a part writes it once.
+
+    Raises:
+        TypeError: the part is not JSON-able.
+    """
+    return _encode(part)
+
+
+def encoded_key(*parts: str) -> Key:
+    """Return the content key of parts that `encoded` has written already."""
+    text = f"[{','.join(parts)}]"
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 def short_id(prefix: str, *parts: object) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtri, expit, ndtr, roots_hermitenorm
 
 from aftertune.core.table import Table
@@ -196,6 +195,8 @@ def plateau(x: Spread, rise: float, seeds: int, alpha: float = 0.05) -> float:
 
 def _location(mean: float, sd: float) -> float:
     """Return the mu with E[expit(mu + sd Z)] = mean, Z standard normal."""
+    from scipy.optimize import brentq  # loads slowly
+
     nodes, weights = roots_hermitenorm(80)
 
     def excess(mu: float) -> float:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from aftertune.core.keys import Key, content_key
+from aftertune.core.keys import Key, content_key, encoded, encoded_key
 from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import (
     FREE,
@@ -191,6 +191,8 @@ class LocalEngine:
         self._sharing = Sharing(weights, self._device)
         self._leads: dict[tuple[int, ...], list[int]] = {}
         """White space before answers, by the tokens of the probe."""
+        self._encoded: tuple[list[list[int]], list[str]] = ([], [])
+        """The prompts whose keys were made last: their tokens, and the JSON of those."""
 
     @property
     def refusals(self) -> str:
@@ -218,10 +220,13 @@ class LocalEngine:
         common = content_key(
             dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample
         ).hex()
-        return [
-            content_key("call", common, tokens)
-            for tokens in self._renderer.prompts(conversations, decoding.thinking)
-        ]
+        tokens = self._renderer.prompts(conversations, decoding.thinking)
+        if (
+            tokens != self._encoded[0]
+        ):  # the samples of a study ask the same prompts again and again
+            self._encoded = tokens, list(map(encoded, tokens))
+        kind, common = encoded("call"), encoded(common)
+        return [encoded_key(kind, common, row) for row in self._encoded[1]]
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
