@@ -105,7 +105,7 @@ def test_killed_at_any_step_it_ends_with_one_batch_and_one_upload(tmp_path, step
     with BatchServer(kill_at=(step, when), looks=1) as server:
         study = study_of(tmp_path / "s", server)
         running = begun(server, study)
-        running.communicate(timeout=60)
+        running.communicate(timeout=300)
         assert running.returncode == -signal.SIGKILL
         ended = aftertune(study)
         assert ended.returncode == 0, ended.stderr
@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_so(tmp_path):
         while server.seen.count("look") < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        said = running.communicate(timeout=30)[1]
+        said = running.communicate(timeout=300)[1]
         assert running.returncode == 5, said
         assert "batches under way go on, and the same command picks them up" in said
         assert "Traceback" not in said
@@ -181,7 +181,7 @@ def planned(study):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -223,7 +223,7 @@ def test_a_judge_whose_batch_expires_half_way_is_killed_and_ends_whole(tmp_path)
         while len(server.batches) < 3 and time.monotonic() < deadline:
             time.sleep(0.005)
         running.kill()
-        running.communicate(timeout=30)
+        running.communicate(timeout=300)
         assert running.returncode == -signal.SIGKILL
         ended = aftertune(study)
         assert ended.returncode == 0, ended.stderr

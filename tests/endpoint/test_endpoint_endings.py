@@ -29,7 +29,7 @@ def test_a_foreign_text_beside_a_message_ends_no_run(tmp_path, value):
 
     with Server(reply=reply, seconds=0.1) as server:
         study = write_study(tmp_path / "s", server, 15)
-        ended = aftertune(study, seconds=60)
+        ended = aftertune(study, seconds=300)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     with Store.open(study.parent / "run" / "store.sqlite", write=False) as store:
@@ -46,7 +46,7 @@ def test_content_that_is_no_text_is_an_attempt_and_ends_no_run(tmp_path, content
     with Server(reply=reply, seconds=0.1) as server:
         engine = {"call_seconds": 2.0, "retry_seconds": 0.5}
         study = write_study(tmp_path / "s", server, 5, engine=engine)
-        ended = aftertune(study, seconds=60)
+        ended = aftertune(study, seconds=300)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     notes = json.loads((study.parent / "told.json").read_text())["notes"]

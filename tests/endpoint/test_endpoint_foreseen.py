@@ -60,7 +60,7 @@ def foreseen(study):
 def planned(study):
     subprocess.run(
         [COMMAND, "plan", study, "--json", study.parent / "plan.json"], env=environment(), cwd=study.parent,
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return {
         cost["name"]: cost for cost in json.loads((study.parent / "plan.json").read_text())["costs"]

@@ -57,7 +57,7 @@ def environment(**more):
     return {**kept, "AFTERTUNE_API_KEY": KEY, "PYTHONPATH": paths, "COLUMNS": "200", **more}
 
 
-def aftertune(study, *options, env=None, seconds=120):
+def aftertune(study, *options, env=None, seconds=300):
     return subprocess.run(
         [COMMAND, "run", study, "--out", study.parent / "run", "--json", study.parent / "told.json", *options],
         env=env or environment(), capture_output=True, text=True, timeout=seconds, check=False,
@@ -255,7 +255,7 @@ def test_a_stop_leaves_what_was_answered_committed_and_a_rerun_asks_only_the_res
         a_second_ago = sum(server.answered.values())
         time.sleep(1.1)
         running.send_signal(how)
-        error = running.communicate(timeout=30)[1]
+        error = running.communicate(timeout=300)[1]
         assert running.returncode == (5 if how is signal.SIGINT else -signal.SIGKILL), error
         while (
             server.open and time.monotonic() < deadline + 60
@@ -277,7 +277,7 @@ def test_check_takes_endpoints(tmp_path):
         write_study(tmp_path, server, 30)
         ended = subprocess.run(
             [COMMAND, "check", f"{server.url}#base", f"{server.url}#tuned", "--prompts", "prompts.jsonl", "--out", "run"],
-            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert ended.returncode in (0, 4), ended.stderr
     assert "not probed" in ended.stdout

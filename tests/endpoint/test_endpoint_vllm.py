@@ -74,7 +74,7 @@ def run(study, **more):
     command = [COMMAND, "run", study, "--out", study.parent / "run", "-q"]
     env = environment(study.parent, **more)
     return subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=120, check=False
+        command, env=env, capture_output=True, text=True, timeout=300, check=False
     )
 
 
