@@ -1,5 +1,6 @@
 """Starts the command line, as ``aftertune`` and as ``python -m aftertune``: whatever asks it to end is a stop like Ctrl-C."""
 
+import gc
 import os
 import signal
 import sys
@@ -30,7 +31,11 @@ def main() -> None:
 
 
 def _end_with(code: int) -> None:
-    """Let a signal that comes after the command's last word end the process with the command's own code."""
+    """Let a signal that comes after the command's last word end the process with the command's own code, and end soon.
+
+    The interpreter's last search for cycles walks through everything that torch and transformers have made, for a second.
+    """
+    gc.freeze()
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.stdout.flush()
