@@ -173,6 +173,7 @@ def build_result(
         judge_kind=basis.judge_kind,
         judge_check=basis.judge_check,
         measured=_hashes(table),
+        margins=plan.margins,
     )
 
 

@@ -389,7 +389,7 @@ def test_the_verdict_stands_last_with_the_models_that_it_is_about(
 ):
     _, out, _ = command("check", tiny_base, tuned, "--prompts", questions(tmp_path), "-q")
     *_, base, model, verdict = out.rstrip().splitlines()
-    assert (base, model) == (f"base:  {tiny_base}", f"tuned: {tuned}")
+    assert (base, model) == (f"base:   {tiny_base}", f"tuned:  {tuned}")
     assert verdict.endswith(("(exit code 3)", "(exit code 4)"))
 
 

@@ -85,7 +85,17 @@ def check_itself(command, organism_folder):
     def run(*options):
         base, config = organism_folder / "base", organism_folder / "aftertune.yaml"
         code, out, _ = command(
-            "check", base, base, "--config", config, "--sequential", "-o", "run", "-q", *options
+            "check",
+            base,
+            base,
+            "--config",
+            config,
+            "--sequential",
+            "-o",
+            "run",
+            "-q",
+            "--full",
+            *options,
         )
         return code, " ".join(out.split()), json.loads(Path("run/result.json").read_text())
 

@@ -12,7 +12,7 @@ from aftertune.report.corrected import errors_sheet, labels_sheet
 from aftertune.report.document import from_plain
 from aftertune.report.finding import finding
 from aftertune.report.page import Report, write_page
-from aftertune.report.tables import detail_sheets, screen_sheets, study_sheets
+from aftertune.report.tables import detail_sheets, study_sheets
 from aftertune.report.terminal import print_study
 
 FEW = {"missing": Missing.LABELS.value, "text": "20 labels; 50 are needed", "arm": None}
@@ -82,7 +82,7 @@ def rows(sheet):
 
 
 def test_corrected_figures_stand_under_raw_ones(corrected):
-    sheets = titled(corrected, screen_sheets)
+    sheets = titled(corrected)
     _, asr, rise, *_ = rows(sheets["ASR and what it cost"])["code"]
     assert asr.lines[-2:] == ("corrected 12.3 %", "[7.3, 17.3]")
     assert rise.lines[-2] == "corrected +23.4"
@@ -99,7 +99,7 @@ def test_corrected_figures_stand_under_raw_ones(corrected):
 
 def test_at_80_columns(corrected):
     stream = StringIO()
-    print_study(as_study(corrected), Console(file=stream, width=80), full=True)
+    print_study(as_study(corrected), Console(file=stream, width=80))
     assert all(len(line) <= 80 for line in stream.getvalue().splitlines())
 
 

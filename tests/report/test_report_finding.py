@@ -7,7 +7,7 @@ from typed_results import as_study, change, conditions, interval
 
 from aftertune.report.cells import finished
 from aftertune.report.finding import finding
-from aftertune.report.tables import screen_sheets, study_sheets
+from aftertune.report.tables import study_sheets
 
 
 def lines(result):
@@ -115,8 +115,8 @@ def test_one_seed_speaks_of_the_checkpoint(result):
 def test_rules_alone_never_give_an_asr(rules_result):
     assert "ASR" not in text(rules_result)
     assert (
-        lines(rules_result)[-1].startswith("Refusal rules alone")
-        or "Refusal rules alone" in lines(rules_result)[-1]
+        lines(rules_result)[-1].startswith("Only refusals were judged")
+        or "Only refusals were judged" in lines(rules_result)[-1]
     )
 
 
@@ -152,7 +152,7 @@ def test_names_change_nothing(result, names):
             for line in finding(study)
         ]
         setting = study.settings[0]
-        sheets = [*screen_sheets(study, setting), *study_sheets(study, setting)]
+        sheets = study_sheets(study, setting)
         return lines, [[row[1:] for row in sheet.rows] for sheet in sheets]
 
     assert renamed(*names) == renamed("first", "second")

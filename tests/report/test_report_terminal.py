@@ -1,23 +1,26 @@
 import copy
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typed_results import as_gate, as_study
+from typed_results import as_document, as_gate, as_study, conditions
 
-from aftertune.report.terminal import print_gate, print_sentences, print_study
+from aftertune.measure.plan import Margins
+from aftertune.report.terminal import MOST_LINES, present, print_gate, print_sentences, print_study
 
 GOLDEN = Path(__file__).parent / "golden"
+MARGINS = Margins(harm=0.05, harm_task=0.1, over_refusal=0.05, over_refusal_task=0.1, scores={})
 
 
-TYPED = {print_study: as_study, print_gate: as_gate}
+TYPED = {print_study: as_study, print_gate: as_gate, print_sentences: list}
 
 
 def printed(show, result, *, width=80, terminal=False, **options):
     stream = io.StringIO()
     show(
-        TYPED.get(show, list)(result),
+        TYPED.get(show, lambda document: document)(result),
         Console(
             file=stream,
             width=width,
@@ -27,6 +30,10 @@ def printed(show, result, *, width=80, terminal=False, **options):
         **options,
     )
     return stream.getvalue()
+
+
+def short(result, gate=None, **options):
+    return printed(present, as_document(result, gate, margins=MARGINS), **options)
 
 
 def trimmed(text):
@@ -42,6 +49,7 @@ def test_the_tables_at_80_columns(name, result, gate):
         "notes": ["One seed."],
     }
     text = printed(print_study, result) if name == "study" else printed(print_gate, gate)
+    text = text.partition("Change by task")[0]
     assert trimmed(text) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -71,11 +79,16 @@ def test_names_cannot_steer_the_terminal(result, gate):
 
 def test_a_cell_over_too_few_behaviors_is_hidden(result, gate):
     base = result["settings"][0]["conditions"][0]
-    base["asr"]["by_task"]["text"] |= {"hidden": True, "behaviors": 3, "k": 987, "estimate": 0.777}
+    base["asr"]["by_task"]["text"] |= {
+        "hidden": True,
+        "behaviors": 3,
+        "k": 98765,
+        "estimate": 0.777,
+    }
     text = printed(print_study, result)
     assert "too few" in text
     assert "3 behaviors" in text
-    assert "987" not in text
+    assert "98,765" not in text
     assert "77.7" not in text
     for part in ("base", "tuned", "change"):
         gate["sides"]["harm"]["lines"][1][part] |= {
@@ -102,19 +115,81 @@ def test_the_gate_needs_room_and_never_rounds_onto_its_margin(gate):
     assert "no room" in text
 
 
-def test_the_tables_of_the_first_setting_stand_for_several_unless_all_are_wanted(result):
+def test_every_setting_has_its_tables(result):
     other = copy.deepcopy(result["settings"][0]) | {"system": "strict"}
     result["settings"].append(other)
     text = printed(print_study, result)
-    assert text.count("ASR and what it cost") == 1
-    assert "other settings are on the page: (system prompt: strict; decoding: greedy)." in " ".join(
-        text.split()
+    assert text.count("ASR and what it cost") == 2
+    assert "Agreement of judges" in text
+    assert "ASR by hazard" in text
+
+
+@pytest.mark.parametrize("name", ["gate_short", "study_short"])
+def test_the_verdict_stands_before_its_figures(name, result, gate):
+    gate |= {"reasons": ["overall: the rise is above the margin"], "notes": ["One seed."]}
+    text = short(result, gate if name == "gate_short" else None)
+    assert trimmed(text) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("reasons", [1, 4, 40])
+@pytest.mark.parametrize("notes", [0, 5, 50])
+def test_a_verdict_fits_its_room_and_counts_what_it_leaves_out(result, gate, reasons, notes):
+    words = (
+        "a sentence of which nobody can say that it is a short one, for it takes two lines of them"
     )
-    full = printed(print_study, result, full=True)
-    assert full.count("ASR and what it cost") == 2
-    assert "Agreement of judges" in full
-    assert "ASR by hazard" in full
-    assert "Agreement of judges" not in text
+    gate |= {
+        "reasons": [f"{number}: {words}" for number in range(reasons)],
+        "notes": [f"{number}th {words}" for number in range(notes)],
+    }
+    for room in (MOST_LINES, 17):
+        lines = short(result, gate, room=room).splitlines()
+        assert len(lines) <= room
+        assert max(map(len, lines)) <= 80
+        assert lines[1].startswith("0: a sentence")
+        text = " ".join(lines)
+        for number, sign, noun in (
+            (reasons, ": a sentence", "reason"),
+            (notes, "th a sentence", "note"),
+        ):
+            left_out = number - sum(f"{i}{sign}" in text for i in range(number))
+            counted = re.search(rf"(\d+) {noun}s?( more)?: on the page", text)
+            assert (counted is not None) == (left_out > 0)
+            assert counted is None or int(counted[1]) == left_out
+
+
+def test_a_study_of_many_models_names_the_largest_changes(result):
+    first = result["settings"][0]["conditions"]
+    for number in range(30):
+        copied = copy.deepcopy(conditions(result)["translation"]) | {"name": f"copy{number}"}
+        first.append(copied)
+    text = short(result)
+    assert len(text.splitlines()) <= MOST_LINES
+    assert '"code"' in text.splitlines()[1]
+    assert text.count("less safe") == 10
+    assert "LESS SAFE: 33 of 34 fine-tunes" in text
+
+
+def test_a_broken_model_is_not_called_safer(result):
+    tuned = conditions(result)["code+multitask"]
+    change = tuned["asr_change"]["overall"]
+    change |= {"estimate": -0.04, "bounds": None, "p_adjusted": 0.01}
+    change["interval"] |= {"low": -0.06, "high": -0.02}
+    assert short(result).count("safer") == 1
+    change["bounds"] = [-0.04, 0.30]
+    assert "safer" not in short(result)
+
+
+def test_held_needs_every_bound_within_its_margin(result):
+    first = result["settings"][0]
+    tuned = conditions(result)["code+multitask"]
+    first["conditions"] = [conditions(result)["base"], tuned]
+    changes = [tuned["asr_change"]["overall"], *tuned["asr_change"]["by_task"].values()]
+    for change in changes:
+        change |= {"bounds": None, "p_adjusted": 1.0}
+        change["interval90"] |= {"low": -0.04, "high": 0.04}
+    assert short(result).startswith("HELD: code+multitask against base")
+    changes[-1]["interval90"]["high"] = 0.11
+    assert short(result).startswith("UNCLEAR")
 
 
 def test_a_line_never_ends_between_a_figure_and_its_percent_sign(result):

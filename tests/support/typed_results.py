@@ -1,7 +1,8 @@
 """Results for tests of the report: measured ones as JSON that a test may change, and typed again for the code."""
 
 from aftertune.measure.results import GateResult, StudyResult
-from aftertune.report.document import from_plain
+from aftertune.report.document import FORMAT, PromptCounts, ResultDocument, from_plain
+from aftertune.report.finding import finding
 
 
 def as_study(result) -> StudyResult:
@@ -10,6 +11,24 @@ def as_study(result) -> StudyResult:
 
 def as_gate(gate) -> GateResult:
     return from_plain(GateResult, gate, "test")
+
+
+def as_document(result, gate=None, **fields) -> ResultDocument:
+    """A result document without models and prompts around a result."""
+    study = as_study(result)
+    return ResultDocument(
+        format=FORMAT,
+        study="made up",
+        models=(),
+        prompts=PromptCounts(count=240, sets={}, dropped={}, overlap={}),
+        notes=(),
+        gate=None if gate is None else as_gate(gate),
+        scorers={},
+        result=study,
+        finding=finding(study),
+        labels=None,
+        **fields,
+    )
 
 
 def interval(low, high):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from aftertune.cli.options import (
     RUNS,
+    FullOption,
     JsonOption,
     OutOption,
     QuietOption,
@@ -27,10 +28,10 @@ from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
 from aftertune.measure.preregistration import Gating
-from aftertune.measure.results import GateResult, GateVerdict
+from aftertune.measure.results import GateVerdict
 from aftertune.models.reference import parse
 from aftertune.report.document import ResultDocument
-from aftertune.report.terminal import present, print_files
+from aftertune.report.terminal import MOST_LINES, present, print_files
 from aftertune.report.wording import clean
 from aftertune.run import Purpose, run_study
 from aftertune.study import config_from_mapping, load_config, study_from_mapping
@@ -127,6 +128,7 @@ def command(
         bool, typer.Option("--dry-run", help="Show what would be asked; load no weights.")
     ] = False,
     out: OutOption = None,
+    full: FullOption = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -187,11 +189,16 @@ def command(
     document = run_study(study, folder, progress, purpose)
     gate = document.gate
     assert gate is not None
+    rows = str(train[0]) if train else rows_behind(tuned[0]) or "train.jsonl"
+    following = _following(rows, folder, gate.verdict)
+    last = _last_lines(references, document)
     with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
-        present(document, Console(), json)
-        rows = str(train[0]) if train else rows_behind(tuned[0]) or "train.jsonl"
-        print_files(folder / PAGE, folder / RESULT, _following(rows, folder, gate.verdict))
-        _last_lines(references, document, gate)
+        room = MOST_LINES - len(last) - len(following) - FILE_LINES
+        present(document, Console(), json, full=full, room=room)
+        print_files(folder / PAGE, folder / RESULT, following)
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        console.print("\n".join(last))
+        console.print(f"{gate.verdict.value} (exit code {gate.exit_code})", style="bold")
     raise typer.Exit(gate.exit_code)
 
 
@@ -202,6 +209,10 @@ DECIDING = ("base_identity", "data", "method", "training", "mitigation", "system
 """The fields of a recipe that the seeds of one recipe share."""
 BASE = "base"
 TUNED = "tuned"
+MOST_NAMED = 3
+"""Fine-tunes that the last lines name."""
+FILE_LINES = 4
+"""Lines of page and result with the empty one before them, and of the last word."""
 
 
 def _following(rows: str, folder: Path, verdict: GateVerdict) -> list[str]:
@@ -212,18 +223,20 @@ def _following(rows: str, folder: Path, verdict: GateVerdict) -> list[str]:
     return [shlex.join(words) for words in commands]
 
 
-def _last_lines(references: Sequence[str], document: ResultDocument, gate: GateResult) -> None:
-    """Print the verdict once more at the end, with the models that it is about."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+def _last_lines(references: Sequence[str], document: ResultDocument) -> list[str]:
+    """Return what stands before the verdict's last word: the models that it is about."""
     base, *tuned = map(clean, references)
-    lines = [f"\nbase:  {base}", *(f"tuned: {reference}" for reference in tuned)]
+    shown = tuned if len(tuned) <= MOST_NAMED else [*tuned[: MOST_NAMED - 1], tuned[-1]]
+    left_out = len(tuned) - len(shown)
+    lines = [f"base:   {base}", *(f"tuned:  {reference}" for reference in shown)]
+    if left_out:
+        lines.insert(MOST_NAMED, f"        and {left_out} more")
     identities = [record.identity for record in document.models]
     if identities[0] in identities[1:]:  # a mistyped path in CI would pass for ever
         lines.append(
             "note: base and tuned are the very same weights, so this says nothing of a fine-tune"
         )
-    console.print("\n".join(lines))
-    console.print(f"{gate.verdict.value} (exit code {gate.exit_code})", style="bold")
+    return lines
 
 
 def same_recipe(references: Sequence[str]) -> None:

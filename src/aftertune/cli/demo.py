@@ -8,6 +8,7 @@ from rich.console import Console
 from aftertune.cli.options import (
     RUNS,
     BaseSeedOption,
+    FullOption,
     JsonOption,
     OutOption,
     QuietOption,
@@ -28,6 +29,7 @@ app = command_app()
 def command(
     out: OutOption = None,
     seed: BaseSeedOption = None,
+    full: FullOption = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,9 +45,10 @@ def command(
     )
     document = run_study(study, folder, progress, purpose)
     console = Console(highlight=False)
-    present(document, console, json)
-    console.print()
-    print_sentences(ASSUMPTIONS, console)
+    present(document, console, json, full=full)
+    if full:
+        console.print()
+        print_sentences(ASSUMPTIONS, console)
     print_files(folder / PAGE, folder / RESULT)
     _next(written.folder)
 

@@ -14,6 +14,9 @@ HELP = {"help_option_names": ["-h", "--help"]}
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON.")
 ]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Print every table and sentence that the page has.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DataOption = Annotated[
     Path,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aftertune.cli.options import JsonOption, command_app
+from aftertune.cli.options import FullOption, JsonOption, command_app
 from aftertune.errors import Stopped
 from aftertune.report.document import write_document
 from aftertune.report.terminal import present, print_files
@@ -27,9 +27,7 @@ def command(
             "--show-responses", help="Show harmful answers too; they are redacted otherwise."
         ),
     ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Print every table and sentence that the page has.")
-    ] = False,
+    full: FullOption = False,
     json: JsonOption = None,
 ) -> None:
     """Print the result of a finished run again, and write its page; of an unfinished one, what there is."""

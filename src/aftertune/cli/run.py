@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.options import (
+    RUNS,
+    FullOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    command_app,
+    screen,
+)
 from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Trained
 from aftertune.data.prompt_sets import load_sets, without_overlap
@@ -37,6 +45,7 @@ def command(
         bool, typer.Option("--dry-run", help="Show what would be done; load no weights.")
     ] = False,
     out: OutOption = None,
+    full: FullOption = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -49,7 +58,7 @@ def command(
     words = ["aftertune", "run", str(study), *(["--out", str(out)] if out else [])]
     purpose = Purpose(command=shlex.join(words), source=study.parent)
     document = run_study(config, folder, screen(quiet), purpose)
-    present(document, Console(), json)
+    present(document, Console(), json, full=full)
     print_files(
         folder / PAGE,
         folder / RESULT,

@@ -124,6 +124,18 @@ def capability(grid: Grid, plan: MeasurePlan) -> Mapping[str, Breakdown[Score]]:
     return {metric.name: _scores(grid, metric, plan) for metric in metrics(grid.counted, plan)}
 
 
+def seed_scores(grid: Grid, plan: MeasurePlan) -> Mapping[str, tuple[float, ...]]:
+    """Return the overall mean of every score under every training seed; corpus metrics, which are no means, are left out."""
+    means = [metric for metric in metrics(grid.counted, plan) if isinstance(metric, MeanScore)]
+    scores = {}
+    for metric in means:
+        part = grid.choose("overall", 0, grid.scored(metric.source, harmful=False))
+        if part is not None:
+            average = grid.fold(part, Tally(metric.source, "sum"), Tally(metric.source, "n"))
+            scores[metric.name] = tuple(average.matrix.mean(axis=0).tolist())
+    return scores
+
+
 def capability_of(grid: Grid, name: str, plan: MeasurePlan) -> Breakdown[Score] | None:
     """Return one task score; None where there is none of that name."""
     named = (metric for metric in metrics(grid.counted, plan) if metric.name == name)

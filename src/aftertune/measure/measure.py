@@ -15,6 +15,7 @@ from aftertune.measure.capability import (
     harm_score_changes,
     harm_scores,
     metrics,
+    seed_scores,
 )
 from aftertune.measure.changes import (
     adjust_over_fine_tunes,
@@ -243,7 +244,7 @@ def _measure_condition(
         own_sets=condition.own_sets,
         series=condition.series,
         factors=condition.factors,
-        by_seed=seed_rates(own),
+        by_seed=seed_rates(own, seed_scores(own, plan)),
         harm_scores=harm_scores(own, plan),
         harm_score_change={} if both is None else harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),

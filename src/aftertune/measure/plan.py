@@ -72,6 +72,18 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Margins:
+    """The largest tolerated changes for the worse that were declared, as shares."""
+
+    harm: float
+    harm_task: float
+    over_refusal: float
+    over_refusal_task: float
+    scores: Mapping[str, float]
+    """Metric -> fall of its mean score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurePlan:
     """The declaration of a measurement; `digest` goes into every result, so that a later change shows."""
 
@@ -117,6 +129,17 @@ class MeasurePlan:
     decoding_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name in ``table.names["decoding"]`` -> the setting that it belongs to; decodings that differ only in their seed
     share one and are averaged. A decoding that is not listed is a setting of its own."""
+
+    @property
+    def margins(self) -> Margins:
+        """The margins, for results."""
+        return Margins(
+            harm=self.margin,
+            harm_task=self.task_margin,
+            over_refusal=self.over_refusal_margin,
+            over_refusal_task=self.over_refusal_task_margin,
+            scores=self.score_margins,
+        )
 
     def __post_init__(self) -> None:
         """Refuse a declaration that means nothing."""

@@ -1,7 +1,8 @@
 """Figures of one condition as results that know their counts: rates, scores, a guard's bypass, win-rates, harm scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from aftertune.measure.arrays import Average, Grid, Layout, breakdown, fold
 from aftertune.measure.contrasts import MeanT, p_value
@@ -137,8 +138,15 @@ def score(grid: Grid, part: Layout, source: Source, min_cell: int) -> Score:
     )
 
 
-def seed_rates(grid: Grid) -> Mapping[str, tuple[SeedRates, ...]]:
-    """Return ASR and over-refusal of every training seed, overall and by task; a task without benign prompts has none."""
+def seed_rates(
+    grid: Grid, scores: Mapping[str, Sequence[float]] = MappingProxyType({})
+) -> Mapping[str, tuple[SeedRates, ...]]:
+    """Return ASR and over-refusal of every training seed, overall and by task; a task without benign prompts has none.
+
+    Args:
+        grid: the condition.
+        scores: metric -> its overall mean under every training seed.
+    """
     names = grid.counted.names["task"]
     parts = [("overall", "overall", 0), *((name, "task", code) for code, name in enumerate(names))]
     by_name = {}
@@ -152,8 +160,14 @@ def seed_rates(grid: Grid) -> Mapping[str, tuple[SeedRates, ...]]:
                 for part, of in ((harmful, ASR), (benign, OVER_REFUSAL))
             )
             by_name[name] = tuple(
-                SeedRates(asr=asr, over_refusal=over_refusal)
-                for asr, over_refusal in zip(*by_seed, strict=True)
+                SeedRates(
+                    asr=asr,
+                    over_refusal=over_refusal,
+                    scores={metric: values[seed] for metric, values in scores.items()}
+                    if dimension == "overall"
+                    else {},
+                )
+                for seed, (asr, over_refusal) in enumerate(zip(*by_seed, strict=True))
             )
     return by_name
 

@@ -223,6 +223,8 @@ class SeedRates:
 
     asr: float
     over_refusal: float
+    scores: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Metric -> the mean score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

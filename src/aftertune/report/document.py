@@ -17,6 +17,7 @@ from aftertune.core.files import write_whole
 from aftertune.core.records import Prompt
 from aftertune.errors import InputError
 from aftertune.measure.judge_bounds import CheckedJudge
+from aftertune.measure.plan import Margins
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report.wording import listing
 
@@ -105,6 +106,8 @@ class ResultDocument(Basis):
     labels: LabelCounts | None
     measured: Mapping[str, str] | None = None
     """Column of the table that was measured -> hash of its values, labels left out; None for a document without a table."""
+    margins: Margins | None = None
+    """The declared margins; None in documents that were written before they had a place."""
 
 
 def read_document(path: Path) -> ResultDocument:

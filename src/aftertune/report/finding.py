@@ -43,15 +43,24 @@ def finding(result: StudyResult) -> tuple[str, ...]:
     setting = result.settings[0]
     conditions = finished(setting.conditions)
     tuned = [condition for condition in conditions if condition.base is not None]
+    lines = [_changes(result, setting, tuned), _cost(conditions, tuned)]
+    if len(result.settings) > 1:
+        lines[0] = f"With {setting_title(setting)}: {lines[0]}"
+    return (*filter(None, lines), *beside_the_figures(result))
+
+
+def beside_the_figures(result: StudyResult) -> tuple[str, ...]:
+    """Return the lines of the finding that a table of rates does not hold: mitigations, guards, doubts."""
+    if not result.settings:
+        return ()
+    setting = result.settings[0]
+    conditions = finished(setting.conditions)
+    tuned = [condition for condition in conditions if condition.base is not None]
     lines = [
-        _changes(result, setting, tuned),
-        _cost(conditions, tuned),
         _mended(result, setting, tuned),
         _guards(result, conditions),
         " ".join(_doubts(result, setting, conditions)),
     ]
-    if len(result.settings) > 1:
-        lines[0] = f"With {setting_title(setting)}: {lines[0]}"
     return tuple(line for line in lines if line)
 
 
@@ -285,7 +294,8 @@ def _doubts(
     if single:
         yield f"One training seed: {wording.few(single)} speak{'s' * (len(single) == 1)} of the checkpoint, not of the recipe."
     if result.name_rate != "ASR":
-        yield "Refusal rules alone judged: what was not refused need not be harmful."
+        judges = wording.listing(map(wording.clean, result.judges))
+        yield f"Only refusals were judged ({judges}): what was not refused need not be harmful."
 
 
 def _unclear(condition: ConditionResult, base: ConditionResult | None) -> str:

@@ -21,14 +21,19 @@ from aftertune.report.cells import Cell, Sheet, Tone, labels_few, too_few
 VERDICT_TONES: dict[GateVerdict, Tone] = {GateVerdict.PASS: "good", GateVerdict.FAIL: "bad"}
 
 
-def verdict_line(gate: GateResult) -> str:
-    """Return ``FAIL, harm: code against base``, the first line that anyone reads; "non-refusal" where rules alone judged."""
+def verdict_subject(gate: GateResult) -> str:
+    """Return what stands behind the verdict: ``, harm: code against base``; "non-refusal" where only refusals are judged."""
     kind = "" if gate.name_rate == "ASR" else " (non-refusal)"
     failed = [side.side.value for side in gate.sides if side.verdict is GateVerdict.FAIL]
     if failed and gate.verdict is GateVerdict.FAIL and gate.verdict_by == "judge":
         kind = f", {' and '.join(failed)}{kind}"
     by = " (by annotators' labels)" if gate.verdict_by == "labels" else ""
-    return f"{gate.verdict.value}{kind}{by}: {wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
+    return f"{kind}{by}: {wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
+
+
+def verdict_line(gate: GateResult) -> str:
+    """Return ``FAIL, harm: code against base``, the first line that anyone reads."""
+    return f"{gate.verdict.value}{verdict_subject(gate)}"
 
 
 def gate_sentences(gate: GateResult) -> list[str]:
@@ -64,13 +69,18 @@ def judge_errors(against: ErrorDifference, models: str) -> str:
     return f"No difference of the judge's errors on {models} was shown; {bias} may be its own."
 
 
-def _scope_and_limits(gate: GateResult) -> Iterator[str]:
+def verdict_scope(gate: GateResult) -> str:
+    """Say which models and prompts the verdict is about."""
     measured_on = (
         f", measured on {wording.plural(gate.seeds, 'training seed')}"
         if gate.scope.of_recipe
         else ""
     )
-    yield f"The verdict is about {gate.scope.value.replace(', ', ' and ')}{measured_on}."
+    return f"The verdict is about {gate.scope.value.replace(', ', ' and ')}{measured_on}."
+
+
+def _scope_and_limits(gate: GateResult) -> Iterator[str]:
+    yield verdict_scope(gate)
     for side in gate.sides:
         if side.undecided_share or side.incoherent_share:
             missing = "no score" if side.side is Side.CAPABILITY else "an undecided answer"
@@ -86,20 +96,9 @@ def _scope_and_limits(gate: GateResult) -> Iterator[str]:
         )
 
 
-def gate_sheets(gate: GateResult, *, full: bool = True) -> list[Sheet]:
-    """Return a table for each side: one row for the overall figure and one per task.
-
-    Args:
-        gate: the result.
-        full: with the tasks of every side; else a side other than harm that passes has its overall figures alone.
-    """
-    sheets = []
-    for side in gate.sides:
-        short = not full and side is not gate.sides.harm and side.verdict is GateVerdict.PASS
-        lines = [line for line in side.lines if not short or line.task is None]
-        if lines:
-            sheets.append(_side_sheet(gate, side, lines))
-    return sheets
+def gate_sheets(gate: GateResult) -> list[Sheet]:
+    """Return a table for each side: one row for the overall figure and one per task."""
+    return [_side_sheet(gate, side, side.lines) for side in gate.sides if side.lines]
 
 
 def _side_sheet(gate: GateResult, side: GateSide, lines: Sequence[GateLine | ScoreLine]) -> Sheet:

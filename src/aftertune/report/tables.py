@@ -1,7 +1,6 @@
 """A study's result becomes sheets: the headline, tasks, changes, scores and unclear answers, with those of other files."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Literal
 
 from aftertune.measure.results import (
@@ -19,7 +18,6 @@ from aftertune.report.cells import (
     beside,
     change_cell,
     correction_legend,
-    finished,
     good_when_up,
     harmful_word,
     in_order,
@@ -52,25 +50,6 @@ from aftertune.report.style import bounds_sheet, style_sheet
 def setting_title(setting: SettingResult) -> str:
     """Return the fixed factors: ``system prompt: none; decoding: greedy``."""
     return f"system prompt: {wording.clean(setting.system)}; decoding: {wording.clean(setting.decoding)}"
-
-
-def screen_sheets(
-    result: StudyResult, setting: SettingResult, *, tasks: bool = True
-) -> list[Sheet]:
-    """Return the tables that a terminal shows: rates with what they cost, tasks, labels; the page has the others.
-
-    Args:
-        result: the study's result.
-        setting: one of its settings; epochs and rounds on the way to a fine-tune are left to the page.
-        tasks: with the rates by task (a gate's own table has the tasks already).
-    """
-    setting = replace(setting, conditions=tuple(finished(setting.conditions)))
-    sheets = [headline(result, setting)]
-    if tasks:
-        sheets.append(rates_by(result, setting, "by_task", f"{result.name_rate} by task"))
-    if has_labels(setting):
-        sheets.append(labels_sheet(result, setting))
-    return _filled(sheets)
 
 
 def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:

@@ -1,6 +1,6 @@
-"""Results on a terminal: tables that read at 80 columns, plain text in a pipe."""
+"""Results on a terminal: a verdict and its figures in 25 lines of 80 columns, or every table; plain text in a pipe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 
@@ -13,41 +13,135 @@ from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet
 from aftertune.report.document import ResultDocument, notes_of, write_document
-from aftertune.report.gate import VERDICT_TONES, gate_sentences, gate_sheets, verdict_line
+from aftertune.report.finding import beside_the_figures
+from aftertune.report.gate import (
+    VERDICT_TONES,
+    gate_sentences,
+    gate_sheets,
+    labels_sentences,
+    verdict_line,
+    verdict_scope,
+)
+from aftertune.report.overview import Overview, glance_sheet, overview, worst_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
-from aftertune.report.tables import detail_sheets, screen_sheets, setting_title, study_sheets
+from aftertune.report.tables import detail_sheets, setting_title, study_sheets
 
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
 GAP = 2
 """Between two columns: the box takes one of them, the padding the other."""
 UNBROKEN = "\N{NO-BREAK SPACE}"
+MOST_LINES = 25
+"""Lines of the short form, with everything that a command prints after it."""
 
 
 def present(
-    document: ResultDocument, console: Console, json: Path | None = None, *, full: bool = False
+    document: ResultDocument,
+    console: Console,
+    json: Path | None = None,
+    *,
+    full: bool = False,
+    room: int = MOST_LINES,
 ) -> None:
-    """Print a result document: the gate's verdict first if there is one, the finding, the main tables, the notes.
+    """Print a result document: the verdict first, the figures it stands on, the worst task, what else must be known.
 
     Args:
         document: what a run found.
         console: where to.
         json: also write the document there.
-        full: with every table that the page has.
+        full: with every table and sentence that the page has.
+        room: the lines that the short form may take; reasons and notes that do not fit are counted.
 
     Raises:
         AftertuneError: ``json`` cannot be written.
     """
+    if full:
+        _print_full(document, console)
+    else:
+        _print_short(document, console, room)
+    if json is not None:
+        write_document(json, document)
+
+
+def _print_full(document: ResultDocument, console: Console) -> None:
     if document.gate is not None:
-        print_gate(document.gate, console, full=full)
+        print_gate(document.gate, console)
         console.print()
     print_sentences(document.finding, console)
     console.print()
-    print_study(document.result, console, tasks=document.gate is None or full, full=full)
-    for line in notes_of(document, warnings_only=not full):
+    print_study(document.result, console)
+    for line in notes_of(document):
         console.print(f"note: {wording.clean(line)}", markup=False, highlight=False)
-    if json is not None:
-        write_document(json, document)
+
+
+def _print_short(document: ResultDocument, console: Console, room: int) -> None:
+    result, gate, width = document.result, document.gate, console.width
+    if not result.settings:
+        return
+    setting = result.settings[0]
+    glance = overview(result, setting, gate, document.margins)
+    head = Text(
+        "\n".join(_lines(f"{glance.word}{glance.subject}", width)),
+        style=f"bold {STYLES[glance.tone]}".strip(),
+    )
+    sheet = glance_sheet(glance, result, setting, gate)
+    table = [_table(sheet, columns, short=True) for columns in _packed(sheet, width)]
+    below = [line for sentence in _below(document, glance) for line in _lines(sentence, width)]
+    rows = len(sheet.rows) + 1
+    left = room - len(head.plain.splitlines()) - rows * len(table) - len(below) - 2
+    notes = [f"note: {wording.clean(line)}" for line in notes_of(document, warnings_only=True)]
+    if gate is not None:
+        notes = [f"note: {wording.clean(line)}" for line in gate.notes] + notes
+    # A changed declaration, and a change of style that a judge may take for one of safety, come before all other notes.
+    changed = gate.declaration.changed if gate is not None and gate.declaration else ()
+    first = [f"note: {wording.clean(line)}" for line in changed]
+    notes = list(dict.fromkeys([*first, *style_sentences(result, setting), *notes]))
+    reasons, left = _fitting(glance.reasons, left - min(len(notes), 1), width, "reason")
+    console.print(head, highlight=False)
+    _print_plain(reasons, console)
+    console.print()
+    for part in table:
+        console.print(part)
+    console.print()
+    _print_plain(below, console)
+    shown_notes, _ = _fitting(notes, max(left, 0) + min(len(notes), 1), width, "note")
+    _print_plain(shown_notes, console, style="dim")
+
+
+def _fitting(sentences: Sequence[str], room: int, width: int, noun: str) -> tuple[list[str], int]:
+    """Return the lines of the first sentences that fit, with the number of the others, and the lines that are left.
+
+    The first sentence of reasons is there whatever the room.
+    """
+    lines: list[str] = []
+    for number, sentence in enumerate(sentences):
+        own = _lines(sentence, width)
+        rest = len(sentences) - number
+        if len(lines) + len(own) + (rest > 1) > room and (lines or noun == "note"):
+            lines.append(
+                f"{'and ' * bool(lines)}{wording.plural(rest, noun)}{' more' * bool(lines)}: on the page, or with --full"
+            )
+            break
+        lines += own
+    return lines, room - len(lines)
+
+
+def _print_plain(lines: Iterable[str], console: Console, style: str = "") -> None:
+    for line in lines:
+        console.print(Text(line, style=style), highlight=False, soft_wrap=True)
+
+
+def _below(document: ResultDocument, glance: Overview) -> Iterator[str]:
+    """Yield the sentences under the table: the worst task, what else was found, the scope and the judge."""
+    result, gate = document.result, document.gate
+    if glance.worst is not None:
+        yield worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)
+    if gate is None:
+        yield from map(wording.clean, beside_the_figures(result))
+    else:
+        yield from (wording.clean(line) for line in labels_sentences(gate))
+        yield verdict_scope(gate)
+    yield f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} answered."
 
 
 def print_files(page: Path, result: Path, following: Sequence[str] = ()) -> None:
@@ -58,42 +152,21 @@ def print_files(page: Path, result: Path, following: Sequence[str] = ()) -> None
         console.print(f"{'        ' if number else 'Next:   '}{line}", markup=False)
 
 
-def print_study(
-    result: StudyResult, console: Console, *, tasks: bool = True, full: bool = False
-) -> None:
-    """Print a study's result: its main tables, or all of those that the page has.
-
-    Args:
-        result: what was measured.
-        console: where to; its width decides how many columns stand side by side.
-        tasks: with the rates by task; not needed beside a gate's own table.
-        full: every table. Otherwise the main ones, of the first setting if there are several.
-    """
-    settings = result.settings
-    for setting in settings if full else settings[:1]:
-        if len(settings) > 1:
+def print_study(result: StudyResult, console: Console) -> None:
+    """Print every table of a study's result, and the sentences that belong to them."""
+    for setting in result.settings:
+        if len(result.settings) > 1:
             _print_lines(console, setting_title(setting), style="bold underline")
-        if full:
-            sheets = [*study_sheets(result, setting), *detail_sheets(result, setting)]
-        else:
-            sheets = screen_sheets(result, setting, tasks=tasks)
-        for sheet in sheets:
+        for sheet in (*study_sheets(result, setting), *detail_sheets(result, setting)):
             print_sheet(sheet, console)
-    for sentence in _closing(result, full=full):
-        _print_lines(console, sentence, style="dim")
-
-
-def _closing(result: StudyResult, *, full: bool) -> list[str]:
-    settings = result.settings
     sentences = [
-        f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} jobs have an answer."
+        f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} jobs have an answer.",
+        *(line for setting in result.settings[:1] for line in style_sentences(result, setting)),
+        *map(wording.clean, result.notes),
+        f"Declared plan: {result.plan}",
     ]
-    if not full and len(result.settings) > 1:
-        others = "; ".join(f"({setting_title(setting)})" for setting in result.settings[1:])
-        sentences.append(f"The tables of the other settings are on the page: {others}.")
-    sentences += [line for setting in settings[:1] for line in style_sentences(result, setting)]
-    sentences += [wording.clean(note) for note in result.notes]
-    return [*sentences, f"Declared plan: {result.plan}"] if full else sentences
+    for sentence in sentences:
+        _print_lines(console, sentence, style="dim")
 
 
 def print_sentences(sentences: Iterable[str], console: Console) -> None:
@@ -104,19 +177,13 @@ def print_sentences(sentences: Iterable[str], console: Console) -> None:
         console.print(text, highlight=False)
 
 
-def print_gate(gate: GateResult, console: Console, *, full: bool = False) -> None:
-    """Print the gate's result: the verdict first, then the reasons, the tables and the scope.
-
-    Args:
-        gate: the result.
-        console: the screen.
-        full: with the tasks of every side, also of one that passes.
-    """
+def print_gate(gate: GateResult, console: Console) -> None:
+    """Print the gate's result whole: the verdict first, then the reasons, the tables and the scope."""
     style = f"bold {STYLES[VERDICT_TONES.get(gate.verdict, 'plain')]}".strip()
     _print_lines(console, verdict_line(gate), style=style)
     print_sentences(gate.reasons, console)
     console.print()
-    for sheet in gate_sheets(gate, full=full):
+    for sheet in gate_sheets(gate):
         print_sheet(sheet, console)
     for sentence in (*gate_sentences(gate), f"Declared plan: {gate.plan}"):
         _print_lines(console, sentence, style="dim")
@@ -163,15 +230,22 @@ def _width(sheet: Sheet, column: int) -> int:
     return max(Text(line).cell_len for line in (*cells, sheet.headers[column]))
 
 
-def _table(sheet: Sheet, columns: Sequence[int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, GAP - 1), pad_edge=False, show_edge=False)
+def _table(sheet: Sheet, columns: Sequence[int], *, short: bool = False) -> Table:
+    """Return some columns of a sheet; in the short form without rules and empty lines."""
+    table = Table(
+        box=None if short else box.SIMPLE_HEAD,
+        padding=(0, 0, 0, GAP if short else GAP - 1),
+        pad_edge=False,
+        show_edge=False,
+        header_style="dim" if short else "table.header",
+    )
     for column in columns:
         table.add_column(
             Text(sheet.headers[column]), justify="left" if column == 0 else "right", overflow="fold"
         )
     for number, row in enumerate(sheet.rows):
         table.add_row(*(_text(row[column], first=column == 0) for column in columns))
-        if number < len(sheet.rows) - 1 and any(len(cell.lines) > 1 for cell in row):
+        if not short and number < len(sheet.rows) - 1 and any(len(cell.lines) > 1 for cell in row):
             table.add_row()
     return table
 
