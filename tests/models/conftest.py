@@ -24,3 +24,12 @@ def engines():
 
     with Engines(threads=1, device="cpu") as opened:
         yield opened
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch):
+    """Have oneDNN multiply for the smallest model."""
+    from aftertune.models import packing
+
+    monkeypatch.setattr(packing, "_LEAST_MODEL", 1)
+    monkeypatch.setattr(packing, "_LEAST_LAYER", 1)

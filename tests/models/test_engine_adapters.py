@@ -148,6 +148,7 @@ def give_these(loader, base, order):
             assert torch.allclose(of(model), expected, atol=1e-4), adapter
 
 
+@pytest.mark.usefixtures("everything_is_large")  # layers are packed between any two adapters
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_answers_as_on_a_fresh_base_whatever_was_there_before(
     loader, biased_base, written, kind

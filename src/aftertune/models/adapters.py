@@ -17,6 +17,7 @@ from typing import Any
 from aftertune.errors import ModelError
 from aftertune.models.foreign import first_names, quiet, refused
 from aftertune.models.loading import Placement, check_weights, four_bits, load_model
+from aftertune.models.packing import pack, unpack
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -382,6 +383,11 @@ class Loader:
         # All decoding settings are given at the call, where they are part of the key.
         self._model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._base = base
+        self._pack()
+
+    def _pack(self) -> None:
+        if self.placement.device == "cpu":
+            pack(self._model, self.placement.dtype)
 
     def _put_on(self, name: str, base: Path, adapter: Path) -> str:
         """Put an adapter beside those in memory, or on a fresh base where it does not stand beside them; return its label."""
@@ -408,6 +414,7 @@ class Loader:
         from peft import PeftModel
 
         _peft_config(name, adapter)
+        unpack(self._model)  # PEFT may copy layers or change their weights
         label = f"adapter_{self._loaded}"
         self._loaded += 1
         if self._logits is None:
@@ -444,6 +451,7 @@ class Loader:
         except BaseException:
             self.free()  # PEFT leaves the base half changed
             raise
+        self._pack()
         return label
 
     def _written_over(self, adapter: Path) -> list[tuple[Any, Any]]:

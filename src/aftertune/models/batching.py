@@ -1,6 +1,5 @@
 """Big batches: rows sorted by length and padded on the left, as many as fit in memory, halved when memory runs out."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aftertune.models.foreign import out_of_memory
+from aftertune.models.packing import spare_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_ROWS = 256
 """Above this a batch gains nothing and more is lost with it when the process is killed."""
-_MIN_CPU_ROWS = 8
-_CPU_WORK = 5e10
-"""Floating-point operations of a batch on a CPU: about a second, so that answers are stored every second or so."""
+_MIN_CPU_ROWS = 16
+_CPU_WORK = 3e12
+"""Floating-point operations of a batch on a CPU: about 15 seconds of two cores, so that little is lost when a run is killed.
+It is a constant and not measured: the same run has the same batches."""
 
 
 class Sized(Protocol):
@@ -81,7 +82,7 @@ def capacity(model: Any, device: str, dtype: str, *, all_logits: bool = False) -
     logits = 24 * config.vocab_size  # float32 scores, their noise and copies of both
     parameters = sum(parameter.numel() for parameter in model.parameters())
     # most of what is free on a GPU, an eighth of a memory that is shared with other programs
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
+    memory = spare_memory()
     if device.startswith("cuda"):
         memory = 0.8 * float(torch.cuda.mem_get_info()[0])
     return Capacity(

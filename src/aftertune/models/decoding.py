@@ -45,6 +45,9 @@ are the study's; the end tokens are the checkpoint's and the tokenizer's togethe
 defaults."""
 _LOOKS_BACK = {"no_repeat_ngram_size", "bad_words_ids"}
 """Penalties on runs of tokens: padding between a shared prefix and the rest of a row would break the runs."""
+_BY_STEP = {*_LOOKS_BACK, "begin_suppress_tokens"}
+"""Settings under which a step depends on more than the tokens that a row contains: rows of a running batch are at different
+steps, and padding stands before them."""
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
@@ -55,6 +58,7 @@ class CheckpointDefaults:
         end_tokens: ids that end an answer, sorted.
         extra: the fields of `TAKEN_FROM_CHECKPOINT` that the checkpoint sets to something.
         shares_prefixes: whether padding may stand between a shared prefix and the rest of a row.
+        acts_on_each_step_alike: whether rows at different steps may stand in a batch.
         context: longest sequence in tokens, where the config states it.
     """
 
@@ -88,6 +92,7 @@ class CheckpointDefaults:
             if own.get(field) not in (None, _NEUTRAL.get(field))
         }
         self.shares_prefixes = not _LOOKS_BACK & set(self.extra)
+        self.acts_on_each_step_alike = not _BY_STEP & set(self.extra)
 
     def generation_config(self, limit: int, pad_token: int) -> Any:
         """Return transformers' settings of a greedy answer of at most ``limit`` tokens: a draw is the argmax after `GumbelSampler`."""
@@ -100,6 +105,18 @@ class CheckpointDefaults:
             pad_token_id=pad_token,
             **self.extra,
         )
+
+    def processors(self, device: str) -> list[Any]:
+        """Return transformers' logits processors for `extra`, where rows at different steps may stand in a batch."""
+        from transformers import RepetitionPenaltyLogitsProcessor, SuppressTokensLogitsProcessor
+
+        processors: list[Any] = []
+        if "repetition_penalty" in self.extra:
+            processors.append(RepetitionPenaltyLogitsProcessor(self.extra["repetition_penalty"]))
+        if "suppress_tokens" in self.extra:
+            tokens = self.extra["suppress_tokens"]
+            processors.append(SuppressTokensLogitsProcessor(tokens, device=device))
+        return processors
 
     def merged(self, decoding: Decoding) -> Mapping[str, object]:
         """Return every setting that decides an answer but the seed, ready for a key.
@@ -133,21 +150,21 @@ def request_seed(seed: int, tokens: Sequence[int], sample: int) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def gumbel_noise(seeds: "Tensor", step: int, vocabulary: int) -> "Tensor":
+def gumbel_noise(seeds: "Tensor", steps: "Tensor | int", vocabulary: int) -> "Tensor":
     """Return standard Gumbel noise, float32 ``[requests, vocabulary]``.
 
     Args:
         seeds: int64 ``[requests]``, from `request_seed`.
-        step: number of tokens already drawn.
+        steps: number of tokens already drawn, int64 ``[requests]`` or the same for all.
         vocabulary: number of tokens to draw from.
     """
     import torch
 
-    counter = torch.arange(vocabulary, device=seeds.device, dtype=torch.int64) + (
-        step * vocabulary + 1
-    )
+    drawn = torch.as_tensor(steps, dtype=torch.int64, device=seeds.device).expand(len(seeds))
+    tokens = torch.arange(vocabulary, device=seeds.device, dtype=torch.int64)
+    counter = tokens[None, :] + (drawn * vocabulary + 1)[:, None]
     # SplitMix64's output for each state; int64 products wrap around as the generator wants
-    bits = seeds[:, None] + counter[None, :] * _GOLDEN
+    bits = seeds[:, None] + counter * _GOLDEN
     bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
     bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
     bits ^= _shift_right(bits, 31)
@@ -155,37 +172,50 @@ def gumbel_noise(seeds: "Tensor", step: int, vocabulary: int) -> "Tensor":
     return -torch.log(-torch.log1p(-uniform))
 
 
-class GumbelSampler:
-    """A transformers logits processor after which the argmax is a draw: temperature, top-k, top-p, then noise.
+def draws(decoding: Decoding, scores: "Tensor", seeds: "Tensor", steps: "Tensor | int") -> "Tensor":
+    """Return scores ``[requests, vocabulary]`` whose argmax is a draw: temperature, top-k, top-p, then noise.
 
     Args:
         decoding: temperature above 0, top_p in (0, 1], top_k (0 keeps all).
+        scores: float32 ``[requests, vocabulary]``.
+        seeds: see `gumbel_noise`.
+        steps: see `gumbel_noise`.
+    """
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    warpers: list[Any] = [TemperatureLogitsWarper(float(decoding.temperature))]
+    if decoding.top_k > 0:
+        warpers.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    for warp in warpers:
+        scores = warp(None, scores)
+    return scores + gumbel_noise(seeds, steps, scores.shape[1])
+
+
+class GumbelSampler:
+    """A transformers logits processor after which the argmax is a draw (`draws`), for rows at the same step.
+
+    Args:
+        decoding: see `draws`.
         seeds: one per row of the batch, from `request_seed`.
         prompt_length: padded length of the batch's prompts.
+        device: where the model computes.
     """
 
     def __init__(
         self, decoding: Decoding, seeds: Sequence[int], prompt_length: int, device: str
     ) -> None:
         import torch
-        from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+        self._decoding = decoding
         self._seeds = torch.tensor(seeds, dtype=torch.int64, device=device)
         self._prompt_length = prompt_length
-        self._warpers: list[Any] = [TemperatureLogitsWarper(float(decoding.temperature))]
-        if decoding.top_k > 0:
-            self._warpers.append(TopKLogitsWarper(decoding.top_k))
-        if decoding.top_p < 1.0:
-            self._warpers.append(TopPLogitsWarper(decoding.top_p))
 
     def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         """Return the scores ``[rows, vocabulary]`` with the noise of this step added."""
-        scores = scores.float()
-        for warp in self._warpers:
-            scores = warp(input_ids, scores)
-        return scores + gumbel_noise(
-            self._seeds, input_ids.shape[1] - self._prompt_length, scores.shape[1]
-        )
+        step = input_ids.shape[1] - self._prompt_length
+        return draws(self._decoding, scores.float(), self._seeds, step)
 
 
 def _shift_right(bits: "Tensor", count: int) -> "Tensor":

@@ -22,44 +22,24 @@ from aftertune.core.records import (
 )
 from aftertune.errors import EngineError
 from aftertune.models.adapters import Weights
+from aftertune.models.answering import Answering, Row
 from aftertune.models.batching import Capacity, capacity, in_batches, pad_left
-from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, request_seed
-from aftertune.models.foreign import quiet
+from aftertune.models.decoding import CheckpointDefaults
 from aftertune.models.prefix import NONE, Prefix, Sharing, last_logits
 from aftertune.models.remote import NoLikelihoods
 from aftertune.models.rendering import Renderer
-from aftertune.models.thinking import Bounds, final, opens, separate
+from aftertune.models.thinking import final, separate
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
-_ENDING = 16
-"""Tokens at the end of a prompt that hold the mark of a thinking block, if the template opens one."""
 _LEAD = 3
 """Tokens of an answer among which its first word is looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A job with its input tokens."""
-
-    job: GenerateJob
-    tokens: list[int]
-    limit: int
-    """Most tokens of thinking and answer together, cut to the model's context."""
-
-    @property
-    def decoding(self) -> Decoding:
-        return self.job.decoding
-
-    @property
-    def length(self) -> int:
-        return len(self.tokens) + self.limit
-
-
-def _settings(row: _Row) -> tuple[float, ...]:
+def _settings(row: Row) -> tuple[float, ...]:
     """Return the settings that all rows of a batch share; seed and sample number may differ from row to row."""
     decoding = row.decoding
     bounds = (-1, -1)
@@ -146,22 +126,6 @@ def log_sum(logprobs: Iterable[float]) -> float:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    """A transformers stopping criterion: each row of a batch ends at its own bounds."""
-
-    bounds: Sequence[Bounds]
-    device: str
-
-    def __call__(self, input_ids: "Tensor", _scores: object, **_options: object) -> "Tensor":
-        """Return for each row whether its last token ends it."""
-        import torch
-
-        last = input_ids[:, -1].tolist()
-        ended = [bound.add(token) for bound, token in zip(self.bounds, last, strict=True)]
-        return torch.tensor(ended, dtype=torch.bool, device=self.device)
-
-
 ENGINE = "transformers"
 """The name of this engine in `identity`."""
 
@@ -189,6 +153,13 @@ class LocalEngine:
         self._defaults = CheckpointDefaults(name, weights.base, renderer.end_tokens)
         self._capacities: dict[bool, Capacity] = {}
         self._sharing = Sharing(weights, self._device)
+        self._answering = Answering(
+            weights,
+            renderer,
+            self._defaults,
+            self._sharing,
+            partial(self._capacity, all_logits=False),
+        )
         self._leads: dict[tuple[int, ...], list[int]] = {}
         """White space before answers, by the tokens of the probe."""
         self._encoded: tuple[list[list[int]], list[str]] = ([], [])
@@ -229,7 +200,7 @@ class LocalEngine:
         return [encoded_key(kind, common, row) for row in self._encoded[1]]
 
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
-        """Answer jobs, batch by batch, longest first; the answer to a job does not depend on its batch.
+        """Answer jobs, longest first, each as it ends; the answer to a job does not depend on its batch.
 
         This holds in float32: in bfloat16 the shape of the batch changes how logits are rounded, and a near tie may flip.
         An answer's ``completion_tokens`` counts the end token. A job that does not fit in memory alone gives the
@@ -249,7 +220,7 @@ class LocalEngine:
                     )
             fitting = sorted((row for row in rows if row.limit >= 1), key=_settings)
             for _, group in groupby(fitting, key=_settings):
-                yield from self._generate_alike(list(group))
+                yield from self._answers(list(group))
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Return the share of unknown tokens in ``texts``, in [0, 1]; 0.0 where the tokenizer knows every text."""
@@ -341,8 +312,8 @@ class LocalEngine:
             job = GenerateJob(
                 key=b"", messages=(), decoding=Decoding(max_new_tokens=_LEAD), question=probe
             )
-            drawn = self._drawn(self._rows([job]))
-            self._leads[key] = self._renderer.leading_space(drawn[0])
+            ((_, drawn),) = self._answering.drawn(self._rows([job]))
+            self._leads[key] = self._renderer.leading_space(drawn or [])
         return self._leads[key]
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
@@ -375,12 +346,12 @@ class LocalEngine:
         """Free the weights; they load again at the next call that needs them."""
         self._weights.loader.free()
 
-    def _rows(self, jobs: Sequence[GenerateJob]) -> list[_Row]:
+    def _rows(self, jobs: Sequence[GenerateJob]) -> list[Row]:
         context = math.inf if self._defaults.context is None else self._defaults.context
         rows = []
         for job, tokens in zip(jobs, self._rendered(jobs), strict=True):
             limit = min(job.decoding.limit, context - len(tokens))
-            rows.append(_Row(job, tokens, int(limit)))
+            rows.append(Row(job, tokens, int(limit)))
         return rows
 
     def _rendered(self, jobs: Sequence[GenerateJob]) -> list[list[int]]:
@@ -402,72 +373,13 @@ class LocalEngine:
             for job in jobs
         ]
 
-    def _generate_alike(self, rows: list[_Row]) -> Iterator[tuple[Key, Answer]]:
+    def _answers(self, rows: Sequence[Row]) -> Iterator[tuple[Key, Answer]]:
         """Answer rows of equal temperature, top-p, top-k and token limit."""
-        tokens = (
-            [row.tokens for row in rows] if self._defaults.shares_prefixes else [[] for _ in rows]
-        )
-        for prefix, alike in self._sharing.groups(rows, tokens, steps=rows[0].limit):
-            for row, drawn in in_batches(
-                alike,
-                self._capacity(all_logits=False),
-                partial(self._drawn, prefix=prefix),
-                len(prefix),
-            ):
-                too_big = Attempt(
-                    reason="out_of_memory", detail=f"{row.length} tokens in a batch of one"
-                )
-                yield row.job.key, too_big if drawn is None else self._response(row.tokens, drawn)
-
-    def _drawn(self, rows: list[_Row], prefix: Prefix = NONE) -> list[list[int]]:
-        """Return the new tokens of a batch behind a prefix, one list a row, as long as the longest answer."""
-        import torch
-
-        decoding = rows[0].decoding
-        sampler: list[Any] = []
-        with self._weights.using() as model, torch.inference_mode(), quiet():
-            tokens, mask = prefix.before(
-                *pad_left([row.tokens[len(prefix) :] for row in rows], self._device)
+        for row, drawn in self._answering.drawn(rows):
+            too_big = Attempt(
+                reason="out_of_memory", detail=f"{row.length} tokens in a batch of one"
             )
-            if decoding.temperature > 0:
-                seeds = [request_seed(r.decoding.seed, r.tokens, r.job.sample) for r in rows]
-                sampler = [GumbelSampler(decoding, seeds, tokens.shape[1], self._device)]
-            bounds = self._bounds(rows)
-            output = model.generate(
-                input_ids=tokens,
-                attention_mask=mask,
-                generation_config=self._defaults.generation_config(
-                    rows[0].limit, self._renderer.pad_token
-                ),
-                logits_processor=sampler,
-                stopping_criteria=[_Stop(bounds, self._device)] if bounds else [],
-                **({"past_key_values": prefix.cache(len(rows))} if prefix else {}),
-            )
-        drawn: list[list[int]] = output[:, tokens.shape[1] :].tolist()
-        # A row that has ended is filled up with tokens that it did not draw.
-        return (
-            [row[: bound.length] for row, bound in zip(drawn, bounds, strict=True)]
-            if bounds
-            else drawn
-        )
-
-    def _bounds(self, rows: Sequence[_Row]) -> list[Bounds]:
-        """Return the bounds of thinking and answer of each row of a batch; none where they share one bound."""
-        decoding = rows[0].decoding
-        if decoding.max_reasoning_tokens is None:
-            return []
-        return [
-            Bounds(
-                partial(self._renderer.decoded, special=True),
-                reasoning=decoding.max_reasoning_tokens,
-                answer=decoding.max_new_tokens,
-                opened=self._opened(row.tokens),
-            )
-            for row in rows
-        ]
-
-    def _opened(self, prompt: Sequence[int]) -> bool:
-        return opens(self._renderer.decoded(prompt[-_ENDING:], special=True))
+            yield row.job.key, too_big if drawn is None else self._response(row.tokens, drawn)
 
     def _response(self, prompt: Sequence[int], drawn: list[int]) -> Response:
         """Return the answer in drawn tokens: they end at the first end token, and thinking stands apart."""
@@ -475,7 +387,7 @@ class LocalEngine:
         end = next((i for i, token in enumerate(drawn) if token in ends), None)
         kept = drawn if end is None else drawn[:end]
         text = self._renderer.decoded(kept)
-        opened = self._opened(prompt)
+        opened = self._answering.opened(prompt)
         marks = self._renderer.marks_thinking
         marked = self._renderer.decoded(kept, special=True) if marks else text
         whole = Response(

@@ -116,6 +116,22 @@ def last_logits(
     return logits[:, -kept:]
 
 
+def shortest_window(prefix: Prefix) -> float:
+    """Return how many tokens back the layers of a prefix see at least; infinity where none has a window."""
+    return min(
+        (getattr(layer, "sliding_window", math.inf) for layer in prefix.layers), default=math.inf
+    )
+
+
+def same_logits(whole: "Tensor", others: "Tensor") -> bool:
+    """Return whether logits that were computed in another way are the same but for rounding."""
+    import torch
+
+    allowed = _CLOSE if whole.dtype == torch.float32 else _CLOSE_16_BITS
+    whole, others = whole.float(), others.float()
+    return bool((whole - others).pow(2).mean().sqrt() <= allowed * whole.std())
+
+
 def _kept_whole(layer: Any, length: int) -> bool:
     """Return whether a layer holds keys and values of every token and nothing else."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -267,8 +283,7 @@ class Sharing:
         if prefix is None:
             return None
         # rows, padding included, see all of the prefix where no window is shorter
-        windows = (getattr(layer, "sliding_window", math.inf) for layer in prefix.layers)
-        if min(windows, default=math.inf) <= _longest(pair):
+        if shortest_window(prefix) <= _longest(pair):
             return None
         if not prefix:
             return False
@@ -282,9 +297,7 @@ class Sharing:
             behind = last_logits(
                 model, *pad_left([row[len(prefix) :] for row in rows], self._device), 1, prefix
             )
-        allowed = _CLOSE if whole.dtype == torch.float32 else _CLOSE_16_BITS
-        whole, behind = whole.float(), behind.float()
-        return bool((whole - behind).pow(2).mean().sqrt() <= allowed * whole.std())
+        return same_logits(whole, behind)
 
 
 def _longest(rows: Sequence[_Trial]) -> int:

@@ -8,6 +8,7 @@ from math import prod
 
 from aftertune.core.recipe import Recipe
 from aftertune.models.gguf import GgufFile
+from aftertune.models.packing import packed_bytes
 from aftertune.models.reference import (
     Adapter,
     Checkpoint,
@@ -113,6 +114,8 @@ def generating_bytes(
 ) -> float:
     """Return about the bytes at the peak of generating: weights, and keys, values and last logits of a batch.
 
+    On a CPU a copy of the weights is multiplied (`models.packing`).
+
     Args:
         count: number of parameters.
         of: the sizes of the model; None counts the weights alone.
@@ -125,7 +128,8 @@ def generating_bytes(
     kept = 0.0
     if of is not None:
         kept = rows * (tokens * 2 * of.layers * of.keys * size + _ROW_LOGITS * of.vocabulary)
-    return _process(device) + 1.1 * count * size + kept
+    copies = packed_bytes(count, size) if device == "cpu" else 0
+    return _process(device) + 1.1 * count * size + copies + kept
 
 
 def training_bytes(
