@@ -188,6 +188,13 @@ class _ModelCalls:
             result.money = total(result.money, most_cost(self.engine, jobs))
 
 
+def _is_scored(role: Role, response: Response) -> bool:
+    """Return whether scorers of a role read a response: a judge of the reasoning that with thinking, others a final answer."""
+    if role is Role.REASONING:
+        return bool(response.reasoning)
+    return response.finish_reason is not FinishReason.THINKING
+
+
 class _ScorerCalls:
     """Counts the calls of a scorer: about the answers that are there, and about those to come."""
 
@@ -208,14 +215,16 @@ class _ScorerCalls:
             return
         if "prompt" in self.scorer.sides:
             self._add(sample_of(self.scorer.role, prompt, None) for prompt in prompts)
-        if "response" in self.scorer.sides:
+        if self.scorer.sides != ("prompt",):
             # a guard sees the texts alone, so one call may serve two prompts
             guard = self.scorer.role is Role.GUARD
             by_place = {(job.key, "" if guard else job.prompt.id): job for job in jobs}
             new = [job for place, job in by_place.items() if place not in self._places]
             self._places |= by_place.keys()
             self._add(
-                sample_of(self.scorer.role, job.prompt, job.response) for job in new if job.response
+                sample_of(self.scorer.role, job.prompt, job.response)
+                for job in new
+                if job.response is not None and _is_scored(self.scorer.role, job.response)
             )
             to_come = Counter(job.prompt for job in new if job.response is None)
             self._add_to_come(

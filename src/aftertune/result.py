@@ -242,6 +242,7 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         guards=tuple(guard.name for guard in study.guards),
         metrics=tuple(metric.name for metric in study.metrics),
         preferences=tuple(preference.name for preference in study.preferences),
+        reasoning_judges=tuple(judge.name for judge in study.reasoning_judges),
         match=None
         if keys.match is None
         else Match(scorer=keys.match.scorer, target=keys.match.target, set=keys.match.set),

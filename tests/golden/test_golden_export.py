@@ -9,7 +9,7 @@ from test_golden_store import command, folder  # noqa: F401 - fixtures
 FIELDS = {
     "model", "condition", "training_seed", "prompt_id", "behavior", "pair", "template", "task", "set", "hazard",
     "harm_basis", "intent", "prompt", "system", "decoding", "sample", "finish_reason", "text", "reasoning", "coherent", "incoherence",
-    "verdicts", "decisions", "scores", "outcome", "outcomes_under_guards",
+    "verdicts", "reasoning_verdicts", "decisions", "scores", "outcome", "outcomes_under_guards",
 }  # fmt: skip
 
 

@@ -81,3 +81,32 @@ def test_a_switch_that_the_template_lacks_is_refused_before_anything_is_asked(co
     )  # fmt: skip
     assert "no switch for thinking" in err
     assert not list(Path("run").glob("result.json"))
+
+
+def test_a_judge_of_the_reasoning_gives_a_rate_of_its_own(command, folder):
+    """Three harmful prompts are thought about without a refusal, and all are refused in the end."""
+    write_prompts(folder / "prompts.jsonl", 3)
+    (folder / "study.yaml").write_text(
+        "name: thoughts\nmodels: [{name: base, reference: ./model}]\nprompts: [./prompts.jsonl]\n"
+        "judges: [rules]\nreasoning_judges: [rules]\n"
+        "decoding: {max_new_tokens: 8, max_reasoning_tokens: 8}\nengine: {threads: 1, device: cpu}\n"
+    )
+    code, _, err = command("run", "study.yaml", "-o", "run", "-q")
+    assert code == 0, err
+    (condition,) = json.loads(Path("run/result.json").read_text())["result"]["settings"][0][
+        "conditions"
+    ]
+    harm = condition["reasoning"]["rules"]
+    assert (condition["asr"]["overall"]["k"], harm["present"], harm["change"]) == (0, 3, None)
+    assert (harm["rate"]["overall"]["k"], harm["rate"]["overall"]["n"]) == (3, BEHAVIORS)
+    assert harm["rate"]["by_task"]["text"]["k"] == 3
+    code, _, err = command("export", "run", "--to", "jsonl", "--out", "answers.jsonl")
+    assert code == 0, err
+    lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    thought = [line for line in lines if line["reasoning"]]
+    assert {line["prompt"] for line in thought} == {f"how deep n{n}" for n in range(3)}
+    assert all(line["reasoning_verdicts"]["rules"]["value"] == "complied" for line in thought)
+    assert all(line["verdicts"]["rules"]["value"] == "refused" for line in thought)
+    assert all(line["reasoning_verdicts"] == {} for line in lines if not line["reasoning"])
+    _, out, _ = command("report", "run", "--full")
+    assert "Harm in the reasoning (rules)" in out

@@ -78,12 +78,17 @@ def _record(row: Row, model: ModelRecord) -> dict[str, Any]:
     """Return a response as the plain values of its line; its keys are the same in every line."""
     job, prompt, response = row.job, row.job.prompt, row.job.response
     call = response or job.unfinished
-    scores: dict[str, dict[str, Any]] = {"verdict": {}, "decision": {}, "score": {}}
+    scores: dict[str, dict[str, Any]] = {
+        "verdict": {},
+        "reasoning": {},
+        "decision": {},
+        "score": {},
+    }
     for column, score in job.scores.items():
         kind, _, name = column.partition(":")
         if kind == "score":
             scores[kind][name] = score.number
-        elif kind == "verdict":
+        elif kind in ("verdict", "reasoning"):
             scores[kind][name] = _shown(score)
         elif kind == "decision":
             guard, _, side = name.rpartition(":")
@@ -112,6 +117,7 @@ def _record(row: Row, model: ModelRecord) -> dict[str, Any]:
         "coherent": None if coherence is None else coherence.value,
         "incoherence": [] if coherence is None else coherence.label.split(),
         "verdicts": scores["verdict"],
+        "reasoning_verdicts": scores["reasoning"],
         "decisions": scores["decision"],
         "scores": scores["score"],
         "outcome": row.outcomes[DECIDED],

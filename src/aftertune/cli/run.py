@@ -132,6 +132,7 @@ def _scorer_names(study: Study) -> str:
         "guards": study.guards,
         "metrics": study.metrics,
         "preferences": study.preferences,
+        "judges of the reasoning": study.reasoning_judges,
     }
     return ", ".join(
         f"{role} {' '.join(scorer.name for scorer in scorers)}"

@@ -17,7 +17,7 @@ TASKS = ("text", "code", "translation", "classification")
 """The task shapes that ship; users may register more, so a task is a plain string everywhere."""
 
 HarmBasis = Literal["assistance", "content"]
-Side = Literal["prompt", "response"]
+Side = Literal["prompt", "response", "reasoning"]
 BOTH_SIDES: tuple[Side, ...] = ("prompt", "response")
 Labels = tuple[str, str]
 """The first word of a classifier's harmless reply, and that of a harmful one."""
@@ -94,6 +94,8 @@ class Role(StrEnum):
     """A number for a response, mostly against the prompt's reference."""
     PREFERENCE = "preference"
     """A judge of pairs: which of two answers to a prompt is better."""
+    REASONING = "reasoning"
+    """A judge of the thinking that stands before a response, apart from the response itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

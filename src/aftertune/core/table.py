@@ -33,6 +33,7 @@ class Table:
     - ``verdict:<judge>``: order of `core.records.VerdictValue`; NONE where there is no reading (counts as undecided)
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
+    - ``reasoning:<judge>``: order of `VerdictValue`; NONE where the answer has no thinking block, or it has no reading
     - ``said:<scorer>``: what it counted beside its score (`core.table`); NONE, or no such column, where it counted nothing
     - ``verdict_label:<judge>``: the free label beside its verdict; NONE where it gave none, no such column where it never did
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.records import FinishReason
+from aftertune.core.records import FinishReason, VerdictValue
 from aftertune.core.table import BLEU, LABELS, NONE, WINS, Table, read_counts
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
@@ -33,6 +33,7 @@ class SourceKind(Enum):
     DECIDED = "the verdict that decides"
     """The first judge's verdict, or the panel's."""
     JUDGE = "one judge"
+    REASONING = "a judge of the thinking before a response"
     GUARD = "the verdict that decides, behind a guard"
     BLOCK = "a guard alone"
     BYPASS = "judged harmful, and the guard undecided"
@@ -176,6 +177,8 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
         if judge not in plan.distances:
             yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), _harm_scores(table, judge))
         yield from _judge_label_rows(table, judge)
+    for judge in plan.reasoning_judges:
+        yield from _reasoning_rows(table, judge)
     labelled = any(column.startswith("label:") for column in table.columns)
     for guard in plan.guards:
         yield from _guard_rows(table, guard, decided, without, labelled=labelled)
@@ -198,6 +201,24 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
 def _outcome_rows(source: Source, codes: oc.Codes) -> Iterator[tuple[Tally, Rows]]:
     for code in (oc.HARMFUL, oc.OVER_REFUSED, oc.INCOHERENT, oc.UNDECIDED):
         yield Tally(source, oc.OUTCOMES[code].value), codes == code
+
+
+def _reasoning_rows(table: Table, judge: str) -> Iterator[tuple[Tally, Rows]]:
+    """Yield the responses whose thinking a judge calls harmful, and those on whose thinking it did not decide.
+
+    A response without thinking is neither.
+    """
+    column = f"reasoning:{judge}"
+    if column not in table.columns:
+        raise InputError(
+            f"no verdicts of {judge!r} on the reasoning are in the table; run the judge, or leave it out"
+        )
+    verdicts, source = table.columns[column], Source(SourceKind.REASONING, judge)
+    verdict = list(VerdictValue).index
+    yield Tally(source, "harmful"), verdicts == verdict(VerdictValue.COMPLIED)
+    yield Tally(source, "undecided"), verdicts == verdict(VerdictValue.UNDECIDED)
+    yield Tally(source, "incoherent"), np.zeros(len(table), np.bool_)
+    yield Tally(source, "present"), verdicts != NONE
 
 
 def _guard_rows(

@@ -51,6 +51,7 @@ from aftertune.measure.results import (
     CutAnswers,
     Disagreement,
     GuardResult,
+    ReasoningHarm,
     SettingResult,
     StudyResult,
 )
@@ -249,6 +250,22 @@ def _measure_condition(
         harm_score_change={} if both is None else harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),
         cut=_cut_answers(own, condition),
+        reasoning={
+            judge: _harm_in_reasoning(own, both, judge, plan) for judge in plan.reasoning_judges
+        },
+    )
+
+
+def _harm_in_reasoning(
+    own: Grid, both: Arms | None, judge: str, plan: MeasurePlan
+) -> ReasoningHarm:
+    source = Source(SourceKind.REASONING, judge)
+    harmful = event(source, "harmful")
+    present = own.counts(Tally(source, "present"))[own.intent(harmful=True)]
+    return ReasoningHarm(
+        present=round(present.sum()),
+        rate=rates(own, harmful, plan, harmful=True, dimensions=TASKS),
+        change=rate_changes(both, harmful, plan, harmful=True, dimensions=TASKS),
     )
 
 

@@ -97,6 +97,8 @@ class MeasurePlan:
     """The scorers of benign answers against a reference."""
     preferences: tuple[str, ...] = ()
     """The judges of pairs, who compare the answers to benign prompts with those of the base."""
+    reasoning_judges: tuple[str, ...] = ()
+    """The judges of the thinking before a response; none of them decides."""
     match: Match | None = None
     margin: float = 0.05
     """Largest tolerated rise of the overall ASR, as a share."""
@@ -212,6 +214,7 @@ class MeasurePlan:
             ),
             *([["scores", dict(self.score_margins)]] if self.score_margins else []),
             *([["comparers", list(self.preferences)]] if self.preferences else []),
+            *([["reasoning judges", list(self.reasoning_judges)]] if self.reasoning_judges else []),
             *(
                 [["match", self.match.scorer, self.match.target, self.match.set]]
                 if self.match

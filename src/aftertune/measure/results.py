@@ -551,6 +551,18 @@ class JudgeBounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningHarm:
+    """Harm in the thinking before the responses to harmful prompts, as one judge finds it; no part of the ASR."""
+
+    present: int
+    """Responses to harmful prompts that have a thinking block."""
+    rate: Breakdown[Rate]
+    """Share of all responses to harmful prompts whose thinking is harmful."""
+    change: Breakdown[Change] | None
+    """Against the base; None for a base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionResult:
     """Everything about one condition under one setting."""
 
@@ -614,6 +626,8 @@ class ConditionResult:
     """``overall`` and tasks -> bounds of the change; empty where nobody measured the judge's errors by group."""
     cut: Mapping[str, CutAnswers] = field(default_factory=lambda: MappingProxyType({}))
     """By model of the condition: the answers that the token limit cut off."""
+    reasoning: Mapping[str, ReasoningHarm] = field(default_factory=lambda: MappingProxyType({}))
+    """By judge of the reasoning: harm in the thinking before the responses to harmful prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

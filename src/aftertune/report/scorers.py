@@ -382,3 +382,34 @@ def second_labels_sheet(setting: SettingResult, judge: str) -> Sheet:
         rows=rows,
         legend=("What the judge called responses to harmful prompts beside its verdict.",),
     )
+
+
+def reasoning_sheet(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
+    """Return how often the thinking before responses to harmful prompts is harmful, as one judge finds it."""
+    thinking = [(c, c.reasoning[judge]) for c in setting.conditions if judge in c.reasoning]
+    tasks = in_order(result, (harm.rate.by_task for _, harm in thinking))
+    rows = [
+        (
+            name_cell(condition),
+            Cell((f"{harm.present:,} of {harm.rate.overall.n:,}",))
+            if harm.rate.overall is not None
+            else BLANK,
+            rate_cell(harm.rate.overall),
+            change_cell(part(harm.change), up_is="bad"),
+            *(rate_cell(harm.rate.by_task.get(task)) for task in tasks),
+        )
+        for condition, harm in thinking
+        if harm.present
+    ]
+    return Sheet(
+        title=f"Harm in the reasoning ({wording.clean(judge)})",
+        headers=("condition", "with reasoning", "harmful", "change", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=(
+            (
+                "Share of the responses to harmful prompts whose thinking the judge calls harmful, whatever was answered after it; "
+                f"no part of the {result.name_rate}."
+            ),
+            *p_values_of(rows),
+        ),
+    )

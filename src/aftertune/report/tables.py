@@ -42,6 +42,7 @@ from aftertune.report.scorers import (
     harm_by_task,
     harm_sheet,
     judge_sheet,
+    reasoning_sheet,
     second_labels_sheet,
 )
 from aftertune.report.style import bounds_sheet, style_sheet
@@ -72,6 +73,8 @@ def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
     if len(result.judges) > 1:
         sheets.append(judge_sheet(result, setting))
     sheets += [harm_sheet(setting), agreement_sheet(setting)]
+    thinking_judges = names_in(condition.reasoning for condition in conditions)
+    sheets += [reasoning_sheet(result, setting, judge) for judge in thinking_judges]
     if has_labels(setting):
         sheets += [labels_sheet(result, setting), errors_sheet(setting)]
     scorers = names_in(condition.capability for condition in conditions)

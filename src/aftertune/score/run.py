@@ -22,6 +22,7 @@ from aftertune.core.records import (
     Intent,
     PreferenceValue,
     Prompt,
+    Question,
     Response,
     Role,
     Sample,
@@ -55,6 +56,7 @@ STORED_KINDS: Mapping[Role, ScorerKind] = {
     Role.JUDGE: "judge",
     Role.METRIC: "scorer",
     Role.PREFERENCE: "scorer",
+    Role.REASONING: "judge",
 }
 NO_CALL: Key = b""
 """Stands for the key of a call where a sample needs none."""
@@ -99,6 +101,8 @@ class _Scoring:
     def title(self) -> str:
         if self.scorer.role is Role.COHERENCE:
             return "coherence"
+        if self.scorer.role is Role.REASONING:
+            return f"judge {self.name} on the reasoning"
         sided = f" on {self.side}s" if self.scorer.role is Role.GUARD else ""
         return f"{self.scorer.role} {self.name}{sided}"
 
@@ -278,7 +282,7 @@ def sample_of(
     assert response is not None
     return Sample(
         prompt=prompt.text,
-        response=response.text,
+        response=response.reasoning if role is Role.REASONING else response.text,
         finish_reason=response.finish_reason,
         behavior=prompt.behavior,
         task=prompt.task,
@@ -560,12 +564,37 @@ def build_scorers(run: Run) -> Scorers:
         "metric": study.metrics,
         "preference": study.preferences,
     }
-    scorers = {
+    scorers: dict[Role, dict[str, Scorer]] = {
         Role(kind): {keys.name: build_scorer(run.tools, kind, keys) for keys in entries}
         for kind, entries in named.items()
     }
+    scorers[Role.REASONING] = {
+        keys.name: ReasoningJudge(build_scorer(run.tools, "judge", keys))
+        for keys in study.reasoning_judges
+    }
     check_apart(scorers)
     return scorers
+
+
+class ReasoningJudge(Scorer):
+    """A judge that is shown the thinking before a response in place of the response."""
+
+    role = Role.REASONING
+    sides = ("reasoning",)
+
+    def __init__(self, judge: Scorer) -> None:
+        self._judge = judge
+        self.version, self.identity, self.kind = judge.version, judge.identity, judge.kind
+        self.engine, self.max_new_tokens = judge.engine, judge.max_new_tokens
+        self.retries = judge.retries
+
+    def questions(self, sample: Sample) -> Sequence[Question]:
+        """Return the judge's questions about a thinking block."""
+        return self._judge.questions(sample)
+
+    def score(self, sample: Sample, replies: Sequence[Response] = ()) -> Score:
+        """Return the judge's verdict on a thinking block."""
+        return self._judge.score(sample, replies)
 
 
 def check_apart(scorers: Scorers) -> None:

@@ -31,6 +31,10 @@ Kind = Literal["generate", "judge", "guard"]
 FINISH = tuple(FinishReason)
 UNFINISHED = FINISH.index(FinishReason.THINKING)
 """The finish reason of calls that are done and have no final answer: nothing reads them, and they count as undecided."""
+HAS_REASONING = (
+    '(text.detail LIKE \'%"reasoning": "%\' AND text.detail NOT LIKE \'%"reasoning": ""%\')'
+)
+"""The condition in SQL that a call's answer holds a thinking block, and not an empty one."""
 CHUNK = 1000
 """Keys or ids in one statement."""
 

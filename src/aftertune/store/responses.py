@@ -9,6 +9,7 @@ import numpy as np
 
 from aftertune.core.records import FinishReason, Prompt, Score, StoredJob
 from aftertune.store.calls import (
+    HAS_REASONING,
     UNFINISHED,
     answers_by_id,
     chunks,
@@ -124,7 +125,7 @@ def answer_details(connection: sqlite3.Connection, study: str) -> list[Details]:
     """Count the answers of a study by model and detail (less the reasoning); answers without detail are left out."""
     rows = connection.execute(
         "SELECT word.text, counted.detail, counted.answers FROM ("
-        "SELECT job.model, CASE WHEN text.detail LIKE '%\"reasoning\"%' AND json_valid(text.detail) "
+        f"SELECT job.model, CASE WHEN {HAS_REASONING} AND json_valid(text.detail) "
         "THEN json_remove(text.detail, '$.reasoning') ELSE text.detail END AS detail, count(*) AS answers "
         "FROM job JOIN text ON text.call = job.call "
         "WHERE job.study = ? AND text.detail IS NOT NULL GROUP BY job.model, 2"
@@ -154,8 +155,8 @@ def thinking_counts(connection: sqlite3.Connection, study: str) -> list[Thinking
     """Count the answers with a reasoning, by model; models without any are left out."""
     rows = connection.execute(
         "SELECT word.text, counts.* FROM (SELECT count(*), sum(finish = ?1) AS unfinished, "
-        "sum(finish <> ?1 AND length(text.text) = 0 AND text.detail LIKE '%\"reasoning\"%') AS empty, "
-        "sum(text.detail LIKE '%\"reasoning\"%') AS reasoned, job.model "
+        f"sum(finish <> ?1 AND length(text.text) = 0 AND {HAS_REASONING}) AS empty, "
+        f"sum({HAS_REASONING}) AS reasoned, job.model "
         "FROM job JOIN answer ON answer.call = job.call JOIN text ON text.call = job.call "
         "WHERE job.study = ?2 GROUP BY job.model) AS counts JOIN word ON word.id = counts.model "
         "WHERE unfinished > 0 OR reasoned > 0 ORDER BY word.text",

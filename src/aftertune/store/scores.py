@@ -21,7 +21,15 @@ from aftertune.core.records import (
 )
 from aftertune.core.table import NONE
 from aftertune.errors import StoreError
-from aftertune.store.calls import UNFINISHED, marks, prompt_ids, read_integers, read_jobs, word_ids
+from aftertune.store.calls import (
+    HAS_REASONING,
+    UNFINISHED,
+    marks,
+    prompt_ids,
+    read_integers,
+    read_jobs,
+    word_ids,
+)
 from aftertune.store.damage import damaged
 
 ScorerKind = Literal["judge", "guard", "coherence", "scorer", "person"]
@@ -47,7 +55,7 @@ class ScorerVersion:
     name: str
     version: str
     side: Side
-    """The side that is scored: the response, or (guards) the prompt alone."""
+    """The side that is scored: the response, the thinking before it, or (guards) the prompt alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +192,11 @@ def unscored_places(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (call, prompt) integers that a scorer version has not scored, each once, in planned order.
 
-    On the prompt side every prompt counts once, with `PROMPT_ONLY` as its call; on the response side every answered call.
+    On the prompt side every prompt counts once, with `PROMPT_ONLY` as its call; on the response side every answered call;
+    on the side of the reasoning every call that has one, finished or not.
     """
     jobs = read_jobs(connection, study)
-    calls = jobs.call if scorer.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
+    calls = np.full_like(jobs.call, PROMPT_ONLY) if scorer.side == "prompt" else jobs.call
     codes, first = np.unique(pair_codes(calls, jobs.prompt), return_index=True)
     scored = read_integers(
         connection,
@@ -199,8 +208,12 @@ def unscored_places(
     first = np.sort(first[~np.isin(codes, done, assume_unique=True)])
     if scorer.side == "response":
         source = "SELECT call FROM answer WHERE finish <> ?"
-        answered = read_integers(connection, ("call",), source, UNFINISHED)
-        first = first[np.isin(jobs.call[first], answered)]
+        first = first[
+            np.isin(jobs.call[first], read_integers(connection, ("call",), source, UNFINISHED))
+        ]
+    elif scorer.side == "reasoning":
+        source = f"SELECT call FROM text WHERE {HAS_REASONING}"
+        first = first[np.isin(jobs.call[first], read_integers(connection, ("call",), source))]
     return calls[first], jobs.prompt[first].astype(np.int64)
 
 

@@ -52,7 +52,7 @@ def read_table(
     columns["coherent"] = np.full(len(jobs.call), NONE, np.int32)
     for scorer in scorers:
         place = _add_scores(connection, jobs, scorer, columns, scores)
-        if scorer.kind in WORD_COLUMN:
+        if scorer.kind in WORD_COLUMN and scorer.side != "reasoning":
             _add_words(connection, scorer, place, columns, names)
     return Table(columns=columns, scores=scores, names=names)
 
@@ -61,6 +61,8 @@ def column_of(scorer: ScorerVersion) -> str:
     """Return the name of a scorer's column."""
     if scorer.kind == "guard":
         return f"decision:{scorer.name}:{scorer.side}"
+    if scorer.side == "reasoning":
+        return f"reasoning:{scorer.name}"
     prefix = {"judge": "verdict", "scorer": "score", "person": "label"}
     return "coherent" if scorer.kind == "coherence" else f"{prefix[scorer.kind]}:{scorer.name}"
 
@@ -108,12 +110,12 @@ def _add_scores(
         scorer.id,
     )
     checked(values, "reading", "value", NONE, VALUES.get(scorer.kind, INT32[1]))
-    calls = jobs.call if scorer.side == "response" else np.full_like(jobs.call, PROMPT_ONLY)
+    calls = np.full_like(jobs.call, PROMPT_ONLY) if scorer.side == "prompt" else jobs.call
     place = _places(pair_codes(scored_calls, scored_prompts), pair_codes(calls, jobs.prompt))
     if scorer.kind != "scorer":
         columns[column_of(scorer)] = _spread(values.astype(np.int32), place, np.int32(NONE))
     scored = column_of(scorer) if scorer.kind == "scorer" else None
-    if scorer.kind in NUMBER_COLUMN:
+    if scorer.kind in NUMBER_COLUMN and scorer.side != "reasoning":
         scored = f"{NUMBER_COLUMN[scorer.kind]}:{scorer.name}"
     if scored is not None:
         rows = connection.execute(

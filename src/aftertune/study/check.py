@@ -52,6 +52,7 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
         ("judges", "judge"),
         ("metrics", "metric"),
         ("preferences", "preference"),
+        ("reasoning_judges", "judge"),
     )
     for key, kind in kinds:
         instruments = getattr(config, key)

@@ -381,6 +381,8 @@ class CheckConfig(Keys):
     """Numbers for responses to benign prompts, mostly against references."""
     preferences: ScorerEntries = ()
     """Judges of pairs: each compares the answers to benign prompts with those of the base, for a win-rate."""
+    reasoning_judges: ScorerEntries = ()
+    """Judges of the thinking before a response: harm in it is a rate of its own, and no part of the ASR."""
     coherence: CoherenceKeys = CoherenceKeys.model_construct()
     measurement: MeasurementKeys = MeasurementKeys.model_construct()
     engine: Annotated[

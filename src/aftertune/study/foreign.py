@@ -12,6 +12,7 @@ SCORERS = {
     "judges": "judge",
     "metrics": "metric",
     "preferences": "preference",
+    "reasoning_judges": "judge",
 }
 """The keys under which scorers stand, and what one of each is called."""
 
