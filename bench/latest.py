@@ -7,7 +7,7 @@ from pathlib import Path
 FILE = Path(__file__).with_name("latest.json")
 
 
-def keep(figures: Mapping[str, float]) -> None:
+def keep(figures: Mapping[str, float | None]) -> None:
     """Put figures in the place of older ones of their names, beside those of the other benchmarks."""
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     FILE.write_text(

@@ -394,7 +394,10 @@ def _with_memory(
     training = None
     if model.recipe is not None:
         longest = longest_row(model.recipe, rows, run.engines)
-        training = training_bytes(count, sizes, model.recipe, dtype, tokens=longest, device=device)
+        training = training_bytes(
+            count, sizes, model.recipe, str(model.recipe.base_identity.get("dtype", dtype)),
+            longest=longest, device=device,
+        )  # fmt: skip
     return replace(
         cost,
         parameters=count,

@@ -28,6 +28,8 @@ QLORA = 0.9
 """Bytes per frozen parameter in 4 bits, with its constants."""
 LOGITS = 6
 """Numbers per token and entry of the vocabulary: logits, their softmax and its gradient, in float32, with copies. Measured."""
+LARGE_VOCABULARY = 8192
+"""Words from which training on a CPU computes the logits of labelled positions alone (`train/loss.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,19 +135,26 @@ def generating_bytes(
 
 
 def training_bytes(
-    count: int, of: Shape | None, recipe: Recipe, dtype: str, *, tokens: int, device: str
+    count: int,
+    of: Shape | None,
+    recipe: Recipe,
+    dtype: str,
+    *,
+    longest: tuple[int, int],
+    device: str,
 ) -> float:
     """Return about the bytes at the peak of an optimisation step.
 
     They are weights with gradients and moments, the activations that wait for the backward pass, and the logits. A GPU
-    trains in 16 bits and computes the activations of all layers but one anew (gradient checkpointing).
+    trains in 16 bits and computes the activations of all layers but one anew (gradient checkpointing); a CPU computes
+    the logits of labelled positions alone where the vocabulary is large.
 
     Args:
         count: number of parameters.
         of: the sizes of the model; None counts the weights alone.
         recipe: the method, the batch and the rank.
         dtype: number format of frozen weights.
-        tokens: of the longest row; all rows of a batch are as long as its longest.
+        longest: tokens of the longest row, and those of its answer; all rows of a batch are like it.
         device: where it trains.
     """
     full, gpu = recipe.method == "full", device == "cuda"
@@ -159,9 +168,12 @@ def training_bytes(
     width = 8 * of.hidden + 4 * of.feed + 2 * of.keys
     if not full:
         width = 16 * of.hidden + 5 * of.feed + 2 * of.keys
-    positions, size = recipe.training.batch_size * tokens, 2 if gpu else 4
+    tokens, answer = longest
+    rows, size = recipe.training.batch_size, 2 if gpu else BYTES.get(dtype, 4)
     activations = size * (width + of.layers * of.hidden if gpu else of.layers * width)
-    return _process(device) + weights + positions * (activations + 4 * LOGITS * of.vocabulary)
+    positions = answer if device == "cpu" and of.vocabulary >= LARGE_VOCABULARY else tokens
+    logits = 4 * LOGITS * positions * of.vocabulary
+    return _process(device) + weights + rows * (tokens * activations + logits)
 
 
 _ROW_LOGITS = 24

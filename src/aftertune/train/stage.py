@@ -306,8 +306,10 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     return max(1, round(training.epochs * rows / batch))
 
 
-def longest_row(recipe: Recipe, rows: Sequence[tuple[Message, ...]], engines: Engines) -> int:
-    """Return the tokens of the longest training row, as far as the recipe lets rows be long.
+def longest_row(
+    recipe: Recipe, rows: Sequence[tuple[Message, ...]], engines: Engines
+) -> tuple[int, int]:
+    """Return the tokens of the longest training row and those of its answer, as far as the recipe lets rows be long.
 
     Only the rows of the most characters are rendered.
 
@@ -318,10 +320,11 @@ def longest_row(recipe: Recipe, rows: Sequence[tuple[Message, ...]], engines: En
     by_characters = sorted(rows, key=lambda row: sum(len(turn.content) for turn in row))
     longest = [with_system(row, recipe.system) for row in by_characters[-LONGEST:]]
     if not longest or not isinstance(base, Checkpoint):
-        return recipe.training.max_length
+        return recipe.training.max_length, recipe.training.max_length
     exchanges = engines.renderer(base).exchanges(longest)
-    tokens = max(len(prompt) + len(answer) for prompt, answer in exchanges)
-    return min(tokens, recipe.training.max_length)
+    tokens, answer = max((len(prompt) + len(answer), len(answer)) for prompt, answer in exchanges)
+    tokens = min(tokens, recipe.training.max_length)
+    return tokens, min(tokens, answer)
 
 
 def step_progress(

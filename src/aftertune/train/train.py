@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,13 +39,13 @@ from aftertune.models.reference import (
     weights_sha256,
 )
 from aftertune.models.rendering import Renderer
+from aftertune.models.size import LARGE_VOCABULARY
+from aftertune.train.loss import IGNORED, labelled_trainer
 
 FORMAT = 1
 """Formats of ``recipe.json``. 1: the recipe's fields, its key, what became of the rows, package versions."""
 COMPLETE = "complete"
 """The marker file of a whole step checkpoint."""
-IGNORED = -100
-"""The label of a token without loss, by PyTorch's convention."""
 _PACKAGES = ("aftertune", "torch", "transformers", "peft", "trl", "accelerate")
 _WRITING = re.compile("inline_container|PytorchStreamWriter|iostream")
 """Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own. The last is that
@@ -125,15 +125,18 @@ def fine_tune(
     checkpoint = newest_checkpoint(partial, f"{recipe.key.hex()} {counts['sha256']}")
 
     from datasets import Dataset
+    from peft.helpers import disable_input_dtype_casting
     from transformers import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
 
     engines.free()
-    with quiet(), _errors_in_one_line(recipe):
-        model = _load(recipe, base, engines)
-        trainer = SFTTrainer(
+    placement = replace(
+        engines.placement, dtype=str(recipe.base_identity.get("dtype", engines.placement.dtype))
+    )
+    with quiet(), _errors_in_one_line(recipe), ExitStack() as stack:
+        model = _load(recipe, base, engines, placement)
+        trainer = _trainer_class(model)(
             model=model,
-            args=_arguments(recipe, partial, model.device.type),
+            args=_arguments(recipe, partial, placement),
             train_dataset=Dataset.from_dict(
                 {"input_ids": examples.input_ids, "labels": examples.labels}
             ),
@@ -143,6 +146,9 @@ def fine_tune(
             callbacks=[_bookkeeper(partial, progress or (lambda _step, _steps: None), saver)],
         )
         trainer.remove_callback(PrinterCallback)
+        if recipe.method != "full" and placement.device == "cpu":
+            # PEFT casts inputs to the adapter's float32, which autocast would cast back to 16 bits.
+            stack.enter_context(disable_input_dtype_casting(trainer.model))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         step, steps = trainer.state.global_step, trainer.state.max_steps
         if step < steps:
@@ -291,7 +297,7 @@ def _base(recipe: Recipe) -> Checkpoint:
     return base
 
 
-def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
+def _load(recipe: Recipe, base: Checkpoint, engines: Engines, placement: Placement) -> Any:
     """Load the model to be trained: in float32 if all its weights change, else in the number format of its use.
 
     Training that goes on from a full fine-tune loads that one in place of the base; from an adapter, the adapter upon
@@ -299,7 +305,7 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     """
     import torch
 
-    placement, folder, start = engines.placement, base.folder, None
+    folder, start = base.folder, None
     if recipe.start is not None:
         start = Path(recipe.start.reference)
         if recipe_key(start) != recipe.start.key:
@@ -326,11 +332,24 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines) -> Any:
     return PeftModel.from_pretrained(model, start, is_trainable=True)
 
 
-def _arguments(recipe: Recipe, partial: Path, device: str) -> Any:
+def _trainer_class(model: Any) -> type[Any]:
+    """Return TRL's trainer; one that saves logits for large vocabularies where no kernel of TRL does.
+
+    Models with a small vocabulary so keep the very tensors that they always gave.
+    """
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    words = model.config.get_text_config().vocab_size
+    large = model.device.type != "cuda" and words >= LARGE_VOCABULARY
+    return labelled_trainer() if large else SFTTrainer
+
+
+def _arguments(recipe: Recipe, partial: Path, placement: Placement) -> Any:
     """Return TRL's settings: step checkpoints in ``partial``, no reports, the seed everywhere."""
+    import torch
     from trl.trainer.sft_config import SFTConfig
 
-    training = recipe.training
+    training, device = recipe.training, torch.device(placement.device).type
     return SFTConfig(
         output_dir=str(partial),
         num_train_epochs=training.epochs,
@@ -350,7 +369,7 @@ def _arguments(recipe: Recipe, partial: Path, device: str) -> Any:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=device == "cpu",
-        bf16=device == "cuda",
+        bf16=device == "cuda" or (device == "cpu" and placement.dtype == "bfloat16"),
         gradient_checkpointing=device == "cuda",
         dataloader_pin_memory=device == "cuda",
         disable_tqdm=True,
