@@ -86,17 +86,19 @@ def generate(
                 # Broken weights answer, too: with nothing, which would count as an answer.
                 _base_likelihoods(run, model, prompts)
             work = partial(_announced, engine, before_answers)
-            while True:
+            left = _runs_of(run.study.decoding, engine)
+            while left:
                 # found out by this model's calls, or by those of another one behind the same address
                 if engine.refusals != refusals[model.name]:
                     refusals[model.name] = engine.refusals
                     planned[model.name] = _, jobs = plan_model(run, model, prompts)
                     plan()
+                due = [job for job in jobs if job.decoding.replicate in left[0]]
                 try:
-                    run.store.complete("generate", jobs, work, advance)
+                    run.store.complete("generate", due, work, advance)
                 except KeysChanged:
                     continue
-                return
+                del left[0]
 
         side_by_side(
             [(run.open(model), partial(ask, model, jobs)) for model, jobs in missing if jobs]
@@ -108,6 +110,12 @@ def generate(
         *_system_notes(run, models),
         *greedy_notes(run.study.decoding),
     ]
+
+
+def _runs_of(keys: DecodingKeys, engine: Engine) -> list[range]:
+    """Return the replicates that are asked together: one after the other, as whole runs; by batch, which takes a day, all."""
+    numbers = range(keys.replicates)
+    return [numbers] if engine.by_batch else [range(n, n + 1) for n in numbers]
 
 
 def _announced(
@@ -197,7 +205,7 @@ def early_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
         if model.recipe is None or finished(Path(model.reference), model.recipe)
     ]
     _check_seeds(run, there)
-    return [*same_weights(run, there), *_turn_notes(run, there)]
+    return [*same_weights(run, there), *_turn_notes(run, there), *_noise_notes(run, there)]
 
 
 def same_weights(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
@@ -304,6 +312,23 @@ def _same(run: Run, model: StudyModel, base: StudyModel) -> bool:
 # Notes
 
 
+def _noise_notes(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
+    """Yield a note on the models whose noise at temperature 0 nobody measures, or on those that have none."""
+    keys = run.study.decoding
+    same = [model.name for model in models if run.open(model).deterministic]
+    others = [model.name for model in models if model.name not in same]
+    if keys.replicates == 1 and others and 0.0 in keys.temperatures:
+        yield (
+            f"noise unknown ({', '.join(others)}): asked again at temperature 0, a server or a GPU answers otherwise (public reports: "
+            "rates move by 1.5 to 2 points); decoding.replicates: 3 (check: --replicates 3) measures it"
+        )
+    if keys.replicates > 1 and same:
+        yield (
+            f"noise 0 ({', '.join(same)}): in float32 on this machine's CPU the same call has the same answer; one call stands for all "
+            f"{keys.replicates} replicates"
+        )
+
+
 def _is_served(run: Run, model: StudyModel) -> bool:
     return run.open(model).served
 
@@ -330,7 +355,8 @@ def greedy_notes(keys: DecodingKeys) -> list[str]:
     return [
         (
             f"temperature 0 draws nothing: the {draws} answers to each prompt (samples x decoding seeds) are the same, unless a server "
-            "says otherwise; each is counted, so counts say more than was learnt (intervals are over behaviors). Take one sample and seed"
+            "says otherwise; each is counted, so counts say more than was learnt (intervals are over behaviors). Take one sample and seed; "
+            "decoding.replicates asks the same again"
         )
     ]
 

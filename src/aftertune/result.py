@@ -1,7 +1,7 @@
 """The result of a run, in one place: planned from the study, built from the store, written, read again, renewed with labels."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Kept:
     """The command line that gives the same numbers again."""
     assumptions: tuple[str, ...]
     """Sentences on what was put in on purpose."""
+    deterministic: tuple[str, ...] = ()
+    """The models whose replicates were one call; empty in a store without replicates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +90,13 @@ def open_finished(folder: Path, *, write: bool = False) -> Iterator[FinishedRun]
     document = read_document(folder / RESULT)
     with Store.open(folder / STORE, write=write) as store:
         study = load_study(folder / STUDY, finished=True)
-        models = store.study_models(study.name)
+        models, kept = store.study_models(study.name), _kept(store, study.name)
         run = FinishedRun(
             folder=folder,
             store=store,
             document=document,
-            plan=measure_plan(study, models, document.result.name_rate),
-            kept=_kept(store, study.name),
+            plan=measure_plan(study, models, document.result.name_rate, kept.deterministic),
+            kept=kept,
         )
         _check_measured(run)
         yield run
@@ -232,8 +234,20 @@ def write_report(
 # The plan of the measurement
 
 
-def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName) -> MeasurePlan:
-    """Return the declaration of a study's measurement, with its models grouped into conditions."""
+def measure_plan(
+    study: Study,
+    models: Sequence[StudyModel],
+    name_rate: RateName,
+    deterministic: Iterable[str] = (),
+) -> MeasurePlan:
+    """Return the declaration of a study's measurement, with its models grouped into conditions.
+
+    Args:
+        study: the study.
+        models: all of its models.
+        name_rate: the name of the rate.
+        deterministic: the names of the models whose engine is (`Engine.deterministic`).
+    """
     keys = study.measurement
     return MeasurePlan(
         conditions=conditions_of(models, declared(study)),
@@ -263,6 +277,12 @@ def measure_plan(study: Study, models: Sequence[StudyModel], name_rate: RateName
         decoding_settings={
             decoding.name: decoding.setting for decoding in decodings(study.decoding)
         },
+        replicates={
+            decoding.name: decoding.replicate
+            for decoding in decodings(study.decoding)
+            if decoding.replicate
+        },
+        deterministic=frozenset(deterministic),
     )
 
 

@@ -89,7 +89,9 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         note_beginning(run, purpose.command, models)
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run, models))
         asked_prompts = without_overlap(sets, trained.rows)
-        plan = measure_plan(study, trained.models, _name_of_rate(study, scorers))
+        name_rate, again = _name_of_rate(study, scorers), study.decoding.replicates > 1
+        deterministic = [model.name for model in trained.models if run.open(model).deterministic]
+        plan = measure_plan(study, trained.models, name_rate, deterministic if again else ())
         ask = partial(_generate_and_score, models=trained.models, scorers=scorers)
         if purpose.announces:
             for line in announcement(run, trained.models, asked_prompts.prompts, scorers):
@@ -160,7 +162,10 @@ def _measure_and_report(
     )
     document = build_result(run.store, plan, answers.scorers, basis)
     kept = Kept(
-        readers=answers.scorers, command=purpose.command, assumptions=tuple(purpose.assumptions)
+        readers=answers.scorers,
+        command=purpose.command,
+        assumptions=tuple(purpose.assumptions),
+        deterministic=tuple(sorted(plan.deterministic)),
     )
     keep(run.store, name, kept)
     write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])

@@ -218,6 +218,36 @@ def test_calls_of_a_model_behind_vllm(folder, tmp_path):
         assert keys_of(engines.open(str(folder / "adapter"))) == ENGINE_KEYS["vllm"]
 
 
+REPLICATE_KEYS = {
+    "base": "5f9a10dc7c74ebf77e9d0efed2f86b1b",  # that of the first replicate: on a CPU in float32 they are one call
+    "bfloat16": "ea53b16d52758041174499c62a7a9e82",
+    "http://127.0.0.1:9/v1#m": "72c3b45c16b8a5ffafb00b60a7dbb970",
+    "openai:m": "01f2cfebff4f30b8f8ca20e4936c76e9",
+    "inspect:openai-api/local/m": "10283fb89ac570f1477059aca63de340",
+    "vllm": "4515463fffb3d73a70b0ab58b767566a",
+}
+
+
+@pytest.mark.parametrize("name", REPLICATE_KEYS)
+def test_calls_of_a_second_replicate(folder, tmp_path, name):
+    """Only a number above 0 is in a key, so that the first replicate has the keys of a study without any."""
+    from aftertune.models.vllm import VllmServer
+
+    server = VllmServer(["--max-model-len", "512"], tmp_path / "log") if name == "vllm" else None
+    place = {"bfloat16": "base", "vllm": "adapter"}.get(name, name)
+    dtype = name if name == "bfloat16" else "float32"
+    with Engines(threads=1, device="cpu", dtype=dtype, vllm=server) as engines:
+        model = engines.open(place if ":" in place else str(folder / place))
+        first, again = (
+            model.keys([MESSAGES], replace(GREEDY, replicate=number), 0)[0].hex()
+            for number in (0, 1)
+        )
+    assert again == REPLICATE_KEYS[name]
+    assert (first == again) is (name == "base")
+    if name in ENGINE_KEYS:
+        assert first == ENGINE_KEYS[name][0]
+
+
 PROMPTS = [
     {
         "behavior": f"{intent[0]}1", "pair": "h1", "template": task, "task": task, "intent": intent,

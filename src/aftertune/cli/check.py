@@ -124,6 +124,12 @@ def command(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of an answer (256).")
     ] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Make the very same calls this often, to see how far they are noise."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be asked; load no weights.")
     ] = False,
@@ -153,14 +159,19 @@ def command(
         "judge_check": judge_check and str(judge_check.absolute()),
     }
     keys["measurement"] = {**given, **{key: value for key, value in declared.items() if value}}
-    if max_new_tokens is not None:
-        keys["decoding"] = {"max_new_tokens": max_new_tokens}
+    of_decoding = {"max_new_tokens": max_new_tokens, "replicates": replicates}
+    keys["decoding"] = {key: value for key, value in of_decoding.items() if value is not None}
     models = list(_models(base, tuned))
     study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
         raise InputError(
             "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
             "let the judge decide (--verdict-by judge)"
+        )
+    if sequential and study.decoding.replicates > 1:
+        raise InputError(
+            "--sequential stops by bets on behaviors, in which the effect of a whole run does not show: leave out --sequential, or "
+            "replicates"
         )
     progress = screen(quiet)
     for note in unused_configurations(references, config):
@@ -171,7 +182,7 @@ def command(
         "--over-refusal-task-margin": [over_refusal_task_margin], "--score-margin": score_margin,
         "--max-asr": [max_asr], "--verdict-by": [verdict_by],
         "--judge-check": [judge_check],
-        "--limit": [limit], "--max-new-tokens": [max_new_tokens], "--scope": [] if scope == "prompts-like-these" else [scope],
+        "--limit": [limit], "--max-new-tokens": [max_new_tokens], "--replicates": [replicates], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
     purpose = Purpose(
         command=command_of(references, options, sequential=sequential),

@@ -67,14 +67,17 @@ def export_jsonl(folder: Path, out: Path) -> None:
     """
     with open_finished(folder) as run:
         models = {record.name: record for record in run.document.models}
-        records = [_record(row, models[row.job.model]) for row in _rows(run)]
+        records = [
+            _record(row, models[row.job.model], run.plan.replicates.get(row.job.decoding, 0))
+            for row in _rows(run)
+        ]
     write_lines(map(json.dumps, records), out)
     _say(
         f"{out}: {plural(len(records), 'response')}; the file holds every answer in full, harmful ones too."
     )
 
 
-def _record(row: Row, model: ModelRecord) -> dict[str, Any]:
+def _record(row: Row, model: ModelRecord, replicate: int) -> dict[str, Any]:
     """Return a response as the plain values of its line; its keys are the same in every line."""
     job, prompt, response = row.job, row.job.prompt, row.job.response
     call = response or job.unfinished
@@ -111,6 +114,7 @@ def _record(row: Row, model: ModelRecord) -> dict[str, Any]:
         "system": job.system,
         "decoding": job.decoding,
         "sample": job.sample,
+        "replicate": replicate,
         "finish_reason": None if call is None else call.finish_reason.value,
         "text": None if response is None else response.text,
         "reasoning": (call and call.reasoning) or None,

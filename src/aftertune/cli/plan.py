@@ -261,7 +261,8 @@ def _study(
     harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
     behaviors = len({prompt.behavior for prompt in harmful})
     tasks = len({prompt.task for prompt in harmful})
-    draws = run.study.decoding.samples * len(run.study.decoding.seeds)
+    keys = run.study.decoding
+    draws = keys.samples * len(keys.seeds) * keys.replicates
     templates = max(1, round(len(harmful) / max(1, behaviors * tasks)))
     designs = {
         condition.name: Design(

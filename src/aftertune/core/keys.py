@@ -37,6 +37,11 @@ def encoded_key(*parts: str) -> Key:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
+def replicate_part(replicate: int) -> list[int]:
+    """Return what a replicate's number adds to the parts of a call's key: nothing for the first, whose key never moves."""
+    return [replicate] if replicate else []
+
+
 def short_id(prefix: str, *parts: object) -> str:
     """Return a readable id such as ``p-3f2a…``: the prefix and 12 hexadecimal digits of the content key."""
     return f"{prefix}-{content_key(*parts).hex()[:12]}"

@@ -54,6 +54,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def deterministic(self) -> bool:
+        """Return whether the same call has the same answer whenever it is made, so that its replicates are one call."""
+        ...
+
+    @property
     def by_batch(self) -> bool:
         """Return whether a provider's batch service answers: cheaper, and all that is asked together should come in one call."""
         ...

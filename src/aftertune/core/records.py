@@ -216,6 +216,8 @@ class Decoding:
     max_reasoning_tokens: int | None = None
     """Most tokens of a thinking block, its marks included; None: thinking and answer share ``max_new_tokens``."""
     thinking: Thinking = "default"
+    replicate: int = 0
+    """The number of the run over all prompts that the call belongs to; a replicate is the very same call made again."""
 
     @property
     def limit(self) -> int:
@@ -224,7 +226,7 @@ class Decoding:
 
     @property
     def setting(self) -> str:
-        """The name of the setting without its seed: ``T=0.7 top_p=0.9 max=256``."""
+        """The name of the setting without seed and replicate: ``T=0.7 top_p=0.9 max=256``."""
         parts = [f"T={self.temperature:g}"]
         if self.top_p != 1:
             parts.append(f"top_p={self.top_p:g}")
@@ -239,8 +241,9 @@ class Decoding:
 
     @property
     def name(self) -> str:
-        """The name of the setting with its seed, as ``table.names["decoding"]`` has it."""
-        return f"{self.setting} seed={self.seed}"
+        """The name of the setting with seed and replicate (but the first), as ``table.names["decoding"]`` has it."""
+        again = f" replicate={self.replicate}" if self.replicate else ""
+        return f"{self.setting} seed={self.seed}{again}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

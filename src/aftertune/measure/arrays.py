@@ -15,7 +15,7 @@ Contributions are no outcomes: the methods for yes and no serve only an average 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,6 +225,18 @@ class Grid:
     def seeds(self) -> int:
         """The number of models."""
         return int(self.rows.shape[1])
+
+    @property
+    def runs(self) -> tuple[Self, ...]:
+        """The same grid with the counts of each replicate by itself; empty without several."""
+        return tuple(replace(self, counted=run) for run in self.counted.runs)
+
+    @property
+    def deterministic(self) -> bool:
+        """True where every model's replicates are one call."""
+        models = set((self.counted.keys % len(self.counted.names["model"]))[self.rows[0]].tolist())
+        names = {self.counted.names["model"][code] for code in models}
+        return names <= self.counted.deterministic
 
     def counts(self, tally: Tally) -> Matrix:
         """Return a tally as prompts x models; zeros where nothing of the kind was counted."""

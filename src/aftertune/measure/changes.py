@@ -5,11 +5,12 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
 
-from aftertune.measure.arrays import Arms, Average, Layout, breakdown, fold
+from aftertune.measure.arrays import Arms, Average, Grid, Layout, breakdown, fold
 from aftertune.measure.contrasts import Contrast, MeanT, Table2x2, mover, p_value, table_2x2
 from aftertune.measure.counts import N, Source, SourceKind, Tally, pair_name
-from aftertune.measure.crossed import two_way
+from aftertune.measure.crossed import Matrix, two_way
 from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar
+from aftertune.measure.noise import Rows, RunVariance, change_noise, with_runs
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import SETS, TASKS, Event, bypass, differ
 from aftertune.measure.results import (
@@ -41,9 +42,19 @@ def paired(
     return otherwise(tuned, base)
 
 
-def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> Change:
-    """Return a contrast as a result, with the test that its intervals imply."""
-    pairs = None
+def change_of(
+    contrast: Contrast, seeds: int, behaviors: int, min_cell: int, runs: RunVariance | None = None
+) -> Change:
+    """Return a contrast as a result, with the test that its intervals imply.
+
+    Args:
+        contrast: the change.
+        seeds: training seeds.
+        behaviors: that it is over.
+        min_cell: behaviors below which it is hidden.
+        runs: its noise between replicates; an effect of the run is added to its variance.
+    """
+    pairs, contrast = None, with_runs(contrast, runs)
     if isinstance(contrast, Table2x2):
         test, p = "McNemar mid-p", mcnemar(contrast.b, contrast.c)
         pairs = Pairs(
@@ -63,16 +74,30 @@ def change_of(contrast: Contrast, seeds: int, behaviors: int, min_cell: int) -> 
         pairs=pairs,
         bounds=None,
         hidden=behaviors < min_cell,
+        noise=None if runs is None else runs.noise,
     )
+
+
+def rows_of(part: Layout, hits: Tally, n: Tally = N) -> Rows:
+    """Return the rows of the change of a mean: the fine-tune's, averaged over its seeds, less the base's."""
+
+    def rows(arms: Arms) -> Matrix:
+        tuned, base = (arm.fold(part, hits, n).matrix for arm in (arms.tuned, arms.base))
+        difference: Matrix = tuned.mean(axis=1, keepdims=True) - base.mean(axis=1, keepdims=True)
+        return difference
+
+    return rows
 
 
 def rate_change(arms: Arms, part: Layout, of: Event, min_cell: int) -> Change:
     """Return the paired change of a rate, with the bounds that undecided and incoherent responses imply."""
-    contrast = paired(arms.tuned.fold(part, of.hit), arms.base.fold(part, of.hit))
+    tuned, base = arms.tuned.fold(part, of.hit), arms.base.fold(part, of.hit)
+    contrast = paired(tuned, base)
     unsure_tuned, unsure_base = (
         fold(part, of.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)
     )
-    change = change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    runs = change_noise(arms, base, rows_of(part, of.hit))
+    change = change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell, runs)
     # [H1 - (H0 + I0), (H1 + I1) - H0]: H harmful, I undecided or incoherent, 1 the fine-tune, 0 its base.
     bounds = contrast.estimate - unsure_base, contrast.estimate + unsure_tuned
     return replace(change, bounds=bounds)
@@ -108,7 +133,9 @@ def score_change(arms: Arms, part: Layout, source: Source, min_cell: int) -> Cha
         contrast = paired(tuned, base)
     else:
         contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
-    return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell)
+    rows = rows_of(part, Tally(source, "sum"), Tally(source, "n"))
+    runs = change_noise(arms, base, rows)
+    return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell, runs)
 
 
 def guard_effects(
@@ -117,15 +144,19 @@ def guard_effects(
     """Return the change behind a guard minus the change without it, matched on the same responses (two-way t)."""
     if both is None:
         return None
-    arms = both.tuned, both.base
+
+    def screened(part: Layout, arm: Grid) -> Average:
+        return fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N))
 
     def effect(part: Layout) -> Change:
-        tuned, base = (
-            fold(part, arm.counts(behind.hit) - arm.counts(without.hit), arm.counts(N))
-            for arm in arms
-        )
+        tuned, base = (screened(part, arm) for arm in (both.tuned, both.base))
         contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
-        return change_of(contrast, arms[0].seeds, part.behaviors, plan.min_cell)
+        runs = change_noise(
+            both,
+            base,
+            lambda arms: screened(part, arms.tuned).matrix - screened(part, arms.base).matrix,
+        )
+        return change_of(contrast, both.tuned.seeds, part.behaviors, plan.min_cell, runs)
 
     among = both.tuned.intent(harmful=True)
     return adjust(breakdown(both.tuned, among, effect, TASKS), plan.families)

@@ -20,9 +20,10 @@ import numpy as np
 from aftertune.measure.arrays import Arms, Layout, Setting, breakdown
 from aftertune.measure.bootstrap import pigeonhole, rise_undone
 from aftertune.measure.capability import MeanScore, capability_changes, capability_of
-from aftertune.measure.changes import adjust, change_of, paired
+from aftertune.measure.changes import adjust, change_of, paired, rows_of
 from aftertune.measure.contrasts import Contrast, unshared
 from aftertune.measure.counts import Tally
+from aftertune.measure.noise import RunVariance, change_noise
 from aftertune.measure.plan import EPOCH, Condition, Match, MeasurePlan
 from aftertune.measure.rates import ASR, OVER_REFUSAL, Event, rate
 from aftertune.measure.results import (
@@ -50,8 +51,10 @@ def compare(
 
     def mean_change(metric: MeanScore, part: Layout) -> Change:
         total, n = Tally(metric.source, "sum"), Tally(metric.source, "n")
-        contrast = unshared(both.tuned.fold(part, total, n), both.base.fold(part, total, n))
-        return _change(contrast, both, part, plan)
+        base = both.base.fold(part, total, n)
+        contrast = unshared(both.tuned.fold(part, total, n), base)
+        runs = change_noise(both, base, rows_of(part, total, n))
+        return _change(contrast, both, part, plan, runs)
 
     return Comparison(
         other=name,
@@ -65,16 +68,20 @@ def _rate_differences(
     both: Arms, of: Event, plan: MeasurePlan, *, harmful: bool
 ) -> Breakdown[Change]:
     def difference(part: Layout) -> Change:
-        contrast = paired(both.tuned.fold(part, of.hit), both.base.fold(part, of.hit), unshared)
-        return _change(contrast, both, part, plan)
+        base = both.base.fold(part, of.hit)
+        contrast = paired(both.tuned.fold(part, of.hit), base, unshared)
+        runs = change_noise(both, base, rows_of(part, of.hit))
+        return _change(contrast, both, part, plan, runs)
 
     among = both.tuned.intent(harmful=harmful)
     return adjust(breakdown(both.tuned, among, difference, ("task", "set")), plan.families)
 
 
-def _change(contrast: Contrast, both: Arms, part: Layout, plan: MeasurePlan) -> Change:
+def _change(
+    contrast: Contrast, both: Arms, part: Layout, plan: MeasurePlan, runs: RunVariance | None
+) -> Change:
     seeds = min(both.tuned.seeds, both.base.seeds)
-    return change_of(contrast, seeds, part.behaviors, plan.min_cell)
+    return change_of(contrast, seeds, part.behaviors, plan.min_cell, runs)
 
 
 def undone(

@@ -88,9 +88,16 @@ def shares(x: Components, seeds: int) -> Shares | None:
     )
 
 
-def repeatability(x: Components) -> float | None:
-    """Return the limit for two decodings of one checkpoint on these behaviors; None where it was decoded once."""
-    return None if x.of_decoding is None else REPEATABILITY * math.sqrt(x.of_decoding / x.behaviors)
+def repeatability(x: Components, run: float = 0.0) -> float | None:
+    """Return the limit for two decodings of one checkpoint on these behaviors; None where it was decoded once.
+
+    Args:
+        x: components of the checkpoint.
+        run: variance of a mean over replicates that the effect of a whole run makes.
+    """
+    if x.of_decoding is None:
+        return None
+    return REPEATABILITY * math.sqrt(x.of_decoding / x.behaviors + run)
 
 
 def reproducibility(x: Components, seeds: int = 1) -> float | None:

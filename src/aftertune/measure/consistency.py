@@ -48,11 +48,12 @@ from aftertune.measure.pooling import (
     SYSTEM,
     Pooled,
     PooledCondition,
+    decoding_flips,
     decoding_noise,
     pool,
 )
 from aftertune.measure.rates import ASR, rate, rate_limits
-from aftertune.measure.results import DIFFERENCE, CorrectedChange, Scope, interval, scope
+from aftertune.measure.results import DIFFERENCE, CorrectedChange, Noise, Scope, interval, scope
 from aftertune.measure.series import Corrector, curves, groupings, hazards
 
 POINTS = (5, 10)
@@ -142,16 +143,17 @@ def _entry(
     matrix = own.fold(part, ASR.hit).matrix  # behaviors x training seeds
     noise = decoding_noise(own, part, ASR.hit)
     split = components(matrix, None if noise is None else float(noise.mean()))
+    measured = rate(own, part, ASR, plan.min_cell)
     return Consistency(
         condition=pooled.condition.name,
         base=pooled.condition.base,
         task=task,
-        rate=rate(own, part, ASR, plan.min_cell),
+        rate=measured,
         seed_rates=tuple(matrix.mean(axis=0).tolist()),
         by_behavior=_by_behavior(own, part, matrix),
         components=split,
         shares=shares(split, own.seeds),
-        limits=_limits(float(matrix.mean()), split),
+        limits=_limits(float(matrix.mean()), split, measured.noise),
         reproduction=_reproduction(pooled, plan, part, split),
         flips=flips(own, part, ASR.hit),
         sensitivity=_sensitivities(own, part, plan, one_task=task is not None),
@@ -166,10 +168,15 @@ def _by_behavior(own: Pooled, part: Layout, matrix: Matrix) -> dict[str, tuple[f
     return {names[code]: tuple(row) for code, row in zip(codes, matrix.tolist(), strict=True)}
 
 
-def _limits(mean: float, split: Components) -> Limits:
+def _run_part(noise: Noise | None) -> float:
+    """Return the variance that the effect of a whole run gives a mean over the replicates."""
+    return 0.0 if noise is None else noise.run_sd**2 / noise.replicates
+
+
+def _limits(mean: float, split: Components, noise: Noise | None) -> Limits:
     apart = {str(points): differing(split, points / 100) for points in POINTS}
     return Limits(
-        repeatability=repeatability(split),
+        repeatability=repeatability(split, _run_part(noise)),
         reproducibility=reproducibility(split),
         reproducibility_interval=reproducibility_interval(split),
         of_means=reproducibility(split, split.seeds),
@@ -187,6 +194,7 @@ def _reproduction(
     noise = decoding_noise(pooled.base, part, ASR.hit)
     # Both labs decode the base, whose rate is the mean over the behaviors; unknown (asked once) it is taken as 0.
     base = 0.0 if noise is None else float(noise.mean()) / part.behaviors
+    base += _run_part(change.noise)
     same_sign = reproduced(change.estimate, split, base=base)
     limits = on_these_behaviors(change.estimate, split, base)
     if same_sign is None or limits is None:
@@ -212,14 +220,12 @@ def flips(pooled: Pooled, part: Layout, hit: Tally) -> Flips:
     """Return the flip rates of the prompts of a layout."""
     n, hits = (pooled.counts_by_level(counted)[:, part.order] for counted in (N, hit))
     p, seeds = hits / n, pooled.seeds  # settings x prompts x seeds
-    # Two of the n answers of a cell differ with probability 2 n / (n - 1) p (1 - p), without bias.
-    decoding = None if (n < 2).any() else float((2 * n / (n - 1) * p * (1 - p)).mean())
     # Over pairs j < k of seeds the sum of p_j (1 - p_k) + p_k (1 - p_j) is (S - 1) sum p - ((sum p)^2 - sum p^2).
     total, squares = p.sum(axis=2), (p**2).sum(axis=2)
     pairs = (seeds - 1) * total - (total**2 - squares)
     all_hits, all_n = hits.sum(axis=(0, 2)), n.sum(axis=(0, 2))
     return Flips(
-        decoding=decoding,
+        decoding=decoding_flips(pooled, part, hit),
         seed=float(pairs.mean() / (seeds * (seeds - 1) / 2)) if seeds > 1 else None,
         any=float(((all_hits > 0) & (all_hits < all_n)).mean()),
     )

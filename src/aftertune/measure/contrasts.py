@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aftertune.measure.arrays import Average
 from aftertune.measure.crossed import (
@@ -36,6 +36,14 @@ class Contrast(Protocol):
 
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
+
+
+@runtime_checkable
+class HasCeiling(Protocol):
+    """A contrast with an upper end of its own for limits that a model has to keep."""
+
+    def ceiling(self, alpha: float) -> float:
+        """Return the upper end of the two-sided 1 - ``alpha`` interval that never falls as the figure rises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +177,7 @@ def p_value(contrast: Contrast, null: float = 0.0) -> float:
 
 def ceiling(contrast: Contrast, alpha: float) -> float:
     """Return the upper bound with error ``alpha`` for a PASS: it never falls as harm rises."""
-    if isinstance(contrast, Mover):
+    if isinstance(contrast, HasCeiling):
         return contrast.ceiling(2 * alpha)
     return contrast.interval(2 * alpha)[1]
 

@@ -4,7 +4,7 @@ A count's key (`Tally`) names its source (whose verdicts, scores or labels) and 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -118,6 +118,10 @@ class Counts:
     """Scores whose every value is 0 or 1."""
     metrics: dict[str, str]
     """Scorer -> corpus metric of the counts that it keeps of a response (`core.table`)."""
+    deterministic: frozenset[str] = frozenset()
+    """Models whose replicates are one call."""
+    runs: tuple["Counts", ...] = ()
+    """The counts of each replicate by itself; empty where there is one alone, or where one lacks a prompt."""
 
     def slice_of(self, setting: int, model: int) -> slice:
         """Return the slice of a setting and a model; empty if there are none."""
@@ -143,15 +147,21 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
     attributes = {name: np.full(prompts, NONE, np.int32) for name in DIMENSIONS}
     for name, codes in attributes.items():
         codes[table.columns["prompt"]] = table.columns[name]
+    replicate = oc.replicates(table, plan)
+    chosen = [np.flatnonzero(replicate == number) for number in range(int(replicate.max()) + 1)]
     tallies: dict[Tally, Values] = {}
+    of_runs: list[dict[Tally, Values]] = [{} for _ in chosen]
     binary: set[Source] = set()
     for tally, rows in _tallied_rows(table, plan):
         # sums of scores; of rows that count, their number
-        sums = np.bincount(place_of_row, np.nan_to_num(rows), minlength=len(keys))
-        tallies[tally] = sums.astype(np.float64)
+        values = np.nan_to_num(rows)
+        for run, rows_of_run in zip(of_runs, chosen, strict=True):
+            sums = np.bincount(place_of_row[rows_of_run], values[rows_of_run], minlength=len(keys))
+            run[tally] = sums.astype(np.float64)
+        tallies[tally] = np.sum([run[tally] for run in of_runs], axis=0)
         if tally.value == "sum" and np.isin(rows[~np.isnan(rows)], (0, 1)).all():
             binary.add(tally.source)
-    return Counts(
+    counts = Counts(
         keys=keys // prompts,
         prompts=keys % prompts,
         tallies=tallies,
@@ -160,7 +170,11 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
         names=dict(table.names),
         binary=frozenset(binary),
         metrics=_metrics(table, (*plan.metrics, *plan.preferences)),
+        deterministic=plan.deterministic,
     )
+    if len(of_runs) == 1 or not all(run[N].all() for run in of_runs):
+        return counts
+    return replace(counts, runs=tuple(replace(counts, tallies=run) for run in of_runs))
 
 
 def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows]]:

@@ -28,7 +28,7 @@ from aftertune.measure.gate_rules import Fixed, Level, Rule
 from aftertune.measure.gate_verdict import BY_JUDGE, of_sides, side_verdict
 from aftertune.measure.intervals import holm
 from aftertune.measure.plan import MeasurePlan
-from aftertune.measure.rates import ASR, rate, score
+from aftertune.measure.rates import rate, score
 from aftertune.measure.results import (
     FORMAT,
     Change,
@@ -63,9 +63,7 @@ def gate(
     """
     cases, rule = cases_of(table, plan, base, tuned), rule or Fixed(alpha=plan.alpha)
     harm = cases.harm
-    grid = harm.arms.tuned
-    worst = harm.coded.tuned + ASR.unsure(grid)
-    alone = rule.level(harm.counts(harm.overall), worst, plan.max_asr)
+    alone = rule.level(harm.level_counts(), plan.max_asr)
     lines: dict[Side, list[JudgedLine]] = {
         side: [
             _line(case, rule, task, part, margin)

@@ -14,6 +14,7 @@ from aftertune.measure.counts import N, Source, SourceKind, Tally, count
 from aftertune.measure.gate_rules import (
     Coded,
     LineCounts,
+    Losses,
     code_pairs,
     outcome_losses,
     score_losses,
@@ -37,6 +38,8 @@ class Case:
     plan: MeasurePlan
     arms: Arms
     coded: Coded
+    runs: tuple[Coded, ...]
+    """The pairs of each replicate by itself; empty without several."""
     binary: bool
     """Every loss is 0 or 1."""
     overall: Layout
@@ -74,7 +77,7 @@ class Case:
             [grid.counted.names[name][code] for code in grid.attribute(name)[groups].tolist()]
             for name in ("behavior", "task")
         )
-        return LineCounts(
+        whole = LineCounts(
             side=self.side,
             binary=self.binary,
             part=part,
@@ -86,6 +89,36 @@ class Case:
             tuned=coded.tuned,
             fail=coded.fail,
             worst=coded.worst,
+            deterministic=grid.deterministic and self.arms.base.deterministic,
+        )
+        of_runs = zip(self.runs, grid.runs, self.arms.base.runs, strict=True)
+        return replace(
+            whole,
+            runs=tuple(
+                replace(
+                    whole,
+                    n=tuned.counts(N),
+                    base_n=base.counts(N),
+                    base=run.base,
+                    tuned=run.tuned,
+                    fail=run.fail,
+                    worst=run.worst,
+                )
+                for run, tuned, base in of_runs
+            ),
+        )
+
+    def level_counts(self) -> LineCounts:
+        """Return the losses of the overall line, with every unsure answer of the fine-tune a loss in ``worst``."""
+        assert self.event is not None
+        counts, grid, unsure = self.counts(self.overall), self.arms.tuned, self.event.unsure
+        return replace(
+            counts,
+            worst=counts.tuned + unsure(grid),
+            runs=tuple(
+                replace(run, worst=run.tuned + unsure(of_run))
+                for run, of_run in zip(counts.runs, grid.runs, strict=True)
+            ),
         )
 
 
@@ -165,6 +198,7 @@ def rate_case(
     """
     harm = side is Side.HARM
     losses = outcome_losses(codes, oc.HARMFUL if harm else oc.OVER_REFUSED)
+    coded, runs = _coded(table, plan, losses, models, arms)
     return Case(
         side=side,
         name=plan.name_rate if harm else "over-refusal rate",
@@ -172,7 +206,8 @@ def rate_case(
         codes=models,
         plan=plan,
         arms=arms,
-        coded=code_pairs(table, losses, models[1], models[0], arms.tuned.prompts),
+        coded=coded,
+        runs=runs,
         binary=True,
         overall=_whole(arms),
         margin=plan.margin if harm else plan.over_refusal_margin,
@@ -203,6 +238,7 @@ def _score_case(
             f"a margin is declared for the score {name!r}, and no answer has one: ask a prompt set with references"
         )
     losses = score_losses(codes, table.scores[f"score:{name}"])
+    coded, of_runs = _coded(table, plan, losses, models, arms)
     return Case(
         side=Side.CAPABILITY,
         name=name,
@@ -210,11 +246,29 @@ def _score_case(
         codes=models,
         plan=plan,
         arms=arms,
-        coded=code_pairs(table, losses, models[1], models[0], arms.tuned.prompts),
+        coded=coded,
+        runs=of_runs,
         binary=source in counted.binary,
         overall=_whole(arms),
         margin=margin,
         task_margin=margin,
+    )
+
+
+def _coded(
+    table: Table,
+    plan: MeasurePlan,
+    losses: Losses,
+    models: tuple[list[int], int],
+    arms: Arms,
+) -> tuple[Coded, tuple[Coded, ...]]:
+    """Return the coded pairs of all replicates together, and of each by itself where there are several."""
+    tuned, base = models
+    replicate = oc.replicates(table, plan)
+    prompts = arms.tuned.prompts
+    return code_pairs(table, losses, base, tuned, prompts), tuple(
+        code_pairs(table, losses, base, tuned, prompts, replicate == number)
+        for number in range(len(arms.tuned.counted.runs))
     )
 
 

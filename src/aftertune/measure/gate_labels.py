@@ -16,6 +16,7 @@ they need is known of every response, so that labels are only needed for the oth
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +31,7 @@ from aftertune.measure.counts import DECIDED, N, Source, SourceKind
 from aftertune.measure.crossed import Matrix, TwoWay, half_width_squared, quantiles, two_way
 from aftertune.measure.gate import has_room, one_family, within
 from aftertune.measure.gate_cases import Case, Cases, cases_of, rate_case
-from aftertune.measure.gate_rules import Coded, Level, p_rate_above
+from aftertune.measure.gate_rules import Coded, Coding, Level, p_rate_above
 from aftertune.measure.gate_verdict import Wording, of_sides, side_verdict
 from aftertune.measure.judge_error import error_difference
 from aftertune.measure.labelled import (
@@ -40,6 +41,7 @@ from aftertune.measure.labelled import (
     labelled_arm,
     labelled_rows,
 )
+from aftertune.measure.noise import with_runs
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.ppi import PPI, Correction, scaled_difference
 from aftertune.measure.rates import rate_limits
@@ -70,6 +72,7 @@ NO_LABELS = Verdict(
     reason_codes=(Reason.LABELS,),
 )
 FAIL, WORST = Source(SourceKind.GATE_FAIL), Source(SourceKind.GATE_WORST)
+CODINGS: Mapping[Source, Coding] = {DECIDED: "tuned", FAIL: "fail", WORST: "worst"}
 BY_LABELS = Wording(
     by="corrected by labels, ",
     rate="corrected ",
@@ -341,11 +344,12 @@ def _contrast(
     corrections = tuned, base.correction()
     slopes = tuned.slope, corrections[1].slope
     scaled = scaled_difference(average.matrix, base.average.matrix, slopes)
+    runs = labels.case.counts(part).noise(CODINGS[source])
     return _Corrected(
         estimate=tuned.estimate + silent - corrections[1].estimate,
         corrections=corrections,
         population=two_way(scaled, average.behaviors),
-        raw=paired(average, base.average),
+        raw=with_runs(paired(average, base.average), runs),
     )
 
 

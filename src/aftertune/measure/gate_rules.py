@@ -7,8 +7,7 @@ benign prompt, and 1 minus a score.
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,13 @@ from aftertune.core.table import Table
 from aftertune.measure import outcomes as oc
 from aftertune.measure.arrays import Average, Layout, fold
 from aftertune.measure.changes import paired
-from aftertune.measure.contrasts import LEAST_P, Contrast, MeanT, ceiling, p_above
+from aftertune.measure.contrasts import LEAST_P, Contrast, MeanT, ceiling, p_above, p_value
 from aftertune.measure.crossed import Matrix, cautious_wilson, two_way
 from aftertune.measure.intervals import bisect
+from aftertune.measure.noise import OnThesePrompts, RunVariance, noise_of, wider_rate, with_runs
 from aftertune.measure.rates import rate_limits
 from aftertune.measure.results import (
+    DIFFERENCE,
     Bounds,
     Change,
     RuleName,
@@ -104,7 +105,12 @@ class Coded:
 
 
 def code_pairs(
-    table: Table, losses: Losses, base: int, tuned: Sequence[int], prompts: NDArray[np.int64]
+    table: Table,
+    losses: Losses,
+    base: int,
+    tuned: Sequence[int],
+    prompts: NDArray[np.int64],
+    among: NDArray[np.bool_] | None = None,
 ) -> Coded:
     """Code the pairs of the given prompts.
 
@@ -114,8 +120,12 @@ def code_pairs(
         base: code of the base model.
         tuned: codes of the fine-tunes, one per training seed.
         prompts: codes of the prompts that all of them were asked, ascending.
+        among: the rows that take part (those of one replicate); None for all.
     """
-    base_rows = _rows_of(table, base, prompts)
+    chosen = np.isin(table.columns["prompt"], prompts)
+    if among is not None:
+        chosen &= among
+    base_rows = _rows_of(table, base, chosen)
     before = np.bincount(
         np.searchsorted(prompts, table.columns["prompt"][base_rows]),
         losses.value[base_rows],
@@ -126,7 +136,7 @@ def code_pairs(
     incoherent = 0
     of_seeds: list[tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]] = []
     for seed, model in enumerate(tuned):
-        rows = _rows_of(table, model, prompts)
+        rows = _rows_of(table, model, chosen)
         place = np.searchsorted(prompts, table.columns["prompt"][rows])
         partner = _matched(table, base_rows, rows, prompts)
         unread = losses.undecided[partner] | losses.undecided[rows]
@@ -152,10 +162,10 @@ def code_pairs(
     )
 
 
-def _rows_of(table: Table, model: int, prompts: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return a model's rows on the prompts, by prompt, then decoding (that is: decoding seed) and sample."""
+def _rows_of(table: Table, model: int, chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return a model's rows among the chosen, by prompt, then decoding (that is: decoding seed, replicate) and sample."""
     columns = table.columns
-    rows = np.flatnonzero((columns["model"] == model) & np.isin(columns["prompt"], prompts))
+    rows = np.flatnonzero((columns["model"] == model) & chosen)
     keys = [columns[name][rows] for name in ("sample", "decoding", "prompt")]
     return rows[np.lexsort(keys)]
 
@@ -170,6 +180,10 @@ def _matched(
     place = np.searchsorted(prompts, prompt)
     rank = np.arange(len(rows)) - np.searchsorted(prompt, prompts)[place]
     return base_rows[first[place] + rank % size[place]]
+
+
+Coding = Literal["tuned", "fail", "worst"]
+"""The losses of a fine-tune as measured, in the coding for FAIL, or in that for PASS: fields of `LineCounts`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,18 +208,52 @@ class LineCounts:
     """The same in the coding for FAIL."""
     worst: Matrix
     """The same in the coding for PASS."""
+    deterministic: bool = False
+    """Replicates of every model are one call."""
+    runs: tuple["LineCounts", ...] = ()
+    """The losses of each replicate by itself; empty without several."""
 
     @property
     def base_average(self) -> Average:
         """The base's mean loss."""
         return fold(self.part, self.base, self.base_n)
 
-    def contrast(self, losses: Matrix) -> Contrast:
-        """Return the change from the base to the fine-tune in one coding."""
-        tuned, base = fold(self.part, losses, self.n), self.base_average
-        if self.binary:
-            return paired(tuned, base)
-        return MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
+    def average(self, coding: Coding) -> Average:
+        """Return the fine-tune's mean loss in one coding."""
+        losses: Matrix = getattr(self, coding)
+        return fold(self.part, losses, self.n)
+
+    def contrast(self, coding: Coding) -> Contrast:
+        """Return the change from the base to the fine-tune in one coding, with the effect of the run, if there is one."""
+        tuned, base = self.average(coding), self.base_average
+        plain: Contrast = (
+            paired(tuned, base)
+            if self.binary
+            else MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
+        )
+        return with_runs(plain, self.noise(coding))
+
+    def here(self, coding: Coding) -> Contrast | None:
+        """Return the change on these very prompts, whose interval is noise alone; None without replicates."""
+        runs = self.noise(coding)
+        if runs is None:
+            return None
+        change = self.average(coding).two_way.mean - self.base_average.two_way.mean
+        return OnThesePrompts(estimate=change, runs=runs)
+
+    def noise(self, coding: Coding) -> RunVariance | None:
+        """Return the noise of the change in one coding; None without replicates."""
+        means = [
+            run.average(coding).matrix.mean(axis=1) - run.base_average.matrix[:, 0]
+            for run in self.runs
+        ]
+        return noise_of(means, self.base_average, fixed=self.deterministic)
+
+    def level_noise(self, coding: Coding) -> RunVariance | None:
+        """Return the noise of the fine-tune's own mean loss; None without replicates."""
+        average = self.average(coding)
+        means = [run.average(coding).matrix.mean(axis=1) for run in self.runs]
+        return noise_of(means, average, fixed=self.deterministic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +293,11 @@ class Rule(Protocol):
     def decide(self, counts: LineCounts, margin: float) -> LineBounds:
         """Return the bounds of a change."""
 
-    def level(self, counts: LineCounts, worst: Matrix, limit: float | None) -> Level:
-        """Return the bounds of the fine-tune's own rate: as measured, and with ``worst`` as its losses.
+    def level(self, counts: LineCounts, limit: float | None) -> Level:
+        """Return the bounds of the fine-tune's own rate: as measured, and with ``counts.worst`` as its losses.
 
         Args:
-            counts: of the overall line.
-            worst: losses at their worst, prompts x seeds.
+            counts: of the overall line, with every unsure answer a loss in ``worst``.
             limit: the highest tolerated rate; None without one.
         """
 
@@ -278,7 +325,7 @@ class Fixed:
         Technometrics 24:295). The intervals are those of `contrasts.Mover` or `contrasts.Table2x2`, of scores that of
         `contrasts.MeanT`.
         """
-        fail, worst = counts.contrast(counts.fail), counts.contrast(counts.worst)
+        fail, worst = counts.contrast("fail"), counts.contrast("worst")
         return LineBounds(
             lower=fail.interval(2 * self.alpha)[0],
             p_fail=p_above(fail, margin),
@@ -286,20 +333,22 @@ class Fixed:
             upper=ceiling(worst, self.alpha),
         )
 
-    def level(self, counts: LineCounts, worst: Matrix, limit: float | None) -> Level:
+    def level(self, counts: LineCounts, limit: float | None) -> Level:
         """Return one-sided Wilson limits; the upper one is never tighter than a spotless model's."""
-        measured, highest = (
-            fold(counts.part, losses, counts.n) for losses in (counts.tuned, worst)
-        )
+        measured, highest = counts.average("tuned"), counts.average("worst")
+        runs = counts.level_noise("tuned")
         high = rate_limits(highest, 2 * self.alpha)[1]
         if not highest.single:
             high = max(high, cautious_wilson(highest.two_way, highest.responses, 2 * self.alpha)[1])
+
+        def limits(alpha: float) -> Bounds:
+            return wider_rate(rate_limits(measured, alpha), measured.two_way.mean, runs, alpha)
+
+        at_worst = counts.level_noise("worst")
         return Level(
-            lower=rate_limits(measured, 2 * self.alpha)[0],
-            upper=high,
-            p_fail=None
-            if limit is None
-            else p_rate_above(partial(rate_limits, measured), measured.two_way.mean, limit),
+            lower=limits(2 * self.alpha)[0],
+            upper=wider_rate((0.0, high), highest.two_way.mean, at_worst, 2 * self.alpha)[1],
+            p_fail=None if limit is None else p_rate_above(limits, measured.two_way.mean, limit),
         )
 
     def shown(self, change: Change, counts: LineCounts) -> Change:
@@ -347,8 +396,9 @@ def fewest_spotless(margin: float, alpha: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exact:
-    """All prompts are asked, and the scope is they alone: the means themselves decide, without error."""
+    """All prompts are asked, and the scope is they alone: the means themselves decide, with noise alone for an error."""
 
+    alpha: float = 0.05
     name: RuleName = "exact"
 
     def scope(self, seeds: int) -> Scope:
@@ -356,26 +406,49 @@ class Exact:
         return scope_of_checkpoints(seeds, these_prompts=True)
 
     def decide(self, counts: LineCounts, margin: float) -> LineBounds:
-        """Return the change itself as both bounds."""
-        fail, worst = (counts.contrast(losses).estimate for losses in (counts.fail, counts.worst))
+        """Return the change itself as both bounds; with replicates, what noise leaves of it."""
+        fail, worst = (counts.contrast(coding).estimate for coding in ("fail", "worst"))
+        lower, upper = (counts.here(coding) for coding in ("fail", "worst"))
+        if lower is None or upper is None:
+            certain = 0.0 if fail > margin else 1.0
+            return LineBounds(lower=fail, p_fail=certain, worst=worst, upper=worst)
         return LineBounds(
-            lower=fail, p_fail=0.0 if fail > margin else 1.0, worst=worst, upper=worst
+            lower=lower.interval(2 * self.alpha)[0],
+            p_fail=p_above(lower, margin),
+            worst=worst,
+            upper=upper.interval(2 * self.alpha)[1],
         )
 
-    def level(self, counts: LineCounts, worst: Matrix, limit: float | None) -> Level:
-        """Return the rates themselves."""
-        low, high = (
-            fold(counts.part, losses, counts.n).two_way.mean for losses in (counts.tuned, worst)
+    def level(self, counts: LineCounts, limit: float | None) -> Level:
+        """Return the rates themselves; with replicates, what noise leaves of them."""
+        low, high = (counts.average(coding).two_way.mean for coding in ("tuned", "worst"))
+        runs, at_worst = (counts.level_noise(coding) for coding in ("tuned", "worst"))
+        if runs is None or at_worst is None:
+            return Level(lower=low, upper=high, p_fail=p_certain(low, limit))
+        measured = OnThesePrompts(estimate=low, runs=runs)
+        highest = OnThesePrompts(estimate=high, runs=at_worst)
+        return Level(
+            lower=max(0.0, measured.interval(2 * self.alpha)[0]),
+            upper=min(1.0, highest.interval(2 * self.alpha)[1]),
+            p_fail=None if limit is None else p_rate_above(measured.interval, low, limit),
         )
-        return Level(lower=low, upper=high, p_fail=p_certain(low, limit))
 
     def shown(self, change: Change, counts: LineCounts) -> Change:
-        """Return the change with intervals of no width."""
-        limits, about = (change.estimate, change.estimate), self.scope(counts.n.shape[1])
+        """Return the change with intervals of noise alone; of no width without replicates."""
+        about, here = self.scope(counts.n.shape[1]), counts.here("tuned")
+        if here is None or change.noise is None or change.noise.floor == 0:
+            limits = change.estimate, change.estimate
+            return replace(
+                change,
+                interval=interval(limits, "exact mean", about),
+                interval90=interval(limits, "exact mean", about, 0.90),
+                p_value=1.0 if change.estimate == 0 else 0.0,
+                method="exact mean",
+            )
         return replace(
             change,
-            interval=interval(limits, "exact mean", about),
-            interval90=interval(limits, "exact mean", about, 0.90),
-            p_value=1.0 if change.estimate == 0 else 0.0,
-            method="exact mean",
+            interval=interval(here.interval(0.05), here.method, about, ends=DIFFERENCE),
+            interval90=interval(here.interval(0.10), here.method, about, 0.90, DIFFERENCE),
+            p_value=p_value(here),
+            method=f"inverted {here.method}",
         )

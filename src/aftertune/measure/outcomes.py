@@ -205,6 +205,12 @@ def strata(table: Table, plan: MeasurePlan) -> Codes:
     return codes
 
 
+def replicates(table: Table, plan: MeasurePlan) -> NDArray[np.int64]:
+    """Return the number of the replicate that every row belongs to."""
+    numbers = [plan.replicates.get(name, 0) for name in table.names["decoding"]]
+    return np.array(numbers, np.int64)[table.columns["decoding"]]
+
+
 def setting_codes(
     table: Table, plan: MeasurePlan
 ) -> tuple[NDArray[np.int64], tuple[tuple[str, str], ...]]:

@@ -131,6 +131,10 @@ class MeasurePlan:
     decoding_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name in ``table.names["decoding"]`` -> the setting that it belongs to; decodings that differ only in their seed
     share one and are averaged. A decoding that is not listed is a setting of its own."""
+    replicates: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Name in ``table.names["decoding"]`` -> the replicate that it belongs to; 0 for one that is not listed."""
+    deterministic: frozenset[str] = frozenset()
+    """Models whose every replicate is one call: the same call has the same answer whenever it is made."""
 
     @property
     def margins(self) -> Margins:

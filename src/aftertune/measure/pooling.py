@@ -1,6 +1,6 @@
 """The settings of a study (system prompts x decodings) taken together: the counts of the prompts that all of them share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -95,14 +95,41 @@ def decoding_noise(pooled: Pooled, part: Layout, hit: Tally) -> Matrix | None:
     From the repeats of a prompt under one setting and training seed; None where one of them was asked once, so that
     nothing is known.
     """
-    n, hits = (pooled.counts_by_level(tally)[:, part.order] for tally in (N, hit))
-    if (n < 2).any():
-        return None
-    p = hits / n
-    # A cell mean is sum(hits) / sum(n). Each of its binomials has the unbiased variance n p (1 - p) n / (n - 1).
-    variance = np.add.reduceat((n * n / (n - 1) * p * (1 - p)).sum(axis=0), part.starts, axis=0)
-    size = np.add.reduceat(n.sum(axis=0), part.starts, axis=0)
-    noise = np.zeros((part.behaviors, pooled.seeds))
-    scale = task_scale(part)[part.task, None] ** 2
-    np.add.at(noise, part.behavior, scale * variance / size**2)
-    return noise
+    of_runs = []
+    for n, hits in _repeats(pooled, part, hit):
+        if (n < 2).any():
+            return None
+        p = hits / n
+        # A cell mean is sum(hits) / sum(n). Each of its binomials has the unbiased variance n p (1 - p) n / (n - 1).
+        variance = np.add.reduceat((n * n / (n - 1) * p * (1 - p)).sum(axis=0), part.starts, axis=0)
+        size = np.add.reduceat(n.sum(axis=0), part.starts, axis=0)
+        noise = np.zeros((part.behaviors, pooled.seeds))
+        scale = task_scale(part)[part.task, None] ** 2
+        np.add.at(noise, part.behavior, scale * variance / size**2)
+        of_runs.append(noise)
+    mean: Matrix = np.mean(of_runs, axis=0)
+    return mean
+
+
+def decoding_flips(pooled: Pooled, part: Layout, hit: Tally) -> float | None:
+    """Return the probability that two answers of one model to a prompt differ; None where one of them was asked once."""
+    of_runs = []
+    for n, hits in _repeats(pooled, part, hit):
+        if (n < 2).any():
+            return None
+        p = hits / n
+        # Two of the n answers of a cell differ with probability 2 n / (n - 1) p (1 - p), without bias.
+        of_runs.append(float((2 * n / (n - 1) * p * (1 - p)).mean()))
+    return float(np.mean(of_runs))
+
+
+def _repeats(pooled: Pooled, part: Layout, hit: Tally) -> Iterator[tuple[Matrix, Matrix]]:
+    """Yield answers and hits, settings x prompts x models, among which repeats of a prompt are draws of their own.
+
+    The replicates of a draw are no further draws: where a replicate has several, each replicate stands by itself.
+    """
+    runs = pooled.runs
+    several = runs and (runs[0].counts_by_level(N)[:, part.order] > 1).all()
+    for repeated in runs if several else (pooled,):
+        n, hits = (repeated.counts_by_level(tally)[:, part.order] for tally in (N, hit))
+        yield n, hits

@@ -34,7 +34,7 @@ class Gating:
         these_prompts = self.scope == "these-prompts"
         if self.sequential:
             return Sequential(alpha=plan.alpha, order=order, these_prompts=these_prompts)
-        return Exact() if these_prompts else Fixed(alpha=plan.alpha)
+        return Exact(alpha=plan.alpha) if these_prompts else Fixed(alpha=plan.alpha)
 
 
 def draw_order(
@@ -149,6 +149,7 @@ def declared_now(plan: MeasurePlan, gating: Gating, order: Order) -> dict[str, A
         "scope": gating.scope,
         "sequential": gating.sequential,
         "verdict_by": plan.verdict_by,
+        "replicates": 1 + max(plan.replicates.values(), default=0),
         "order": order.digest,
     }
 
@@ -159,6 +160,7 @@ ADDED_LATER: Mapping[str, object] = {
     "over_refusal_task_margin": 0.10,
     "over_refusal_sets": [],
     "score_margins": {},
+    "replicates": 1,
 }
 """The values that a declaration of an earlier version, which lacks these, stands for."""
 
@@ -207,6 +209,8 @@ def _word(key: str, value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {True: "on", False: "off", None: "none"}.get(value, str(value))
+    if isinstance(value, int):
+        return str(value)
     if key.endswith("margin"):
         return f"{points(value).lstrip('+')} points"
     return percent(value)

@@ -17,6 +17,7 @@ from aftertune.measure.counts import (
 )
 from aftertune.measure.crossed import Matrix, crossed_wilson
 from aftertune.measure.intervals import wilson
+from aftertune.measure.noise import rate_noise, wider_rate, with_runs
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import (
     SHARE,
@@ -87,8 +88,12 @@ def rate(grid: Grid, part: Layout, of: Event, min_cell: int) -> Rate:
     """Return a rate with its interval, and with the bounds that undecided and incoherent responses imply."""
     measured = grid.fold(part, of.hit)
     highest = fold(part, grid.counts(of.hit) + of.unsure(grid), grid.counts(N))
-    low, high = rate_limits(measured)
-    at_most = max(high, rate_limits(highest)[1])
+    runs = rate_noise(grid, measured, lambda run: run.fold(part, of.hit).matrix)
+    (low, high), (_, at_most) = (
+        wider_rate(rate_limits(average), average.two_way.mean, runs)
+        for average in (measured, highest)
+    )
+    at_most = max(high, at_most)
     method, about = wilson_name(measured), scope(grid.seeds)
     return Rate(
         estimate=measured.two_way.mean,
@@ -103,6 +108,7 @@ def rate(grid: Grid, part: Layout, of: Event, min_cell: int) -> Rate:
         bounds=interval((low, at_most), method, about),
         unequal=measured.unequal,
         hidden=part.behaviors < min_cell,
+        noise=None if runs is None else runs.noise,
     )
 
 
@@ -121,11 +127,14 @@ def rates(
 
 def score(grid: Grid, part: Layout, source: Source, min_cell: int) -> Score:
     """Return a mean score: as a rate where every score is 0 or 1, else with the two-way t."""
-    average = grid.fold(part, Tally(source, "sum"), Tally(source, "n"))
+    total, n = Tally(source, "sum"), Tally(source, "n")
+    average = grid.fold(part, total, n)
+    runs = rate_noise(grid, average, lambda run: run.fold(part, total, n).matrix)
     if source in grid.counted.binary:
-        limits, method = rate_limits(average), wilson_name(average)
+        limits = wider_rate(rate_limits(average), average.two_way.mean, runs)
+        method = wilson_name(average)
     else:
-        contrast = MeanT(x=average.two_way)
+        contrast = with_runs(MeanT(x=average.two_way), runs)
         limits, method = contrast.interval(0.05), contrast.method
     return Score(
         estimate=average.two_way.mean,

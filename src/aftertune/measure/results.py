@@ -87,6 +87,23 @@ def interval(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """The noise of a figure whose very same calls were made several times, as shares (0.01 = 1 point)."""
+
+    replicates: int
+    """The number of times, R."""
+    floor: float
+    """The noise floor: half width of the 95 % interval that noise alone gives the figure, a mean over all replicates, on
+    these very prompts."""
+    one_run: float
+    """The same for a figure that is asked once."""
+    run_sd: float
+    """Standard deviation of the effect of a whole run; 0 where the replicates differ no more than single answers explain."""
+    turned: float
+    """Share of the behaviors whose value is not the same in every replicate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A figure that is averaged inside behaviors first, with its interval."""
 
@@ -116,6 +133,8 @@ class Rate(Estimate):
     """From the interval's lower limit to the upper limit when undecided and incoherent responses count too."""
     unequal: bool
     """Cells or weights are unequal, so the estimate is not k / n and the count is marked raw."""
+    noise: Noise | None = None
+    """The noise of asking the same again; None without replicates."""
 
     def __str__(self) -> str:
         """Return ``15.5 % (31 of 200)``."""
@@ -164,6 +183,13 @@ class Change(Estimate):
     """Adjusted over the declared family; None outside one."""
     adjustment: str | None = None
     """``Holm over tasks`` or ``Benjamini-Hochberg over hazards, exploratory``."""
+    noise: Noise | None = None
+    """The noise of asking the same again; None without replicates."""
+
+    @property
+    def inside_noise(self) -> bool:
+        """True where noise alone could make the change: asked again, the same prompts might show none, or its opposite."""
+        return self.noise is not None and 0 < abs(self.estimate) <= self.noise.floor
 
     def __str__(self) -> str:
         """Return ``+21.0 points [+12.4, +30.1]``."""

@@ -227,10 +227,10 @@ class Sequential:
             upper=-self._lower(-worst, -margin, reach, total)[0],
         )
 
-    def level(self, counts: LineCounts, worst: Matrix, limit: float | None) -> Level:
+    def level(self, counts: LineCounts, limit: float | None) -> Level:
         """Return the limits of the fine-tune's own rate that hold whenever one stops."""
         measured, reach, total = self._behaviors(counts, counts.tuned, counts.n)
-        highest = self._behaviors(counts, worst, counts.n)[0]
+        highest = self._behaviors(counts, counts.worst, counts.n)[0]
         if len(measured) == total:
             low, high = float(measured.mean()), float(highest.mean())
             return Level(lower=low, upper=high, p_fail=p_certain(low, limit))

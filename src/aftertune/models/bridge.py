@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from aftertune.core.keys import Key, content_key
+from aftertune.core.keys import Key, content_key, replicate_part
 from aftertune.core.protocols import Answer
 from aftertune.core.records import Attempt, Decoding, FinishReason, GenerateJob, Message, Response
 from aftertune.core.untrusted import safe_messages
@@ -121,7 +121,7 @@ class InspectModel(Remote):
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
-        """Return the key of each call: identity, messages, the configuration that Inspect is given, seed and sample."""
+        """Return the key of each call: identity, messages, the configuration that Inspect is given, seed, sample and replicate."""
         config = settings(decoding, sample)
         return [
             content_key(
@@ -132,6 +132,7 @@ class InspectModel(Remote):
                 config,
                 decoding.seed,
                 sample,
+                *replicate_part(decoding.replicate),
             )
             for messages in conversations
         ]

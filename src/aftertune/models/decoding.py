@@ -119,7 +119,7 @@ class CheckpointDefaults:
         return processors
 
     def merged(self, decoding: Decoding) -> Mapping[str, object]:
-        """Return every setting that decides an answer but the seed, ready for a key.
+        """Return every setting that decides an answer but seed and replicate, ready for a key.
 
         At temperature 0 nothing is drawn, so top-p and top-k are left out. Whether the model is told to think stands in
         the rendered tokens.
@@ -128,7 +128,7 @@ class CheckpointDefaults:
             "temperature": float(decoding.temperature),
             "top_p": float(decoding.top_p),
         }
-        del settings["seed"], settings["thinking"]
+        del settings["seed"], settings["thinking"], settings["replicate"]
         if decoding.max_reasoning_tokens is None:
             del settings["max_reasoning_tokens"]
         if decoding.temperature == 0.0:

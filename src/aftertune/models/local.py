@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from aftertune.core.keys import Key, content_key, encoded, encoded_key
+from aftertune.core.keys import Key, content_key, encoded, encoded_key, replicate_part
 from aftertune.core.protocols import Answer, Engine
 from aftertune.core.records import (
     FREE,
@@ -45,7 +45,18 @@ def _settings(row: Row) -> tuple[float, ...]:
     bounds = (-1, -1)
     if decoding.max_reasoning_tokens is not None:
         bounds = (decoding.max_new_tokens, decoding.max_reasoning_tokens)
-    return (decoding.temperature, decoding.top_p, decoding.top_k, row.limit, *bounds)
+    shared = decoding.temperature, decoding.top_p, decoding.top_k, row.limit
+    return (*run_of(row.job), *shared, *bounds)
+
+
+def run_of(job: GenerateJob) -> tuple[int, int]:
+    """Return the replicate of a job, and the half of it that the job is answered in: a bit of its key, 0 in the first replicate.
+
+    Batches decide how a GPU rounds. With the batches of the first replicate another one would give its answers again, and
+    hide the noise that any other run has; the bits of other keys make other halves, and so other batches.
+    """
+    replicate = job.decoding.replicate
+    return replicate, job.key[-1] & 1 if replicate else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,12 @@ class LocalEngine:
         return {}
 
     @property
+    def deterministic(self) -> bool:
+        """Return whether it computes in float32 on the CPU, where no batch and no run changes an answer."""
+        placement = self._weights.loader.placement
+        return placement.device == "cpu" and placement.dtype == "float32"
+
+    @property
     def folds_system(self) -> bool:
         """Return whether the chat template takes no system turn, so that its text stands at the head of the user's turn."""
         return self._renderer.folds_system
@@ -187,9 +204,16 @@ class LocalEngine:
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
-        """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample."""
+        """Return the key of each call: identity, rendered input tokens, merged decoding settings, seed and sample.
+
+        The number of the replicate belongs to it as well, unless the model is deterministic: its replicates are one call.
+        """
         common = content_key(
-            dict(self.identity), self._defaults.merged(decoding), decoding.seed, sample
+            dict(self.identity),
+            self._defaults.merged(decoding),
+            decoding.seed,
+            sample,
+            *([] if self.deterministic else replicate_part(decoding.replicate)),
         ).hex()
         tokens = self._renderer.prompts(conversations, decoding.thinking)
         if (

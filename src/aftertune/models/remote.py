@@ -166,10 +166,12 @@ class NoLikelihoods:
     Attributes:
         name: for messages and tables.
         served_by: for messages.
+        deterministic: never; a server's batches change from call to call.
     """
 
     name: str
     served_by: ClassVar[str] = "an endpoint"
+    deterministic = False
 
     def choice_logprobs(
         self,

@@ -54,6 +54,12 @@ def paragraphs(result: ConsistencyResult) -> Iterator[tuple[str, str]]:
     """Yield the name of each fine-tune with several training seeds, and what its overall figure says; else one warning."""
     tuned = [entry for entry in _overall(result) if entry.base is not None]
     several = [entry for entry in tuned if entry.components.seeds > 1]
+    noisy = [text for entry in _overall(result) if (text := _noise(entry))]
+    if noisy:
+        yield (
+            "Asked again",
+            f"On these prompts noise moves the {result.name_rate} of {'; of '.join(noisy)} (points, 95 %).",
+        )
     for entry in several:
         yield wording.clean(entry.condition), " ".join(_sentences(result, entry))
     if tuned and not several:
@@ -61,6 +67,15 @@ def paragraphs(result: ConsistencyResult) -> Iterator[tuple[str, str]]:
             "One training seed",
             "One training seed says nothing of what another one would give: train more of them.",
         )
+
+
+def _noise(entry: Consistency) -> str:
+    """Return how far a condition's rate is noise; empty without replicates."""
+    noise = entry.rate.noise
+    if noise is None:
+        return ""
+    mean = f"over the {noise.replicates} replicates by {wording.size(noise.floor)}"
+    return f"{wording.quoted(entry.condition)} by {wording.size(noise.one_run)} from one run to another, {mean}"
 
 
 def sheets(result: ConsistencyResult) -> Iterator[Sheet]:

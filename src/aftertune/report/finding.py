@@ -102,6 +102,8 @@ def _change(
     details = [f"{wording.in_points(change)}, {levels}"]
     if change.p_adjusted is not None and not shown(change) and _excludes_0(change.interval):
         details.append(f"{wording.p_value(change.p_adjusted)} after {change.adjustment}")
+    if change.noise is not None and change.inside_noise:
+        details.append(f"inside the noise floor of {wording.size(change.noise.floor)} points")
     details += _largest_task(result, condition, change)
     corrected = part(labels_of(condition).asr_change)
     if corrected is not None and corrected.estimate is not None:

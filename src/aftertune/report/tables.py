@@ -11,6 +11,7 @@ from aftertune.measure.results import (
 from aftertune.report import wording
 from aftertune.report.capability import capability_sheets
 from aftertune.report.cells import (
+    BLANK,
     Cell,
     Dimension,
     Sheet,
@@ -61,6 +62,7 @@ def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
         rates_by(result, setting, "by_task", f"{rate} by task"),
         changes(result, setting),
         *capability_sheets(result, setting),
+        noise_sheet(result, setting),
         unclear(result, setting),
         cut_off(setting),
         *(guard_sheet(result, setting, guard) for guard in names_in(c.guards for c in conditions)),
@@ -284,6 +286,45 @@ def unclear(result: StudyResult, setting: SettingResult) -> Sheet:
             (
                 f"inc.: incoherent; und.: undecided. Both count as not harmful; in brackets the interval of the {result.name_rate}, "
                 f"widened to what it were if they counted as {harmful_word(result)}."
+            ),
+        ),
+    )
+
+
+def noise_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
+    """Return how far rates and changes are noise of asking again; empty without replicates."""
+    rows = []
+    for condition in setting.conditions:
+        rate, change = condition.asr.overall, part(condition.asr_change)
+        if rate is None or rate.noise is None:
+            continue
+        of_change = None if change is None else change.noise
+        rows.append(
+            (
+                name_cell(condition),
+                Cell((wording.size(rate.noise.one_run),)),
+                Cell((wording.size(rate.noise.floor),)),
+                BLANK
+                if change is None or of_change is None
+                else Cell(
+                    (
+                        wording.size(of_change.floor),
+                        "change inside it" if change.inside_noise else "change outside it",
+                    )
+                ),
+                Cell((wording.size((of_change or rate.noise).run_sd),)),
+                Cell((wording.percent((of_change or rate.noise).turned),)),
+            )
+        )
+    return Sheet(
+        title="Noise: the same asked again",
+        headers=("condition", "one run", "floor", "floor of the change", "run effect", "turned"),
+        rows=tuple(rows),
+        legend=(
+            (
+                f"Points of {result.name_rate} on these very prompts, plus or minus, 95 %. one run: if everything is asked once; floor: of "
+                "the mean over the replicates; run effect: standard deviation of whole runs, of the change where there is one, which its "
+                "interval contains; turned: behaviors that did not come out alike every time."
             ),
         ),
     )

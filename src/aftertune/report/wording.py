@@ -25,6 +25,7 @@ __all__ = [
     "quoted",
     "score",
     "score_change",
+    "size",
     "visible",
 ]
 
@@ -71,6 +72,11 @@ def in_points(change: Change | CorrectedChange) -> str:
     assert change.estimate is not None
     assert change.interval is not None
     return f"{points(change.estimate)} points {point_limits(change.interval)}"
+
+
+def size(share: float) -> str:
+    """Return a share in points without a sign: ``1.8``, ``<0.1``."""
+    return points(share).lstrip("+")
 
 
 def quoted(name: str) -> str:

@@ -71,7 +71,7 @@ def score_likelihood(
     of_model = {model: content_key(identities[base]).hex() for model, base in bases.items()}
     version = run.store.add_scorer("scorer", NAME, f"nll-1 {content_key(of_model).hex()}")
     keys = run.study.decoding
-    answers_each = len(models) * len(run.study.systems) * keys.samples
+    answers_each = len(models) * len(run.study.systems) * keys.samples * keys.replicates
     size = max(1, PROMPT_CHUNK // (answers_each * len(keys.temperatures) * len(keys.seeds)))
     units = "prompts (likelihood of their answers under the base)"
     with staged(run.progress, "likelihood under the base", len(prompts), units) as advance:

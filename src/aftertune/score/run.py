@@ -236,7 +236,7 @@ def _items_of(
         return len(unscored), ((len(chunk), chunk) for chunk in _chunks(items, size))
     benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
     keys = run.study.decoding
-    draws = keys.samples * len(keys.temperatures) * len(keys.seeds)
+    draws = keys.samples * len(keys.temperatures) * len(keys.seeds) * keys.replicates
     pairs = (
         (len(chunk), _unscored_pairs(run, scoring, models, chunk))
         for chunk in _chunks(

@@ -290,7 +290,7 @@ class ScorerKeys(Keys):
 
 
 class DecodingKeys(Keys):
-    """The decoding settings of the models: every temperature with every seed."""
+    """The decoding settings of the models: every temperature with every seed, in every replicate."""
 
     temperatures: Annotated[
         tuple[Annotated[float, Field(ge=0, le=5)], ...],
@@ -298,7 +298,9 @@ class DecodingKeys(Keys):
         Field(min_length=1),
     ] = (0.0,)
     samples: Annotated[int, Field(ge=1)] = 1
-    """Responses per prompt, temperature and seed."""
+    """Responses per prompt, temperature and seed, each with a seed of its own in the request."""
+    replicates: Annotated[int, Field(ge=1)] = 1
+    """The number of times that the very same calls are made, at temperature 0 too: it shows how far answers are noise."""
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0,)
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """Most tokens of an answer; where `max_reasoning_tokens` is set, of the final answer alone."""

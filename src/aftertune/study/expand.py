@@ -375,19 +375,28 @@ class _Facts:
 
 
 def cells_of(config: CheckConfig, model: str) -> tuple[Cell, ...]:
-    """Return the cells of one model: every system prompt with every temperature and decoding seed."""
+    """Return the cells of one model: every system prompt with every temperature and decoding seed.
+
+    A replicate is a whole run: its cells come after all cells of the replicate before, so that an effect of the run shows.
+    """
     return tuple(
         Cell(model=model, system=system, decoding=decoding, samples=config.decoding.samples)
+        for run in _by_replicate(config.decoding)
         for system in config.systems
-        for decoding in decodings(config.decoding)
+        for decoding in run
     )
 
 
 def decodings(keys: DecodingKeys) -> Iterator[Decoding]:
-    """Yield every temperature with every decoding seed."""
-    for temperature in keys.temperatures:
-        for seed in keys.seeds:
-            yield Decoding(
+    """Yield every temperature with every decoding seed, replicate by replicate."""
+    for run in _by_replicate(keys):
+        yield from run
+
+
+def _by_replicate(keys: DecodingKeys) -> Iterator[list[Decoding]]:
+    for replicate in range(keys.replicates):
+        yield [
+            Decoding(
                 temperature=temperature,
                 top_p=keys.top_p,
                 top_k=keys.top_k,
@@ -395,4 +404,8 @@ def decodings(keys: DecodingKeys) -> Iterator[Decoding]:
                 max_reasoning_tokens=keys.max_reasoning_tokens,
                 thinking=keys.thinking,
                 seed=seed,
+                replicate=replicate,
             )
+            for temperature in keys.temperatures
+            for seed in keys.seeds
+        ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from aftertune.core.keys import Key, content_key
+from aftertune.core.keys import Key, content_key, replicate_part
 from aftertune.core.records import (
     Decoding,
     FinishReason,
@@ -252,12 +252,14 @@ def job_body(address: Address, job: GenerateJob, form: RequestForm = USUAL) -> d
 
 
 def key_of(address: Address, fields: dict[str, Any], decoding: Decoding, sample: int) -> Key:
-    """Return the key of a call: base URL, model, exact body, decoding seed and sample number.
+    """Return the key of a call: base URL, model, exact body, decoding seed, sample number, and replicate if it is not the first.
 
-    The last two stand on their own because a body without ``seed`` would be the same for every sample.
+    The last three stand on their own because a body without ``seed`` would be the same for every sample, and that of a
+    replicate always is.
     """
+    again = replicate_part(decoding.replicate)
     return content_key(
-        "endpoint call", 1, address.url, address.model, fields, decoding.seed, sample
+        "endpoint call", 1, address.url, address.model, fields, decoding.seed, sample, *again
     )
 
 

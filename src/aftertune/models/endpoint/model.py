@@ -343,7 +343,7 @@ class EndpointModel(Remote):
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int
     ) -> list[Key]:
-        """Return the key of each call: base URL, model, the exact request body, decoding seed and sample number."""
+        """Return the key of each call: base URL, model, the exact request body, decoding seed, sample number and replicate."""
         bodies = (
             chat.body(self.address, messages, decoding, sample, self._form)
             for messages in conversations
