@@ -26,6 +26,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "demo": "Show the whole job on the embedded model.",
     "check": "Decide whether fine-tuning broke a model (the gate).",
+    "repair": "Mend a finished fine-tune in its weights, and prove it.",
     "run": "Run a study: tune, generate, score, measure, report.",
     "plan": "Estimate what a study can find and what it costs.",
     "tune": "Fine-tune a model on this machine.",
@@ -85,7 +86,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What fine-tuning did to a model's safety, task by task, how sure you can be, and how to mend it.",
-    epilog="Exit codes: 0 done, 1 error, 2 bad command line, 3 FAIL (check, data check), 4 not enough data (check), 5 stopped: run again to go on.",
+    epilog="Exit codes: 0 done, 1 error, 2 bad command line, 3 FAIL (check, repair, data check), 4 not enough data (check, repair), 5 stopped: run again to go on.",
 )
 
 

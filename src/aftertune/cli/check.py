@@ -151,7 +151,7 @@ def command(
         "max_asr": max_asr,
     }
     given = {key: value for key, value in margins.items() if value is not None}
-    keys = _keys(judge or (), guard or (), prompts or (), given)
+    keys = option_keys(judge or (), guard or (), prompts or (), given)
     of_scores = dict(map(_score_margin, score_margin or ()))
     declared = {
         "margins": of_scores,
@@ -162,7 +162,7 @@ def command(
     of_decoding = {"max_new_tokens": max_new_tokens, "replicates": replicates}
     keys["decoding"] = {key: value for key, value in of_decoding.items() if value is not None}
     models = list(_models(base, tuned))
-    study = study_from_mapping(_checked(config, keys, limit) | {"models": models}, Path())
+    study = study_from_mapping(checked_keys(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
         raise InputError(
             "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
@@ -188,7 +188,7 @@ def command(
         command=command_of(references, options, sequential=sequential),
         gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope),
         source=Path() if config is None else config.parent,
-        trained_on=partial(_with_training_rows, tuned, train or ()),
+        trained_on=partial(with_training_rows, tuned, train or ()),
         announces=not quiet,
     )
     same_recipe(tuned)
@@ -293,7 +293,7 @@ def _unplaced(value: Any) -> Any:
     return [_unplaced(item) for item in value] if isinstance(value, list) else value
 
 
-def _checked(config: Path | None, given: dict[str, Any], limit: int | None) -> dict[str, Any]:
+def checked_keys(config: Path | None, given: dict[str, Any], limit: int | None) -> dict[str, Any]:
     """Return the keys of a check's study but its models: those of the configuration, over which the options go.
 
     Raises:
@@ -321,7 +321,7 @@ def _with_metrics(keys: dict[str, Any]) -> dict[str, Any]:
     return keys | {"metrics": [*metrics, *(name for name in margins if name not in named)]}
 
 
-def _keys(
+def option_keys(
     judges: Sequence[str],
     guards: Sequence[str],
     prompts: Sequence[str],
@@ -380,7 +380,7 @@ def unused_configurations(references: Sequence[str], config: Path | None) -> lis
     return list(dict.fromkeys(notes))
 
 
-def _with_training_rows(
+def with_training_rows(
     tuned: Sequence[str], files: Sequence[Path], run: Run, trained: Trained
 ) -> Trained:
     """Add the rows that the models were trained on: ``--train``, else what the recipes beside the weights name."""

@@ -23,7 +23,7 @@ from aftertune.measure.arrays import Layout
 from aftertune.measure.changes import rate_change, score_change
 from aftertune.measure.counts import Source, SourceKind
 from aftertune.measure.crossed import seed_collapse
-from aftertune.measure.gate_cases import Case, Cases, cases_of
+from aftertune.measure.gate_cases import Case, Cases, OwnTask, cases_of
 from aftertune.measure.gate_rules import Fixed, Level, Rule
 from aftertune.measure.gate_verdict import BY_JUDGE, of_sides, side_verdict
 from aftertune.measure.intervals import holm
@@ -47,7 +47,12 @@ Line = TypeVar("Line", bound=MarginLine)
 
 
 def gate(
-    table: Table, plan: MeasurePlan, base: str, tuned: str, rule: Rule | None = None
+    table: Table,
+    plan: MeasurePlan,
+    base: str,
+    tuned: str,
+    rule: Rule | None = None,
+    own: OwnTask | None = None,
 ) -> GateResult:
     """Return the verdict of the judge on condition ``tuned`` against condition ``base``, without guards.
 
@@ -57,11 +62,12 @@ def gate(
         base: name of the base's condition.
         tuned: name of the fine-tune's condition.
         rule: supplies the bounds; None for intervals after all prompts were asked (`Fixed`).
+        own: the side of capability of a repaired model: its own task against the fine-tune; None for the declared scores.
 
     Raises:
         InputError: as `cases_of`.
     """
-    cases, rule = cases_of(table, plan, base, tuned), rule or Fixed(alpha=plan.alpha)
+    cases, rule = cases_of(table, plan, base, tuned, own), rule or Fixed(alpha=plan.alpha)
     harm = cases.harm
     alone = rule.level(harm.level_counts(), plan.max_asr)
     lines: dict[Side, list[JudgedLine]] = {

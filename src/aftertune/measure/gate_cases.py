@@ -10,7 +10,7 @@ from aftertune.core.table import BLEU, Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
 from aftertune.measure.arrays import Arms, Grid, Layout, Setting, model_codes, task_weights
-from aftertune.measure.counts import N, Source, SourceKind, Tally, count
+from aftertune.measure.counts import Counts, N, Source, SourceKind, Tally, count
 from aftertune.measure.gate_rules import (
     Coded,
     LineCounts,
@@ -139,8 +139,30 @@ class Cases:
         return () if case is None else (case,)
 
 
-def cases_of(table: Table, plan: MeasurePlan, base: str, tuned: str) -> Cases:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTask:
+    """A fine-tune's own task, on which a repaired model is held against the fine-tune and not against the base."""
+
+    against: str
+    """The fine-tune's condition, of one model."""
+    metric: str
+    sets: tuple[str, ...]
+    """Prompt sets of the task, held out of its training rows."""
+    margin: float
+    """Largest tolerated fall of the mean score."""
+
+
+def cases_of(
+    table: Table, plan: MeasurePlan, base: str, tuned: str, own: OwnTask | None = None
+) -> Cases:
     """Return both arms of a gate on every side.
+
+    Args:
+        table: the jobs of both.
+        plan: what was declared.
+        base: name of the base's condition.
+        tuned: name of the fine-tune's condition, or of the repaired model's.
+        own: the side of capability of a repaired model; None for the declared scores against the base.
 
     Raises:
         InputError: the table has several settings, no harmful prompt that both were asked, or lacks what the plan names; a
@@ -152,11 +174,7 @@ def cases_of(table: Table, plan: MeasurePlan, base: str, tuned: str) -> Cases:
             f"the gate decides under one system prompt and decoding, and the table has {len(counted.settings)}; "
             "check them one at a time"
         )
-    base_code, *others = model_codes(counted, plan.condition(base))
-    if others:
-        raise InputError(
-            f"condition {base!r} has several models, so it cannot be the base of a gate"
-        )
+    base_code = _base_code(counted, plan, base)
     models = model_codes(counted, plan.condition(tuned)), base_code
     setting = Setting(counted=counted, code=0, weights=task_weights(table, plan))
     both = setting.arms(plan.condition(tuned).models, plan.condition(base).models)
@@ -174,8 +192,39 @@ def cases_of(table: Table, plan: MeasurePlan, base: str, tuned: str) -> Cases:
         else rate_case(table, plan, benign, models, codes, Side.OVER_REFUSAL),
         capability=tuple(
             _score_case(table, plan, both, models, codes, name) for name in plan.score_margins
-        ),
+        )
+        if own is None
+        else (_own_case(table, plan, setting, tuned, codes, own),),
     )
+
+
+def _base_code(counted: Counts, plan: MeasurePlan, base: str) -> int:
+    code, *others = model_codes(counted, plan.condition(base))
+    if others:
+        raise InputError(
+            f"condition {base!r} has several models, so it cannot be the base of a gate"
+        )
+    return code
+
+
+def _own_case(
+    table: Table, plan: MeasurePlan, setting: Setting, tuned: str, codes: oc.Codes, own: OwnTask
+) -> Case:
+    """Return the case of a repaired model's own task: its score against that of the fine-tune."""
+    models = (
+        model_codes(setting.counted, plan.condition(tuned)),
+        _base_code(setting.counted, plan, own.against),
+    )
+    both = setting.arms(plan.condition(tuned).models, plan.condition(own.against).models)
+    names = setting.counted.names["set"]
+    places = [names.index(name) for name in own.sets if name in names]
+    arms = None if both is None else _among(both, np.isin(both.tuned.attribute("set"), places))
+    if arms is None:
+        raise InputError(
+            f"no prompt of the own task ({', '.join(own.sets)}) was put to both {tuned!r} and {own.against!r}"
+        )
+    declared = replace(plan, score_margins={own.metric: own.margin})
+    return _score_case(table, declared, arms, models, codes, own.metric)
 
 
 def rate_case(

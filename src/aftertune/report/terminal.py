@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aftertune.measure.repair import RepairResult
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet
@@ -23,6 +24,7 @@ from aftertune.report.gate import (
     verdict_scope,
 )
 from aftertune.report.overview import Overview, glance_sheet, overview, worst_line
+from aftertune.report.repair import reason_lines, repair_line, repair_sheets, rule_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
 from aftertune.report.tables import detail_sheets, setting_title, study_sheets
@@ -187,6 +189,18 @@ def print_gate(gate: GateResult, console: Console) -> None:
         print_sheet(sheet, console)
     for sentence in (*gate_sentences(gate), f"Declared plan: {gate.plan}"):
         _print_lines(console, sentence, style="dim")
+
+
+def print_repair(result: RepairResult, console: Console) -> None:
+    """Print a repair: the verdict first, then its reasons, the proof or all strengths, and the rule."""
+    verdict = result.verdict
+    tone = "plain" if verdict is None else VERDICT_TONES.get(verdict, "plain")
+    _print_lines(console, repair_line(result), style=f"bold {STYLES[tone]}".strip())
+    print_sentences(reason_lines(result), console)
+    console.print()
+    for sheet in repair_sheets(result):
+        print_sheet(sheet, console)
+    _print_lines(console, rule_line(result), style="dim")
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
