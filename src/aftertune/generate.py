@@ -205,7 +205,12 @@ def early_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
         if model.recipe is None or finished(Path(model.reference), model.recipe)
     ]
     _check_seeds(run, there)
-    return [*same_weights(run, there), *_turn_notes(run, there), *_noise_notes(run, there)]
+    return [
+        *same_weights(run, there),
+        *_turn_notes(run, there),
+        *_dtype_notes(run, there),
+        *_noise_notes(run, there),
+    ]
 
 
 def same_weights(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
@@ -226,6 +231,19 @@ def _turn_notes(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
             f"{', '.join(names)}: the chat template has no generation prompt: the model is asked without its own turn being begun, "
             "so its answer may begin with the marks of that turn; mend the template (add_generation_prompt)"
         )
+
+
+def _dtype_notes(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
+    """Yield a note on each model that is computed in another number format than its base."""
+    by_name = {model.name: model for model in models}
+    for model in models:
+        if model.base in by_name:
+            own = run.open(model).identity.get("dtype")
+            other = run.open(by_name[model.base]).identity.get("dtype")
+            if None not in (own, other) and own != other:
+                yield (
+                    f"{model.name} is computed in {own} and its base {model.base} in {other}; dtype: {own} computes both alike"
+                )
 
 
 # The probe

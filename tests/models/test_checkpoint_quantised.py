@@ -11,7 +11,15 @@ from tiny_runs import make_recipe, make_rows
 from aftertune.errors import ModelError
 from aftertune.models.foreign import quiet
 from aftertune.models.loading import Placement, quantisation
+from aftertune.models.open import Engines
 from aftertune.train.train import fine_tune
+
+
+@pytest.fixture
+def engines():
+    """Compute in float32, as transformers does where the results are compared."""
+    with Engines(threads=1, device="cpu", dtype="float32") as opened:
+        yield opened
 
 
 def computed(model):

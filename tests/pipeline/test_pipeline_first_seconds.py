@@ -97,3 +97,23 @@ def test_a_template_without_a_generation_prompt_is_noted_at_once_and_in_the_resu
     [note] = [note for note in before_asking(err) if "generation prompt" in note]
     assert note.startswith("note: tuned: ")
     assert note.removeprefix("note: ") in json.loads((tmp_path / "r.json").read_text())["notes"]
+
+
+def test_a_base_in_another_number_format_is_noted_at_once(
+    command, tiny_base, tmp_path, monkeypatch
+):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from aftertune.models import open as opening
+
+    monkeypatch.setattr(opening, "multiplies_bfloat16", lambda: True)
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    file = base / "model.safetensors"
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    write_lines(tmp_path / "questions.jsonl", prompts())
+    _, _, err = command("check", base, tiny_base, "--prompts", tmp_path / "questions.jsonl")
+    notes = before_asking(err)
+    assert any("tuned is computed in float32 and its base base in bfloat16" in n for n in notes)
+    assert any("which this processor multiplies fast" in note for note in notes)

@@ -391,7 +391,8 @@ def _with_memory(
     if count is None:
         return cost
     tokens = round(cost.tokens_in / max(1, cost.calls) + run.study.decoding.limit)
-    sizes, dtype, device = shape(there.reference, base), placement.dtype, placement.device
+    dtype = str(run.open(there).identity.get("dtype", placement.dtype))
+    sizes, device = shape(there.reference, base), placement.device
     training = None
     if model.recipe is not None:
         longest = longest_row(model.recipe, rows, run.engines)

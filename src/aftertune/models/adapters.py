@@ -8,7 +8,7 @@ adapter that changes them has a base to itself, which is loaded again for the ne
 """
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,9 +294,15 @@ class Loader:
     """Holds the loaded base and the adapters upon it. Asking for another base frees it first."""
 
     def __init__(
-        self, placement: Placement, *, threads: int | None = None, trust_remote_code: bool = False
+        self,
+        placement: Placement,
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        placement_of: Callable[[Path], Placement] | None = None,
     ) -> None:
         self.placement = placement
+        self.placement_of = placement_of or (lambda _: placement)
         self.trust_remote_code = trust_remote_code
         self._quantised = (
             None if placement.quantisation is None else four_bits("dtype 4bit", "bfloat16 or auto")
@@ -376,18 +382,19 @@ class Loader:
         self._model = load_model(
             name,
             base,
-            self.placement,
+            self.placement_of(base),
             trust_remote_code=self.trust_remote_code,
             quantization_config=self._quantised,
         ).eval()
         # All decoding settings are given at the call, where they are part of the key.
         self._model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._base = base
-        self._pack()
+        self._pack(base)
 
-    def _pack(self) -> None:
-        if self.placement.device == "cpu":
-            pack(self._model, self.placement.dtype)
+    def _pack(self, base: Path) -> None:
+        placement = self.placement_of(base)
+        if placement.device == "cpu":
+            pack(self._model, placement.dtype)
 
     def _put_on(self, name: str, base: Path, adapter: Path) -> str:
         """Put an adapter beside those in memory, or on a fresh base where it does not stand beside them; return its label."""
@@ -451,7 +458,7 @@ class Loader:
         except BaseException:
             self.free()  # PEFT leaves the base half changed
             raise
-        self._pack()
+        self._pack(base)
         return label
 
     def _written_over(self, adapter: Path) -> list[tuple[Any, Any]]:
@@ -483,6 +490,11 @@ class Weights:
     loader: Loader
     active: bool = True
     """False where the adapter is in memory but off."""
+
+    @property
+    def dtype(self) -> str:
+        """The number format that they are computed in, in torch's names."""
+        return self.loader.placement_of(self.base).dtype
 
     @contextmanager
     def using(self) -> Iterator[Any]:

@@ -7,13 +7,15 @@ configuration is seen on torch's device ``meta``, which has shapes and no number
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aftertune.core.recipe import Method
 from aftertune.errors import EngineError, ModelError
 from aftertune.models.foreign import first_line, first_names, quiet, refused
-from aftertune.models.reference import read_json, text_config
+from aftertune.models.gguf import SOURCE as GGUF_SOURCE
+from aftertune.models.reference import read_json, stored_dtype, text_config
 
 SECTION = "quantization_config"
 """The part of config.json about the quantisation of the file."""
@@ -39,7 +41,7 @@ class Placement:
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Placement":
-        """Return CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU.
+        """Return CUDA, else Apple's MPS, else the CPU; bfloat16 on the first two, float32 on the CPU (but see `suits_bfloat16`).
 
         The device ``spread`` is all CUDA GPUs together, the number format ``4bit`` weights in 4 bits and bfloat16 numbers.
 
@@ -83,6 +85,29 @@ class Placement:
     def device_map(self) -> str | dict[str, str]:
         """The place of the layers, as transformers takes it."""
         return "auto" if self.spread else {"": self.device}
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16 products (AVX-512 BF16 or AMX), several times as fast as float32's.
+
+    Its flags say so. A measurement could say otherwise the next time, and the number format is part of every key.
+    """
+    import torch
+
+    flags = torch.cpu.get_capabilities()
+    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+
+
+def suits_bfloat16(name: str, folder: Path) -> bool:
+    """Return whether bfloat16 holds a checkpoint's weights as well as its file: stored in bfloat16, or quantised (GGUF, too)."""
+    sections = read_json(name, folder / "config.json"), text_config(name, folder)
+    if (folder / GGUF_SOURCE).is_file() or any(SECTION in section for section in sections):
+        return True
+    try:
+        return stored_dtype(folder) == "BF16"
+    except ModelError:
+        return False  # what is wrong with a file is said where it is loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -453,7 +453,7 @@ class LocalEngine:
                 self._capacities[all_logits] = capacity(
                     model,
                     self._device,
-                    self._weights.loader.placement.dtype,
+                    self._weights.dtype,
                     all_logits=all_logits,
                 )
         return self._capacities[all_logits]

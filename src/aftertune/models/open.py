@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,14 @@ from aftertune.models.adapters import (
 from aftertune.models.bridge import InspectModel, InspectName
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
-from aftertune.models.loading import Placement, check_config, check_trainable, quantisation
+from aftertune.models.loading import (
+    Placement,
+    check_config,
+    check_trainable,
+    multiplies_bfloat16,
+    quantisation,
+    suits_bfloat16,
+)
 from aftertune.models.local import ENGINE, LocalEngine, ServedModel
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
@@ -42,6 +50,11 @@ from aftertune.models.vllm import VllmServer
 
 OpenedModel = LocalEngine | EndpointModel | InspectModel
 
+_IN_BFLOAT16 = (
+    "dtype auto: weights that are stored in bfloat16 or quantised are computed in bfloat16, which this processor multiplies fast; "
+    "dtype: float32 computes them in float32"
+)
+
 
 class Engines(AbstractContextManager["Engines"]):
     """All models of a run. One base is in memory at a time, together with the adapters that were used on it.
@@ -49,7 +62,7 @@ class Engines(AbstractContextManager["Engines"]):
     Args:
         threads: CPU threads for torch, set when weights load; None leaves torch's own choice.
         device: ``auto`` (CUDA, else MPS, else CPU) or a torch device.
-        dtype: ``auto`` (bfloat16 on a GPU, float32 on the CPU), a torch dtype, or ``4bit`` (`Placement.choose`).
+        dtype: ``auto`` (`placement_of`), a torch dtype, or ``4bit`` (`Placement.choose`).
         trust_remote_code: run code that a checkpoint brings along.
         endpoints: connections to served models; by default without a budget.
         vllm: serves the models of this machine; None computes them in this process.
@@ -72,6 +85,7 @@ class Engines(AbstractContextManager["Engines"]):
         self._wanted = (device, dtype)
         self._opened: dict[tuple[str, str | None], OpenedModel] = {}
         self._notes: dict[str, None] = {}
+        self._placements: dict[Path, Placement] = {}
 
     def open(
         self, reference: str, *, name: str | None = None, base: str | None = None
@@ -170,7 +184,7 @@ class Engines(AbstractContextManager["Engines"]):
 
     @cached_property
     def placement(self) -> Placement:
-        """Return the device and number format of all models.
+        """Return the device of all models, and the number format of those that have none of their own (`placement_of`).
 
         Raises:
             ModelError: they cannot be had here.
@@ -181,6 +195,25 @@ class Engines(AbstractContextManager["Engines"]):
                 "dtype 4bit is for this process; vLLM takes vllm_arguments: [--quantization, bitsandbytes]"
             )
         return placement
+
+    def placement_of(self, folder: Path) -> Placement:
+        """Return the device and number format of a checkpoint.
+
+        The number format ``auto`` on a CPU is bfloat16 for weights that are stored in it or quantised, where the processor
+        multiplies it fast, and float32 for all others. A server chooses for itself.
+
+        Raises:
+            ModelError: they cannot be had here, or a file cannot be used.
+        """
+        if folder not in self._placements:
+            placement, (_, dtype) = self.placement, self._wanted
+            here = placement.device == "cpu" and self._vllm is None
+            fast = dtype == "auto" and here and multiplies_bfloat16()
+            if fast and suits_bfloat16(str(folder), folder):
+                placement = replace(placement, dtype="bfloat16")
+                self._notes[_IN_BFLOAT16] = None
+            self._placements[folder] = placement
+        return self._placements[folder]
 
     def synchronize(self) -> None:
         """Wait until a GPU has done what it was given: it works on while Python goes on, and so would a clock."""
@@ -221,14 +254,15 @@ class Engines(AbstractContextManager["Engines"]):
         self, checkpoint: Checkpoint, adapter: Adapter | None, *, here: bool = True
     ) -> dict[str, object]:
         """Return everything that decides the answers of a model; a server (not ``here``) reads quantised files by itself."""
-        own = quantisation(checkpoint.name, checkpoint.folder, self.placement) if here else None
+        placement = self.placement_of(checkpoint.folder)
+        own = quantisation(checkpoint.name, checkpoint.folder, placement) if here else None
         identity: dict[str, object] = {
             "engine": ENGINE,
             "weights": weights_sha256(checkpoint.folder),
             "adapter": adapter_sha256(adapter.folder) if adapter is not None else None,
             "tokenizer": tokenizer_sha256(_tokenizer(checkpoint, adapter)),
-            "dtype": self.placement.dtype,
-            "quantisation": self.placement.quantisation if own is None else own.method,
+            "dtype": placement.dtype,
+            "quantisation": placement.quantisation if own is None else own.method,
         }
         if own is not None and own.dequantised:
             identity["dequantised"] = True
@@ -300,7 +334,10 @@ class Engines(AbstractContextManager["Engines"]):
     @cached_property
     def _loader(self) -> Loader:
         return Loader(
-            self.placement, threads=self._threads, trust_remote_code=self.trust_remote_code
+            self.placement,
+            threads=self._threads,
+            trust_remote_code=self.trust_remote_code,
+            placement_of=self.placement_of,
         )
 
 

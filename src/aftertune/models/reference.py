@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +279,24 @@ def tensor_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     Raises:
         ModelError: a file is no safetensors file.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    return {name: shape for name, (shape, _) in _tensors(files).items()}
+
+
+def stored_dtype(folder: Path) -> str | None:
+    """Return the number format that most numbers of a checkpoint are stored in, as safetensors calls it (``BF16``).
+
+    Raises:
+        ModelError: a file is no safetensors file.
+    """
+    numbers: Counter[str] = Counter()
+    for shape, dtype in _tensors(weight_files(folder)).values():
+        numbers[dtype] += prod(shape)
+    return max(numbers, key=numbers.__getitem__, default=None)
+
+
+def _tensors(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and number format of each tensor, by its name."""
+    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
     for path in files:
         try:
             with path.open("rb") as file:
@@ -285,8 +304,8 @@ def tensor_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
                 if length > path.stat().st_size:  # text, such as a pointer of Git LFS
                     raise ValueError("it does not begin with the length of a header")  # noqa: TRY301  # told as the others
                 header = json.loads(file.read(length))
-            shapes |= {
-                name: tuple(tensor["shape"])
+            tensors |= {
+                name: (tuple(tensor["shape"]), str(tensor["dtype"]))
                 for name, tensor in header.items()
                 if name != "__metadata__"
             }
@@ -294,7 +313,7 @@ def tensor_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
             raise ModelError(
                 f"{path}: is no safetensors file ({first_line(error)}); copy the folder again"
             ) from error
-    return shapes
+    return tensors
 
 
 def has_tokenizer(folder: Path) -> bool:
