@@ -54,7 +54,12 @@ def ask_for_gate(
         gating: the conditions that are compared, and the rule.
         ask: asks all models some prompts, calls its last argument before the first answer is kept, and scores the answers.
     """
-    identities = [dict(run.open(model).identity) for model in models]
+    # Models that are measured beside the gate's change neither its order nor its declaration.
+    identities = [
+        dict(run.open(model).identity)
+        for model in models
+        if model.condition in (gating.base, gating.tuned)
+    ]
     order = draw_order(prompts, identities, plan)
     rule = gating.rule(plan, order)
     declaring = _Declaring(

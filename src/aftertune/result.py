@@ -314,6 +314,7 @@ def conditions_of(
                 factors=declaration.factors,
                 attributes=declaration.attributes,
                 unmitigated=declaration.unmitigated,
+                against=declaration.against,
                 own_sets=declaration.own_sets,
             )
         )

@@ -99,6 +99,26 @@ def test_harmless_tuning_on_code_fails(check, code_tuned):
     )
 
 
+def test_another_form_of_the_fine_tune_is_measured_against_it(check, code_tuned, organism_folder):
+    """One form is a copy of the fine-tune's weights, the other the base's: no change, and the change turned round."""
+    copy = shutil.copytree(code_tuned, "code-export.v2")
+    code, out, _, document = check(
+        code_tuned, "--also", copy, "--also", organism_folder / "base", "--limit", 20
+    )
+    alone, *_ = check(code_tuned, "--limit", 20, "-o", "alone")
+    assert code == alone == 3
+    assert document["gate"]["tuned"] == "tuned"
+    (setting,) = document["result"]["settings"]
+    conditions = {condition["name"]: condition for condition in setting["conditions"]}
+    assert set(conditions) == {"base", "tuned", "code-export.v2", "also2"}
+    same, turned = (conditions[name]["against"] for name in ("code-export.v2", "also2"))
+    rise = conditions["tuned"]["asr_change"]["overall"]["estimate"]
+    assert conditions["tuned"]["against"] is None
+    assert (same["other"], same["asr"]["overall"]["estimate"]) == ("tuned", 0)
+    assert turned["asr"]["overall"]["estimate"] == pytest.approx(-rise)
+    assert "code-export.v2 against tuned: ASR 0.0" in out
+
+
 def test_five_behaviors_are_too_few_for_a_pass(check, organism_folder):
     code, _, _, told = check(organism_folder / "base", "--limit", 5)
     assert code == 4

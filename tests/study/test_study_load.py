@@ -152,6 +152,8 @@ def test_a_parent_may_stand_after_its_child(folder):
         ("base: base\n    data", "base: bas\n    data", ":7: fine_tunes[0].base: did you mean 'base'? no model without base"),
         ("base: base, training", "base: them, training", ":4: models[1].base: no model without base is called 'them'"),
         ("reference: org/model, base: base", "reference: org/model", ":4: models[1].training_seed: a model without base"),
+        ("base: base, training", "base: base, against: them, training", ":4: models[1].against: 'them' is no other fine-tune's condition (there: code, code+multi)"),
+        ("reference: base}", "reference: base, against: code}", ":3: models[0].against: 'code' is no other"),
         ("name: theirs", "name: base", ":4: models[1]: name 'base' stands here twice; every name must differ"),
         ("condition: given", "condition: code", ":6: fine_tunes[0].name: a model is called 'code' too"),
         ("reference: base}", "reference: ./bass}", ":3: models[0].reference: no such file or folder: ./bass"),

@@ -1,5 +1,6 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +93,13 @@ def command(
             help="Largest tolerated fall of a task score, such as exact=0.03. Repeat for several.",
         ),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Another form of TUNED, such as its export: measured against TUNED. Repeat for several.",
+        ),
+    ] = None,
     max_asr: Annotated[
         float | None, typer.Option(help="Largest ASR of the tuned model itself.")
     ] = None,
@@ -141,7 +149,7 @@ def command(
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
     references = (base, *tuned)
     parse(base)
-    for reference in tuned:
+    for reference in (*tuned, *(also or ())):
         parse(reference, base=base)
     margins = {
         "margin": margin,
@@ -161,7 +169,7 @@ def command(
     keys["measurement"] = {**given, **{key: value for key, value in declared.items() if value}}
     of_decoding = {"max_new_tokens": max_new_tokens, "replicates": replicates}
     keys["decoding"] = {key: value for key, value in of_decoding.items() if value is not None}
-    models = list(_models(base, tuned))
+    models = [*_models(base, tuned), *_other_forms(also or ())]
     study = study_from_mapping(checked_keys(config, keys, limit) | {"models": models}, Path())
     if study.measurement.verdict_by == "labels" and (sequential or scope == "these-prompts"):
         raise InputError(
@@ -180,7 +188,7 @@ def command(
         "--prompts": prompts, "--judge": judge, "--guard": guard, "--train": train, "--config": [config],
         "--margin": [margin], "--task-margin": [task_margin], "--over-refusal-margin": [over_refusal_margin],
         "--over-refusal-task-margin": [over_refusal_task_margin], "--score-margin": score_margin,
-        "--max-asr": [max_asr], "--verdict-by": [verdict_by],
+        "--also": also, "--max-asr": [max_asr], "--verdict-by": [verdict_by],
         "--judge-check": [judge_check],
         "--limit": [limit], "--max-new-tokens": [max_new_tokens], "--replicates": [replicates], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
@@ -220,6 +228,7 @@ DECIDING = ("base_identity", "data", "method", "training", "mitigation", "system
 """The fields of a recipe that the seeds of one recipe share."""
 BASE = "base"
 TUNED = "tuned"
+ALSO = "also"
 MOST_NAMED = 3
 """Fine-tunes that the last lines name."""
 FILE_LINES = 4
@@ -364,6 +373,16 @@ def _models(base: str, tuned: Sequence[str]) -> Iterator[dict[str, object]]:
     for seed, reference in enumerate(tuned):
         name = TUNED if len(tuned) == 1 else f"{TUNED}/seed{seed}"
         yield {"name": name, "condition": TUNED, "reference": reference, "base": BASE}
+
+
+def _other_forms(references: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Yield the keys of models that are other forms of the fine-tune, each called by its own name where that is free."""
+    taken = {BASE, TUNED}
+    for number, reference in enumerate(references, start=1):
+        stem = re.sub(r"[^A-Za-z0-9_.+-]", "-", called(reference)).strip("-.")
+        name = stem if stem and stem not in taken else f"{ALSO}{number}"
+        taken.add(name)
+        yield {"name": name, "reference": reference, "base": BASE, "against": TUNED}
 
 
 def unused_configurations(references: Sequence[str], config: Path | None) -> list[str]:

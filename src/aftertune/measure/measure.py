@@ -139,6 +139,9 @@ def _measure_setting(
         result = _measure_condition(plan, condition, own, both)
         if labelled is not None:
             result = replace(result, labels=_labels(labelled, plan, setting, condition, own, both))
+        if condition.against is not None:
+            name, others = condition.against, plan.condition(condition.against).models
+            result = replace(result, against=compare(setting, plan, condition.models, others, name))
         if condition.unmitigated is not None:
             name, others = condition.unmitigated, plan.condition(condition.unmitigated).models
             result = replace(

@@ -40,6 +40,8 @@ class Condition:
     """Properties by which models are compared: family, size, open or hosted."""
     unmitigated: str | None = None
     """The condition that differs from it in having no mitigation; None where there is none, or it is not known."""
+    against: str | None = None
+    """The fine-tune that it is another form of, such as its export; None for a fine-tune itself."""
     own_sets: tuple[str, ...] = ()
     """Prompt sets of its own task, held out of its training rows."""
 
@@ -210,6 +212,7 @@ class MeasurePlan:
                 if c.series or c.attributes
             ],
             *[["own", c.name, list(c.own_sets)] for c in self.conditions if c.own_sets],
+            *[["against", c.name, c.against] for c in self.conditions if c.against],
             *([["verdict by", self.verdict_by]] if self.verdict_by != "judge" else []),
             *(
                 [["over-refusal", *self._over_refusal]]

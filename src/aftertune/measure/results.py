@@ -622,6 +622,8 @@ class ConditionResult:
     """The figures of annotators' labels; None without labels of this condition."""
     wins: Mapping[str, Breakdown[WinRate]] = field(default_factory=lambda: MappingProxyType({}))
     """By judge of pairs; answers to benign prompts against the base's. Empty for a base."""
+    against: Comparison | None = None
+    """Against the fine-tune that it is another form of; None for a fine-tune itself."""
     unmitigated: Comparison | None = None
     """Against the same fine-tune without its mitigation; None for a condition without one."""
     undone: Undone | None = None

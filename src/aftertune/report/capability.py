@@ -56,9 +56,9 @@ FACET_INCHES = 2.2
 
 
 def capability_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
-    """Return all of these tables that have rows; the comparison of fine-tunes only where there is a mitigated one."""
+    """Return all of these tables that have rows; the comparison of fine-tunes only where there are two to compare."""
     judges = names_in(condition.wins for condition in setting.conditions)
-    mitigated = any(condition.unmitigated for condition in setting.conditions)
+    mitigated = any(c.unmitigated or c.against for c in setting.conditions)
     sheets = [
         *([trades_sheet(result, setting)] if mitigated else []),
         *matched_sheet(result, setting),
@@ -69,7 +69,7 @@ def capability_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet
 
 
 def comparisons(setting: SettingResult) -> Iterator[tuple[ConditionResult, Comparison]]:
-    """Yield every finished fine-tune with what it is compared to: its base, then itself without its mitigation."""
+    """Yield every finished fine-tune with its base, with itself in another form, and with itself without its mitigation."""
     for condition in finished(setting.conditions):
         if condition.base is not None and condition.asr_change is not None:
             yield (
@@ -81,6 +81,8 @@ def comparisons(setting: SettingResult) -> Iterator[tuple[ConditionResult, Compa
                     capability=condition.capability_change,
                 ),
             )
+        if condition.against is not None:
+            yield condition, condition.against
         if condition.unmitigated is not None:
             yield condition, condition.unmitigated
 

@@ -359,6 +359,26 @@ def gate_figures(gate: GateResult, tune: FineTune | None) -> tuple[Figure, ...]:
     return (*decided, *others)
 
 
+def form_lines(setting: SettingResult, name_rate: str) -> Iterator[str]:
+    """Yield a sentence on each other form of a fine-tune: its changes against the fine-tune, with intervals."""
+    for condition in setting.conditions:
+        other = condition.against
+        if other is None:
+            continue
+        changes = [
+            (name_rate, other.asr.overall),
+            ("over-refusal", other.over_refusal.overall),
+            *((name, overall_of(other.capability, name)) for name in scored_in([other.capability])),
+        ]
+        parts = [
+            f"{wording.clean(name)} {wording.points(change.estimate)} {wording.point_limits(change.interval)}"
+            for name, change in changes
+            if change is not None and not change.hidden
+        ]
+        measured = f"{'; '.join(parts)} points" if parts else "too few behaviors for a figure"
+        yield f"{wording.clean(condition.name)} against {wording.clean(other.other)}: {measured}."
+
+
 MOST_ROWS = 10
 """Fine-tunes of a study's short table; those with the largest changes stay."""
 

@@ -23,7 +23,7 @@ from aftertune.report.gate import (
     verdict_line,
     verdict_scope,
 )
-from aftertune.report.overview import Overview, glance_sheet, overview, worst_line
+from aftertune.report.overview import Overview, form_lines, glance_sheet, overview, worst_line
 from aftertune.report.repair import reason_lines, repair_line, repair_sheets, rule_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
@@ -138,6 +138,7 @@ def _below(document: ResultDocument, glance: Overview) -> Iterator[str]:
     result, gate = document.result, document.gate
     if glance.worst is not None:
         yield worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)
+    yield from form_lines(result.settings[0], result.name_rate)
     if gate is None:
         yield from map(wording.clean, beside_the_figures(result))
     else:

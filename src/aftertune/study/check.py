@@ -126,6 +126,7 @@ def study_problems(study: Study) -> Iterator[Problem]:
                 ("models", position, "training_seed"),
                 "a model without base has no training seed; add base: or remove it",
             )
+    yield from _against_problems(study)
     taken = {model.condition or model.name.partition("/")[0] for model in study.models}
     for position, fine_tune in enumerate(study.fine_tunes):
         where: Where = ("fine_tunes", position)
@@ -146,6 +147,24 @@ def study_problems(study: Study) -> Iterator[Problem]:
         yield from _factor_problems(fine_tune, where)
         if fine_tune.mitigation is not None:
             yield from _mitigation_problems(fine_tune.mitigation, (*where, "mitigation"))
+
+
+def _against_problems(study: Study) -> Iterator[Problem]:
+    """Find models that are compared with a condition which is not there, is a base, or is their own."""
+    tuned = {
+        *(model.condition or model.name.partition("/")[0] for model in study.models if model.base),
+        *(fine_tune.name for fine_tune in study.fine_tunes),
+    }
+    for position, model in enumerate(study.models):
+        own = model.condition or model.name.partition("/")[0]
+        if model.against is None:
+            continue
+        if model.base is None or model.against not in tuned - {own}:
+            there = ", ".join(sorted(tuned - {own})) or "none"
+            yield (
+                ("models", position, "against"),
+                f"{model.against!r} is no other fine-tune's condition (there: {there}); name one, and a base: as well",
+            )
 
 
 def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem]:

@@ -259,6 +259,8 @@ class ModelKeys(Keys):
     """A hub id, a checkpoint, an adapter folder, a GGUF file, or the address of an endpoint."""
     base: str | None = None
     """For a fine-tune, the name of the entry of `models` that it is compared with."""
+    against: Name | None = None
+    """For another form of a fine-tune (merged, quantised, exported), the condition that it is compared with besides its base."""
     training_seed: Seed | None = None
     condition: Name | None = None
     """The name that the seeds of one fine-tune share; by default the name up to `/`."""

@@ -158,6 +158,8 @@ class Declared:
     """The properties of the model itself, or of the base of a fine-tune."""
     unmitigated: str | None = None
     """The condition that differs from a mitigated one in its mitigation alone; None where the study has none."""
+    against: str | None = None
+    """The condition that a model is another form of."""
     own_sets: tuple[str, ...] = ()
 
 
@@ -200,7 +202,8 @@ def declared(study: Study) -> dict[str, Declared]:
     attributes = {model.name: model.attributes for model in study.models}
     conditions = {
         model.condition or model.name.partition("/")[0]: Declared(
-            attributes={**attributes.get(model.base or "", {}), **model.attributes}
+            attributes={**attributes.get(model.base or "", {}), **model.attributes},
+            against=model.against,
         )
         for model in study.models
     }
