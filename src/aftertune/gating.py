@@ -1,10 +1,12 @@
 """The prompts of a check are asked as its gate needs them: all at once, or behavior by behavior until it decides."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aftertune.core.recipe import StudyModel
-from aftertune.core.records import Prompt
+from aftertune.core.records import Intent, Prompt
+from aftertune.data.prompt_sets import limit
 from aftertune.measure.gate import gate
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.preregistration import (
@@ -60,6 +62,8 @@ def ask_for_gate(
         for model in models
         if model.condition in (gating.base, gating.tuned)
     ]
+    fitted = () if gating.within is None else _fit(run, prompts, identities, gating.within, ask)
+    prompts = fitted or prompts
     order = draw_order(prompts, identities, plan)
     rule = gating.rule(plan, order)
     declaring = _Declaring(
@@ -88,6 +92,44 @@ def ask_for_gate(
         result, declaration=declaration, stopping=stopping, notes=(*notes, *result.notes)
     )
     return replace(answers, verdict=verdict)
+
+
+PILOT = 8
+"""Behaviors of the first part of a check that has a time to keep."""
+
+
+def _fit(
+    run: Run,
+    prompts: Sequence[Prompt],
+    identities: Sequence[Mapping[str, object]],
+    seconds: float,
+    ask: Callable[[Run, Sequence[Prompt], Callable[[], None]], Answers],
+) -> Sequence[Prompt]:
+    """Return the prompts of as many behaviors, balanced over hazards, as are answered and scored in some seconds.
+
+    Parts are asked of which each is at most as large as all before it, since small batches are slow and the first part
+    loads the weights. Nobody looks at an outcome meanwhile, so the number hangs on speed alone; it is kept, and the same
+    command takes the same behaviors again.
+    """
+    behaviors = len({prompt.behavior for prompt in prompts if prompt.intent is Intent.HARMFUL})
+    name = f"within:{seconds:g}:{comparison_key(identities)}"
+    kept = run.store.get_meta(run.study.name, name)
+    if isinstance(kept, int):
+        number = min(kept, behaviors)
+    else:
+        began, before, number = time.monotonic(), 0, min(PILOT, behaviors)
+        while number > before:
+            start = time.monotonic()
+            ask(run, limit(prompts, number), lambda: None)
+            now = time.monotonic()
+            per_behavior = (now - start) / (number - before)
+            room = int(max(seconds - (now - began), 0.0) / max(per_behavior, 1e-9))
+            before, number = number, min(number + min(room, number), behaviors)
+        run.store.set_meta(run.study.name, name, number)
+    run.progress.note(
+        f"note: within {seconds:g} seconds {number:,} of {behaviors:,} harmful behaviors are asked, with their twins"
+    )
+    return limit(prompts, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,24 @@ def test_another_form_of_the_fine_tune_is_measured_against_it(check, code_tuned,
     assert "code-export.v2 against tuned: ASR 0.0" in out
 
 
+@pytest.mark.parametrize(("time", "fewest", "most"), [("0.001s", 8, 8), ("1h", 64, 64)])
+def test_as_many_behaviors_are_asked_as_fit_into_a_time(check, organism_folder, time, fewest, most):
+    def asked():
+        _, _, _, document = check(organism_folder / "base", "--within", time, "-o", "run")
+        (setting,) = document["result"]["settings"]
+        return setting["conditions"][1]["asr"]["overall"]["behaviors"]
+
+    behaviors = asked()
+    assert fewest <= behaviors <= most
+    assert asked() == behaviors, "run again, it takes the same ones"
+
+
+@pytest.mark.parametrize("time", ["10", "m", "0s", "-1m", "nanh", "infs", "ten minutes", ""])
+def test_a_time_that_is_none_is_refused(command, organism_folder, time):
+    base = organism_folder / "base"
+    assert "is no time" in command.refused("check", base, base, "--within", time, "-q")
+
+
 def test_five_behaviors_are_too_few_for_a_pass(check, organism_folder):
     code, _, _, told = check(organism_folder / "base", "--limit", 5)
     assert code == 4

@@ -1,5 +1,6 @@
 """`aftertune check`: a study of one base and one fine-tune (with its seeds), and the gate's verdict on it."""
 
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,12 @@ def command(
         int | None,
         typer.Option(min=1, help="Use this many harmful behaviors, with all their prompts."),
     ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Ask as many behaviors as fit into a time: 90s, 10m or 1h."
+        ),
+    ] = None,
     sequential: Annotated[
         bool,
         typer.Option(
@@ -181,6 +188,11 @@ def command(
             "--sequential stops by bets on behaviors, in which the effect of a whole run does not show: leave out --sequential, or "
             "replicates"
         )
+    if sequential and within is not None:
+        raise InputError(
+            "--within chooses the number of behaviors before the verdict, --sequential by it; leave one of them out"
+        )
+    seconds = None if within is None else _seconds(within)
     progress = screen(quiet)
     for note in unused_configurations(references, config):
         progress.note(f"note: {note}")
@@ -190,11 +202,11 @@ def command(
         "--over-refusal-task-margin": [over_refusal_task_margin], "--score-margin": score_margin,
         "--also": also, "--max-asr": [max_asr], "--verdict-by": [verdict_by],
         "--judge-check": [judge_check],
-        "--limit": [limit], "--max-new-tokens": [max_new_tokens], "--replicates": [replicates], "--scope": [] if scope == "prompts-like-these" else [scope],
+        "--limit": [limit], "--within": [within], "--max-new-tokens": [max_new_tokens], "--replicates": [replicates], "--scope": [] if scope == "prompts-like-these" else [scope],
     }  # fmt: skip
     purpose = Purpose(
         command=command_of(references, options, sequential=sequential),
-        gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope),
+        gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope, within=seconds),
         source=Path() if config is None else config.parent,
         trained_on=partial(with_training_rows, tuned, train or ()),
         announces=not quiet,
@@ -350,6 +362,19 @@ def option_keys(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
     return {key: values for key, values in keys.items() if values}
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of ``90s``, ``10m`` or ``1h``.
+
+    Raises:
+        InputError: it is no time, or none of it.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    with suppress(ValueError, KeyError):
+        if 0 < (seconds := float(text[:-1]) * units[text[-1:]]) < math.inf:
+            return seconds
+    raise InputError(f"--within {text!r} is no time; write 90s, 10m or 1h")
 
 
 def _score_margin(text: str) -> tuple[str, float]:

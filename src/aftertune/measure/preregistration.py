@@ -28,6 +28,8 @@ class Gating:
     tuned: str
     sequential: bool = False
     scope: ScopeOption = "prompts-like-these"
+    within: float | None = None
+    """Seconds in which prompts are answered and scored; as many behaviors are asked as fit. None asks all."""
 
     def rule(self, plan: MeasurePlan, order: Order) -> Rule:
         """Return the rule; only `Sequential` uses the order."""
