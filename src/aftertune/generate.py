@@ -12,15 +12,27 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
+
 from aftertune.core.keys import Key, content_key
-from aftertune.core.protocols import Answer, Engine
+from aftertune.core.protocols import Answer, Distribution, Engine
 from aftertune.core.recipe import Cell, StudyModel
-from aftertune.core.records import GenerateJob, Message, Prompt, Response, conversation
-from aftertune.errors import KeysChanged, ModelError
+from aftertune.core.records import (
+    GenerateJob,
+    Intent,
+    Message,
+    Prompt,
+    Response,
+    Score,
+    conversation,
+)
+from aftertune.core.table import DIVERGENCE_SCORE
+from aftertune.errors import EngineError, KeysChanged, ModelError
+from aftertune.measure.divergence import kl_divergence
 from aftertune.models.reference import finished
 from aftertune.models.remote import side_by_side
 from aftertune.report.progress import staged
-from aftertune.store import PlannedJob
+from aftertune.store import PlannedJob, Scored
 from aftertune.study import cells_of
 from aftertune.study.config import DecodingKeys
 from aftertune.workspace import Run
@@ -71,6 +83,7 @@ def generate(
         (model, [job for job in planned[model.name][1] if job.key in missing_keys[model.name]])
         for model in models
     ]
+    moved = _Moved(run, models, prompts, {model.name for model, jobs in missing if jobs})
     refusals = {model.name: run.open(model).refusals for model in models}
     unanswered = sum(map(len, missing_keys.values()))
     before = sum(len({job.key for job in jobs}) for _, jobs in planned.values()) - unanswered
@@ -85,6 +98,8 @@ def generate(
             elif jobs and not engine.served:
                 # Broken weights answer, too: with nothing, which would count as an answer.
                 _base_likelihoods(run, model, prompts)
+            if not engine.served:
+                moved.look(model, planned[model.name][0])
             work = partial(_announced, engine, before_answers)
             left = _runs_of(run.study.decoding, engine)
             while left:
@@ -108,6 +123,7 @@ def generate(
         *notes,
         *_served_notes(run, models),
         *_system_notes(run, models),
+        *moved.notes,
         *greedy_notes(run.study.decoding),
     ]
 
@@ -325,6 +341,155 @@ def _probe_name(run: Run, prompts: Sequence[Prompt], *models: StudyModel) -> str
 
 def _same(run: Run, model: StudyModel, base: StudyModel) -> bool:
     return run.open(model).identity == run.open(base).identity
+
+
+# How far a fine-tune moved
+
+MOST_PROMPTS = 256
+"""Benign prompts on which a fine-tune is compared with its base under a system prompt: what a base's answers take in memory."""
+_AT_ONCE = 32
+"""Prompts of a fine-tune whose probabilities are in memory at a time."""
+_Place = tuple[str, str]
+"""The name of a system prompt, and the id of a prompt."""
+
+
+def divergence_version(run: Run, models: Sequence[StudyModel]) -> int | None:
+    """Return the scorer version of the first token's divergence; None where no fine-tune can be compared with its base.
+
+    It is a score like any other: of the fine-tune's calls, kept once, under a version that holds the bases.
+    """
+    bases = {
+        content_key(dict(run.open(base).identity)).hex() for _, base in _comparable(run, models)
+    }
+    if not bases:
+        return None
+    version = f"kl-1 {content_key(sorted(bases)).hex()}"
+    return run.store.add_scorer("scorer", DIVERGENCE_SCORE, version)
+
+
+def _comparable(run: Run, models: Sequence[StudyModel]) -> Iterator[tuple[StudyModel, StudyModel]]:
+    """Yield the fine-tunes with their bases that both answer here, with the same tokens."""
+    by_name = {model.name: model for model in models}
+    for model in models:
+        base = by_name.get(model.base or "")
+        if base is None or _is_served(run, model) or _is_served(run, base):
+            continue
+        if run.open(model).token_names == run.open(base).token_names and not _same(
+            run, model, base
+        ):
+            yield model, base
+
+
+class _Moved:
+    """Compares the first token of fine-tunes with their bases', while the weights of each are in memory for its answers.
+
+    One forward pass a prompt, for a base once for all its fine-tunes; a model that need not answer is not loaded for it.
+
+    Args:
+        run: the study's.
+        models: of the study.
+        prompts: those that are asked: the benign twins among them, without any all benign ones, are compared.
+        answering: the names of the models that have answers to give.
+    """
+
+    def __init__(
+        self, run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt], answering: set[str]
+    ) -> None:
+        self._run, self._version = run, divergence_version(run, models)
+        self._base_of = {
+            model.name: base for model, base in _comparable(run, models) if model.name in answering
+        }
+        benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
+        twins = [prompt for prompt in benign if prompt.pair is not None] or benign
+        # Their ids are hashes, so that the first ones are of all tasks and hazards.
+        by_id = {prompt.id: prompt for prompt in sorted(twins, key=lambda prompt: prompt.id)}
+        self._due = self._missing(by_id) if self._base_of else {}
+        self._of_base: dict[str, dict[_Place, Distribution]] = {}
+        self.notes: list[str] = []
+
+    def look(self, model: StudyModel, rows: Sequence[PlannedJob]) -> None:
+        """Keep a base's probabilities for its fine-tunes; score a fine-tune's calls by its divergence.
+
+        Args:
+            model: its weights are needed now anyway.
+            rows: its calls.
+        """
+        try:
+            if any(base.name == model.name for base in self._base_of.values()):
+                self._keep(model)
+            if model.name in self._base_of:
+                self._score(model, rows)
+        except EngineError as error:  # a table's column is no reason to end a run
+            self.notes.append(f"first-token divergence not computed: {error}")
+
+    def _missing(self, twins: Mapping[str, Prompt]) -> dict[str, dict[_Place, Prompt]]:
+        """Return by fine-tune the prompts that it is still to be compared on."""
+        assert self._version is not None
+        table = self._run.store.table(self._run.study.name, [self._version])
+        scored = ~np.isnan(table.scores[f"score:{DIVERGENCE_SCORE}"])
+        columns = zip(
+            *(table.columns[name][scored] for name in ("model", "system", "prompt")), strict=True
+        )
+        names = table.names["model"], table.names["system"], table.names["prompt"]
+        done = {
+            tuple(name[code] for name, code in zip(names, codes, strict=True)) for codes in columns
+        }
+        due: dict[str, dict[_Place, Prompt]] = {}
+        for model in self._base_of:
+            due[model] = {}
+            for system in self._run.study.systems:
+                number = sum(place[:2] == (model, system) for place in done)
+                left = [id_ for id_ in twins if (model, system, id_) not in done]
+                due[model] |= {
+                    (system, id_): twins[id_] for id_ in left[: max(0, MOST_PROMPTS - number)]
+                }
+        return due
+
+    def _keep(self, base: StudyModel) -> dict[_Place, Distribution]:
+        kept = self._of_base.setdefault(base.name, {})
+        wanted = {
+            place: prompt
+            for model, its_base in self._base_of.items()
+            if its_base.name == base.name
+            for place, prompt in self._due[model].items()
+            if place not in kept
+        }
+        kept |= self._first_tokens(base, wanted)
+        return kept
+
+    def _score(self, model: StudyModel, rows: Sequence[PlannedJob]) -> None:
+        assert self._version is not None
+        due, of_base = self._due[model.name], self._keep(self._base_of[model.name])
+        del self._due[model.name], self._base_of[model.name]
+        places, values = list(due), {}
+        for start in range(0, len(places), _AT_ONCE):
+            part = {place: due[place] for place in places[start : start + _AT_ONCE]}
+            for place, tuned in self._first_tokens(model, part).items():
+                if place in of_base:
+                    values[place] = float(kl_divergence(of_base[place], tuned))
+        self._run.store.add_scores(
+            self._version,
+            [
+                Scored(prompt=row.prompt, key=row.key, score=Score(number=values[place]))
+                for row in rows
+                if (place := (row.system, row.prompt.id)) in values and math.isfinite(values[place])
+            ],
+        )
+
+    def _first_tokens(
+        self, model: StudyModel, wanted: Mapping[_Place, Prompt]
+    ) -> dict[_Place, Distribution]:
+        systems, thinking = self._run.study.systems, self._run.study.decoding.thinking
+        conversations = [
+            conversation(prompt.text, systems[system]) for (system, _), prompt in wanted.items()
+        ]
+        engine = self._run.open(model)
+        logprobs = engine.first_token_logprobs(conversations, thinking) if conversations else ()
+        return {
+            place: distribution
+            for place, distribution in zip(wanted, logprobs, strict=True)
+            if distribution is not None
+        }
 
 
 # Notes

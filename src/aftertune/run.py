@@ -18,7 +18,7 @@ from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.estimate import announcement
 from aftertune.gating import Answers, ask_for_gate
-from aftertune.generate import early_notes, generate, probed
+from aftertune.generate import divergence_version, early_notes, generate, probed
 from aftertune.labels.judge_check import figures_of
 from aftertune.measure.judge_bounds import CheckedJudge
 from aftertune.measure.plan import MeasurePlan, RateName
@@ -129,8 +129,11 @@ def _generate_and_score(
     notes = generate(run, models, prompts, declare)
     declare()
     scored = score_responses(run, scorers, models, prompts)
+    moved = divergence_version(run, models)
     return Answers(
-        prompts=tuple(prompts), notes=(*notes, *scored.notes), scorers=tuple(scored.versions)
+        prompts=tuple(prompts),
+        notes=(*notes, *scored.notes),
+        scorers=(*scored.versions, *([] if moved is None else [moved])),
     )
 
 

@@ -150,6 +150,7 @@ VERSIONS = {
     "judge rules response": "rules-c2f4a5e732d4",
     "judge soft response": "rules-7a526d12552c",
     "scorer exact response": "exact-1",
+    "scorer first-token-kl response": "kl-1 6553e91184914d7080b218d9abccc3a1",
     "scorer win-rate response": "better json-1 fbcf321e73e3db0560a31ebded177f74",
 }
 """What the store calls the scorers: a version that moves would have everything scored again."""

@@ -8,7 +8,7 @@ version, and is free to redo.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aftertune.core.keys import Key
 from aftertune.core.records import (
@@ -23,10 +23,17 @@ from aftertune.core.records import (
     Sample,
     Score,
     Side,
+    Thinking,
 )
 from aftertune.errors import PluginError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 Answer = Response | Attempt
+Distribution: TypeAlias = "NDArray[np.float32]"
+"""The logarithms of probabilities, one a token of a vocabulary."""
 
 
 class Engine(Protocol):
@@ -158,6 +165,20 @@ class Engine(Protocol):
         Whatever differs is the adapter's doing and no rounding. None for a model without adapter, one whose adapter changed
         its base, and one that gives no likelihoods.
         """
+        ...
+
+    def first_token_logprobs(
+        self, prompts: Sequence[Sequence[Message]], thinking: Thinking
+    ) -> "Sequence[Distribution | None]":
+        """Return log P(first token of the answer), nats, over the whole vocabulary, for each prompt.
+
+        One forward pass serves a prompt. None for one that fills the model's context.
+        """
+        ...
+
+    @property
+    def token_names(self) -> str:
+        """Return the hash of what each token's number stands for; empty where only a server knows."""
         ...
 
     def close(self) -> None:

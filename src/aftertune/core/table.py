@@ -51,6 +51,9 @@ class Table:
         return len(self.columns["model"])
 
 
+DIVERGENCE_SCORE = "first-token-kl"
+"""The name, among scores, of the divergence of a fine-tune's first token from its base's (nats)."""
+
 # The counts of a metric in a response
 #
 # Corpus BLEU and macro-F1 are no means of scores. A metric hands over the *counts* of each response as one short word,

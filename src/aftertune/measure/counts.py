@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.records import FinishReason, VerdictValue
-from aftertune.core.table import BLEU, LABELS, NONE, WINS, Table, read_counts
+from aftertune.core.table import BLEU, DIVERGENCE_SCORE, LABELS, NONE, WINS, Table, read_counts
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
 from aftertune.measure.plan import MeasurePlan
@@ -42,6 +42,7 @@ class SourceKind(Enum):
     INVALID = "the share of a scorer's invalid labels"
     HARM_SCORE = "a judge's harm scores"
     LABEL = "a judge's labels beside its verdicts"
+    DIVERGENCE = "the divergence of the first token from the base's"
     CORPUS = "a scorer's counts for a corpus metric"
     PAIR = "two judges"
     VOTES = "all judges"
@@ -199,6 +200,9 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     for scorer in (*plan.metrics, *plan.preferences):
         yield from _score_rows(Source(SourceKind.SCORE, scorer), _scores(table, scorer))
         yield from _corpus_rows(table, scorer)
+    moved = table.scores.get(f"score:{DIVERGENCE_SCORE}")
+    if moved is not None and not np.isnan(moved).all():
+        yield from _score_rows(Source(SourceKind.DIVERGENCE), moved)
     harmful = table.columns["intent"] == oc.HARMFUL_INTENT
     for first, second in combinations(range(len(plan.judges)), 2):
         name = pair_name(plan.judges[first], plan.judges[second])

@@ -28,6 +28,7 @@ from aftertune.measure.comparisons import compare, matched, undone
 from aftertune.measure.corrections import LabelledCondition, condition_labels
 from aftertune.measure.counts import ANSWERS, CUT, Source, SourceKind, Tally, count, pair_name
 from aftertune.measure.crossed import seed_collapse
+from aftertune.measure.divergence import divergences
 from aftertune.measure.judge_bounds import CheckedJudge, judge_bounds
 from aftertune.measure.labelled import LabelledArm, LabelledRows, labelled_arm, labelled_rows
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -253,6 +254,7 @@ def _measure_condition(
         harm_score_change={} if both is None else harm_score_changes(both, plan),
         second_labels=second_labels(own, plan),
         cut=_cut_answers(own, condition),
+        divergence=divergences(both, plan),
         reasoning={
             judge: _harm_in_reasoning(own, both, judge, plan) for judge in plan.reasoning_judges
         },

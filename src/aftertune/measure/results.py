@@ -155,6 +155,13 @@ class Score(Estimate):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence(Estimate):
+    """A mean KL divergence of the first token, base to fine-tune, on benign prompts (nats, 0 and more)."""
+
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
     """The 2 x 2 table of paired yes/no outcomes (a, b, c, e of the literature)."""
 
@@ -654,6 +661,8 @@ class ConditionResult:
     """``overall`` and tasks -> bounds of the change; empty where nobody measured the judge's errors by group."""
     cut: Mapping[str, CutAnswers] = field(default_factory=lambda: MappingProxyType({}))
     """By model of the condition: the answers that the token limit cut off."""
+    divergence: Breakdown[Divergence] | None = None
+    """The divergence of its first token from the base's, overall and by task; None for a base, and where an endpoint answers."""
     reasoning: Mapping[str, ReasoningHarm] = field(default_factory=lambda: MappingProxyType({}))
     """By judge of the reasoning: harm in the thinking before the responses to harmful prompts."""
 

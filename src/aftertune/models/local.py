@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aftertune.core.keys import Key, content_key, encoded, encoded_key, replicate_part
-from aftertune.core.protocols import Answer, Engine
+from aftertune.core.protocols import Answer, Distribution, Engine
 from aftertune.core.records import (
     FREE,
     Attempt,
@@ -33,6 +33,7 @@ from aftertune.models.thinking import final, separate
 if TYPE_CHECKING:
     pass
 
+Scored = TypeVar("Scored")
 _WINDOW = 8192
 """Jobs that are sorted by length together."""
 _LEAD = 3
@@ -124,6 +125,22 @@ def next_token_logprobs(
         )
         chosen = logprobs[:, -1, list(choices)] + lead_logprobs
     return [[float(value) for value in row] for row in chosen.cpu()]
+
+
+def first_token_logprobs(
+    model: Any, rows: Sequence[ScoredRow], device: str, prefix: Prefix = NONE
+) -> list[Distribution]:
+    """Return log P(token | prompt) over the whole vocabulary, in nats, for each row.
+
+    All prompts begin with the prefix and go on behind it.
+    """
+    import torch
+
+    with torch.inference_mode():
+        tokens, mask = pad_left([row.prompt[len(prefix) :] for row in rows], device)
+        logits = last_logits(model, tokens, mask, 1, prefix)[:, -1].float()
+        logprobs = torch.log_softmax(logits, dim=-1).cpu().numpy()
+    return list(logprobs)
 
 
 def log_sum(logprobs: Iterable[float]) -> float:
@@ -366,6 +383,25 @@ class LocalEngine:
         off = replace(self._weights, active=False)
         return LocalEngine(self.name, self.identity, off, self._renderer).nll(pairs)
 
+    def first_token_logprobs(
+        self, prompts: Sequence[Sequence[Message]], thinking: Thinking
+    ) -> "list[Distribution | None]":
+        """Return log P(first token of the answer), nats, over the vocabulary; None for a prompt that fills the context."""
+        rendered = self._renderer.prompts(prompts, thinking)
+        context = math.inf if self._defaults.context is None else self._defaults.context
+        rows = [
+            ScoredRow(i, tokens, [0]) for i, tokens in enumerate(rendered) if len(tokens) < context
+        ]
+        logprobs: list[Distribution | None] = [None] * len(rendered)
+        for row, distribution in zip(rows, self._score(rows, first_token_logprobs), strict=True):
+            logprobs[row.index] = distribution
+        return logprobs
+
+    @cached_property
+    def token_names(self) -> str:
+        """The hash of all tokens with their numbers."""
+        return content_key(self._renderer.tokenizer.get_vocab()).hex()
+
     def close(self) -> None:
         """Free the weights; they load again at the next call that needs them."""
         self._weights.loader.free()
@@ -424,17 +460,19 @@ class LocalEngine:
         separated = answer is not whole and marks
         return replace(answer, text=self._renderer.bare(answer.text)) if separated else answer
 
-    def _score(self, rows: Sequence[ScoredRow], score: Any, own: int = 1) -> list[list[float]]:
+    def _score(
+        self, rows: Sequence[ScoredRow], score: Callable[..., Sequence[Scored]], own: int = 1
+    ) -> list[Scored]:
         """Score rows in batches, longest first, and return the results in the order of the rows.
 
         The last ``own`` tokens of a prompt are never shared with other rows: their logits are wanted.
         """
 
-        def run(batch: list[ScoredRow], prefix: Prefix) -> list[list[float]]:
+        def run(batch: list[ScoredRow], prefix: Prefix) -> list[Scored]:
             with self._weights.using() as model:
                 return list(score(model, batch, device=self._device, prefix=prefix))
 
-        scores: dict[int, list[float]] = {}
+        scores: dict[int, Scored] = {}
         for prefix, alike in self._sharing.groups(rows, [row.prompt for row in rows], own=own):
             for row, result in in_batches(
                 alike, self._capacity(all_logits=True), partial(run, prefix=prefix), len(prefix)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 from aftertune.core.keys import Key
 from aftertune.core.protocols import Answer, Engine
-from aftertune.core.records import GenerateJob, Message
+from aftertune.core.records import GenerateJob, Message, Thinking
 from aftertune.errors import EngineError, Stopped
 
 T = TypeVar("T")
@@ -187,6 +187,19 @@ class NoLikelihoods:
 
     def nll_without_adapter(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> None:
         """Return None: there are no likelihoods."""
+
+    def first_token_logprobs(
+        self,
+        prompts: Sequence[Sequence[Message]],  # noqa: ARG002 - the Protocol's names
+        thinking: Thinking,  # noqa: ARG002
+    ) -> NoReturn:
+        """Raise: servers give the likelihoods of a few tokens at most."""
+        self._cannot("give the likelihoods of all tokens")
+
+    @property
+    def token_names(self) -> str:
+        """Return nothing: the tokens are the server's."""
+        return ""
 
     def _cannot(self, what: str) -> NoReturn:
         raise EngineError(

@@ -12,12 +12,13 @@ from aftertune.measure.results import (
     CorrectedChange,
     CorrectedRate,
     Disagreement,
+    Divergence,
+    Estimate,
     LabelsLine,
     Missing,
     Rate,
     Score,
     StudyResult,
-    WinRate,
 )
 from aftertune.report import wording
 
@@ -85,7 +86,7 @@ def overall_of(breakdowns: Mapping[str, Breakdown[Figure]], name: str) -> Figure
     return part(breakdowns.get(name))
 
 
-def too_few(figure: Rate | Score | Change | WinRate) -> Cell:
+def too_few(figure: Estimate) -> Cell:
     """Return the cell that hides a figure over fewer behaviors than were declared."""
     return Cell(("too few", wording.plural(figure.behaviors, "behavior")), "faint")
 
@@ -109,6 +110,17 @@ def score_cell(score: Score | None) -> Cell:
         return too_few(score)
     low, high = wording.score(score.interval.low), wording.score(score.interval.high)
     return Cell((wording.score(score.estimate), f"[{low}, {high}]", f"n = {score.n:,}"))
+
+
+def divergence_cell(divergence: Divergence | None) -> Cell:
+    """Return how far a fine-tune moved, with the interval; too few behaviors hide it."""
+    if divergence is None:
+        return MISSING
+    if divergence.hidden:
+        return too_few(divergence)
+    low, high = map(wording.nats, (divergence.interval.low, divergence.interval.high))
+    prompts = wording.plural(divergence.prompts, "prompt")
+    return Cell((wording.nats(divergence.estimate), f"[{low}, {high}]", prompts))
 
 
 def change_cell(change: Change | None, *, up_is: Tone, of_score: bool = False) -> Cell:

@@ -19,6 +19,7 @@ from aftertune.report.cells import (
     beside,
     change_cell,
     correction_legend,
+    divergence_cell,
     good_when_up,
     harmful_word,
     in_order,
@@ -47,6 +48,8 @@ from aftertune.report.scorers import (
     second_labels_sheet,
 )
 from aftertune.report.style import bounds_sheet, style_sheet
+
+MOVED = "moved: KL divergence of the first token from the base's on benign prompts, in nats; 0 is no move at all."
 
 
 def setting_title(setting: SettingResult) -> str:
@@ -218,6 +221,7 @@ def changes(result: StudyResult, setting: SettingResult) -> Sheet:
     tuned = [condition for condition in setting.conditions if condition.base is not None]
     tasks = in_order(result, (c.asr_change.by_task for c in tuned if c.asr_change))
     scorers = scored_in(condition.capability_change for condition in tuned)
+    moved = any(condition.divergence is not None for condition in tuned)
 
     def of_task(condition: ConditionResult, task: str) -> Cell:
         corrected = part(labels_of(condition).asr_change, "by_task", task)
@@ -241,6 +245,7 @@ def changes(result: StudyResult, setting: SettingResult) -> Sheet:
                 )
                 for scorer in scorers
             ),
+            *([divergence_cell(part(condition.divergence))] if moved else []),
         )
         for condition in tuned
     )
@@ -253,10 +258,12 @@ def changes(result: StudyResult, setting: SettingResult) -> Sheet:
             *map(wording.clean, tasks),
             "over-refusal",
             *map(wording.clean, scorers),
+            *(["moved"] if moved else []),
         ),
         rows=rows,
         legend=(
             f"Points of {result.name_rate} by task{families and f' ({families})'}, points of over-refusal, and task scores, against the base.",
+            *([MOVED] if moved else []),
             *correction_legend(by_task),
         ),
     )

@@ -17,6 +17,7 @@ __all__ = [
     "in_points",
     "limits",
     "listing",
+    "nats",
     "p_value",
     "percent",
     "plural",
@@ -98,6 +99,13 @@ def score_change(difference: float) -> str:
     if difference and abs(difference) < 0.0005:
         return "+<0.001" if difference > 0 else "-<0.001"
     return f"{difference:+.3f}" if difference else "0.000"
+
+
+def nats(divergence: float) -> str:
+    """Return a divergence with three decimals, large ones with fewer; 0 only where exact."""
+    if 0 < divergence < 0.0005:
+        return "<0.001"
+    return f"{divergence:.3f}" if divergence < 10 else f"{divergence:,.1f}"
 
 
 def counts(rate: Rate) -> str:
