@@ -65,21 +65,15 @@ def train(side: str) -> dict[str, list[float]]:
     }
 
 
-def fast_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 faster than float32."""
-    import torch
-
-    there = torch.cpu.get_capabilities()
-    return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
-
-
 def main() -> None:
     """Alternate the sides; print medians and spreads, keep the ratios."""
     if len(sys.argv) == 2 and sys.argv[1] in SIDES:
         print(json.dumps(train(sys.argv[1])))
         return
+    from aftertune.models.loading import multiplies_bfloat16
+
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    names = [name for name in SIDES if name != "bfloat16" or fast_bfloat16()]
+    names = [name for name in SIDES if name != "bfloat16" or multiplies_bfloat16()]
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:

@@ -9,7 +9,7 @@ from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from local import prompts_of
+from local import prompts_of  # every line of prompts.jsonl, once
 
 
 @task

@@ -180,7 +180,7 @@ class Answering:
         return (
             len(rows) > 1
             and self._defaults.acts_on_each_step_alike
-            and self._stepping.can([row.tokens for row in rows], [row.length for row in rows])
+            and self._stepping.can([row.tokens for row in rows], max(row.length for row in rows))
         )
 
     def _run(self, waiting: deque[_Answer]) -> Iterator[tuple[Row, list[int] | None]]:

@@ -35,6 +35,10 @@ SPARE = 64
 """Columns behind the longest row of a block: when they are full, all rows are moved to its front."""
 
 
+_TRIED = 16
+"""Tokens of the shorter row of a trial."""
+
+
 class RunningBatch:
     """The rows that are in, with their keys and values.
 
@@ -239,38 +243,34 @@ def _last_logits(
 
 
 class Stepping:
-    """Says whether a model can go on in a running batch, once a trial on two rows has shown that it can."""
+    """Says whether a model can go on in a running batch, once a trial on the beginnings of two rows has shown that it can.
+
+    The tokens of a row stand side by side, or behind a prefix that `Sharing` has tried. So beginnings speak for whole rows,
+    as long as no window is shorter than those.
+    """
 
     def __init__(self, weights: Weights, device: str) -> None:
         self._weights = weights
         self._device = device
-        self._works = True
-        self._tried = 0
-        """Tokens of the longest row of a trial: a longer row may meet a window that no cache tells of."""
+        self._window: float | None = None
+        """Tokens of the longest row that it can serve, 0 for none; None before the trial."""
 
-    def can(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> bool:
-        """Return whether these rows can, after a trial on the shortest and the longest of them.
+    def can(self, rows: Sequence[Sequence[int]], longest: int) -> bool:
+        """Return whether these rows can.
 
         Args:
-            rows: tokens of each.
-            lengths: how many each has with its answer.
+            rows: tokens of at least two.
+            longest: tokens of the longest with its answer.
         """
-        longest = max(lengths)
-        if self._works and longest > self._tried:
-            order = sorted(range(len(rows)), key=lengths.__getitem__)
-            # At their full length with a made-up answer, without the last token, which a model is never given.
-            pair = [
-                [*rows[i], *islice(cycle(rows[i]), max(lengths[i] - 1 - len(rows[i]), 0))]
-                for i in (order[0], order[-1])
-            ]
-            same = within_memory(partial(self._same, pair))
-            if same is None:
-                return False  # this time: shorter rows may fit
-            self._works, self._tried = same, longest
-        return self._works
+        if self._window is None:
+            order = sorted(rows, key=len)
+            pair = [list(order[0][:_TRIED]), list(order[-1][: 2 * _TRIED])]
+            pair = [[*islice(cycle(row), max(len(row), 3))] for row in pair]
+            self._window = within_memory(partial(self._served, pair))
+        return self._window is not None and longest <= self._window
 
-    def _same(self, pair: list[list[int]]) -> bool | None:
-        """Return whether the logits are those of whole rows but for rounding; None where a window is too small for these rows."""
+    def _served(self, pair: list[list[int]]) -> float:
+        """Return the length up to which rows have the logits of whole rows but for rounding; 0 where they have others."""
         import torch
 
         short, long = pair
@@ -278,11 +278,9 @@ class Stepping:
             try:
                 prefix = computed(model, tuple(short[:2]), self._device)
                 if not prefix:
-                    return False
-                if shortest_window(prefix) <= len(long) + len(short) + SPARE:
-                    return None
+                    return 0
                 whole = last_logits(model, *pad_left(pair, self._device), 1)[:, 0]
-                batch = RunningBatch(self._device, len(long) + 1)
+                batch = RunningBatch(self._device, len(long))
                 batch.enter(model, [long[:-2]])
                 batch.step(model, [long[-2]])
                 batch.enter(model, [short[:-1]])
@@ -290,5 +288,5 @@ class Stepping:
             except Exception as error:
                 if out_of_memory(error):
                     raise
-                return False  # code of models is other people's, and may raise anything in a cache of another kind
-        return same_logits(whole, stepped)
+                return 0  # code of models is other people's, and may raise anything in a cache of another kind
+        return shortest_window(prefix) if same_logits(whole, stepped) else 0
