@@ -7,7 +7,13 @@ from tiny_models import answers, conversations, jobs
 
 from aftertune.core.records import Decoding
 from aftertune.errors import ModelError
-from aftertune.models.decoding import CheckpointDefaults, GumbelSampler, gumbel_noise, request_seed
+from aftertune.models.decoding import (
+    CheckpointDefaults,
+    GumbelSampler,
+    gumbel_noise,
+    likeliest,
+    request_seed,
+)
 from aftertune.models.reference import vocabulary
 
 
@@ -108,6 +114,23 @@ def test_top_k_and_top_p_leave_nothing_else(top_k, top_p):
     sampler = GumbelSampler(Decoding(temperature=1.0, top_k=top_k, top_p=top_p), seeds, 1, "cpu")
     drawn = sampler(torch.zeros(500, 1, dtype=torch.int64), logits).argmax(1)
     assert set(drawn.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(("scale", "top_p"), [(4.0, 0.9), (4.0, 0.999), (0.1, 0.95), (30.0, 0.5)])
+def test_top_p_of_a_large_vocabulary_is_that_of_transformers(scale, top_p):
+    """The flat distribution needs more than the first thousand tokens."""
+    import torch
+    from transformers import TopPLogitsWarper
+
+    generator = torch.Generator().manual_seed(0)
+    scores = scale * torch.randn(8, 20_000, generator=generator)
+    expected = TopPLogitsWarper(top_p)(None, scores)
+    kept = likeliest(scores, top_p)
+    counts = [torch.isfinite(side).sum(1) for side in (kept, expected)]
+    assert (counts[0] - counts[1]).abs().max() <= 1  # the last token, by how sums are rounded
+    both = torch.isfinite(kept) & torch.isfinite(expected)
+    assert torch.equal(kept[both], expected[both])
+    assert (torch.isfinite(expected).sum(1) - both.sum(1)).abs().max() <= 1
 
 
 def test_a_request_draws_the_same_alone_and_in_any_batch(engines, base):
