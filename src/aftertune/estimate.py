@@ -343,9 +343,13 @@ def announcement(
             points(smallest_change(spread, n, seeds)).lstrip("+")
             for n in (behaviors, behaviors // 2)
         )
+        # a gate that stops early takes no replicates
+        stopping = "; --sequential stops as soon as the verdict stands"
+        if run.study.decoding.replicates > 1:
+            stopping = ""
         lines.append(
             f"shorter: --limit {behaviors // 2} asks half of it, and finds a rise of {half} points as surely as this one of {now} "
-            "(assumed: aftertune plan); --sequential stops as soon as the verdict stands"
+            f"(assumed: aftertune plan){stopping}"
         )
     return lines
 

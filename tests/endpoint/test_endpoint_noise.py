@@ -128,10 +128,12 @@ def test_a_change_inside_the_noise_is_said_and_exports_tell_replicates_apart(com
     with noisy(open_share=0.08) as server:
         result = run_twice(command, folder, server)
         assert command("export", "run", "--to", "jsonl", "-o", "rows.jsonl")[0] == 0
+        glance = command("report", "run")[1]
         code, out, _ = command("consistency", "run")
     change = result["result"]["settings"][0]["conditions"][1]["asr_change"]["overall"]
     assert 0 < abs(change["estimate"]) <= change["noise"]["floor"]
     assert "inside the noise floor of" in result["finding"][0]
+    assert "inside the noise floor of" in glance
     lines = (folder.parent / "rows.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) == 4 * PROMPTS * REPLICATES

@@ -160,7 +160,10 @@ def overview(
 
 def _gate_words(gate: GateResult) -> tuple[str, str, Tone, tuple[str, ...]]:
     tone = VERDICT_TONES.get(gate.verdict, "plain")
-    reasons = tuple(wording.clean(reason) for reason in gate.reasons)
+    reasons = (
+        *(wording.clean(reason) for reason in gate.reasons),
+        *(text for line in gate.sides.harm.lines[:1] for text in _inside_noise(line.change)),
+    )
     return gate.verdict.value, verdict_subject(gate), tone, reasons
 
 
@@ -211,6 +214,16 @@ def _study_reasons(result: StudyResult, alike: Sequence[FineTune]) -> Iterator[s
     else:
         yield (
             f"With {where} the {result.name_rate} went from {levels}: {wording.in_points(change)}, which shows no change."
+        )
+    yield from _inside_noise(change)
+
+
+def _inside_noise(change: Change | None) -> Iterator[str]:
+    """Yield a sentence on a change that noise alone could make."""
+    if change is not None and change.noise is not None and change.inside_noise:
+        yield (
+            f"The change ({wording.points(change.estimate)} points) lies inside the noise floor of {wording.size(change.noise.floor)} "
+            "points: asked again, these prompts might not show it."
         )
 
 
