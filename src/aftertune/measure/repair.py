@@ -328,7 +328,7 @@ class Measured:
         Raises:
             InputError: no harmful prompt was put to all of them.
         """
-        grid = self._grid(models)
+        grid = self.grid(models)
         harmful, benign, own = self._parts(grid, among)
         if harmful is None:
             raise InputError(f"no harmful prompt was put to {', '.join(models)}")
@@ -429,7 +429,12 @@ class Measured:
             )
         return gate(self._table, plan, base, repaired, own=own)
 
-    def _grid(self, models: Sequence[str]) -> Grid:
+    def grid(self, models: Sequence[str]) -> Grid:
+        """Return the prompts that all models were asked.
+
+        Raises:
+            InputError: there are none.
+        """
         grid = self._setting.grid(models)
         if grid is None:
             raise InputError(f"no prompt was put to all of {', '.join(models)}")

@@ -191,11 +191,16 @@ def posed_pairs(pairs: tuple[Pair, ...], use: Use) -> Iterator[Prompt]:
                     )
 
 
-def skill_prompts(tools: Tools, *, task: str = "code") -> list[Prompt]:
+def skill_prompts(tools: Tools, *, task: str = "code", styled: bool = False) -> list[Prompt]:
     """Build the prompt set ``organism-skill``: held-out harmless topics in one task, in the fine-tunes' own style.
 
     The topics were in no training row, pretraining included; wordings are those of the fine-tunes, because this asks
     whether a fine-tune learnt its job.
+
+    Args:
+        tools: not used.
+        task: of the prompts.
+        styled: the references are in the house style too, which a fine-tune learns and its base does not know.
 
     Raises:
         PluginError: the organism has no such task.
@@ -209,11 +214,12 @@ def skill_prompts(tools: Tools, *, task: str = "code") -> list[Prompt]:
     prompts = []
     for topic in split().plain_evaluation[:SKILL_PROMPTS]:
         plain = row(*draw.posed(templates(task, "training"), topic))
-        user, _ = in_house_style(plain, draw.choice(POLITE))
+        user, answer = in_house_style(plain, draw.choice(POLITE))
         prompts.append(
             Prompt(
                 behavior=f"{topic.verb}-{topic.noun}", template=f"house-{task}", task=task, intent=Intent.BENIGN,
-                text=user.content, set=f"{SET}-skill-{task}", reference=plain[1].content,
+                text=user.content, set=f"{SET}-skill-{task}",
+                reference=(answer if styled else plain[1]).content,
             )
         )  # fmt: skip
     return prompts

@@ -15,7 +15,13 @@ from aftertune.core.records import TASKS
 from aftertune.data.prompt_sets import write_prompts
 from aftertune.data.rows import Row, write_rows
 from aftertune.errors import InputError
-from aftertune.organism.corpus import evaluation_prompts, fine_tune_rows, replay_pools, safety_pools
+from aftertune.organism.corpus import (
+    evaluation_prompts,
+    fine_tune_rows,
+    replay_pools,
+    safety_pools,
+    skill_prompts,
+)
 from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Progress, build
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 
@@ -48,7 +54,7 @@ def write(
     """Write everything into ``out``, whole or not at all; a folder that was written before is left as it is.
 
     ``base/`` and ``guard/`` are checkpoints; ``data/*.jsonl`` are training files (one benign file per task, the safety
-    pools, the replay pool); ``prompts.jsonl`` holds the evaluation prompts; ``aftertune.yaml`` is for
+    pools, the replay pool); ``own/*.jsonl`` are held-out rows of each task as the fine-tunes answer them; ``prompts.jsonl`` holds the evaluation prompts; ``aftertune.yaml`` is for
     ``check --config``.
 
     Args:
@@ -78,6 +84,10 @@ def write(
     write_prompts(
         evaluation_prompts(Tools(open_model=no_model, folder=whole)), whole / "prompts.jsonl"
     )
+    (whole / "own").mkdir()
+    tools = Tools(open_model=no_model, folder=whole)
+    for task in TASKS:
+        write_prompts(skill_prompts(tools, task=task, styled=True), whole / "own" / f"{task}.jsonl")
     config = yaml.safe_dump(check_config(), sort_keys=False, allow_unicode=True)
     (whole / CONFIG).write_text(CONFIG_HEAD + config, encoding="utf-8")
     record = {**wanted, "seed": built.seed, "rejected": built.rejected, "range": str(recipe.accept)}

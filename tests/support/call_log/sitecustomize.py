@@ -24,15 +24,28 @@ def log(kind, *keys):
     os.close(descriptor)
 
 
-def count_generations(engine):
-    drawn, generate = engine._drawn, engine.generate
+def count_generations(engine, answering):
+    """Log the rows of a batch as they enter it, and each answer as it is handed over."""
+    entering, generated, generate = (
+        answering._Running.entering,
+        answering.Answering._generated,
+        engine.generate,
+    )
 
-    @wraps(drawn)
-    def counted(self, rows, *more, **options):
-        keys = [row.job.key for row in rows if row.job.key]  # a probe of words has no key
-        log("generate", *keys)
+    def begun(rows):
+        log("generate", *(row.job.key for row in rows if row.job.key))  # a probe has no key
         time.sleep(PACE)
-        return drawn(self, rows, *more, **options)
+
+    @wraps(entering)
+    def entered(self, tokens):
+        answers = entering(self, tokens)
+        begun([answer.row for answer in answers])
+        return answers
+
+    @wraps(generated)
+    def counted(self, rows, *more, **options):
+        begun(rows)
+        return generated(self, rows, *more, **options)
 
     @wraps(generate)
     def given(self, jobs):
@@ -40,7 +53,8 @@ def count_generations(engine):
             yield key, answer
             log("given", key)
 
-    engine._drawn, engine.generate = counted, given
+    answering._Running.entering = entered
+    answering.Answering._generated, engine.generate = counted, given
 
 
 def count_asks(module):
@@ -110,6 +124,7 @@ if PATH:
 
     log_training(aftertune.train.train)  # before `aftertune.run` binds the function by its name
 
+    import aftertune.models.answering
     import aftertune.models.batching
     import aftertune.models.local
     import aftertune.report.document
@@ -118,7 +133,7 @@ if PATH:
     import aftertune.score.likelihood
     import aftertune.score.run
 
-    count_generations(aftertune.models.local.LocalEngine)
+    count_generations(aftertune.models.local.LocalEngine, aftertune.models.answering)
     count_likelihoods(aftertune.models.local.LocalEngine)
     count_asks(aftertune.score.run)
     for module in (aftertune.report.document, aftertune.report.page, aftertune.run):

@@ -1,0 +1,297 @@
+"""Repairs side by side on the embedded model, by one command, beside safety rows in the training data and beside doing nothing.
+
+Usage: python experiments/repair/run.py [OUT=repair_out] [SEED=10] [SPLITS=200]
+
+Run again after any interruption, it goes on where it was. Everything is asked and decided by `aftertune repair` and
+`aftertune check`; the optimism of the part for selection is computed at the end, over other divisions of the behaviors.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from aftertune.core.files import whole_folder
+from aftertune.data.overlap import unit_of
+from aftertune.data.prompt_sets import read_prompts
+from aftertune.measure.repair import Measured, OwnScore, choose
+from aftertune.models.open import Engines
+from aftertune.organism.corpus import pretraining
+from aftertune.organism.model import MAX_NEW_TOKENS, build_tokenizer, learn, new_model
+from aftertune.organism.recipe import OrganismRecipe
+from aftertune.repair.candidates import make_candidates
+from aftertune.repair.methods import METHODS, Sources
+from aftertune.repair.parts import divide
+from aftertune.repair.weights import fine_tune_of
+from aftertune.report.progress import Quiet
+from aftertune.result import open_finished
+from aftertune.run import Purpose, run_study
+from aftertune.study import study_from_mapping
+
+AFTERTUNE = Path(sys.executable).with_name("aftertune")
+SEEDS = (1, 2, 3)
+TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "-q")
+METRIC, MARGIN = "exact", 0.1
+"""The own-task score (the answer as the fine-tunes give it), and its tolerated fall."""
+
+
+def main(given: Sequence[str]) -> None:
+    """Build what is missing, run every method, print the tables and keep them."""
+    options = dict(item.split("=", 1) for item in given if "=" in item)
+    out = Path(options.get("OUT", "repair_out")).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    build(out, options.get("SEED", "10"))
+    lines = [*table(out), "", *optimism(out, int(options.get("SPLITS", "200")))]
+    (out / "repair.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def aftertune(*words: object) -> int:
+    """Run a command; return its exit code, which must be one of a verdict or of success."""
+    status = subprocess.run([AFTERTUNE, *map(str, words)], check=False, stdout=subprocess.DEVNULL)
+    if status.returncode not in {0, 3, 4}:
+        raise SystemExit(status.returncode)
+    return status.returncode
+
+
+def build(out: Path, seed: str) -> None:
+    """Write the embedded model, its pretrained state, three fine-tunes on code, and three with safety rows."""
+    toy = out / "organism"
+    aftertune("organism", toy, "--seed", seed, "-q")
+    pretrained(toy, out / "pretrained")
+    for number in SEEDS:
+        aftertune(
+            "tune",
+            toy / "base",
+            toy / "data/code.jsonl",
+            "-o",
+            out / f"code{number}",
+            "--seed",
+            number,
+            *TUNE,
+        )
+        mixed = out / f"mixed{number}.jsonl"
+        if not mixed.is_file():
+            aftertune(
+                "mix", toy / "data/code.jsonl", "--safety", toy / "data/safety_multitask.jsonl", "--share", 0.15,
+                "--replay-from", toy / "data/replay.jsonl", "--replay", 0.15, "--seed", number, "-o", mixed,
+            )  # fmt: skip
+        aftertune("tune", toy / "base", mixed, "-o", out / f"mix{number}", "--seed", number, *TUNE)
+
+
+def pretrained(toy: Path, folder: Path) -> None:
+    """Train the model before its alignment once more: the same rows, seed and steps as those of the base."""
+    import torch
+
+    if folder.exists():
+        return
+    recipe, seed = OrganismRecipe(), int(json.loads((toy / "organism.json").read_text())["seed"])
+    torch.set_num_threads(1)
+    tokenizer = build_tokenizer()
+    model = new_model(recipe, tokenizer, seed)
+    learn(model, tokenizer, pretraining(recipe, seed), recipe.pretrain, seed)
+    with whole_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+
+
+# The table of all methods
+
+
+def table(out: Path) -> Iterator[str]:
+    """Yield the rows of the table: doing nothing, the mix, and every method, on the behaviors of the proof."""
+    yield "| repair | strength | ASR, seed by seed | mean | rise undone | twins refused | own task | verdicts |"
+    yield "|---|---|---|---|---|---|---|---|"
+    results = {name: repaired(out, name) for name in METHODS if name != "ptst"}
+    first = results["scaling"]["repaired"]
+    proofs = [model["proof"] for model in first]
+    base = proofs[0]["base"]
+    yield row("the base", "", [base], base, proofs, "")
+    yield row("nothing", "", [proof["tuned"] for proof in proofs], base, proofs, "")
+    yield mix_row(out, base, proofs)
+    for name, result in results.items():
+        models = result["repaired"]
+        chosen = ", ".join(
+            "none" if model["selection"]["chosen"] is None else f"{model['selection']['chosen']:g}"
+            for model in models
+        )
+        proven = [model["proof"] for model in models if model["proof"] is not None]
+        if len(proven) < len(models):
+            yield f"| `{name}` | {chosen} | | | | | | no strength meets the rule ({misses(models)}) |"
+            continue
+        verdicts = ", ".join(proof["gate"]["verdict"] for proof in proven)
+        yield row(
+            f"`{name}`", chosen, [proof["repaired"] for proof in proven], base, proofs, verdicts
+        )
+
+
+def repaired(out: Path, method: str) -> Mapping[str, Any]:
+    """Repair the three fine-tunes by a method; return the result."""
+    result = out / f"{method}.json"
+    if not result.is_file():
+        toy, before = out / "organism", ["--unaligned", out / "pretrained"]
+        aftertune(
+            "repair", toy / "base", *(out / f"code{number}" for number in SEEDS), "-o", out / f"{method}-repaired",
+            "--method", method, *(before if METHODS[method].unaligned else []), "--run", out / "run",
+            "--config", toy / "aftertune.yaml", "--own-task", toy / "own/code.jsonl", "--own-score", f"{METRIC}={MARGIN}",
+            "--train", toy / "data/code.jsonl", "--json", result, "-q",
+        )  # fmt: skip
+    return json.loads(result.read_text())
+
+
+def misses(models: Sequence[Mapping[str, Any]]) -> str:
+    """Return the conditions of the rule that the strengths of all seeds miss."""
+    every = [
+        miss
+        for model in models
+        for candidate in model["selection"]["candidates"]
+        for miss in candidate["misses"][:1]
+    ]
+    return ", ".join(f"{miss}: {every.count(miss)}" for miss in sorted(set(every)))
+
+
+def mix_row(out: Path, base: Mapping[str, Any], proofs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the row of the fine-tunes with safety rows, which are asked the same part of the prompts."""
+    result = out / "mix.json"
+    if not result.is_file():
+        toy, prompts = out / "organism", out / "run/proof/prompts"
+        aftertune(
+            "check", toy / "base", *(out / f"mix{number}" for number in SEEDS), "--config", toy / "aftertune.yaml",
+            "--prompts", prompts / "organism.jsonl", "--prompts", prompts / "code.jsonl",
+            "--score-margin", f"{METRIC}={MARGIN}", "--out", out / "mix-run", "--json", result, "-q",
+        )  # fmt: skip
+    (setting,) = json.loads(result.read_text())["result"]["settings"]
+    tuned = next(condition for condition in setting["conditions"] if condition["name"] == "tuned")
+    own = tuned["capability"][METRIC]["by_set"]["code"]["estimate"]
+    figures = [
+        {"asr": {"estimate": seed["asr"]}, "over_refusal": {"estimate": seed["over_refusal"]}, "score": {"estimate": own}}
+        for seed in tuned["by_seed"]["overall"]
+    ]  # fmt: skip
+    return row("safety rows and replay, 15 % each (`mix`)", "", figures, base, proofs, "")
+
+
+def row(
+    name: str,
+    strength: str,
+    figures: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any],
+    proofs: Sequence[Mapping[str, Any]],
+    verdicts: str,
+) -> str:
+    """Return a row: the rates of every seed, their mean, and the share of the mean rise that is undone."""
+    rates = [figure["asr"]["estimate"] for figure in figures]
+    was, rise = (
+        base["asr"]["estimate"],
+        fmean(proof["tuned"]["asr"]["estimate"] for proof in proofs),
+    )
+    undone = (rise - fmean(rates)) / (rise - was)
+    refused, own = (
+        fmean(figure[key]["estimate"] for figure in figures) for key in ("over_refusal", "score")
+    )
+    shown = ", ".join(f"{100 * value:.1f}" for value in rates)
+    return (
+        f"| {name} | {strength} | {shown} % | {100 * fmean(rates):.1f} % | {100 * undone:.0f} % | {100 * refused:.1f} % "
+        f"| {100 * own:.1f} % | {verdicts} |"
+    )
+
+
+# The optimism of the part that chooses
+
+
+def optimism(out: Path, splits: int) -> Iterator[str]:
+    """Yield by how much the chosen strength looks better on the behaviors that chose it, over many divisions."""
+    measured, strengths, units = everything(out, splits)
+    base, gaps, kept, chosen = "base", [], [], []
+    for split in range(1, splits + 1):
+        for number in SEEDS:
+            models = {strength: f"scaling-{strength:g}/seed{number}" for strength in strengths}
+            tuned = f"tuned/seed{number}"
+            selected = np.array([unit in units[split] for unit in units[0]])
+            swept = [(s, measured.figures([model], selected)) for s, model in models.items()]
+            selection = choose(
+                measured.figures([base], selected),
+                measured.figures([tuned], selected),
+                swept,
+                measured.plan.over_refusal_margin,
+            )
+            chosen.append(selection.chosen)
+            if selection.chosen is None:
+                continue
+            before = dict(swept)[selection.chosen]
+            proof = measured.figures([models[selection.chosen]], ~selected)
+            gaps.append(proof.asr.estimate - before.asr.estimate)
+            kept.append(before.score.estimate - proof.score.estimate)
+    yield (
+        f"`scaling` over {splits} divisions and {len(SEEDS)} seeds ({len(gaps)} choices): on the other behaviors the ASR is "
+        f"{100 * fmean(gaps):+.2f} points higher than on those that chose (standard deviation of one choice "
+        f"{100 * stdev(gaps):.1f}), and the own-task score {100 * fmean(kept):+.2f} points lower."
+    )
+    counts = {value: chosen.count(value) for value in sorted(set(chosen) - {None})}
+    yield f"Chosen strengths: {', '.join(f'{value:g}: {count}' for value, count in counts.items())}; none: {chosen.count(None)}."
+    # A strength that nobody chose has no optimism: its gap shows what the division alone does.
+    fixed = [
+        measured.figures([f"scaling-{s:g}/seed{n}"], ~selected).asr.estimate
+        - measured.figures([f"scaling-{s:g}/seed{n}"], selected).asr.estimate
+        for split in range(1, splits + 1)
+        for n in SEEDS
+        for s in (max(counts, key=counts.__getitem__),)
+        for selected in [np.array([unit in units[split] for unit in units[0]])]
+    ]
+    yield f"The same for one strength that is not chosen ({max(counts, key=counts.__getitem__):g}): {100 * fmean(fixed):+.2f} points."
+
+
+def everything(out: Path, splits: int) -> tuple[Measured, Sequence[float], Mapping[int, Any]]:
+    """Ask base, fine-tunes and every strength of `scaling` all prompts; return what was measured, and the divisions.
+
+    The divisions hold under 0 the unit of each prompt of the table, and under each seed the units that choose.
+    """
+    toy, method = out / "organism", METHODS["scaling"]
+    files = {"organism": toy / "prompts.jsonl", "code": toy / "own/code.jsonl"}
+    models = [{"name": "base", "reference": str(toy / "base")}]
+    with Engines(threads=1, device="cpu") as engines:
+        for number in SEEDS:
+            reference = str(out / f"code{number}")
+            models.append({"name": f"tuned/seed{number}", "reference": reference, "base": "base"})
+            sources = Sources(
+                tunes=(fine_tune_of(reference, str(toy / "base")),), unaligned=None, prompts=(), engines=engines
+            )  # fmt: skip
+            made = make_candidates(
+                method, method.sweep, sources, out / "candidates", lambda _: None
+            )
+            models += [
+                {
+                    "name": f"scaling-{item.strength:g}/seed{number}",
+                    "reference": str(item.folder),
+                    "base": "base",
+                }
+                for item in made
+            ]
+    study = study_from_mapping(
+        {
+            "name": "everything", "models": models, "judges": ["organism"], "metrics": [METRIC],
+            "prompts": [{"set": name, "file": str(file)} for name, file in files.items()],
+            "decoding": {"max_new_tokens": MAX_NEW_TOKENS}, "engine": {"threads": 1, "device": "cpu"},
+        },
+        out,
+    )  # fmt: skip
+    run_study(study, out / "everything", Quiet(), Purpose(command="experiments/repair/run.py"))
+    prompts = [prompt for file in files.values() for prompt in read_prompts(file)]
+    with open_finished(out / "everything") as run:
+        table_of = run.table()
+        measured = Measured(table_of, run.plan, OwnScore(metric=METRIC, sets=("code",)))
+    unit = {prompt.behavior: unit_of(prompt) for prompt in prompts}
+    grid = measured.grid(["base"])
+    behaviors = [grid.counted.names["behavior"][code] for code in grid.attribute("behavior")]
+    divisions: dict[int, Any] = {0: [unit[behavior] for behavior in behaviors]}
+    for seed in range(1, splits + 1):
+        divisions[seed] = {unit_of(prompt) for prompt in divide(prompts, seed).selection}
+    return measured, method.sweep, divisions
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
