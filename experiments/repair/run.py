@@ -64,24 +64,16 @@ def build(out: Path, seed: str) -> None:
     toy = out / "organism"
     aftertune("organism", toy, "--seed", seed, "-q")
     pretrained(toy, out / "pretrained")
-    for number in SEEDS:
+    # One mixed file, so that the three are training seeds of one recipe.
+    mixed = out / "mixed.jsonl"
+    if not mixed.is_file():
         aftertune(
-            "tune",
-            toy / "base",
-            toy / "data/code.jsonl",
-            "-o",
-            out / f"code{number}",
-            "--seed",
-            number,
-            *TUNE,
-        )
-        mixed = out / f"mixed{number}.jsonl"
-        if not mixed.is_file():
-            aftertune(
-                "mix", toy / "data/code.jsonl", "--safety", toy / "data/safety_multitask.jsonl", "--share", 0.15,
-                "--replay-from", toy / "data/replay.jsonl", "--replay", 0.15, "--seed", number, "-o", mixed,
-            )  # fmt: skip
-        aftertune("tune", toy / "base", mixed, "-o", out / f"mix{number}", "--seed", number, *TUNE)
+            "mix", toy / "data/code.jsonl", "--safety", toy / "data/safety_multitask.jsonl", "--share", 0.15,
+            "--replay-from", toy / "data/replay.jsonl", "--replay", 0.15, "-o", mixed,
+        )  # fmt: skip
+    for number in SEEDS:
+        for name, rows in (("code", toy / "data/code.jsonl"), ("mix", mixed)):
+            aftertune("tune", toy / "base", rows, "-o", out / f"{name}{number}", "--seed", number, *TUNE)
 
 
 def pretrained(toy: Path, folder: Path) -> None:

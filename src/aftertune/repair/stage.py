@@ -15,7 +15,7 @@ from aftertune.core.files import whole_folder, write_whole
 from aftertune.core.keys import content_key
 from aftertune.core.recipe import Trained
 from aftertune.core.records import Intent, Prompt
-from aftertune.data.prompt_sets import load_sets
+from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.errors import DataError, InputError
 from aftertune.measure.gate_rules import Fixed
 from aftertune.measure.plan import MeasurePlan
@@ -41,8 +41,14 @@ from aftertune.repair.candidates import (
 )
 from aftertune.repair.methods import Method, Sources
 from aftertune.repair.parts import Parts, check_parts, divide, shown_rows, write_part
-from aftertune.repair.weights import base_checkpoint, fine_tune_of, recorded_key, write_record
-from aftertune.report.document import to_plain, write_json
+from aftertune.repair.weights import (
+    FineTune,
+    base_checkpoint,
+    fine_tune_of,
+    recorded_key,
+    write_record,
+)
+from aftertune.report.document import from_plain, read_json, to_plain, write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.repair import repair_card
 from aftertune.result import measure_plan, open_finished
@@ -52,8 +58,9 @@ from aftertune.workspace import Run, make_folder, open_engines, open_run
 
 BASE, TUNED, REPAIRED = "base", "tuned", "repaired"
 """The names of the conditions in the studies of a repair."""
-SELECTION, PROOF, CANDIDATES, RESULT = "selection", "proof", "candidates", "repair.json"
-"""The contents of a repair's run: two studies, the candidates until the result is written, the result."""
+SELECTION, PROOF, CANDIDATES = "selection", "proof", "candidates"
+RESULT, PROVEN = "repair.json", "proven.json"
+"""The contents of a repair's run: two studies, the candidates until the result is written; result; what was proven before."""
 CARD = "README.md"
 FORMAT = 1
 """Formats of a run's repair.json."""
@@ -116,11 +123,16 @@ def repair(request: RepairRequest, progress: Progress) -> RepairResult:
         if candidate.strength == selections[target.name].chosen
     }
     proofs: dict[str, Proof] = {}
-    together = None
+    together, notes = None, tuple[str, ...]()
     # A repair of several fine-tunes is one result: it is proven once all of them have a strength.
     if not request.only_sweep and len(chosen) == len(targets):
+        notes = _earlier_proofs(request, tunes, chosen)
+        for note in notes:
+            progress.note(f"note: {note}")
         proofs, together = _prove(request, targets, chosen, parts, progress)
-    result = replace(_result(request, targets, selections, proofs, plan), together=together)
+    result = replace(
+        _result(request, targets, selections, proofs, plan), together=together, notes=notes
+    )
     if request.out is not None and all(model.is_result for model in result.repaired):
         _write_out(request, result, chosen)
         # The answers are in the stores; the candidates can be made again.
@@ -151,6 +163,8 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
     study = _study(request, "repair", [], request.keys.get("prompts", []))
     with open_run(study, request.folder, Quiet(), request.source, write=False) as run:
         loaded = load_sets(run)
+        rows = request.trained_on(run, Trained(models=(), rows={})).rows
+        fresh = without_overlap(loaded, rows).prompts
     harmful = {prompt.set for prompt in loaded.prompts if prompt.intent is Intent.HARMFUL}
     own = set() if request.own is None else set(request.own.score.sets)
     measurement = request.keys.get("measurement", {})
@@ -162,8 +176,10 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
         )
     if not harmful:
         raise DataError("no prompt set has harmful prompts, so there is nothing to repair by")
+    _check_own(request, prompts)
+    # What occurs in training rows is dropped, and counted, when the parts are asked; here it is seen that enough is left.
+    check_parts(divide([prompt for prompt in fresh if prompt.set in used]), sorted(used))
     parts = divide(prompts)
-    check_parts(parts, sorted(used))
     for name, part in ((SELECTION, parts.selection), (PROOF, parts.proof)):
         write_part(part, request.folder / name / "prompts")
     chosen, proven = parts.counts(harmful)
@@ -175,6 +191,27 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
     for note in design_notes(plan, Fixed(alpha=plan.alpha), order):
         progress.note(f"note: proof: {note}")
     return parts
+
+
+def _check_own(request: RepairRequest, prompts: Sequence[Prompt]) -> None:
+    """See that the own-task rows can be scored.
+
+    Raises:
+        DataError: some are harmful prompts, or none has a reference.
+    """
+    own = [
+        prompt
+        for prompt in prompts
+        if request.own is not None and prompt.set in request.own.score.sets
+    ]
+    if any(prompt.intent is Intent.HARMFUL for prompt in own):
+        raise DataError(
+            "the own-task rows hold harmful prompts; name rows of the fine-tune's own task, all of them benign"
+        )
+    if own and not any(prompt.reference or prompt.labels for prompt in own):
+        raise DataError(
+            "no own-task row has a reference, so that none can be scored; give each row the answer that it should have ('reference')"
+        )
 
 
 def _study(
@@ -372,6 +409,41 @@ def _prove(
     names = [target.name for target in targets]
     repaired = [_renamed(target, REPAIRED) for target in targets]
     return proofs, measured.compared(BASE, names, repaired)
+
+
+def _earlier_proofs(
+    request: RepairRequest, tunes: Sequence[FineTune], chosen: Mapping[str, Made]
+) -> tuple[str, ...]:
+    """Keep that this repair is proven on the run's behaviors, and say which other ones of the same fine-tunes were before.
+
+    Who proves several repairs and keeps the best one chooses by the proof, whose figures are then too good.
+    """
+    path = request.folder / PROVEN
+    kept: dict[str, list[str]] = {}
+    if path.is_file():
+        kept = from_plain(_Proven, read_json(path), str(path)).repairs
+    of_tunes = content_key([tune.identity for tune in tunes]).hex()
+    strengths = ", ".join(dict.fromkeys(f"{made.strength:g}" for made in chosen.values()))
+    this = f"{request.method.name} at {strengths}"
+    others = [other for other in kept.get(of_tunes, []) if other != this]
+    kept[of_tunes] = [*others, this]
+    write_json(path, to_plain(_Proven(format=FORMAT, repairs=kept)))
+    if not others:
+        return ()
+    note = (
+        f"proven on the same behaviors before: {'; '.join(others)}. The best of several proofs is too good: confirm what you keep "
+        "on further behaviors (--prompts, --run)"
+    )
+    return (note,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proven:
+    """The repairs that were proven in a run."""
+
+    format: int
+    repairs: dict[str, list[str]]
+    """Key of the fine-tunes -> method and strengths, in their order."""
 
 
 def _result(

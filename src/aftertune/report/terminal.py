@@ -201,7 +201,8 @@ def print_repair(result: RepairResult, console: Console) -> None:
     console.print()
     for sheet in repair_sheets(result):
         print_sheet(sheet, console)
-    _print_lines(console, rule_line(result), style="dim")
+    for sentence in (rule_line(result), *(f"note: {note}" for note in result.notes)):
+        _print_lines(console, wording.clean(sentence), style="dim")
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
