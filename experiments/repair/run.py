@@ -73,7 +73,9 @@ def build(out: Path, seed: str) -> None:
         )  # fmt: skip
     for number in SEEDS:
         for name, rows in (("code", toy / "data/code.jsonl"), ("mix", mixed)):
-            aftertune("tune", toy / "base", rows, "-o", out / f"{name}{number}", "--seed", number, *TUNE)
+            aftertune(
+                "tune", toy / "base", rows, "-o", out / f"{name}{number}", "--seed", number, *TUNE
+            )
 
 
 def pretrained(toy: Path, folder: Path) -> None:
