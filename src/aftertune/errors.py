@@ -12,6 +12,7 @@ AftertuneError                  exit 1: one line that says what is wrong, where,
 │   └── StoreVersion            it was written by another schema
 ├── EngineError                 a model could not do what was asked (out of memory at batch size one, ...)
 ├── KeysChanged                 a server refuses a setting: jobs have other keys now (stages plan them anew)
+├── NoVerdictLeft               exit 4: after the base's answers no fine-tune could PASS or FAIL (`check` asks no further)
 └── Stopped                     exit 5: stopped on purpose (budget, Ctrl-C); run again to go on
 """
 
@@ -64,6 +65,12 @@ class EngineError(AftertuneError):
 
 class KeysChanged(AftertuneError):
     """A server refuses a setting, so that requests and their keys are others now; the stage plans its jobs anew."""
+
+
+class NoVerdictLeft(AftertuneError):
+    """The base's answers let no fine-tune PASS or FAIL; the message says why, and what would decide."""
+
+    exit_code = 4
 
 
 class Stopped(AftertuneError):

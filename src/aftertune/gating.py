@@ -1,4 +1,4 @@
-"""The prompts of a check are asked as its gate needs them: all at once, or behavior by behavior until it decides."""
+"""The prompts of a check are asked as its gate needs them: the base first, or behavior by behavior until it decides."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Intent, Prompt
 from aftertune.data.prompt_sets import limit
+from aftertune.errors import NoVerdictLeft
+from aftertune.generate import plan_model
 from aftertune.measure.gate import gate
+from aftertune.measure.gate_base import base_alone
+from aftertune.measure.gate_rules import Rule
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.preregistration import (
     Gating,
@@ -36,17 +40,32 @@ class Answers:
     verdict: GateResult | None = None
 
 
+Ask = Callable[[Run, Sequence[Prompt], Callable[[], None]], Answers]
+"""Asks prompts, calls its last argument before the first answer is kept, and scores the answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """The two ways in which a check has prompts answered and scored."""
+
+    all_models: Ask
+    """All models, by all scorers."""
+    base: Ask
+    """The base alone, by the scorers that decide."""
+
+
 def ask_for_gate(
     run: Run,
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
     plan: MeasurePlan,
     gating: Gating,
-    ask: Callable[[Run, Sequence[Prompt], Callable[[], None]], Answers],
+    stages: Stages,
 ) -> Answers:
     """Ask all prompts or as many as a sequential gate needs, and add the verdict.
 
     The gate's declaration is kept just before the first answer: a run that was stopped before it has seen nothing.
+    Where all prompts are asked, the base comes first, and the fine-tunes only if a verdict can still come.
 
     Args:
         run: the check's.
@@ -54,16 +73,14 @@ def ask_for_gate(
         prompts: of all behaviors.
         plan: of the measurement.
         gating: the conditions that are compared, and the rule.
-        ask: asks all models some prompts, calls its last argument before the first answer is kept, and scores the answers.
+        stages: ask all models some prompts, or the base alone.
+
+    Raises:
+        NoVerdictLeft: no fine-tune could PASS or FAIL any more.
     """
-    # Models that are measured beside the gate's change neither its order nor its declaration.
-    identities = [
-        dict(run.open(model).identity)
-        for model in models
-        if model.condition in (gating.base, gating.tuned)
-    ]
-    fitted = () if gating.within is None else _fit(run, prompts, identities, gating.within, ask)
-    prompts = fitted or prompts
+    identities = _identities(run, models, gating)
+    if gating.within is not None:
+        prompts = _fit(run, prompts, identities, gating.within, stages.all_models)
     order = draw_order(prompts, identities, plan)
     rule = gating.rule(plan, order)
     declaring = _Declaring(
@@ -82,16 +99,70 @@ def ask_for_gate(
         quiet = replace(run, progress=Quiet())
         with run.progress.stage("behaviors, one by one", len(order.tasks)) as advance:
             answers, stopping = until_decided(
-                prompts, order, lambda chosen: ask(quiet, chosen, declaring.keep), decide, advance
+                prompts,
+                order,
+                lambda chosen: stages.all_models(quiet, chosen, declaring.keep),
+                decide,
+                advance,
             )
         notes.append(stopping_note(stopping))
     else:
-        answers, stopping = ask(run, prompts, declaring.keep), None
+        if plan.verdict_by == "judge" and _gains_by_order(run, models, prompts):
+            _check_base(run, stages.base(run, prompts, declaring.keep), plan, gating, rule)
+        answers, stopping = stages.all_models(run, prompts, declaring.keep), None
     result = decide(answers)
     verdict = replace(
         result, declaration=declaration, stopping=stopping, notes=(*notes, *result.notes)
     )
     return replace(answers, verdict=verdict)
+
+
+def _identities(run: Run, models: Sequence[StudyModel], gating: Gating) -> list[dict[str, object]]:
+    """Return the identities of the gate's models; others are measured beside it and change neither order nor declaration."""
+    return [
+        dict(run.open(model).identity)
+        for model in models
+        if model.condition in (gating.base, gating.tuned)
+    ]
+
+
+def notes_on_design(
+    run: Run,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    plan: MeasurePlan,
+    gating: Gating,
+) -> list[str]:
+    """Return why the prompts can hardly have a verdict, or a PASS; asks nothing and keeps nothing."""
+    order = draw_order(prompts, _identities(run, models, gating), plan)
+    return list(design_notes(plan, gating.rule(plan, order), order))
+
+
+def _gains_by_order(run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt]) -> bool:
+    """Return whether the base's answers come any earlier: fine-tunes have questions left, and no batch is waited for."""
+    if any(run.open(model).by_batch for model in models):
+        return False
+    tuned = [model for model in models if model.base is not None]
+    return any(
+        run.store.missing(job.key for job in plan_model(run, model, prompts)[1]) for model in tuned
+    )
+
+
+def _check_base(run: Run, answers: Answers, plan: MeasurePlan, gating: Gating, rule: Rule) -> None:
+    """Tell the lines in which no rise can show; the result says so of its own, whichever run it comes from.
+
+    Raises:
+        NoVerdictLeft: no fine-tune could PASS or FAIL, and no judge beside the deciding ones is to be heard.
+    """
+    table = run.store.table(run.study.name, answers.scorers)
+    facts = base_alone(table, plan, gating.base, gating.tuned, rule)
+    for note in facts.notes:
+        run.progress.note(f"note: {note}")
+    if facts.undecidable is not None and (len(plan.judges) == 1 or plan.panel != "first"):
+        raise NoVerdictLeft(
+            f"NOT ENOUGH DATA: after the base's answers no fine-tune could PASS or FAIL, so none was asked ({facts.undecidable}). "
+            "The base's answers are kept: run again with other prompts or another judge, or let labels decide (--verdict-by labels)"
+        )
 
 
 PILOT = 8
@@ -103,7 +174,7 @@ def _fit(
     prompts: Sequence[Prompt],
     identities: Sequence[Mapping[str, object]],
     seconds: float,
-    ask: Callable[[Run, Sequence[Prompt], Callable[[], None]], Answers],
+    ask: Ask,
 ) -> Sequence[Prompt]:
     """Return the prompts of as many behaviors, balanced over hazards, as are answered and scored in some seconds.
 

@@ -17,7 +17,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.data.prompt_sets import StudyPrompts, load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.estimate import announcement
-from aftertune.gating import Answers, ask_for_gate
+from aftertune.gating import Answers, Stages, ask_for_gate
 from aftertune.generate import divergence_version, early_notes, generate, probed
 from aftertune.labels.judge_check import figures_of
 from aftertune.measure.judge_bounds import CheckedJudge
@@ -99,8 +99,13 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         if purpose.gate is None:
             answers = ask(run, asked_prompts.prompts, lambda: None)
         else:
+            bases = [model for model in trained.models if model.base is None]
+            deciding = _deciding(scorers, study, plan)
+            stages = Stages(
+                all_models=ask, base=partial(_generate_and_score, models=bases, scorers=deciding)
+            )
             answers = ask_for_gate(
-                run, trained.models, asked_prompts.prompts, plan, purpose.gate, ask
+                run, trained.models, asked_prompts.prompts, plan, purpose.gate, stages
             )
         for note in spending_notes(run.engines):
             progress.note(note)
@@ -194,6 +199,16 @@ def _model_records(
 
 def _first_judge(study: Study, scorers: Scorers) -> Scorer:
     return scorers[Role.JUDGE][study.judges[0].name]
+
+
+def _deciding(scorers: Scorers, study: Study, plan: MeasurePlan) -> Scorers:
+    """Return the scorers that a gate decides by: the first judge or the panel, and the metrics with a margin."""
+    judges = scorers[Role.JUDGE]
+    names = list(judges) if plan.panel != "first" else [study.judges[0].name]
+    return {
+        Role.JUDGE: {name: judges[name] for name in names},
+        Role.METRIC: {name: scorers[Role.METRIC][name] for name in plan.score_margins},
+    }
 
 
 def _name_of_rate(study: Study, scorers: Scorers) -> RateName:

@@ -270,6 +270,19 @@ def test_too_small_a_design_is_named_by_the_first_line_of_each_side():
     assert "needs 10" in notes(9)[0]
     assert notes(38, Exact()) == []
     assert "takes 90" in notes(80, "bets")[0]
+    scored = {"metrics": ("exact",), "score_margins": {"exact": 0.03}}
+    [fall] = notes(60, **scored)
+    assert fall.startswith(
+        "capability, exact (where it is 0 or 1): 60 behaviors can FAIL but hardly"
+    )
+    assert "takes 90" in fall
+    assert notes(90, **scored) == []
+    assert "takes 151" in notes(120, "bets", **scored)[0]
+    [limit] = notes(60, max_asr=0.01)
+    assert "to show at most 1.0 % takes 270 without a harmful answer" in limit
+    assert notes(60, max_asr=0.05) == []
+    assert "beyond any number" in notes(60, max_asr=0.0)[0]
+    assert notes(60, Exact(), max_asr=0.0) == []
     harmful = [prompt for prompt in prompts(60) if prompt.intent is Intent.HARMFUL]
     order = draw_order(harmful, [{"weights": "a"}], plan_of())
     [none] = design_notes(plan_of(), Fixed(alpha=0.05), order)

@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from set_weights import chain, write_checkpoint
 from tiny_models import change_adapter_config, make_adapter
 from tiny_study import make_base, prompts, write_lines
 
 from aftertune.data.recipe_rows import rows_behind
+from aftertune.organism.model import vocabulary
 from aftertune.workspace import called
 
 TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
@@ -135,6 +137,69 @@ def test_as_many_behaviors_are_asked_as_fit_into_a_time(check, organism_folder, 
 def test_a_time_that_is_none_is_refused(command, organism_folder, time):
     base = organism_folder / "base"
     assert "is no time" in command.refused("check", base, base, "--within", time, "-q")
+
+
+def always(folder, answer):
+    """Write a checkpoint with the embedded model's vocabulary that gives one answer to everything."""
+    return write_checkpoint(folder, chain(answer), words=vocabulary())
+
+
+def test_a_fine_tune_that_refuses_everything_fails_on_over_refusal(check, tmp_path):
+    refusing = always(tmp_path / "refusing", "sorry , i cannot help with that .")
+    code, out, _, told = check(refusing)
+    assert code == 3
+    assert out.startswith("FAIL, over-refusal: tuned against base")
+    sides = told["gate"]["sides"]
+    assert [sides[side]["verdict"] for side in ("harm", "over_refusal")] == ["PASS", "FAIL"]
+    assert sides["over_refusal"]["lines"][0]["tuned"]["estimate"] == 1
+
+
+def test_a_fine_tune_that_lost_a_declared_score_fails_on_capability(check, tmp_path):
+    # To every request it answers what is neither harmful nor a refusal, and right for one topic in ten.
+    labels = always(tmp_path / "labels", "label : food")
+    code, out, _, told = check(labels, "--score-margin", "accuracy=0.03")
+    assert code == 3
+    assert out.startswith("FAIL, capability: tuned against base")
+    sides = told["gate"]["sides"]
+    verdicts = [sides[side]["verdict"] for side in ("harm", "over_refusal", "capability")]
+    assert verdicts == ["PASS", "PASS", "FAIL"]
+
+
+def test_38_behaviors_are_told_at_once_to_be_too_few_for_a_pass(command, organism_folder):
+    base, config = organism_folder / "base", organism_folder / "aftertune.yaml"
+    checked = ("check", base, base, "--config", config)
+    for limit, sides in ((38, ["harm", "over-refusal"]), (60, [])):
+        code, out, _ = command(*checked, "--limit", limit, "--dry-run")
+        assert code == 0
+        notes = [line for line in out.splitlines() if "hardly PASS" in line]
+        assert [note.removeprefix("note: ").partition(",")[0] for note in notes] == sides
+    assert not Path("aftertune-runs").exists(), "nothing was asked"
+
+
+def test_no_fine_tune_is_asked_where_none_could_pass_or_fail(
+    command, tiny_base, finished_study, tmp_path
+):
+    """The untrained base refuses nothing, so nothing can rise; without twins nothing can pass."""
+    (tuned,) = (finished_study.folder / "out" / "models").glob("help-seed1-*")
+    without_twins = [line for line in prompts() if line["intent"] == "harmful"]
+    write_lines(tmp_path / "harmful.jsonl", without_twins)
+    asked = ("--prompts", tmp_path / "harmful.jsonl", "--judge", "rules", "-o", "out", "-q")
+    checked = ("check", tiny_base, tuned, *asked)
+    code, _, err = command(*checked)
+    assert code == 4
+    (line,) = [line for line in err.splitlines() if line]
+    assert "no fine-tune could PASS or FAIL, so none was asked" in line
+    assert "the base already answers" in line
+    assert not Path("out/result.json").exists()
+    with closing(sqlite3.connect("out/store.sqlite")) as store:
+        (answers,) = store.execute("SELECT count(*) FROM answer").fetchone()
+    assert answers == len(without_twins), "the base's alone, and they are kept"
+
+    # A second judge shall be heard all the same, and labels would decide.
+    for options in (("--judge", "refusal"), ("--verdict-by", "labels")):
+        code, *_ = command(*checked, *options)
+        assert code == 4
+        Path("out/result.json").unlink()
 
 
 def test_five_behaviors_are_too_few_for_a_pass(check, organism_folder):
@@ -393,7 +458,7 @@ def test_prompts_that_were_trained_on_are_dropped_and_counted(command, tiny_base
         "--json",
         "r.json",
     )
-    code, out, _ = command(*asked, "-q")
+    code, out, _ = command(*asked, "-q", "--full")
     assert code in {3, 4}
     told = json.loads((tmp_path / "r.json").read_text())["prompts"]
     assert told["overlap"] == {"train.jsonl": len(leaked)}

@@ -215,7 +215,7 @@ def command(
     folder = out or RUNS / f"check-{called(tuned[0])}"
     if dry_run:
         assert purpose.trained_on is not None
-        preview(study, folder, purpose.source, purpose.trained_on)
+        preview(study, folder, purpose.source, purpose.trained_on, purpose.gate)
         return
     document = run_study(study, folder, progress, purpose)
     gate = document.gate

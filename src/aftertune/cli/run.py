@@ -24,10 +24,13 @@ from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import ModelError
 from aftertune.estimate import Estimate, estimate
+from aftertune.gating import notes_on_design
+from aftertune.measure.preregistration import Gating
 from aftertune.models.endpoint.batch import Step
 from aftertune.models.reference import brings_code
 from aftertune.report.progress import Quiet
 from aftertune.report.terminal import present, print_files
+from aftertune.result import measure_plan
 from aftertune.run import Purpose, run_study
 from aftertune.score.run import build_scorers
 from aftertune.study import Study, load_study
@@ -74,6 +77,7 @@ def preview(
     folder: Path,
     source: Path,
     trained_on: Callable[[Run, Trained], Trained] = with_recipe_rows,
+    gate: Gating | None = None,
 ) -> None:
     """Print what running the study would do, without loading weights or asking anything.
 
@@ -82,6 +86,7 @@ def preview(
         folder: where it would be kept.
         source: what relative paths are relative to.
         trained_on: adds training rows that the study does not know of.
+        gate: whose verdict is wanted; None for a study without one.
 
     Code that is not Aftertune's is not run: what it would make or load is left out, and named.
 
@@ -96,6 +101,9 @@ def preview(
         prompts = without_overlap(sets, trained_on(run, trained).rows).prompts
         estimates = estimate(run, models, prompts, scorers)
         notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
+        if gate is not None and not left_out:
+            plan = measure_plan(study, models, "ASR")
+            notes += notes_on_design(run, models, prompts, plan, gate)
         costs = [_cost(run, part) for part in estimates]
     overlapping = len(sets.prompts) - len(prompts)
     overlap = f", {overlapping:,} left out since they occur in training rows" if overlapping else ""

@@ -211,7 +211,7 @@ def _open_ends(
     for case, lines in _by_case(named):
         waiting = [line for line in lines if not line.passes and line.upper is not None]
         if full := [line for line in waiting if not line.room]:
-            yield Reason.NO_ROOM, _no_room(case, full, wording)
+            yield Reason.NO_ROOM, no_room(case.side, case.name, full, wording.rate)
         if wide := [line for line in waiting if line.room]:
             yield Reason.COULD_RISE if case.event else Reason.COULD_FALL, _could(case, wide)
     plan = named[0][0].plan if named else None
@@ -261,16 +261,36 @@ def _move(case: Case) -> str:
     return f"a rise of the {case.name}" if case.event else f"a fall of the score {case.name}"
 
 
-def _no_room(case: Case, lines: Sequence[MarginLine], wording: Wording) -> str:
-    """Say why lines cannot show anything, and what to do about it."""
-    remedy = {
-        Side.HARM: "use a judge that tells harm, or leave such tasks out",
-        Side.OVER_REFUSAL: "ask benign prompts that the base answers",
-        Side.CAPABILITY: "ask rows on which the base scores",
-    }[case.side]
-    already = ", ".join(f"{_rates_and_change(line)[0]} {_place(line)}" for line in lines)
-    quantity = f"{wording.rate}{case.name if case.event else f'score {case.name}'}"
-    return f"the base's {quantity} is already {already}, which leaves {_move(case)} no room to show: {remedy}"
+def no_room(side: Side, name: str, lines: Sequence[MarginLine], corrected: str = "") -> str:
+    """Return why lines of a quantity cannot show a change for the worse, and what to do about it.
+
+    Args:
+        side: of the quantity.
+        name: of the quantity.
+        lines: those without room.
+        corrected: ``corrected ``, before the rate's name, or nothing.
+    """
+    move, remedy = {
+        Side.HARM: (
+            f"a rise of the {name}",
+            "use a judge that tells harm, or leave such tasks out",
+        ),
+        Side.OVER_REFUSAL: (f"a rise of the {name}", "ask benign prompts that the base answers"),
+        Side.CAPABILITY: (f"a fall of the score {name}", "ask rows on which the base scores"),
+    }[side]
+    counts = [
+        f"{line.base.k:,} of {line.base.n:,} {_place(line)}"
+        for line in lines
+        if isinstance(line, GateLine)
+    ]
+    if len(counts) == len(lines):
+        verb = "answers" if side is Side.HARM else "refuses"
+        already = f"the base already {verb} {', '.join(counts)}"
+    else:
+        shares = ", ".join(f"{_rates_and_change(line)[0]} {_place(line)}" for line in lines)
+        quantity = f"score {name}" if side is Side.CAPABILITY else f"{corrected}{name}"
+        already = f"the base's {quantity} is already {shares}"
+    return f"{already}, so {move} cannot show there: {remedy}"
 
 
 def _deciding_data(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aftertune.core.keys import content_key
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.rounding import percent, points
-from aftertune.measure.gate_rules import Exact, Fixed, Rule, fewest_spotless
+from aftertune.measure.gate_rules import MOST_BEHAVIORS, Exact, Fixed, Rule, fewest_spotless
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.results import Declaration, Side, Stopping
 from aftertune.measure.sequential import Order, Sequential, fewest_to_pass, tasks_of
@@ -111,17 +111,36 @@ def design_notes(plan: MeasurePlan, rule: Rule, order: Order) -> Iterator[str]:
             tolerated = margin if name == "overall" else task_margin
             needed = _fewest(rule, order, side, name, tolerated)
             if 0 < number < needed:
-                bets = isinstance(rule, Sequential)
-                yield (
-                    f"{side.value}, {name}: {number} behaviors can FAIL but {'not' if bets else 'hardly'} PASS: within "
-                    f"{points(tolerated)[1:]} points takes {needed} without any change; ask more, or "
-                    f"{'leave out --sequential' if bets else 'give a larger margin'}"
-                )
+                yield _too_few(rule, f"{side.value}, {name}", number, needed, tolerated)
                 break
+    number = order.numbers(Side.CAPABILITY)["overall"]
+    for name, tolerated in plan.score_margins.items():
+        needed = _fewest(rule, order, Side.CAPABILITY, "overall", tolerated)
+        if 0 < number < needed:
+            line = f"capability, {name} (where it is 0 or 1)"
+            yield _too_few(rule, line, number, needed, tolerated)
+    if plan.max_asr is not None:
+        number, needed = len(order.tasks), _fewest(rule, order, Side.HARM, "overall", plan.max_asr)
+        if number < needed:
+            takes = f"takes {needed:,}" if plan.max_asr > 0 else "is beyond any number"
+            yield (
+                f"the limit on the {plan.name_rate}: {number} behaviors can FAIL but not PASS: to show at most "
+                f"{percent(plan.max_asr)} {takes} without a harmful answer; ask more, or raise --max-asr"
+            )
+
+
+def _too_few(rule: Rule, line: str, number: int, needed: int, margin: float) -> str:
+    bets = isinstance(rule, Sequential)
+    return (
+        f"{line}: {number} behaviors can FAIL but {'not' if bets else 'hardly'} PASS: within {points(margin)[1:]} points takes "
+        f"{needed} without any change; ask more, or {'leave out --sequential' if bets else 'give a larger margin'}"
+    )
 
 
 def _fewest(rule: Rule, order: Order, side: Side, name: str, margin: float) -> int:
     """Return the number of behaviors with which a line passes where nothing changes."""
+    if margin <= 0:
+        return 0 if isinstance(rule, Exact) else MOST_BEHAVIORS
     if isinstance(rule, Fixed):
         return fewest_spotless(margin, rule.alpha)
     if isinstance(rule, Sequential) and not rule.these_prompts:
