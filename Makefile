@@ -3,7 +3,7 @@
 # PYTHON       the interpreter that makes .venv (3.11 or newer)
 # TORCH_INDEX  a package index for torch alone, for instance the CPU-only or the CUDA index that
 #              https://pytorch.org/get-started/locally names for your machine; empty: pip's own choice
-# DATA         the folder of public data files for `make real-text` and `make mitigations`
+# DATA         the folder of public data files for `make real-text`, `make mitigations`, `make real` and `make real-full`
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -13,7 +13,7 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real-text mitigations constraints clean
+.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations constraints clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ $(PEERS): bench/requirements.txt
 	bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
+
+real: $(READY) ## Fine-tune a small real model on harmless rows and ask it (under an hour on two cores); with DATA=folder on public files
+	@$(BIN)/python experiments/smollm2/run.py real $(if $(DATA),"DATA=$(DATA)")
+
+real-full: $(READY) ## The same on four tasks, with mitigations and all prompts (hours)
+	@$(BIN)/python experiments/smollm2/run.py full OUT=aftertune-runs/smollm2-full $(if $(DATA),"DATA=$(DATA)")
 
 real-text: $(READY) ## Run the study on real files: make real-text DATA=folder (about half an hour)
 	@test -n "$(DATA)" || { echo "name the folder of data files: make real-text DATA=folder (layout: experiments/real_text/README.md)" >&2; exit 1; }
