@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.registry import DISTANCES
@@ -13,6 +14,7 @@ from aftertune.core.table import Table
 from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
+from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.gate_labels import gate_with_labels
 from aftertune.measure.measure import Evidence, measure_table
 from aftertune.measure.plan import Condition, Match, MeasurePlan, RateName
@@ -21,24 +23,38 @@ from aftertune.report.document import (
     Basis,
     ResultDocument,
     from_plain,
-    notes_of,
     read_document,
     to_plain,
     write_document,
 )
-from aftertune.report.examples import answers_of, prompts_to_show
 from aftertune.report.finding import finding
+from aftertune.report.overview import Step, next_steps, overview
 from aftertune.report.page import Report, write_page
+from aftertune.report.transcripts import answers_of, listed_prompts
 from aftertune.score.style import answer_styles
 from aftertune.store import Store
 from aftertune.store.store import MEASURED
 from aftertune.study import Declared, Study, declared, decodings, load_study
 from aftertune.workspace import PAGE, RESULT, STORE, STUDY
 
+ROWS = "train.jsonl"
+"""A stand-in for the file of training rows where nobody knows it."""
 PARSER = "grammar"
 """The kind of a judge that parses answers."""
 LABEL_COLUMNS = {"label", "drawn"}
 """The first parts of the names of columns that hold annotators' labels."""
+
+
+class About(Protocol):
+    """The files and models that a run is about, as they were named."""
+
+    @property
+    def rows(self) -> str:
+        """The file of training rows."""
+
+    @property
+    def references(self) -> Sequence[str]:
+        """The base and the fine-tunes of a check; empty for a study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +69,10 @@ class Kept:
     """Sentences on what was put in on purpose."""
     deterministic: tuple[str, ...] = ()
     """The models whose replicates were one call; empty in a store without replicates."""
+    rows: str = ROWS
+    """The file of training rows that a mitigation would be mixed into."""
+    references: tuple[str, ...] = ()
+    """The base and the fine-tunes of a check, as they were named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,21 +234,46 @@ def write_report(
     study = document.study
     kept = _kept(store, study)
     table, _ = labelled_table(store, study, kept.readers)
-    shown = prompts_to_show(table, plan)
-    by_id = {prompt.id: prompt for prompt in store.prompts(study)}
-    responses = store.responses(study, kept.readers, [by_id[prompt] for prompt in shown])
-    again = any(len(condition.models) > 1 or condition.series for condition in plan.conditions)
+    listed = listed_prompts(table, plan)
+    # All of them are asked for at once, which is quicker than by name.
+    by_id = {prompt.id: prompt for prompt in store.prompts(study)} if listed.left_out else {}
+    wanted = [by_id[prompt] for prompt in listed.prompts] if listed.left_out else None
     report = Report(
-        result=document.result,
+        document=document,
         command=kept.command,
-        gate=document.gate,
-        answers=answers_of(table, plan, responses, shown),
+        steps=steps_of(document, kept, store.path.parent),
+        answers=answers_of(table, plan, store.responses(study, kept.readers, wanted)),
+        left_out=listed.left_out,
         show_responses=show_responses,
-        notes=[*kept.assumptions, *notes_of(document)],
-        consistency=consistency(table, plan) if again else None,
-        scorers=document.scorers,
+        assumptions=kept.assumptions,
+        consistency=consistency_of(table, plan),
+        scorers={
+            f"{kind} {name}".strip(): version
+            for (kind, name), version in store.scorer_versions(kept.readers).items()
+        },
     )
     write_page(path, report)
+
+
+def steps_of(document: ResultDocument, about: About, folder: Path) -> tuple[Step, ...]:
+    """Return the commands to type after a result, for the screen and the page.
+
+    Args:
+        document: the result.
+        about: the purpose of the run, or what the store keeps of it.
+        folder: the run's.
+    """
+    result = document.result
+    if not result.settings:
+        return ()
+    glance = overview(result, result.settings[0], document.gate, document.margins)
+    return next_steps(glance, document.gate, about.rows, about.references, str(folder))
+
+
+def consistency_of(table: Table, plan: MeasurePlan) -> ConsistencyResult | None:
+    """Return the consistency of a study; None where it has no seeds and no series to tell it."""
+    again = any(len(condition.models) > 1 or condition.series for condition in plan.conditions)
+    return consistency(table, plan) if again else None
 
 
 # The plan of the measurement

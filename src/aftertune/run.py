@@ -25,7 +25,7 @@ from aftertune.measure.plan import MeasurePlan, RateName
 from aftertune.measure.preregistration import Gating
 from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
 from aftertune.report.progress import Progress
-from aftertune.result import Kept, build_result, keep, measure_plan, write_result
+from aftertune.result import ROWS, Kept, build_result, keep, measure_plan, write_result
 from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
 from aftertune.study import Study, to_yaml
 from aftertune.study.foreign import foreign_code_notes
@@ -47,6 +47,10 @@ class Purpose:
     """The conditions that the gate decides on, and its rule; None for a study without a verdict."""
     assumptions: Sequence[str] = ()
     """Sentences on what was put in on purpose."""
+    rows: str = ROWS
+    """The file of training rows that a mitigation would be mixed into."""
+    references: Sequence[str] = ()
+    """The base and the fine-tunes of a check, as they were named."""
     announces: bool = False
     """True where the calls that will be made are told before."""
     source: Path = Path()
@@ -164,7 +168,7 @@ def _measure_and_report(
             *uncompared(table, trained.models, plan.preferences),
         ),
         gate=answers.verdict,
-        scorers={scorer: versions[scorer] for scorer in plan.metrics},
+        scorers={metric: versions["scorer", metric] for metric in plan.metrics},
         judge_kind=declared.judge_kind,
         judge_check=declared.judge_check,
     )
@@ -174,6 +178,8 @@ def _measure_and_report(
         command=purpose.command,
         assumptions=tuple(purpose.assumptions),
         deterministic=tuple(sorted(plan.deterministic)),
+        rows=purpose.rows,
+        references=tuple(purpose.references),
     )
     keep(run.store, name, kept)
     write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])

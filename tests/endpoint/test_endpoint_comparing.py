@@ -91,7 +91,7 @@ def test_the_win_rate_counts_ties_half_and_bounds_what_is_undecided(compared):
     assert (wins["n"], wins["undecided"]) == (PAIRS, 1)
     assert wins["interval"]["low"] > 0.5
     assert wins["p_value"] < 0.05
-    assert "more helpful" in " ".join(out.split())
+    assert "More helpful" in " ".join(out.split())
     assert "1 of 12 und." in (folder / "run" / "report.html").read_text()
 
 

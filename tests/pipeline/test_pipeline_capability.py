@@ -100,5 +100,5 @@ def test_safety_without_benign_prompts_or_scorers_says_what_is_not_known(tiny_fo
         "run", tiny_folder / "study.yaml", "--out", tiny_folder / "out", "--quiet"
     )
     assert code == 0, err
-    assert "no benign prompts were asked, so over-refusal is not known" in words(out)
+    assert "No benign prompts were asked, so over-refusal is not known" in words(out)
     assert "task scores were not measured" in words(out)

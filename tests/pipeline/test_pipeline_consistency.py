@@ -44,7 +44,7 @@ def test_it_says_what_two_labs_would_find(printed, finished_study):
 
 def test_the_page_has_it_too(finished_study):
     page = (finished_study.folder / "out" / "report.html").read_text()
-    assert "Would it come out again?" in page
+    assert "Reproducibility" in page
     assert "Two labs" in page
 
 

@@ -49,7 +49,7 @@ def served():
 
 def checked(command, served, *options):
     code, out, _ = command(
-        "check", *served, "--judge", "rules", "--prompts", "prompts.jsonl", "--json", "r.json", "-q", "--out", "run", *options
+        "check", *served, "--judge", "rules", "--prompts", "prompts.jsonl", "--json", "r.json", "-q", "--full", "--out", "run", *options
     )  # fmt: skip
     document = json.loads(Path("r.json").read_text())
     tuned = next(c for c in document["result"]["settings"][0]["conditions"] if c["base"])

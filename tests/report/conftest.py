@@ -14,7 +14,7 @@ from aftertune.measure.gate import gate as measure_gate
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.document import to_plain
-from aftertune.report.examples import Answer, JudgeScore
+from aftertune.report.transcripts import Answer, JudgeScore
 
 TASKS = ("text", "code", "translation", "classification")
 ASR = {
@@ -173,11 +173,13 @@ def answer(condition, outcome, *, prompt_id="1", **changes):
         "intent": Intent.HARMFUL if harmful else Intent.BENIGN,
         "text": "Translate into French: a placeholder.",
         "set": "made up",
+        "hazard": "none",
     }
     prompt |= {name: changes.pop(name) for name in list(changes) if name in prompt}
     fields = {
         "prompt": Prompt(**prompt),
         "condition": condition,
+        "model": condition,
         "seed": None if condition == "base" else 0,
         "response": "[a placeholder of compliance]"
         if outcome is Outcome.HARMFUL

@@ -1,12 +1,10 @@
-"""What safety was bought with, in tables and a figure."""
-
-import re
+"""What safety was bought with, in tables."""
 
 import pytest
 from typed_results import as_study, change, interval
 
 from aftertune.measure.results import Comparison
-from aftertune.report.capability import TRADES, frontier_figure, trade, trades_sheet, wins_sheet
+from aftertune.report.capability import TRADES, trade, trades_sheet, wins_sheet
 from aftertune.report.cells import good_when_up
 from aftertune.report.document import from_plain
 
@@ -78,17 +76,3 @@ def test_win_rates_and_undecided_pairs(result):
     cells = [row[1] for row in wins_sheet(study, study.settings[0], "who").rows]
     assert [cell.tone for cell in cells] == ["good", "plain"]
     assert cells[1].lines[-1].startswith("9 of 40 und.")
-
-
-def test_frontier_has_a_facet_for_each_task_and_needs_benign_prompts(result):
-    pytest.importorskip("matplotlib")
-    study = as_study(result)
-    svg = frontier_figure(study, study.settings[0])
-    shown = re.findall(r">([^<>\n]+)</text>", svg)
-    assert {"overall", *study.tasks} <= set(shown)
-    assert {condition.name for condition in study.settings[0].conditions} <= set(shown)
-    assert frontier_figure(study, study.settings[0]) == svg
-    for condition in result["settings"][0]["conditions"]:
-        condition["over_refusal"] = {"overall": None}
-    study = as_study(result)
-    assert frontier_figure(study, study.settings[0]) == ""

@@ -13,13 +13,14 @@ from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.report.consistency import (
     chance,
     details,
-    drawings,
     factor_sheet,
     limit,
     paragraphs,
     print_consistency,
     sheets,
 )
+from aftertune.report.drawing import svg
+from aftertune.report.figures import consistency_figures
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +85,17 @@ def test_a_factor_over_too_few_behaviors_is_hidden(result):
     assert not any("%" in line for lines in cells for line in lines)
 
 
-def test_figures_are_drawn_once_for_what_is_there(result):
-    pytest.importorskip("matplotlib", reason="figures need the report extra")
-    figures = [(svg, caption) for svg, caption in drawings(result) if svg]
-    assert len(figures) == 2, "the seeds, and the curve of the series"
-    assert all(svg.startswith("<svg") and "<b>" not in svg for svg, _ in figures)
-    assert figures == [(svg, caption) for svg, caption in drawings(result) if svg], "the same bytes"
-    assert not any("<image" in svg for svg, _ in figures), "the page's policy shows no images"
+def test_figures_are_drawn_for_what_is_there(result):
+    drawings = consistency_figures(result)
+    names = [drawing.name for drawing in drawings]
+    assert names == ["labs", "variance-shares", "seed-tiles", "curve-s"]
+    for drawing in drawings:
+        assert drawing.description
+        assert "<b>" not in svg(drawing)
+    (entry,) = (e for e in result.entries if len(e.seed_rates) > 1 and e.task is None)
+    tiles = [mark for mark in drawings[2].marks if getattr(mark, "title", "")]
+    answered = sum(rate > 0 for rates in entry.by_behavior.values() for rate in rates)
+    assert len(tiles) == answered
 
 
 def test_nothing_is_certain_and_nothing_is_rounded_to_nought():

@@ -4,7 +4,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from typed_results import as_study, interval
+from typed_results import as_document, as_study, interval
 
 from aftertune.measure.results import CorrectedRate, Missing
 from aftertune.report.cells import Cell, correction_legend
@@ -114,7 +114,7 @@ def test_guards_judges_and_over_refusal_have_them_too(corrected, tmp_path):
         },
     }
     path = tmp_path / "page.html"
-    write_page(path, Report(result=as_study(corrected), command="aftertune report"))
+    write_page(path, Report(document=as_document(corrected), command="aftertune report"))
     page = path.read_text(encoding="utf-8")
     for figure in ("11.1", "22.2", "34.5", "44.4"):
         assert f"corrected {figure} %" in page
@@ -166,10 +166,10 @@ def test_judges_against_annotators(corrected):
 
 def test_the_page_shows_them_in_tables_and_figures(corrected, tmp_path):
     path = tmp_path / "page.html"
-    write_page(path, Report(result=as_study(corrected), command="aftertune report"))
+    write_page(path, Report(document=as_document(corrected), command="aftertune report"))
     page = path.read_text(encoding="utf-8")
     assert "corrected 12.3 %" in page
-    assert "Hollow: corrected by labels." in page
+    assert "Dashed line: corrected by labels." in page
     assert "Judges against annotators" in page
 
 

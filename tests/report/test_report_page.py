@@ -1,31 +1,26 @@
-import json
+"""The page as text: policy, escaping, parts, files beside it. What a browser makes of it: test_report_browser.py."""
+
 import os
 import re
 import subprocess
 import sys
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
-from typed_results import as_gate, as_study
+from typed_results import as_document
 
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import Intent, VerdictValue
+from aftertune.core.records import VerdictValue
 from aftertune.errors import InputError
-from aftertune.report.examples import JudgeScore
+from aftertune.report import transcripts
+from aftertune.report.overview import Step
 from aftertune.report.page import Report, write_page
+from aftertune.report.transcripts import JudgeScore
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e{{ 7*7 }}{% raw %} $\\alpha$"
-FORBIDDEN_TAGS = {
-    "script",
-    "img",
-    "iframe",
-    "object",
-    "embed",
-    "link",
-    "form",
-    "base",
-    "foreignobject",
-}
+FORBIDDEN_TAGS = {"img", "iframe", "object", "embed", "link", "base", "foreignobject"}
 
 
 class Tags(HTMLParser):
@@ -39,12 +34,7 @@ class Tags(HTMLParser):
 
 
 def page(tmp_path, result, *, gate=None, name="page.html", command="aftertune demo", **parts):
-    report = Report(
-        result=as_study(result),
-        gate=None if gate is None else as_gate(gate),
-        command=command,
-        **parts,
-    )
+    report = Report(document=as_document(result, gate), command=command, **parts)
     write_page(tmp_path / name, report)
     return (tmp_path / name).read_text(encoding="utf-8")
 
@@ -59,36 +49,9 @@ def parsed(text):
 def answers(make_answer):
     return [
         make_answer("base", Outcome.SAFE),
-        make_answer("code", Outcome.HARMFUL, response="THE ANSWER ITSELF", blocked_by=("world",)),
+        make_answer("code", Outcome.HARMFUL, response="THE ANSWER ITSELF"),
         make_answer("code+multitask", Outcome.SAFE, response="No, sorry."),
     ]
-
-
-def test_harmful_answers_are_redacted_unless_asked_for(tmp_path, result, answers):
-    text = page(tmp_path, result, answers=answers)
-    assert "THE ANSWER ITSELF" not in text
-    assert "redacted: 17 characters" in text
-    assert "No, sorry." in text
-    assert "THE ANSWER ITSELF" in page(tmp_path, result, answers=answers, show_responses=True)
-
-
-def test_reasoning_is_folded_and_redacted_whatever_the_answer_says(tmp_path, result, make_answer):
-    thought = "A THOUGHT OF HARM"
-    answers = [
-        make_answer("base", Outcome.SAFE, reasoning=thought),
-        make_answer("code", Outcome.UNDECIDED, response=None, intent=Intent.HARMFUL, reasoning=thought),
-    ]  # fmt: skip
-    folded = "<details><summary>Reasoning</summary>"
-    text = page(tmp_path, result, answers=answers)
-    assert thought not in text
-    assert text.count(folded) == 2
-    shown = page(tmp_path, result, answers=answers, show_responses=True)
-    assert shown.count(thought) == shown.count(folded) == 2
-    benign = [
-        make_answer("base", Outcome.ANSWERED, reasoning="A RECIPE"),
-        make_answer("code", Outcome.OVER_REFUSED),
-    ]
-    assert page(tmp_path, result, answers=benign).count("A RECIPE") == 1
 
 
 def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):
@@ -99,7 +62,7 @@ def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):
         HOSTILE: condition["judges"]["content"],
         "rules": condition["judges"]["rules"],
     }
-    gate |= {"tuned": HOSTILE, "reasons": [HOSTILE], "notes": [HOSTILE]}
+    gate |= {"tuned": HOSTILE, "reasons": [HOSTILE, HOSTILE], "notes": [HOSTILE]}
     gate["sides"]["harm"]["lines"][1]["name"] = HOSTILE
     fields = {
         "text": HOSTILE,
@@ -117,39 +80,69 @@ def test_hostile_text_stays_text(tmp_path, result, gate, make_answer):
             make_answer(HOSTILE, Outcome.HARMFUL, **fields),
         ],
         command=HOSTILE,
+        steps=[Step(HOSTILE, HOSTILE)],
         show_responses=True,
-        notes=(HOSTILE,),
+        assumptions=(HOSTILE,),
     )
     tags = parsed(text)
     assert not FORBIDDEN_TAGS & set(tags.tags)
-    assert not [name for name, _ in tags.attributes if name.startswith("on") or name == "src"]
-    assert tags.tags.count("style") == 1 + text.count("<svg")
+    assert tags.tags.count("script") == 3, "the page's own, the index and one block"
+    bad = {"style", "src"}
+    assert not [name for name, _ in tags.attributes if name.startswith("on") or name in bad]
+    assert tags.tags.count("style") == 1
     assert not set("\x1b\x00\u202e") & set(text)
     assert "{{ 7*7 }}" in text
-    assert "<U+202E>".replace("<", "&lt;").replace(">", "&gt;") in text
 
 
-def test_no_network_and_no_scripts(tmp_path, result, gate, answers):
+def policy_of(text):
+    return re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1].replace("&#39;", "'")
+
+
+def test_nothing_but_its_own_style_and_script_by_their_hashes(tmp_path, result, gate, answers):
     text = page(tmp_path, result, gate=gate, answers=answers)
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
-    assert policy is not None
-    assert "default-src 'none'" in policy[1]
-    assert "script-src" not in policy[1]
+    policy = policy_of(text)
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'" in policy
     references = {
         value for name, value in parsed(text).attributes if name in {"href", "src", "xlink:href"}
     }
     assert all(reference.startswith("#") for reference in references)
     assert "url(http" not in text
     assert "@import" not in text
+    assert "https://" not in text
 
 
 def test_parts_of_the_page(tmp_path, result, gate, answers):
-    text = page(tmp_path, result, gate=gate, answers=answers, command="aftertune check base code")
-    assert text.index("FAIL, harm: code against base") < text.index('id="finding"')
+    step = Step("aftertune mix train.jsonl", "Mix:")
+    text = page(
+        tmp_path,
+        result,
+        gate=gate,
+        answers=answers,
+        command="aftertune check base code",
+        steps=[step],
+    )
+    assert text.index('class="word">FAIL') < text.index('class="subject">, harm: code against base')
+    assert text.index('class="word"') < text.index("<svg") < text.index("aftertune mix train.jsonl")
+    tabs = re.findall(r'<li><a href="#([a-z]+)">', text)
+    assert tabs == ["overview", "tasks", "answers", "guards", "judges", "mitigations", "method"]
+    assert set(tabs) <= set(re.findall(r'<section id="([a-z]+)"', text))
     for words in ("over-refusal", "accuracy", "false blocks", "differ", result["plan"]):
         assert words in text
     assert "aftertune check base code" in text
-    assert text.count("<svg") == 4
+    assert "matrix" in text
+
+
+def test_a_tab_without_content_is_left_out(tmp_path, result):
+    for condition in result["settings"][0]["conditions"]:
+        condition["guards"] = {}
+    text = page(tmp_path, result)
+    assert 'href="#guards"' not in text
+    assert 'href="#answers"' not in text
+    assert 'href="#tasks"' in text
 
 
 def test_same_report_same_bytes(tmp_path, result, gate, answers):
@@ -159,33 +152,39 @@ def test_same_report_same_bytes(tmp_path, result, gate, answers):
     assert first == second
 
 
-def test_drawings_follow_the_text_colour_and_carry_no_date(tmp_path, result):
-    text = page(tmp_path, result)
-    assert "currentColor" in text
-    assert "#010203" not in text
-    assert "<dc:date>" not in text
-
-
-def test_any_script_may_name_a_condition(tmp_path, result):
-    result["settings"][0]["conditions"][1]["name"] = "代码 نموذج $x_1^2$"
-    text = page(tmp_path, result)
-    assert text.count("代码 نموذج $x_1^2$") > text.count("<svg") > 0
-
-
-def test_long_answers_are_cut(tmp_path, result, make_answer):
-    answers = [
-        make_answer("base", Outcome.SAFE, text="y" * 10**6, response="x" * 10**6),
-        make_answer("code", Outcome.HARMFUL, text="y" * 10**6),
-    ]
-    text = page(tmp_path, result, answers=answers)
-    assert "[... 998,500 more characters]" in text
-    assert len(text) < 300_000
-
-
 def test_rules_alone_never_give_an_asr(tmp_path, rules_result, answers):
     text = page(tmp_path, rules_result, answers=answers)
-    assert "ASR" not in text
-    assert "outcome: not refused" in text
+    visible = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "ASR" not in visible
+    assert "not refused" in visible
+
+
+def test_transcripts_that_are_too_large_lie_beside_the_page(tmp_path, result, answers, monkeypatch):
+    beside = tmp_path / "page-answers"
+    text = page(tmp_path, result, answers=answers)
+    assert not beside.exists()
+    assert "strict-dynamic" not in policy_of(text)
+    with monkeypatch.context() as small:
+        small.setattr(transcripts, "MOST_INSIDE", 10)
+        text = page(tmp_path, result, answers=answers)
+        assert 'data-beside="page-answers/*-' in text
+        assert "strict-dynamic" in policy_of(text)
+        (first,) = beside.iterdir()
+        assert first.read_text(encoding="utf-8").startswith('aftertuneBlock(0,"')
+        page(tmp_path, result, answers=answers[:2])
+        (second,) = beside.iterdir()
+        assert first != second, (
+            "files go by their content, so that an old page never opens new texts"
+        )
+    page(tmp_path, result, answers=answers)
+    assert not beside.exists(), "what an earlier page left is deleted"
+
+
+def test_a_foreign_folder_beside_the_page_is_left_alone(tmp_path, result, answers):
+    (tmp_path / "page-answers").mkdir()
+    (tmp_path / "page-answers" / "mine.txt").write_text("x", encoding="utf-8")
+    page(tmp_path, result, answers=answers)
+    assert (tmp_path / "page-answers" / "mine.txt").is_file()
 
 
 def test_missing_folder(tmp_path, result):
@@ -193,38 +192,7 @@ def test_missing_folder(tmp_path, result):
         page(tmp_path / "no", result)
 
 
-WITHOUT = """
-import importlib.abc, json, sys
-from pathlib import Path
-class Refuse(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in {'matplotlib', 'torch', 'transformers'}:
-            if '.' in name: raise ImportError(name)
-            raise ModuleNotFoundError(name)
-        return None
-sys.meta_path.insert(0, Refuse())
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == 'matplotlib' else found(name, *rest)
-from aftertune.report.page import Report, write_page
-import aftertune.report.terminal, aftertune.report.finding
-from typed_results import as_study
-result = as_study(json.loads(Path(sys.argv[1]).read_text()))
-write_page(Path(sys.argv[2]), Report(result=result, command='aftertune demo'))
-"""
-
-
-def test_a_page_without_matplotlib_and_torch_says_what_is_missing(tmp_path, result):
-    (tmp_path / "result.json").write_text(json.dumps(result))
-    paths = [str(tmp_path / name) for name in ("result.json", "page.html")]
-    support = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", WITHOUT, *paths], check=True, env=os.environ | support)
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<svg" not in text
-    assert "Figures need matplotlib" in text
-
-
 def test_importing_the_report_loads_no_heavy_package():
     heavy = "{'torch', 'transformers', 'matplotlib', 'pyarrow'}"
     code = f"import sys, aftertune.report.page, aftertune.report.terminal; assert not {heavy} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

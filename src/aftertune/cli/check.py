@@ -30,11 +30,11 @@ from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError
 from aftertune.measure.preregistration import Gating
-from aftertune.measure.results import GateVerdict
 from aftertune.models.reference import parse
 from aftertune.report.document import ResultDocument
 from aftertune.report.terminal import MOST_LINES, present, print_files
 from aftertune.report.wording import clean
+from aftertune.result import ROWS, steps_of
 from aftertune.run import Purpose, run_study
 from aftertune.study import config_from_mapping, load_config, study_from_mapping
 from aftertune.workspace import PAGE, RESULT, Run, called
@@ -209,6 +209,8 @@ def command(
         gate=Gating(base=BASE, tuned=TUNED, sequential=sequential, scope=scope, within=seconds),
         source=Path() if config is None else config.parent,
         trained_on=partial(with_training_rows, tuned, train or ()),
+        rows=str(train[0]) if train else rows_behind(tuned[0]) or ROWS,
+        references=references,
         announces=not quiet,
     )
     same_recipe(tuned)
@@ -220,8 +222,7 @@ def command(
     document = run_study(study, folder, progress, purpose)
     gate = document.gate
     assert gate is not None
-    rows = str(train[0]) if train else rows_behind(tuned[0]) or "train.jsonl"
-    following = _following(rows, folder, gate.verdict)
+    following = [step.command for step in steps_of(document, purpose, folder)]
     last = _last_lines(references, document)
     with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
         room = MOST_LINES - len(last) - len(following) - FILE_LINES
@@ -245,14 +246,6 @@ MOST_NAMED = 3
 """Fine-tunes that the last lines name."""
 FILE_LINES = 4
 """Lines of page and result with the empty one before them, and of the last word."""
-
-
-def _following(rows: str, folder: Path, verdict: GateVerdict) -> list[str]:
-    """Return what to type next: what mends a fine-tune that failed, and where all the tables are."""
-    mend = ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
-    report = ["aftertune", "report", str(folder), "--full"]
-    commands = [mend, report] if verdict is GateVerdict.FAIL else [report]
-    return [shlex.join(words) for words in commands]
 
 
 def _last_lines(references: Sequence[str], document: ResultDocument) -> list[str]:

@@ -42,6 +42,7 @@ def command(
         command="aftertune demo" if seed is None else f"aftertune demo --seed {seed}",
         assumptions=(*ASSUMPTIONS, base_sentence(written)),
         source=written.folder,
+        rows=str(_shown(written.folder) / "data" / "code.jsonl"),
     )
     document = run_study(study, folder, progress, purpose)
     console = Console(highlight=False)
@@ -55,7 +56,7 @@ def command(
 
 def _next(organism: Path) -> None:
     """Name the three commands to try next, with paths that are there."""
-    here = organism.relative_to(Path.cwd()) if organism.is_relative_to(Path.cwd()) else organism
+    here = _shown(organism)
     console = Console(soft_wrap=True, highlight=False)
     activate = "" if shutil.which("aftertune") else " (after `source .venv/bin/activate`)"
     console.print(f"\nTry next{activate}:", markup=False)
@@ -65,3 +66,8 @@ def _next(organism: Path) -> None:
         f"aftertune check {here}/base my-tune --config {here}/aftertune.yaml",
     ):
         console.print(f"  {line}", markup=False)
+
+
+def _shown(folder: Path) -> Path:
+    """Return a folder as it is typed from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

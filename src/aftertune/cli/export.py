@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from aftertune.cli.options import command_app
-from aftertune.core.files import claim, discard, draft_of
+from aftertune.core.files import claim, discard, draft_of, explained, whole_folder
 from aftertune.core.records import Score
 from aftertune.core.table import Table
 from aftertune.data.rows import write_lines
@@ -20,9 +20,11 @@ from aftertune.errors import InputError
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, decisions, outcomes
 from aftertune.measure.plan import MeasurePlan
 from aftertune.report.document import ModelRecord
+from aftertune.report.drawing import write_files
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
+from aftertune.report.figures import all_figures
 from aftertune.report.wording import plural
-from aftertune.result import FinishedRun, open_finished
+from aftertune.result import FinishedRun, consistency_of, open_finished
 from aftertune.study import decodings, load_study
 from aftertune.workspace import RESULT, STUDY
 
@@ -38,16 +40,19 @@ def command(
             "--out",
             "-o",
             metavar="PATH",
-            help="A file for jsonl; a new or empty folder for inspect.",
+            help="A file for jsonl; a new or empty folder for inspect and figures.",
         ),
     ],
     to: Annotated[
-        Literal["jsonl", "inspect"],
-        typer.Option(help="The format: JSON lines, one a response; or logs of Inspect."),
+        Literal["jsonl", "inspect", "figures"],
+        typer.Option(
+            help="The format: JSON lines, one a response; logs of Inspect; the page's figures as SVG, PDF and PNG."
+        ),
     ],
 ) -> None:
-    """Write a finished run, every answer in full with its scores, for scripts or as logs that another tool opens."""
-    {"jsonl": export_jsonl, "inspect": export_inspect}[to](run, out)
+    """Write a finished run: every answer in full for scripts or another tool, or the figures for a paper."""
+    export = {"jsonl": export_jsonl, "inspect": export_inspect, "figures": export_figures}
+    export[to](run, out)
 
 
 UNDER = f"{DECIDED}_under_"
@@ -236,3 +241,28 @@ def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:
 
 def _say(line: str) -> None:
     Console(soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+def export_figures(folder: Path, out: Path) -> None:
+    """Write the page's figures of the first setting into the folder ``out``, as SVG, PDF and PNG.
+
+    Raises:
+        InputError: the run is not finished, ``out`` holds something, or matplotlib is not installed.
+        StoreError: the run's store is missing or broken.
+    """
+    with open_finished(folder) as run:
+        document, repeated = run.document, consistency_of(run.table(), run.plan)
+    if not document.result.settings:
+        raise InputError(f"{folder}: measured nothing, so there are no figures")
+    drawings = all_figures(document, repeated)
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} holds something; name a new or empty folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if out.is_dir():
+            out.rmdir()
+        with whole_folder(out) as draft:
+            written = write_files(drawings, draft)
+    except OSError as error:
+        raise explained(out, error) from error
+    _say(f"{out}: {plural(len(drawings), 'figure')} in {plural(len(written), 'file')}.")

@@ -30,7 +30,7 @@ from aftertune.models.endpoint.batch import Step
 from aftertune.models.reference import brings_code
 from aftertune.report.progress import Quiet
 from aftertune.report.terminal import present, print_files
-from aftertune.result import measure_plan
+from aftertune.result import measure_plan, steps_of
 from aftertune.run import Purpose, run_study
 from aftertune.score.run import build_scorers
 from aftertune.study import Study, load_study
@@ -62,14 +62,8 @@ def command(
     purpose = Purpose(command=shlex.join(words), source=study.parent)
     document = run_study(config, folder, screen(quiet), purpose)
     present(document, Console(), json, full=full)
-    print_files(
-        folder / PAGE,
-        folder / RESULT,
-        (
-            shlex.join(["aftertune", "report", str(folder), "--full"]),
-            shlex.join(["aftertune", "label", "export", str(folder), "-o", "labels.csv"]),
-        ),
-    )
+    steps = steps_of(document, purpose, folder)
+    print_files(folder / PAGE, folder / RESULT, [step.command for step in steps])
 
 
 def preview(

@@ -1,13 +1,11 @@
-"""Tables and a figure of what safety was bought with: each fine-tune against what it came from, win-rates, its own task, equal capability."""
+"""Tables of what safety was bought with: each fine-tune against what it came from, win-rates, its own task, equal capability."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from aftertune.measure.results import (
     Breakdown,
     Comparison,
     ConditionResult,
-    Rate,
     Reached,
     SettingResult,
     StudyResult,
@@ -16,16 +14,12 @@ from aftertune.measure.results import (
 from aftertune.report import wording
 from aftertune.report.cells import (
     BLANK,
-    OVERALL,
     Cell,
     Sheet,
     Tone,
-    at_task,
     change_cell,
-    dose_of,
     finished,
     good_when_up,
-    harmful_word,
     in_order,
     name_cell,
     names_in,
@@ -37,7 +31,6 @@ from aftertune.report.cells import (
     shown,
     too_few,
 )
-from aftertune.report.figures import COLOURS, INK, WIDTH_INCHES, drawn_whole, plain, short
 
 TRADES: Mapping[tuple[int, int], tuple[str, ...]] = {
     (-1, -1): ("better on both",),
@@ -52,7 +45,6 @@ TRADES: Mapping[tuple[int, int], tuple[str, ...]] = {
 }
 """In two lines, by the signs of the changes of the rate and of over-refusal that were shown."""
 NOT_BOTH = ("not measured on both",)
-FACET_INCHES = 2.2
 
 
 def capability_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
@@ -260,87 +252,3 @@ def _epochs(reached: Reached) -> Iterator[str]:
     )
     if len(stopped) < len(reached.seeds):
         yield f"{len(stopped)} of {wording.plural(len(reached.seeds), 'seed')}"
-
-
-def frontier_caption(result: StudyResult) -> str:
-    """Return how the figure of over-refusal against the rate is read."""
-    return (
-        f"Over-refusal and {result.name_rate} with 95 % intervals; lower left is better. Faint: training seeds; dotted: if "
-        f"incoherent and undecided answers counted as {harmful_word(result)}; arrows: from the base, or from the same fine-tune "
-        "without its mitigation."
-    )
-
-
-def frontier_figure(result: StudyResult, setting: SettingResult) -> str:
-    """Return over-refusal against the rate, one facet overall and one a task, as an SVG element; empty without benign prompts."""
-    conditions = _distinct(setting.conditions)
-    facets = [
-        (name, rates)
-        for name in (OVERALL, *result.tasks)
-        if (rates := {c.name: both for c in conditions if (both := _both(c, name)) is not None})
-    ]
-    if not facets:
-        return ""
-    colours = {c.name: COLOURS[place % len(COLOURS)] for place, c in enumerate(conditions)}
-    rows = -(-len(facets) // 2)
-    height = FACET_INCHES * rows + 0.2 * (len(conditions) + 1) / 2
-
-    def draw(figure: Any) -> None:
-        from matplotlib.lines import Line2D
-
-        for place, (name, rates) in enumerate(facets):
-            axes = figure.add_subplot(rows, 2 if len(facets) > 1 else 1, place + 1)
-            for condition in conditions:
-                if condition.name in rates:
-                    _draw_condition(axes, name, condition, rates, colours[condition.name])
-            axes.set_title(wording.clean(name), fontsize=8, fontweight="bold", color=INK)
-            axes.margins(0.06)
-            plain(axes, "over-refusal, %")
-            axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
-            axes.set_ylabel(f"{result.name_rate}, %", color=INK)
-        handles = [
-            Line2D([], [], marker="o", linestyle="", color=colour, label=short(wording.clean(name)))
-            for name, colour in colours.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-
-    return drawn_whole("frontier", (WIDTH_INCHES * 1.2, height), draw)
-
-
-def _distinct(conditions: Sequence[ConditionResult]) -> Sequence[ConditionResult]:
-    """Leave epochs, rounds and doses out where there are more conditions than colours."""
-    alone = [condition for condition in finished(conditions) if not dose_of(condition)]
-    return conditions if len(conditions) <= len(COLOURS) or not alone else alone
-
-
-def _both(condition: ConditionResult, name: str) -> tuple[Rate, Rate] | None:
-    """Return over-refusal and the rate, if both were measured and are shown."""
-    over_refusal, asr = (at_task(b, name) for b in (condition.over_refusal, condition.asr))
-    if over_refusal is None or asr is None or over_refusal.hidden or asr.hidden:
-        return None
-    return over_refusal, asr
-
-
-def _draw_condition(
-    axes: Any,
-    name: str,
-    condition: ConditionResult,
-    rates: Mapping[str, tuple[Rate, Rate]],
-    colour: str,
-) -> None:
-    over_refusal, asr = rates[condition.name]
-    x, y = 100 * over_refusal.estimate, 100 * asr.estimate
-    seeds = condition.by_seed.get(name, ())
-    if len(seeds) > 1:
-        xs, ys = ([100 * s.over_refusal for s in seeds], [100 * s.asr for s in seeds])
-        axes.plot(xs, ys, linestyle="", marker="o", markersize=3, color=colour, alpha=0.35)
-    wide, high = ([100 * r.interval.low, 100 * r.interval.high] for r in (over_refusal, asr))
-    axes.plot(wide, [y, y], color=colour, linewidth=1.1)
-    axes.plot([x, x], high, color=colour, linewidth=1.1)
-    axes.plot([x, x], [y, 100 * asr.bounds.high], color=colour, linewidth=0.8, linestyle=":")
-    axes.plot([x], [y], marker="o", markersize=5, color=colour)
-    origin = condition.unmitigated.other if condition.unmitigated else condition.base
-    if origin is not None and origin in rates:
-        start = tuple(100 * rate.estimate for rate in rates[origin])
-        arrow = {"arrowstyle": "->", "color": INK, "alpha": 0.45}
-        axes.annotate("", xy=(x, y), xytext=start, arrowprops=arrow)

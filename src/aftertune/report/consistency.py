@@ -1,10 +1,10 @@
-"""The consistency report, on a terminal and as a part of the page: a paragraph a condition, one table, one figure.
+"""The consistency report, on a terminal and as a part of the page: a paragraph a condition, one table.
 
 Factors, series, groups and hazards have a table each where a study has them.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
@@ -16,7 +16,6 @@ from aftertune.measure.consistency_results import (
     Grouping,
     Sensitivity,
 )
-from aftertune.measure.results import Interval
 from aftertune.report import wording
 from aftertune.report.cells import (
     BLANK,
@@ -29,10 +28,8 @@ from aftertune.report.cells import (
     rate_cell,
     too_few,
 )
-from aftertune.report.figures import COLOURS, INK, ROW_INCHES, drawn, plain, short
 from aftertune.report.terminal import print_sentences, print_sheet
 
-CURVE_INCHES = 2.6
 TEN_POINTS = "10"
 """The distance of two labs whose probability is given."""
 
@@ -100,29 +97,14 @@ def sheets(result: ConsistencyResult) -> Iterator[Sheet]:
 
 def details(result: ConsistencyResult) -> Iterator[Sheet]:
     """Yield the tables by task: limits of every condition, and every factor that has several levels."""
-    yield limits_sheet(result, result.entries)
+    limits = limits_sheet(result, result.entries)
+    yield replace(limits, title=f"{limits.title}, by task")
     factors = [
         (entry, factor) for entry in result.entries for factor in names_in([entry.sensitivity])
     ]
     if factors:
-        yield factor_sheet(factors)
-
-
-def drawings(result: ConsistencyResult) -> Iterator[tuple[str, str]]:
-    """Yield the figures as SVG elements with their captions; empty where there is nothing to draw."""
-    yield (
-        _lab_figure(result),
-        (
-            "Each dot a training seed; line: 95 % interval over prompts and seeds like these; band: where another lab with one "
-            "training seed would lie, 95 %, on these prompts."
-        ),
-    )
-    for curve in result.curves:
-        if len(curve.axes) == 1:
-            yield (
-                _curve_figure(result, curve),
-                f"{wording.clean(curve.series)}: the degradation curve, with 95 % intervals.",
-            )
+        sheet = factor_sheet(factors)
+        yield replace(sheet, title=f"{sheet.title}, by task")
 
 
 def _overall(result: ConsistencyResult) -> list[Consistency]:
@@ -199,7 +181,7 @@ def limits_sheet(result: ConsistencyResult, entries: Sequence[Consistency]) -> S
     """Return how far two runs may lie apart, how much of that is the training seeds', and which answers flip."""
     rate, settings = result.name_rate, wording.plural(len(result.settings), "setting")
     return Sheet(
-        title="Would it come out again?",
+        title="Reproducibility",
         headers=("", rate, "seeds", "repeated", "new seed", "again"),
         rows=tuple(
             (
@@ -376,77 +358,3 @@ def _hazard_sheet(result: ConsistencyResult) -> Sheet:
             *correction_legend(rows),
         ),
     )
-
-
-def _lab_figure(result: ConsistencyResult) -> str:
-    """Return every training seed as a dot, with the interval and the band of another lab's single run."""
-    entries = [
-        entry for entry in result.entries if len(entry.seed_rates) > 1 and not entry.rate.hidden
-    ]
-    if not entries:
-        return ""
-
-    def draw(axes: Any) -> None:
-        for row, entry in enumerate(entries):
-            if (band := entry.limits.predicted) is not None:
-                low, high = (100 * end for end in band)
-                axes.barh(row, high - low, left=low, height=0.8, color=COLOURS[0], alpha=0.18)
-            axes.plot(_percents(entry.rate.interval), [row] * 2, color=COLOURS[0], linewidth=1.2)
-            rates = [100 * rate for rate in entry.seed_rates]
-            axes.plot(rates, [row] * len(rates), "o", markersize=2.5, color=INK, alpha=0.6)
-        axes.set_ylim(len(entries) - 0.4, -0.6)
-        axes.set_yticks(range(len(entries)))
-        names = [
-            wording.clean(f"{entry.condition}: {entry.task or 'overall'}") for entry in entries
-        ]
-        axes.set_yticklabels(map(short, names), color=INK)
-        plain(axes, f"{result.name_rate}, percent")
-
-    return drawn("labs", ROW_INCHES * (len(entries) + 3), draw)
-
-
-def _percents(interval: Interval) -> list[float]:
-    return [100 * interval.low, 100 * interval.high]
-
-
-def _curve_figure(result: ConsistencyResult, curve: Curve) -> str:
-    """Return the rates along one axis, overall (with its interval) and by task, from the base on."""
-    axis = curve.axes[0]
-    points = [
-        *([] if curve.start is None else [(0.0, curve.start)]),
-        *((point.factors[axis], point) for point in curve.points),
-    ]
-    tasks = names_in(point.asr_by_task for _, point in points)
-    lines = [("overall", [(x, point.asr) for x, point in points])]
-    lines += [
-        (task, [(x, rate) for x, point in points if (rate := point.asr_by_task.get(task))])
-        for task in tasks
-    ]
-    refusals = [(x, rate) for x, point in points if (rate := point.over_refusal)]
-    if len(refusals) == len(points):
-        lines.append(("over-refusal", refusals))
-
-    def draw(axes: Any) -> None:
-        for place, (name, rates) in enumerate(lines):
-            shown = [(x, rate) for x, rate in rates if not rate.hidden]
-            xs, colour = [x for x, _ in shown], COLOURS[place % len(COLOURS)]
-            axes.plot(
-                xs, [100 * rate.estimate for _, rate in shown], "o-", color=colour, markersize=3,
-                linewidth=1.0 if place else 2.0, label=wording.clean(name),
-            )  # fmt: skip
-            if place == 0 and shown:
-                limits = [_percents(rate.interval) for _, rate in shown]
-                axes.fill_between(
-                    xs, *zip(*limits, strict=True), color=colour, alpha=0.15, linewidth=0
-                )
-        if axis in ("epoch", "round"):
-            axes.set_xticks([x for x, _ in points])
-        plain(axes, axis.replace("_", " "))
-        axes.set_ylabel(f"{result.name_rate}, percent", color=INK)
-        axes.set_ylim(bottom=0)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, frameon=False,
-            labelcolor=INK, fontsize=7,
-        )  # fmt: skip
-
-    return drawn(f"curve-{curve.series}", CURVE_INCHES, draw)

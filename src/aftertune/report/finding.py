@@ -64,6 +64,16 @@ def beside_the_figures(result: StudyResult) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+def cost_lines(result: StudyResult) -> tuple[str, ...]:
+    """Return what a table of rates and scores does not hold of the cost: helpfulness by judges of pairs, what is not known."""
+    conditions = [c for setting in result.settings[:1] for c in finished(setting.conditions)]
+    tuned = [condition for condition in conditions if condition.base is not None]
+    judges = names_in(condition.wins for condition in tuned)
+    helpful = "; ".join(piece for judge in judges for piece in _helpfulness(judge, tuned))
+    unknown = "; ".join(_unknown_costs(conditions))
+    return tuple(f"{text[0].upper()}{text[1:]}." for text in (helpful, unknown) if text)
+
+
 def _sentence(start: str, pieces: Sequence[str]) -> str:
     return f"{start}{'; '.join(pieces)}." if pieces else ""
 
@@ -153,11 +163,15 @@ def _cost(conditions: Sequence[ConditionResult], tuned: Sequence[ConditionResult
         pieces.append(f"no change of {wording.listing(unchanged)} was shown")
     for judge in names_in(condition.wins for condition in tuned):
         pieces += _helpfulness(judge, tuned)
+    return _sentence("What it cost: ", [*pieces, *_unknown_costs(conditions)])
+
+
+def _unknown_costs(conditions: Sequence[ConditionResult]) -> Iterator[str]:
+    """Say what was not measured: safety is never told without it."""
     if all(condition.over_refusal.overall is None for condition in conditions):
-        pieces.append("no benign prompts were asked, so over-refusal is not known")
+        yield "no benign prompts were asked, so over-refusal is not known"
     if not scored_in(condition.capability for condition in conditions):
-        pieces.append("task scores were not measured")
-    return _sentence("What it cost: ", pieces)
+        yield "task scores were not measured"
 
 
 def _moves(
@@ -219,6 +233,12 @@ def _at_equal_capability(result: StudyResult, reached: Reached) -> str:
         return ""
     other, size = wording.quoted(reached.against.other), wording.in_points(change)
     return f"at equal capability {name} against {other}: {result.name_rate} {size}"
+
+
+def guard_lines(result: StudyResult) -> tuple[str, ...]:
+    """Return what guards leave of the rate in the first setting; nothing without guards."""
+    conditions = [c for setting in result.settings[:1] for c in finished(setting.conditions)]
+    return tuple(filter(None, [_guards(result, conditions)]))
 
 
 def _guards(result: StudyResult, conditions: Sequence[ConditionResult]) -> str:

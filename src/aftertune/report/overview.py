@@ -1,7 +1,8 @@
 """The result at a glance, for the terminal and the page's first screen: a standing a fine-tune, three figures, the worst task."""
 
+import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from aftertune.measure.plan import Margins
@@ -9,6 +10,7 @@ from aftertune.measure.results import (
     Change,
     ConditionResult,
     GateResult,
+    GateVerdict,
     Rate,
     Score,
     ScoreLine,
@@ -139,8 +141,10 @@ def overview(
         for condition in finished(setting.conditions)
         if condition.base is not None
     )
+    # Other forms of a fine-tune stand beside the one that the verdict is about.
+    about = [tune for tune in fine_tunes if gate is None or tune.condition.name == gate.tuned]
     worst = max(
-        ((tune.condition, tune.worst) for tune in fine_tunes if tune.worst is not None),
+        ((tune.condition, tune.worst) for tune in about if tune.worst is not None),
         key=lambda pair: pair[1].change.estimate,
         default=None,
     )
@@ -392,6 +396,104 @@ def form_lines(setting: SettingResult, name_rate: str) -> Iterator[str]:
         yield f"{wording.clean(condition.name)} against {wording.clean(other.other)}: {measured}."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRow:
+    """A line of the first screen's picture: a fine-tune, or a task of the only one."""
+
+    label: str
+    figures: tuple[Figure, ...]
+    """Harm, over-refusal and scores, in this order."""
+    overall: bool = False
+    """True where tasks follow it."""
+
+
+BASE_AND_ONE = 2
+"""Models of a check of one fine-tune, which `aftertune repair` takes."""
+MOST_PICTURED = 8
+"""Lines of the picture; the fine-tunes with the largest changes stay, in their order."""
+
+
+def picture_rows(
+    glance: Overview,
+    result: StudyResult,
+    setting: SettingResult,
+    gate: GateResult | None = None,
+    margins: Margins | None = None,
+) -> list[PictureRow]:
+    """Return the lines of the first screen's picture: a fine-tune each; of a single one the overall figures and its tasks."""
+    about = [t for t in glance.fine_tunes if gate is None or t.condition.name == gate.tuned]
+    if len(about) != 1:
+        largest = sorted(
+            glance.fine_tunes,
+            key=lambda tune: -abs(tune.harm.change.estimate) if tune.harm.change else 0.0,
+        )[:MOST_PICTURED]
+        return [
+            PictureRow(label=wording.clean(tune.condition.name), figures=tune.figures)
+            for tune in glance.fine_tunes
+            if tune in largest
+        ]
+    (tune,) = about
+    base = {condition.name: condition for condition in setting.conditions}[
+        tune.condition.base or ""
+    ]
+    overall = tune.figures if gate is None else gate_figures(gate, tune)
+    changes = tune.condition.asr_change.by_task if tune.condition.asr_change else {}
+    tasks = [task for task in result.tasks if task in changes]
+    rows = [PictureRow(label="overall", figures=overall, overall=len(tasks) > 1)]
+    if len(tasks) > 1:
+        rows += [
+            PictureRow(
+                label=wording.clean(task),
+                figures=tuple(
+                    _at_task(figure, tune.condition, base, task, margins) for figure in overall
+                ),
+            )
+            for task in tasks[: MOST_PICTURED - 1]
+        ]
+    return rows
+
+
+def _at_task(
+    figure: Figure,
+    condition: ConditionResult,
+    base: ConditionResult,
+    task: str,
+    margins: Margins | None,
+) -> Figure:
+    """Return the figure of a task beside an overall one."""
+    seeds = condition.by_seed.get(task, ())
+    if figure.side is Side.CAPABILITY:
+        return replace(
+            figure,
+            base=part(base.capability.get(figure.name), "by_task", task),
+            tuned=part(condition.capability.get(figure.name), "by_task", task),
+            change=part(condition.capability_change.get(figure.name), "by_task", task),
+            seeds=(),
+        )
+    harm = figure.side is Side.HARM
+    before, after, change = (
+        (base.asr, condition.asr, condition.asr_change)
+        if harm
+        else (base.over_refusal, condition.over_refusal, condition.over_refusal_change)
+    )
+    level = part(before, "by_task", task)
+    several = level is not None and len(seeds) > 1
+    return replace(
+        figure,
+        base=level,
+        tuned=part(after, "by_task", task),
+        change=part(change, "by_task", task),
+        seeds=tuple((seed.asr if harm else seed.over_refusal) - level.estimate for seed in seeds)
+        if several and level is not None
+        else (),
+        margin=None
+        if margins is None
+        else margins.harm_task
+        if harm
+        else margins.over_refusal_task,
+    )
+
+
 MOST_ROWS = 10
 """Fine-tunes of a study's short table; those with the largest changes stay."""
 
@@ -540,3 +642,47 @@ def worst_line(condition: ConditionResult, worst: WorstTask, *, named: bool) -> 
         f"Worst task: {wording.clean(worst.task)}{name},{base} to {wording.percent(worst.tuned.estimate)}, "
         f"{wording.points(worst.change.estimate)} points {wording.point_limits(worst.change.interval90)}{tolerated}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command to type next, and what it is for."""
+
+    command: str
+    purpose: str
+    on_page: bool = True
+    """False where the page itself has what the command shows."""
+
+
+def next_steps(
+    glance: Overview, gate: GateResult | None, rows: str, references: Sequence[str], folder: str
+) -> tuple[Step, ...]:
+    """Return the commands to type after a result.
+
+    Args:
+        glance: the result at a glance.
+        gate: its verdict; None for a study.
+        rows: the file of training rows that safety data would be mixed into.
+        references: the base and the fine-tunes of a check.
+        folder: the run's.
+    """
+    mix = shlex.join(
+        ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
+    )
+    mend = Step(mix, "Mix safety data into the training file, train again, check again:")
+    tables = Step(
+        shlex.join(["aftertune", "report", folder, "--full"]), "See every table:", on_page=False
+    )
+    labels = Step(
+        shlex.join(["aftertune", "label", "export", folder, "-o", "labels.csv"]),
+        "See whether the judge is right, on a blind sample for annotators:",
+    )
+    if gate is not None and gate.verdict is GateVerdict.FAIL:
+        if len(references) != BASE_AND_ONE:
+            return mend, tables
+        repair = shlex.join(["aftertune", "repair", *references])
+        return Step(repair, "Mend the weights without training again:"), mend, tables
+    if gate is not None:
+        return labels, tables
+    less_safe = any(tune.standing is Standing.LESS_SAFE for tune in glance.fine_tunes)
+    return (mend, labels, tables) if less_safe else (labels, tables)

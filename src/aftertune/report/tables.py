@@ -1,6 +1,6 @@
 """A study's result becomes sheets: the headline, tasks, changes, scores and unclear answers, with those of other files."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from aftertune.measure.results import (
@@ -57,59 +57,88 @@ def setting_title(setting: SettingResult) -> str:
     return f"system prompt: {wording.clean(setting.system)}; decoding: {wording.clean(setting.decoding)}"
 
 
+SheetsOf = Callable[[StudyResult, SettingResult], tuple[list[Sheet], list[Sheet]]]
+"""The tables of one tab of the page: those that stand there, and those that it keeps folded."""
+
+
 def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
-    """Return the tables of one setting, the headline first; a table without content is left out."""
-    conditions, rate = setting.conditions, result.name_rate
-    sheets = [
-        headline(result, setting),
-        rates_by(result, setting, "by_task", f"{rate} by task"),
-        changes(result, setting),
-        *capability_sheets(result, setting),
-        noise_sheet(result, setting),
-        unclear(result, setting),
-        cut_off(setting),
-        *(guard_sheet(result, setting, guard) for guard in names_in(c.guards for c in conditions)),
-    ]
-    if len(names_in(condition.asr.by_set for condition in conditions)) > 1:
-        sheets.append(rates_by(result, setting, "by_set", f"{rate} by prompt set"))
-    if len(names_in(condition.over_refusal.by_set for condition in conditions)) > 1:
-        title = "Over-refusal by prompt set"
-        sheets.append(rates_by(result, setting, "by_set", title, "over_refusal"))
-    if len(result.judges) > 1:
-        sheets.append(judge_sheet(result, setting))
-    sheets += [harm_sheet(setting), agreement_sheet(setting)]
-    thinking_judges = names_in(condition.reasoning for condition in conditions)
-    sheets += [reasoning_sheet(result, setting, judge) for judge in thinking_judges]
-    if has_labels(setting):
-        sheets += [labels_sheet(result, setting), errors_sheet(setting)]
-    scorers = names_in(condition.capability for condition in conditions)
-    sheets += [scores_by(result, setting, scorer, "by_set") for scorer in scorers]
-    return _filled(sheets)
+    """Return the main tables of one setting, the headline first; a table without content is left out."""
+    tasks, guards, judges = (
+        of_kind(result, setting)[0] for of_kind in (task_sheets, guard_sheets, judge_sheets)
+    )
+    return _filled([*tasks, *capability_sheets(result, setting), *guards, *judges])
 
 
 def detail_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
-    """Return the tables that a page keeps folded."""
-    conditions, rate = setting.conditions, result.name_rate
-    guards = names_in(condition.guards for condition in conditions)
-    scorers = names_in(condition.capability for condition in conditions)
-    scoring_judges = names_in(condition.harm_scores for condition in conditions)
-    labelling_judges = names_in(condition.second_labels for condition in conditions)
+    """Return the tables of one setting that a page keeps folded."""
     return _filled(
-        [
-            rates_by(result, setting, "by_task", "Over-refusal by task", "over_refusal"),
-            *(scores_by(result, setting, scorer, "by_task") for scorer in scorers),
-            *(guard_by_task(result, setting, guard) for guard in guards),
-            *(bypass_by_task(result, setting, guard) for guard in guards),
-            *(harm_by_task(result, setting, judge) for judge in scoring_judges),
-            *(second_labels_sheet(setting, judge) for judge in labelling_judges),
-            disagreement_sheet(result, setting),
-            agreement_by_task(setting),
-            bounds_sheet(result, setting),
-            style_sheet(setting),
-            rates_by(result, setting, "by_harm_basis", f"{rate} by harm basis"),
-            rates_by(result, setting, "by_hazard", f"{rate} by hazard (exploratory)"),
-        ]
+        sheet
+        for of_kind in (task_sheets, guard_sheets, judge_sheets)
+        for sheet in of_kind(result, setting)[1]
     )
+
+
+def task_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet], list[Sheet]]:
+    """Return the tables of rates and scores by task, set, harm basis and hazard."""
+    conditions, rate = setting.conditions, result.name_rate
+    scorers = names_in(condition.capability for condition in conditions)
+    main = [
+        headline(result, setting),
+        rates_by(result, setting, "by_task", f"{rate} by task"),
+        changes(result, setting),
+        rates_by(result, setting, "by_harm_basis", f"{rate} by harm basis"),
+        noise_sheet(result, setting),
+        unclear(result, setting),
+        cut_off(setting),
+    ]
+    more = [
+        rates_by(result, setting, "by_hazard", f"{rate} by hazard (exploratory)"),
+        rates_by(result, setting, "by_task", "Over-refusal by task", "over_refusal"),
+        *(scores_by(result, setting, scorer, "by_task") for scorer in scorers),
+    ]
+    if len(names_in(condition.asr.by_set for condition in conditions)) > 1:
+        more.append(rates_by(result, setting, "by_set", f"{rate} by prompt set"))
+    if len(names_in(condition.over_refusal.by_set for condition in conditions)) > 1:
+        title = "Over-refusal by prompt set"
+        more.append(rates_by(result, setting, "by_set", title, "over_refusal"))
+    more += [scores_by(result, setting, scorer, "by_set") for scorer in scorers]
+    return main, more
+
+
+def guard_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet], list[Sheet]]:
+    """Return the tables of every guard."""
+    guards = names_in(condition.guards for condition in setting.conditions)
+    main = [guard_sheet(result, setting, guard) for guard in guards]
+    more = [
+        sheet(result, setting, guard)
+        for sheet in (guard_by_task, bypass_by_task)
+        for guard in guards
+    ]
+    return main, more
+
+
+def judge_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet], list[Sheet]]:
+    """Return the tables of judges: their rates, their agreement, their errors by annotators' labels."""
+    conditions = setting.conditions
+    scoring = names_in(condition.harm_scores for condition in conditions)
+    labelling = names_in(condition.second_labels for condition in conditions)
+    thinking = names_in(condition.reasoning for condition in conditions)
+    main = [
+        *([judge_sheet(result, setting)] if len(result.judges) > 1 else []),
+        harm_sheet(setting),
+        agreement_sheet(setting),
+        *(reasoning_sheet(result, setting, judge) for judge in thinking),
+        *([labels_sheet(result, setting), errors_sheet(setting)] if has_labels(setting) else []),
+    ]
+    more = [
+        *(harm_by_task(result, setting, judge) for judge in scoring),
+        *(second_labels_sheet(setting, judge) for judge in labelling),
+        disagreement_sheet(result, setting),
+        agreement_by_task(setting),
+        bounds_sheet(result, setting),
+        style_sheet(setting),
+    ]
+    return main, more
 
 
 def _filled(sheets: Iterable[Sheet]) -> list[Sheet]:

@@ -13,8 +13,9 @@ from aftertune.measure.repair import RepairResult
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet
+from aftertune.report.corrected import has_labels, labels_sheet
 from aftertune.report.document import ResultDocument, notes_of, write_document
-from aftertune.report.finding import beside_the_figures
+from aftertune.report.finding import beside_the_figures, cost_lines, guard_lines
 from aftertune.report.gate import (
     VERDICT_TONES,
     gate_sentences,
@@ -91,14 +92,9 @@ def _print_short(document: ResultDocument, console: Console, room: int) -> None:
     below = [line for sentence in _below(document, glance) for line in _lines(sentence, width)]
     rows = len(sheet.rows) + 1
     left = room - len(head.plain.splitlines()) - rows * len(table) - len(below) - 2
-    notes = [f"note: {wording.clean(line)}" for line in notes_of(document, warnings_only=True)]
-    if gate is not None:
-        notes = [f"note: {wording.clean(line)}" for line in gate.notes] + notes
-    # A changed declaration, and a change of style that a judge may take for one of safety, come before all other notes.
-    changed = gate.declaration.changed if gate is not None and gate.declaration else ()
-    first = [f"note: {wording.clean(line)}" for line in changed]
-    notes = list(dict.fromkeys([*first, *style_sentences(result, setting), *notes]))
-    reasons, left = _fitting(glance.reasons, left - min(len(notes), 1), width, "reason")
+    remarks = _remarks(document)
+    kept = min(len(remarks), 1)
+    reasons = _fitting(glance.reasons, left - kept, width, "reason")
     console.print(head, highlight=False)
     _print_plain(reasons, console)
     console.print()
@@ -106,26 +102,50 @@ def _print_short(document: ResultDocument, console: Console, room: int) -> None:
         console.print(part)
     console.print()
     _print_plain(below, console)
-    shown_notes, _ = _fitting(notes, max(left, 0) + min(len(notes), 1), width, "note")
-    _print_plain(shown_notes, console, style="dim")
+    if gate is None and has_labels(setting):
+        console.print()
+        print_sheet(labels_sheet(result, setting), console)
+    _print_plain(_fitting(remarks, left - len(reasons), width, "remark"), console, style="dim")
 
 
-def _fitting(sentences: Sequence[str], room: int, width: int, noun: str) -> tuple[list[str], int]:
-    """Return the lines of the first sentences that fit, with the number of the others, and the lines that are left.
+def _remarks(document: ResultDocument) -> list[str]:
+    """Return what stands last, as far as there is room: the most important first."""
+    result, gate = document.result, document.gate
+    changed = gate.declaration.changed if gate is not None and gate.declaration else ()
+    # A changed declaration, and a change of style that a judge may take for one of safety, come before all others.
+    first = [
+        *(f"note: {wording.clean(line)}" for line in changed),
+        *style_sentences(result, result.settings[0]),
+        *(wording.clean(line) for line in (guard_lines(result) if gate is not None else ())),
+    ]
+    notes = [*(gate.notes if gate is not None else ()), *notes_of(document, warnings_only=True)]
+    return list(dict.fromkeys([*first, *(f"note: {wording.clean(line)}" for line in notes)]))
 
-    The first sentence of reasons is there whatever the room.
+
+def _fitting(sentences: Sequence[str], room: int, width: int, noun: str) -> list[str]:
+    """Return the lines of the first sentences that fit, and a line with the number of the others.
+
+    A first sentence that is longer than the room is cut; where there is no room, its first line stands.
     """
     lines: list[str] = []
     for number, sentence in enumerate(sentences):
         own = _lines(sentence, width)
         rest = len(sentences) - number
-        if len(lines) + len(own) + (rest > 1) > room and (lines or noun == "note"):
-            lines.append(
-                f"{'and ' * bool(lines)}{wording.plural(rest, noun)}{' more' * bool(lines)}: on the page, or with --full"
-            )
+        if len(lines) + len(own) + (rest > 1) > max(room, 1):
             break
         lines += own
-    return lines, room - len(lines)
+    else:
+        return lines
+    if not lines and (noun == "reason" or rest == 1 < room):
+        lines = [*_lines(sentences[0], width - 2)[: max(room - (rest > 1), 1)]]
+        lines[-1] += " …"
+        rest -= 1
+    if rest and (len(lines) < room or noun == "remark"):
+        more = " more" if lines else ""
+        lines.append(
+            f"{'and ' if lines else ''}{wording.plural(rest, noun)}{more}: on the page, or with --full"
+        )
+    return lines
 
 
 def _print_plain(lines: Iterable[str], console: Console, style: str = "") -> None:
@@ -140,6 +160,7 @@ def _below(document: ResultDocument, glance: Overview) -> Iterator[str]:
         yield worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)
     yield from form_lines(result.settings[0], result.name_rate)
     if gate is None:
+        yield from map(wording.clean, cost_lines(result))
         yield from map(wording.clean, beside_the_figures(result))
     else:
         yield from (wording.clean(line) for line in labels_sentences(gate))

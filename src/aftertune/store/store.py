@@ -549,11 +549,11 @@ class Store:
             count += len(chunk)
         return count
 
-    def scorer_versions(self, scorers: Sequence[int]) -> dict[str, str]:
-        """Return the version of every metric and preference among some scorers, by name."""
+    def scorer_versions(self, scorers: Sequence[int]) -> dict[tuple[ScorerKind, str], str]:
+        """Return the version of every one of some scorers, by kind (``scorer`` for metrics and preferences) and name."""
         with self._snapshot() as connection:
             versions = scorers_by_id(connection, scorers)
-        return {scorer.name: scorer.version for scorer in versions if scorer.kind == "scorer"}
+        return {(scorer.kind, scorer.name): scorer.version for scorer in versions}
 
     def table(self, study: str, scorers: Sequence[int] = ()) -> Table:
         """Return the table of a study with the columns of the given scorers: one row a planned job, in planned order."""
