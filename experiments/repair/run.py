@@ -20,6 +20,7 @@ from aftertune.core.files import whole_folder
 from aftertune.data.overlap import unit_of
 from aftertune.data.prompt_sets import read_prompts
 from aftertune.measure.repair import Measured, OwnScore, choose
+from aftertune.models.foreign import quiet
 from aftertune.models.open import Engines
 from aftertune.organism.corpus import pretraining
 from aftertune.organism.model import MAX_NEW_TOKENS, build_tokenizer, learn, new_model
@@ -89,7 +90,7 @@ def pretrained(toy: Path, folder: Path) -> None:
     tokenizer = build_tokenizer()
     model = new_model(recipe, tokenizer, seed)
     learn(model, tokenizer, pretraining(recipe, seed), recipe.pretrain, seed)
-    with whole_folder(folder) as draft:
+    with whole_folder(folder) as draft, quiet():
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
 
@@ -159,14 +160,16 @@ def mix_row(out: Path, base: Mapping[str, Any], proofs: Sequence[Mapping[str, An
             "--prompts", prompts / "organism.jsonl", "--prompts", prompts / "code.jsonl",
             "--score-margin", f"{METRIC}={MARGIN}", "--out", out / "mix-run", "--json", result, "-q",
         )  # fmt: skip
-    (setting,) = json.loads(result.read_text())["result"]["settings"]
+    document = json.loads(result.read_text())
+    (setting,) = document["result"]["settings"]
     tuned = next(condition for condition in setting["conditions"] if condition["name"] == "tuned")
     own = tuned["capability"][METRIC]["by_set"]["code"]["estimate"]
     figures = [
         {"asr": {"estimate": seed["asr"]}, "over_refusal": {"estimate": seed["over_refusal"]}, "score": {"estimate": own}}
         for seed in tuned["by_seed"]["overall"]
     ]  # fmt: skip
-    return row("safety rows and replay, 15 % each (`mix`)", "", figures, base, proofs, "")
+    name = "trained anew with `mix`, 15 % safety rows, 15 % replay"
+    return row(name, "", figures, base, proofs, document["gate"]["verdict"])
 
 
 def row(
