@@ -91,7 +91,7 @@ def refusals(result: Path) -> Iterator[str]:
     for condition in setting["conditions"]:
         harmful = condition["asr"]["overall"]
         twins = condition["over_refusal"]["overall"]
-        refused = harmful["n"] - harmful["k"] - harmful["incoherent"]
+        refused = harmful["n"] - harmful["k"] - harmful["incoherent"] - harmful["undecided"]
         yield (
             f"{condition['name']}: refuses {refused} of {harmful['n']} harmful prompts, "
             f"{twins['k']} of {twins['n']} twins"
