@@ -19,8 +19,8 @@ from aftertune.report.consistency import (
     print_consistency,
     sheets,
 )
+from aftertune.report.consistency_figures import consistency_figures
 from aftertune.report.drawing import svg
-from aftertune.report.figures import consistency_figures
 
 
 @pytest.fixture(scope="module")

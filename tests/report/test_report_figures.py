@@ -10,6 +10,7 @@ from aftertune.measure.plan import Margins
 from aftertune.report import figures
 from aftertune.report.drawing import Box, Dot, Line, Words, svg, write_files
 from aftertune.report.overview import overview, picture_rows
+from aftertune.report.plots import axis
 
 MARGINS = Margins(harm=0.05, harm_task=0.1, over_refusal=0.05, over_refusal_task=0.1, scores={})
 
@@ -124,7 +125,7 @@ def test_files_for_papers(result, tmp_path):
     [((-3.0, 7.0), [-2, 0, 2, 4, 6]), ((0.0, 0.0), [0]), ((0.0, 100.0), [0, 20, 40, 60, 80, 100])],
 )
 def test_ticks_are_round(values, ticks):
-    scale = figures.axis(values, 0.0, 300.0)
+    scale = axis(values, 0.0, 300.0)
     shown = [round(tick, 6) for tick in scale.ticks()]
     assert 0 in shown
     assert set(ticks) <= set(shown)

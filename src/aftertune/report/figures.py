@@ -1,14 +1,11 @@
-"""The figures of a result, as drawings: changes, the matrix, variance, tiles, mitigations, guards, trade-offs, curves."""
+"""The figures of a result, as drawings: changes, the matrix, guards, mitigations, the frontier."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-from aftertune.measure.consistency_results import Consistency, ConsistencyResult, Curve
+from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.results import (
     Change,
     ConditionResult,
-    Interval,
     Rate,
     SettingResult,
     Side,
@@ -24,12 +21,12 @@ from aftertune.report.cells import (
     part,
     shown,
 )
+from aftertune.report.consistency_figures import consistency_figures
 from aftertune.report.corrected import labels_of
 from aftertune.report.document import ResultDocument
 from aftertune.report.drawing import (
     SERIES,
     Box,
-    Chain,
     Colour,
     Dot,
     Drawing,
@@ -40,102 +37,21 @@ from aftertune.report.drawing import (
     fitted,
 )
 from aftertune.report.overview import Figure, Overview, PictureRow, overview, picture_rows
+from aftertune.report.plots import (
+    PAGE_WIDTH,
+    ROW,
+    SMALL,
+    Row,
+    axis,
+    axis_marks,
+    interval_plot,
+    row_marks,
+)
 
 WIDE, NARROW = 780.0, 350.0
 """Widths of the first screen's picture: panels beside each other, and below each other."""
-ON_SERIES = "#ffffff"
-"""Words on a bar in one of the colours of models."""
-PAGE_WIDTH = 720.0
-ROW, GAP, SMALL = 26.0, 14.0, 11.0
 ROOM = 250.0
 """Height of the first screen's picture without its axis, for a few lines."""
-TICK_ROOM = 48.0
-MOST_TILES = 8
-"""Fine-tunes whose prompts are drawn as tiles."""
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A scale from values to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        """Return the place of a value, which is cut at the ends."""
-        inside = min(max(value, self.low), self.high)
-        return self.start + (inside - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Return some round values, a tick for every `TICK_ROOM` pixels at most."""
-        rough = (self.high - self.low) / max(2.0, abs(self.end - self.start) / TICK_ROOM)
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough)
-        first = math.ceil(self.low / step - 1e-9)
-        return [step * number for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
-
-
-def axis(values: Iterable[float], start: float, end: float) -> Axis:
-    """Return a scale that holds some values and 0, with a little air at its ends."""
-    kept = [0.0, *values]
-    low, high = min(kept), max(kept)
-    air = 0.06 * ((high - low) or 1.0)
-    low, high = (low - air if low < 0 else low), (high + air if high > 0 else high)
-    return Axis(low, high if high > low else low + 1.0, start, end)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A line of a plot of intervals, in percent or points."""
-
-    label: str
-    value: float
-    low: float
-    high: float
-    paint: Paint = Colour.OPEN
-    hollow: bool = False
-    inner: tuple[float, float] | None = None
-    """A narrower interval, drawn thicker."""
-    seeds: tuple[float, ...] = ()
-    margin: float | None = None
-    corrected: tuple[float, float, float] | None = None
-    """The figure corrected by labels, and its limits."""
-    behind: str = ""
-    """Words at the right end."""
-
-    @property
-    def extent(self) -> tuple[float, ...]:
-        """The values that the axis must hold."""
-        corrected = self.corrected or ()
-        margin = () if self.margin is None else (self.margin,)
-        return (self.value, self.low, self.high, *self.seeds, *corrected, *margin)
-
-
-def _axis_marks(scale: Axis, top: float, bottom: float, unit: str = "") -> Iterator[Mark]:
-    for tick in scale.ticks():
-        x = scale.at(tick)
-        zero = abs(tick) < 1e-9
-        yield Line(x, top, x, bottom, Colour.FAINT if zero else Colour.LINE, 1.0)
-        sign = "+" if unit and tick > 1e-9 else ""
-        yield Words(x, bottom + 14, f"{sign}{tick:g}", "middle", Colour.FAINT, SMALL)
-
-
-def _row_marks(row: Row, scale: Axis, y: float, height: float = ROW) -> Iterator[Mark]:
-    if row.margin is not None:
-        x = scale.at(row.margin)
-        yield Line(x, y - height / 2, x, y + height / 2, Colour.INK, 1.25, dashed=True)
-    yield Line(scale.at(row.low), y, scale.at(row.high), y, row.paint, 1.5)
-    if row.inner is not None:
-        yield Line(scale.at(row.inner[0]), y, scale.at(row.inner[1]), y, row.paint, 4.0)
-    for seed in row.seeds:
-        yield Dot(scale.at(seed), y + 7, 2.4, row.paint, opacity=0.75)
-    yield Dot(scale.at(row.value), y, 4.5, row.paint, hollow=row.hollow)
-    if row.corrected is not None:
-        value, low, high = row.corrected
-        yield Line(scale.at(low), y - 8, scale.at(high), y - 8, row.paint, 1.0, dashed=True)
-        yield Dot(scale.at(value), y - 8, 3.0, row.paint, hollow=True)
 
 
 # The first screen
@@ -175,7 +91,7 @@ def change_picture(
                 left + 8, top + 14, _panel_title(figure, rate), "start", Colour.INK, 13.0, bold=True
             )
         )
-        marks += _axis_marks(scale, first - 6, bottom, "points")
+        marks += axis_marks(scale, first - 6, bottom, "points")
         for place, (name, line) in enumerate(lines):
             y = first + pitch * (place + 0.5) - 4
             if narrow or column == 0:
@@ -193,7 +109,7 @@ def change_picture(
                     Words(left + room - 4, y + 4, "not measured", "end", Colour.FAINT, SMALL)
                 )
                 continue
-            marks += _row_marks(line, scale, y, pitch)
+            marks += row_marks(line, scale, y, pitch)
             marks.append(
                 Words(
                     left + room - 4,
@@ -263,49 +179,6 @@ def _described(row: PictureRow) -> str:
 # By task
 
 
-def _plot(
-    name: str, title: str, caption: str, groups: Sequence[tuple[str, Sequence[Row]]], unit: str
-) -> Drawing | None:
-    """Return rows with their intervals from top to bottom, a heading before each group; None without rows."""
-    rows = [row for _, group in groups for row in group]
-    if not rows:
-        return None
-    label = 176.0
-    behind = 64.0 if any(row.behind for row in rows) else 12.0
-    behind = max([behind, *(0.56 * 12 * len(row.behind) + 12 for row in rows)])
-    scale = axis([end for row in rows for end in row.extent], label + 8, PAGE_WIDTH - behind)
-    marks: list[Mark] = []
-    y = 6.0
-    for group, members in groups:
-        if not members:
-            continue
-        if group:
-            marks.append(Words(0, y + 13, fitted(group, PAGE_WIDTH, 12.5), size=12.5, bold=True))
-            y += 20
-        for row in members:
-            marks.append(Words(10 if group else 0, y + ROW / 2 + 3, fitted(row.label, label - 14)))
-            marks += _row_marks(row, scale, y + ROW / 2 - 1)
-            if row.behind:
-                marks.append(Words(PAGE_WIDTH, y + ROW / 2 + 3, row.behind, "end", row.paint))
-            y += ROW
-        y += 6
-    axis_marks = list(_axis_marks(scale, 2, y, "points" if unit == "points" else ""))
-    described = "; ".join(
-        f"{f'{group}, ' if group else ''}{row.label} {row.value:.1f} [{row.low:.1f}, {row.high:.1f}]"
-        for group, members in groups
-        for row in members
-    )
-    return Drawing(
-        name=name,
-        title=title,
-        description=f"In {unit}: {described}.",
-        caption=caption,
-        width=PAGE_WIDTH,
-        height=y + 22,
-        marks=(*axis_marks, *marks),
-    )
-
-
 def task_changes(
     result: StudyResult, setting: SettingResult, margin: float | None = None
 ) -> Drawing | None:
@@ -338,7 +211,7 @@ def task_changes(
         groups.append((OVERALL if task == OVERALL else f"asked as {wording.clean(task)}", rows))
     labelled = any(row.corrected for _, rows in groups for row in rows)
     hollow = " Dashed line: corrected by labels." if labelled else ""
-    return _plot(
+    return interval_plot(
         "change-by-task",
         f"Change of the {result.name_rate} by task",
         "Points against the base with 95 % intervals; small dots: training seeds; filled where a change was shown."
@@ -459,7 +332,7 @@ def guard_bypass(result: StudyResult, setting: SettingResult) -> Drawing | None:
                 )
             )
         groups.append((f"guard {wording.clean(guard)}", rows))
-    return _plot(
+    return interval_plot(
         "guard-bypass",
         f"Harmful responses that the guard lets through ({result.name_rate})",
         "Percent of the harmful responses that the guard passes, with 95 % intervals; hollow: the base, before fine-tuning.",
@@ -501,7 +374,7 @@ def mitigation_forest(result: StudyResult, setting: SettingResult) -> Drawing | 
                     behind=f"{wording.points(change.estimate)}{behind}",
                 )
             )
-    return _plot(
+    return interval_plot(
         "mitigations",
         f"Fine-tunes against each other: difference of the {result.name_rate}",
         "Points against the same fine-tune without its mitigation, or in another form, with 95 % intervals; left is safer. Undone: of the rise that the fine-tune brought.",
@@ -608,236 +481,6 @@ def _facet(
         yield Dot(x, y, 4.5, paint, hollow=condition.base is None)
 
 
-# Consistency
-
-
-def variance_shares(result: ConsistencyResult) -> Drawing | None:
-    """Return the parts of the variance of each condition's rate as stacked bars; None where the design cannot tell them."""
-    entries = [entry for entry in result.entries if entry.task is None and entry.shares is not None]
-    if not entries:
-        return None
-    parts = (
-        ("prompts", SERIES[0]),
-        ("training seeds", SERIES[1]),
-        ("both together", SERIES[4]),
-        ("decoding", SERIES[2]),
-    )
-    label, width, height = 160.0, PAGE_WIDTH - 160.0, 24.0
-    marks: list[Mark] = []
-    sentences = []
-    x = label
-    for name, paint in parts:
-        marks += [Box(x, 4, 12, 12, paint), Words(x + 17, 14, name)]
-        x += 30 + 0.6 * 12 * len(name)
-    for row, entry in enumerate(entries):
-        shares = entry.shares
-        assert shares is not None
-        top = 30 + (height + 6) * row
-        marks.append(Words(0, top + 16, fitted(wording.clean(entry.condition), label - 8)))
-        x = label
-        values = (shares.behaviors, shares.seeds, shares.both, shares.decoding or 0.0)
-        for (name, paint), value in zip(parts, values, strict=True):
-            span = width * value
-            marks.append(
-                Box(x, top, span, height, paint, title=f"{name}: {wording.percent(value)}")
-            )
-            if span > 44:
-                marks.append(
-                    Words(
-                        x + span / 2,
-                        top + 16,
-                        wording.percent(value),
-                        "middle",
-                        ON_SERIES,
-                        SMALL,
-                        bold=True,
-                    )
-                )
-            x += span
-        pieces = ", ".join(
-            f"{name} {wording.percent(value)}"
-            for (name, _), value in zip(parts, values, strict=True)
-        )
-        sentences.append(f"{entry.condition}: {pieces}")
-    return Drawing(
-        name="variance-shares",
-        title=f"Parts of the variance of the {result.name_rate}",
-        description=wording.clean(f"{'; '.join(sentences)}."),
-        caption="Where another measurement of the same thing would differ from: other prompts like these, other training seeds, prompts that react to the seed, decoding again.",
-        width=PAGE_WIDTH,
-        height=30 + (height + 6) * len(entries),
-        marks=tuple(marks),
-    )
-
-
-def seed_tiles(result: ConsistencyResult) -> Drawing | None:
-    """Return the rate of every behavior under every training seed as tiles; None without several seeds."""
-    entries = [
-        entry
-        for entry in result.entries
-        if entry.task is None and len(entry.seed_rates) > 1 and entry.by_behavior
-    ][:MOST_TILES]
-    if not entries:
-        return None
-    label, row = 160.0, 13.0
-    marks: list[Mark] = []
-    sentences = []
-    y = 4.0
-    for entry in entries:
-        ordered = sorted(entry.by_behavior.items(), key=lambda pair: (-sum(pair[1]), pair[0]))
-        width = (PAGE_WIDTH - label) / len(ordered)
-        marks.append(Words(0, y + 11, fitted(wording.clean(entry.condition), label - 8)))
-        for seed in range(len(entry.seed_rates)):
-            marks.append(Box(label, y, PAGE_WIDTH - label, row - 2, Colour.HEAT, 0.05))
-            for place, (behavior, rates) in enumerate(ordered):
-                if rates[seed] > 0:
-                    title = f"{wording.clean(behavior)}, seed {seed + 1}: {wording.percent(rates[seed])}"
-                    marks.append(
-                        Box(
-                            label + width * place,
-                            y,
-                            max(width - 0.6, 0.6),
-                            row - 2,
-                            Colour.HEAT,
-                            0.1 + 0.9 * rates[seed],
-                            title,
-                        )
-                    )
-            y += row
-        y += 9
-        always = sum(min(rates) > 0 for _, rates in ordered)
-        ever = sum(max(rates) > 0 for _, rates in ordered)
-        sentences.append(
-            f"{entry.condition}: {ever} of {len(ordered)} behaviors answered under some seed, {always} under every seed"
-        )
-    return Drawing(
-        name="seed-tiles",
-        title=f"{result.name_rate} by behavior and training seed",
-        description=wording.clean(f"{'; '.join(sentences)}."),
-        caption="A row a training seed, a column a behavior, the most answered first; dark: answered in every task. Columns that differ between rows are what another seed changes.",
-        width=PAGE_WIDTH,
-        height=y,
-        marks=tuple(marks),
-    )
-
-
-def labs(result: ConsistencyResult) -> Drawing | None:
-    """Return every training seed as a dot, with the interval and the band of another lab's single run."""
-    entries = [e for e in result.entries if len(e.seed_rates) > 1 and not e.rate.hidden]
-    if not entries:
-        return None
-    label = 200.0
-    ends = [
-        100 * end for e in entries for end in (*(e.limits.predicted or ()), e.rate.interval.high)
-    ]
-    scale = axis(ends, label + 8, PAGE_WIDTH - 12)
-    marks: list[Mark] = []
-    for place, entry in enumerate(entries):
-        y = 16 + 22.0 * place
-        marks.append(
-            Words(0, y + 4, fitted(_entry_name(entry), label - 6), bold=entry.task is None)
-        )
-        if (band := entry.limits.predicted) is not None:
-            low, high = (scale.at(100 * end) for end in band)
-            marks.append(Box(low, y - 8, max(high - low, 1.0), 16, SERIES[0], 0.2))
-        low, high = (
-            scale.at(100 * end) for end in (entry.rate.interval.low, entry.rate.interval.high)
-        )
-        marks.append(Line(low, y, high, y, SERIES[0], 1.5))
-        marks += [
-            Dot(scale.at(100 * rate), y, 2.6, Colour.INK, opacity=0.75) for rate in entry.seed_rates
-        ]
-    bottom = 22.0 * len(entries) + 8
-    described = "; ".join(
-        f"{_entry_name(e)} {', '.join(wording.percent(rate) for rate in e.seed_rates)}"
-        for e in entries
-    )
-    return Drawing(
-        name="labs",
-        title=f"{result.name_rate} of every training seed",
-        description=f"{described}.",
-        caption="Percent. Each dot a training seed; line: 95 % interval over prompts and seeds like these; band: where another lab with one training seed would lie, 95 %, on these prompts.",
-        width=PAGE_WIDTH,
-        height=bottom + 22,
-        marks=(*_axis_marks(scale, 4, bottom), *marks),
-    )
-
-
-def _entry_name(entry: Consistency) -> str:
-    return wording.clean(f"{entry.condition}: {entry.task or OVERALL}")
-
-
-def degradation(result: ConsistencyResult, curve: Curve) -> Drawing | None:
-    """Return rates, over-refusal and scores along the one axis of a series; None for a series of several axes."""
-    if len(curve.axes) != 1:
-        return None
-    along = curve.axes[0]
-    points = [
-        *([] if curve.start is None else [(0.0, curve.start)]),
-        *((point.factors[along], point) for point in curve.points),
-    ]
-    lines: list[tuple[str, list[tuple[float, float]]]] = [
-        (result.name_rate, _line((x, point.asr) for x, point in points))
-    ]
-    tasks = names_in(point.asr_by_task for _, point in points)
-    lines += [(t, _line((x, point.asr_by_task.get(t)) for x, point in points)) for t in tasks]
-    lines.append(("over-refusal", _line((x, point.over_refusal) for x, point in points)))
-    lines += [
-        (name, [(x, 100 * p.scores[name]) for x, p in points if name in p.scores])
-        for name in names_in(point.scores for _, point in points)
-    ]
-    lines = [(label, line) for label, line in lines if len(line) > 1]
-    if not lines:
-        return None
-    left, right, top, bottom = 40.0, PAGE_WIDTH - 150, 10.0, 260.0
-    across = axis([x for _, line in lines for x, _ in line], left, right)
-    up = axis([y for _, line in lines for _, y in line], bottom, top)
-    marks: list[Mark] = []
-    for tick in up.ticks():
-        marks.append(Line(left, up.at(tick), right, up.at(tick), Colour.LINE))
-        marks.append(Words(left - 6, up.at(tick) + 4, f"{tick:g}", "end", Colour.FAINT, SMALL))
-    marks += [
-        Words(across.at(x), bottom + 16, f"{x:g}", "middle", Colour.FAINT, SMALL)
-        for x in sorted({x for x, _ in points})
-    ]
-    rates = [(x, point.asr) for x, point in points if not point.asr.hidden]
-    for end in ("low", "high"):
-        limits = tuple((across.at(x), up.at(100 * _end(rate.interval, end))) for x, rate in rates)
-        if len(limits) > 1:
-            marks.append(Chain(limits, SERIES[0], 1.0, dashed=True))
-    for place, (label, line) in enumerate(lines):
-        paint = SERIES[place % len(SERIES)]
-        marks.append(
-            Chain(tuple((across.at(x), up.at(y)) for x, y in line), paint, 1.5 if place else 2.75)
-        )
-        marks += [Dot(across.at(x), up.at(y), 3.0, paint, hollow=place > 0) for x, y in line]
-        y = 20 + 19.0 * place
-        marks.append(Line(right + 14, y - 4, right + 34, y - 4, paint, 1.5 if place else 2.75))
-        marks.append(Words(right + 40, y, fitted(wording.clean(label), 108)))
-    axis_name = along.replace("_", " ")
-    marks.append(Words((left + right) / 2, bottom + 34, axis_name, "middle"))
-    described = "; ".join(
-        f"{label} {', '.join(f'{y:.1f} at {x:g}' for x, y in line)}" for label, line in lines
-    )
-    return Drawing(
-        name=f"curve-{''.join(c if c.isalnum() else '-' for c in curve.series)}",
-        title=f"{wording.clean(curve.series)} by {axis_name}",
-        description=wording.clean(f"In percent: {described}."),
-        caption=f"{wording.clean(curve.series)}, the degradation curve: percent by {axis_name}, the base at 0. Bold: the {result.name_rate} overall, with its 95 % limits dashed; then its tasks, over-refusal and task scores.",
-        width=PAGE_WIDTH,
-        height=max(bottom + 44, 24 + 19.0 * len(lines)),
-        marks=tuple(marks),
-    )
-
-
-def _line(points: Iterable[tuple[float, Rate | None]]) -> list[tuple[float, float]]:
-    return [(x, 100 * rate.estimate) for x, rate in points if rate is not None and not rate.hidden]
-
-
-def _end(interval: Interval, end: str) -> float:
-    return interval.low if end == "low" else interval.high
-
-
 def all_figures(document: ResultDocument, repeated: ConsistencyResult | None) -> list[Drawing]:
     """Return every figure of a result's first setting that has something to show, for files.
 
@@ -858,16 +501,5 @@ def all_figures(document: ResultDocument, repeated: ConsistencyResult | None) ->
         mitigation_forest(result, setting),
         frontier(result, setting),
         *(consistency_figures(repeated) if repeated else ()),
-    ]
-    return [drawing for drawing in drawings if drawing is not None]
-
-
-def consistency_figures(result: ConsistencyResult) -> list[Drawing]:
-    """Return the figures of a consistency result."""
-    drawings = [
-        labs(result),
-        variance_shares(result),
-        seed_tiles(result),
-        *(degradation(result, curve) for curve in result.curves),
     ]
     return [drawing for drawing in drawings if drawing is not None]

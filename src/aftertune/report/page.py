@@ -25,6 +25,7 @@ from aftertune.measure.results import ConditionResult, Rate, SettingResult, Stud
 from aftertune.report import consistency, figures, wording
 from aftertune.report.capability import capability_sheets
 from aftertune.report.cells import OVERALL, Cell, Sheet, at_task, finished, harmful_word
+from aftertune.report.consistency_figures import consistency_figures
 from aftertune.report.document import ResultDocument, notes_of
 from aftertune.report.drawing import Drawing, svg
 from aftertune.report.finding import finding
@@ -359,7 +360,7 @@ def _sections(report: Report, setting: SettingResult) -> list[Section]:
             anchor="consistency",
             title="Consistency",
             paragraphs=list(consistency.paragraphs(repeated)) if repeated else (),
-            figures=_drawn(figures.consistency_figures(repeated)) if repeated else (),
+            figures=_drawn(consistency_figures(repeated)) if repeated else (),
             sheets=list(consistency.sheets(repeated)) if repeated else (),
             details=list(consistency.details(repeated)) if repeated else (),
         ),
