@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 Key = bytes
@@ -11,6 +12,7 @@ KEY_BYTES = 16
 _encode = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
 ).encode
+_hash = partial(hashlib.blake2b, digest_size=KEY_BYTES)
 
 
 def content_key(*parts: object) -> Key:
@@ -19,7 +21,7 @@ def content_key(*parts: object) -> Key:
     Raises:
         TypeError: a part is not JSON-able (a key must never depend on ``repr``).
     """
-    return encoded_key(*map(encoded, parts))
+    return _hash(_encode(parts).encode(errors="surrogatepass")).digest()
 
 
 def encoded(part: object) -> str:
@@ -33,8 +35,7 @@ def encoded(part: object) -> str:
 
 def encoded_key(*parts: str) -> Key:
     """Return the content key of parts that `encoded` has written already."""
-    text = f"[{','.join(parts)}]"
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).digest()
+    return _hash(f"[{','.join(parts)}]".encode(errors="surrogatepass")).digest()
 
 
 def replicate_part(replicate: int) -> list[int]:
