@@ -75,6 +75,19 @@ def test_the_scales_of_fp8_count(engines, base, tmp_path):
     assert engines.open(str(base)).identity.keys() == engine.identity.keys() - {"dequantised"}
 
 
+def test_dequantised_weights_and_the_others_are_in_one_number_format(base, tmp_path):
+    """The embedding and the norms of the file are in float32, and bfloat16 is asked for."""
+    import torch
+
+    folder = block_fp8(base, tmp_path / "fp8")
+    with (
+        Engines(device="cpu", dtype="bfloat16", threads=1) as engines,
+        engines.open(str(folder))._weights.using() as model,
+    ):
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+        assert torch.isfinite(computed(model)).all()
+
+
 REFUSED = {
     "compressed-tensors": ("compressed_tensors", {}, "compressed-tensors"),
     "bitsandbytes": ("bitsandbytes", {"load_in_4bit": True}, "bitsandbytes"),

@@ -315,6 +315,9 @@ def _read(
                 reason = "its tensors have other shapes than its config.json says"
             raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
     _check_tensors(name, folder, model, report, quantised=own is not None)
+    if own is not None and own.dequantised:
+        # transformers leaves what was not quantised in the file's own number format
+        model.to(getattr(torch, placement.dtype))
     return model
 
 
