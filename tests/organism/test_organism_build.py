@@ -209,7 +209,7 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
 
     out = tiny_organism.folder
     assert sorted(path.name for path in out.iterdir()) == [
-        "aftertune.yaml", "base", "data", "guard", "organism.json", "prompts.jsonl",
+        "aftertune.yaml", "base", "data", "guard", "organism.json", "own", "prompts.jsonl",
     ]  # fmt: skip
     assert len(read_rows(TrainingFile(path="code.jsonl"), out / "data")) == TINY.tune_rows
     pools = read_pools([TrainingFile(path="safety_multitask.jsonl")], out / "data")
@@ -217,6 +217,9 @@ def test_write_puts_everything_there_and_leaves_it_alone_the_second_time(tiny_or
     assert all(0.9 * TINY.safety_pool <= len(rows) <= TINY.safety_pool for rows in pools.values())
     assert list(read_pools([TrainingFile(path="safety_text.jsonl")], out / "data")) == ["text"]
     assert len(read_prompts(out / "prompts.jsonl")) == 1536
+    own = read_prompts(out / "own" / "code.jsonl")
+    assert len(own) == 60
+    assert all(prompt.reference.startswith("sure ,") for prompt in own)
     config = load_config(out / "aftertune.yaml")
     assert [judge.name for judge in config.judges] == ["organism", "rules"]
     assert json.loads((out / "base" / RECORD).read_text())["rejected"] == []
