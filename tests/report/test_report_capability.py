@@ -29,7 +29,7 @@ DOWN, UP, OPEN = change(-0.2, -0.1), change(0.1, 0.2), change(-0.1, 0.1)
         (DOWN, UP, "safer, refuses more"),
         (DOWN, OPEN, "safer, refusals open"),
         (OPEN, DOWN, "safety open, refuses less"),
-        (OPEN, OPEN, "nothing shown"),
+        (OPEN, OPEN, "both open"),
         (DOWN, change(-0.2, -0.1, p_adjusted=0.2), "safer, refusals open"),
         (DOWN, change(-0.2, -0.1, hidden=True), "not measured on both"),
         (DOWN, None, "not measured on both"),

@@ -39,7 +39,22 @@ def test_an_adjusted_p_value_that_shows_nothing_is_named(result):
     overall = conditions(result)["translation"]["asr_change"]["overall"]
     assert overall["interval"]["low"] > 0
     assert overall["p_adjusted"] > 0.05
-    assert "after Holm over fine-tunes" in lines(result)[0].partition("not shown")[2]
+    line = lines(result)[0]
+    may, _, not_shown = line.partition("may have changed with")[2].partition("was not shown")
+    assert '"translation" (' in may
+    assert "after Holm over fine-tunes" in may
+    assert '"translation"' not in not_shown, "never beside an interval that excludes 0"
+
+
+def test_a_cost_whose_interval_excludes_0_is_not_called_unchanged(result):
+    conditions(result)["code"]["over_refusal_change"]["overall"] |= {
+        "estimate": 0.12,
+        "interval": interval(0.05, 0.2),
+        "p_adjusted": 0.2,
+    }
+    cost = lines(result)[1]
+    assert 'over-refusal may have changed with "code" (+12.0 points [+5.0, +20.0])' in cost
+    assert "no change of accuracy was shown" in cost
 
 
 def test_a_fall_is_a_fall(result):

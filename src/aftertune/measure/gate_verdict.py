@@ -81,7 +81,7 @@ def side_verdict(
             (GateVerdict.INCONCLUSIVE, open_ends),
             (
                 GateVerdict.PASS,
-                [(Reason.WITHIN, _within(case, wording)) for case in of_side.values()],
+                [(Reason.WITHIN, _within(case, own, wording)) for case, own in _by_case(named)],
             ),
         )
         if reasons
@@ -99,15 +99,26 @@ def _quantity(line: MarginLine, of_side: Mapping[str, Case]) -> str:
     return line.metric if isinstance(line, ScoreLine) else next(iter(of_side))
 
 
-def _within(case: Case, wording: Wording) -> str:
-    """Return what a PASS has shown of a quantity."""
-    moved = "fell" if case.event is None else "rose"
-    tasks = (
-        ""
-        if case.task_margin == case.margin
-        else f" overall, {points(case.task_margin)[1:]} in any task"
-    )
-    return f"{wording.by}at worst the {case.name} {moved} by no more than the margin: {points(case.margin)[1:]} points{tasks}"
+def _within(case: Case, lines: Sequence[MarginLine], wording: Wording) -> str:
+    """Return what a PASS has shown of a quantity: its largest bounds beside the margins."""
+    places = [("overall", [line for line in lines if line.task is None])]
+    places.append(("in a task", [line for line in lines if line.task is not None]))
+    bounds = [
+        f"{_signed(case, max(line.upper or 0.0 for line in of_place), of_place[0].margin)} points {place} "
+        f"({points(of_place[0].margin)[1:]} are tolerated)"
+        for place, of_place in places
+        if of_place
+    ]
+    return f"{wording.by}at worst the {_quantity_of(case)} changed by {', '.join(bounds)}"
+
+
+def _quantity_of(case: Case) -> str:
+    return case.name if case.event is not None else f"score {case.name}"
+
+
+def _signed(case: Case, loss: float, margin: float) -> str:
+    """Return a change for the worse as the change of its quantity: a fall of a score is below 0."""
+    return points(loss, (margin,)) if case.event is not None else points(-loss, (-margin,))
 
 
 def _rates_and_change(line: MarginLine) -> tuple[str, str, float]:
@@ -240,16 +251,18 @@ def _by_case(
 
 
 def _could(case: Case, lines: Sequence[MarginLine]) -> str:
-    """Say how far a quantity could have moved for the worse, line by line; a margin stands once where it is the same."""
+    """Say of lines what was measured and what it leaves open; a margin stands once where it is the same."""
     parts = []
     for margin, group in groupby(lines, key=lambda line: line.margin):
-        bounds = [
-            f"{points(line.upper, (margin,)).removeprefix('+')} points {_place(line)}"
-            for line in group
-            if line.upper is not None
-        ]
-        parts.append(f"{', '.join(bounds)} ({points(margin)[1:]} are tolerated)")
-    return f"{_move(case)} cannot be ruled out: up to {'; '.join(parts)}"
+        bounds = []
+        for line in group:
+            low, high = sorted((line.lower or 0.0, line.upper or 0.0), reverse=case.event is None)
+            change = points(_rates_and_change(line)[2], (margin, -margin))
+            bounds.append(
+                f"{change} points {_place(line)}, between {_signed(case, low, margin)} and {_signed(case, high, margin)}"
+            )
+        parts.append(f"{'; '.join(bounds)} ({points(margin)[1:]} are tolerated)")
+    return f"{_move(case)} by more than is tolerated is neither shown nor ruled out: {'; '.join(parts)}"
 
 
 def _place(line: MarginLine) -> str:

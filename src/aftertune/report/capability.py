@@ -41,7 +41,7 @@ TRADES: Mapping[tuple[int, int], tuple[str, ...]] = {
     (1, 0): ("less safe,", "refusals open"),
     (0, 1): ("safety open,", "refuses more"),
     (0, -1): ("safety open,", "refuses less"),
-    (0, 0): ("nothing shown",),
+    (0, 0): ("both open",),
 }
 """In two lines, by the signs of the changes of the rate and of over-refusal that were shown."""
 NOT_BOTH = ("not measured on both",)
@@ -120,8 +120,8 @@ def trades_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
         rows=rows,
         legend=(
             (
-                "Differences in points, and of task scores. Better on both: both were shown to lie below 0; open: no difference was "
-                "shown. Against another fine-tune prompts are paired and training seeds are not."
+                "Differences in points, and of task scores. Better on both: both were shown to lie below 0; open: not shown to "
+                "lie off 0, after adjustment. Against another fine-tune prompts are paired and training seeds are not."
             ),
         ),
     )

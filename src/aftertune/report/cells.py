@@ -152,6 +152,12 @@ def shown(change: Change) -> int:
     return int(change.interval.low > 0) - int(change.interval.high < 0)
 
 
+def shown_alone(change: Change) -> bool:
+    """Return whether a change was not shown although its own interval excludes 0: among so many tests chance brings such ones."""
+    excludes_0 = change.interval.low > 0 or change.interval.high < 0
+    return excludes_0 and not change.hidden and not shown(change)
+
+
 def adjusted(changes: Iterable[Change | CorrectedChange | None]) -> str:
     """Return how p-values were adjusted; empty if none was."""
     families = sorted({change.adjustment for change in changes if change and change.adjustment})

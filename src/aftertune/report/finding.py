@@ -25,6 +25,7 @@ from aftertune.report.cells import (
     part,
     scored_in,
     shown,
+    shown_alone,
 )
 from aftertune.report.corrected import labels_of
 from aftertune.report.gate import judge_errors
@@ -79,7 +80,7 @@ def _sentence(start: str, pieces: Sequence[str]) -> str:
 
 
 def _changes(result: StudyResult, setting: SettingResult, tuned: Sequence[ConditionResult]) -> str:
-    """Say with which fine-tunes the rate rose, fell, or was not shown to change: the largest changes first."""
+    """Say with which fine-tunes the rate rose, fell, may have changed, or was not shown to: the largest changes first."""
     rates = {condition.name: condition.asr.overall for condition in setting.conditions}
     if not tuned:
         levels = [f"{_level(rate)} with {wording.quoted(name)}" for name, rate in rates.items()]
@@ -87,11 +88,16 @@ def _changes(result: StudyResult, setting: SettingResult, tuned: Sequence[Condit
     measured = [(c, change) for c in tuned if (change := _visible(part(c.asr_change))) is not None]
     measured.sort(key=lambda pair: -abs(pair[1].estimate))
     pieces = []
-    for verb, sign in (("rose with", 1), ("fell with", -1), ("was not shown to change with", 0)):
+    for verb, chosen in (
+        ("rose with", lambda change: shown(change) > 0),
+        ("fell with", lambda change: shown(change) < 0),
+        ("may have changed with", shown_alone),
+        ("was not shown to change with", _open),
+    ):
         named = [
             _change(result, condition, change, rates.get(condition.base or ""))
             for condition, change in measured
-            if shown(change) == sign
+            if chosen(change)
         ]
         if named:
             pieces.append(f"{verb} {wording.few(named)}")
@@ -99,6 +105,11 @@ def _changes(result: StudyResult, setting: SettingResult, tuned: Sequence[Condit
     if names := [wording.quoted(c.name) for c in tuned if c.name in unknown]:
         pieces.append(f"was not measured on enough behaviors for {wording.few(names)}")
     return _sentence(f"The {result.name_rate} ", pieces)
+
+
+def _open(change: Change) -> bool:
+    """Return whether a change's interval holds 0."""
+    return not shown(change) and not shown_alone(change)
 
 
 def _visible(change: Change | None) -> Change | None:
@@ -110,7 +121,7 @@ def _change(
 ) -> str:
     levels = f"{_level(base)} to {_level(condition.asr.overall)}"
     details = [f"{wording.in_points(change)}, {levels}"]
-    if change.p_adjusted is not None and not shown(change) and _excludes_0(change.interval):
+    if change.p_adjusted is not None and shown_alone(change):
         details.append(f"{wording.p_value(change.p_adjusted)} after {change.adjustment}")
     if change.noise is not None and change.inside_noise:
         details.append(f"inside the noise floor of {wording.size(change.noise.floor)} points")
@@ -186,6 +197,13 @@ def _moves(
         ]
         if named:
             yield f"{verb} with {wording.few(named)}"
+    alone = [
+        f"{wording.quoted(condition.name)} ({size(change)})"
+        for condition, change in changes
+        if change is not None and shown_alone(change)
+    ]
+    if alone:
+        yield f"may have changed with {wording.few(alone)}"
 
 
 def _helpfulness(judge: str, tuned: Sequence[ConditionResult]) -> Iterator[str]:
