@@ -7,6 +7,7 @@ from typed_results import as_study, change, conditions, interval
 
 from aftertune.report.cells import finished
 from aftertune.report.finding import finding
+from aftertune.report.overview import overview
 from aftertune.report.tables import study_sheets
 
 
@@ -44,6 +45,22 @@ def test_an_adjusted_p_value_that_shows_nothing_is_named(result):
     assert '"translation" (' in may
     assert "after Holm over fine-tunes" in may
     assert '"translation"' not in not_shown, "never beside an interval that excludes 0"
+
+
+@pytest.mark.parametrize(("low", "words"), [(0.01, "bring by chance"), (-0.01, "holds 0")])
+def test_the_first_screen_denies_no_change_whose_interval_excludes_0(result, low, words):
+    for name, condition in conditions(result).items():
+        if name != "base":
+            condition["asr_change"]["by_task"] = {}
+            condition["asr_change"]["overall"] |= {
+                "estimate": 0.05,
+                "interval": interval(low, 0.1),
+                "p_adjusted": 0.2,
+            }
+    study = as_study(result)
+    reason = overview(study, study.settings[0]).reasons[0]
+    assert words in reason
+    assert ("not shown" in reason) == (low < 0)
 
 
 def test_a_cost_whose_interval_excludes_0_is_not_called_unchanged(result):

@@ -28,6 +28,7 @@ from aftertune.report.cells import (
     part,
     scored_in,
     shown,
+    shown_alone,
 )
 from aftertune.report.gate import VERDICT_TONES, verdict_subject
 
@@ -216,9 +217,12 @@ def _study_reasons(result: StudyResult, alike: Sequence[FineTune]) -> Iterator[s
     if shown(change):
         yield f"The {result.name_rate} {verb} with {where}: {wording.in_points(change)}, from {levels}."
     else:
-        yield (
-            f"With {where} the {result.name_rate} went from {levels}: {wording.in_points(change)}, which shows no change."
+        means = (
+            "which so many comparisons may bring by chance"
+            if shown_alone(change)
+            else "an interval that holds 0: a change is not shown"
         )
+        yield f"With {where} the {result.name_rate} went from {levels}: {wording.in_points(change)}, {means}."
     yield from _inside_noise(change)
 
 
