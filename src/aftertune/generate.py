@@ -466,7 +466,7 @@ class _Moved:
             part = {place: due[place] for place in places[start : start + _AT_ONCE]}
             for place, tuned in self._first_tokens(model, part).items():
                 if place in of_base:
-                    values[place] = float(kl_divergence(of_base[place], tuned))
+                    values[place] = _kept_digits(float(kl_divergence(of_base[place], tuned)))
         self._run.store.add_scores(
             self._version,
             [
@@ -490,6 +490,15 @@ class _Moved:
             for place, distribution in zip(wanted, logprobs, strict=True)
             if distribution is not None
         }
+
+
+def _kept_digits(nats: float) -> float:
+    """Return a divergence without the digits in which one run differs from another.
+
+    A base whose fine-tune's adapter is in memory, or that is asked in other batches, rounds otherwise; a run that was
+    stopped and goes on shall end with the same figures.
+    """
+    return round(float(f"{nats:.4g}"), 6)
 
 
 # Notes

@@ -280,4 +280,5 @@ def test_check_takes_endpoints(tmp_path):
             env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert ended.returncode in (0, 4), ended.stderr
-    assert "not probed" in ended.stdout
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert any("tuned: not probed" in note for note in document["notes"])

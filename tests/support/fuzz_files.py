@@ -27,6 +27,7 @@ guards: [{name: wg, use: wildguard, options: {prompt: ./wildguard.txt}}]
 judges: [rules, {name: rubric, use: rubric, options: {model: "openai:gpt-4o-mini"}}]
 metrics: [chrf, exact]
 preferences: [{name: win-rate, options: {model: "openai:gpt-4o-mini"}}]
+reasoning_judges: [rules]
 coherence: {tail_loop: 0.2, language: true, nll: false}
 measurement: {margin: 0.05, task_margin: 0.1, panel: majority, families: [task, hazard], match: {scorer: exact, target: 0.5}}
 engine: {backend: transformers, threads: 2, dtype: bfloat16, budget: 5.0, batch: ["openai:*"], call_seconds: 30}
