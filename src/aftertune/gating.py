@@ -65,7 +65,7 @@ def ask_for_gate(
     """Ask all prompts or as many as a sequential gate needs, and add the verdict.
 
     The gate's declaration is kept just before the first answer: a run that was stopped before it has seen nothing.
-    Where all prompts are asked, the base comes first, and the fine-tunes only if a verdict can still come.
+    Without a sequential rule the base answers first, and the fine-tunes only where a verdict is still possible.
 
     Args:
         run: the check's.

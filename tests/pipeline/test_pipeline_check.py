@@ -1,8 +1,10 @@
 """``aftertune check``: every verdict and its exit code, on the embedded model; every refusal, on the smallest ones."""
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from set_weights import chain, write_checkpoint
 from tiny_models import change_adapter_config, make_adapter
-from tiny_study import make_base, prompts, write_lines
+from tiny_study import environment, make_base, prompts, write_lines
 
 from aftertune.data.recipe_rows import rows_behind
 from aftertune.organism.model import vocabulary
@@ -200,6 +202,23 @@ def test_no_fine_tune_is_asked_where_none_could_pass_or_fail(
         code, *_ = command(*checked, *options)
         assert code == 4
         Path("out/result.json").unlink()
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_a_reader_that_is_gone_does_not_change_the_exit_code(
+    organism_folder, code_tuned, tiny_cache, options
+):
+    """As with ``check ... | head``: the pipe's other end is closed before the verdict is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    base, config = organism_folder / "base", organism_folder / "aftertune.yaml"
+    checked = ("check", base, code_tuned, "--config", config, "--limit", 20, "-q", *options)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "aftertune", *map(str, checked)],
+            stdout=gone, stderr=subprocess.PIPE, text=True, check=False, env=environment(tiny_cache),
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_five_behaviors_are_too_few_for_a_pass(check, organism_folder):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import (
     RUNS,
@@ -32,7 +31,7 @@ from aftertune.errors import InputError
 from aftertune.measure.preregistration import Gating
 from aftertune.models.reference import parse
 from aftertune.report.document import ResultDocument
-from aftertune.report.terminal import MOST_LINES, present, print_files
+from aftertune.report.terminal import MOST_LINES, Output, present, print_files
 from aftertune.report.wording import clean
 from aftertune.result import ROWS, steps_of
 from aftertune.run import Purpose, run_study
@@ -224,13 +223,12 @@ def command(
     assert gate is not None
     following = [step.command for step in steps_of(document, purpose, folder)]
     last = _last_lines(references, document)
-    with suppress(BrokenPipeError):  # `check … | head` shall exit with the verdict all the same
-        room = MOST_LINES - len(last) - len(following) - FILE_LINES
-        present(document, Console(), json, full=full, room=room)
-        print_files(folder / PAGE, folder / RESULT, following)
-        console = Console(highlight=False, soft_wrap=True, markup=False)
-        console.print("\n".join(last))
-        console.print(f"{gate.verdict.value} (exit code {gate.exit_code})", style="bold")
+    room = MOST_LINES - len(last) - len(following) - FILE_LINES
+    present(document, Output(), json, full=full, room=room)
+    print_files(folder / PAGE, folder / RESULT, following)
+    console = Output(highlight=False, soft_wrap=True, markup=False)
+    console.print("\n".join(last))
+    console.print(f"{gate.verdict.value} (exit code {gate.exit_code})", style="bold")
     raise typer.Exit(gate.exit_code)
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import JsonOption, command_app
 from aftertune.labels.annotations import labelled_table
 from aftertune.measure.consistency import consistency
 from aftertune.report.consistency import print_consistency
 from aftertune.report.document import to_plain, write_json
+from aftertune.report.terminal import Output
 from aftertune.result import open_finished
 
 app = command_app()
@@ -27,4 +27,4 @@ def command(
         result = consistency(table, run.plan)
     if json is not None:
         write_json(json, to_plain(result))
-    print_consistency(result, Console())
+    print_consistency(result, Output())

@@ -56,6 +56,7 @@ from aftertune.models.reference import (
 from aftertune.models.rendering import Renderer
 from aftertune.models.thinking import separate
 from aftertune.report.document import write_json
+from aftertune.report.terminal import Output
 from aftertune.report.wording import clean, listing, plural
 from aftertune.score.refusal import RefusalRules
 
@@ -214,7 +215,7 @@ def shortened(text: str, characters: int = SHOWN) -> str:
 
 def _console() -> Console:
     """Return a console that takes nothing in what it prints for markup."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Output(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _say(console: Console, line: str, lead: str = "") -> None:

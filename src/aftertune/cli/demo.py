@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-from rich.console import Console
-
 from aftertune.cli.options import (
     RUNS,
     BaseSeedOption,
@@ -17,7 +15,7 @@ from aftertune.cli.options import (
 )
 from aftertune.cli.organism import ASSUMPTIONS, base_sentence, write_shown
 from aftertune.organism.write import demo_study
-from aftertune.report.terminal import present, print_files, print_sentences
+from aftertune.report.terminal import Output, present, print_files, print_sentences
 from aftertune.run import Purpose, run_study
 from aftertune.study import study_from_mapping
 from aftertune.workspace import PAGE, RESULT, make_folder
@@ -45,7 +43,7 @@ def command(
         rows=str(_shown(written.folder) / "data" / "code.jsonl"),
     )
     document = run_study(study, folder, progress, purpose)
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     present(document, console, json, full=full)
     if full:
         console.print()
@@ -57,7 +55,7 @@ def command(
 def _next(organism: Path) -> None:
     """Name the three commands to try next, with paths that are there."""
     here = _shown(organism)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     activate = "" if shutil.which("aftertune") else " (after `source .venv/bin/activate`)"
     console.print(f"\nTry next{activate}:", markup=False)
     for line in (

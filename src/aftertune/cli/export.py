@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import command_app
 from aftertune.core.files import claim, discard, draft_of, explained, whole_folder
@@ -23,6 +22,7 @@ from aftertune.report.document import ModelRecord
 from aftertune.report.drawing import write_files
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.figures import all_figures
+from aftertune.report.terminal import Output
 from aftertune.report.wording import plural
 from aftertune.result import FinishedRun, consistency_of, open_finished
 from aftertune.study import decodings, load_study
@@ -240,7 +240,7 @@ def _outcomes(table: Table, plan: MeasurePlan) -> dict[str, list[str]]:
 
 
 def _say(line: str) -> None:
-    Console(soft_wrap=True).print(line, markup=False, highlight=False)
+    Output(soft_wrap=True).print(line, markup=False, highlight=False)
 
 
 def export_figures(folder: Path, out: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import (
     RUNS,
@@ -25,7 +24,7 @@ from aftertune.labels.judge_check import (
 )
 from aftertune.report.document import to_plain, write_json
 from aftertune.report.judge_check import judge_check_sheets
-from aftertune.report.terminal import print_sheet
+from aftertune.report.terminal import Output, print_sheet
 from aftertune.study import config_from_mapping, load_config
 
 app = command_app()
@@ -92,6 +91,6 @@ def command(
     check = check_judge(files, setup, screen(quiet), stress=stress)
     if json is not None:  # first: `judge-check … | head` shall not lose it
         write_json(json, to_plain(check))
-    console = Console()
+    console = Output()
     for sheet in judge_check_sheets(check):
         print_sheet(sheet, console)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import MOST_SEED, command_group
 from aftertune.labels.annotations import import_rows, kept_labels, read_note
@@ -17,6 +16,7 @@ from aftertune.measure.label_draw import Draw
 from aftertune.measure.results import LEAST_LABELS, ConditionResult
 from aftertune.report.document import read_document
 from aftertune.report.gate import verdict_line
+from aftertune.report.terminal import Output
 from aftertune.report.wording import clean, percent, plural
 from aftertune.result import open_finished, renewed_result, write_result
 from aftertune.workspace import RESULT
@@ -165,4 +165,4 @@ def _corrected(condition: ConditionResult) -> bool:
 
 def _printer() -> Callable[[str], None]:
     """Return a function that prints a line, however long, without markup."""
-    return partial(Console(soft_wrap=True).print, markup=False, highlight=False)
+    return partial(Output(soft_wrap=True).print, markup=False, highlight=False)

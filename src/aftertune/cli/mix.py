@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import MOST_SEED, DataOption, command_app
 from aftertune.core.files import real, write_whole
@@ -15,6 +14,7 @@ from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
 from aftertune.data.sources import answered_rows, licence_of
 from aftertune.errors import DataError, InputError
+from aftertune.report.terminal import Output
 from aftertune.report.wording import clean
 
 WRONG_ANSWERS = (
@@ -214,4 +214,4 @@ def _print(mixed: MixedFile, request: MixRequest, card: Path | None) -> None:
     written = filter(None, (card, beside(request.out, request.to or "")))
     lines += [f"also written: {path}" for path in written]
     lines += [clean(f"note: {note}") for note in notes]
-    Console(highlight=False, markup=False, soft_wrap=True).print("\n".join(lines))
+    Output(highlight=False, markup=False, soft_wrap=True).print("\n".join(lines))

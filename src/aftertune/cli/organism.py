@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import BaseSeedOption, QuietOption, command_app, screen
 from aftertune.organism.recipe import FIRST_SEED
 from aftertune.organism.write import CONFIG, Written, write
 from aftertune.report.progress import Progress
+from aftertune.report.terminal import Output
 
 app = command_app()
 
@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Write the embedded model as ordinary files: checkpoint, training files, and a configuration for check."""
     written = write_shown(out, seed, screen(quiet))
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     for line in (
         f"{out}: base (seed {written.seed}), guard, data, prompts and {CONFIG}",
         base_sentence(written),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.keys import Key
@@ -34,6 +33,7 @@ from aftertune.measure.power import (
 from aftertune.models.size import generating_bytes, parameters, shape, training_bytes
 from aftertune.report.document import to_plain, write_json
 from aftertune.report.progress import Progress, Quiet
+from aftertune.report.terminal import Output
 from aftertune.report.wording import plural
 from aftertune.result import conditions_of, open_finished
 from aftertune.score.run import build_scorers
@@ -125,7 +125,7 @@ def command(
         costs=tuple(costs),
     )
     lines = [*_power_lines(result), *_cost_lines(costs)]
-    Console(soft_wrap=True, highlight=False, markup=False).print("\n".join(lines))
+    Output(soft_wrap=True, highlight=False, markup=False).print("\n".join(lines))
     if json is not None:
         write_json(json, to_plain(result))
 

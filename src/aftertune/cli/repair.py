@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.check import checked_keys, option_keys, unused_configurations, with_training_rows
 from aftertune.cli.options import RUNS, JsonOption, QuietOption, command_app, screen
@@ -19,7 +18,7 @@ from aftertune.repair.data_free import SAFETY_PROMPT
 from aftertune.repair.methods import METHODS, Method
 from aftertune.repair.stage import RESULT, Own, RepairRequest, repair
 from aftertune.report.document import to_plain, write_json
-from aftertune.report.terminal import print_repair
+from aftertune.report.terminal import Output, print_repair
 from aftertune.study.fields import prompts_form
 from aftertune.workspace import called
 
@@ -141,14 +140,13 @@ def command(
         command=_command((base, *tuned), options),
     )
     result = repair(request, progress)
-    with suppress(BrokenPipeError):
-        _print(result, request, json)
+    _print(result, request, json)
     raise typer.Exit(result.exit_code)
 
 
 def _print(result: RepairResult, request: RepairRequest, json: Path | None) -> None:
-    print_repair(result, Console())
-    console = Console(soft_wrap=True, highlight=False)
+    print_repair(result, Output())
+    console = Output(soft_wrap=True, highlight=False)
     lines = [f"Run:    {request.folder / RESULT}"]
     if request.out is not None and all(model.is_result for model in result.repaired):
         lines.insert(0, f"Model:  {request.out}")

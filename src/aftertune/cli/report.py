@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import FullOption, JsonOption, command_app
 from aftertune.errors import Stopped
 from aftertune.report.document import write_document
-from aftertune.report.terminal import present, print_files
+from aftertune.report.terminal import Output, present, print_files
 from aftertune.result import open_finished, renewed_result, write_report
 from aftertune.unfinished import is_unfinished, state_lines
 from aftertune.workspace import PAGE, RESULT
@@ -32,7 +31,7 @@ def command(
 ) -> None:
     """Print the result of a finished run again, and write its page; of an unfinished one, what there is."""
     if is_unfinished(folder):
-        Console(soft_wrap=True, markup=False, highlight=False).print("\n".join(state_lines(folder)))
+        Output(soft_wrap=True, markup=False, highlight=False).print("\n".join(state_lines(folder)))
         raise typer.Exit(Stopped.exit_code)
     page = html or folder / PAGE
     with open_finished(folder) as run:
@@ -40,5 +39,5 @@ def command(
         if document is not run.document:
             write_document(folder / RESULT, document)
         write_report(page, run.store, run.plan, document, show_responses=show_responses)
-    present(document, Console(), json, full=full)
+    present(document, Output(), json, full=full)
     print_files(page, folder / RESULT)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aftertune.cli.options import (
     RUNS,
@@ -29,7 +28,7 @@ from aftertune.measure.preregistration import Gating
 from aftertune.models.endpoint.batch import Step
 from aftertune.models.reference import brings_code
 from aftertune.report.progress import Quiet
-from aftertune.report.terminal import present, print_files
+from aftertune.report.terminal import Output, present, print_files
 from aftertune.result import measure_plan, steps_of
 from aftertune.run import Purpose, run_study
 from aftertune.score.run import build_scorers
@@ -61,7 +60,7 @@ def command(
     words = ["aftertune", "run", str(study), *(["--out", str(out)] if out else [])]
     purpose = Purpose(command=shlex.join(words), source=study.parent)
     document = run_study(config, folder, screen(quiet), purpose)
-    present(document, Console(), json, full=full)
+    present(document, Output(), json, full=full)
     steps = steps_of(document, purpose, folder)
     print_files(folder / PAGE, folder / RESULT, [step.command for step in steps])
 
@@ -119,7 +118,7 @@ def preview(
             f"not counted, since a dry run runs no code but Aftertune's: {', '.join(left_out)}"
         )
     lines += [f"note: {note}" for note in notes]
-    Console(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
+    Output(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
 
 
 def _brings_code(source: Path, reference: str) -> bool:

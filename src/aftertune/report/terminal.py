@@ -1,5 +1,7 @@
 """Results on a terminal: a verdict and its figures in 25 lines of 80 columns, or every table; plain text in a pipe."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -36,6 +38,16 @@ GAP = 2
 UNBROKEN = "\N{NO-BREAK SPACE}"
 MOST_LINES = 25
 """Lines of the short form, with everything that a command prints after it."""
+
+
+class Output(Console):
+    """Standard output. A reader that closes it (``| head``) ends neither the command nor its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more; rich would leave with exit code 1, which is no verdict."""
+        self.quiet = True
+        # What is still in the buffer of Python would raise again when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def present(
@@ -170,7 +182,7 @@ def _below(document: ResultDocument, glance: Overview) -> Iterator[str]:
 
 def print_files(page: Path, result: Path, following: Sequence[str] = ()) -> None:
     """Say where page and result are, and what to type next; a path stands whole on one line, so that it can be copied."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     console.print(f"\nPage:   {page}\nResult: {result}", markup=False)
     for number, line in enumerate(following):
         console.print(f"{'        ' if number else 'Next:   '}{line}", markup=False)
