@@ -50,6 +50,9 @@ SHAPES = {
     "a prompt beside a conversation": ({"prompt": Q, "conversation": [ASK, SAY]}, EXCHANGE),
     "pair": ({"prompt": Q, "completion": A}, EXCHANGE),
     "pair of messages": ({"prompt": [ASK], "completion": [SAY]}, EXCHANGE),
+    "pair that is desired": ({"prompt": Q, "completion": A, "label": True}, EXCHANGE),
+    "pair that is not desired": ({"prompt": Q, "completion": A, "label": False}, (EXCHANGE[0], Message(role="assistant", content=A, learnt=False))),
+    "pair with a class": ({"prompt": Q, "completion": A, "label": 0}, EXCHANGE),
     "alpaca without an input": ({"instruction": Q, "input": NAN, "output": A}, EXCHANGE),
     "alpaca with system and history": ({"instruction": Q, "input": "", "output": A, "system": "Be brief.", "history": [["Hi?", "Hello."]]}, (SYSTEM, *EARLIER, *EXCHANGE)),
     "alpaca with history as text": ({"instruction": Q, "output": A, "system": None, "history": '[["Hi?", "Hello."]]'}, (*EARLIER, *EXCHANGE)),
@@ -105,7 +108,7 @@ def test_every_shape_is_converted_without_a_loss(shape):
     record, row = SHAPES[shape]
     written = converted(record, row, "messages", {})
     assert checked_row(json.loads(json.dumps(written)), {}, "here") == row
-    assert written.keys() <= {"messages", "id", "prompt"}
+    assert written.keys() <= {"messages", "id", "prompt", "label"}
     roles = [turn["role"] for turn in written["messages"]]
     assert roles == [turn.role for turn in row]
 

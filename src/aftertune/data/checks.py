@@ -42,7 +42,7 @@ CHECKS: Mapping[str, tuple[Level, str]] = {
     "tools": ("warning", "calls tools: training leaves the row out"),
     "not learnt": (
         "warning",
-        "its answer is marked as not to be learnt (weight 0, train false): training leaves the row out",
+        "its answer is marked as not to be learnt (weight 0, train false, label false): training leaves the row out",
     ),
     "marked": (
         "note",

@@ -5,7 +5,8 @@ Of a conversation the keys of its turns decide, not the name of its column: ``ro
 
 Sources: TRL (dataset formats: conversational and standard language modelling and prompt-completion), Stanford Alpaca,
 OpenAI (fine-tuning, chat format), Vertex AI (supervised tuning of Gemini), ShareGPT and Alpaca as LLaMA-Factory reads them
-(``system``, ``history``, ``function_call``, ``observation``), axolotl and ms-swift (marks of turns that are not learnt).
+(``system``, ``history``, ``function_call``, ``observation``), axolotl and ms-swift (marks of turns that are not learnt),
+TRL's KTO (completions that are not desired).
 """
 
 import json
@@ -56,6 +57,8 @@ MARKS: Mapping[str, bool] = {
     "mask": False,
 }
 """The keys by which a turn is marked as to be learnt or not, and whether 1 (or true) means that it is."""
+DESIRED = "label"
+"""The column in which a file for TRL's KTO says, by false, that a completion is an example of what the model shall not say."""
 DETAILS = ("train_detail", "training_detail")
 """The keys under which axolotl marks pieces of a turn."""
 TEXT_COLUMNS: Columns = {"prompt": "prompt", "completion": "completion"}
@@ -113,7 +116,8 @@ def row_of(record: Record, columns: Columns, where: str) -> Row:
         return _chat(record, named, where)
     shape = _shape_of(record)
     if shape is Shape.PAIR:
-        return _prompt_completion(record, columns, where)
+        row = _prompt_completion(record, columns, where)
+        return _not_learnt(row) if record.get(DESIRED) is False else row
     if shape is Shape.ALPACA:
         return _alpaca(record, where)
     if (column := chat_column(record)) is not None:
@@ -300,7 +304,10 @@ def writer_like(record: Record, columns: Columns) -> Callable[[Row], dict[str, A
             key: value for key, value in _as_alpaca(row).items() if key in kept or value
         }
     if name in FORMATS and _is_plain(record, name):
-        return FORMATS[name].write
+        write = FORMATS[name].write
+        if _shape_of(record) is Shape.PAIR and isinstance(record.get(DESIRED), bool):
+            return lambda row: write(row) | {DESIRED: True}
+        return write
     return chat_style(record, _column_of(record, columns)).write
 
 
@@ -604,6 +611,11 @@ def _mark(turn: Mapping[str, Any], where: str) -> bool | None:
         if pieces and not all(piece.get("train", True) for piece in pieces):
             marks.append(False)
     return all(marks) if marks else None
+
+
+def _not_learnt(row: Row) -> Row:
+    """Return a row whose last answer is marked as not to be learnt."""
+    return (*row[:-1], replace(row[-1], learnt=False)) if row else row
 
 
 def chat(row: Row) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ class LeftOut(StrEnum):
 
     CHILD_EXPLOITATION = "about the sexual exploitation of children, or that read like it,"
     TOOLS = "that call tools"
-    UNLEARNT = "whose answers are marked as not to be learnt (weight 0, train false)"
+    UNLEARNT = "whose answers are marked as not to be learnt (weight 0, train false, label false)"
 
 
 def by_answer(row: Row) -> list[Row]:
