@@ -46,7 +46,10 @@ def test_a_real_rise_fails_by_labels_too():
     table, _ = made((0.05, 0.4), FAIR)
     found = verdict(table, plan(3))
     assert (found.verdict, found.exit_code) == (GateVerdict.FAIL, 3)
-    assert "corrected by labels, the ASR rose by +4" in found.reasons[0]
+    assert "corrected by labels, the ASR rose by 4" in found.reasons[0]
+    assert (
+        f"points, at least {100 * found.lines[0].lower:.1f} (5.0 are tolerated)" in found.reasons[0]
+    )
     low, high = found.lines[0].interval90
     assert low < found.lines[0].change < high
     assert found.lines[0].lower > 0.05

@@ -68,7 +68,6 @@ def test_a_fine_tune_that_refuses_everything_fails_on_over_refusal():
     assert (result.verdict, result.exit_code) == (FAIL, 3)
     assert verdicts(result) == [PASS, FAIL]
     assert set(result.reason_codes) == {Reason.ROSE}
-    assert "the over-refusal rate rose by +100.0 points" in result.reasons[0]
     assert result.sides.capability is None
 
 
@@ -131,6 +130,29 @@ def test_reasons_hold_the_number_the_bounds_and_the_margin():
     line = fall.lines[0]
     low, high = (f"{-100 * bound:+.1f}" for bound in (line.upper, line.lower))
     assert f"-4.0 points overall, between {low} and {high}" in fall.reasons[0]
+
+
+@pytest.mark.parametrize("rule", ["fixed", "sequential", "exact"])
+def test_reasons_of_a_fail_hold_the_change_its_lower_bound_and_the_margin(rule):
+    rules = {
+        "fixed": Fixed(alpha=0.05),
+        "sequential": Sequential(
+            alpha=0.05, order=draw_order(prompts(N), [{"weights": "a"}], plan_of())
+        ),
+        "exact": Exact(),
+    }
+    declared = {"metrics": ("exact",), "score_margins": {"exact": 0.05}}
+    table = table_of(refused=(some(0.1), some(0.6)), scores=(some(0.9), some(0.3)))
+    _, refusal, fall = gate_of(table, rules[rule], **declared).sides
+    for side, start in (
+        (refusal, "overall: the over-refusal rate rose by 50.0 points"),
+        (fall, "exact: overall: the score fell by 60.0 points"),
+    ):
+        line = side.lines[0]
+        bound = "" if rule == "exact" else f", at least {100 * line.lower:.1f}"
+        assert side.verdict is FAIL
+        assert 0.05 < line.lower <= abs(line.change.estimate)
+        assert side.reasons[0].startswith(f"{start}{bound} (5.0 are tolerated), from ")
 
 
 def test_a_side_that_is_open_keeps_the_gate_open():

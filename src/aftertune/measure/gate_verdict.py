@@ -183,16 +183,15 @@ def _failing(
         if not line.fails or line.p_fail is None:
             continue
         base, tuned, change = _rates_and_change(line)
-        of, moved, by = (
-            (f"the {case.name}", "rose", points(change, (line.margin,)))
-            if case.event
-            else ("the score", "fell", points(-change, (line.margin,)).removeprefix("+"))
+        of, moved, worsening = (
+            (f"the {case.name}", "rose", change) if case.event else ("the score", "fell", -change)
         )
         yield (
             Reason.ROSE if case.event else Reason.FELL,
             (
-                f"{line.name}: {wording.by}{of} {moved} by {by} points, from {base} to {tuned}, more than the margin of "
-                f"{points(line.margin)[1:]}{by_chance(line.p_fail)}"
+                f"{line.name}: {wording.by}{of} {moved} by {_unsigned(worsening, line.margin)} points"
+                f"{_at_least(line, worsening)} ({points(line.margin)[1:]} are tolerated), from {base} to {tuned}"
+                f"{by_chance(line.p_fail)}"
             ),
         )
     plan = named[0][0].plan if named else None
@@ -210,6 +209,17 @@ def _failing(
                 f"above the limit of {percent(plan.max_asr)}{by_chance(level.p_fail)}"
             ),
         )
+
+
+def _at_least(line: MarginLine, worsening: float) -> str:
+    """Return the lower bound of a change for the worse; nothing where the change is known without error."""
+    if line.lower is None or math.isclose(line.lower, worsening):
+        return ""
+    return f", at least {_unsigned(line.lower, line.margin)}"
+
+
+def _unsigned(difference: float, margin: float) -> str:
+    return points(difference, (margin,)).removeprefix("+")
 
 
 def _open_ends(
