@@ -13,7 +13,7 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations images constraints clean
+.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations docs images constraints clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ real-text: $(READY) ## Run the study on real files: make real-text DATA=folder (
 mitigations: $(READY) ## Compare mitigations on the embedded model, with DATA=folder on real text too
 	@OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py organism
 	@test -z "$(DATA)" || OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py real-text "DATA=$(DATA)"
+
+docs: $(READY) ## Write the tables of options and of study keys into the pages, from the code
+	@$(BIN)/python docs/reference.py
 
 images: demo ## Renew the README's picture from the demo's page (needs Chromium)
 	@$(BIN)/python docs/images/screenshot.py aftertune-runs/demo/report.html

@@ -125,9 +125,7 @@ def test_options_of_sets_and_of_the_organism_are_documented():
 
 def studies():
     found = blocks("yaml", "yml")
-    return [
-        b for b in found if b.info.endswith(" study") or "models" in (yaml.safe_load(b.text) or {})
-    ]
+    return [block for block in found if block.info.endswith(" study")]
 
 
 def stub(text, folder):

@@ -30,6 +30,6 @@ def test_the_figures_of_the_page_are_the_codes():
 
 
 def test_the_price_file_of_the_page_can_be_read(tmp_path):
-    text = re.search(r"```text\n(currency.*?)```", PAGE, re.DOTALL)[1]
+    text = re.search(r"```yaml file=prices.yaml\n(currency.*?)```", PAGE, re.DOTALL)[1]
     (tmp_path / "prices.yaml").write_text(text)
     assert len(read_prices(tmp_path / "prices.yaml").models) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run: ([^\n]+) -->\n+ *$")
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class Block:
     page: Path
     info: str
     text: str
+    not_run: str = ""
+    """The reason why nobody can run the block here, from the comment before it."""
 
     @property
     def language(self):
@@ -28,11 +31,12 @@ def page(name):
 
 
 def blocks(*languages, pages=PAGES):
-    found = [
-        Block(path, match[2].strip(), match[3])
-        for path in pages
-        for match in _FENCE.finditer(path.read_text(encoding="utf-8"))
-    ]
+    found = []
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        for match in _FENCE.finditer(text):
+            reason = _NOT_RUN.search(text[: match.start()])
+            found.append(Block(path, match[2].strip(), match[3], reason[1] if reason else ""))
     return [block for block in found if block.language in languages]
 
 
