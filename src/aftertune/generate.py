@@ -8,6 +8,7 @@ error. Comparing a few log-likelihoods catches them all.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -43,19 +44,31 @@ _PROBE_ANSWER = "yes"
 _NOT_FINITE = "gives no finite probabilities (NaN): its weights are broken, or too large for its number format; train or save it again"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The calls of a study that one of several processes makes."""
+
+    study_models: Sequence[StudyModel]
+    """All models of the study, also those that are not trained yet: scores may hang on which there are."""
+    takes: Callable[[StudyModel, Prompt], bool]
+    """Says whether a model's calls with a prompt belong to the share."""
+
+
 def generate(
     run: Run,
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
     before_answers: Callable[[], None] = lambda: None,
+    share: Share | None = None,
 ) -> list[str]:
     """Ask every model every prompt of its cells; what is in the store is not asked again.
 
     Args:
         run: the study's.
-        models: of the study.
+        models: of the study, those that are there.
         prompts: those that are asked.
         before_answers: called before the first answers of each model are kept, from several threads.
+        share: the calls that are made, where other processes make the rest; by default all.
 
     Returns:
         notes on models that are not what their names say, or cannot be seen to be.
@@ -66,7 +79,8 @@ def generate(
     """
     by_name = {model.name: model for model in models}
     notes = early_notes(run, models)
-    planned = {model.name: plan_model(run, model, prompts) for model in models}
+    plan_calls = partial(_plan_share, run, prompts, share)
+    planned = {model.name: plan_calls(model) for model in models}
     identities = {model.name: run.open(model).identity for model in models}
     run.store.add_models(run.study.name, models, identities)
     planning = Lock()
@@ -83,7 +97,7 @@ def generate(
         (model, [job for job in planned[model.name][1] if job.key in missing_keys[model.name]])
         for model in models
     ]
-    moved = _Moved(run, models, prompts, {model.name for model, jobs in missing if jobs})
+    moved = _Moved(run, models, prompts, {model.name for model, jobs in missing if jobs}, share)
     refusals = {model.name: run.open(model).refusals for model in models}
     unanswered = sum(map(len, missing_keys.values()))
     before = sum(len({job.key for job in jobs}) for _, jobs in planned.values()) - unanswered
@@ -106,7 +120,7 @@ def generate(
                 # found out by this model's calls, or by those of another one behind the same address
                 if engine.refusals != refusals[model.name]:
                     refusals[model.name] = engine.refusals
-                    planned[model.name] = _, jobs = plan_model(run, model, prompts)
+                    planned[model.name] = _, jobs = plan_calls(model)
                     plan()
                 due = [job for job in jobs if job.decoding.replicate in left[0]]
                 try:
@@ -193,6 +207,14 @@ def plan_model(
     return rows, [job for *_, job in planned]
 
 
+def _plan_share(
+    run: Run, prompts: Sequence[Prompt], share: Share | None, model: StudyModel
+) -> tuple[list[PlannedJob], list[GenerateJob]]:
+    """Return the calls of one model that are made here."""
+    own = [prompt for prompt in prompts if share is None or share.takes(model, prompt)]
+    return plan_model(run, model, own)
+
+
 # Models that are not what their names say
 
 
@@ -215,11 +237,7 @@ def early_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
     Raises:
         ModelError: a model cannot be used, an adapter belongs to another base, or two seeds are one model.
     """
-    there = [
-        model
-        for model in models
-        if model.recipe is None or finished(Path(model.reference), model.recipe)
-    ]
+    there = [model for model in models if not _to_be_trained(model)]
     _check_seeds(run, there)
     return [
         *same_weights(run, there),
@@ -227,6 +245,11 @@ def early_notes(run: Run, models: Sequence[StudyModel]) -> list[str]:
         *_dtype_notes(run, there),
         *_noise_notes(run, there),
     ]
+
+
+def _to_be_trained(model: StudyModel) -> bool:
+    """Return whether a model's weights are not there yet."""
+    return model.recipe is not None and not finished(Path(model.reference), model.recipe)
 
 
 def same_weights(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
@@ -372,6 +395,9 @@ def _comparable(run: Run, models: Sequence[StudyModel]) -> Iterator[tuple[StudyM
     by_name = {model.name: model for model in models}
     for model in models:
         base = by_name.get(model.base or "")
+        if base is not None and _to_be_trained(model):  # with the base's tokenizer
+            yield model, base
+            continue
         if base is None or _is_served(run, model) or _is_served(run, base):
             continue
         if run.open(model).token_names == run.open(base).token_names and not _same(
@@ -390,15 +416,23 @@ class _Moved:
         models: of the study.
         prompts: those that are asked: the benign twins among them, without any all benign ones, are compared.
         answering: the names of the models that have answers to give.
+        share: the calls that are made here; by default all.
     """
 
     def __init__(
-        self, run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt], answering: set[str]
+        self,
+        run: Run,
+        models: Sequence[StudyModel],
+        prompts: Sequence[Prompt],
+        answering: set[str],
+        share: Share | None,
     ) -> None:
-        self._run, self._version = run, divergence_version(run, models)
+        self._run, self._share = run, share
+        self._version = divergence_version(run, models if share is None else share.study_models)
         self._base_of = {
             model.name: base for model, base in _comparable(run, models) if model.name in answering
         }
+        self._models = [model for model in models if model.name in self._base_of]
         benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
         twins = [prompt for prompt in benign if prompt.pair is not None] or benign
         # Their ids are hashes, so that the first ones are of all tasks and hazards.
@@ -435,13 +469,15 @@ class _Moved:
             tuple(name[code] for name, code in zip(names, codes, strict=True)) for codes in columns
         }
         due: dict[str, dict[_Place, Prompt]] = {}
-        for model in self._base_of:
-            due[model] = {}
+        for model in self._models:
+            due[model.name] = {}
             for system in self._run.study.systems:
-                number = sum(place[:2] == (model, system) for place in done)
-                left = [id_ for id_ in twins if (model, system, id_) not in done]
-                due[model] |= {
-                    (system, id_): twins[id_] for id_ in left[: max(0, MOST_PROMPTS - number)]
+                number = sum(place[:2] == (model.name, system) for place in done)
+                left = [id_ for id_ in twins if (model.name, system, id_) not in done]
+                due[model.name] |= {
+                    (system, id_): twins[id_]
+                    for id_ in left[: max(0, MOST_PROMPTS - number)]
+                    if self._share is None or self._share.takes(model, twins[id_])
                 }
         return due
 

@@ -43,6 +43,8 @@ class Run:
 
     study: Study
     folder: Path
+    models: Path
+    """The folder that holds its fine-tunes."""
     store: Store
     engines: Engines
     tools: Tools
@@ -64,7 +66,13 @@ class Run:
 
 @contextmanager
 def open_run(
-    study: Study, folder: Path, progress: Progress, source: Path, *, write: bool = True
+    study: Study,
+    folder: Path,
+    progress: Progress,
+    source: Path,
+    *,
+    models: Path | None = None,
+    write: bool = True,
 ) -> Iterator[Run]:
     """Open store and engines for a study; both are closed again whatever happens.
 
@@ -73,6 +81,7 @@ def open_run(
         folder: where the run is kept; it is made if it is not there.
         progress: where the work is shown.
         source: what relative paths in the options of judges, guards and loaders are relative to.
+        models: where its fine-tunes are kept; by default in the folder of the run.
         write: False to look only: nothing is made or changed in the folder, and another run may be writing there.
 
     Raises:
@@ -86,7 +95,13 @@ def open_run(
     ):
         tools = Tools(open_model=engines.open, folder=source.absolute())
         yield Run(
-            study=study, folder=folder, store=store, engines=engines, tools=tools, progress=progress
+            study=study,
+            folder=folder,
+            models=models or folder / MODELS,
+            store=store,
+            engines=engines,
+            tools=tools,
+            progress=progress,
         )
 
 

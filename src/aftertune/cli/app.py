@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "Write a finished run in the format of another tool.",
     "label": "Have annotators label responses, and correct the rates.",
     "judge-check": "Measure a judge on labelled answers.",
+    "store": "Merge the stores of several processes.",
     "consistency": "Show how well the figures of a run would come out again.",
     "organism": "Write the embedded model as ordinary files.",
     "schema": "Print the JSON Schema of study.yaml.",

@@ -21,13 +21,14 @@ from aftertune.core.protocols import Engine
 from aftertune.core.recipe import Trained
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.errors import ModelError
+from aftertune.errors import InputError, ModelError
 from aftertune.estimate import Estimate, estimate
+from aftertune.execute.parts import PARTS, Part, run_part
 from aftertune.gating import notes_on_design
 from aftertune.measure.preregistration import Gating
 from aftertune.models.endpoint.batch import Step
 from aftertune.models.reference import brings_code
-from aftertune.report.progress import Quiet
+from aftertune.report.progress import Progress, Quiet
 from aftertune.report.terminal import Output, present, print_files
 from aftertune.result import measure_plan, steps_of
 from aftertune.run import Purpose, run_study
@@ -35,7 +36,7 @@ from aftertune.score.run import build_scorers
 from aftertune.study import Study, load_study
 from aftertune.study.foreign import without_foreign_code
 from aftertune.train.stage import expand_study, study_rows
-from aftertune.workspace import PAGE, RESULT, Run, open_run
+from aftertune.workspace import PAGE, RESULT, STORE, Run, open_run
 
 app = command_app()
 
@@ -46,6 +47,13 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done; load no weights.")
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Do part K of N of the work, for several processes or machines; merge their stores, then run without it.",
+        ),
+    ] = None,
     out: OutOption = None,
     full: FullOption = False,
     json: JsonOption = None,
@@ -54,6 +62,13 @@ def command(
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
     config = load_study(study)
     folder = out or RUNS / config.name
+    if part is not None:
+        if dry_run or json is not None or full:
+            raise InputError(
+                "--part has no result of its own: leave out --dry-run, --json and --full"
+            )
+        work_on_part(config, folder, Part.parse(part), screen(quiet), study)
+        return
     if dry_run:
         preview(config, folder, study.parent)
         return
@@ -63,6 +78,20 @@ def command(
     present(document, Output(), json, full=full)
     steps = steps_of(document, purpose, folder)
     print_files(folder / PAGE, folder / RESULT, [step.command for step in steps])
+
+
+def work_on_part(study: Study, folder: Path, part: Part, progress: Progress, file: Path) -> None:
+    """Do a part of a study, and say what it has and how the parts become a result."""
+    done = run_part(study, folder, part, progress, file.parent)
+    stores = folder / PARTS / "*" / STORE
+    lines = [
+        *(f"note: {note}" for note in done.notes),
+        f"part {part.number} of {part.of}: {done.answers:,} of {done.calls:,} calls answered, in {done.store}",
+        "When all parts are done:",
+        f"  aftertune store merge {shlex.quote(str(folder / STORE))} {stores}",
+        f"  aftertune run {shlex.quote(str(file))} --out {shlex.quote(str(folder))}",
+    ]
+    Output(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
 
 
 def preview(

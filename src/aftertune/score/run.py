@@ -38,7 +38,7 @@ from aftertune.models.remote import side_by_side
 from aftertune.report.progress import Progress, staged
 from aftertune.score.coherence import Coherence, Thresholds
 from aftertune.score.likelihood import Likelihood, Place, score_likelihood
-from aftertune.store import Scored, Store, Unscored
+from aftertune.store import Backlog, Scored, Store, Unscored
 from aftertune.store.calls import Kind as CallKind
 from aftertune.store.scores import ScorerKind
 from aftertune.study.config import ScorerKeys
@@ -112,9 +112,20 @@ class _Scoring:
 
 
 def score_responses(
-    run: Run, scorers: Scorers, models: Sequence[StudyModel], prompts: Sequence[Prompt]
+    run: Run,
+    scorers: Scorers,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    screens: Callable[[Prompt], bool] = lambda _: True,
 ) -> ScoringResult:
     """Let every scorer score what it has not scored.
+
+    Args:
+        run: the study's.
+        scorers: of the study, by role and name.
+        models: of the study, those that are there.
+        prompts: those that are asked.
+        screens: says of a prompt whether guards screen it here, where other processes screen the rest; by default all are.
 
     Raises:
         PluginError: a scorer fails; what it scored before is kept.
@@ -143,7 +154,7 @@ def score_responses(
         for side in scorer.sides
     ]
     works = [
-        _Work(run, scoring, *_items_of(run, scoring, models, prompts, likelihood.outside))
+        _Work(run, scoring, *_items_of(run, scoring, models, prompts, likelihood.outside, screens))
         for scoring in scorings
     ]
     for work in works:
@@ -224,12 +235,15 @@ def _items_of(
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
     outside: frozenset[Place],
+    screens: Callable[[Prompt], bool],
 ) -> tuple[int, Iterator[tuple[int, list[Item]]]]:
     """Return what a scorer has not scored: the units of progress, and the items by chunks, each with its units."""
     size = BATCH_CHUNK if scoring.by_batch else CHUNK
     role = scoring.scorer.role
     if role is not Role.PREFERENCE:
-        unscored = run.store.unscored(run.study.name, scoring.version)
+        unscored: Backlog | list[Unscored] = run.store.unscored(run.study.name, scoring.version)
+        if scoring.side == "prompt":
+            unscored = [place for place in unscored if screens(place.prompt)]
         # no key of a call holds `unlikely`, so no scorer with calls may see it
         unlikely = outside if role is Role.COHERENCE else frozenset()
         items = (_item(role, place, unlikely) for place in unscored)

@@ -197,7 +197,13 @@ def attach(connection: sqlite3.Connection, other: Path) -> None:
     connection.execute("ATTACH ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
 
 
-def merge_attached(connection: sqlite3.Connection) -> None:
-    """Insert everything of the attached store that is not here."""
+def merge_attached(connection: sqlite3.Connection) -> int:
+    """Insert everything of the attached store that is not here; return the number of answers that came."""
+    before = _count_answers(connection)
     for statement in MERGE:
         connection.execute(statement)
+    return _count_answers(connection) - before
+
+
+def _count_answers(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM main.answer").fetchone()[0])

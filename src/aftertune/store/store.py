@@ -578,8 +578,11 @@ class Store:
         with self._snapshot() as connection:
             return thinking_counts(connection, study)
 
-    def merge(self, other: Path) -> None:
+    def merge(self, other: Path) -> int:
         """Insert everything of another store that is not here, in one transaction; twice does no harm.
+
+        Returns:
+            the number of answers that were not here.
 
         Raises:
             StoreError: ``other`` is no store.
@@ -588,7 +591,7 @@ class Store:
         writer = self._writing()
         writer.outside(lambda connection: attach(connection, other))
         try:
-            writer.run(merge_attached)
+            return writer.run(merge_attached)
         finally:
             writer.outside(lambda connection: connection.execute("DETACH other"))
 

@@ -38,7 +38,7 @@ from aftertune.train.train import (
     trained,
     with_system,
 )
-from aftertune.workspace import MODELS, Run
+from aftertune.workspace import Run
 
 LONGEST = 16
 """Rows that are rendered to find the longest."""
@@ -57,7 +57,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
     models = expand_models(
         run.study,
         run.engines.training_identity,
-        folder=run.folder / MODELS,
+        folder=run.models,
         template_sha256=lambda base: str(run.engines.training_identity(base)["tokenizer"]),
         bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
     )

@@ -1,0 +1,1 @@
+"""The work of a study is shared by several processes."""
