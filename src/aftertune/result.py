@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aftertune.core.recipe import StudyModel
 from aftertune.core.registry import DISTANCES
-from aftertune.core.table import Table
+from aftertune.core.table import ADJUDICATED, Table
 from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
 from aftertune.measure.consistency import consistency
@@ -41,7 +41,7 @@ ROWS = "train.jsonl"
 """A stand-in for the file of training rows where nobody knows it."""
 PARSER = "grammar"
 """The kind of a judge that parses answers."""
-LABEL_COLUMNS = {"label", "drawn"}
+LABEL_COLUMNS = {"label", "drawn", ADJUDICATED}
 """The first parts of the names of columns that hold annotators' labels."""
 
 

@@ -96,7 +96,7 @@ def read_all(folder):
             present(document, Console(file=stream, width=100), full=True)
     with open_finished(folder, write=True) as opened:
         request = DrawRequest(n=10, seed=0, benign=4)
-        _, sample, _ = draw_sample(opened.store, opened.study, opened.table(), opened.plan, request)
+        _, sample = draw_sample(opened.store, opened.study, opened.table(), opened.plan, request)
         keep_sample(opened.store, opened.study, sample)
 
 

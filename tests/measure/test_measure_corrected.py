@@ -1,14 +1,15 @@
 """Figures corrected by labels: their values, their coverage, and what never changes."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_judge import COMPLIED, Judge, labelled, plan, study
-from planted_study import BENIGN, FALSE_BLOCKS, GUARD, declared, planted, with_labels
+from planted_judge import COMPLIED, YES, Judge, labelled, plan, study
+from planted_study import BENIGN, FALSE_BLOCKS, GUARD, IS_REFUSED, declared, planted, with_labels
 
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
@@ -54,6 +55,30 @@ def whole(study, plan, labels=10_000, benign=10_000):
 def real(study, chosen, truth=None):
     """Return the true share of some rows."""
     return (study.truth if truth is None else truth)[chosen].mean()
+
+
+def test_what_was_decided_between_annotators_counts_alone_and_their_agreement_is_their_own():
+    study, plan = made(), declared(2)
+    right = with_labels(study, plan, 10_000, 10_000, 0)
+    labels = right.columns["label:anna"]
+    wrong = (np.random.default_rng(1).random(len(labels)) < 0.2) & (labels != NONE)
+    other = np.where(wrong, np.where(labels == YES, IS_REFUSED, YES), labels)
+    two = replace(
+        right,
+        columns={**right.columns, "label:ben": other.astype(np.int32)},
+        scores={**right.scores, "drawn:ben": right.scores["drawn:anna"]},
+    )
+    decided = np.where(wrong, labels, NONE).astype(np.int32)
+    between = replace(two, columns={**two.columns, "adjudicated": decided})
+    rates = []
+    for table in (right, two, between):
+        result = measure_table(table, plan)
+        corrected = result.settings[0].condition("tuned").labels
+        rates.append((corrected.asr.overall, corrected.over_refusal.overall, corrected.judges))
+    assert rates[0] == rates[2]
+    assert abs(rates[1][0].estimate - rates[0][0].estimate) > 0.02
+    assert result.annotators == measure_table(two, plan).annotators
+    assert result.annotators.pairs["anna | ben"].agreement == pytest.approx(0.8, abs=0.05)
 
 
 def test_labels_of_everything_give_the_truth_of_every_figure():

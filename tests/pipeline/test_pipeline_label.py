@@ -81,7 +81,11 @@ def test_labels_make_the_round_to_the_report(run, command, tmp_path):
     assert f"{len(rows)} of {len(rows)} drawn responses are labelled, by anna." in out
     after = json.loads((run / "result.json").read_text())
     counts = {"drawn": len(rows), "labelled": len(rows), "annotators": ["anna"], "seed": 0}
-    assert after["labels"] == counts | {"version": after["labels"]["version"], "applies": True}
+    assert after["labels"] == counts | {
+        "version": after["labels"]["version"],
+        "applies": True,
+        "adjudicated": 0,
+    }
     assert "No rate is corrected yet" in out
     assert "Corrected rates" not in out
     old, new = (told["result"]["settings"][0]["conditions"][0] for told in (before, after))

@@ -52,9 +52,20 @@ def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a folder's new names on disk; without that a crash of the machine may bring the file of before back."""
+    with suppress(OSError):  # some file systems do not sync folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -37,6 +37,8 @@ class Table:
     - ``said:<scorer>``: what it counted beside its score (`core.table`); NONE, or no such column, where it counted nothing
     - ``verdict_label:<judge>``: the free label beside its verdict; NONE where it gave none, no such column where it never did
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
+    - ``adjudicated``: order of `LabelValue`, the label that counts where annotators differ; NONE elsewhere, no such column
+      where nobody decided between them
 
     Float columns (float64, NaN where absent): ``score:<scorer>``, ``harm_score:<judge>``, and ``drawn:<person>``: the
     probability with which the labelled response was drawn.
@@ -51,6 +53,8 @@ class Table:
         return len(self.columns["model"])
 
 
+ADJUDICATED = "adjudicated"
+"""The column of the labels that count where annotators differ."""
 DIVERGENCE_SCORE = "first-token-kl"
 """The name, among scores, of the divergence of a fine-tune's first token from its base's (nats)."""
 

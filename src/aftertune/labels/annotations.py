@@ -6,17 +6,45 @@ from pathlib import Path
 
 from aftertune.core.keys import content_key
 from aftertune.core.records import LabelValue, Score
-from aftertune.core.table import Table
+from aftertune.core.table import ADJUDICATED, Table
 from aftertune.errors import DataError, InputError
 from aftertune.labels.draw import Sample, population
 from aftertune.labels.files import Row
 from aftertune.report.document import LabelCounts, from_plain, to_plain
 from aftertune.report.wording import clean, plural
-from aftertune.store import Scored, Store
+from aftertune.store import Scored, ScorerKind, Store
 
 LABELS = "labels"
-Labels = dict[str, dict[str, LabelValue]]
-"""Annotator -> id of the response -> label."""
+LabelsById = Mapping[str, LabelValue]
+"""Id of the response -> label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """The labels of a sample."""
+
+    annotators: Mapping[str, LabelsById]
+    """By annotator."""
+    adjudicated: LabelsById
+    """The labels that count where annotators differ."""
+
+    @property
+    def ids(self) -> set[str]:
+        """The responses that have a label."""
+        return {number for by_id in self.annotators.values() for number in by_id}
+
+    def differing(self) -> dict[str, tuple[LabelValue, ...]]:
+        """Return the labels of each response whose annotators differ, in an order that does not tell who gave which."""
+        order = tuple(LabelValue)
+        given = {
+            number: [by_id[number] for by_id in self.annotators.values() if number in by_id]
+            for number in self.ids
+        }
+        return {
+            number: tuple(sorted(labels, key=order.index))
+            for number, labels in given.items()
+            if len(set(labels)) > 1
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +62,10 @@ class LabelNote:
     """Hash of the responses that were drawn from."""
     version: str
     """Hash of all labels."""
+    adjudicator: int | None = None
+    """The scorer version under which the labels are kept that count where annotators differ."""
+    adjudicated: int = 0
+    """Responses that have such a label."""
 
 
 def read_note(store: Store, study: str) -> LabelNote | None:
@@ -48,27 +80,45 @@ def import_rows(
     """Keep the labels of a file beside those that were imported before, and note them.
 
     Raises:
-        DataError: an id that was not exported, or one that comes twice; nothing is kept then.
+        DataError: an id that was not exported, or one that comes twice, or a label between annotators where none has one;
+            nothing is kept then.
         InputError: nothing is labelled.
     """
     _check_rows(path, rows, sample)
-    labels = kept_labels(store, study, sample)
+    kept = kept_labels(store, study, sample)
+    by_annotator = {name: dict(by_id) for name, by_id in kept.annotators.items()}
+    adjudicated = dict(kept.adjudicated)
     for row in rows:
         for annotator, value in row.labels.items():
-            labels.setdefault(annotator, {})[row.id] = value
-    if not labels:
+            by_annotator.setdefault(annotator, {})[row.id] = value
+        if row.adjudicated is not None:
+            adjudicated[row.id] = row.adjudicated
+    if not by_annotator:
         raise InputError(f"{path}: no row has a label; fill in the column label first")
-    annotators = sorted(labels)
+    labels = Labels(annotators=by_annotator, adjudicated=adjudicated)
+    for row in rows:
+        if row.adjudicated is not None and row.id not in labels.ids:
+            raise DataError(
+                f"{path}, line {row.line}: {row.id} is {ADJUDICATED}, but no annotator labelled it; import their labels first"
+            )
+    annotators = sorted(by_annotator)
+    parts: list[object] = [[[name, sorted(by_annotator[name].items())] for name in annotators]]
+    if adjudicated:
+        parts.append(sorted(adjudicated.items()))
     note = LabelNote(
-        readers=tuple(_keep(store, study, sample, name, labels[name]) for name in annotators),
+        readers=tuple(
+            _keep(store, study, sample, "person", name, by_annotator[name]) for name in annotators
+        ),
         people=tuple(annotators),
         drawn=len(sample.items),
-        labelled=len({number for by_id in labels.values() for number in by_id}),
+        labelled=len(labels.ids),
         seed=sample.seed,
         population=sample.population,
-        version=content_key(
-            "labels", [[name, sorted(labels[name].items())] for name in annotators]
-        ).hex(),
+        version=content_key("labels", *parts).hex(),
+        adjudicator=_keep(store, study, sample, "adjudicator", "", adjudicated)
+        if adjudicated
+        else None,
+        adjudicated=len(adjudicated),
     )
     store.set_meta(study, LABELS, to_plain(note))
     return note
@@ -94,26 +144,36 @@ def kept_labels(store: Store, study: str, sample: Sample) -> Labels:
     """Return the labels that were imported before."""
     note = read_note(store, study)
     if note is None:
-        return {}
+        return Labels(annotators={}, adjudicated={})
     ids = {(item.key, item.prompt): item.id for item in sample.items}
     drawn = {item.prompt for item in sample.items}
     prompts = [prompt for prompt in store.prompts(study) if prompt.id in drawn]
-    labels: Labels = {}
-    for answer in store.responses(study, note.readers, prompts):
+    annotators: dict[str, dict[str, LabelValue]] = {}
+    adjudicated: dict[str, LabelValue] = {}
+    for answer in store.responses(study, _scorers(note), prompts):
         number = ids.get((answer.key.hex() if answer.key else "", answer.prompt.id))
         for column, score in answer.scores.items():
-            if number is not None and isinstance(score.value, LabelValue):
-                labels.setdefault(column.partition(":")[2], {})[number] = score.value
-    return labels
+            if number is None or not isinstance(score.value, LabelValue):
+                continue
+            if column == ADJUDICATED:
+                adjudicated[number] = score.value
+            else:
+                annotators.setdefault(column.partition(":")[2], {})[number] = score.value
+    return Labels(annotators=annotators, adjudicated=adjudicated)
+
+
+def _scorers(note: LabelNote) -> tuple[int, ...]:
+    """Return the scorer versions under which a study's labels are kept."""
+    return (*note.readers, *(() if note.adjudicator is None else (note.adjudicator,)))
 
 
 def _keep(
-    store: Store, study: str, sample: Sample, annotator: str, labels: Mapping[str, LabelValue]
+    store: Store, study: str, sample: Sample, kind: ScorerKind, name: str, labels: LabelsById
 ) -> int:
-    """Keep one annotator's labels as scores, under a version of their own: another import takes nothing away."""
+    """Keep labels as scores, under a version of their own: another import takes nothing away."""
     items = [item for item in sample.items if item.id in labels]
     stated = [[item.id, labels[item.id].value, item.probability] for item in items]
-    version = store.add_scorer("person", annotator, content_key("labels", stated).hex())
+    version = store.add_scorer(kind, name, content_key("labels", stated).hex())
     prompts = {prompt.id: prompt for prompt in store.prompts(study)}
     store.add_scores(
         version,
@@ -143,5 +203,6 @@ def labelled_table(
         seed=note.seed,
         version=note.version,
         applies=note.population == population(table),
+        adjudicated=note.adjudicated,
     )
-    return (store.table(study, [*readers, *note.readers]) if counts.applies else table), counts
+    return (store.table(study, [*readers, *_scorers(note)]) if counts.applies else table), counts

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aftertune.core.files import write_whole
 from aftertune.core.records import LabelValue
+from aftertune.core.table import ADJUDICATED
 from aftertune.data.files import JSON_LINES, record_of, repeated
 from aftertune.errors import DataError, InputError
 from aftertune.report.wording import clean, visible
@@ -34,6 +35,8 @@ class Row:
     id: str
     labels: Mapping[str, LabelValue]
     """By annotator; those who left the cell empty are absent."""
+    adjudicated: LabelValue | None = None
+    """The label that counts where annotators differ."""
 
 
 def check_name(path: Path) -> None:
@@ -139,21 +142,29 @@ def _row(path: Path, line: int, record: Mapping[str, object], annotator: str) ->
     if not number:
         raise DataError(f"{path}, line {line}: has no id; keep the column id as it was exported")
     columns = [name for name in record if name == LABEL or name.startswith(f"{LABEL}:")]
-    if not columns:
+    if not columns and ADJUDICATED not in record:
         raise DataError(
             f"{path}: has no column {LABEL} (or {LABEL}:NAME for several annotators); keep it as it was exported"
         )
+    where = f"{path}, line {line} ({clean(number)})"
     labels: dict[str, LabelValue] = {}
     for name in columns:
-        value = str(record[name] or "").strip().lower()
-        if value:
-            if value not in LABEL_VALUES:
-                raise DataError(
-                    f"{path}, line {line} ({clean(number)}): {clean(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
-                )
+        value = _label(record[name], where)
+        if value is not None:
             labeller = name.partition(":")[2].strip() or annotator
-            if labels.setdefault(labeller, LABEL_VALUES[value]) is not LABEL_VALUES[value]:
+            if labels.setdefault(labeller, value) is not value:
                 raise DataError(
-                    f"{path}, line {line} ({clean(number)}): two columns have different labels of {clean(labeller) or 'the annotator'}; keep one"
+                    f"{where}: two columns have different labels of {clean(labeller) or 'the annotator'}; keep one"
                 )
-    return Row(line=line, id=number, labels=labels)
+    adjudicated = _label(record.get(ADJUDICATED), where)
+    return Row(line=line, id=number, labels=labels, adjudicated=adjudicated)
+
+
+def _label(cell: object, where: str) -> LabelValue | None:
+    """Return the label in a cell; None for an empty one."""
+    value = str(cell or "").strip().lower()
+    if value and value not in LABEL_VALUES:
+        raise DataError(
+            f"{where}: {clean(value)!r} is no label; use one of {', '.join(LABEL_VALUES)}"
+        )
+    return LABEL_VALUES.get(value)

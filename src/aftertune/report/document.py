@@ -75,6 +75,8 @@ class LabelCounts:
     """Hash of all labels."""
     applies: bool
     """False where the responses have changed since the draw, so that nothing is corrected."""
+    adjudicated: int = 0
+    """Responses with a label that counts in the place of the annotators', who differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,4 +264,8 @@ def notes_of(document: ResultDocument, *, warnings_only: bool = False) -> list[s
     notes += document.notes
     if document.labels is not None and not document.labels.applies:
         notes.append(STALE_LABELS)
+    elif document.labels is not None and document.labels.adjudicated and not warnings_only:
+        notes.append(
+            f"{document.labels.adjudicated:,} responses that annotators labelled differently count as they were adjudicated"
+        )
     return notes

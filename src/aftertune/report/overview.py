@@ -678,8 +678,8 @@ def next_steps(
         shlex.join(["aftertune", "report", folder, "--full"]), "See every table:", on_page=False
     )
     labels = Step(
-        shlex.join(["aftertune", "label", "export", folder, "-o", "labels.csv"]),
-        "See whether the judge is right, on a blind sample for annotators:",
+        shlex.join(["aftertune", "label", "serve", folder]),
+        "See whether the judge is right: label a blind sample in the browser:",
     )
     if gate is not None and gate.verdict is GateVerdict.FAIL:
         if len(references) != BASE_AND_ONE:

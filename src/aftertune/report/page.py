@@ -194,8 +194,67 @@ def render(report: Report, transcripts: Transcripts, beside: str = "") -> str:
     before = [section for section in sections if section.anchor == TASKS]
     after = [section for section in sections if section.anchor != TASKS]
     listed = [("answers", "Answers")] if transcripts.answers else []
-    style, script = _asset("page.css"), _asset("page.js")
-    environment = Environment(
+    style, script = asset("page.css"), asset("page.js")
+    subject = wording.clean(document.study)
+    if gate is not None:
+        subject = f"{wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
+    # The first reason of a FAIL names the first line that fails.
+    failing = [line.task for line in gate.sides.harm.lines if line.fails][:1] if gate else []
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=f"{glance.word}: {subject}",
+            policy=_policy(style, script, beside=bool(beside)),
+            style=Markup(style),  # noqa: S704  # our own file
+            script=Markup(script),  # noqa: S704  # our own file
+            version=__version__,
+            subject=subject,
+            facts=_facts(report),
+            tabs=[
+                ("overview", "Overview"),
+                *((section.anchor, section.title) for section in before),
+                *listed,
+                *((section.anchor, section.title) for section in after),
+                ("method", "Method"),
+            ],
+            glance=glance,
+            worst=worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)
+            if glance.worst is not None and glance.worst[1].task not in failing
+            else "",
+            picture=picture,
+            matrix=_matrix(result, setting),
+            steps=[
+                (wording.visible(step.purpose), wording.visible(step.command))
+                for step in report.steps
+                if step.on_page
+            ],
+            broken_link=_broken_link(report) if glance.fine_tunes and transcripts.answers else "",
+            finding=[*finding(result), *form_lines(setting, result.name_rate)],
+            gate_sentences=gate_sentences(gate) if gate is not None else (),
+            notes=[
+                wording.visible(note)
+                for note in (*report.assumptions, *notes_of(document), *result.notes)
+            ],
+            sections=[*before, *after],
+            transcripts=transcripts if transcripts.answers else None,
+            beside=beside,
+            shown=report.show_responses,
+            harmful=harmful_word(result),
+            left_out=f"{transcripts.left_out:,} more answers are in the run: aftertune export writes them all."
+            if transcripts.left_out
+            else "",
+            reading=_reading(result),
+            method=_method(report),
+            method_sheets=_method_sheets(document),
+            command=wording.visible(report.command),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return what fills the templates of pages: everything in them is escaped, and nothing may be missing."""
+    made = Environment(
         loader=PackageLoader("aftertune.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -203,61 +262,12 @@ def render(report: Report, transcripts: Transcripts, beside: str = "") -> str:
         lstrip_blocks=True,
     )
     # A figure and its percent sign stay on one line.
-    environment.filters.update(unbroken=methodcaller("replace", " %", "\N{NO-BREAK SPACE}%"))
-    subject = wording.clean(document.study)
-    if gate is not None:
-        subject = f"{wording.clean(gate.tuned)} against {wording.clean(gate.base)}"
-    # The first reason of a FAIL names the first line that fails.
-    failing = [line.task for line in gate.sides.harm.lines if line.fails][:1] if gate else []
-    return environment.get_template("page.html.j2").render(
-        title=f"{glance.word}: {subject}",
-        policy=_policy(style, script, beside=bool(beside)),
-        style=Markup(style),  # noqa: S704  # our own file
-        script=Markup(script),  # noqa: S704  # our own file
-        version=__version__,
-        subject=subject,
-        facts=_facts(report),
-        tabs=[
-            ("overview", "Overview"),
-            *((section.anchor, section.title) for section in before),
-            *listed,
-            *((section.anchor, section.title) for section in after),
-            ("method", "Method"),
-        ],
-        glance=glance,
-        worst=worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)
-        if glance.worst is not None and glance.worst[1].task not in failing
-        else "",
-        picture=picture,
-        matrix=_matrix(result, setting),
-        steps=[
-            (wording.visible(step.purpose), wording.visible(step.command))
-            for step in report.steps
-            if step.on_page
-        ],
-        broken_link=_broken_link(report) if glance.fine_tunes and transcripts.answers else "",
-        finding=[*finding(result), *form_lines(setting, result.name_rate)],
-        gate_sentences=gate_sentences(gate) if gate is not None else (),
-        notes=[
-            wording.visible(note)
-            for note in (*report.assumptions, *notes_of(document), *result.notes)
-        ],
-        sections=[*before, *after],
-        transcripts=transcripts if transcripts.answers else None,
-        beside=beside,
-        shown=report.show_responses,
-        harmful=harmful_word(result),
-        left_out=f"{transcripts.left_out:,} more answers are in the run: aftertune export writes them all."
-        if transcripts.left_out
-        else "",
-        reading=_reading(result),
-        method=_method(report),
-        method_sheets=_method_sheets(document),
-        command=wording.visible(report.command),
-    )
+    made.filters.update(unbroken=methodcaller("replace", " %", "\N{NO-BREAK SPACE}%"))
+    return made
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a style sheet or script of ours."""
     return files("aftertune.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
@@ -269,15 +279,17 @@ def _policy(style: str, script: str, *, beside: bool) -> str:
         script: the script.
         beside: let the script load the files beside the page (a script of the page may then load others).
     """
-    sources = [
-        f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in (style, script)
-    ]
+    sources = [source_hash(text) for text in (style, script)]
     loading = " 'strict-dynamic'" if beside else ""
     return (
         f"default-src 'none'; style-src {sources[0]}; script-src {sources[1]}{loading}; base-uri 'none'; "
         "form-action 'none'"
     )
+
+
+def source_hash(text: str) -> str:
+    """Return the source of a Content-Security-Policy that lets in an element with exactly this text."""
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _facts(report: Report) -> list[str]:

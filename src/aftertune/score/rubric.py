@@ -264,6 +264,11 @@ def _question(
     }
 
 
+def shipped_rubric(task: str) -> str:
+    """Return the rubric of a task as it ships; that of other tasks where it has none of its own."""
+    return _shipped(task if task in TASKS else OTHER).strip()
+
+
 def _shipped(name: str) -> str:
     return (RUBRICS / f"{name}.txt").read_text(encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from aftertune.store.calls import PlannedJob
 from aftertune.store.responses import Details, Thinking
-from aftertune.store.scores import Backlog, Scored, Unscored
+from aftertune.store.scores import Backlog, Scored, ScorerKind, Unscored
 from aftertune.store.store import Counts, Store
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Details",
     "PlannedJob",
     "Scored",
+    "ScorerKind",
     "Store",
     "Thinking",
     "Unscored",

@@ -32,14 +32,16 @@ from aftertune.store.calls import (
 )
 from aftertune.store.damage import damaged
 
-ScorerKind = Literal["judge", "guard", "coherence", "scorer", "person"]
-"""The stored codes of roles: ``scorer`` stands for metrics and preferences, ``person`` for annotators."""
+ScorerKind = Literal["judge", "guard", "coherence", "scorer", "person", "adjudicator"]
+"""The stored codes of roles: ``scorer`` stands for metrics and preferences, ``person`` for annotators, ``adjudicator`` for
+whoever decides where annotators differ."""
 
 VALUES: Mapping[str, int] = {
     "coherence": 1,
     "guard": len(DecisionValue) - 1,
     "judge": len(VerdictValue) - 1,
     "person": len(LabelValue) - 1,
+    "adjudicator": len(LabelValue) - 1,
 }
 """The largest code of a value, by kind of scorer; the least is NONE."""
 PROMPT_ONLY = 0
@@ -182,7 +184,7 @@ def value_of(kind: ScorerKind, code: int) -> Value:
         raise damaged(f"value {code!r} in table reading is none of a {kind}")
     if kind == "coherence":
         return bool(code)
-    if kind == "person":
+    if kind in {"person", "adjudicator"}:
         return list(LabelValue)[code]
     return list(VerdictValue)[code] if kind == "judge" else list(DecisionValue)[code]
 

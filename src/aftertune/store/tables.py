@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aftertune.core.table import NONE, Table
+from aftertune.core.table import ADJUDICATED, NONE, Table
 from aftertune.store.calls import (
     FINISH,
     UNFINISHED,
@@ -25,6 +25,8 @@ Ints = NDArray[np.int32]
 T = TypeVar("T", np.int32, np.float64)
 NUMBER_COLUMN = {"judge": "harm_score", "person": "drawn"}
 """The column of the number beside a judge's verdict and an annotator's label, by kind of scorer."""
+ALONE = {"coherence": "coherent", "adjudicator": ADJUDICATED}
+"""The column of a kind of scorer of which a study has one, so that its name is not part of the column's."""
 WORD_COLUMN = {"scorer": "said", "judge": "verdict_label"}
 """The column of the words beside a score, by kind of scorer: a metric's counts, a judge's label."""
 
@@ -63,8 +65,10 @@ def column_of(scorer: ScorerVersion) -> str:
         return f"decision:{scorer.name}:{scorer.side}"
     if scorer.side == "reasoning":
         return f"reasoning:{scorer.name}"
+    if scorer.kind in ALONE:
+        return ALONE[scorer.kind]
     prefix = {"judge": "verdict", "scorer": "score", "person": "label"}
-    return "coherent" if scorer.kind == "coherence" else f"{prefix[scorer.kind]}:{scorer.name}"
+    return f"{prefix[scorer.kind]}:{scorer.name}"
 
 
 def _recoded(column: Ints) -> tuple[Ints, list[int]]:
