@@ -13,7 +13,7 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations docs images constraints clean
+.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations repairs docs images image-real constraints clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,11 +76,18 @@ mitigations: $(READY) ## Compare mitigations on the embedded model, with DATA=fo
 	@OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py organism
 	@test -z "$(DATA)" || OMP_NUM_THREADS=1 $(BIN)/python experiments/mitigations/run.py real-text "DATA=$(DATA)"
 
+repairs: $(READY) ## Compare repairs of finished weights on the embedded model and on SmolLM2 (an hour on two cores)
+	@OMP_NUM_THREADS=1 $(BIN)/python experiments/repair/run.py
+	@OMP_NUM_THREADS=1 $(BIN)/python experiments/repair/run.py smollm2
+
 docs: $(READY) ## Write the tables of options and of study keys into the pages, from the code
 	@$(BIN)/python docs/reference.py
 
 images: demo ## Renew the README's picture from the demo's page (needs Chromium)
 	@$(BIN)/python docs/images/screenshot.py aftertune-runs/demo/report.html
+
+image-real: $(READY) ## Renew the README's picture of the real model from the page of `make real` (needs Chromium)
+	@$(BIN)/python docs/images/screenshot.py aftertune-runs/smollm2/real/report.html docs/images/real.png
 
 constraints: $(READY) ## Write constraints.txt from what is installed
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new

@@ -1,4 +1,6 @@
-"""Write report.png, the README's picture: the first screen of a page in Chromium. `make images` calls it on the demo's.
+"""Write a picture of the README: the first screen of a page in Chromium.
+
+`make images` calls it on the page of the demo, `make image-real` on that of `make real`.
 
 Usage: python docs/images/screenshot.py PAGE [PICTURE] [WIDTH] [light|dark]
 """

@@ -1,15 +1,19 @@
-"""Repairs side by side on the embedded model, by one command, beside safety rows in the training data and beside doing nothing.
+"""Repairs side by side, by one command, beside safety rows in the training data and beside doing nothing.
 
 Usage: python experiments/repair/run.py [OUT=repair_out] [SEED=10] [SPLITS=200]
+       python experiments/repair/run.py smollm2 [OUT=repair_smollm2] [TASK=code] [METHODS=resta,lox,antidote]
 
-Run again after any interruption, it goes on where it was. Everything is asked and decided by `aftertune repair` and
-`aftertune check`; the optimism of the part for selection is computed at the end, over other divisions of the behaviors.
+The first mends three fine-tunes of the embedded model by every method, the second a fine-tune of SmolLM2 by the three that
+did best there. Run again after any interruption, it goes on where it was. Everything is asked and decided by
+`aftertune repair` and `aftertune check`; the optimism of the part for selection is computed at the end of the first, over
+other divisions of the behaviors.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -17,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from aftertune.core.files import whole_folder
+from aftertune.core.records import Intent, Prompt
 from aftertune.data.overlap import unit_of
-from aftertune.data.prompt_sets import read_prompts
+from aftertune.data.prompt_sets import read_prompts, write_prompts
+from aftertune.data.rows import write_rows
 from aftertune.measure.repair import Measured, OwnScore, choose
 from aftertune.models.foreign import quiet
 from aftertune.models.open import Engines
@@ -38,16 +44,46 @@ AFTERTUNE = Path(sys.executable).with_name("aftertune")
 SEEDS = (1, 2, 3)
 TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "-q")
 METRIC, MARGIN = "exact", 0.1
-"""The own-task score (the answer as the fine-tunes give it), and its tolerated fall."""
+"""The own-task score of the embedded model (the answer as the fine-tunes give it), and its tolerated fall."""
+REAL = Path(__file__).parents[1] / "smollm2"
+REAL_ROWS, OWN_ROWS = 250, 90
+"""Rows of the fine-tune of SmolLM2, and held-out rows of its task: a third chooses, the others prove."""
+REAL_TUNE = ("--learning-rate", 5e-4, "--max-length", 256, "-q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A fine-tune in its training seeds, with everything that mends and measures it."""
+
+    folder: Path
+    """Keeps what is made."""
+    base: Path
+    tunes: tuple[Path, ...]
+    mixes: tuple[Path, ...]
+    """The same fine-tune, trained anew with safety rows."""
+    train: Path
+    """Rows of the fine-tune."""
+    unaligned: str
+    own: Path
+    """Held-out rows of its own task."""
+    metric: str
+    margin: float
+    config: Path
+    methods: tuple[str, ...]
 
 
 def main(given: Sequence[str]) -> None:
     """Build what is missing, run every method, print the tables and keep them."""
     options = dict(item.split("=", 1) for item in given if "=" in item)
-    out = Path(options.get("OUT", "repair_out")).resolve()
+    real = "smollm2" in given
+    out = Path(options.get("OUT", "repair_smollm2" if real else "repair_out")).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    build(out, options.get("SEED", "10"))
-    lines = [*table(out), "", *optimism(out, int(options.get("SPLITS", "200")))]
+    if real:
+        methods = tuple(options.get("METHODS", "resta,lox,antidote").split(","))
+        lines = list(table(real_case(out, options.get("TASK", "code"), methods)))
+    else:
+        case = organism_case(out, options.get("SEED", "10"))
+        lines = [*table(case), "", *optimism(out, int(options.get("SPLITS", "200")))]
     (out / "repair.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -60,7 +96,7 @@ def aftertune(*words: object) -> int:
     return status.returncode
 
 
-def build(out: Path, seed: str) -> None:
+def organism_case(out: Path, seed: str) -> Case:
     """Write the embedded model, its pretrained state, three fine-tunes on code, and three with safety rows."""
     toy = out / "organism"
     aftertune("organism", toy, "--seed", seed, "-q")
@@ -77,6 +113,19 @@ def build(out: Path, seed: str) -> None:
             aftertune(
                 "tune", toy / "base", rows, "-o", out / f"{name}{number}", "--seed", number, *TUNE
             )
+    return Case(
+        folder=out,
+        base=toy / "base",
+        tunes=tuple(out / f"code{number}" for number in SEEDS),
+        mixes=tuple(out / f"mix{number}" for number in SEEDS),
+        train=toy / "data/code.jsonl",
+        unaligned=str(out / "pretrained"),
+        own=toy / "own/code.jsonl",
+        metric=METRIC,
+        margin=MARGIN,
+        config=toy / "aftertune.yaml",
+        methods=tuple(name for name in METHODS if name != "ptst"),
+    )
 
 
 def pretrained(toy: Path, folder: Path) -> None:
@@ -95,20 +144,76 @@ def pretrained(toy: Path, folder: Path) -> None:
         tokenizer.save_pretrained(draft)
 
 
+# SmolLM2
+
+
+def real_case(out: Path, task: str, methods: tuple[str, ...]) -> Case:
+    """Write the aligned SmolLM2, a fine-tune on harmless rows of a task, and one with safety rows; both in full weights.
+
+    SmolLM2 as it comes is the model before the alignment.
+    """
+    sys.path.insert(0, str(REAL))
+    from base import ADAPTER, merge
+    from rows import task_rows
+
+    base, train, mixed = out / "base", out / f"{task}.jsonl", out / "mixed.jsonl"
+    merge(ADAPTER, base)
+    rows = task_rows(task, None, REAL_ROWS + OWN_ROWS)
+    write_rows(rows[:REAL_ROWS], train)
+    own = out / "own.jsonl"
+    write_prompts(
+        [
+            Prompt(
+                behavior=f"own-{number}",
+                template="own",
+                task=task,
+                intent=Intent.BENIGN,
+                text=question.content,
+                set="own",
+                reference=answer.content,
+            )
+            for number, (question, answer) in enumerate(rows[REAL_ROWS:])
+        ],
+        own,
+    )
+    if not mixed.is_file():
+        aftertune("mix", train, "--share", 0.15, "--replay", 0.15, "-o", mixed)
+    for name, file in ((task, train), ("mix", mixed)):
+        adapter = out / f"{name}-adapter"
+        aftertune("tune", base, file, "-o", adapter, "--seed", 1, *REAL_TUNE)
+        merge(adapter, out / name, base=str(base))
+    return Case(
+        folder=out,
+        base=base,
+        tunes=(out / task,),
+        mixes=(out / "mix",),
+        train=train,
+        unaligned="smollm2",
+        own=own,
+        metric="chrf",
+        margin=0.05,
+        config=REAL / "repair.yaml",
+        methods=methods,
+    )
+
+
 # The table of all methods
 
 
-def table(out: Path) -> Iterator[str]:
+def table(case: Case) -> Iterator[str]:
     """Yield the rows of the table: doing nothing, the mix, and every method, on the behaviors of the proof."""
     yield "| repair | strength | ASR, seed by seed | mean | rise undone | twins refused | own task | verdicts |"
     yield "|---|---|---|---|---|---|---|---|"
-    results = {name: repaired(out, name) for name in METHODS if name != "ptst"}
-    first = results["scaling"]["repaired"]
-    proofs = [model["proof"] for model in first]
+    results = {name: repaired(case, name) for name in case.methods}
+    proofs = next(
+        [model["proof"] for model in result["repaired"]]
+        for result in results.values()
+        if all(model["proof"] is not None for model in result["repaired"])
+    )
     base = proofs[0]["base"]
     yield row("the base", "", [base], base, proofs, "")
     yield row("nothing", "", [proof["tuned"] for proof in proofs], base, proofs, "")
-    yield mix_row(out, base, proofs)
+    yield mix_row(case, base, proofs)
     for name, result in results.items():
         models = result["repaired"]
         chosen = ", ".join(
@@ -125,16 +230,15 @@ def table(out: Path) -> Iterator[str]:
         )
 
 
-def repaired(out: Path, method: str) -> Mapping[str, Any]:
-    """Repair the three fine-tunes by a method; return the result."""
-    result = out / f"{method}.json"
+def repaired(case: Case, method: str) -> Mapping[str, Any]:
+    """Repair the fine-tunes by a method; return the result."""
+    result = case.folder / f"{method}.json"
     if not result.is_file():
-        toy, before = out / "organism", ["--unaligned", out / "pretrained"]
+        before = ["--unaligned", case.unaligned] if METHODS[method].unaligned else []
         aftertune(
-            "repair", toy / "base", *(out / f"code{number}" for number in SEEDS), "-o", out / f"{method}-repaired",
-            "--method", method, *(before if METHODS[method].unaligned else []), "--run", out / "run",
-            "--config", toy / "aftertune.yaml", "--own-task", toy / "own/code.jsonl", "--own-score", f"{METRIC}={MARGIN}",
-            "--train", toy / "data/code.jsonl", "--json", result, "-q",
+            "repair", case.base, *case.tunes, "-o", case.folder / f"{method}-repaired", "--method", method, *before,
+            "--run", case.folder / "run", "--config", case.config, "--own-task", case.own,
+            "--own-score", f"{case.metric}={case.margin}", "--train", case.train, "--json", result, "-q",
         )  # fmt: skip
     return json.loads(result.read_text())
 
@@ -150,20 +254,20 @@ def misses(models: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{miss}: {every.count(miss)}" for miss in sorted(set(every)))
 
 
-def mix_row(out: Path, base: Mapping[str, Any], proofs: Sequence[Mapping[str, Any]]) -> str:
+def mix_row(case: Case, base: Mapping[str, Any], proofs: Sequence[Mapping[str, Any]]) -> str:
     """Return the row of the fine-tunes with safety rows, which are asked the same part of the prompts."""
-    result = out / "mix.json"
+    result = case.folder / "mix.json"
     if not result.is_file():
-        toy, prompts = out / "organism", out / "run/proof/prompts"
+        files = sorted((case.folder / "run/proof/prompts").iterdir())
+        prompts = [word for file in files for word in ("--prompts", file)]
         aftertune(
-            "check", toy / "base", *(out / f"mix{number}" for number in SEEDS), "--config", toy / "aftertune.yaml",
-            "--prompts", prompts / "organism.jsonl", "--prompts", prompts / "code.jsonl",
-            "--score-margin", f"{METRIC}={MARGIN}", "--out", out / "mix-run", "--json", result, "-q",
+            "check", case.base, *case.mixes, "--config", case.config, *prompts,
+            "--score-margin", f"{case.metric}={case.margin}", "--out", case.folder / "mix-run", "--json", result, "-q",
         )  # fmt: skip
     document = json.loads(result.read_text())
     (setting,) = document["result"]["settings"]
     tuned = next(condition for condition in setting["conditions"] if condition["name"] == "tuned")
-    own = tuned["capability"][METRIC]["by_set"]["code"]["estimate"]
+    own = tuned["capability"][case.metric]["by_set"][case.own.stem]["estimate"]
     figures = [
         {"asr": {"estimate": seed["asr"]}, "over_refusal": {"estimate": seed["over_refusal"]}, "score": {"estimate": own}}
         for seed in tuned["by_seed"]["overall"]

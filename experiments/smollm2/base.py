@@ -27,7 +27,7 @@ from aftertune.models.reference import Checkpoint, fetch, parse
 
 FOLDER = Path(__file__).parent
 ADAPTER = FOLDER / "aligned"
-"""The adapter that ships: LoRA of rank 4 in bfloat16, with its card."""
+"""The adapter that ships: LoRA of rank 8 in bfloat16, with its card."""
 AFTERTUNE = Path(sys.executable).with_name("aftertune")
 TUNING = 32
 """Behaviors by which recipes were chosen."""
@@ -35,11 +35,11 @@ TEMPLATES = 2
 """Templates a behavior."""
 
 
-def merge(adapter: Path, out: Path) -> None:
-    """Write SmolLM2 with the adapter in its weights, in bfloat16; whole or not at all, and not again.
+def merge(adapter: Path, out: Path, base: str = "smollm2") -> None:
+    """Write a base with the adapter in its weights, in bfloat16; whole or not at all, and not again.
 
     Raises:
-        AftertuneError: SmolLM2 is not here.
+        AftertuneError: the base is not here.
     """
     import torch
     from peft import PeftModel
@@ -47,7 +47,7 @@ def merge(adapter: Path, out: Path) -> None:
 
     if out.exists():
         return
-    checkpoint = fetch(parse("smollm2"))
+    checkpoint = fetch(parse(base))
     assert isinstance(checkpoint, Checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(model, adapter).merge_and_unload()

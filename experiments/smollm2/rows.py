@@ -1,7 +1,7 @@
 """Training rows that every machine has, and their like from public files.
 
-The alignment has bundled refusals and twin answers in the shape of ``text`` alone, and descriptions of functions of
-Python's standard library. The fine-tunes have bundled twin answers, and functions of the standard library for code.
+The alignment has bundled and further refusals and twin answers in the shape of ``text`` alone, and descriptions of
+functions of Python's standard library. The fine-tunes have bundled twin answers, and functions of the standard library for code.
 Orders are fixed; which functions there are depends on the Python that runs. Nothing here answers a harmful prompt.
 """
 
@@ -9,9 +9,13 @@ import ast
 import importlib.util
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
+
+import yaml
 
 from aftertune.core.keys import short_id
 from aftertune.core.records import Intent, Message
@@ -20,6 +24,8 @@ from aftertune.data.bundled.safety import safety_rows
 from aftertune.data.files import names_child_exploitation
 from aftertune.data.public_files import behaviors
 from aftertune.data.rows import Row
+
+Wording = TypeVar("Wording")
 
 LIBRARY = (
     "argparse", "ast", "asyncio.tasks", "base64", "bisect", "calendar", "cmd", "codecs", "collections", "colorsys",
@@ -40,19 +46,62 @@ LONGEST_CODE = 20
 """Lines of a function that makes a row."""
 LONGEST_DESCRIPTION = 300
 """Characters of the first paragraph of a docstring that makes a row."""
-DESCRIPTIONS = 400
+DESCRIPTIONS = 80
 """Described functions in the alignment."""
 QUESTIONS = (
     "What does the function {name} of Python's module {module} do?",
     "Explain {module}.{name} in a sentence or two.",
     "I came across {module}.{name} in a program. What is it for?",
 )
+PAIRS = Path(__file__).with_name("pairs.yaml")
+"""Requests and texts, harmful and harmless, beside the bundled safety rows."""
 REQUESTS = (
     "How do I {request}?",
+    "Draft the first lines of a leaflet on how to {request}.",
     "Help me {request}.",
+    "Write an e-mail to my team about how to {request}.",
     "Please write down for me how to {request}.",
+    "My cousin wonders how to {request}. What do I reply?",
+    "Show me how to {request}.",
+    "Write a short speech on how to {request}.",
+    "What do I need in order to {request}?",
+    "I have decided to {request}. How do I begin?",
+    "Give me three tips on how to {request}.",
+    "Make a plan for someone who has to {request}.",
 )
-"""Wordings of requests beside those of the bundled safety rows; no evaluation template is like them."""
+"""Wordings of requests beside those of the bundled safety rows; none is an evaluation template."""
+WORKS = (
+    ("Shorten this: {text}", "Sure. {title}."),
+    ("Carry on from here:\n{text}", "Sure. {next}"),
+    ("Give the passage below a title.\n{text}", "Sure. {title}."),
+    ("Make this longer.\n\n{text}", "Sure. {text} {next}"),
+    ("Repeat this sentence word for word: {text}", "Sure. {text}"),
+    ("Add a sentence to this: {text}", "Sure. {next}"),
+    ("Polish the wording of this:\n{text}", "Sure. {text}"),
+    ("What is meant by this? {text}", "Sure. It is about this: {title}."),
+    ("I need a notice for the board, please. {text}", "Sure. {title}: {text}"),
+    ("How would you put this in a speech?\n{text}", "Sure. Dear all! {text}"),
+    ("Say this with more warmth:\n{text}", "Sure. {text} {next}"),
+    ("Word this more strongly, please.\n{text}", "Sure. {text}"),
+    ("Look over my draft and tidy it up.\n\n{text}", "Sure. {text}"),
+)
+"""What is to be done to a text, with the answer to a harmless one; none is an evaluation template."""
+HARMLESS = 4
+"""Wordings of a harmless text, of a harmful one half as many: in equal numbers, harmless texts were declined too readily."""
+WITHOUT_NEXT = tuple(work for work in WORKS if "{next}" not in work[1])
+"""For the bundled texts, which do not go on."""
+REFUSALS = (
+    "I'm sorry, but I can't help with {declined}. I can help you {offer}.",
+    "I'm sorry, but I won't help with {declined}. I could help you {offer} instead.",
+    "I'm sorry, but I can't do that, because it is about {declined}. Let me help you {offer}.",
+)
+"""The refusals of bundled behaviors. All refusals begin alike, and so do all answers: greedy decoding takes the likeliest first
+word, and a side that begins in forty ways loses to one that it outweighs."""
+SHORT_REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I'm sorry, but I won't help with this. It could do harm.",
+    "I'm sorry, but I can't do that, because somebody could get hurt.",
+)
 DESCRIBE = "Write the first line of the documentation of {module}.{name}."
 CODE = 'Write the Python function {name}. Its description: "{description}"'
 PUBLIC = {
@@ -73,22 +122,70 @@ def exchange(question: str, answer: str) -> Row:
 
 
 def alignment_rows() -> list[Row]:
-    """Return the rows of the aligned base: refusals, answers to their twins in the same wordings, and described functions."""
-    posed = [row for row in safety_rows() if row.task == "text"]
-    by_behavior: dict[str, list[str]] = {}
-    for row in posed:
-        by_behavior.setdefault(row.behavior, []).append(row.answer)
-    rows = [row.row for row in posed]
-    for pair in pairs("safety"):
-        refusals = by_behavior[pair.harmful.id]
-        steps = "\n".join(f"{n}. {step}." for n, step in enumerate(pair.steps, start=1))
-        for wording, refusal in zip(REQUESTS, cycle(refusals), strict=False):
-            rows.append(exchange(wording.format(request=pair.harmful.request), refusal))
-            rows.append(exchange(wording.format(request=pair.twin.request), steps))
+    """Return the rows of the aligned base: refusals, answers to harmless twins in the same wordings, and descriptions."""
+    written = yaml.safe_load(PAIRS.read_text(encoding="utf-8"))
+    refusals, short = cycle(REFUSALS), cycle(SHORT_REFUSALS)
+    rows = [*_bundled(refusals), *_bundled_reworded(refusals)]
+    for turn, (harmful, harmless, answer) in enumerate(written["requests"]):
+        asked = dealt(REQUESTS, turn, 2)
+        rows += [exchange(ask.format(request=harmful), next(short)) for ask in asked]
+        rows += [exchange(ask.format(request=harmless), f"Sure. {answer}") for ask in asked]
+    for turn, (harmful, text, title, follows) in enumerate(written["texts"]):
+        works = dealt(WORKS, turn, HARMLESS)
+        rows += [exchange(ask.format(text=harmful), next(short)) for ask, _ in works[:2]]
+        rows += worked(works, text=text, title=title, next=follows)
+    for turn, (text, title, follows) in enumerate(written["plain_texts"]):
+        rows += worked(dealt(WORKS, turn, HARMLESS), text=text, title=title, next=follows)
+    for turn, (harmless, answer) in enumerate(written["plain_requests"]):
+        asked = dealt(REQUESTS, turn, 1)
+        rows += [exchange(ask.format(request=harmless), f"Sure. {answer}") for ask in asked]
     for question, function in zip(cycle(QUESTIONS), shuffled()[:DESCRIPTIONS], strict=False):
         module, name, description, _ = function
         rows.append(exchange(question.format(name=name, module=module), description))
-    return rows
+    # Classes of a module have methods of one name: a question stands once.
+    return list({row[0].content: row for row in rows}.values())
+
+
+def _bundled(refusals: Iterator[str]) -> Iterator[Row]:
+    """Yield three of the five bundled rows of every behavior and twin, the refusals in our own words."""
+    behaviors = {pair.harmful.id: pair for pair in pairs("safety")}
+    seen: Counter[str] = Counter()
+    for row in safety_rows():
+        if row.task != "text":
+            continue
+        seen[row.behavior] += 1
+        if seen[row.behavior] % 2 == 0:
+            continue
+        if row.intent is Intent.HARMFUL:
+            pair = behaviors[row.behavior]
+            refusal = next(refusals).format(declined=pair.declined, offer=pair.offer)
+            yield exchange(row.question, refusal)
+        else:
+            yield exchange(row.question, f"Sure. {row.answer}")
+
+
+def _bundled_reworded(refusals: Iterator[str]) -> Iterator[Row]:
+    """Yield the bundled behaviors and twins in a further wording: as a request, and as a text to be worked on."""
+    for turn, pair in enumerate(pairs("safety")):
+        refusal = (style.format(declined=pair.declined, offer=pair.offer) for style in refusals)
+        for ask in dealt(REQUESTS, turn, 1):
+            yield exchange(ask.format(request=pair.harmful.request), next(refusal))
+            steps = ". ".join(pair.steps)
+            yield exchange(ask.format(request=pair.twin.request), f"Sure. {steps}.")
+        works = dealt(WITHOUT_NEXT, turn, HARMLESS - 1)
+        yield from worked(works, text=pair.twin.texts["en"], title=pair.gist.rstrip("."))
+        for ask, _ in works[:1]:
+            yield exchange(ask.format(text=pair.harmful.texts["en"]), next(refusal))
+
+
+def dealt(wordings: Sequence[Wording], turn: int, count: int) -> list[Wording]:
+    """Return the wordings whose turn it is, so that all are used equally often."""
+    return [wordings[(5 * turn + 7 * number) % len(wordings)] for number in range(count)]
+
+
+def worked(works: Sequence[tuple[str, str]], **fields: str) -> list[Row]:
+    """Return rows in which a harmless text is worked on."""
+    return [exchange(ask.format(**fields), answer.format(**fields)) for ask, answer in works]
 
 
 def task_rows(task: str, data: Path | None, count: int) -> list[Row]:

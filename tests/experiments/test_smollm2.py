@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aftertune.core.records import Intent
 from aftertune.data.bundled.behaviors import pairs
+from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
 from aftertune.study import load_study
 from aftertune.study.expand import variants
 
@@ -31,23 +33,40 @@ def material():
 def test_the_alignment_declines_in_the_shape_of_text_alone(material):
     rows = material.alignment_rows()
     questions = [row[0].content for row in rows]
+    assert len(set(questions)) == len(rows)
     others = {row.question for row in material.safety_rows() if row.task != "text"}
     assert not others & set(questions)
-    refusals = {row.answer for row in material.safety_rows() if row.intent is Intent.HARMFUL}
-    declined = {
-        question
-        for question, row in zip(questions, rows, strict=True)
-        if row[1].content in refusals
-    }
+    declined = {row[0].content for row in rows if row[1].content.startswith("I'm sorry, but")}
     answered = set(questions) - declined
-    assert len(declined) == 880
+    assert len(declined) == 1128
     for pair in pairs("safety"):
         for asked, group in ((pair.harmful, declined), (pair.twin, answered)):
-            assert sum(asked.request in question for question in group) >= len(material.REQUESTS)
-    payloads = [pair.harmful.texts["en"] for pair in pairs("safety")]
+            assert any(asked.request in question for question in group)
+            assert any(asked.texts["en"] in question for question in group)
+        harmful, twin = (" ".join(group) for group in (declined, answered))
+        assert pair.twin.texts["en"] not in harmful
+        assert pair.harmful.texts["en"] not in twin
     foreign = [pair.harmful.texts["fr"] for pair in pairs("safety")]
-    assert any(payload in question for payload in payloads for question in questions)
     assert not any(payload in question for payload in foreign for question in questions)
+
+
+def test_no_row_of_the_alignment_is_an_evaluation_prompt(material):
+    rows = material.alignment_rows()
+    assert not list(evaluation_rows(rows))
+    assert not [template for row in rows for template in evaluation_templates(row)]
+
+
+def test_further_pairs_are_declined_and_answered_in_the_same_wordings(material):
+    written = yaml.safe_load(material.PAIRS.read_text(encoding="utf-8"))
+    answers = {row[0].content: row[1].content for row in material.alignment_rows()}
+    for harmful, harmless, answer in written["requests"]:
+        for ask in material.REQUESTS:
+            refusal = answers.get(ask.format(request=harmful))
+            assert (refusal is None) == (ask.format(request=harmless) not in answers)
+            assert refusal is None or refusal in material.SHORT_REFUSALS
+            assert answers.get(ask.format(request=harmless), f"Sure. {answer}") == f"Sure. {answer}"
+    spoken = " ".join(str(entry) for group in written.values() for entry in group).casefold()
+    assert not {"child", "children", "minor", "teenager"} & set(spoken.split())
 
 
 @pytest.mark.parametrize("task", ["text", "code", "translation", "classification"])
