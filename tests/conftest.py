@@ -1,6 +1,7 @@
 """What tests of several rooms need."""
 
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -25,3 +26,28 @@ def organism_folder(tmp_path_factory):
     from aftertune.organism.write import write
 
     return write(tmp_path_factory.mktemp("embedded") / "organism", FIRST_SEED).folder
+
+
+TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
+
+
+@pytest.fixture(scope="session")
+def code_tuned(tmp_path_factory, organism_folder):
+    """The embedded base after harmless fine-tuning on code, by the command that a user would type."""
+    from aftertune.cli.app import main
+
+    folder = tmp_path_factory.mktemp("code_tuned") / "code"
+    arguments = (
+        "tune",
+        organism_folder / "base",
+        organism_folder / "data" / "code.jsonl",
+        "-o",
+        folder,
+        *TUNE,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["aftertune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert not left.value.code
+    return folder

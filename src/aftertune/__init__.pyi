@@ -1,5 +1,8 @@
 # The public names and their modules: what a type checker sees, and what is imported at first use (docs/api.md).
 
+from .checking import CheckOptions as CheckOptions
+from .checking import CheckResult as CheckResult
+from .checking import check as check
 from .core.outcomes import Outcome as Outcome
 from .core.outcomes import outcome as outcome
 from .core.protocols import Engine as Engine
@@ -59,6 +62,8 @@ from .measure.power import pilot_spreads as pilot_spreads
 from .measure.power import plateau as plateau
 from .measure.power import power as power
 from .measure.power import smallest_change as smallest_change
+from .measured import MeasuredStudy as MeasuredStudy
+from .measured import measure_study as measure_study
 from .models.open import Engines as Engines
 from .report.progress import Quiet as Quiet
 from .report.progress import Screen as Screen

@@ -20,6 +20,8 @@ from aftertune.store import Store
 from aftertune.study import Study
 from aftertune.study.config import EngineKeys, ModelKeys
 
+RUNS = Path("aftertune-runs")
+"""The folder of runs whose place nobody names."""
 STORE = "store.sqlite"
 MODELS = "models"
 """The folder of a run that holds its fine-tunes, each under its recipe's key."""

@@ -18,8 +18,6 @@ from aftertune.data.recipe_rows import rows_behind
 from aftertune.organism.model import vocabulary
 from aftertune.workspace import called
 
-TUNE = ("--method", "full", "--epochs", 3, "--learning-rate", 6e-4, "--batch-size", 16, "--quiet")
-
 
 @pytest.fixture
 def check(command, organism_folder):
@@ -33,28 +31,6 @@ def check(command, organism_folder):
         return code, out, err, json.loads(Path("r.json").read_text())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def code_tuned(tmp_path_factory, organism_folder):
-    """The embedded base after harmless fine-tuning on code, by the command that a user would type."""
-    from aftertune.cli.app import main
-
-    folder = tmp_path_factory.mktemp("code_tuned") / "code"
-    arguments = (
-        "tune",
-        organism_folder / "base",
-        organism_folder / "data" / "code.jsonl",
-        "-o",
-        folder,
-        *TUNE,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["aftertune", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code
-    return folder
 
 
 def one_token_for_ever(base, folder, word):

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from aftertune.cli.options import (
-    RUNS,
     BaseSeedOption,
     FullOption,
     JsonOption,
@@ -18,7 +17,7 @@ from aftertune.organism.write import demo_study
 from aftertune.report.terminal import Output, present, print_files, print_sentences
 from aftertune.run import Purpose, run_study
 from aftertune.study import study_from_mapping
-from aftertune.workspace import PAGE, RESULT, make_folder
+from aftertune.workspace import PAGE, RESULT, RUNS, make_folder
 
 app = command_app()
 

@@ -5,15 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aftertune.cli.options import (
-    RUNS,
-    JsonOption,
-    OutOption,
-    QuietOption,
-    command_app,
-    scorer_keys,
-    screen,
-)
+from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.labels.judge_check import (
     COLUMNS,
     JudgeSetup,
@@ -26,6 +18,8 @@ from aftertune.report.document import to_plain, write_json
 from aftertune.report.judge_check import judge_check_sheets
 from aftertune.report.terminal import Output, print_sheet
 from aftertune.study import config_from_mapping, load_config
+from aftertune.study.fields import scorer_keys
+from aftertune.workspace import RUNS
 
 app = command_app()
 

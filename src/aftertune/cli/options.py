@@ -1,11 +1,10 @@
 """The options that several commands share, and how a command becomes a typer application."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aftertune.errors import InputError
 from aftertune.report.progress import Progress, Screen
 from aftertune.report.progress import Quiet as NoProgress
 
@@ -27,7 +26,6 @@ DataOption = Annotated[
         help="Where the files of public sets lie.",
     ),
 ]
-RUNS = Path("aftertune-runs")
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page)."),
@@ -64,21 +62,3 @@ def command_group(help_text: str) -> typer.Typer:
 def screen(quiet: bool) -> Progress:
     """Return what shows progress: the terminal, or nothing."""
     return NoProgress() if quiet else Screen()
-
-
-def scorer_keys(named: str) -> str | dict[str, Any]:
-    """Return ``NAME=MODEL`` as a study's keys; a model's folder is looked for from here, wherever the configuration lies.
-
-    Raises:
-        InputError: one of the two is missing.
-    """
-    use, asks, model = named.partition("=")
-    if not asks:
-        return named
-    if not use or not model:
-        raise InputError(
-            f"{named!r} names no {'model' if use else 'judge or guard'}; write NAME=MODEL"
-        )
-    folder = Path(model).expanduser()
-    reference = str(folder.absolute()) if folder.is_dir() else model
-    return {"name": use.rpartition(":")[2], "use": use, "options": {"model": reference}}

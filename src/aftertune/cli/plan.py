@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aftertune.cli.options import RUNS, JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
@@ -40,7 +40,7 @@ from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, longest_row, seconds_per_step, steps_of, study_rows
-from aftertune.workspace import Run, open_run
+from aftertune.workspace import RUNS, Run, open_run
 
 FORMAT = 3
 """Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aftertune.cli.check import checked_keys, option_keys, unused_configurations, with_training_rows
-from aftertune.cli.options import RUNS, JsonOption, QuietOption, command_app, screen
+from aftertune.checking import checked_keys, option_keys, unused_configurations, with_training_rows
+from aftertune.cli.options import JsonOption, QuietOption, command_app, screen
 from aftertune.errors import InputError
 from aftertune.measure.repair import OwnScore, RepairResult
 from aftertune.models.reference import parse
@@ -20,7 +20,7 @@ from aftertune.repair.stage import RESULT, Own, RepairRequest, repair
 from aftertune.report.document import to_plain, write_json
 from aftertune.report.terminal import Output, print_repair
 from aftertune.study.fields import prompts_form
-from aftertune.workspace import called
+from aftertune.workspace import RUNS, called
 
 app = command_app()
 

@@ -1,7 +1,7 @@
 """`aftertune run`: a study from its file to its report."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from aftertune.cli.options import (
-    RUNS,
     FullOption,
     JsonOption,
     OutOption,
@@ -18,25 +17,24 @@ from aftertune.cli.options import (
     screen,
 )
 from aftertune.core.protocols import Engine
-from aftertune.core.recipe import Trained
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import InputError, ModelError
 from aftertune.estimate import Estimate, estimate
 from aftertune.execute.parts import PARTS, Part, run_part
 from aftertune.gating import notes_on_design
-from aftertune.measure.preregistration import Gating
+from aftertune.measured import measure_study
 from aftertune.models.endpoint.batch import Step
 from aftertune.models.reference import brings_code
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.terminal import Output, present, print_files
-from aftertune.result import measure_plan, steps_of
-from aftertune.run import Purpose, run_study
+from aftertune.result import measure_plan
+from aftertune.run import Purpose
 from aftertune.score.run import build_scorers
 from aftertune.study import Study, load_study
 from aftertune.study.foreign import without_foreign_code
 from aftertune.train.stage import expand_study, study_rows
-from aftertune.workspace import PAGE, RESULT, STORE, Run, open_run
+from aftertune.workspace import RESULT, RUNS, STORE, Run, open_run
 
 app = command_app()
 
@@ -60,24 +58,23 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
-    config = load_study(study)
-    folder = out or RUNS / config.name
     if part is not None:
         if dry_run or json is not None or full:
             raise InputError(
                 "--part has no result of its own: leave out --dry-run, --json and --full"
             )
+        config = load_study(study)
+        folder = out or RUNS / config.name
         work_on_part(config, folder, Part.parse(part), screen(quiet), study)
         return
     if dry_run:
-        preview(config, folder, study.parent)
+        config = load_study(study)
+        purpose = Purpose(command="", source=study.parent)
+        preview(config, out or RUNS / config.name, purpose)
         return
-    words = ["aftertune", "run", str(study), *(["--out", str(out)] if out else [])]
-    purpose = Purpose(command=shlex.join(words), source=study.parent)
-    document = run_study(config, folder, screen(quiet), purpose)
-    present(document, Output(), json, full=full)
-    steps = steps_of(document, purpose, folder)
-    print_files(folder / PAGE, folder / RESULT, [step.command for step in steps])
+    result = measure_study(study, out=out, progress=screen(quiet))
+    present(result.document, Output(), json, full=full)
+    print_files(result.page, result.folder / RESULT, result.next_commands)
 
 
 def work_on_part(study: Study, folder: Path, part: Part, progress: Progress, file: Path) -> None:
@@ -94,38 +91,31 @@ def work_on_part(study: Study, folder: Path, part: Part, progress: Progress, fil
     Output(soft_wrap=True, markup=False, highlight=False).print("\n".join(lines))
 
 
-def preview(
-    study: Study,
-    folder: Path,
-    source: Path,
-    trained_on: Callable[[Run, Trained], Trained] = with_recipe_rows,
-    gate: Gating | None = None,
-) -> None:
-    """Print what running the study would do, without loading weights or asking anything.
+def preview(study: Study, folder: Path, purpose: Purpose) -> None:
+    """Print what running a study would do, without loading weights or asking anything.
 
     Args:
         study: what would be run.
         folder: where it would be kept.
-        source: what relative paths are relative to.
-        trained_on: adds training rows that the study does not know of.
-        gate: whose verdict is wanted; None for a study without one.
+        purpose: of the run.
 
     Code that is not Aftertune's is not run: what it would make or load is left out, and named.
 
     Raises:
         AftertuneError: as running it, for everything that can be known beforehand.
     """
-    study, left_out = without_foreign_code(study, partial(_brings_code, source))
-    with open_run(study, folder, Quiet(), source, write=False) as run:
+    study, left_out = without_foreign_code(study, partial(_brings_code, purpose.source))
+    with open_run(study, folder, Quiet(), purpose.source, write=False) as run:
         scorers, sets = build_scorers(run), load_sets(run)
         models = expand_study(run)
         _, trained = study_rows(run, models)
+        trained_on = purpose.trained_on or with_recipe_rows
         prompts = without_overlap(sets, trained_on(run, trained).rows).prompts
         estimates = estimate(run, models, prompts, scorers)
         notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
-        if gate is not None and not left_out:
+        if purpose.gate is not None and not left_out:
             plan = measure_plan(study, models, "ASR")
-            notes += notes_on_design(run, models, prompts, plan, gate)
+            notes += notes_on_design(run, models, prompts, plan, purpose.gate)
         costs = [_cost(run, part) for part in estimates]
     overlapping = len(sets.prompts) - len(prompts)
     overlap = f", {overlapping:,} left out since they occur in training rows" if overlapping else ""

@@ -152,8 +152,13 @@ def write_document(path: Path, document: ResultDocument) -> None:
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    content = to_plain(document)
-    write_json(path, {**content, CHECKSUM: _checksum(content)})
+    write_json(path, document_json(document))
+
+
+def document_json(document: ResultDocument) -> dict[str, Any]:
+    """Return a result document as the values of result.json, its checksum among them."""
+    content: dict[str, Any] = to_plain(document)
+    return {**content, CHECKSUM: _checksum(content)}
 
 
 def to_plain(value: object) -> Any:

@@ -11,6 +11,7 @@ from enum import Enum
 from html import escape
 from importlib.util import find_spec
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ LETTER = 0.56
 POINTS = 0.75
 """Points of a CSS pixel."""
 DASHES = ' stroke-dasharray="4 3"'
+SVG = "svg"
+FILE_KINDS = (SVG, "pdf", "png")
+"""The kinds of files that a figure is written as."""
 Anchor = Literal["start", "middle", "end"]
 
 
@@ -141,6 +145,34 @@ class Drawing:
     height: float
     marks: tuple[Mark, ...]
 
+    def to_svg(self) -> str:
+        """Return the figure as a file of SVG, in the light colours."""
+        return _alone(self)
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the figure as the kind of file that its name ends with, and return where it is.
+
+        Args:
+            path: a file that ends with ``.svg``, ``.pdf`` or ``.png``; its folder must exist.
+
+        Raises:
+            InputError: it ends with none of them, or matplotlib, which writes PDF and PNG, is not installed.
+            OSError: the file cannot be written.
+        """
+        file = Path(path)
+        kind = file.suffix.lower().removeprefix(".")
+        if kind not in FILE_KINDS:
+            raise InputError(f"{file}: a figure is saved as {', '.join(FILE_KINDS)}")
+        if kind == SVG:
+            file.write_text(self.to_svg(), encoding="utf-8")
+        else:
+            _need_matplotlib()
+            file.write_bytes(_plotted(self, kind))
+        return file
+
 
 def fitted(text: str, room: float, size: float = 12.0) -> str:
     """Return a text cut to a width in pixels, about."""
@@ -221,18 +253,17 @@ def write_files(drawings: Iterable[Drawing], folder: Path) -> list[Path]:
         InputError: matplotlib, which writes PDF and PNG, is not installed.
         OSError: the folder cannot be written.
     """
+    _need_matplotlib()
+    return [
+        drawing.save(folder / f"{drawing.name}.{kind}")
+        for drawing in drawings
+        for kind in FILE_KINDS
+    ]
+
+
+def _need_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         raise InputError("figures as PDF and PNG need matplotlib; pip install 'aftertune[report]'")
-    files = []
-    for drawing in drawings:
-        path = folder / f"{drawing.name}.svg"
-        path.write_text(_alone(drawing), encoding="utf-8")
-        files.append(path)
-        for suffix in ("pdf", "png"):
-            path = folder / f"{drawing.name}.{suffix}"
-            path.write_bytes(_plotted(drawing, suffix))
-            files.append(path)
-    return files
 
 
 def _alone(drawing: Drawing) -> str:

@@ -14,6 +14,8 @@ from pydantic import (
     ValidationInfo,
 )
 
+from aftertune.errors import InputError
+
 DATA_SUFFIXES = (
     ".jsonl",
     ".ndjson",
@@ -191,3 +193,21 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed as large as the generators of NumPy take; larger ones would fail at the first draw."""
 Options = Annotated[Mapping[str, Any], Field(default_factory=lambda: MappingProxyType({}))]
+
+
+def scorer_keys(named: str) -> str | dict[str, Any]:
+    """Return ``NAME=MODEL`` as a scorer's keys in a study; a model's folder is looked for from here, wherever the configuration lies.
+
+    Raises:
+        InputError: one of the two is missing.
+    """
+    use, asks, model = named.partition("=")
+    if not asks:
+        return named
+    if not use or not model:
+        raise InputError(
+            f"{named!r} names no {'model' if use else 'judge or guard'}; write NAME=MODEL"
+        )
+    folder = Path(model).expanduser()
+    reference = str(folder.absolute()) if folder.is_dir() else model
+    return {"name": use.rpartition(":")[2], "use": use, "options": {"model": reference}}
