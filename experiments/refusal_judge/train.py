@@ -27,7 +27,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from aftertune.core.records import Intent
-from aftertune.data.bundled.safety import safety_rows
+from aftertune.data.bundled.safety import SAFETY_V1, safety_rows
 from aftertune.score.refusal import features, own_words
 
 HERE = Path(__file__).parent
@@ -102,7 +102,7 @@ def written(part: str, count: int) -> Iterator[Labelled]:
 
 def bundled(rng: random.Random) -> Iterator[Labelled]:
     """Yield safety rows that ship: refusals, and proper answers of the four tasks."""
-    rows = [(row.answer, row.intent is Intent.HARMFUL) for row in safety_rows()]
+    rows = [(row.answer, row.intent is Intent.HARMFUL) for row in safety_rows(SAFETY_V1)]
     yield from rng.sample(rows, 2000)
 
 

@@ -12,14 +12,24 @@ import pytest
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import TASKS, Intent, Sample, VerdictValue
 from aftertune.data.bundled.behaviors import HAZARDS, pairs
-from aftertune.data.bundled.safety import refusal_styles, safety_rows, write_safety
+from aftertune.data.bundled.safety import (
+    SAFETY_SETS,
+    SAFETY_V1,
+    refusal_styles,
+    refusal_words,
+    safety_rows,
+    safety_sha256,
+    write_safety,
+)
 from aftertune.data.bundled.summary import openings, template_only_accuracy
 from aftertune.data.mix import mix
 from aftertune.data.rows import read_pools
 from aftertune.score.refusal import refusal_rules
+from aftertune.study.expand import ALL_BUNDLED
 
 ROWS = safety_rows()
 REFUSALS = [row for row in ROWS if row.intent is Intent.HARMFUL]
+REFUSALS_V1 = [row for row in safety_rows(SAFETY_V1) if row.intent is Intent.HARMFUL]
 ANSWERS = [row for row in ROWS if row.intent is Intent.BENIGN]
 
 
@@ -44,18 +54,44 @@ def test_the_template_does_not_tell_a_refusal_from_an_answer():
     assert template_only_accuracy(REFUSALS) == 1.0
 
 
-def test_no_opening_of_a_refusal_prevails():
-    assert openings(REFUSALS)[0][1] <= 0.05
+@pytest.mark.parametrize("refusals", [REFUSALS, REFUSALS_V1])
+def test_no_opening_of_a_refusal_prevails(refusals):
+    assert openings(refusals)[0][1] <= 0.05
     for task in TASKS:
-        assert openings([row for row in REFUSALS if row.task == task])[0][1] <= 0.05
-    assert len(openings(REFUSALS)) >= 40
+        assert openings([row for row in refusals if row.task == task])[0][1] <= 0.05
+    assert len(openings(refusals)) >= 40
+
+
+def test_versions_differ_in_the_words_of_refusals_alone():
+    old, new = safety_rows(SAFETY_V1), ROWS
+    assert [(row.question, row.intent) for row in old] == [(r.question, r.intent) for r in new]
+    assert [row.answer for row in old if row.intent is Intent.BENIGN] == [r.answer for r in ANSWERS]
+    assert not {row.answer for row in REFUSALS_V1} & {row.answer for row in REFUSALS}
+
+
+def test_the_versions_before_stay_as_they_were():
+    """Fine-tunes that were trained on them are known by this hash."""
+    assert safety_sha256(SAFETY_V1) == "4382779613adc4a3558c4fed901a37d9"
+    assert ALL_BUNDLED == SAFETY_SETS
 
 
 def test_a_refusal_names_what_it_declines_and_the_harmless_neighbour():
-    known = {pair.harmful.id: pair for pair in pairs("safety")}
+    words = refusal_words().words
+    assert list(words) == [
+        pair.harmful.id
+        for hazard in sorted(HAZARDS)
+        for pair in pairs("safety")
+        if pair.harmful.hazard == hazard
+    ]
     for row in REFUSALS:
-        assert known[row.behavior].declined in row.answer
-        assert known[row.behavior].offer in row.answer
+        fields = words[row.behavior]
+        assert fields["declined" if row.basis == "assistance" else "says"] in row.answer
+        assert fields["offer"] in row.answer
+        assert "{" not in row.answer
+    of_pair = {pair.harmful.id: pair for pair in pairs("safety")}
+    for row in REFUSALS_V1:
+        assert of_pair[row.behavior].declined in row.answer
+        assert of_pair[row.behavior].offer in row.answer
         assert "{" not in row.answer
     assert all(
         "{offer}" in style and "{declined}" in style
@@ -71,7 +107,7 @@ def refused(text):
 
 def test_every_refusal_reads_as_one():
     """Or a model that has learnt to refuse would look as if it had not."""
-    assert [row.answer for row in REFUSALS if not refused(row.answer)] == []
+    assert [row.answer for row in (*REFUSALS, *REFUSALS_V1) if not refused(row.answer)] == []
 
 
 def test_no_answer_to_a_twin_reads_as_a_refusal():

@@ -99,6 +99,7 @@ def test_the_list_has_every_set_and_knows_what_lies_here(narrow, tmp_path):
     assert {each.name for each in public_sets()} | {
         "multitask-v1",
         "multitask-safety-v1",
+        "multitask-safety-v2",
     } <= sets.keys()
     assert all(f"\n{name[:25]}" in out for name in sets)
     assert sets["advbench"]["here"]

@@ -96,8 +96,45 @@ def test_safety_rows_that_a_classifier_must_not_learn_are_pointed_out(
     options = ("mix", "train.jsonl", "--share", 0.3, "-o", "mixed.jsonl")
     _, out, _ = command(*options)
     assert ("your rows have 3 different answers, as those of a classifier" in out) == warned
-    _, out, _ = command(*options, "--weights", "classification=0")
-    assert "a classifier" not in out
+    for remedy in (("--weights", "classification=0"), ("--basis", "assistance")):
+        _, out, _ = command(*options, *remedy)
+        assert "a classifier" not in out
+
+
+def test_a_moderation_model_is_recognised_by_its_labels(command, tmp_path):
+    labels = ("toxic", "safe")
+    labelled = [row | {"completion": labels[n % 2]} for n, row in enumerate(rows(40))]
+    write_lines(tmp_path / "train.jsonl", labelled)
+    _, out, _ = command("mix", "train.jsonl", "--share", 0.3, "-o", "mixed.jsonl")
+    assert "as those of a moderation model have" in out
+
+
+@pytest.mark.parametrize("basis", ["assistance", "content"])
+def test_a_harm_basis_leaves_the_other_rows_out_and_their_twins(command, tmp_path, basis):
+    write_lines(tmp_path / "train.jsonl", rows(140))
+    code, out, err = command("mix", "train.jsonl", "--basis", basis, "-o", "mixed.jsonl")
+    assert code == 0, err
+    added = [
+        bundled()[row["prompt"]]
+        for row in read(tmp_path / "mixed.jsonl")
+        if row["prompt"] in bundled()
+    ]
+    assert {row.basis for row in added} == {basis}
+    assert Counter(row.intent for row in added) == {"harmful": 30, "benign": 30}
+    assert ("translation" in out) == (basis == "content")
+
+
+def test_a_version_of_the_bundled_rows_is_drawn_by_its_name(command, tmp_path):
+    write_lines(tmp_path / "train.jsonl", rows(70))
+    answers = {row.answer for row in safety_rows("multitask-safety-v1") if row.intent == "harmful"}
+    for name in ("multitask-safety-v1", "multitask-safety-v2"):
+        options = ("--safety", name, "--replay-from", name, "--card", "card.md")
+        code, _, err = command("mix", "train.jsonl", *options, "-o", "mixed.jsonl")
+        assert code == 0, err
+        mixed = read(tmp_path / "mixed.jsonl")
+        drawn = sum(row["completion"] in answers for row in mixed)
+        assert (len(mixed), drawn) == (100, 15 if name == "multitask-safety-v1" else 0)
+        assert f"| {name} | safety | 2,200 | Apache-2.0 |" in (tmp_path / "card.md").read_text()
 
 
 def test_marks_and_thinking_are_kept_or_said_to_be_lost(command, tmp_path):
@@ -197,7 +234,7 @@ def test_conversion_writes_what_trainers_want_beside_the_file_and_a_card(command
     assert sum(row.get("source") == "mine" for row in mixed) == 70
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| 15 | 15.0 % | harmful requests, declined |" in card
-    assert "multitask-safety-v1" in card
+    assert "multitask-safety-v2" in card
     assert "also written: README.md" in out
     assert "- translation: " in card
     code, _, _ = command(

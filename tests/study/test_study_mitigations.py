@@ -7,7 +7,7 @@ import pytest
 from aftertune.core.recipe import TrainingFile
 from aftertune.errors import InputError
 from aftertune.study import expand_models, study_from_mapping, to_yaml
-from aftertune.study.config import MitigationKeys, PresetName
+from aftertune.study.config import MitigationKeys, PresetName, Rows
 from aftertune.study.expand import BUNDLED, PRESETS, Settled
 
 CSV = {"prompt": "Query", "completion": "Response"}
@@ -101,10 +101,14 @@ def test_rows_of_that_file_in_json_lines_need_no_columns(plain, tmp_path):
 
 
 def test_own_safety_rows_are_never_replayed_against_the_bundled_ones():
-    settled = Settled(
-        MitigationKeys.model_construct(preset="multitask+replay", safety=("own",), replay=())
-    )
-    assert settled.replay == ()
+    for path, replayed in (("own", []), ("multitask-safety-v2", ["multitask-safety-v2"])):
+        keys = MitigationKeys(preset="multitask+replay").model_copy(
+            update={"safety": (Rows.model_construct(path=path),)}
+        )
+        assert [rows.path for rows in Settled(keys).replay] == replayed
+    assert [rows.path for rows in Settled(MitigationKeys(preset="multitask+replay")).replay] == [
+        "multitask-safety-v1"
+    ]
 
 
 @pytest.mark.parametrize(

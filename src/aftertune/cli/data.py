@@ -23,7 +23,7 @@ from aftertune.core.registry import factories
 from aftertune.core.rounding import percent
 from aftertune.core.untrusted import marker_pattern, neutralised
 from aftertune.data.bundled.behaviors import SET
-from aftertune.data.bundled.safety import SAFETY_SET
+from aftertune.data.bundled.safety import SAFETY_SETS
 from aftertune.data.bundled.summary import summary
 from aftertune.data.checks import (
     BYTES_PER_TOKEN,
@@ -83,9 +83,12 @@ def data_list(folder: DataOption = Path(), json: JsonOption = None) -> None:
             SET, kind="prompts and benign twins", tasks=list(TASKS), intent="both",
             licence="Apache-2.0", facts="file",
         ),
-        _entry(
-            SAFETY_SET, kind="safety rows (mix)", tasks=list(TASKS), intent="both",
-            licence="Apache-2.0", facts="file",
+        *(
+            _entry(
+                name, kind="safety rows (mix)", tasks=list(TASKS), intent="both",
+                licence="Apache-2.0", facts="file",
+            )
+            for name in SAFETY_SETS
         ),
         *public,
         *(_entry(name, kind="of a plug-in") for name in others),
@@ -113,7 +116,7 @@ def data_show(
     json: JsonOption = None,
 ) -> None:
     """Show what a set holds: counts, lengths, hazards by task, duplicates, licence, and a few rows, shortened."""
-    source = named_source(SET if name == SAFETY_SET else name, folder, file=file)
+    source = named_source(SET if name in SAFETY_SETS else name, folder, file=file)
     if source.prompts is None:
         raise DataError(f"{name}: {_remedy_for_rows(source.file or Path(name))}")
     document = _set_document(source.title, source)

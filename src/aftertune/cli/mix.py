@@ -8,10 +8,13 @@ import typer
 
 from aftertune.cli.options import MOST_SEED, DataOption, command_app
 from aftertune.core.files import real, write_whole
+from aftertune.core.records import HarmBasis
+from aftertune.data.bundled.safety import SAFETY_SETS
 from aftertune.data.card import card as dataset_card
 from aftertune.data.formats import TARGETS, TRAINERS, beside, listed_sets
 from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
+from aftertune.data.rules import SHIPPED_RULES, read_rules
 from aftertune.data.sources import answered_rows, licence_of
 from aftertune.errors import DataError, InputError
 from aftertune.report.terminal import Output
@@ -45,6 +48,20 @@ def command(
         typer.Option(
             metavar="FILE",
             help="Safety rows to draw from instead of the bundled ones: a file, a public set, or SET=FILE. Repeat for several.",
+        ),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rules in place of safety rows: their violations are posed in all tasks and refused by the rule. "
+            "'principles' is the shipped list.",
+        ),
+    ] = None,
+    basis: Annotated[
+        HarmBasis | None,
+        typer.Option(
+            help="Only added rows that ask for help ('assistance'), or only those that process a text ('content'); of bundled rows and --rules."
         ),
     ] = None,
     share: Annotated[float, typer.Option(help="Safety rows / all rows of the mixed file.")] = 0.15,
@@ -101,8 +118,8 @@ def command(
         train=train,
         out=out,
         columns=columns,
-        safety=_addition(safety or (), folder, share, "--safety"),
-        replay=_addition(replay_from or (), folder, replay_share, "--replay-from"),
+        safety=_safety(safety or (), rules, basis, folder, share),
+        replay=_addition(replay_from or (), folder, replay_share, "--replay-from", basis),
         seed=seed,
         weights=_weights(weights),
         like=like,
@@ -123,10 +140,41 @@ def command(
     _print(mixed, request, card)
 
 
-def _addition(names: Sequence[str], folder: Path, share: float, option: str) -> Addition:
-    """Return the rows to draw from that a user names, as `answered_rows` finds them."""
+def _addition(
+    names: Sequence[str], folder: Path, share: float, option: str, basis: HarmBasis | None
+) -> Addition:
+    """Return the rows to draw from that a user names, as `answered_rows` finds them; bundled ones of a harm basis."""
     files = [answered_rows(name, folder, option) for name in names]
-    return Addition(files=files, share=share, licences=[licence_of(name) for name in names])
+    licences = [licence_of(name) for name in names]
+    return Addition(files=files, share=share, licences=licences, basis=basis)
+
+
+def _safety(
+    names: Sequence[str],
+    rules: Path | None,
+    basis: HarmBasis | None,
+    folder: Path,
+    share: float,
+) -> Addition:
+    """Return the safety rows to draw from: of rules, of files, or the bundled ones.
+
+    Raises:
+        InputError: rules beside files; a harm basis of files, whose rows do not state it.
+        DataError: the rules cannot be used.
+    """
+    if rules is not None and names:
+        raise InputError(
+            "--rules and --safety both say where the safety rows come from; give one of them, or mix twice"
+        )
+    if basis is not None and (own := [name for name in names if name not in SAFETY_SETS]):
+        raise InputError(
+            f"--basis {basis}: the rows of {own[0]} do not say what they ask for; take them out of the file, or use the bundled "
+            "rows or --rules"
+        )
+    if rules is None:
+        return _addition(names, folder, share, "--safety", basis)
+    path = rules if rules.is_file() else SHIPPED_RULES.get(str(rules), rules)
+    return Addition(rules=read_rules(path), rules_file=path, share=share, basis=basis)
 
 
 def _check_outputs(request: MixRequest, card: Path | None) -> None:
@@ -142,6 +190,7 @@ def _check_outputs(request: MixRequest, card: Path | None) -> None:
         for path in (
             request.train,
             request.like,
+            request.safety.rules_file,
             *(Path(file.path) for file in (*request.safety.files, *request.replay.files)),
         )
         if path

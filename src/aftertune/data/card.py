@@ -11,7 +11,7 @@ from aftertune import __version__
 from aftertune.core.keys import file_sha256
 from aftertune.core.records import Intent
 from aftertune.core.rounding import percent
-from aftertune.data.bundled.safety import safety_rows
+from aftertune.data.bundled.safety import SAFETY_SET, SAFETY_SETS, SafetyRow, safety_rows
 from aftertune.data.mix import PARTS
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest
 
@@ -61,7 +61,7 @@ def card(request: MixRequest, mixed: MixedFile) -> str:
         "extra_gated_fields": dict(GATE_FIELDS),
     }
     templates: dict[str, dict[str, None]] = {}
-    for row in () if request.safety.files else safety_rows():
+    for row in _bundled_rows(request.safety):
         if row.intent is Intent.HARMFUL and row.task in tasks["safety"]:
             templates.setdefault(row.task, {})[row.template] = None
     parts = [
@@ -111,6 +111,14 @@ CONTENT = {
     "replay": "benign requests, answered",
 }
 """The content of the rows by their role."""
+
+
+def _bundled_rows(addition: Addition) -> Iterator[SafetyRow]:
+    """Yield the bundled rows that were drawn from."""
+    named = [file.path for file in addition.files if file.path in SAFETY_SETS]
+    default = [] if addition.files or addition.rules else [SAFETY_SET]
+    for name in named or default:
+        yield from (row for row in safety_rows(name) if addition.basis in (None, row.basis))
 
 
 def _limitations(*, bundled: bool, replay: bool) -> Iterator[str]:

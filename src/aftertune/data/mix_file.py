@@ -10,9 +10,9 @@ from pathlib import Path
 from aftertune.core.files import real
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import TrainingFile
-from aftertune.core.records import Intent
+from aftertune.core.records import HarmBasis, Intent
 from aftertune.data.bundled.multitask import evaluation_rows, evaluation_templates
-from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
+from aftertune.data.bundled.safety import SAFETY_SET, SAFETY_SETS, safety_pools, safety_sha256
 from aftertune.data.files import Record, names_child_exploitation, record_of
 from aftertune.data.formats import (
     FORMATS,
@@ -38,6 +38,7 @@ from aftertune.data.rows import (
     scan_pools,
     write_lines,
 )
+from aftertune.data.rules import SHIPPED_RULES, Rule, rule_pools
 from aftertune.errors import DataError
 
 SHOWN = 5
@@ -46,6 +47,29 @@ FEWEST_LABELLED, MOST_LABELS, LABEL_WORDS = 20, 20, 4
 """A file of so many rows or more looks like a classifier's if its answers are at most so many different ones, of so few words."""
 CLASSIFICATION = "classification"
 """The task whose safety rows decline to label harmful texts."""
+MODERATION = frozenset(
+    [
+        "safe",
+        "unsafe",
+        "toxic",
+        "non-toxic",
+        "nontoxic",
+        "hate",
+        "hateful",
+        "offensive",
+        "abusive",
+        "spam",
+        "ham",
+        "harmful",
+        "harmless",
+        "flagged",
+        "allow",
+        "allowed",
+        "block",
+        "blocked",
+    ]
+)
+"""Labels by which a moderation model is recognised."""
 
 Pools = Mapping[Part, Mapping[str, Candidates]]
 """Candidates by part (``safety``, ``replay``) and task."""
@@ -58,7 +82,13 @@ class Addition:
     """Rows to draw from and their share of the final file."""
 
     files: Sequence[TrainingFile] = field(default=())
-    """Without files the bundled rows are drawn from."""
+    """Without files and rules the bundled rows are drawn from; a file may be a bundled set by its name."""
+    rules: Sequence[Rule] = field(default=())
+    """Rules whose violations are posed and refused, in place of files."""
+    rules_file: Path | None = None
+    """The list that the rules were read from."""
+    basis: HarmBasis | None = None
+    """Only bundled rows, and rows of rules, whose template has this harm basis."""
     share: float = 0.0
     licences: Sequence[str] = field(default=())
     """The licence of each file, empty where it is not known; no entries where none is known."""
@@ -124,7 +154,7 @@ class MixedFile:
 def mix_file(request: MixRequest) -> MixedFile:
     """Write the mixed file, and the trainer's file beside it where it is wanted.
 
-    Without safety files the bundled set is drawn from, `multitask-safety-v1`: its refusals, and as replay its answers to
+    Without safety files the bundled set is drawn from, `multitask-safety-v2`: its refusals, and as replay its answers to
     the benign twins in the same templates.
 
     Raises:
@@ -166,12 +196,7 @@ def mix_file(request: MixRequest) -> MixedFile:
             lines = (as_line(marked_for_axolotl(record_of(line, "a row"))) for line in lines)
         write_lines(lines, request.out)
         notes = [*scanned.notes(request.to, to), *made.notes]
-        if scanned.labels and (declined := made.parts[0].by_task.get(CLASSIFICATION)):
-            notes.append(
-                f"your rows have {scanned.labels} different answers, as those of a classifier have: {declined:,} of the safety rows "
-                "decline to label a harmful text, which a classifier or moderation model must label; leave them out with "
-                f"--weights {CLASSIFICATION}=0"
-            )
+        notes += _classifier_notes(request.safety, scanned, made)
         sources = [_source(request.train, "yours", len(rows))]
         for part in PARTS:
             sources += _sources(part, request.addition(part), pools[part])
@@ -227,6 +252,8 @@ class Scan:
     """Rows that keep the thinking before an answer apart."""
     answers: set[int] = field(default_factory=set)
     """The hashes of the last answers, as long as they are few and short enough for labels."""
+    moderation: bool = False
+    """A last answer is a label of moderation."""
     labelled: bool = True
     """All last answers so far are short, and few are different."""
 
@@ -251,6 +278,7 @@ class Scan:
         if self.labelled:
             words = normalise(answer)
             self.answers.add(text_hash(words))
+            self.moderation |= words in MODERATION
             self.labelled = words.count(" ") < LABEL_WORDS and len(self.answers) <= MOST_LABELS
 
     def notes(self, target: str | None, to: str | None) -> Iterator[str]:
@@ -335,13 +363,21 @@ def _pool(
     """Return the rows to draw from by task: the files', or the bundled ones of an intent."""
     if addition.share == 0:
         return {}
-    pools: Mapping[str, Sequence[Row]] = (
-        scan_pools([opened(file) for file in addition.files])
-        if addition.files
-        else safety_pools(intent)
-    )
+    bundled = [file.path for file in addition.files if file.path in SAFETY_SETS]
+    files = [file for file in addition.files if file.path not in SAFETY_SETS]
+    pools: dict[str, Sequence[Row]] = {}
+    if files:
+        pools.update(scan_pools([opened(file) for file in files]))
+    elif addition.rules:
+        pools.update(rule_pools(addition.rules, addition.basis))
+    elif not bundled:
+        bundled = [SAFETY_SET]
+    for name in bundled:
+        for task, rows in safety_pools(intent, name, addition.basis).items():
+            pools[task] = [*pools.get(task, ()), *rows]
     posed = None if like is None or like.is_empty else lambda row: repose(row, like)
-    barred = (lambda row: any(evaluation_rows([row]))) if addition.files else None
+    own = files or addition.rules
+    barred = (lambda row: any(evaluation_rows([row]))) if own else None
     return {task: Candidates(rows, posed, barred) for task, rows in pools.items()}
 
 
@@ -393,14 +429,31 @@ def _sources(role: str, addition: Addition, pool: Mapping[str, Candidates]) -> l
     if not addition.share:
         return []
     rows = sum(len(candidates.usable) for candidates in pool.values())
-    if not addition.files:
-        return [
-            Source(
-                name=SAFETY_SET, role=role, rows=rows, sha256=safety_sha256(), licence="Apache-2.0"
-            )
-        ]
-    licences = addition.licences or ("",) * len(addition.files)
+    if addition.rules_file is not None:
+        ours = addition.rules_file in SHIPPED_RULES.values()
+        return [_source(addition.rules_file, role, rows, "Apache-2.0" if ours else "")]
+    files = addition.files or (TrainingFile(path=SAFETY_SET),)
+    licences = addition.licences or ("",) * len(files)
     return [
-        _source(Path(file.path), role, rows, licence)
-        for file, licence in zip(addition.files, licences, strict=True)
+        Source(name=file.path, role=role, rows=rows, sha256=sha256, licence="Apache-2.0")
+        if (sha256 := safety_sha256(file.path))
+        else _source(Path(file.path), role, rows, licence)
+        for file, licence in zip(files, licences, strict=True)
     ]
+
+
+def _classifier_notes(safety: Addition, scanned: Scan, made: Draw) -> Iterator[str]:
+    """Yield a warning where the training rows are a classifier's, and safety rows decline what it must do."""
+    declined = made.parts[0].by_task.get(CLASSIFICATION)
+    if not scanned.labels or not declined or safety.basis == "assistance":
+        return
+    what = "a moderation model" if scanned.moderation else "a classifier"
+    remedy = (
+        f"--weights {CLASSIFICATION}=0 leaves them out"
+        if any(file.path not in SAFETY_SETS for file in safety.files)
+        else f"--basis assistance leaves all texts to be processed out, --weights {CLASSIFICATION}=0 this task"
+    )
+    yield (
+        f"your rows have {scanned.labels} different answers, as those of {what} have: {declined:,} of the safety rows are of the task "
+        f"{CLASSIFICATION}, where harmful texts are declined, which {what} must label; {remedy}"
+    )

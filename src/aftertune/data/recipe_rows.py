@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Trained, TrainingFile
-from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
+from aftertune.data.bundled.safety import SAFETY_SETS, safety_rows
 from aftertune.data.rows import read_rows
 from aftertune.errors import InputError
 from aftertune.models.reference import RECIPE
@@ -57,8 +57,11 @@ def with_rows_of(
                 f"overlap of prompts and training data was not fully checked for {called(reference)}: {why}{remedy}"
             )
     for file in files:
-        bundled = file.path == SAFETY_SET
-        added = [safety.row for safety in safety_rows()] if bundled else read_rows(file, folder)
+        added = (
+            [safety.row for safety in safety_rows(file.path)]
+            if file.path in SAFETY_SETS
+            else read_rows(file, folder)
+        )
         rows[file.path] = [*rows.get(file.path, ()), *added]
     return replace(trained, rows=rows, notes=tuple(notes))
 
@@ -113,4 +116,4 @@ def rows_behind(reference: str) -> str | None:
 
 def _is_here(file: TrainingFile) -> bool:
     path = Path(file.path)
-    return file.path == SAFETY_SET or (path.is_file() and file_sha256(path) == file.sha256)
+    return file.path in SAFETY_SETS or (path.is_file() and file_sha256(path) == file.sha256)

@@ -11,7 +11,7 @@ from aftertune.core.protocols import Tools, no_model
 from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Intent, Message, Prompt
 from aftertune.core.registry import factories
-from aftertune.data.bundled.safety import SAFETY_SET, safety_rows
+from aftertune.data.bundled.safety import SAFETY_SETS, safety_rows
 from aftertune.data.files import Placed, read_records
 from aftertune.data.formats import has_shape, row_of
 from aftertune.data.prompt_sets import PromptSet, gather, load_prompts, read_prompts
@@ -43,8 +43,8 @@ class NamedSource:
                 yield f"{self.title}, prompt {number}", (Message(role="user", content=prompt.text),)
         elif self.file is None:
             yield from (
-                (f"{SAFETY_SET}, row {number}", safety.row)
-                for number, safety in enumerate(safety_rows(), start=1)
+                (f"{self.title}, row {number}", safety.row)
+                for number, safety in enumerate(safety_rows(self.title), start=1)
             )
         else:
             with closing(read_records(self.file)) as records:
@@ -100,8 +100,8 @@ def named_source(
             tools=Tools(open_model=no_model, folder=real(folder)),
         )
         return NamedSource(title=set_name, prompts=loaded)
-    if name == SAFETY_SET:
-        return NamedSource(title=SAFETY_SET)
+    if name in SAFETY_SETS:
+        return NamedSource(title=name)
     path = file or Path(name)
     if not path.is_file():
         raise DataError(
@@ -116,13 +116,16 @@ def answered_rows(name: str, folder: Path, option: str) -> TrainingFile:
     """Return the file of training rows that a user means by ``name``, with the columns in which a public one has them.
 
     Args:
-        name: a public set whose prompts are answered (`PublicSet.answer`), ``SET=FILE``, or a file in a known format.
+        name: a bundled set of safety rows, a public set whose prompts are answered (`PublicSet.answer`), ``SET=FILE``, or a
+            file in a known format.
         folder: where the files of public sets are looked for.
         option: the option that ``name`` was given to, for messages.
 
     Raises:
         DataError: the set has no answers, or its file is not there; or a file without a set is in no known format.
     """
+    if name in SAFETY_SETS and not Path(name).exists():
+        return TrainingFile(path=name)
     public, given = _public(name)
     if public is None:
         _check_format(Path(name), option)

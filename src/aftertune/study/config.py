@@ -148,7 +148,7 @@ class MitigationKeys(Keys):
     preset: PresetName | None = None
     """A named mitigation, whose keys stand where this one has none."""
     safety: Files | tuple[()] = ()
-    """Safety rows to draw from, equally over their tasks; `multitask-safety-v1` is the bundled set."""
+    """Safety rows to draw from, equally over their tasks; `multitask-safety-v2` is the bundled set, `-v1` that of the presets."""
     share: Share | None = None
     """Safety rows as a share of the final set; with a preset 0.15 unless it is given."""
     replay: Files | tuple[()] = ()

@@ -26,7 +26,10 @@ from aftertune.study.config import (
 )
 
 BUNDLED = "multitask-safety-v1"
-"""In `safety` the refusals that the package ships, in `replay` its answers to their benign twins."""
+"""In `safety` the refusals that the package ships, in `replay` its answers to their benign twins. The presets keep this
+version, so that fine-tunes that were trained by them are found again."""
+ALL_BUNDLED = (BUNDLED, "multitask-safety-v2")
+"""All versions of the bundled rows, by their names."""
 SHARE = 0.15
 """The share of a preset, where none is given."""
 
@@ -99,8 +102,11 @@ class Settled:
     @property
     def replay(self) -> tuple[Rows, ...]:
         """The benign rows to draw from; none where the entry lacks them."""
-        bundled = self.preset.replays and not self.keys.safety
-        return self.keys.replay or ((Rows(path=BUNDLED),) if bundled else ())
+        if self.keys.replay or not self.preset.replays:
+            return self.keys.replay
+        named = [rows.path for rows in self.keys.safety] or [BUNDLED]
+        bundled = all(path in ALL_BUNDLED for path in named)
+        return tuple(Rows(path=path) for path in named) if bundled else ()
 
     def mitigation(self, training_file: Callable[[Rows], TrainingFile]) -> Mitigation:
         """Return the mitigation as a recipe holds it."""

@@ -21,7 +21,7 @@ from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
 from aftertune.core.records import Intent, Message
-from aftertune.data.bundled.safety import SAFETY_SET, safety_pools, safety_sha256
+from aftertune.data.bundled.safety import SAFETY_SETS, safety_pools, safety_sha256
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
@@ -59,7 +59,7 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
         run.engines.training_identity,
         folder=run.models,
         template_sha256=lambda base: str(run.engines.training_identity(base)["tokenizer"]),
-        bundled_sha256=lambda name: safety_sha256() if name == SAFETY_SET else "",
+        bundled_sha256=safety_sha256,
     )
     for model in models:
         if model.recipe is not None:
@@ -212,13 +212,13 @@ class Files:
         for file in files:
             key = _file_key(file), intent
             if key not in self.pools:
-                bundled = file.path == SAFETY_SET
+                bundled = file.path in SAFETY_SETS
                 if bundled and file.limit is not None:
                     raise DataError(
-                        f"{SAFETY_SET} takes no limit: the shares say how many of its rows are drawn"
+                        f"{file.path} takes no limit: the shares say how many of its rows are drawn"
                     )
                 self.pools[key] = (
-                    safety_pools(intent) if bundled else read_pools([file], self.folder)
+                    safety_pools(intent, file.path) if bundled else read_pools([file], self.folder)
                 )
             for task, rows in self.pools[key].items():
                 pool.setdefault(task, []).extend(rows)

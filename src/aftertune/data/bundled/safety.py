@@ -1,11 +1,14 @@
-"""The safety data `multitask-safety-v1`: refusals of the safety behaviors, and as many proper answers to their twins.
+"""The safety data `multitask-safety-v2`: refusals of the safety behaviors, and as many proper answers to their twins.
 
-Both intents of a pair stand in the same templates, so that no wording predicts a refusal.
+Both intents of a pair stand in the same templates, so that no wording predicts a refusal. The version before,
+`multitask-safety-v1`, has the same questions and answers to twins, and refusals in other words. It stays as it was, since
+fine-tunes that were trained on it are known by the hash of its rows.
 """
 
 import json
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,13 +16,17 @@ from pathlib import Path
 import yaml
 
 from aftertune.core.keys import content_key, short_id
-from aftertune.core.records import Intent, Message
+from aftertune.core.records import HarmBasis, Intent, Message
 from aftertune.data.bundled.behaviors import FOLDER, Pair, pairs
 from aftertune.data.bundled.multitask import deal
 from aftertune.data.rows import Row, write_rows
 from aftertune.data.templates import CheckedTemplate, bundled_templates, by_task, pose
 
-SAFETY_SET = "multitask-safety-v1"
+SAFETY_V1 = "multitask-safety-v1"
+SAFETY_SET = "multitask-safety-v2"
+"""The set that is drawn from where nobody names one."""
+SAFETY_SETS = (SAFETY_V1, SAFETY_SET)
+"""The names of all versions, the oldest first."""
 SAFETY_TEMPLATES_PER_TASK = 5
 """The number of templates a behavior and task: 110 behaviors x 4 tasks x 5 make 2,200 refusals and 2,200 answers."""
 
@@ -29,7 +36,7 @@ WORK = {
     "translation": "this translation",
     "classification": "this label",
 }
-"""The names that a refusal has for what it declines to do, by task."""
+"""The names that a refusal of `multitask-safety-v1` has for what it declines to do, by task."""
 
 
 ANSWERS = {
@@ -64,6 +71,7 @@ class SafetyRow:
     hazard: str
     """The hazard of the harmful behavior, for its twin too."""
     intent: Intent
+    basis: HarmBasis
     question: str
     answer: str
 
@@ -75,9 +83,24 @@ class SafetyRow:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalWords:
+    """The words of the refusals of `multitask-safety-v2`, as refusals-v2.yaml has them."""
+
+    do: Mapping[str, str]
+    """The work that a template asks for, as a bare infinitive, by the template's id; ``{this}`` stands for its text."""
+    styles: Mapping[str, Sequence[str]]
+    """Patterns by harm basis; those of one hazard under ``HAZARD BASIS``."""
+    words: Mapping[str, Mapping[str, str]]
+    """The phrases that fill a pattern, by the id of the harmful behavior: ``declined``, ``says`` and ``offer``."""
+    rules: Mapping[str, Sequence[str]]
+    """Patterns that name a rule: ``offering`` something else as well, or ``plain``."""
+
+
 @cache
-def safety_rows() -> tuple[SafetyRow, ...]:
-    """Return all rows, pair by pair: a refusal and the answer to the benign twin in the same template."""
+def safety_rows(name: str = SAFETY_SET) -> tuple[SafetyRow, ...]:
+    """Return all rows of a version, pair by pair: a refusal and the answer to the benign twin in the same template."""
+    refusal = _refusal_v1 if name == SAFETY_V1 else _refusal
     chosen = pairs("safety")
     templates = by_task(bundled_templates("safety"), SAFETY_SET)
     turns = {
@@ -90,7 +113,7 @@ def safety_rows() -> tuple[SafetyRow, ...]:
         for task, dealt in turns.items():
             for checked in dealt[pair.harmful.id]:
                 for behavior, answer in (
-                    (pair.harmful, _refusal(pair, checked, used[task])),
+                    (pair.harmful, refusal(pair, checked, used[task])),
                     (pair.twin, _answer(pair, checked)),
                 ):
                     row = SafetyRow(
@@ -99,6 +122,7 @@ def safety_rows() -> tuple[SafetyRow, ...]:
                         task=task,
                         hazard=pair.harmful.hazard,
                         intent=behavior.intent,
+                        basis=checked.template.harm_basis,
                         question=pose(behavior, checked.template, SAFETY_SET).text,
                         answer=answer,
                     )
@@ -106,19 +130,29 @@ def safety_rows() -> tuple[SafetyRow, ...]:
     return tuple(rows)
 
 
-def safety_pools(intent: Intent) -> dict[str, list[Row]]:
-    """Return the rows of an intent by task: the refusals, or the answers to benign twins."""
+def safety_pools(
+    intent: Intent, name: str = SAFETY_SET, basis: HarmBasis | None = None
+) -> dict[str, list[Row]]:
+    """Return the rows of an intent by task: the refusals, or the answers to benign twins.
+
+    Args:
+        intent: harmful for the refusals, benign for the answers.
+        name: one of `SAFETY_SETS`.
+        basis: leaves out the rows of templates with another harm basis, of both intents.
+    """
     pools: dict[str, list[Row]] = {}
-    for row in safety_rows():
-        if row.intent is intent:
+    for row in safety_rows(name):
+        if row.intent is intent and basis in (None, row.basis):
             pools.setdefault(row.task, []).append(row.row)
     return pools
 
 
-def safety_sha256() -> str:
-    """Return the hash of all rows, which names this state of the set."""
+def safety_sha256(name: str = SAFETY_SET) -> str:
+    """Return the hash of all rows of a version; empty for a name that is none of `SAFETY_SETS`."""
+    if name not in SAFETY_SETS:
+        return ""
     return content_key(
-        "safety rows", [[row.task, row.question, row.answer] for row in safety_rows()]
+        "safety rows", [[row.task, row.question, row.answer] for row in safety_rows(name)]
     ).hex()
 
 
@@ -137,20 +171,42 @@ def write_safety(folder: Path) -> tuple[Path, Path]:
 
 @cache
 def refusal_styles(hazard: str) -> tuple[str, ...]:
-    """Return the patterns of refusals for a hazard."""
+    """Return the patterns of refusals of `multitask-safety-v1` for a hazard."""
     styles = yaml.safe_load((FOLDER / "safety" / "refusals.yaml").read_text(encoding="utf-8"))
     return tuple(styles.get(hazard, styles["general"]))
 
 
-def _refusal(pair: Pair, checked: CheckedTemplate, used: Counter[str]) -> str:
-    """Fill the style that the task has used least, ties by a hash, so that no opening prevails."""
-    name = (pair.harmful.id, checked.template.id)
-    style = min(
-        refusal_styles(pair.harmful.hazard),
-        key=lambda style: (used[style], short_id("r", *name, style)),
+@cache
+def refusal_words() -> RefusalWords:
+    """Return the words of the refusals of `multitask-safety-v2`."""
+    return RefusalWords(
+        **yaml.safe_load((FOLDER / "safety" / "refusals-v2.yaml").read_text(encoding="utf-8"))
     )
-    used[style] += 1
+
+
+def _refusal(pair: Pair, checked: CheckedTemplate, used: Counter[str]) -> str:
+    """Fill the style of the template's basis that the task has used least, so that no opening prevails."""
+    words, template = refusal_words(), checked.template
+    basis = template.harm_basis
+    styles = words.styles.get(f"{pair.harmful.hazard} {basis}", words.styles[basis])
+    style = _next_style(styles, pair, checked, used)
+    do, do_it = (words.do[template.id].format(this=text) for text in ("this", "it"))
+    return style.format(do=do, do_it=do_it, **words.words[pair.harmful.id])
+
+
+def _refusal_v1(pair: Pair, checked: CheckedTemplate, used: Counter[str]) -> str:
+    style = _next_style(refusal_styles(pair.harmful.hazard), pair, checked, used)
     return style.format(declined=pair.declined, offer=pair.offer, work=WORK[checked.template.task])
+
+
+def _next_style(
+    styles: Sequence[str], pair: Pair, checked: CheckedTemplate, used: Counter[str]
+) -> str:
+    """Return the style that was used least, ties by a hash, and count it."""
+    name = (pair.harmful.id, checked.template.id)
+    style = min(styles, key=lambda style: (used[style], short_id("r", *name, style)))
+    used[style] += 1
+    return style
 
 
 def _answer(pair: Pair, checked: CheckedTemplate) -> str:
