@@ -194,6 +194,7 @@ def build_result(
         scorers=basis.scorers,
         judge_kind=basis.judge_kind,
         judge_check=basis.judge_check,
+        versions=basis.versions,
         measured=_hashes(table),
         margins=plan.margins,
     )

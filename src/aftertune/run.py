@@ -171,6 +171,7 @@ def _measure_and_report(
         scorers={metric: versions["scorer", metric] for metric in plan.metrics},
         judge_kind=declared.judge_kind,
         judge_check=declared.judge_check,
+        versions={f"{kind} {name}".strip(): version for (kind, name), version in versions.items()},
     )
     document = build_result(run.store, plan, answers.scorers, basis)
     kept = Kept(

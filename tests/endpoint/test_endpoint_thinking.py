@@ -95,6 +95,6 @@ def test_a_study_whose_answers_end_inside_their_thinking(tmp_path):
 
 
 def export(study, out):
-    from aftertune.cli.export import export_jsonl
+    from aftertune.cli.export import export_responses
 
-    export_jsonl(study.parent / "run", out)
+    export_responses(study.parent / "run", out, show=True)

@@ -17,7 +17,9 @@ FIELDS = {
 def lines(command, folder):  # noqa: F811
     code, _, err = command("run", "study.yaml", "--out", "run", "-q")
     assert code == 0, err
-    code, out, err = command("export", "run", "--to", "jsonl", "--out", "answers.jsonl")
+    code, out, err = command(
+        "export", "run", "--to", "jsonl", "--out", "answers.jsonl", "--show-responses"
+    )
     assert code == 0, err
     assert "96 responses" in out
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]

@@ -34,13 +34,14 @@ COMMANDS = {
     "mix": "Mix safety rows into a training file.",
     "data": "List, show, check and compare prompt sets and training files.",
     "report": "Print the result of a finished run again, and write its page.",
-    "export": "Write a finished run in the format of another tool.",
+    "compare": "Compare results of several runs, paired where they share prompts.",
+    "export": "Write a finished run for scripts, other tools, a model card or a paper.",
     "label": "Have annotators label responses, and correct the rates.",
     "judge-check": "Measure a judge on labelled answers.",
     "store": "Merge the stores of several processes.",
     "consistency": "Show how well the figures of a run would come out again.",
     "organism": "Write the embedded model as ordinary files.",
-    "schema": "Print the JSON Schema of study.yaml.",
+    "schema": "Print the JSON Schema of study.yaml or result.json.",
 }
 """Every command in the order of the help, with one line of help; `aftertune.cli.<name>` holds it."""
 

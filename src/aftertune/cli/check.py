@@ -10,13 +10,16 @@ from aftertune.checking import CheckOptions, CheckResult, Scope, check, check_re
 from aftertune.cli.options import (
     FullOption,
     JsonOption,
+    JunitOption,
     OutOption,
     QuietOption,
     command_app,
     screen,
+    with_junit,
 )
 from aftertune.cli.run import preview
 from aftertune.errors import InputError
+from aftertune.report.junit import write_junit
 from aftertune.report.terminal import MOST_LINES, Output, present, print_files
 from aftertune.report.wording import clean
 from aftertune.workspace import RESULT
@@ -25,6 +28,7 @@ app = command_app()
 
 
 @app.command()
+@with_junit
 def command(
     base: Annotated[
         str,
@@ -133,6 +137,7 @@ def command(
     out: OutOption = None,
     full: FullOption = False,
     json: JsonOption = None,
+    junit: JunitOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
@@ -151,6 +156,8 @@ def command(
         preview(request.study, request.folder, request.purpose)
         return
     result = check(base, tuned, progress=None if quiet else screen(quiet), **options)
+    if junit is not None:
+        write_junit(junit, result.document, result.references)
     last = _last_lines(result)
     room = MOST_LINES - len(last) - len(result.next_commands) - FILE_LINES
     present(result.document, Output(), json, full=full, room=room)

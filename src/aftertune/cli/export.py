@@ -1,34 +1,44 @@
-"""`aftertune export`: a finished run as JSON lines, or as logs of another tool."""
+"""`aftertune export`: a finished run as rows, as logs of another tool, or as the text of a summary, a model card or a paper."""
 
 import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from aftertune.cli.options import command_app
-from aftertune.core.files import claim, discard, draft_of, explained, whole_folder
-from aftertune.core.records import Score
+from aftertune.core.files import claim, discard, draft_of, explained, whole_folder, write_whole
 from aftertune.core.table import Table
 from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, decisions, outcomes
 from aftertune.measure.plan import MeasurePlan
-from aftertune.report.document import ModelRecord
 from aftertune.report.drawing import write_files
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.figures import all_figures
+from aftertune.report.latex import latex_tables
+from aftertune.report.markdown import markdown_summary
+from aftertune.report.model_card import model_card
+from aftertune.report.responses import (
+    UNDER,
+    ResponseRow,
+    check_parquet,
+    json_lines,
+    response_row,
+    write_csv,
+    write_parquet,
+)
 from aftertune.report.terminal import Output
 from aftertune.report.wording import plural
-from aftertune.result import FinishedRun, consistency_of, open_finished
+from aftertune.result import FinishedRun, consistency_of, open_finished, renewed_result, steps_of
 from aftertune.study import decodings, load_study
-from aftertune.workspace import RESULT, STUDY
+from aftertune.workspace import RESULT, STUDY, called
 
 app = command_app()
+Format = Literal["jsonl", "csv", "parquet", "inspect", "figures", "markdown", "latex", "model-card"]
 
 
 @app.command()
@@ -40,107 +50,120 @@ def command(
             "--out",
             "-o",
             metavar="PATH",
-            help="A file for jsonl; a new or empty folder for inspect and figures.",
+            help="A file; for inspect and figures a new or empty folder.",
         ),
     ],
     to: Annotated[
-        Literal["jsonl", "inspect", "figures"],
+        Format,
         typer.Option(
-            help="The format: JSON lines, one a response; logs of Inspect; the page's figures as SVG, PDF and PNG."
+            help="Responses as jsonl, csv, parquet or logs of Inspect; figures for papers; the result as markdown, latex or model-card."
         ),
     ],
+    show_responses: Annotated[
+        bool,
+        typer.Option(
+            "--show-responses",
+            help="Write harmful answers too; jsonl, csv and parquet leave them out otherwise.",
+        ),
+    ] = False,
 ) -> None:
-    """Write a finished run: every answer in full for scripts or another tool, or the figures for a paper."""
-    export = {"jsonl": export_jsonl, "inspect": export_inspect, "figures": export_figures}
-    export[to](run, out)
+    """Write a finished run for scripts and other tools, for a pull request, a model card or a paper."""
+    export: dict[Format, Callable[[Path, Path], None]] = {
+        "inspect": export_inspect,
+        "figures": export_figures,
+        "markdown": export_markdown,
+        "latex": export_latex,
+        "model-card": export_model_card,
+    }
+    if to in export:
+        export[to](run, out)
+    else:
+        export_responses(run, out, to, show=show_responses)
 
 
-UNDER = f"{DECIDED}_under_"
-"""Before a guard's name: the outcome of what it lets through."""
 SHARD = 2000
 """Samples of a log; writing one takes more than twice as long per sample at 10,000 as at 3,000."""
 
 
-def export_jsonl(folder: Path, out: Path) -> None:
-    """Write a finished run into the file ``out``, one JSON object a response; `docs/commands.md` lists the fields.
+def export_responses(folder: Path, out: Path, to: Format = "jsonl", *, show: bool = False) -> None:
+    """Write the responses of a finished run into the file ``out``; `docs/commands.md` lists the fields.
 
     The file is there whole or not at all, and takes the place of an older one.
 
+    Args:
+        folder: the run's.
+        out: the file.
+        to: ``jsonl``, ``csv`` or ``parquet``.
+        show: with the answers that a shared page does not show.
+
     Raises:
-        InputError: the run is not finished, or ``out`` is a folder.
+        InputError: the run is not finished, ``out`` is a folder, or pyarrow is not installed.
         StoreError: the run's store is missing or broken.
     """
+    if to == "parquet":
+        check_parquet()
     with open_finished(folder) as run:
-        models = {record.name: record for record in run.document.models}
-        records = [
-            _record(row, models[row.job.model], run.plan.replicates.get(row.job.decoding, 0))
+        models = {model.name: model for model in run.document.models}
+        responses = [
+            response_row(
+                row,
+                models[row.job.model],
+                run.plan.replicates.get(row.job.decoding, 0),
+                show=show,
+            )
             for row in _rows(run)
         ]
-    write_lines(map(json.dumps, records), out)
-    _say(
-        f"{out}: {plural(len(records), 'response')}; the file holds every answer in full, harmful ones too."
-    )
+        metadata = {
+            "study": run.study,
+            "plan": run.document.result.plan,
+            "rate": run.document.result.name_rate,
+            "judges": list(run.plan.judges),
+            "panel": run.plan.panel,
+        }
+    if to == "jsonl":
+        write_lines(json_lines(responses), out)
+    elif to == "csv":
+        write_csv(out, responses)
+    else:
+        write_parquet(out, responses, metadata)
+    _say(f"{out}: {plural(len(responses), 'response')}; {_redaction(responses, show=show)}")
 
 
-def _record(row: Row, model: ModelRecord, replicate: int) -> dict[str, Any]:
-    """Return a response as the plain values of its line; its keys are the same in every line."""
-    job, prompt, response = row.job, row.job.prompt, row.job.response
-    call = response or job.unfinished
-    scores: dict[str, dict[str, Any]] = {
-        "verdict": {},
-        "reasoning": {},
-        "decision": {},
-        "score": {},
-    }
-    for column, score in job.scores.items():
-        kind, _, name = column.partition(":")
-        if kind == "score":
-            scores[kind][name] = score.number
-        elif kind in ("verdict", "reasoning"):
-            scores[kind][name] = _shown(score)
-        elif kind == "decision":
-            guard, _, side = name.rpartition(":")
-            scores[kind].setdefault(guard, {})[side] = _shown(score)
-    coherence = job.scores.get("coherent")
-    return {
-        "model": job.model,
-        "condition": model.condition,
-        "training_seed": model.training_seed,
-        "prompt_id": prompt.id,
-        "behavior": prompt.behavior,
-        "pair": prompt.pair,
-        "template": prompt.template,
-        "task": prompt.task,
-        "set": prompt.set,
-        "hazard": prompt.hazard,
-        "harm_basis": prompt.harm_basis,
-        "intent": prompt.intent.value,
-        "prompt": prompt.text,
-        "system": job.system,
-        "decoding": job.decoding,
-        "sample": job.sample,
-        "replicate": replicate,
-        "finish_reason": None if call is None else call.finish_reason.value,
-        "text": None if response is None else response.text,
-        "reasoning": (call and call.reasoning) or None,
-        "coherent": None if coherence is None else coherence.value,
-        "incoherence": [] if coherence is None else coherence.label.split(),
-        "verdicts": scores["verdict"],
-        "reasoning_verdicts": scores["reasoning"],
-        "decisions": scores["decision"],
-        "scores": scores["score"],
-        "outcome": row.outcomes[DECIDED],
-        "outcomes_under_guards": {
-            name.removeprefix(UNDER): outcome
-            for name, outcome in row.outcomes.items()
-            if name != DECIDED
-        },
-    }
+def _redaction(responses: list[ResponseRow], *, show: bool) -> str:
+    if show:
+        return "the file holds every answer in full, harmful ones too."
+    hidden = sum(response.redacted for response in responses)
+    return f"{hidden:,} without their texts, which may be harmful (--show-responses writes them)."
 
 
-def _shown(score: Score) -> dict[str, Any]:
-    value = getattr(score.value, "value", score.value)
-    return {"value": value, "score": score.number, "label": score.label}
+def export_markdown(folder: Path, out: Path) -> None:
+    """Write the result of a finished run as Markdown for a job's summary or a pull request into the file ``out``."""
+    with open_finished(folder) as run:
+        document = renewed_result(run)
+        text = markdown_summary(document, steps_of(document, run.kept, folder))
+    _write_text(out, text)
+
+
+def export_latex(folder: Path, out: Path) -> None:
+    """Write the tables of a finished run as LaTeX with booktabs into the file ``out``."""
+    with open_finished(folder) as run:
+        text = latex_tables(renewed_result(run))
+    _write_text(out, text)
+
+
+def export_model_card(folder: Path, out: Path) -> None:
+    """Write a section for the model card of a fine-tune, with the hub's metadata, into the file ``out``."""
+    with open_finished(folder) as run:
+        tuned = run.kept.references[1:]
+        text = model_card(
+            renewed_result(run), run.kept.command, called(tuned[0]) if tuned else None
+        )
+    _write_text(out, text)
+
+
+def _write_text(out: Path, text: str) -> None:
+    write_whole(out, [text], encoding_errors="backslashreplace")
+    _say(f"{out}: {plural(text.count(chr(10)), 'line')}.")
 
 
 def export_inspect(folder: Path, out: Path) -> None:

@@ -33,7 +33,23 @@ def write_whole(path: Path, pieces: Iterable[str], *, encoding_errors: str = "st
             with path.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
                 stream.writelines(pieces)
         else:
-            _replace(real(path) if path.is_symlink() else path, pieces, encoding_errors)
+            data = (piece.encode("utf-8", encoding_errors) for piece in pieces)
+            _replace(real(path) if path.is_symlink() else path, data)
+    except OSError as error:
+        raise explained(path, error) from error
+
+
+def write_whole_bytes(path: Path, data: bytes) -> None:
+    """Write a file of bytes as `write_whole` writes text.
+
+    Raises:
+        AftertuneError: the folder is missing or cannot be written, or the disk is full.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+        else:
+            _replace(real(path) if path.is_symlink() else path, [data])
     except OSError as error:
         raise explained(path, error) from error
 
@@ -43,11 +59,11 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _replace(path: Path, pieces: Iterable[str], encoding_errors: str) -> None:
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
+        with temporary.open("wb") as stream:
             stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())

@@ -16,11 +16,9 @@ from aftertune.core.records import LabelValue
 from aftertune.core.table import ADJUDICATED
 from aftertune.data.files import JSON_LINES, record_of, repeated
 from aftertune.errors import DataError, InputError
-from aftertune.report.wording import clean, visible
+from aftertune.report.wording import clean, spreadsheet_cell
 
 COLUMNS = ("id", "task", "question", "prompt", "response")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""The beginnings of a formula, the full-width ones too, which some spreadsheets take for the others."""
 LABEL = "label"
 LABEL_VALUES = {value.value: value for value in LabelValue}
 LARGEST_CELL = 1 << 27
@@ -66,7 +64,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], annotators: Sequen
         writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow([*COLUMNS, *headers])
         writer.writerows(
-            [*(_cell(row[column]) for column in COLUMNS), *("" for _ in headers)] for row in rows
+            [*(spreadsheet_cell(row[column]) for column in COLUMNS), *("" for _ in headers)]
+            for row in rows
         )
         # the mark tells spreadsheets that this is UTF-8
         write_whole(path, ["\ufeff" + buffer.getvalue()])
@@ -75,11 +74,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], annotators: Sequen
 def column_of(annotator: str) -> str:
     """Return the name of an annotator's column; ``label`` for an annotator without a name."""
     return f"{LABEL}:{annotator}" if annotator else LABEL
-
-
-def _cell(text: str) -> str:
-    shown = visible(text)
-    return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA) else shown
 
 
 def read_rows(path: Path, annotator: str) -> list[Row]:

@@ -4,16 +4,18 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from aftertune.core.files import write_whole
+from aftertune.core.keys import short_id
 from aftertune.core.records import Prompt
 from aftertune.errors import InputError
 from aftertune.measure.judge_bounds import CheckedJudge
@@ -60,6 +62,8 @@ class PromptCounts:
     """Prompt set -> reason -> prompts that were left out."""
     overlap: Mapping[str, int]
     """Training file -> evaluation prompts that occur in it."""
+    digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Task -> hash of the ids of its prompts, by which two results know whether they asked the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class Basis:
     """The way in which the deciding judge works (`Scorer.kind`); style is not looked at where it parses a grammar."""
     judge_check: CheckedJudge | None = None
     """The deciding judge's errors on groups of labelled answers; None where nobody measured them."""
+    versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Kind and name of a scorer (``judge refusal``) -> its version; empty in documents that were written before it had a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +246,10 @@ def prompt_counts(
 ) -> PromptCounts:
     """Count prompts by set and intent; training files go by their name, and by their folder too where two share one."""
     sets: dict[str, Counter[str]] = {}
+    ids: dict[str, list[str]] = {}
     for prompt in prompts:
         sets.setdefault(prompt.set, Counter())[prompt.intent.value] += 1
+        ids.setdefault(prompt.task, []).append(prompt.id)
     names = Counter(Path(file).name for file in overlap)
     return PromptCounts(
         count=sum(counts.total() for counts in sets.values()),
@@ -251,6 +259,7 @@ def prompt_counts(
             Path(file).name if names[Path(file).name] == 1 else "/".join(Path(file).parts[-2:]): n
             for file, n in overlap.items()
         },
+        digests={task: short_id("t", *sorted(of_task)) for task, of_task in ids.items()},
     )
 
 

@@ -248,6 +248,12 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
     console.print()
 
 
+def print_compact(sheet: Sheet, console: Console) -> None:
+    """Print one sheet without title, rules and legend; columns that do not fit beside each other follow below."""
+    for columns in _packed(sheet, console.width):
+        console.print(_table(sheet, columns, short=True))
+
+
 def _print_lines(console: Console, sentence: str, style: str = "") -> None:
     text = Text("\n".join(_lines(sentence, console.width)), style=style)
     console.print(text, highlight=False)

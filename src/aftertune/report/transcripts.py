@@ -49,6 +49,13 @@ LETTERS: Mapping[Outcome, str] = {
 """The letters of outcomes in the index; page.js has the same."""
 
 
+def is_sensitive(intent: Intent, outcome: Outcome, verdicts: Iterable[VerdictValue]) -> bool:
+    """Return whether a shared file must not show an answer: to a harmful prompt, and not every judge says that it is safe."""
+    if intent is not Intent.HARMFUL:
+        return False
+    return outcome is not Outcome.SAFE or VerdictValue.COMPLIED in verdicts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeScore:
     """One judge's verdict on an answer."""
@@ -95,10 +102,8 @@ class Answer:
     @property
     def sensitive(self) -> bool:
         """True where a shared page must not show the answer: a harmful prompt, and not every judge says that it is safe."""
-        complied = any(score.verdict is VerdictValue.COMPLIED for score in self.scores)
-        return self.prompt.intent is Intent.HARMFUL and (
-            self.outcome is not Outcome.SAFE or complied
-        )
+        verdicts = (score.verdict for score in self.scores)
+        return is_sensitive(self.prompt.intent, self.outcome, verdicts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,12 @@ __all__ = [
     "score",
     "score_change",
     "size",
+    "spreadsheet_cell",
     "visible",
 ]
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The beginnings of a formula, the full-width ones too, which some spreadsheets take for the others."""
 JOINERS = "\u200c\u200d"
 """Invisible characters that Persian, Indic scripts and emoji need; the other format characters reorder or hide text."""
 
@@ -54,6 +57,12 @@ def visible(text: str) -> str:
         f"<U+{ord(character):04X}>" if character not in "\n\t" and _steers(character) else character
         for character in text
     )
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Return text for a cell of CSV: control characters spelled out, and an apostrophe before what would be taken for a formula."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA) else shown
 
 
 def limits(interval: Interval) -> str:

@@ -1,0 +1,160 @@
+"""`aftertune compare`: results of different runs, each against the first; paired on the prompts that both answered."""
+
+from collections.abc import Hashable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Annotated
+
+import typer
+
+from aftertune.cli.options import JsonOption, command_app
+from aftertune.core.table import Table
+from aftertune.errors import InputError
+from aftertune.measure.between import Arm, paired_differences, pairing, unpaired_differences
+from aftertune.measure.results import ConditionResult
+from aftertune.report.compare import (
+    FORMAT,
+    MOST_NOTES,
+    Compared,
+    ResultComparison,
+    comparison_sheet,
+    differing,
+    headline,
+    matching,
+)
+from aftertune.report.document import ResultDocument, read_document, to_plain, write_json
+from aftertune.report.terminal import Output, print_compact
+from aftertune.report.wording import clean, plural
+from aftertune.result import FinishedRun, open_finished, renewed_result
+from aftertune.workspace import RESULT, STORE
+
+app = command_app()
+LEAST_PAIRED = 10
+"""Behaviors that two results must share for a paired difference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A result with its responses, where its folder has them."""
+
+    document: ResultDocument
+    run: FinishedRun | None
+    table: Table | None
+    prompts: dict[str, Hashable]
+    """The id of each prompt -> behavior, template, intent and text."""
+
+    def arm(self, condition: ConditionResult) -> Arm | None:
+        """Return the responses of a condition; None where the result is a file alone."""
+        if self.run is None or self.table is None:
+            return None
+        models = self.run.plan.condition(condition.name).models
+        return Arm(table=self.table, plan=self.run.plan, models=models, prompts=self.prompts)
+
+
+@app.command()
+def command(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of finished runs, or files result.json; two or more."),
+    ],
+    json: JsonOption = None,
+) -> None:
+    """Compare results: two versions of a fine-tune, two labs, today and last month."""
+    if len(results) < 2:
+        raise InputError("a comparison needs two results or more; name the folders of two runs")
+    if len(results) > len(ascii_uppercase):
+        raise InputError(
+            f"{len(results)} results are too many; compare {len(ascii_uppercase)} at most"
+        )
+    with ExitStack() as stack:
+        opened = [_open(path, stack) for path in results]
+        compared = [
+            pair
+            for place, other in enumerate(opened[1:], start=1)
+            for pair in _compared(opened[0], other, place)
+        ]
+    notes = [
+        note
+        for place, other in enumerate(opened[1:], start=1)
+        for note in differing(opened[0].document, other.document, ascii_uppercase[place])
+    ]
+    comparison = ResultComparison(
+        format=FORMAT,
+        results=tuple(map(str, results)),
+        verdicts=tuple(headline(one.document) for one in opened),
+        compared=tuple(compared),
+        notes=tuple(notes),
+    )
+    _print(comparison)
+    if json is not None:
+        write_json(json, to_plain(comparison))
+
+
+def _open(path: Path, stack: ExitStack) -> Opened:
+    """Open a folder with its store, or a file, or a folder with a result alone."""
+    if path.is_dir() and (path / STORE).is_file():
+        run = stack.enter_context(open_finished(path))
+        prompts: dict[str, Hashable] = {
+            prompt.id: (prompt.behavior, prompt.template, prompt.intent.value, prompt.text)
+            for prompt in run.store.prompts(run.study)
+        }
+        return Opened(document=renewed_result(run), run=run, table=run.table(), prompts=prompts)
+    file = path / RESULT if path.is_dir() else path
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"{path} does not exist; name the folder of a run, or its {RESULT}")
+    return Opened(document=read_document(file), run=None, table=None, prompts={})
+
+
+def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:
+    """Yield every condition of a result against that of the first.
+
+    Raises:
+        InputError: the results have no condition to compare.
+    """
+    pairs = matching(first.document, other.document)
+    if not any(role == "fine-tune" for role, *_ in pairs) and len(pairs) < 1:
+        raise InputError(
+            f"results A and {ascii_uppercase[place]} have no model in common that could be compared"
+        )
+    for role, before, after in pairs:
+        arms = first.arm(before), other.arm(after)
+        differences, words = (
+            unpaired_differences(before, after),
+            "unpaired: responses are not there",
+        )
+        if arms[0] is not None and arms[1] is not None:
+            shared = pairing(arms[0], arms[1])
+            words = f"unpaired: {plural(shared.common, 'prompt')} in common"
+            if shared.behaviors >= LEAST_PAIRED:
+                differences = paired_differences(arms[0], arms[1])
+                words = f"paired on {plural(shared.common, 'prompt')} of {shared.first:,} and {shared.other:,}"
+        yield Compared(
+            result=place,
+            role=role,
+            first=before.name,
+            other=after.name,
+            differences=tuple(differences),
+            pairing=words,
+        )
+
+
+def _print(comparison: ResultComparison) -> None:
+    """Print a comparison: the results, a table for each other one, and what else differs."""
+    console = Output(highlight=False)
+    for letter, path, verdict in zip(
+        ascii_uppercase, comparison.results, comparison.verdicts, strict=False
+    ):
+        console.print(f"{letter}  {clean(path)}: {clean(verdict)}", markup=False, soft_wrap=True)
+    for place in range(1, len(comparison.results)):
+        compared = [pair for pair in comparison.compared if pair.result == place]
+        letters = ascii_uppercase[0], ascii_uppercase[place]
+        console.print()
+        print_compact(comparison_sheet(compared, letters), console)
+        words = "; ".join(dict.fromkeys(pair.pairing for pair in compared))
+        console.print(f"{' and '.join(letters)}: {words}.", markup=False, soft_wrap=True)
+    for note in comparison.notes[:MOST_NOTES]:
+        console.print(f"note: {clean(note)}", markup=False, soft_wrap=True)
+    if (rest := len(comparison.notes) - MOST_NOTES) > 0:
+        console.print(f"and {plural(rest, 'note')} more: --json", markup=False)

@@ -1,0 +1,238 @@
+"""Results of different runs beside each other: what differs in how they were made, and what differs in what they say."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aftertune.measure.between import Difference
+from aftertune.measure.plan import Margins
+from aftertune.measure.results import ConditionResult
+from aftertune.report import wording
+from aftertune.report.cells import Cell, Sheet, Tone, finished
+from aftertune.report.document import ResultDocument
+from aftertune.report.overview import overview
+
+FORMAT = 1
+"""Formats of the JSON of a comparison. 1: the first."""
+MOST_ROWS = 9
+"""Rows of the table of a pair of results; all are in the JSON."""
+MOST_NOTES = 4
+Role = Literal["base", "fine-tune"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A condition of a result against one of the first result."""
+
+    result: int
+    """The place of the other result; the first one is 0."""
+    role: Role
+    first: str
+    """The name of the condition in the first result."""
+    other: str
+    differences: tuple[Difference, ...]
+    pairing: str
+    """On which prompts the differences stand, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultComparison:
+    """Several results, each against the first."""
+
+    format: int
+    results: tuple[str, ...]
+    """The files or folders, as they were named."""
+    verdicts: tuple[str, ...]
+    """The first line of each."""
+    compared: tuple[Compared, ...]
+    notes: tuple[str, ...]
+    """What differs between the results beside their figures, in sentences; such differences may be the reason for others."""
+
+
+def matching(
+    first: ResultDocument, other: ResultDocument
+) -> list[tuple[Role, ConditionResult, ConditionResult]]:
+    """Return the conditions of two results that are compared: fine-tunes of one name, or the only ones; and the bases."""
+    before, after = _fine_tunes(first), _fine_tunes(other)
+    if len(before) == len(after) == 1:
+        pairs = [(before[0], after[0])]
+    else:
+        named = {condition.name: condition for condition in after}
+        pairs = [(c, named[c.name]) for c in before if c.name in named]
+    bases = [[c for c in _conditions(document) if c.base is None] for document in (first, other)]
+    both: list[tuple[Role, ConditionResult, ConditionResult]] = [
+        ("fine-tune", *pair) for pair in pairs
+    ]
+    return [*both, ("base", bases[0][0], bases[1][0])] if bases[0] and bases[1] else both
+
+
+def _conditions(document: ResultDocument) -> Sequence[ConditionResult]:
+    settings = document.result.settings
+    return finished(settings[0].conditions) if settings else []
+
+
+def _fine_tunes(document: ResultDocument) -> list[ConditionResult]:
+    tuned = [condition for condition in _conditions(document) if condition.base is not None]
+    if document.gate is None:
+        return tuned
+    return [condition for condition in tuned if condition.name == document.gate.tuned]
+
+
+def headline(document: ResultDocument) -> str:
+    """Return the verdict of a result, or its gravest standing, in a line."""
+    if not document.result.settings:
+        return "nothing was measured"
+    glance = overview(document.result, document.result.settings[0], document.gate, document.margins)
+    return f"{glance.word}{glance.subject}"
+
+
+# What differs beside the figures
+
+
+def differing(first: ResultDocument, other: ResultDocument, name: str) -> Iterator[str]:
+    """Yield a sentence on each thing by which the results were made differently.
+
+    Args:
+        first: the result that others are compared with.
+        other: another one.
+        name: of the other one, in sentences.
+    """
+    before, after = first.result, other.result
+    if before.name_rate != after.name_rate:
+        yield f"{name}: its rate is the {after.name_rate}, that of the first the {before.name_rate}; they are not the same thing"
+    if (before.judges, before.panel) != (after.judges, after.panel):
+        yield f"{name}: judged by {_judges(other)}, the first by {_judges(first)}"
+    yield from _versions(first.versions, other.versions, name)
+    yield from _prompts(first, other, name)
+    settings = [
+        [(setting.system, setting.decoding) for setting in result.settings[:1]]
+        for result in (before, after)
+    ]
+    if settings[0] != settings[1]:
+        shown = [
+            " and ".join(f"system prompt {system}, {decoding}" for system, decoding in setting)
+            for setting in settings
+        ]
+        yield f"{name}: asked with {shown[1] or 'nothing'}, the first with {shown[0] or 'nothing'}"
+    yield from _margins(first.margins, other.margins, name)
+    bases = [_base(document) for document in (first, other)]
+    if bases[0] != bases[1] and None not in bases:
+        yield f"{name}: another base than the first (other weights or number format)"
+
+
+def _judges(document: ResultDocument) -> str:
+    names = wording.listing(map(wording.clean, document.result.judges))
+    panel = document.result.panel
+    return names if panel == "first" else f"{names} (panel: {panel})"
+
+
+def _versions(first: Mapping[str, str], other: Mapping[str, str], name: str) -> Iterator[str]:
+    changed = [
+        scorer for scorer in sorted(first.keys() & other.keys()) if first[scorer] != other[scorer]
+    ]
+    if changed:
+        yield f"{name}: other versions of {wording.few(changed)}"
+
+
+def _prompts(first: ResultDocument, other: ResultDocument, name: str) -> Iterator[str]:
+    before, after = first.prompts, other.prompts
+    if not before.digests or not after.digests:
+        if before.sets != after.sets:
+            yield f"{name}: {after.count:,} prompts of {_sets(after.sets)}, the first {before.count:,} of {_sets(before.sets)}"
+        return
+    tasks = sorted(before.digests.keys() | after.digests.keys())
+    changed = [task for task in tasks if before.digests.get(task) != after.digests.get(task)]
+    if changed:
+        yield (
+            f"{name}: other prompts or templates in {wording.few(changed)} ({after.count:,} prompts of {_sets(after.sets)}, the first "
+            f"{before.count:,} of {_sets(before.sets)})"
+        )
+
+
+def _sets(sets: Mapping[str, Mapping[str, int]]) -> str:
+    return wording.few(sorted(map(wording.clean, sets))) if sets else "no set"
+
+
+def _margins(first: Margins | None, other: Margins | None, name: str) -> Iterator[str]:
+    if first is None or other is None or first == other:
+        return
+    parts = [
+        f"{words} {100 * getattr(other, field):g} (first: {100 * getattr(first, field):g})"
+        for field, words in (
+            ("harm", "harm"),
+            ("harm_task", "harm in a task"),
+            ("over_refusal", "over-refusal"),
+            ("over_refusal_task", "over-refusal in a task"),
+        )
+        if getattr(first, field) != getattr(other, field)
+    ]
+    if dict(first.scores) != dict(other.scores):
+        parts.append("scores")
+    yield f"{name}: other margins, in points: {', '.join(parts)}"
+
+
+def _base(document: ResultDocument) -> Mapping[str, object] | None:
+    bases = [model.identity for model in document.models if model.base is None]
+    return dict(bases[0]) if bases else None
+
+
+# On the terminal
+
+
+def comparison_sheet(compared: Sequence[Compared], letters: Sequence[str]) -> Sheet:
+    """Return the table of one other result against the first: figures overall, and the tasks that differ most.
+
+    Args:
+        compared: the conditions of that result.
+        letters: the letters of both results, the first one's first.
+    """
+    rows = [
+        (pair, difference)
+        for pair in compared
+        for difference in pair.differences
+        if difference.task is None
+    ]
+    tasks = sorted(
+        (
+            (pair, difference)
+            for pair in compared
+            for difference in pair.differences
+            if difference.task is not None
+            and pair.role == "fine-tune"
+            and difference.figure == "harm"
+        ),
+        key=lambda row: -abs(row[1].difference),
+    )
+    several = len({pair.first for pair in compared}) > 2
+    chosen = [*rows, *tasks][:MOST_ROWS]
+    chosen.sort(key=lambda row: (compared.index(row[0]), row[1].figure != "harm"))
+    return Sheet(
+        title="",
+        headers=("", *letters, "difference, points [95 %]", ""),
+        rows=tuple(_row(pair, difference, named=several) for pair, difference in chosen),
+    )
+
+
+def _row(pair: Compared, difference: Difference, *, named: bool) -> tuple[Cell, ...]:
+    what = difference.figure if difference.task is None else f"  in {difference.task}"
+    who = "base: " if pair.role == "base" else f"{pair.first}: " if named else ""
+    low, high = difference.interval
+    falls_bad = difference.figure not in {"harm", "over-refusal"}
+    direction = int(low > 0) - int(high < 0)
+    tone: Tone = "plain"
+    if direction:
+        tone = "bad" if (direction > 0) != falls_bad else "good"
+    first, other = difference.behaviors
+    counts = f"{first:,} pairs" if difference.paired else f"{first:,} | {other:,}"
+    return (
+        Cell((wording.clean(f"{who}{what.strip()}"),)),
+        Cell((wording.percent(difference.first),)),
+        Cell((wording.percent(difference.other),)),
+        Cell(
+            (
+                f"{wording.points(difference.difference)} {wording.point_limits(difference.interval)}",
+            ),
+            tone,
+        ),
+        Cell((counts,), "faint"),
+    )
