@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from repair_models import FORGETS, OWN_ANSWER, REFUSAL, REFUSES, SIGN, write_base
 from tiny_models import answers, user
+
+from aftertune.report.result_schema import result_schema
 
 STRENGTHS = [tenth / 10 for tenth in range(9, 0, -1)]
 """The strengths of the sweep of `scaling`, gentlest first."""
@@ -158,7 +161,9 @@ def test_rows_of_the_training_data_neither_choose_nor_prove(repair, models, tmp_
     assert code == 4, err
     dropped = {"harm": 0, "own": 0}
     for part in ("selection", "proof"):
-        prompts = json.loads(Path(f"run/{part}/result.json").read_text())["prompts"]
+        document = json.loads(Path(f"run/{part}/result.json").read_text())
+        Draft202012Validator(result_schema()).validate(document)
+        prompts = document["prompts"]
         for name, reasons in prompts["dropped"].items():
             dropped[name] += sum(reasons.values())
     assert dropped == {"harm": 2, "own": 3}  # the behavior goes with its twin

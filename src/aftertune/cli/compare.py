@@ -83,7 +83,7 @@ def command(
     comparison = ResultComparison(
         format=FORMAT,
         results=tuple(map(str, results)),
-        verdicts=tuple(headline(one.document) for one in opened),
+        verdicts=tuple(headline(result.document) for result in opened),
         compared=tuple(compared),
         notes=tuple(notes),
     )
@@ -114,7 +114,7 @@ def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:
         InputError: the results have no condition to compare.
     """
     pairs = matching(first.document, other.document)
-    if not any(role == "fine-tune" for role, *_ in pairs) and len(pairs) < 1:
+    if not pairs:
         raise InputError(
             f"results A and {ascii_uppercase[place]} have no model in common that could be compared"
         )

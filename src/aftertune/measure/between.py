@@ -8,7 +8,6 @@ correlation): Zou and Donner (2008), Stat Med 27:1693.
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from aftertune.measure.rates import ASR, OVER_REFUSAL, rates
 from aftertune.measure.results import (
     Bounds,
     Breakdown,
+    Change,
     ConditionResult,
     Estimate,
     Rate,
@@ -40,7 +40,6 @@ NUMBERS = ("intent", "sample", "finish", "prompt_tokens", "completion_tokens", "
 """Columns whose codes mean the same in every table."""
 FIRST, OTHER = "first", "other"
 HARM, OVER_REFUSED = Side.HARM.value, Side.OVER_REFUSAL.value
-FigureT = TypeVar("FigureT", bound=Estimate)
 Ints = NDArray[np.int32]
 
 
@@ -89,13 +88,13 @@ class Pairing:
 
 def pairing(first: Arm, other: Arm) -> Pairing:
     """Count the prompts that two arms share."""
-    asked = [_asked(first), _asked(other)]
-    common = asked[0].keys() & asked[1].keys()
+    before, after = _asked(first), _asked(other)
+    common = before.keys() & after.keys()
     return Pairing(
         common=len(common),
-        first=len(asked[0]),
-        other=len(asked[1]),
-        behaviors=len({asked[0][key] for key in common}),
+        first=len(before),
+        other=len(after),
+        behaviors=len({before[key] for key in common}),
     )
 
 
@@ -186,7 +185,9 @@ def unpaired_differences(first: ConditionResult, other: ConditionResult) -> list
     return differences
 
 
-def _parts(breakdown: Breakdown[FigureT] | None) -> Iterator[tuple[str | None, FigureT]]:
+def _parts(
+    breakdown: Breakdown[Rate] | Breakdown[Score] | Breakdown[Change] | None,
+) -> Iterator[tuple[str | None, Estimate]]:
     """Yield the figures of a breakdown that are shown: overall (None), then by task."""
     if breakdown is None:
         return

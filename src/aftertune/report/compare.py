@@ -32,7 +32,7 @@ class Compared:
     other: str
     differences: tuple[Difference, ...]
     pairing: str
-    """On which prompts the differences stand, in a sentence."""
+    """The prompts on which the differences stand, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ResultComparison:
     """The first line of each."""
     compared: tuple[Compared, ...]
     notes: tuple[str, ...]
-    """What differs between the results beside their figures, in sentences; such differences may be the reason for others."""
+    """Sentences on differences of judges, prompts, decoding, margins and bases, which may be all that a change of figures shows."""
 
 
 def matching(
@@ -64,6 +64,16 @@ def matching(
         ("fine-tune", *pair) for pair in pairs
     ]
     return [*both, ("base", bases[0][0], bases[1][0])] if bases[0] and bases[1] else both
+
+
+def _unmatched(first: ResultDocument, other: ResultDocument, name: str) -> Iterator[str]:
+    """Yield a sentence on fine-tunes that are not compared, since only one of the results has their names."""
+    before, after = ({c.name for c in _fine_tunes(document)} for document in (first, other))
+    if len(before) == len(after) == 1 or before == after:
+        return
+    for names, where in ((before - after, "the first has"), (after - before, f"{name} has")):
+        if names:
+            yield f"only {where} {wording.few(sorted(map(wording.clean, names)))}: not compared"
 
 
 def _conditions(document: ResultDocument) -> Sequence[ConditionResult]:
@@ -98,6 +108,7 @@ def differing(first: ResultDocument, other: ResultDocument, name: str) -> Iterat
         name: of the other one, in sentences.
     """
     before, after = first.result, other.result
+    yield from _unmatched(first, other, name)
     if before.name_rate != after.name_rate:
         yield f"{name}: its rate is the {after.name_rate}, that of the first the {before.name_rate}; they are not the same thing"
     if (before.judges, before.panel) != (after.judges, after.panel):

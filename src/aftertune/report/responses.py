@@ -38,7 +38,7 @@ METADATA = b"aftertune"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What a scorer gave a response."""
+    """The score of a response by one scorer."""
 
     value: Any
     score: float | None
@@ -93,11 +93,11 @@ class ResponseRow:
             ("reasoning_verdicts", self.reasoning_verdicts),
         ):
             values[name] = {judge: score.plain() for judge, score in scores.items()}
-        values["decisions"] = {
+        decisions = {
             guard: {side: score.plain() for side, score in sides.items()}
             for guard, sides in self.decisions.items()
         }
-        return values
+        return values | {"decisions": decisions}
 
     def flat(self) -> Record:
         """Return the row with a column for each scorer: ``verdict:JUDGE``, ``decision:GUARD:SIDE``, ``score:METRIC``, ``outcome_under:GUARD``."""
@@ -106,7 +106,7 @@ class ResponseRow:
             for field in fields(self)
             if field.name not in SEVERAL
         }
-        values["incoherence"] = " ".join(self.incoherence)
+        values |= {"incoherence": " ".join(self.incoherence)}
         for kind, scores in (
             ("verdict", self.verdicts),
             ("reasoning_verdict", self.reasoning_verdicts),
