@@ -80,7 +80,7 @@ repairs: $(READY) ## Compare repairs of finished weights on the embedded model a
 	@OMP_NUM_THREADS=1 $(BIN)/python experiments/repair/run.py
 	@OMP_NUM_THREADS=1 $(BIN)/python experiments/repair/run.py smollm2
 
-docs: $(READY) ## Write the tables of options and of study keys into the pages, from the code
+docs: $(READY) ## Write the tables of options and of study keys, and the schema of results, from the code
 	@$(BIN)/python docs/reference.py
 
 images: demo ## Renew the README's picture from the demo's page (needs Chromium)

@@ -83,7 +83,7 @@ def test_junit_of_a_check_that_cannot_run_is_an_error(command, tiny_base, tmp_pa
 
 def test_the_published_schema_is_the_one_that_the_records_give(command):
     published = (ROOT / "docs" / "result.schema.json").read_text()
-    assert json.loads(published) == result_schema()
+    assert json.loads(published) == result_schema(), "run `make docs`"
     code, out, _ = command("schema", "result")
     assert (code, out) == (0, published)
     Draft202012Validator.check_schema(result_schema())
