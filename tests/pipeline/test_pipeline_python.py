@@ -15,7 +15,7 @@ from aftertune.checking import CheckOptions
 from aftertune.cli.check import command as check_command
 from aftertune.measure.results import GateVerdict, Side
 
-PRINTED = {"dry_run", "full", "json", "quiet"}
+PRINTED = {"dry_run", "full", "json", "junit", "quiet"}
 """Options of the command that are about what it prints."""
 
 

@@ -1,8 +1,10 @@
 """`aftertune check`: the call `check` with the command line's options, and its result in print."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,21 +12,49 @@ from aftertune.checking import CheckOptions, CheckResult, Scope, check, check_re
 from aftertune.cli.options import (
     FullOption,
     JsonOption,
-    JunitOption,
     OutOption,
     QuietOption,
     command_app,
     screen,
-    with_junit,
 )
 from aftertune.cli.run import preview
-from aftertune.errors import InputError
-from aftertune.report.junit import write_junit
+from aftertune.errors import AftertuneError, InputError
+from aftertune.report.junit import write_junit, write_junit_error
 from aftertune.report.terminal import MOST_LINES, Output, present, print_files
 from aftertune.report.wording import clean
 from aftertune.workspace import RESULT
 
 app = command_app()
+JunitOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write JUnit XML: a case per side and task; not enough data is skipped.",
+    ),
+]
+
+
+def with_junit(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a check whose file of ``junit`` tells the state of the run from its first second on, whatever becomes of it.
+
+    A file of an earlier run never stands for one that was killed. The command itself writes the verdict.
+    """
+
+    @wraps(command)
+    def reported(**options: Any) -> None:
+        path: Path | None = options["junit"]
+        if path is None or options["dry_run"]:
+            command(**options)
+            return
+        references = (options["base"], *options["tuned"])
+        write_junit_error(path, references)
+        try:
+            command(**options)
+        except AftertuneError as error:
+            write_junit_error(path, references, error)
+            raise
+
+    return reported
 
 
 @app.command()

@@ -1,14 +1,10 @@
 """The options that several commands share, and how a command becomes a typer application."""
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aftertune.errors import AftertuneError
-from aftertune.report.junit import write_junit_error
 from aftertune.report.progress import Progress, Screen
 from aftertune.report.progress import Quiet as NoProgress
 
@@ -28,13 +24,6 @@ DataOption = Annotated[
         metavar="DIR",
         envvar="AFTERTUNE_DATA",
         help="Where the files of public sets lie.",
-    ),
-]
-JunitOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Also write JUnit XML: a case per side and task; not enough data is skipped.",
     ),
 ]
 OutOption = Annotated[
@@ -73,26 +62,3 @@ def command_group(help_text: str) -> typer.Typer:
 def screen(quiet: bool) -> Progress:
     """Return what shows progress: the terminal, or nothing."""
     return NoProgress() if quiet else Screen()
-
-
-def with_junit(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a check whose file of ``junit`` tells the state of the run from its first second on, whatever becomes of it.
-
-    A file of an earlier run never stands for one that was killed. The command itself writes the verdict.
-    """
-
-    @wraps(command)
-    def reported(**options: Any) -> None:
-        path: Path | None = options["junit"]
-        if path is None or options["dry_run"]:
-            command(**options)
-            return
-        references = (options["base"], *options["tuned"])
-        write_junit_error(path, references)
-        try:
-            command(**options)
-        except AftertuneError as error:
-            write_junit_error(path, references, error)
-            raise
-
-    return reported
