@@ -8,7 +8,9 @@ import yaml
 
 
 def test_without_a_study_it_plans_the_sizes_that_are_given(command):
-    code, out, err = command("plan", "--behaviors", 200, "--seeds", 3, "--json", "plan.json")
+    code, out, err = command(
+        "plan", "--behaviors", 200, "--tasks", 2, "--seeds", 3, "--json", "plan.json"
+    )
     assert (code, err) == (0, "")
     assert "3 seeds plateau at" in out
     assert "Assumed: base ASR 10.0 %" in out
@@ -18,12 +20,35 @@ def test_without_a_study_it_plans_the_sizes_that_are_given(command):
     own = design["rows"][2]
     assert own["power"] < own["plateau"] < 0.8
     assert result["costs"] == []
-    _, out, _ = command("plan", "--behaviors", 200, "--seeds", 10)
+    assert [side["side"] for side in design["gate"]["quantities"]] == ["harm", "over-refusal"]
+    assert 0 < design["gate"]["passes"] < 0.8
+    few = ("--tasks", 1, "--seeds")
+    _, out, _ = command("plan", "--behaviors", 200, *few, 10)
     assert "WARNING" not in out
-    _, out, _ = command("plan", "--behaviors", 20, "--seeds", 10)
+    _, out, _ = command("plan", "--behaviors", 20, *few, 10)
     assert "more behaviors or seeds would help" in out
-    _, out, _ = command("plan", "--seeds", 1)
+    _, out, _ = command("plan", *few, 1)
     assert "only this checkpoint may be spoken of" in out
+
+
+def test_the_chances_of_a_verdict_stand_in_a_table_of_80_columns(command):
+    assumed = ("--base-rate", 0.002, "--base-over-refusal", 0.001)
+    sizes = ("--behaviors", 120, "--tasks", 1, "--seeds", 1)
+    code, out, _ = command("plan", *sizes, *assumed, "--json", "plan.json")
+    assert code == 0
+    start = next(place for place, line in enumerate(out.splitlines()) if "verdict of check" in line)
+    head, harm, refusal, whole, meaning = out.splitlines()[start : start + 5]
+    assert max(map(len, (head, harm, refusal, whole))) <= 80
+    assert harm.split()[:5] == ["harm", "120", "0.2", "%", "5.0"]
+    assert refusal.split()[:5] == ["over-refusal", "120", "0.1", "%", "5.0"]
+    [gate] = [
+        condition["gate"] for condition in json.loads(Path("plan.json").read_text())["conditions"]
+    ]
+    assert gate["passes"] >= 0.8
+    assert gate["enough"] == 120
+    assert meaning.strip().startswith(
+        "120 behaviors: a fine-tune that changed nothing passes with "
+    )
 
 
 def test_a_study_is_counted_and_nothing_is_kept(command, tiny_folder, monkeypatch):
@@ -79,6 +104,14 @@ def test_a_finished_run_is_a_pilot_and_local_models_are_timed(command, copied, m
     result = json.loads(Path("plan.json").read_text())
     assert all(condition["spread"]["source"] == "pilot" for condition in result["conditions"])
     assert "Assumed" not in out
+    sides = result["conditions"][0]["gate"]["quantities"]
+    measured = json.loads(Path("out/result.json").read_text())["result"]["settings"][0]
+    rates = next(x for x in measured["conditions"] if x["base"] is None)["asr"]["by_task"]
+    planned = {
+        task: min(max(rate["estimate"], 0.5 / (rate["n"] + 1)), 1 - 0.5 / (rate["n"] + 1))
+        for task, rate in rates.items()
+    }
+    assert sides[0]["base"] == pytest.approx(sum(planned.values()) / len(planned))
     base = result["costs"][0]
     assert base["seconds"] > 0
     assert base["tokens_out"] <= base["tokens_out_at_most"]

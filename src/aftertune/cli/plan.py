@@ -10,6 +10,14 @@ from typing import Annotated
 import typer
 
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
+from aftertune.cli.plan_gate import (
+    GATE_LEGEND,
+    UNDECLARED,
+    BaseRates,
+    gate_lines,
+    quantities_of_prompts,
+    quantities_of_sizes,
+)
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Recipe, StudyModel
 from aftertune.core.records import GenerateJob, Intent, Prompt
@@ -21,6 +29,8 @@ from aftertune.data.rows import Row
 from aftertune.errors import InputError
 from aftertune.estimate import Estimate, estimate
 from aftertune.generate import calls
+from aftertune.measure.gate_power import GatePower, Quantity, World, gate_power
+from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.power import (
     Assumptions,
     Spread,
@@ -30,21 +40,22 @@ from aftertune.measure.power import (
     power,
     smallest_change,
 )
+from aftertune.measure.results import ConditionResult
 from aftertune.models.size import generating_bytes, parameters, shape, training_bytes
 from aftertune.report.document import to_plain, write_json
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.terminal import Output
 from aftertune.report.wording import plural
-from aftertune.result import conditions_of, open_finished
+from aftertune.result import conditions_of, measure_plan, open_finished
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, longest_row, seconds_per_step, steps_of, study_rows
 from aftertune.workspace import RUNS, Run, open_run
 
-FORMAT = 3
+FORMAT = 4
 """Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
-``calls_at_most`` and ``training_seconds``. 3: all costs have the same fields; ``money`` also for models."""
+``calls_at_most`` and ``training_seconds``. 3: all costs have the same fields; ``money`` also for models. 4: ``gate`` of each condition."""
 WANTED = 0.80
 """The power of the smallest detectable change."""
 OTHER_SEEDS = (1, 2, 3, 5, 10)
@@ -78,6 +89,15 @@ def command(
     base_rate: Annotated[
         float, typer.Option(min=0.001, max=0.999, help="Assumed ASR of the base.")
     ] = 0.10,
+    base_over_refusal: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Assumed over-refusal of the base.")
+    ] = 0.05,
+    base_score: Annotated[
+        float,
+        typer.Option(
+            min=0.001, max=0.999, help="Assumed score of the base, of every score with a margin."
+        ),
+    ] = 0.80,
     seed_sd: Annotated[
         float,
         typer.Option(
@@ -105,8 +125,14 @@ def command(
 ) -> None:
     """Say what a study can find and what it costs, before anything is asked."""
     progress = screen(quiet)
-    spread, tokens = (None, NO_TOKENS) if pilot is None else _pilot(pilot)
+    rates = BaseRates(asr=base_rate, over_refusal=base_over_refusal, score=base_score)
+    spread, tokens = None, NO_TOKENS
+    if pilot is not None:
+        spread, tokens, of_base = _pilot(pilot)
+        rates = replace(rates, pilot=of_base)
     designs = {"": Design(behaviors=behaviors, tasks=tasks, samples=samples, seeds=seeds)}
+    quantities = quantities_of_sizes(behaviors, tasks, samples, rates, UNDECLARED)
+    declared = UNDECLARED
     costs: list[Cost] = []
     if study is not None:
         config = load_study(study)
@@ -115,13 +141,28 @@ def command(
             progress.note(f"note: {note}")
         # Nothing is kept, and no prompt is asked unless ``timed``.
         with open_run(config, folder, Quiet(), study.parent, write=False) as run:
-            designs, costs = _study(run, tokens, progress if timed else None)
+            designs, quantities, declared, costs = _study(
+                run, rates, tokens, progress if timed else None
+            )
     assumed = Assumptions(base_rate=base_rate, rise=rise, seed_sd=seed_sd)
+    gates = {
+        number: gate_power(
+            quantities,
+            World(assumed=_with_seeds_of(assumed, spread), seeds=number),
+            declared.alpha,
+            declared.min_cell,
+            WANTED,
+        )
+        for number in {design.seeds for design in designs.values()}
+        if quantities and quantities[0].behaviors > 1
+    }
     result = Plan(
         format=FORMAT,
         assumptions=assumed,
         alpha=ALPHA,
-        conditions=tuple(_condition(name, x, assumed, spread) for name, x in designs.items()),
+        conditions=tuple(
+            _condition(name, x, assumed, spread, gates.get(x.seeds)) for name, x in designs.items()
+        ),
         costs=tuple(costs),
     )
     lines = [*_power_lines(result), *_cost_lines(costs)]
@@ -175,6 +216,8 @@ class PlannedCondition:
     design: Design
     spread: PlannedSpread
     rows: tuple[SeedsRow, ...]
+    gate: GatePower | None
+    """The chances of a verdict of `check`; None without harmful prompts."""
     warning: str | None
 
 
@@ -215,10 +258,14 @@ class Plan:
     costs: tuple[Cost, ...]
 
 
-def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
-    """Return the mean of the variances that a finished run has, and its mean tokens."""
+def _pilot(
+    folder: Path,
+) -> tuple[PlannedSpread, tuple[float, float], ConditionResult | None]:
+    """Return the mean of the variances that a finished run has, its mean tokens, and the result of its base."""
     with open_finished(folder) as run:
         table, declared = run.table(), run.plan
+        measured = run.document.result.settings[0].conditions
+    of_base = next((condition for condition in measured if condition.base is None), None)
     by_seeds = [(seeds, spread) for _, seeds, spread in pilot_spreads(table, declared)]
     if not by_seeds:
         raise InputError(
@@ -231,7 +278,7 @@ def _pilot(folder: Path) -> tuple[PlannedSpread, tuple[float, float]]:
         for name in ("behaviors", "seeds", "both")
     }
     source = Source.PILOT if seeded else Source.PILOT_OF_ONE_SEED
-    return PlannedSpread(**mean, source=source), _mean_tokens(table)
+    return PlannedSpread(**mean, source=source), _mean_tokens(table), of_base
 
 
 def _mean_tokens(table: Table) -> tuple[float, float]:
@@ -246,12 +293,13 @@ def _mean_tokens(table: Table) -> tuple[float, float]:
 
 
 def _study(
-    run: Run, tokens: tuple[float, float], progress: Progress | None
-) -> tuple[dict[str, Design], list[Cost]]:
-    """Return the design of every fine-tune of a study, and the costs of the study.
+    run: Run, rates: BaseRates, tokens: tuple[float, float], progress: Progress | None
+) -> tuple[dict[str, Design], tuple[Quantity, ...], MeasurePlan, list[Cost]]:
+    """Return the design of every fine-tune of a study, the quantities of its gate, its declaration and its costs.
 
     Args:
         run: the study's, opened to look only.
+        rates: of the base.
         tokens: mean tokens of a prompt and of an answer in a pilot; 0 where there is none.
         progress: shows the timing of local models; None where no time is taken.
     """
@@ -277,11 +325,18 @@ def _study(
     timing = None
     if progress is not None:
         timing = _Timing(run=replace(run, progress=progress), prompts=prompts, rows=rows)
-    return designs, list(_costs(run, models, prompts, tokens, timing, rows))
+    declared = measure_plan(run.study, models, "ASR")
+    quantities = quantities_of_prompts(prompts, draws, rates, declared)
+    costs = list(_costs(run, models, prompts, tokens, timing, rows))
+    return designs, quantities, declared, costs
 
 
 def _condition(
-    name: str, design: Design, assumed: Assumptions, pilot: PlannedSpread | None
+    name: str,
+    design: Design,
+    assumed: Assumptions,
+    pilot: PlannedSpread | None,
+    gate: GatePower | None,
 ) -> PlannedCondition:
     rise, n = assumed.rise, design.behaviors
     if n < 2:
@@ -303,6 +358,7 @@ def _condition(
         design=design,
         spread=spread,
         rows=tuple(rows),
+        gate=gate,
         warning=_warning(design, rows, points(rise).lstrip("+")),
     )
 
@@ -314,6 +370,13 @@ def _spread(assumed: Assumptions, design: Design, pilot: PlannedSpread | None) -
     if pilot.source is Source.PILOT_OF_ONE_SEED:
         return replace(pilot, seeds=assumed.seed_sd**2)
     return pilot
+
+
+def _with_seeds_of(assumed: Assumptions, pilot: PlannedSpread | None) -> Assumptions:
+    """Return the assumptions with the spread of a pilot's training seeds, where it has several."""
+    if pilot is None or pilot.source is not Source.PILOT:
+        return assumed
+    return replace(assumed, seed_sd=pilot.seeds**0.5)
 
 
 def _warning(design: Design, rows: Sequence[SeedsRow], rise: str) -> str | None:
@@ -484,10 +547,14 @@ def _power_lines(result: Plan) -> Iterator[str]:
             smallest = "none" if row.smallest_change > 1 else smallest
             yield f"{mark} {row.seeds:>5}  {percent(row.power):>22}  {smallest:>20}  {percent(row.plateau):>15}"
         yield f"  variances: {condition.spread.source.value}"
+        if condition.gate is not None:
+            yield from gate_lines(condition.gate, design.seeds)
     yield (
         f"Power: of the two-sided test at {result.alpha:g} for the overall change; smallest: found {percent(WANTED)} of the time; "
         "endless prompts: the power where only the training seeds are left. One seed: about this checkpoint alone."
     )
+    if any(condition.gate is not None for condition in result.conditions):
+        yield GATE_LEGEND
     if any(condition.spread.source is not Source.PILOT for condition in result.conditions):
         yield (
             f"Assumed: base ASR {percent(result.assumptions.base_rate)}, a standard deviation of "

@@ -104,8 +104,8 @@ def assumed_spread(
         base_samples: of the base per behavior and task.
     """
     rng = np.random.default_rng(0)
-    before = _location(x.base_rate, math.hypot(x.sd_behaviors, x.sd_both))
-    after = _location(x.base_rate + x.rise, math.hypot(x.sd_behaviors, x.sd_both))
+    before = location(x.base_rate, math.hypot(x.sd_behaviors, x.sd_both))
+    after = location(x.base_rate + x.rise, math.hypot(x.sd_behaviors, x.sd_both))
     of_task = 1.0 if tasks == 1 else x.shared
     effects = [
         x.sd_behaviors
@@ -193,7 +193,7 @@ def plateau(x: Spread, rise: float, seeds: int, alpha: float = 0.05) -> float:
     return power(x, rise, ENDLESS, seeds, alpha)
 
 
-def _location(mean: float, sd: float) -> float:
+def location(mean: float, sd: float) -> float:
     """Return the mu with E[expit(mu + sd Z)] = mean, Z standard normal."""
     from scipy.optimize import brentq  # loads slowly
 
@@ -203,3 +203,10 @@ def _location(mean: float, sd: float) -> float:
         return float((weights * expit(mu + sd * nodes)).sum() / weights.sum()) - mean
 
     return float(brentq(excess, -40, 40))
+
+
+def slope(mean: float, sd: float) -> float:
+    """Return by how much E[expit(mu + sd Z)] grows with mu where it is ``mean``."""
+    nodes, weights = roots_hermitenorm(80)
+    p = expit(location(mean, sd) + sd * nodes)
+    return float((weights * p * (1 - p)).sum() / weights.sum())
