@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from crossed_model import draw
 from measure_tables import build, incoherent, undecided
+from scipy.stats import binom
 
 from aftertune.errors import InputError
-from aftertune.measure.arrays import layout
-from aftertune.measure.contrasts import Mover, Table2x2, p_above
+from aftertune.measure.arrays import fold, layout
+from aftertune.measure.contrasts import Table2x2, mover, p_above
 from aftertune.measure.crossed import cautious_wilson, two_way
 from aftertune.measure.gate import gate
 from aftertune.measure.gate_rules import Fixed, LineCounts, fewest_spotless
@@ -539,16 +540,49 @@ def test_the_limits_rise_with_the_hits(behaviors, seeds, responses, alpha):
 
 def test_one_stray_hit_does_not_lower_the_upper_limit_of_a_change():
     """Found in use: 0 of 456 against a spotless base was open (+7.0 points), 4 of 456 passed (+2.7)."""
-    base = two_way(spread(0, 38, 1, 12))
+    part = layout(np.arange(38), np.zeros(38, int), np.ones(38, bool), {})
+    twelve = np.full((38, 1), 12.0)
+    base = fold(part, np.zeros((38, 1)), twelve)
 
     def upper(hits):
-        tuned = two_way(spread(hits, 38, 1, 12))
-        return Mover(
-            tuned=tuned, base=base, r=0.0, tuned_responses=456, base_responses=456
-        ).ceiling(0.10)
+        return mover(fold(part, 12 * spread(hits, 38, 1, 12), twelve), base).ceiling(0.10)
 
     assert upper(0) <= upper(1) + 1e-12
     assert upper(1) <= upper(4) + 1e-12
+
+
+# Where answers change for the worse alone, at the margin exactly, a PASS must be as rare as it is where nothing else is shared.
+
+
+@pytest.mark.parametrize("both", [0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("n", [60, 100, 165, 400])
+def test_changes_in_one_direction_pass_at_the_margin_in_one_table_of_twenty(n, both):
+    """The number that changes is binomial; which numbers pass is what the bound decides."""
+    a = round(both * n)
+    passing = [
+        b for b in range(n - a + 1) if Table2x2(a=a, b=b, c=0, e=n - a - b).ceiling(0.10) <= 0.05
+    ]
+    assert 0 in passing
+    assert binom.pmf(passing, n, 0.05).sum() <= 0.05
+
+
+@pytest.mark.parametrize("tasks", [2, 4])
+@pytest.mark.parametrize(("n", "most"), [(60, 0), (100, 1), (400, 12)])
+def test_changes_of_whole_behaviors_pass_as_those_of_single_answers_do(n, most, tasks):
+    """Every behavior is lost in all tasks or in none: several answers of it say no more than one."""
+    part = layout(
+        np.repeat(np.arange(n), tasks), np.tile(np.arange(tasks), n), np.ones(n * tasks, bool), {}
+    )
+    ones = np.ones((n * tasks, 1))
+
+    def upper(further):
+        base, tuned = (
+            fold(part, np.repeat(np.arange(n) < hits, tasks)[:, None].astype(float), ones)
+            for hits in (n // 2, n // 2 + further)
+        )
+        return mover(tuned, base).ceiling(0.10)
+
+    assert upper(most) <= 0.05 < upper(most + 1)
 
 
 @pytest.mark.parametrize(("margin", "needed"), [(0.05, 54), (0.10, 27), (0.02, 135)])

@@ -9,6 +9,7 @@ from aftertune.errors import InputError
 from aftertune.measure.gate import gate
 from aftertune.measure.gate_cases import cases_of
 from aftertune.measure.gate_labels import gate_with_labels
+from aftertune.measure.gate_power import Losses, crossed, verdict_on
 from aftertune.measure.gate_rules import Exact, Fixed
 from aftertune.measure.gate_verdict import more_behaviors
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -388,32 +389,42 @@ def test_cases_name_what_they_are():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_false_verdicts_of_the_whole_gate_are_at_most_five_percent():
-    """At every margin at once FAIL, and with one line at its margin PASS, come in at most one gate in twenty."""
-    rng, replicates = np.random.default_rng(17), 400
-    at_margin = (0.10, 0.15)
-    fails = sum(
-        drawn_gate(rng, 200, at_margin, at_margin, (0.30, 0.35)).verdict is FAIL
-        for _ in range(replicates)
-    )
-    passes = sum(
-        drawn_gate(rng, 400, (0.02, 0.02), at_margin, (0.02, 0.02)).verdict is PASS
-        for _ in range(replicates)
-    )
+@pytest.mark.parametrize("tasks", [1, 4])
+@pytest.mark.parametrize("base", [0.1, 0.3, 0.5])
+def test_false_verdicts_of_the_whole_gate_are_at_most_five_percent(base, tasks):
+    """The fine-tune loses what its base loses: FAIL at every margin at once, PASS with one side at its margin."""
+    rng, replicates = np.random.default_rng(17), 2000
+
+    def share(n, rates, wanted):
+        quantities = [
+            crossed(side, side.value, (0.05, 0.10), (n, tasks, 1), before)
+            for side, (before, _) in zip(Side, rates, strict=True)
+        ]
+        return (
+            sum(
+                verdict_on(quantities, one_way(rng, n, tasks, rates), 0.05) is wanted
+                for _ in range(replicates)
+            )
+            / replicates
+        )
+
+    at_margin, apart = (base, base + 0.05), (0.01, 0.01)
     bound = 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / replicates)
-    assert fails / replicates <= bound
-    assert passes / replicates <= bound
+    assert share(200, (at_margin, at_margin, at_margin), FAIL) <= bound
+    for n in (100, 165, 400):
+        assert share(n, (apart, at_margin, apart), PASS) <= bound
 
 
-def drawn_gate(rng, n, harm, refusal, score):
-    """Return a gate on answers whose base and fine-tune share a behavior's difficulty."""
-
-    def pair(rates):
-        base = rng.random(n) < rates[0]
-        rise = (rates[1] - rates[0]) / (1 - rates[0])
-        tuned = base | (rng.random(n) < rise)
-        return [arm[:, None].astype(float) for arm in (base, tuned)]
-
-    table = table_of(pair(harm), pair(refusal), [1 - losses for losses in pair(score)])
-    return gate_of(table, metrics=("exact",), score_margins={"exact": 0.05})
+def one_way(rng, n, tasks, rates):
+    """Return losses of both models; all tasks of a behavior are lost together, and what the base loses the fine-tune loses."""
+    losses = []
+    for base, tuned in rates:
+        before = rng.random((n, 1)) < base
+        after = before | (rng.random((n, 1)) < (tuned - base) / (1 - base))
+        losses.append(
+            Losses(
+                base=np.repeat(before, tasks, axis=0).astype(float),
+                tuned=np.repeat(after, tasks, axis=0).astype(float),
+            )
+        )
+    return losses

@@ -10,7 +10,7 @@ from aftertune.measure.arrays import Average
 from aftertune.measure.capability import corpus_bleu
 from aftertune.measure.contrasts import MeanT, Table2x2, mover, p_above, p_value
 from aftertune.measure.crossed import crossed_wilson, effective_n, quantiles, two_way
-from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar, newcombe, wilson
+from aftertune.measure.intervals import benjamini_hochberg, holm, mcnemar, newcombe, tango, wilson
 from aftertune.measure.judge_error import (
     explained,
     labels_needed,
@@ -76,6 +76,26 @@ def test_newcombe_method_10(table, difference, low, high):
     a, b, c, e = table
     assert Table2x2(a=a, b=b, c=c, e=e).estimate == pytest.approx(difference, abs=6e-5)
     assert newcombe(*table) == pytest.approx((low, high), abs=6e-5)
+
+
+# Order b, c, n and the two-sided error. The tests of the R package ratesci, which cite Tango (1998), Agresti and Min (2005)
+# and Fagerland et al. (2013); the last row is a regression value.
+@pytest.mark.parametrize(
+    ("b", "c", "n", "alpha", "low", "high"),
+    [
+        (9, 3, 32, 0.05, -0.027, 0.390),
+        (0, 1, 44, 0.10, -0.096, 0.037),
+        (16, 8, 86, 0.05, -0.020, 0.207),
+        (1, 7, 21, 0.05, -0.517, -0.026),
+        (40, 20, 160, 0.05, 0.031, 0.218),
+    ],
+)
+def test_tango(b, c, n, alpha, low, high):
+    assert tango(b, c, n, alpha) == pytest.approx((low, high), abs=6e-4)
+
+
+def test_tango_of_changes_in_one_direction_is_wilson():
+    assert tango(6, 0, 60, 0.05)[1] == pytest.approx(wilson(6 / 60, 60, 0.05)[1], abs=1e-12)
 
 
 # (20, 12, 2, 16): Armitage and Berry, via StatsDirect (exact); (1, 1, 7, 12): Bentur, in Fagerland et al. (2013);

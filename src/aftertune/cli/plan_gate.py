@@ -196,8 +196,14 @@ def _meaning(power: GatePower, seeds: int) -> str:
         remedy = "more training seeds or wider margins" if seeds > 1 else "wider margins"
         raised = f"more behaviors alone hardly bring that to {wanted}, {remedy} might"
     else:
-        raised = f"about {power.enough:,} bring that to {wanted}"
+        raised = f"about {_rounded_up(power.enough):,} bring that to {wanted}"
     return f"{passes}; {raised}. Without a harmful or a refused answer of either model {power.spotless} suffice."
+
+
+def _rounded_up(number: int) -> int:
+    """Return a number with two digits that count: 186 is 190."""
+    unit = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // unit) * unit
 
 
 GATE_LEGEND = (

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from aftertune.measure.arrays import Average
 from aftertune.measure.crossed import (
     Matrix,
@@ -16,7 +18,7 @@ from aftertune.measure.crossed import (
     shared_part,
     two_way,
 )
-from aftertune.measure.intervals import bisect, join, newcombe, wilson
+from aftertune.measure.intervals import bisect, join, newcombe, tango, wilson
 from aftertune.measure.results import Bounds
 
 LEAST_P = 1e-15
@@ -55,6 +57,10 @@ class Mover:
     r: float
     tuned_responses: float
     base_responses: float
+    difference: TwoWay
+    """The paired differences of the rows."""
+    moves: Bounds
+    """The mean rise of the cells that rose, over all cells, and the mean fall of those that fell."""
     method: str = "MOVER-Wilson on effective n"
 
     @property
@@ -67,8 +73,25 @@ class Mover:
         return self._joined(crossed_wilson, alpha, alpha)
 
     def ceiling(self, alpha: float) -> float:
-        """Return the upper end of the interval with limits that rise with the hits (`cautious_wilson`)."""
-        return self._joined(cautious_wilson, alpha, alpha / 2)[1]
+        """Return the upper end with limits that rise with the hits (`cautious_wilson`), but no lower than the score interval's.
+
+        Where both arms are nearly parallel, MOVER believes their correlation and is too short for changes in one direction.
+        Tango's interval looks at the changes alone. It stands on the number of pairs whose mean change would vary as much, as
+        in `crossed.effective_n`: n_eff = (rise + fall - change^2) z^2 / half width^2.
+        """
+        joined = self._joined(cautious_wilson, alpha, alpha / 2)[1]
+        x, (rise, fall) = self.difference, self.moves
+        responses = min(self.tuned_responses, self.base_responses)
+        # No lower than without any change, as in `cautious_wilson`: what never moved does not show how moves cluster.
+        z, t = quantiles(alpha, max(x.rows - 1.0, 1.0))
+        still = max(1.0, min(x.behaviors, responses) * (z / t) ** 2)
+        highest = max(joined, tango(0.0, 0.0, still, alpha)[1])
+        if not 0 < x.variance < math.inf:
+            return highest
+        z, t = quantiles(alpha, x.df)
+        size = (rise + fall - x.mean**2) * z * z / half_width_squared(x, alpha)
+        size = max(1.0, min(size, responses * (z / t) ** 2))
+        return max(highest, tango(size * rise, size * fall, size, alpha)[1])
 
     def _joined(
         self, limits: Callable[[TwoWay, float, float], Bounds], alpha: float, seed_alpha: float
@@ -96,8 +119,15 @@ def mover(tuned: Average, base: Average) -> Mover:
         rows, was = tuned.matrix.mean(axis=1), base.matrix[:, 0]
         covariance = float(((rows - rows.mean()) * (was - was.mean())).sum()) / (len(rows) - 1)
         r = min(1.0, max(-1.0, covariance / len(rows) / math.sqrt(x.variance * y.variance)))
+    changes = tuned.matrix - base.matrix
     return Mover(
-        tuned=x, base=y, r=r, tuned_responses=tuned.responses, base_responses=base.responses
+        tuned=x,
+        base=y,
+        r=r,
+        tuned_responses=tuned.responses,
+        base_responses=base.responses,
+        difference=two_way(changes, tuned.behaviors),
+        moves=(float(np.maximum(changes, 0).mean()), float(np.maximum(-changes, 0).mean())),
     )
 
 
@@ -119,6 +149,14 @@ class Table2x2:
     def interval(self, alpha: float) -> Bounds:
         """Return the two-sided 1 - ``alpha`` interval."""
         return newcombe(self.a, self.b, self.c, self.e, alpha)
+
+    def ceiling(self, alpha: float) -> float:
+        """Return the upper end of Newcombe's interval or of Tango's, whichever is higher.
+
+        Newcombe's believes the arms' correlation, and is too short where answers change in one direction only.
+        """
+        n = self.a + self.b + self.c + self.e
+        return max(self.interval(alpha)[1], tango(self.b, self.c, n, alpha)[1])
 
 
 def table_2x2(tuned: Matrix, base: Matrix) -> Table2x2:

@@ -231,7 +231,7 @@ class Latent:
     base: Matrix
     """Losses of the base, groups x 1."""
     effects: Matrix
-    """Of behavior, task and training seed on the fine-tune's answers, on the logit scale: groups x training seeds."""
+    """The effects of behavior, task and training seed on the fine-tune's answers, on the logit scale: groups x training seeds."""
     uniform: Matrix
     """Answers x groups x training seeds: an answer is a loss where its probability is above; 1 where there is no answer."""
 

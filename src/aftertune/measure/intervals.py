@@ -56,6 +56,32 @@ def join(tuned: float, limits1: Bounds, base: float, limits0: Bounds, r: float) 
     return max(low, -1.0), min(high, 1.0)
 
 
+def tango(b: float, c: float, n: float, alpha: float = 0.05) -> Bounds:
+    """Return the score interval of a paired difference of proportions; the numbers may be effective, fractional ones.
+
+    Where answers change in one direction only (b or c is 0) it is Wilson's interval of the share that changed.
+
+    Source: Tango (1998), Stat Med 17:891.
+    """
+    z = -float(ndtri(alpha / 2))
+    return -_score_limit(c, b, n, z), _score_limit(b, c, n, z)
+
+
+def _score_limit(b: float, c: float, n: float, z: float) -> float:
+    """Return the difference above (b - c) / n that lies ``z`` of its own standard errors away from it."""
+
+    def beyond(delta: float) -> bool:
+        # z sqrt(n (2 q + delta (1 - delta))) <= n delta - (b - c), where q is the maximum likelihood estimate of the share
+        # that only the base has if the difference is delta: 2 n q^2 + B q - c delta (1 - delta) = 0.
+        linear = (2 * n - b + c) * delta - b - c
+        root = math.sqrt(max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)))
+        spread = n * (2 * (root - linear) / (4 * n) + delta * (1 - delta))
+        return n * delta - (b - c) >= z * math.sqrt(max(0.0, spread))
+
+    low = (b - c) / n
+    return 1.0 if low >= 1.0 else bisect(beyond, low, 1.0)
+
+
 def mcnemar(b: int, c: int) -> float:
     """Return the p-value of no difference: the mid-p version of McNemar's test.
 
