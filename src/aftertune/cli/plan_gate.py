@@ -202,7 +202,7 @@ def _meaning(power: GatePower, seeds: int) -> str:
 
 def _rounded_up(number: int) -> int:
     """Return a number with two digits that count: 186 is 190."""
-    unit = 10 ** max(len(str(number)) - 2, 0)
+    unit = int(10 ** max(len(str(number)) - 2, 0))
     return -(-number // unit) * unit
 
 
