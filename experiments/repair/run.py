@@ -204,30 +204,29 @@ def table(case: Case) -> Iterator[str]:
     """Yield the rows of the table: doing nothing, the mix, and every method, on the behaviors of the proof."""
     yield "| repair | strength | ASR, seed by seed | mean | rise undone | twins refused | own task | verdicts |"
     yield "|---|---|---|---|---|---|---|---|"
-    results = {name: repaired(case, name) for name in case.methods}
-    proofs = next(
-        [model["proof"] for model in result["repaired"]]
-        for result in results.values()
-        if all(model["proof"] is not None for model in result["repaired"])
-    )
-    base = proofs[0]["base"]
-    yield row("the base", "", [base], base, proofs, "")
-    yield row("nothing", "", [proof["tuned"] for proof in proofs], base, proofs, "")
-    yield mix_row(case, base, proofs)
-    for name, result in results.items():
-        models = result["repaired"]
+    results = {name: repaired(case, name)["repaired"] for name in case.methods}
+    proven = {
+        name: [model["proof"] for model in models]
+        for name, models in results.items()
+        if all(model["proof"] is not None for model in models)
+    }
+    proofs = next(iter(proven.values()), None)
+    if proofs is not None:
+        base = proofs[0]["base"]
+        yield row("the base", "", [base], base, proofs, "")
+        yield row("nothing", "", [proof["tuned"] for proof in proofs], base, proofs, "")
+        yield mix_row(case, base, proofs)
+    for name, models in results.items():
         chosen = ", ".join(
             "none" if model["selection"]["chosen"] is None else f"{model['selection']['chosen']:g}"
             for model in models
         )
-        proven = [model["proof"] for model in models if model["proof"] is not None]
-        if len(proven) < len(models):
+        if name not in proven or proofs is None:
             yield f"| `{name}` | {chosen} | | | | | | no strength meets the rule ({misses(models)}) |"
             continue
-        verdicts = ", ".join(proof["gate"]["verdict"] for proof in proven)
-        yield row(
-            f"`{name}`", chosen, [proof["repaired"] for proof in proven], base, proofs, verdicts
-        )
+        verdicts = ", ".join(proof["gate"]["verdict"] for proof in proven[name])
+        figures = [proof["repaired"] for proof in proven[name]]
+        yield row(f"`{name}`", chosen, figures, base, proofs, verdicts)
 
 
 def repaired(case: Case, method: str) -> Mapping[str, Any]:
