@@ -126,6 +126,12 @@ def plain(measured):
     return json.loads(json.dumps(to_plain(measured), sort_keys=True))
 
 
+@pytest.fixture
+def made_up():
+    """The table and the function that declares its plan."""
+    return table(), plan
+
+
 @pytest.fixture(scope="session")
 def _measured():
     made = table()

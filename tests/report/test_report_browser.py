@@ -318,6 +318,27 @@ def test_tables_sort_and_are_copied(show, result):
         page.keyboard.press("Escape")
 
 
+def test_paper_has_every_table_whole_in_light_colours_and_the_notes(show, result):
+    result["notes"] = ["a note on the run"]
+    page = show(scheme="dark")
+    note = page.get_by_text("a note on the run")
+    assert not note.is_visible()
+    shown = "document.querySelector('#overview details').open"
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert note.is_visible()
+    assert not page.locator("nav.tabs").is_visible()
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    for tab in ("tasks", "guards", "judges", "mitigations", "method"):
+        assert page.locator(f"#{tab}").is_visible(), tab
+    overflow = "[...document.querySelectorAll('.scroll')].map(n => getComputedStyle(n).overflowX)"
+    assert set(page.evaluate(overflow)) == {"visible"}
+    assert not page.locator("#tasks details.fold").first.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not page.evaluate(shown)
+
+
 def test_without_scripts_every_part_but_the_answers_is_there(browser, show, answers, tmp_path):
     show(answers)
     context = browser.new_context(java_script_enabled=False)

@@ -28,7 +28,9 @@ def words(drawing):
 
 def test_every_figure_that_has_something_to_show(result):
     drawings = drawn(result)
-    assert set(drawings) == {"change", "change-by-task", "matrix", "guard-bypass", "frontier"}
+    hazards = {f"hazards-{name}" for name in ("code", "translation", "code-text", "code-multitask")}
+    expected = {"change", "change-by-task", "matrix", "guard-bypass", "frontier"}
+    assert set(drawings) == expected | hazards
     condition = conditions(result)["code+text"]
     condition["unmitigated"] = {
         "other": "code",

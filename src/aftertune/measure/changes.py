@@ -1,6 +1,6 @@
 """Changes of a condition's figures against its base, paired over behaviors, with p-values adjusted inside their families."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
@@ -25,6 +25,7 @@ from aftertune.measure.results import (
 )
 
 Tested = TypeVar("Tested", Change, CorrectedChange)
+Name = TypeVar("Name", bound=Hashable)
 
 
 def paired(
@@ -206,10 +207,10 @@ def adjust(changes: Breakdown[Tested], families: Sequence[str]) -> Breakdown[Tes
 
 
 def adjust_family(
-    changes: Mapping[str, Tested],
+    changes: Mapping[Name, Tested],
     method: Callable[[Sequence[float]], list[float]],
     adjustment: str,
-) -> dict[str, Tested]:
+) -> dict[Name, Tested]:
     """Adjust the p-values of one family; a change that labels do not correct has none and takes no part."""
     tested = {
         name: change.p_value for name, change in changes.items() if change.p_value is not None

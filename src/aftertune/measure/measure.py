@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
 from aftertune.core.table import NONE, Table
 from aftertune.measure.agreement import annotator_agreement, judge_agreement
-from aftertune.measure.arrays import Arms, Grid, Setting, model_codes, task_weights
+from aftertune.measure.arrays import Arms, Grid, Layout, Setting, model_codes, task_weights
 from aftertune.measure.capability import (
     capability,
     capability_changes,
@@ -18,10 +18,12 @@ from aftertune.measure.capability import (
     seed_scores,
 )
 from aftertune.measure.changes import (
+    adjust_family,
     adjust_over_fine_tunes,
     bypass_changes,
     disagreement_changes,
     guard_effects,
+    rate_change,
     rate_changes,
 )
 from aftertune.measure.comparisons import compare, matched, undone
@@ -29,6 +31,7 @@ from aftertune.measure.corrections import LabelledCondition, condition_labels
 from aftertune.measure.counts import ANSWERS, CUT, Source, SourceKind, Tally, count, pair_name
 from aftertune.measure.crossed import seed_collapse
 from aftertune.measure.divergence import divergences
+from aftertune.measure.intervals import benjamini_hochberg
 from aftertune.measure.judge_bounds import CheckedJudge, judge_bounds
 from aftertune.measure.labelled import LabelledArm, LabelledRows, labelled_arm, labelled_rows
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -40,6 +43,7 @@ from aftertune.measure.rates import (
     TASKS,
     bypasses,
     event,
+    rate,
     rates,
     second_labels,
     seed_rates,
@@ -47,15 +51,19 @@ from aftertune.measure.rates import (
 )
 from aftertune.measure.results import (
     FORMAT,
+    Change,
     ConditionLabels,
     ConditionResult,
     CutAnswers,
     Disagreement,
     GuardResult,
+    HazardFigures,
+    Rate,
     ReasoningHarm,
     SettingResult,
     StudyResult,
 )
+from aftertune.measure.series import OVER_HAZARDS
 from aftertune.measure.style import AnswerStyles, Styles
 
 NOTABLE_CUT = 0.1
@@ -207,6 +215,39 @@ def _labels(
     return condition_labels(plan, labels)
 
 
+def _hazards(
+    plan: MeasurePlan, own: Grid, both: Arms | None
+) -> Mapping[str, Mapping[str, HazardFigures]]:
+    """Return the rate and its change in every hazard of every task that has enough behaviors."""
+    harmful, names = own.intent(harmful=True), own.counted.names
+    tasks, hazards = (np.unique(own.attribute(x)[harmful]).tolist() for x in ("task", "hazard"))
+    if len(hazards) == 1:
+        return {}
+    measured: dict[tuple[str, str], Rate] = {}
+    changes: dict[tuple[str, str], Change] = {}
+    for task, hazard in product(tasks, hazards):
+        cell = names["task"][task], names["hazard"][hazard]
+        part = _of_hazard(own, task, hazard)
+        if part is None or part.behaviors < plan.min_cell:
+            continue
+        measured[cell] = rate(own, part, ASR, plan.min_cell)
+        compared = None if both is None else _of_hazard(both.tuned, task, hazard)
+        if both is not None and compared is not None:
+            changes[cell] = rate_change(both, compared, ASR, plan.min_cell)
+    changes = adjust_family(changes, benjamini_hochberg, OVER_HAZARDS)
+    figures: dict[str, dict[str, HazardFigures]] = {}
+    for (task_name, hazard_name), figure in measured.items():
+        figures.setdefault(task_name, {})[hazard_name] = HazardFigures(
+            rate=figure, change=changes.get((task_name, hazard_name))
+        )
+    return figures
+
+
+def _of_hazard(grid: Grid, task: int, hazard: int) -> Layout | None:
+    among = grid.intent(harmful=True) & (grid.attribute("task") == task)
+    return grid.choose("hazard", hazard, among)
+
+
 def _measure_condition(
     plan: MeasurePlan, condition: Condition, own: Grid, both: Arms | None
 ) -> ConditionResult:
@@ -224,6 +265,7 @@ def _measure_condition(
         asr_change=rate_changes(both, ASR, plan, harmful=True, dimensions=by_hazard),
         over_refusal_change=rate_changes(both, OVER_REFUSAL, plan, harmful=False),
         capability_change={} if both is None else capability_changes(both, plan),
+        hazards=_hazards(plan, own, both),
         guards={guard: _guarded(own, both, guard, plan) for guard in plan.guards},
         judges={
             judge: rates(

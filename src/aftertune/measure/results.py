@@ -596,6 +596,15 @@ class ReasoningHarm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HazardFigures:
+    """The ASR in one hazard of one task; exploratory, since cells are many and behaviors in them few."""
+
+    rate: Rate
+    change: Change | None
+    """Against the base; its p-value is adjusted by Benjamini-Hochberg over all of them. None for a base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionResult:
     """Everything about one condition under one setting."""
 
@@ -665,6 +674,10 @@ class ConditionResult:
     """The divergence of its first token from the base's, overall and by task; None for a base, and where an endpoint answers."""
     reasoning: Mapping[str, ReasoningHarm] = field(default_factory=lambda: MappingProxyType({}))
     """By judge of the reasoning: harm in the thinking before the responses to harmful prompts."""
+    hazards: Mapping[str, Mapping[str, HazardFigures]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Task -> hazard -> figures; hazards of too few behaviors are absent, and all where the prompts have one hazard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

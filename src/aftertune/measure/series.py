@@ -26,6 +26,7 @@ from aftertune.measure.pooling import PooledCondition
 from aftertune.measure.rates import ASR, OVER_REFUSAL, rate, score
 from aftertune.measure.results import Change, CorrectedChange
 
+OVER_HAZARDS = "Benjamini-Hochberg over hazards within tasks, exploratory"
 FEWEST_BEHAVIORS = 25
 """Behaviors of a hazard in a task from which on its change is measured."""
 
@@ -173,8 +174,8 @@ def hazards(
         changes = list(_hazards(pooled, plan, correct))
         adjusted = benjamini_hochberg([hazard.change.p_value for hazard in changes])
         for hazard, p in zip(changes, adjusted, strict=True):
-            how = "Benjamini-Hochberg over hazards within tasks, exploratory"
-            yield replace(hazard, change=replace(hazard.change, p_adjusted=p, adjustment=how))
+            change = replace(hazard.change, p_adjusted=p, adjustment=OVER_HAZARDS)
+            yield replace(hazard, change=change)
 
 
 def _hazards(

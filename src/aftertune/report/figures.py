@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.results import (
-    Change,
     ConditionResult,
     Rate,
     SettingResult,
@@ -36,6 +35,7 @@ from aftertune.report.drawing import (
     Words,
     fitted,
 )
+from aftertune.report.hazards import hazard_changes
 from aftertune.report.overview import Figure, Overview, PictureRow, overview, picture_rows
 from aftertune.report.plots import (
     PAGE_WIDTH,
@@ -44,6 +44,7 @@ from aftertune.report.plots import (
     Row,
     axis,
     axis_marks,
+    change_paint,
     interval_plot,
     row_marks,
 )
@@ -157,14 +158,6 @@ def _picture_row(figure: Figure) -> Row | None:
         margin=None if margin is None else -margin if figure.fall_is_bad else margin,
         behind=wording.points(change.estimate),
     )
-
-
-def change_paint(change: Change, *, rise_is_bad: bool = True) -> Colour:
-    """Return the colour of a change: for the worse, for the better, or not shown."""
-    direction = shown(change)
-    if not direction:
-        return Colour.OPEN
-    return Colour.BAD if (direction > 0) == rise_is_bad else Colour.GOOD
 
 
 def _described(row: PictureRow) -> str:
@@ -497,6 +490,7 @@ def all_figures(document: ResultDocument, repeated: ConsistencyResult | None) ->
         ),
         task_changes(result, setting, margins.harm_task if margins else None),
         matrix(result, setting),
+        *hazard_changes(result, setting),
         guard_bypass(result, setting),
         mitigation_forest(result, setting),
         frontier(result, setting),

@@ -30,6 +30,7 @@ from aftertune.report.document import ResultDocument, notes_of
 from aftertune.report.drawing import Drawing, svg
 from aftertune.report.finding import finding
 from aftertune.report.gate import gate_sentences, gate_sheets
+from aftertune.report.hazards import hazard_changes
 from aftertune.report.overview import Step, form_lines, overview, picture_rows, worst_line
 from aftertune.report.scorers import panel_words
 from aftertune.report.style import style_sentences
@@ -349,7 +350,10 @@ def _sections(report: Report, setting: SettingResult) -> list[Section]:
             anchor=TASKS,
             title="By task and hazard",
             figures=_drawn(
-                [figures.task_changes(result, setting, margins.harm_task if margins else None)]
+                [
+                    figures.task_changes(result, setting, margins.harm_task if margins else None),
+                    *hazard_changes(result, setting),
+                ]
             ),
             sheets=folded([*(gate_sheets(gate) if gate else ()), *main]),
             details=folded([*more, *of_others(task_sheets)]),

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from aftertune.measure.results import Change
+from aftertune.report.cells import shown
 from aftertune.report.drawing import Colour, Dot, Drawing, Line, Mark, Paint, Words, fitted
 
 PAGE_WIDTH = 720.0
@@ -41,6 +43,14 @@ def axis(values: Iterable[float], start: float, end: float) -> Axis:
     air = 0.06 * ((high - low) or 1.0)
     low, high = (low - air if low < 0 else low), (high + air if high > 0 else high)
     return Axis(low, high if high > low else low + 1.0, start, end)
+
+
+def change_paint(change: Change, *, rise_is_bad: bool = True) -> Colour:
+    """Return the colour of a change: for the worse, for the better, or not shown."""
+    direction = shown(change)
+    if not direction:
+        return Colour.OPEN
+    return Colour.BAD if (direction > 0) == rise_is_bad else Colour.GOOD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

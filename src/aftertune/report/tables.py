@@ -34,6 +34,7 @@ from aftertune.report.cells import (
     unclear_cell,
 )
 from aftertune.report.corrected import errors_sheet, has_labels, labels_of, labels_sheet
+from aftertune.report.hazards import hazards_sheet
 from aftertune.report.scorers import (
     agreement_by_task,
     agreement_sheet,
@@ -93,6 +94,7 @@ def task_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet
     ]
     more = [
         rates_by(result, setting, "by_hazard", f"{rate} by hazard (exploratory)"),
+        hazards_sheet(result, setting),
         rates_by(result, setting, "by_task", "Over-refusal by task", "over_refusal"),
         *(scores_by(result, setting, scorer, "by_task") for scorer in scorers),
     ]

@@ -94,6 +94,18 @@
     sheet.querySelector(".sheet-head").append(tools);
   }
 
+  // Paper: the notes on a run belong to its result, so their folds are open there.
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("#overview details:not([open]), #method details:not([open])")];
+    for (const fold of opened) fold.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of opened) fold.open = false;
+    opened = [];
+  });
+
   // Tabs
 
   const links = [...document.querySelectorAll("nav.tabs a")];
