@@ -119,7 +119,7 @@ def test_without_an_own_task_a_strength_is_no_pass(repair):
     assert Path("out/model.safetensors").is_file()
 
 
-def test_a_sweep_shows_all_strengths_and_writes_nothing(repair):
+def test_a_sweep_shows_all_strengths_and_writes_nothing(repair, command):
     code, out, _ = repair("--strength", "sweep", out=None)
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
@@ -127,9 +127,18 @@ def test_a_sweep_shows_all_strengths_and_writes_nothing(repair):
     assert shown == [f"{strength:g}" for strength in STRENGTHS]
     assert result_of()["verdict"] is None
     assert not Path("out").exists()
+    assert command("export", "run", "--to", "figures", "-o", "figures")[0] == 0
+    assert sorted(path.name for path in Path("figures").glob("*.svg")) == ["strengths-tuned.svg"]
+    drawn = Path("figures/strengths-tuned.svg").read_text()
+    figures = result_of()["repaired"][0]["selection"]["candidates"][0]["figures"]
+    assert figures["asr"]["estimate"] == 1
+    assert "non-refusal rate 0 % at 0.1" in drawn
+    assert "100 % at 0.9" in drawn
+    assert "own task (exact)" in drawn
+    assert "chosen" not in drawn, "a sweep chooses nothing"
 
 
-def test_seeds_are_repaired_and_proven_each_by_itself(repair):
+def test_seeds_are_repaired_and_proven_each_by_itself(repair, command):
     code, out, err = repair("--strength", "0.4", tuned=["tuned", "adapter"])
     assert code == 4, err
     assert out.splitlines()[0].endswith("repaired by scaling at 0.4, 0.4")
@@ -138,6 +147,11 @@ def test_seeds_are_repaired_and_proven_each_by_itself(repair):
     assert result["together"]["repaired"]["asr"]["seeds"] == 2
     assert Path("out/seed0/model.safetensors").is_file()
     assert Path("out/seed1/adapter_model.safetensors").is_file()
+    assert command("export", "run", "--to", "figures", "-o", "figures")[0] == 0
+    assert [path.name for path in Path("figures").glob("*.svg")] == ["proof.svg"]
+    drawn = Path("figures/proof.svg").read_text()
+    for name in ("tuned/seed0", "tuned/seed1", "all seeds"):
+        assert f"{name}: non-refusal rate -100.0 [" in drawn
 
 
 def test_several_proofs_on_the_same_behaviors_are_told(repair):

@@ -16,12 +16,15 @@ from aftertune.data.rows import write_lines
 from aftertune.errors import InputError
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, decisions, outcomes
 from aftertune.measure.plan import MeasurePlan
-from aftertune.report.drawing import write_files
+from aftertune.repair.stage import RESULT as REPAIR
+from aftertune.repair.stage import read_repair
+from aftertune.report.drawing import Drawing, write_files
 from aftertune.report.export_inspect import DECIDED, Cell, Exported, Row, write_log
 from aftertune.report.figures import all_figures
 from aftertune.report.latex import latex_tables
 from aftertune.report.markdown import markdown_summary
 from aftertune.report.model_card import model_card
+from aftertune.report.repair_figures import repair_figures
 from aftertune.report.responses import (
     UNDER,
     ResponseRow,
@@ -267,17 +270,13 @@ def _say(line: str) -> None:
 
 
 def export_figures(folder: Path, out: Path) -> None:
-    """Write the page's figures of the first setting into the folder ``out``, as SVG, PDF and PNG.
+    """Write the figures of a run or a repair into the folder ``out``, as SVG, PDF and PNG; of a run the page's, of its first setting.
 
     Raises:
         InputError: the run is not finished, ``out`` holds something, or matplotlib is not installed.
         StoreError: the run's store is missing or broken.
     """
-    with open_finished(folder) as run:
-        document, repeated = run.document, consistency_of(run.table(), run.plan)
-    if not document.result.settings:
-        raise InputError(f"{folder}: measured nothing, so there are no figures")
-    drawings = all_figures(document, repeated)
+    drawings = _repair_figures(folder) if (folder / REPAIR).is_file() else _run_figures(folder)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} holds something; name a new or empty folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -289,3 +288,20 @@ def export_figures(folder: Path, out: Path) -> None:
     except OSError as error:
         raise explained(out, error) from error
     _say(f"{out}: {plural(len(drawings), 'figure')} in {plural(len(written), 'file')}.")
+
+
+def _run_figures(folder: Path) -> list[Drawing]:
+    with open_finished(folder) as run:
+        document, repeated = run.document, consistency_of(run.table(), run.plan)
+    if not document.result.settings:
+        raise InputError(f"{folder}: measured nothing, so there are no figures")
+    return all_figures(document, repeated)
+
+
+def _repair_figures(folder: Path) -> list[Drawing]:
+    drawings = repair_figures(read_repair(folder))
+    if not drawings:
+        raise InputError(
+            f"{folder}: a single strength without a proof has no figure; repair with --strength sweep or auto"
+        )
+    return drawings

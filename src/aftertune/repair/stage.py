@@ -141,6 +141,16 @@ def repair(request: RepairRequest, progress: Progress) -> RepairResult:
     return result
 
 
+def read_repair(folder: Path) -> RepairResult:
+    """Return the result of a repair in its run's folder.
+
+    Raises:
+        InputError: there is none, or another version wrote it.
+    """
+    path = folder / RESULT
+    return from_plain(RepairResult, read_json(path), str(path))
+
+
 def check_out(out: Path | None) -> None:
     """See that the result can be written: to a new or empty folder, or over nothing but a result of the same repair.
 
