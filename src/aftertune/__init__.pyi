@@ -47,6 +47,7 @@ from .errors import StoreError as StoreError
 from .errors import StoreLocked as StoreLocked
 from .errors import StoreVersion as StoreVersion
 from .errors import StudyError as StudyError
+from .hooks.training import AftertuneCallback as AftertuneCallback
 from .measure.consistency import consistency as consistency
 from .measure.gate import gate as gate
 from .measure.judge_error import labels_needed as labels_needed
