@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from aftertune.cli import label as labelling
 from aftertune.errors import DataError
-from aftertune.labels.files import COLUMNS, FORMULA, read_rows, write_rows
+from aftertune.labels.files import COLUMNS, read_rows, write_rows
+from aftertune.report.wording import FORMULA
 
 SETTINGS = {"max_examples": 60, "deadline": None}
 
