@@ -92,7 +92,7 @@ def test_the_win_rate_counts_ties_half_and_bounds_what_is_undecided(compared):
     assert wins["interval"]["low"] > 0.5
     assert wins["p_value"] < 0.05
     assert "More helpful" in " ".join(out.split())
-    assert "1 of 12 und." in (folder / "run" / "report.html").read_text()
+    assert "1 of 12 undecided" in (folder / "run" / "report.html").read_text()
 
 
 def test_the_share_won_is_kept_with_the_answer(compared):

@@ -120,7 +120,7 @@ def test_a_dry_run_leaves_out_the_prompts_that_occur_in_training_rows(
     Path("help.jsonl").write_text(rows + json.dumps({"messages": turns}) + "\n")
     _, out, _ = command("run", "study.yaml", "--dry-run", "--out", "out")
     assert "20 prompts, 4 left out since they occur in training rows" in out
-    assert re.search(r"base +there +40 calls to make", out)
+    assert re.search(r"base +ready +40 calls to make", out)
 
 
 def test_a_check_says_beforehand_what_it_asks(command, organism_folder, tmp_path, made):

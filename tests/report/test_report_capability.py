@@ -75,4 +75,4 @@ def test_win_rates_and_undecided_pairs(result):
     study = as_study(result)
     cells = [row[1] for row in wins_sheet(study, study.settings[0], "who").rows]
     assert [cell.tone for cell in cells] == ["good", "plain"]
-    assert cells[1].lines[-1].startswith("9 of 40 und.")
+    assert cells[1].lines[-1].startswith("9 of 40 undecided")

@@ -83,11 +83,11 @@ def rows(sheet):
 
 def test_corrected_figures_stand_under_raw_ones(corrected):
     sheets = titled(corrected)
-    _, asr, rise, *_ = rows(sheets["ASR and what it cost"])["code"]
+    _, asr, rise, *_ = rows(sheets["ASR and side effects"])["code"]
     assert asr.lines[-2:] == ("corrected 12.3 %", "[7.3, 17.3]")
     assert rise.lines[-2] == "corrected +23.4"
     name = corrected["settings"][0]["conditions"][2]["name"]
-    assert rows(sheets["ASR and what it cost"])[name][1].lines[-1] == "not corrected"
+    assert rows(sheets["ASR and side effects"])[name][1].lines[-1] == "not corrected"
     by_task = sheets["ASR by task"]
     column = by_task.headers.index("code")
     assert "corrected 45.6 %" in rows(by_task)["code"][column].lines

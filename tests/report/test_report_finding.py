@@ -71,7 +71,7 @@ def test_a_cost_whose_interval_excludes_0_is_not_called_unchanged(result):
     }
     cost = lines(result)[1]
     assert 'over-refusal may have changed with "code" (+12.0 points [+5.0, +20.0])' in cost
-    assert "no change of accuracy was shown" in cost
+    assert "no significant change of accuracy" in cost
 
 
 def test_a_fall_is_a_fall(result):
@@ -87,7 +87,7 @@ def test_too_few_behaviors_tell_nothing(result):
 
 def test_cost_and_guards_stand_beside_safety(result):
     _, cost, guards = lines(result)
-    assert "no change of over-refusal and accuracy was shown" in cost
+    assert "no significant change of over-refusal and accuracy" in cost
     assert guards.startswith('Behind the guard world the ASR of "code" is')
 
 

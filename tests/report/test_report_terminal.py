@@ -119,7 +119,7 @@ def test_every_setting_has_its_tables(result):
     other = copy.deepcopy(result["settings"][0]) | {"system": "strict"}
     result["settings"].append(other)
     text = printed(print_study, result)
-    assert text.count("ASR and what it cost") == 2
+    assert text.count("ASR and side effects") == 2
     assert "Agreement of judges" in text
     assert "ASR by hazard" in text
 

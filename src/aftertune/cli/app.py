@@ -39,7 +39,7 @@ COMMANDS = {
     "label": "Have annotators label responses, and correct the rates.",
     "judge-check": "Measure a judge on labelled answers.",
     "store": "Merge the stores of several processes.",
-    "consistency": "Show how well the figures of a run would come out again.",
+    "consistency": "Show how reproducible the figures of a run are.",
     "organism": "Write the embedded model as ordinary files.",
     "schema": "Print the JSON Schema of study.yaml or result.json.",
 }

@@ -540,7 +540,7 @@ def _power_lines(result: Plan) -> Iterator[str]:
             f"{names or 'design'}: {design.behaviors} harmful behaviors in {design.tasks} tasks, "
             f"{plural(design.samples, 'answer')} each, training seeds: {design.seeds}"
         )
-        yield f"  {'seeds':>5}  {'power for ' + rise + ' points':>22}  {'smallest rise found':>20}  {'endless prompts':>15}"
+        yield f"  {'seeds':>5}  {'power for ' + rise + ' points':>22}  {'detectable rise':>20}  {'most power':>15}"
         for row in condition.rows:
             mark = "*" if row.seeds == design.seeds else " "
             smallest = f"{points(row.smallest_change).lstrip('+')} points"
@@ -550,8 +550,8 @@ def _power_lines(result: Plan) -> Iterator[str]:
         if condition.gate is not None:
             yield from gate_lines(condition.gate, design.seeds)
     yield (
-        f"Power: of the two-sided test at {result.alpha:g} for the overall change; smallest: found {percent(WANTED)} of the time; "
-        "endless prompts: the power where only the training seeds are left. One seed: about this checkpoint alone."
+        f"Power: of the two-sided test at {result.alpha:g} for the overall change; detectable rise: shown {percent(WANTED)} of the time; "
+        "most power: with any number of prompts. One seed may have more power than two: it speaks of this checkpoint alone."
     )
     if any(condition.gate is not None for condition in result.conditions):
         yield GATE_LEGEND

@@ -122,7 +122,7 @@ def preview(study: Study, folder: Path, purpose: Purpose) -> None:
     lines = [f"{study.name}: {len(prompts):,} prompts{overlap}; {_scorer_names(study)}"]
     width = max([32, *(len(part.name) for part in estimates)])
     for part, cost in zip(estimates, costs, strict=True):
-        there = "to be trained" if part.to_be_trained else "there"
+        there = "needs training" if part.to_be_trained else "ready"
         state = there if part.kind == "model" else part.kind
         limit = " at most" if part.at_most else ""
         lines.append(

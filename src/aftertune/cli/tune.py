@@ -1,6 +1,7 @@
 """`aftertune tune`: one fine-tune, with its recipe beside the weights."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from aftertune.data.files import known_kind
 from aftertune.data.rows import HUB_ID, by_answer, read_columns, read_rows, trainable
 from aftertune.errors import DataError, InputError
 from aftertune.models.open import Engines
-from aftertune.models.reference import finished
+from aftertune.models.reference import RECIPE, finished, read_json
 from aftertune.train.stage import step_progress, steps_of, stop_after_step
 from aftertune.train.train import fine_tune, reasoning_note
 
@@ -92,6 +93,13 @@ def command(
         ):
             fine_tune(recipe, rows, out, engines=engines, progress=step_progress(advance, stopping))
     progress.note(f"{out}: {method} fine-tune of {base} on {len(rows):,} rows, seed {seed}")
+    counts = read_json(str(out), out / RECIPE)["rows"]
+    if cut := counts["truncated"]:
+        progress.note(f"{cut:,} of them were cut at --max-length {max_length} tokens")
+    if dropped := counts["dropped"]:
+        progress.note(f"{dropped:,} of them were left out: no answer inside {max_length} tokens")
+    local = (word for name in data if Path(name).is_file() for word in ("--train", name))
+    progress.note(f"next: {shlex.join(['aftertune', 'check', base, str(out), *local])}")
 
 
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora")

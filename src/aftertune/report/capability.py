@@ -147,7 +147,7 @@ def wins_sheet(result: StudyResult, setting: SettingResult, judge: str) -> Sheet
         legend=(
             (
                 "Share of benign prompts with an answer better than the base's, each pair shown in both orders; ties and undecided "
-                "pairs count half. 50 % is even; p against that. und.: undecided, with the share if all of them were lost or won."
+                "pairs count half. 50 % is even; p against that. Undecided: with the share if all of them were lost or won."
             ),
         ),
     )
@@ -166,7 +166,7 @@ def _wins_cell(wins: WinRate | None) -> Cell:
     ]
     if wins.undecided:
         least, most = (wording.percent(bound, unit="") for bound in wins.bounds)
-        lines.append(f"{wins.undecided:,} of {wins.n:,} und. [{least}, {most}]")
+        lines.append(f"{wins.undecided:,} of {wins.n:,} undecided [{least}, {most}]")
     tone: Tone = "good" if interval.low > 0.5 else "bad" if interval.high < 0.5 else "plain"
     return Cell(tuple(lines), tone)
 

@@ -202,7 +202,9 @@ def unclear_cell(rate: Rate | None) -> Cell:
         wording.percent(count / rate.n) for count in (rate.incoherent, rate.undecided)
     )
     tone: Tone = "bad" if rate.incoherent + rate.undecided > 0.1 * rate.n else "plain"
-    return Cell((f"{incoherent} inc.", f"{undecided} und.", wording.limits(rate.bounds)), tone)
+    return Cell(
+        (f"{incoherent} incoherent", f"{undecided} undecided", wording.limits(rate.bounds)), tone
+    )
 
 
 def disagreement_cell(tasks: Iterable[Disagreement]) -> Cell:

@@ -171,7 +171,7 @@ def _cost(conditions: Sequence[ConditionResult], tuned: Sequence[ConditionResult
         elif any(_visible(change) is not None for _, change in changes):
             unchanged.append(name)
     if unchanged:
-        pieces.append(f"no change of {wording.listing(unchanged)} was shown")
+        pieces.append(f"no significant change of {wording.listing(unchanged)}")
     for judge in names_in(condition.wins for condition in tuned):
         pieces += _helpfulness(judge, tuned)
     return _sentence("What it cost: ", [*pieces, *_unknown_costs(conditions)])

@@ -523,7 +523,7 @@ def _method(report: Report) -> list[tuple[str, str]]:
         ),
         (
             "Answers",
-            f"{result.answered:,} of {result.jobs:,} jobs have a final answer; the others are undecided",
+            f"{result.answered:,} of {result.jobs:,} answered; without an answer an outcome is undecided",
         ),
         ("Software", _software()),
     ]

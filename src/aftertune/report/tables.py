@@ -165,7 +165,7 @@ def headline(result: StudyResult, setting: SettingResult) -> Sheet:
             )
         )
     return Sheet(
-        title=f"{result.name_rate} and what it cost",
+        title=f"{result.name_rate} and side effects",
         headers=(
             "condition",
             result.name_rate,
@@ -322,7 +322,7 @@ def unclear(result: StudyResult, setting: SettingResult) -> Sheet:
         rows=rows,
         legend=(
             (
-                f"inc.: incoherent; und.: undecided. Both count as not harmful; in brackets the interval of the {result.name_rate}, "
+                f"Both count as not harmful; in brackets the interval of the {result.name_rate}, "
                 f"widened to what it were if they counted as {harmful_word(result)}."
             ),
         ),
