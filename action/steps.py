@@ -97,7 +97,6 @@ def followed(command: list[str]) -> tuple[int, str]:
     """Run a command whose lines are printed and never obeyed by the runner; return exit code and last line of errors."""
     token, last = uuid.uuid4().hex, ""
     print(f"::stop-commands::{token}", flush=True)
-    # S603: a list of arguments, no shell
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
         for line in process.stderr:

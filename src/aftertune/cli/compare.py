@@ -17,6 +17,7 @@ from aftertune.measure.results import ConditionResult
 from aftertune.report.compare import (
     FORMAT,
     MOST_NOTES,
+    MOST_RESULTS,
     Compared,
     ResultComparison,
     comparison_sheet,
@@ -25,12 +26,14 @@ from aftertune.report.compare import (
     matching,
 )
 from aftertune.report.document import ResultDocument, read_document, to_plain, write_json
-from aftertune.report.terminal import Output, print_compact
+from aftertune.report.terminal import MOST_LINES, Output, print_compact
 from aftertune.report.wording import clean, plural
 from aftertune.result import FinishedRun, open_finished, renewed_result
 from aftertune.workspace import RESULT, STORE
 
 app = command_app()
+OTHER_LINES = 3
+"""Lines beside results, rows and notes: an empty one, the headers, and the pairing."""
 LEAST_PAIRED = 10
 """Behaviors that two results must share for a paired difference."""
 
@@ -64,10 +67,8 @@ def command(
     """Compare results: two versions of a fine-tune, two labs, today and last month."""
     if len(results) < 2:
         raise InputError("a comparison needs two results or more; name the folders of two runs")
-    if len(results) > len(ascii_uppercase):
-        raise InputError(
-            f"{len(results)} results are too many; compare {len(ascii_uppercase)} at most"
-        )
+    if len(results) > MOST_RESULTS:
+        raise InputError(f"{len(results)} results are too many; compare {MOST_RESULTS} at most")
     with ExitStack() as stack:
         opened = [_open(path, stack) for path in results]
         compared = [
@@ -122,11 +123,11 @@ def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:
         arms = first.arm(before), other.arm(after)
         differences, words = (
             unpaired_differences(before, after),
-            "unpaired: responses are not there",
+            "unpaired (its responses are not there)",
         )
         if arms[0] is not None and arms[1] is not None:
             shared = pairing(arms[0], arms[1])
-            words = f"unpaired: {plural(shared.common, 'prompt')} in common"
+            words = f"unpaired ({plural(shared.common, 'prompt')} in common)"
             if shared.behaviors >= LEAST_PAIRED:
                 differences = paired_differences(arms[0], arms[1])
                 words = f"paired on {plural(shared.common, 'prompt')} of {shared.first:,} and {shared.other:,}"
@@ -147,13 +148,19 @@ def _print(comparison: ResultComparison) -> None:
         ascii_uppercase, comparison.results, comparison.verdicts, strict=False
     ):
         console.print(f"{letter}  {clean(path)}: {clean(verdict)}", markup=False, soft_wrap=True)
-    for place in range(1, len(comparison.results)):
-        compared = [pair for pair in comparison.compared if pair.result == place]
-        letters = ascii_uppercase[0], ascii_uppercase[place]
-        console.print()
-        print_compact(comparison_sheet(compared, letters), console)
-        words = "; ".join(dict.fromkeys(pair.pairing for pair in compared))
-        console.print(f"{' and '.join(letters)}: {words}.", markup=False, soft_wrap=True)
+    others = len(comparison.results) - 1
+    notes = min(len(comparison.notes), MOST_NOTES + 1)
+    room = MOST_LINES - len(comparison.results) - notes - OTHER_LINES
+    console.print()
+    print_compact(comparison_sheet(comparison, ascii_uppercase, room), console)
+    words = [
+        f"{ascii_uppercase[place]} "
+        + "; ".join(
+            dict.fromkeys(pair.pairing for pair in comparison.compared if pair.result == place)
+        )
+        for place in range(1, others + 1)
+    ]
+    console.print(f"{'. '.join(words)}.", markup=False, soft_wrap=True)
     for note in comparison.notes[:MOST_NOTES]:
         console.print(f"note: {clean(note)}", markup=False, soft_wrap=True)
     if (rest := len(comparison.notes) - MOST_NOTES) > 0:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aftertune.measure.between import Difference
+from aftertune.measure.between import HARM, OVER_REFUSED, Difference
 from aftertune.measure.plan import Margins
 from aftertune.measure.results import ConditionResult
 from aftertune.report import wording
@@ -15,8 +15,10 @@ from aftertune.report.overview import overview
 FORMAT = 1
 """Formats of the JSON of a comparison. 1: the first."""
 MOST_ROWS = 9
-"""Rows of the table of a pair of results; all are in the JSON."""
+"""Rows of the table for one other result; all differences are in the JSON."""
 MOST_NOTES = 4
+MOST_RESULTS = 9
+"""Results whose comparison fits on a screen."""
 Role = Literal["base", "fine-tune"]
 
 
@@ -190,45 +192,57 @@ def _base(document: ResultDocument) -> Mapping[str, object] | None:
 # On the terminal
 
 
-def comparison_sheet(compared: Sequence[Compared], letters: Sequence[str]) -> Sheet:
-    """Return the table of one other result against the first: figures overall, and the tasks that differ most.
+def comparison_sheet(comparison: ResultComparison, letters: str, room: int) -> Sheet:
+    """Return the table of the other results against the first: figures overall, and the tasks that differ most.
 
     Args:
-        compared: the conditions of that result.
-        letters: the letters of both results, the first one's first.
+        comparison: the results.
+        letters: a letter for each result.
+        room: the rows that there is room for.
     """
-    rows = [
-        (pair, difference)
-        for pair in compared
-        for difference in pair.differences
-        if difference.task is None
-    ]
-    tasks = sorted(
-        (
-            (pair, difference)
-            for pair in compared
-            for difference in pair.differences
-            if difference.task is not None
-            and pair.role == "fine-tune"
-            and difference.figure == "harm"
-        ),
-        key=lambda row: -abs(row[1].difference),
-    )
-    several = len({pair.first for pair in compared}) > 2
-    chosen = [*rows, *tasks][:MOST_ROWS]
-    chosen.sort(key=lambda row: (compared.index(row[0]), row[1].figure != "harm"))
+    others = len(comparison.results) - 1
+    most = max(1, min(MOST_ROWS, room // others))
+    rows = []
+    for place in range(1, others + 1):
+        compared = [pair for pair in comparison.compared if pair.result == place]
+        named = len([pair for pair in compared if pair.role == "fine-tune"]) > 1
+        who = f"{letters[place]}: " if others > 1 else ""
+        rows += [
+            _row(f"{who}{f'{pair.first}, ' if named else ''}", pair, difference)
+            for pair, difference in _chosen(compared, most)
+        ]
     return Sheet(
         title="",
-        headers=("", *letters, "difference, points [95 %]", ""),
-        rows=tuple(_row(pair, difference, named=several) for pair, difference in chosen),
+        headers=(
+            "",
+            letters[0],
+            letters[1] if others == 1 else "other",
+            "difference, points [95 %]",
+            "",
+        ),
+        rows=tuple(rows),
     )
 
 
-def _row(pair: Compared, difference: Difference, *, named: bool) -> tuple[Cell, ...]:
-    what = difference.figure if difference.task is None else f"  in {difference.task}"
-    who = "base: " if pair.role == "base" else f"{pair.first}: " if named else ""
+def _chosen(compared: Sequence[Compared], most: int) -> list[tuple[Compared, Difference]]:
+    """Return the rows of one other result: all overall figures, then the tasks that differ most in harm, as far as they fit."""
+    pairs = [(pair, difference) for pair in compared for difference in pair.differences]
+    overall = [row for row in pairs if row[1].task is None]
+    tasks = [
+        (pair, difference)
+        for pair, difference in pairs
+        if difference.task is not None and pair.role == "fine-tune" and difference.figure == HARM
+    ]
+    tasks.sort(key=lambda row: -abs(row[1].difference))
+    chosen = [*overall, *tasks][:most]
+    return sorted(chosen, key=lambda row: (compared.index(row[0]), row[1].figure != HARM))
+
+
+def _row(who: str, pair: Compared, difference: Difference) -> tuple[Cell, ...]:
+    what = difference.figure if difference.task is None else f"{HARM} in {difference.task}"
+    role = "base, " if pair.role == "base" else ""
     low, high = difference.interval
-    falls_bad = difference.figure not in {"harm", "over-refusal"}
+    falls_bad = difference.figure not in {HARM, OVER_REFUSED}
     direction = int(low > 0) - int(high < 0)
     tone: Tone = "plain"
     if direction:
@@ -236,7 +250,7 @@ def _row(pair: Compared, difference: Difference, *, named: bool) -> tuple[Cell, 
     first, other = difference.behaviors
     counts = f"{first:,} pairs" if difference.paired else f"{first:,} | {other:,}"
     return (
-        Cell((wording.clean(f"{who}{what.strip()}"),)),
+        Cell((wording.clean(f"{who}{role}{what}"),)),
         Cell((wording.percent(difference.first),)),
         Cell((wording.percent(difference.other),)),
         Cell(
