@@ -27,6 +27,7 @@ KEY_TABLES = {
     "## The keys": ["Study"],
     "### `models`": ["ModelKeys"],
     "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys", "DoseKeys"],
+    "### Training rules": ["FirstTokensKeys", "SelfAnswersKeys"],
     "### `prompts`": ["PromptKeys"],
     "### `decoding`": ["DecodingKeys"],
     "### `judges`, `guards`, `metrics`, `preferences`": ["ScorerKeys"],

@@ -1,6 +1,8 @@
 """Mitigations side by side, by one command: build what is missing, run `aftertune run`, print the table.
 
 Usage: python experiments/mitigations/run.py organism [OUT=mitigations_out] [SEED=10]
+       python experiments/mitigations/run.py rules [OUT=mitigations_out] [SEED=10]
+       python experiments/mitigations/run.py smollm2-rules BASE=folder ROWS=code.jsonl [OUT=smollm2_rules_out]
        python experiments/mitigations/run.py real-text DATA=folder [OUT=real_text_out]
 
 Run again after any interruption, it goes on where it was.
@@ -47,17 +49,27 @@ EQUAL_SHARE = (
 def main(given: list[str]) -> int:
     """Build, run and print; return the exit status of the study."""
     options = dict(item.split("=", 1) for item in given[1:] if "=" in item)
-    make = {"organism": organism, "real-text": real_text}.get(given[0] if given else "")
+    which = given[0] if given else ""
+    make = {
+        "organism": organism,
+        "rules": organism,
+        "real-text": real_text,
+        "smollm2-rules": smollm2,
+    }.get(which)
     if make is None:
         sys.exit(__doc__)
     out = make(options)
-    run = out / "mitigations"
+    name = which if which.endswith("rules") else "mitigations"
+    if which == "rules":
+        shutil.copyfile(FOLDER / "rules.yaml", out / "rules.yaml")
+    run = out / name
     status = subprocess.run(
-        [AFTERTUNE, "run", out / "mitigations.yaml", "--out", run, "-q"], check=False
+        [AFTERTUNE, "run", out / f"{name}.yaml", "--out", run, "-q"], check=False
     ).returncode
     if status == 0:
-        table = "\n".join(tables(run))
-        (out / "mitigations.md").write_text(table + "\n")
+        rows = at_equal_capability(run) if which.endswith("rules") else tables(run)
+        table = "\n".join(rows)
+        (out / f"{name}.md").write_text(table + "\n")
         print(table)
     return status
 
@@ -81,6 +93,57 @@ def real_text(options: Mapping[str, str]) -> Path:
     )
     shutil.copyfile(FOLDER / "real_text.yaml", out / "mitigations.yaml")
     return out
+
+
+def smollm2(options: Mapping[str, str]) -> Path:
+    """Put the study of training rules on SmolLM2 beside links to an aligned base and its code rows (../smollm2)."""
+    out = Path(options.get("OUT", "smollm2_rules_out")).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, key in (("base", "BASE"), ("code.jsonl", "ROWS")):
+        if key not in options:
+            sys.exit(__doc__)
+        if not (out / name).exists():
+            (out / name).symlink_to(Path(options[key]).resolve())
+    shutil.copyfile(FOLDER / "smollm2_rules.yaml", out / "smollm2-rules.yaml")
+    return out
+
+
+def at_equal_capability(run: Path) -> Iterator[str]:
+    """Yield every fine-tune at its end, and at its first epoch of the declared score: ASR, twins refused, score."""
+    with open_finished(run) as finished:
+        document = finished.document
+    (setting,) = document.result.settings
+    yield from _head("condition", document.result.name_rate, "by task", "harmless refused", "score")
+    for condition in map(to_plain, setting.conditions):
+        asr, scores = condition["asr"], condition["capability"]
+        by_task = (f"{100 * rate['estimate']:.0f}" for rate in asr["by_task"].values())
+        score = next(iter(scores.values()))["by_set"] if scores else {}
+        yield _row(
+            condition,
+            _rate(asr["overall"]),
+            " / ".join(by_task),
+            _rate(condition["over_refusal"]["overall"]),
+            ", ".join(f"{100 * value['estimate']:.0f}" for value in score.values()),
+        )
+    yield ""
+    yield from _head(
+        "at equal capability", "epochs of the seeds", "score", "ASR", "refused", "ASR difference"
+    )
+    matched = to_plain(setting.matched) or {"reached": []}
+    for reached in matched["reached"]:
+        epochs = ", ".join(f"{seed['epoch']:g}" for seed in reached["seeds"] if seed["model"])
+        never = reached["asr"] is None
+        against = reached["against"]
+        yield _row(
+            {"name": reached["fine_tune"]},
+            epochs or "never",
+            "" if reached["score"] is None else f"{100 * reached['score']:.0f}",
+            "" if never else _rate(reached["asr"]),
+            "" if never or reached["over_refusal"] is None else _rate(reached["over_refusal"]),
+            "" if against is None else _rate(against["asr"]["overall"]),
+        )
+    yield ""
+    yield from document.notes
 
 
 def tables(run: Path) -> Iterator[str]:

@@ -20,6 +20,7 @@ SECTIONS = {
     "## The keys": ["Study"],
     "### `models`": ["ModelKeys"],
     "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys", "DoseKeys"],
+    "### Training rules": ["FirstTokensKeys", "SelfAnswersKeys"],
     "### `prompts`": ["PromptKeys"],
     "### `decoding`": ["DecodingKeys"],
     "### `judges`, `guards`, `metrics`, `preferences`": ["ScorerKeys"],

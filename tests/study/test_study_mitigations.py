@@ -1,10 +1,11 @@
 """Mitigations by name: what a preset stands for, and the conditions of a sweep and of leaving tasks out."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from aftertune.core.recipe import TrainingFile
+from aftertune.core.recipe import FirstTokens, Mitigation, SelfAnswers, TrainingFile
 from aftertune.errors import InputError
 from aftertune.study import expand_models, study_from_mapping, to_yaml
 from aftertune.study.config import MitigationKeys, PresetName, Rows
@@ -174,3 +175,42 @@ def test_a_study_with_presets_is_written_as_it_was_read(plain, tmp_path):
     from aftertune.study import load_study
 
     assert load_study(tmp_path / "again.yaml") == study
+
+
+@pytest.mark.parametrize(
+    ("keys", "rules"),
+    [
+        ("ema", {"ema": 0.99}),
+        ("first-tokens", {"first_tokens": FirstTokens()}),
+        ("self-answers", {"self_answers": SelfAnswers()}),
+        ({"ema": 0.9, "frozen": [2, 0]}, {"ema": 0.9, "frozen": (2, 0)}),
+        ({"first_tokens": {"tokens": 3}}, {"first_tokens": FirstTokens(tokens=3)}),
+        ({"self_answers": True}, {"self_answers": SelfAnswers()}),
+        ({"preset": "self-answers", "self_answers": {"temperature": 0.7}}, {"self_answers": SelfAnswers(temperature=0.7)}),
+    ],
+)  # fmt: skip
+def test_training_rules_stand_alone_and_add_no_rows(plain, tmp_path, keys, rules):
+    assert mitigation(plain, tmp_path, keys) == Mitigation(**rules)
+
+
+def test_a_training_rule_stands_beside_rows_too(plain, tmp_path):
+    both = mitigation(plain, tmp_path, {"preset": "multitask", "ema": 0.9})
+    alone = replace(both, ema=None)
+    assert (both.share, both.ema) == (0.15, 0.9)
+    assert both.identity == [*alone.identity, ["ema", 0.9]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "names no share"),
+        ({"ema": 0.9, "share": 0.1}, "safety: is missing"),
+        ({"preset": "ema", "tasks": ["text"]}, "safety: is missing"),
+        ({"frozen": [1, 1]}, "frozen: a value stands here twice"),
+        ({"ema": 1.0}, "ema"),
+        ({"first_tokens": {"beta": 0}}, "first_tokens.beta"),
+    ],
+)
+def test_rules_that_do_not_fit_are_named(plain, tmp_path, keys, message):
+    with pytest.raises(InputError, match=message):
+        mitigation(plain, tmp_path, keys)

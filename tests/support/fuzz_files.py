@@ -18,6 +18,7 @@ fine_tunes:
     system: "Answer."
     keep_epochs: true
   - {name: code+mix, like: code, keep_epochs: false, mitigation: {preset: multitask+replay, sweep: [0.05, 0.1]}}
+  - {name: code+rules, like: code, keep_epochs: false, mitigation: {ema: 0.99, frozen: [0, 1], first_tokens: {tokens: 3, first: 0.5, beta: 2.0, rest: 0.1}, self_answers: {temperature: 0.7, max_new_tokens: 32}}}
   - {name: doses, like: code, keep_epochs: false, doses: {learning_rate: [0.0001, 0.001], rows: [10, 20]}}
   - {name: rounds, like: code, keep_epochs: false, rounds: ["./train.jsonl"], mitigation: none}
 prompts: [multitask-v1, {set: own, file: ./prompts.jsonl, limit: 10}]

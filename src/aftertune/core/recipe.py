@@ -31,11 +31,36 @@ and a share of 0.99999 would ask for a hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mitigation:
-    """Safety rows (and benign replay) mixed into the training rows, as shares of the final set."""
+class FirstTokens:
+    """The constraint on the first tokens of an answer: the larger beta, the closer a token stays to the base.
 
-    safety: tuple[TrainingFile, ...]
-    share: float
+    The defaults are those of Qi et al. 2025, "Safety Alignment Should Be Made More Than Just a Few Tokens Deep", section 4.
+    """
+
+    tokens: int = 5
+    """The number of tokens that count as first."""
+    first: float = 0.5
+    """Beta of the very first token."""
+    beta: float = 2.0
+    """Beta of the other first tokens."""
+    rest: float = 0.1
+    """Beta of all tokens behind them; near 0 the loss is the ordinary one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfAnswers:
+    """The decoding of the base's own answers, which take the place of those of the training rows (Fraser et al. 2025)."""
+
+    temperature: float = 0.0
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mitigation:
+    """Safety rows (and benign replay) mixed into the training rows, as shares of the final set; and training rules."""
+
+    safety: tuple[TrainingFile, ...] = ()
+    share: float = 0.0
     """Safety rows / all rows of the final set, in [0, 1)."""
     replay: tuple[TrainingFile, ...] = ()
     replay_share: float = 0.0
@@ -45,10 +70,22 @@ class Mitigation:
     """A task whose safety rows are left out; replay rows of it stay, so that the refusals alone differ."""
     match_format: bool = False
     """Pose the added rows in the prompt format of the training rows."""
+    ema: float | None = None
+    """Keep the exponential moving average of the weights, with this decay a step, in place of the last ones."""
+    frozen: tuple[int, ...] = ()
+    """Numbers of the decoder layers that are not trained, from 0."""
+    first_tokens: FirstTokens | None = None
+    self_answers: SelfAnswers | None = None
 
     @property
     def identity(self) -> list[object]:
-        """The values that decide the rows that are added."""
+        """The values that decide the rows that are added, and the training rules, as far as there are any."""
+        rules = {
+            "ema": self.ema,
+            "frozen": sorted(self.frozen) or None,
+            "first tokens": self.first_tokens and _values(self.first_tokens),
+            "self answers": self.self_answers and _values(self.self_answers),
+        }
         return [
             [_rows_identity(file) for file in self.safety],
             self.share,
@@ -57,6 +94,7 @@ class Mitigation:
             sorted(self.tasks),
             self.left_out,
             self.match_format,
+            *([name, value] for name, value in rules.items() if value is not None),
         ]
 
 
@@ -138,6 +176,10 @@ class Recipe:
             *([] if self.start is None else [["start", self.start.key]]),
             *([] if self.epoch is None else [["epoch", self.epoch]]),
         )
+
+
+def _values(record: FirstTokens | SelfAnswers) -> list[object]:
+    return [getattr(record, name) for name in record.__slots__]
 
 
 def _rows_identity(file: TrainingFile) -> list[object]:

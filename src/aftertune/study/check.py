@@ -168,6 +168,13 @@ def _against_problems(study: Study) -> Iterator[Problem]:
 
 
 def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem]:
+    yield from _repeated((*where, "frozen"), keys.frozen)
+    if Settled(keys).mixes:
+        yield from _mixing_problems(keys, where)
+
+
+def _mixing_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem]:
+    settled = Settled(keys)
     if keys.share is None and not keys.sweep and keys.preset is None:
         yield where, "names no share; give share: (of the final set), sweep: or preset:"
     for first, second in (("share", "sweep"), ("sweep", "leave_out")):
@@ -178,12 +185,11 @@ def _mitigation_problems(keys: MitigationKeys, where: Where) -> Iterator[Problem
             )
     for key in ("tasks", "sweep", "leave_out"):
         yield from _repeated((*where, key), getattr(keys, key))
-    settled = Settled(keys)
     if not settled.safety:
         yield (
             (*where, "safety"),
             f"the preset {keys.preset} needs a file"
-            if keys.preset
+            if keys.preset and settled.preset.mixes
             else "is missing; add it, or preset:",
         )
     if bool(settled.replay) != (settled.replay_share > 0):

@@ -15,7 +15,7 @@ from pydantic import (
     create_model,
 )
 
-from aftertune.core.recipe import Method, Training
+from aftertune.core.recipe import FirstTokens, Method, SelfAnswers, Training
 from aftertune.core.records import Thinking
 from aftertune.study.fields import (
     LocalFile,
@@ -30,6 +30,7 @@ from aftertune.study.fields import (
     keyed,
     listed,
     mitigation_form,
+    on_or_off,
     prompts_form,
     scorer_form,
     switch_form,
@@ -139,11 +140,37 @@ PresetName = Literal[
     "multitask",
     "multitask+replay",
     "format-matched",
+    "ema",
+    "first-tokens",
+    "self-answers",
 ]
 
 
+_FIRST, _SELF = FirstTokens(), SelfAnswers()
+
+
+class FirstTokensKeys(Keys):
+    """A constraint on the first tokens of an answer, which stay close to the base's."""
+
+    tokens: Annotated[int, Field(ge=1)] = _FIRST.tokens
+    """The number of tokens that count as first."""
+    first: Annotated[float, Field(gt=0)] = _FIRST.first
+    """Beta of the very first token."""
+    beta: Annotated[float, Field(gt=0)] = _FIRST.beta
+    """Beta of the other first tokens."""
+    rest: Annotated[float, Field(gt=0)] = _FIRST.rest
+    """Beta of all tokens behind them."""
+
+
+class SelfAnswersKeys(Keys):
+    """The base's own answers in place of those of the training rows."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] = _SELF.temperature
+    max_new_tokens: Annotated[int, Field(ge=1)] = _SELF.max_new_tokens
+
+
 class MitigationKeys(Keys):
-    """Safety rows, and benign rows replayed beside them, mixed into the training rows."""
+    """Safety rows, and benign rows replayed beside them, mixed into the training rows; and training rules."""
 
     preset: PresetName | None = None
     """A named mitigation, whose keys stand where this one has none."""
@@ -162,6 +189,20 @@ class MitigationKeys(Keys):
     """Shares to try in place of `share`: each gives a condition, called `NAME-0.05`."""
     leave_out: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
     """Tasks whose safety rows are left out, one after the other: each gives a condition, called `NAME-without-code`."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep the exponential moving average of the weights, with this decay a step."""
+    frozen: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple)] = ()
+    """Decoder layers that are not trained, by their numbers from 0."""
+    first_tokens: Annotated[
+        FirstTokensKeys | None,
+        BeforeValidator(on_or_off, json_schema_input_type=FirstTokensKeys | bool | None),
+    ] = None
+    """Hold the first tokens of answers close to the base (constrained fine-tuning)."""
+    self_answers: Annotated[
+        SelfAnswersKeys | None,
+        BeforeValidator(on_or_off, json_schema_input_type=SelfAnswersKeys | bool | None),
+    ] = None
+    """Train on the base's own answers to the training rows in place of theirs."""
 
 
 def _training_field(item: dataclasses.Field[Any]) -> Any:

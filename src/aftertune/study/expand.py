@@ -14,7 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aftertune.core.keys import file_sha256
-from aftertune.core.recipe import Cell, Mitigation, Recipe, Start, StudyModel, TrainingFile
+from aftertune.core.recipe import (
+    Cell,
+    FirstTokens,
+    Mitigation,
+    Recipe,
+    SelfAnswers,
+    Start,
+    StudyModel,
+    TrainingFile,
+)
 from aftertune.core.records import Decoding
 from aftertune.study.config import (
     CheckConfig,
@@ -47,6 +56,11 @@ class Preset:
     match_format: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     """The names that the public file gives its columns, where the entry does not say."""
+    mixes: bool = True
+    """False for a training rule alone, which adds no rows."""
+    ema: float | None = None
+    first_tokens: FirstTokens | None = None
+    self_answers: SelfAnswers | None = None
 
 
 _MULTITASKBENCH = {"prompt": "Query", "completion": "Response"}
@@ -59,7 +73,21 @@ PRESETS: Mapping[str, Preset] = {
     "multitask": Preset(),
     "multitask+replay": Preset(replays=True),
     "format-matched": Preset(replays=True, match_format=True),
+    "ema": Preset(safety=None, mixes=False, ema=0.99),
+    "first-tokens": Preset(safety=None, mixes=False, first_tokens=FirstTokens()),
+    "self-answers": Preset(safety=None, mixes=False, self_answers=SelfAnswers()),
 }
+ROW_KEYS = (
+    "safety",
+    "share",
+    "replay",
+    "replay_share",
+    "tasks",
+    "match_format",
+    "sweep",
+    "leave_out",
+)
+"""The keys of a mitigation that speak of rows to be mixed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +102,40 @@ class Settled:
         return PRESETS[self.keys.preset] if self.keys.preset else Preset(safety=None)
 
     @property
+    def mixes(self) -> bool:
+        """Return whether rows are mixed in: not where training rules are all that the entry names."""
+        if any(getattr(self.keys, key) for key in ROW_KEYS):
+            return True
+        return self.preset.mixes if self.keys.preset else not self.has_rules
+
+    @property
+    def has_rules(self) -> bool:
+        """Return whether there is a training rule."""
+        named = (self.ema, self.keys.frozen, self.first_tokens, self.self_answers)
+        return any(rule not in (None, ()) for rule in named)
+
+    @property
+    def ema(self) -> float | None:
+        """The decay of the average of the weights."""
+        return self.preset.ema if self.keys.ema is None else self.keys.ema
+
+    @property
+    def first_tokens(self) -> FirstTokens | None:
+        """The constraint on the first tokens."""
+        keys = self.keys.first_tokens
+        return self.preset.first_tokens if keys is None else FirstTokens(**keys.model_dump())
+
+    @property
+    def self_answers(self) -> SelfAnswers | None:
+        """The decoding of the base's own answers."""
+        keys = self.keys.self_answers
+        return self.preset.self_answers if keys is None else SelfAnswers(**keys.model_dump())
+
+    @property
     def share(self) -> float:
         """Safety rows / all rows."""
+        if not self.mixes:
+            return 0.0
         return SHARE if self.keys.share is None else self.keys.share
 
     @property
@@ -120,6 +180,10 @@ class Settled:
             match_format=self.preset.match_format
             if self.keys.match_format is None
             else self.keys.match_format,
+            ema=self.ema,
+            frozen=self.keys.frozen,
+            first_tokens=self.first_tokens,
+            self_answers=self.self_answers,
         )
 
 

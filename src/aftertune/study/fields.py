@@ -109,6 +109,11 @@ def mitigation_form(value: object) -> object:
     return None if value == "none" else keyed("preset", value)
 
 
+def on_or_off(value: object) -> object:
+    """Read ``true`` as the defaults of a mapping of keys, and ``false`` as nothing."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
 def batch_form(value: object) -> object:
     """Read ``true`` as every endpoint, ``false`` as none, and one pattern where several may stand."""
     return (("*",) if value else ()) if isinstance(value, bool) else listed(value)

@@ -6,7 +6,7 @@ rows of a batch apart into parts of similar length and shows the output layer no
 and loss are the same, so that tensors differ by rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +87,21 @@ def summed_nll(model: Any, *, labels: Any, **inputs: Any) -> Any:
         labels: shape (rows, positions); `IGNORED` where there is none. Position n is foretold by position n - 1.
         inputs: further arguments of the model.
     """
+    return _cross_entropy(model, labels, inputs, "sum")
+
+
+def labelled_logprobs(model: Any, *, labels: Any, **inputs: Any) -> Any:
+    """Return the log-probability of each labelled token, shape (tokens,), row after row, in float32 and nats.
+
+    Args:
+        model: a transformers or PEFT model.
+        labels: as for `summed_nll`.
+        inputs: further arguments of the model.
+    """
+    return -_cross_entropy(model, labels, inputs, "none")
+
+
+def _cross_entropy(model: Any, labels: Any, inputs: Mapping[str, Any], reduction: str) -> Any:
     from torch.nn.functional import cross_entropy
 
     labelled = labels[:, 1:] != IGNORED
@@ -97,7 +112,7 @@ def summed_nll(model: Any, *, labels: Any, **inputs: Any) -> Any:
     ):  # the model multiplies by the weights without its output layer
         logits = logits[:, :-1][labelled]
     return cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), labels[:, 1:][labelled], reduction="sum"
+        logits.reshape(-1, logits.shape[-1]).float(), labels[:, 1:][labelled], reduction=reduction
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,15 +21,18 @@ import numpy as np
 from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import Key
 from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
-from aftertune.core.records import Intent, Message
+from aftertune.core.records import Decoding, FinishReason, GenerateJob, Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SETS, safety_pools, safety_sha256
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
 from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
-from aftertune.errors import DataError, Stopped
+from aftertune.errors import DataError, EngineError, Stopped
 from aftertune.models.open import Engines
 from aftertune.models.reference import Checkpoint, fetch, finished, parse
+from aftertune.models.size import shape
+from aftertune.report.progress import staged
 from aftertune.study import expand_models
+from aftertune.train.rules import check_layers
 from aftertune.train.train import (
     Rows,
     TrainingStopped,
@@ -64,19 +68,32 @@ def expand_study(run: Run) -> tuple[StudyModel, ...]:
     for model in models:
         if model.recipe is not None:
             run.engines.check_trainable(model.name, model.recipe.method, model.recipe.base)
+            frozen = model.recipe.mitigation.frozen if model.recipe.mitigation else ()
+            sizes = shape(model.recipe.base) if frozen else None
+            if sizes is not None:
+                check_layers(frozen, sizes.layers, model.recipe.name)
     return models
 
 
-def study_rows(run: Run, models: tuple[StudyModel, ...]) -> tuple[dict[str, list[Row]], Trained]:
+def study_rows(
+    run: Run, models: tuple[StudyModel, ...], *, asks: bool = False
+) -> tuple[dict[str, list[Row]], Trained]:
     """Return the training rows of every fine-tune by its name, and the record of what the study trains.
+
+    Args:
+        run: the study's.
+        models: of the study.
+        asks: ask a base for its own answers where a mitigation wants them; otherwise these rows keep theirs.
 
     Raises:
         DataError: a training file cannot be used, or shares and tasks do not fit.
+        EngineError: a base gave no answer.
     """
     files = Files(folder=run.tools.folder)
     notes: dict[str, None] = {}
+    answer = partial(self_answered, run) if asks else None
     rows = {
-        model.name: training_rows(model.recipe, files, notes)
+        model.name: training_rows(model.recipe, files, notes, answer)
         for model in models
         if model.recipe is not None
     }
@@ -93,7 +110,7 @@ def tune_models(run: Run, models: tuple[StudyModel, ...]) -> Trained:
     Raises:
         DataError, ModelError: a training file or a base cannot be used.
     """
-    rows, record = study_rows(run, models)
+    rows, record = study_rows(run, models, asks=True)
     recipes = [
         (Path(model.reference), model.recipe, rows[model.name])
         for model in models
@@ -240,15 +257,28 @@ def _file_key(file: TrainingFile) -> _FileKey:
     return file.path, tuple(sorted(file.columns.items())), file.limit
 
 
-def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]:
+def training_rows(
+    recipe: Recipe,
+    files: Files,
+    notes: dict[str, None],
+    answer: Callable[[Recipe, list[Row], dict[str, None]], list[Row]] | None = None,
+) -> list[Row]:
     """Return a recipe's rows with those of its mitigation among them; remarks for the result are added to ``notes``.
+
+    Args:
+        recipe: the recipe.
+        files: the study's.
+        notes: remarks, each once.
+        answer: gives the task's rows the base's own answers, where the mitigation wants them.
 
     Raises:
         DataError: a file cannot be read, or the mitigation names a task without rows.
     """
     rows = trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name, by_answer)
     plan = recipe.mitigation
-    if plan is None:
+    if plan is not None and plan.self_answers is not None and answer is not None:
+        rows = answer(recipe, rows, notes)
+    if plan is None or not plan.safety:
         return rows
     safety: Mapping[str, list[Row]] = _drawn_from(
         recipe.name, plan, files.pool(plan.safety, Intent.HARMFUL)
@@ -273,6 +303,40 @@ def training_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[
     )
     notes.update(dict.fromkeys(f"{recipe.name}: {remark}" for remark in (*remarks, *mixed.notes)))
     return mixed.rows
+
+
+def self_answered(run: Run, recipe: Recipe, rows: list[Row], notes: dict[str, None]) -> list[Row]:
+    """Return rows with the base's own last answers; those that are in the store are not asked for again.
+
+    Raises:
+        EngineError: the base gave no final answer to a row.
+    """
+    assert recipe.mitigation is not None
+    assert recipe.mitigation.self_answers is not None
+    plan, engine = recipe.mitigation.self_answers, run.engines.open(recipe.base)
+    decoding = Decoding(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
+    asked_rows = [tuple(with_system(row[:-1], recipe.system)) for row in rows]
+    keys = engine.keys(asked_rows, decoding, 0)
+    jobs = [
+        GenerateJob(key=key, messages=messages, decoding=decoding)
+        for key, messages in zip(keys, asked_rows, strict=True)
+    ]
+    missing = run.store.missing(set(keys))
+    with staged(run.progress, f"answers of {recipe.base}", len(missing), "answers") as advance:
+        run.store.complete("generate", jobs, engine.generate, advance)
+    replies = run.store.calls(keys)
+    if unanswered := sum(key not in replies for key in keys):
+        raise EngineError(
+            f"recipe {recipe.name!r}: its base gave no answer to {unanswered:,} of {len(keys):,} training rows; run again"
+        )
+    cut = sum(replies[key].finish_reason is FinishReason.LENGTH for key in keys)
+    limit = f"; {cut:,} of them end at the limit of {plan.max_new_tokens:,} tokens" if cut else ""
+    remark = f"{recipe.name}: the base's own answers stand in place of those of {len(rows):,} training rows{limit}"
+    notes.setdefault(remark)
+    return [
+        (*row[:-1], replace(row[-1], content=replies[key].text, reasoning=""))
+        for row, key in zip(rows, keys, strict=True)
+    ]
 
 
 def _drawn_from(name: str, plan: Mitigation, pool: Mapping[str, list[Row]]) -> dict[str, list[Row]]:

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aftertune.core.files import check_ours, claim, discard, draft_of, full_disk
-from aftertune.core.recipe import Recipe
+from aftertune.core.recipe import Mitigation, Recipe
 from aftertune.core.records import Message
 from aftertune.errors import DataError, EngineError, ModelError, Stopped
 from aftertune.models.foreign import first_line, quiet
@@ -41,6 +41,14 @@ from aftertune.models.reference import (
 from aftertune.models.rendering import Renderer
 from aftertune.models.size import LARGE_VOCABULARY
 from aftertune.train.loss import IGNORED, labelled_trainer
+from aftertune.train.rules import (
+    REFERENCE,
+    Averages,
+    constrained_trainer,
+    freeze,
+    reference_logprobs,
+    with_reference,
+)
 
 FORMAT = 1
 """Formats of ``recipe.json``. 1: the recipe's fields, its key, what became of the rows, package versions."""
@@ -124,9 +132,7 @@ def fine_tune(
 
     checkpoint = newest_checkpoint(partial, f"{recipe.key.hex()} {counts['sha256']}")
 
-    from datasets import Dataset
     from peft.helpers import disable_input_dtype_casting
-    from transformers import PrinterCallback
 
     engines.free()
     placement = replace(
@@ -134,18 +140,10 @@ def fine_tune(
     )
     with quiet(), _errors_in_one_line(recipe), ExitStack() as stack:
         model = _load(recipe, base, engines, placement)
-        trainer = _trainer_class(model)(
-            model=model,
-            args=_arguments(recipe, partial, placement),
-            train_dataset=Dataset.from_dict(
-                {"input_ids": examples.input_ids, "labels": examples.labels}
-            ),
-            processing_class=renderer.tokenizer,
-            # A round that goes on from an adapter has loaded it already.
-            peft_config=None if recipe.start else _lora(recipe),
-            callbacks=[_bookkeeper(partial, progress or (lambda _step, _steps: None), saver)],
-        )
-        trainer.remove_callback(PrinterCallback)
+        arguments = _arguments(recipe, partial, placement)
+        bookkeeper = _bookkeeper(partial, progress or (lambda _step, _steps: None), saver)
+        trainer = _trainer(recipe, model, examples, arguments, bookkeeper, renderer.tokenizer)
+        saver.average(trainer.model, checkpoint)
         if recipe.method != "full" and placement.device == "cpu":
             # PEFT casts inputs to the adapter's float32, which autocast would cast back to 16 bits.
             stack.enter_context(disable_input_dtype_casting(trainer.model))
@@ -332,6 +330,41 @@ def _load(recipe: Recipe, base: Checkpoint, engines: Engines, placement: Placeme
     return PeftModel.from_pretrained(model, start, is_trainable=True)
 
 
+def _trainer(
+    recipe: Recipe,
+    model: Any,
+    examples: Examples,
+    arguments: Any,
+    bookkeeper: Any,
+    tokenizer: Any,
+) -> Any:
+    """Return TRL's trainer with the recipe's method and training rules; its adapter, if any, is made here."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    rules = recipe.mitigation or Mitigation()
+    columns: dict[str, Any] = {"input_ids": examples.input_ids, "labels": examples.labels}
+    trainer_class = _trainer_class(model)
+    if rules.first_tokens is not None:
+        trainer_class = constrained_trainer(trainer_class, rules.first_tokens)
+        columns[REFERENCE] = reference_logprobs(model, examples.input_ids, examples.labels)
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        # A round that goes on from an adapter has loaded it already.
+        peft_config=None if recipe.start else _lora(recipe),
+        callbacks=[bookkeeper],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if rules.first_tokens is not None:
+        trainer.data_collator = with_reference(trainer.data_collator)
+    if rules.frozen:
+        freeze(trainer.model, rules.frozen, recipe.name)
+    return trainer
+
+
 def _trainer_class(model: Any) -> type[Any]:
     """Return TRL's trainer; one that saves logits for large vocabularies where no kernel of TRL does.
 
@@ -368,6 +401,8 @@ def _arguments(recipe: Recipe, partial: Path, placement: Placement) -> Any:
         save_total_limit=2,  # the newer one may be half written
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
+        # The trainer would drop the base's log-probabilities, which the model does not take.
+        remove_unused_columns=recipe.mitigation is None or recipe.mitigation.first_tokens is None,
         use_cpu=device == "cpu",
         bf16=device == "cuda" or (device == "cpu" and placement.dtype == "bfloat16"),
         gradient_checkpointing=device == "cuda",
@@ -435,20 +470,32 @@ class _Saver:
     threads: int
     missing_epochs: dict[int, Path]
     """Epochs that are still to be kept, and their folders."""
+    averages: Averages | None = None
+    """The average of the weights, which is written in their place."""
+
+    def average(self, model: Any, checkpoint: Path | None) -> None:
+        """Begin the average of the weights where the recipe wants it, or go on with that of a step checkpoint."""
+        decay = None if self.recipe.mitigation is None else self.recipe.mitigation.ema
+        if decay is not None:
+            self.averages = Averages(decay, model)
+            if checkpoint is not None:
+                self.averages.load(checkpoint)
 
     def save(self, model: Any, recipe: Recipe, folder: Path) -> None:
         """Write weights (safetensors, in the base's own number format), tokenizer and recipe; the model stays as it is."""
         import torch
 
         shutil.rmtree(folder, ignore_errors=True)
+        averaged = nullcontext() if self.averages is None else self.averages.in_place(model)
         if recipe.method == "full":
             config = read_json(self.base.name, self.base.folder / "config.json")
             dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
-            with _cast(model, getattr(torch, dtype)):
+            with averaged, _cast(model, getattr(torch, dtype)):
                 model.save_pretrained(folder)
         else:
             model.peft_config["default"].base_model_name_or_path = recipe.base
-            model.save_pretrained(folder, save_embedding_layers=False)
+            with averaged:
+                model.save_pretrained(folder, save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
             # PEFT writes sets of names in hash order: the file is rewritten in a fixed one.
             values = read_json(self.base.name, folder / ADAPTER_CONFIG)
@@ -492,6 +539,8 @@ def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver
         def on_step_end(
             self, args: Any, state: Any, control: Any, **kwargs: Any
         ) -> None:  # the interface's
+            if saver.averages is not None:
+                saver.averages.update(kwargs["model"])
             # The trainer writes the step checkpoint of this moment later, so a run that resumes from it has the epoch.
             if saver.missing_epochs:
                 steps = state.max_steps // int(args.num_train_epochs)
@@ -503,7 +552,10 @@ def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
-            (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            checkpoint = folder / f"checkpoint-{state.global_step}"
+            if saver.averages is not None:
+                saver.averages.save(checkpoint)
+            (checkpoint / COMPLETE).touch()
 
     return Bookkeeper()
 
