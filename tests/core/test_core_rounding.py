@@ -99,3 +99,8 @@ def test_p_value_stands_on_its_side_of_the_error(p, text):
 def test_nothing_is_left_to_chance_where_all_was_seen():
     assert by_chance(0.0) == ""
     assert by_chance(5e-16) == " (p < 0.001)"
+
+
+def test_the_last_digits_of_a_sum_are_no_difference():
+    assert points(0.1 - 1e-17 - 1e-16, (0.1,)) == "+10.0"
+    assert percent(0.3 - 0.1 - 0.1, (0.1,)) == "10.0 %"

@@ -3,7 +3,11 @@
 0 % and 100 % stand only where exact, and a number that is printed beside another one stands on its right side of it.
 """
 
+import math
 from collections.abc import Callable, Iterable
+
+EQUAL = 1e-9
+"""Numbers this close are the same number: the order of a sum moves the last digits of a mean."""
 
 
 def percent(share: float, beside: Iterable[float] = (), *, unit: str = " %") -> str:
@@ -66,7 +70,7 @@ def _apart(exact: float, beside: Iterable[float], written: Callable[[float, int]
 
 def _same_side(shown: float, exact: float, other: float) -> bool:
     return (
-        exact == other
+        math.isclose(exact, other, abs_tol=EQUAL)
         or (shown > 100 * other and exact > other)
         or (shown < 100 * other and exact < other)
     )

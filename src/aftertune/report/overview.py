@@ -684,8 +684,16 @@ def next_steps(
     if gate is not None and gate.verdict is GateVerdict.FAIL:
         if len(references) != BASE_AND_ONE:
             return mend, tables
-        repair = shlex.join(["aftertune", "repair", *references])
-        return Step(repair, "Mend the weights without training again:"), mend, tables
+        repair = ["aftertune", "repair", *references, "-o", "mended"]
+        own_task = ["--own-task", "held-out.jsonl", "--own-score", "exact"]
+        return (
+            Step(
+                shlex.join([*repair, *own_task]),
+                "Mend the weights without training again (held-out.jsonl: rows of your task that it was not trained on):",
+            ),
+            mend,
+            tables,
+        )
     if gate is not None:
         return labels, tables
     less_safe = any(tune.standing is Standing.LESS_SAFE for tune in glance.fine_tunes)
