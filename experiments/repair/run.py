@@ -19,6 +19,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import yaml
 
 from aftertune.core.files import whole_folder
 from aftertune.core.records import Intent, Prompt
@@ -176,6 +177,9 @@ def real_case(out: Path, task: str, methods: tuple[str, ...]) -> Case:
         ],
         own,
     )
+    config = yaml.safe_load((REAL / "repair.yaml").read_text(encoding="utf-8"))
+    config["metrics"] = [{"name": "chrf", "options": {"task": task}}]
+    (out / "repair.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if not mixed.is_file():
         aftertune("mix", train, "--share", 0.15, "--replay", 0.15, "-o", mixed)
     for name, file in ((task, train), ("mix", mixed)):
@@ -192,7 +196,7 @@ def real_case(out: Path, task: str, methods: tuple[str, ...]) -> Case:
         own=own,
         metric="chrf",
         margin=0.05,
-        config=REAL / "repair.yaml",
+        config=out / "repair.yaml",
         methods=methods,
     )
 
