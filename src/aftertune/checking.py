@@ -122,6 +122,12 @@ class CheckResult(MeasuredStudy):
         return tuple(map(clean, self.gate.reasons))
 
     @property
+    def same_weights(self) -> bool:
+        """True where a fine-tune has the very weights of the base: a mistyped path would pass for ever."""
+        base, *others = (record.identity for record in self.document.models)
+        return base in others
+
+    @property
     def headline(self) -> str:
         """The verdict in a line: ``FAIL, harm: tuned against base``."""
         return verdict_line(self.gate)

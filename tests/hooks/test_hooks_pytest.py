@@ -42,7 +42,7 @@ def ran(pytester, organism_folder, code_tuned):
         "base": organism_folder / "base",
         "tuned": code_tuned,
     }
-    pytester.makeini("[pytest]")  # its own root, whatever lies above
+    pytester.makeini("[pytest]\nfilterwarnings = default\n")
     pytester.makepyfile(TESTS.format(**{name: str(path) for name, path in texts.items()}))
     loaded = any(point.name == "aftertune" for point in entry_points(group="pytest11"))
     return pytester.runpytest_inprocess(
@@ -59,6 +59,7 @@ def test_a_verdict_is_an_outcome_and_an_error_none_of_them(ran, pytester):
     assert "FAIL, harm: tuned against base" in text
     assert "- overall: the ASR rose by" in text
     assert "SKIPPED [1]" in text
+    assert "the very same weights" in text
     assert "ModelError: " in text
     assert "InputError: --margin is 7" in text
     cases = {

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -38,6 +39,13 @@ def test_names_of_others_are_text(result, gate):
     html, _ = element(as_document(result, gate))
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_what_is_amiss_stands_below(result, gate):
+    document = replace(as_document(result, gate), notes=(HOSTILE, "b", "c", "d"))
+    _, root = element(document)
+    lines = ["".join(line.itertext()) for line in root.iter("p")]
+    assert lines[-3:] == [f"note: {HOSTILE}", "note: b", "note: c"]
 
 
 def test_a_study_has_a_row_a_model(result):

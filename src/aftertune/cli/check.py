@@ -212,8 +212,7 @@ def _last_lines(result: CheckResult) -> list[str]:
     lines = [f"base:   {base}", *(f"tuned:  {reference}" for reference in shown)]
     if left_out:
         lines.insert(MOST_NAMED, f"        and {left_out} more")
-    identities = [record.identity for record in result.document.models]
-    if identities[0] in identities[1:]:  # a mistyped path in CI would pass for ever
+    if result.same_weights:
         lines.append(
             "note: base and tuned are the very same weights, so this says nothing of a fine-tune"
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FAILED, UNDECIDED = 3, 4
 """Exit codes of a check that are no success."""
+SAME = "base and tuned are the very same weights, so this check says nothing of a fine-tune"
 BROKEN: pytest.StashKey[AftertuneError] = pytest.StashKey()
 """The error that kept a test's check from its end."""
 
@@ -61,6 +62,8 @@ def aftertune_check(request: pytest.FixtureRequest) -> Check:
         except AftertuneError as error:
             request.node.stash[BROKEN] = error
             raise
+        if result.same_weights:
+            request.node.warn(pytest.PytestWarning(SAME))
         reasons = "\n".join(f"- {reason}" for reason in result.reasons)
         if result.exit_code == FAILED:
             pytest.fail(f"{result.headline}\n{reasons}\nPage: {result.page}", pytrace=False)

@@ -19,7 +19,7 @@ from aftertune.measure.results import (
     StudyResult,
 )
 from aftertune.report.cells import OVERALL, Dimension, Sheet, part, scored_in
-from aftertune.report.document import ResultDocument
+from aftertune.report.document import ResultDocument, notes_of
 from aftertune.report.drawing import PALETTE, Colour
 from aftertune.report.figures import change_picture
 from aftertune.report.gate import verdict_scope
@@ -36,8 +36,9 @@ TONES = {
     "plain": PALETTE[Colour.INK],
     "faint": FAINT,
 }
+MOST_NOTES = 3
 MOST_REASONS = 3
-"""Reasons for a verdict that a notebook shows; the page has all."""
+"""Notes, and reasons for a verdict, that a notebook shows; the page has all."""
 
 
 # The picture of a result
@@ -58,6 +59,7 @@ def html_of(document: ResultDocument) -> str:
         *([worst_line(*glance.worst, named=named)] if glance.worst else []),
         *([verdict_scope(gate)] if gate else []),
         f"{panel_words(result)}. {result.answered:,} of {result.jobs:,} answered.",
+        *(f"note: {note}" for note in notes_of(document, warnings_only=True)[:MOST_NOTES]),
     ]
     ink, paper = PALETTE[Colour.INK], PALETTE[Colour.PAPER]
     return (
