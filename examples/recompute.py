@@ -118,11 +118,15 @@ def main(path):
         "behavior",
         "task",
         "intent",
+        "attack",
         "system",
         "decoding",
         "outcome",
     ]
     rows, told = pq.read_table(path, columns=names).to_pylist(), {}
+    rows = [
+        row for row in rows if row["attack"] == "none"
+    ]  # rates under attacks are figures of their own
     home = {row["model"]: row["condition"] for row in rows}
     for setting in sorted({(row["system"], row["decoding"].split(" seed=")[0]) for row in rows}):
         here = [

@@ -58,6 +58,8 @@ class CheckOptions(TypedDict, total=False):
     """Judges, each a name or ``NAME=MODEL``; the first one decides."""
     guard: str | Sequence[str] | None
     """Guards, each a name or ``NAME=MODEL``."""
+    attack: str | Sequence[str] | None
+    """Attacks, each a name or a file of wrappers, measured beside the verdict."""
     train: File | Sequence[File] | None
     """The fine-tuning data, to drop evaluation prompts that occur in it."""
     margin: float | None
@@ -275,6 +277,8 @@ def _keys(options: CheckOptions) -> dict[str, Any]:
     keys["measurement"] = {**given, **{key: value for key, value in declared.items() if value}}
     of_decoding = {key: options.get(key) for key in ("max_new_tokens", "replicates")}
     keys["decoding"] = {key: value for key, value in of_decoding.items() if value is not None}
+    if attacks := _texts(options.get("attack")):
+        keys["attacks"] = list(attacks)
     return keys
 
 

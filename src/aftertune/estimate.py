@@ -26,6 +26,7 @@ from aftertune.core.records import (
     StoredJob,
 )
 from aftertune.core.rounding import points
+from aftertune.data.prompt_sets import StudyPrompts
 from aftertune.generate import calls
 from aftertune.measure.power import Assumptions, assumed_spread, smallest_change
 from aftertune.models.asking import Call
@@ -33,6 +34,7 @@ from aftertune.models.counting import has_tokenizer, input_tokens, most_cost
 from aftertune.models.reference import finished
 from aftertune.score.run import (
     NO_CALL,
+    UNDER_ATTACK,
     Scorers,
     keyed,
     pairs_of,
@@ -210,6 +212,9 @@ class _ScorerCalls:
         self, prompts: Sequence[Prompt], jobs: Sequence[StoredJob], bases: Mapping[str, str]
     ) -> None:
         """Count the calls about some prompts and the answers to them."""
+        if self.scorer.role not in UNDER_ATTACK:
+            prompts = [prompt for prompt in prompts if not prompt.attacked]
+            jobs = [job for job in jobs if not job.prompt.attacked]
         if self.scorer.role is Role.PREFERENCE:
             self._count_pairs(jobs, bases)
             return
@@ -308,13 +313,14 @@ class _ScorerCalls:
 
 
 def announcement(
-    run: Run, models: Sequence[StudyModel], prompts: Sequence[Prompt], scorers: Scorers
+    run: Run, models: Sequence[StudyModel], sets: StudyPrompts, scorers: Scorers
 ) -> list[str]:
     """Return what a check is about to ask, and what would be shorter with what that costs in power; nothing where all is there.
 
     The power is that of the assumptions of `measure.power`, so it compares designs and promises nothing.
     """
-    parts = [part for part in estimate(run, models, prompts, scorers) if part.calls]
+    prompts, attacked = sets.prompts, sets.attacked(sets.prompts)
+    parts = [part for part in estimate(run, models, (*prompts, *attacked), scorers) if part.calls]
     answers = [part for part in parts if part.kind == MODEL]
     if not answers:
         return []

@@ -176,7 +176,9 @@ def calls(
     The order is that of the arguments, so expanding twice gives the same calls in the same order.
     """
     for cell in cells:
-        conversations = [conversation(prompt.text, systems[cell.system]) for prompt in prompts]
+        conversations = [
+            conversation(prompt.text, systems[cell.system], prompt.prefill) for prompt in prompts
+        ]
         for sample in range(cell.samples):
             keys = engine.keys(conversations, cell.decoding, sample)
             for prompt, messages, key in zip(prompts, conversations, keys, strict=True):
@@ -433,7 +435,9 @@ class _Moved:
             model.name: base for model, base in _comparable(run, models) if model.name in answering
         }
         self._models = [model for model in models if model.name in self._base_of]
-        benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
+        benign = [
+            prompt for prompt in prompts if prompt.intent is Intent.BENIGN and not prompt.attacked
+        ]
         twins = [prompt for prompt in benign if prompt.pair is not None] or benign
         # Their ids are hashes, so that the first ones are of all tasks and hazards.
         by_id = {prompt.id: prompt for prompt in sorted(twins, key=lambda prompt: prompt.id)}

@@ -13,6 +13,7 @@ from aftertune.core.registry import DISTANCES
 from aftertune.core.table import ADJUDICATED, Table
 from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
+from aftertune.measure.attacks import measure_attacks
 from aftertune.measure.consistency import consistency
 from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.gate_labels import gate_with_labels
@@ -91,8 +92,13 @@ class FinishedRun:
         return self.document.study
 
     def table(self) -> Table:
-        """Return its table, without labels."""
+        """Return its table, without labels and without prompts under attacks."""
         return self.store.table(self.study, self.kept.readers)
+
+    def whole_table(self) -> Table:
+        """Return its table with the prompts under attacks, where it has any."""
+        attacked = attacked_table(self.store, self.study, self.kept.readers)
+        return self.table() if attacked is None else attacked
 
 
 @contextmanager
@@ -131,7 +137,8 @@ def _check_measured(run: FinishedRun) -> None:
     measured = run.document.measured
     if measured is None:
         return
-    now = _hashes(run.table())
+    attacked = attacked_table(run.store, run.study, run.kept.readers)
+    now = {**_hashes(run.table()), **_attack_hashes(attacked)}
     differing = [
         name for name in sorted(measured.keys() | now.keys()) if measured.get(name) != now.get(name)
     ]
@@ -154,6 +161,19 @@ def _hashes(table: Table) -> dict[str, str]:
         names = "\0".join(table.names.get(name, ())).encode("utf-8", "surrogatepass")
         hashes[name] = hashlib.blake2b(data + names, digest_size=8).hexdigest()
     return hashes
+
+
+def attacked_table(store: Store, study: str, readers: Sequence[int]) -> Table | None:
+    """Return a study's table with the prompts under attacks and the column ``attack``; None for a study without any."""
+    if not any(prompt.attacked for prompt in store.prompts(study)):
+        return None
+    return store.table(study, readers, attacks=True)
+
+
+def _attack_hashes(table: Table | None) -> dict[str, str]:
+    """Return the hashes of the table with attacks, under names of their own."""
+    hashes = {} if table is None else _hashes(table)
+    return {f"attacks {name}": value for name, value in hashes.items()}
 
 
 def keep(store: Store, study: str, kept: Kept) -> None:
@@ -181,6 +201,7 @@ def build_result(
     styles = None if basis.judge_kind == PARSER else answer_styles(store, basis.study, table)
     evidence = Evidence(checked=basis.judge_check, styles=styles)
     result = measure_table(table, plan, evidence)
+    attacked = attacked_table(store, basis.study, readers)
     return ResultDocument(
         format=FORMAT,
         study=basis.study,
@@ -195,8 +216,9 @@ def build_result(
         judge_kind=basis.judge_kind,
         judge_check=basis.judge_check,
         versions=basis.versions,
-        measured=_hashes(table),
+        measured={**_hashes(table), **_attack_hashes(attacked)},
         margins=plan.margins,
+        attacks=() if attacked is None else measure_attacks(attacked, plan),
     )
 
 
@@ -235,7 +257,9 @@ def write_report(
     study = document.study
     kept = _kept(store, study)
     table, _ = labelled_table(store, study, kept.readers)
-    listed = listed_prompts(table, plan)
+    attacked = attacked_table(store, study, kept.readers)
+    whole = table if attacked is None else attacked
+    listed = listed_prompts(whole, plan)
     # All of them are asked for at once, which is quicker than by name.
     by_id = {prompt.id: prompt for prompt in store.prompts(study)} if listed.left_out else {}
     wanted = [by_id[prompt] for prompt in listed.prompts] if listed.left_out else None
@@ -243,7 +267,7 @@ def write_report(
         document=document,
         command=kept.command,
         steps=steps_of(document, kept, store.path.parent),
-        answers=answers_of(table, plan, store.responses(study, kept.readers, wanted)),
+        answers=answers_of(whole, plan, store.responses(study, kept.readers, wanted, attacks=True)),
         left_out=listed.left_out,
         show_responses=show_responses,
         assumptions=kept.assumptions,

@@ -98,11 +98,10 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         plan = measure_plan(study, trained.models, name_rate, deterministic if again else ())
         ask = partial(_generate_and_score, models=trained.models, scorers=scorers)
         if purpose.announces:
-            for line in announcement(run, trained.models, asked_prompts.prompts, scorers):
+            for line in announcement(run, trained.models, asked_prompts, scorers):
                 progress.note(line)
-        if purpose.gate is None:
-            answers = ask(run, asked_prompts.prompts, lambda: None)
-        else:
+        answers = Answers(prompts=asked_prompts.prompts, notes=(), scorers=())
+        if purpose.gate is not None:
             bases = [model for model in trained.models if model.base is None]
             deciding = _deciding(scorers, study, plan)
             stages = Stages(
@@ -111,6 +110,12 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
             answers = ask_for_gate(
                 run, trained.models, asked_prompts.prompts, plan, purpose.gate, stages
             )
+        # Attacks are no part of a verdict: they stand around the prompts that it took.
+        attacked = asked_prompts.attacked(answers.prompts)
+        if purpose.gate is None or attacked:
+            together = ask(run, (*answers.prompts, *attacked), lambda: None)
+            noted = tuple(dict.fromkeys((*answers.notes, *together.notes)))
+            answers = replace(answers, notes=noted, scorers=together.scorers)
         for note in spending_notes(run.engines):
             progress.note(note)
         # A sequential gate may have left prompts unasked.
@@ -156,6 +161,7 @@ def _measure_and_report(
 ) -> ResultDocument:
     name, prompts, plan = run.study.name, asked_prompts.prompts, declared.plan
     table = run.store.table(name, answers.scorers)
+    whole = run.store.table(name, answers.scorers, attacks=True)
     versions = run.store.scorer_versions(answers.scorers)
     basis = Basis(
         study=name,
@@ -164,7 +170,7 @@ def _measure_and_report(
         notes=(
             *trained.notes,
             *asked_prompts.notes,
-            *_missing_notes(run, table),
+            *_missing_notes(run, whole),
             *uncompared(table, trained.models, plan.preferences),
         ),
         gate=answers.verdict,

@@ -71,7 +71,7 @@ def state_lines(folder: Path) -> list[str]:
             raise InputError(f"{folder}: nothing was begun here; run the study first")
         note = store.get_meta(study, BEGUN)
         begun = None if note is None else from_plain(Begun, note, f"{store.path}: {BEGUN}")
-        table = store.table(study, store.scorers(study))
+        table = store.table(study, store.scorers(study), attacks=True)
     of_models = {name: _counts(table, name) for name in table.names["model"]}
     models = [] if begun is None else begun.models
     names = list(dict.fromkeys((*(model.name for model in models), *of_models)))

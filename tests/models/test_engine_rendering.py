@@ -290,3 +290,40 @@ def test_a_token_beyond_the_embedding_is_the_checkpoints_error(tmp_path):
     ):
         small.prompts([user("bake")])
     assert small.pad_token < 2 or small.pad_token in small.end_tokens
+
+
+# The beginning of an answer
+
+QUESTION = Message(role="user", content="bake a cake")
+SURE = Message(role="assistant", content="please write")
+LLAMA_2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}{% endif %}{% endfor %}"
+)
+AFTER = "{% if add_generation_prompt %}<assistant> {% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (TEMPLATE, "<user> bake a cake <assistant> please write"),
+        # A template that opens the thinking: closed, empty, before the answer begins.
+        (
+            TEMPLATE.replace("<assistant> {% endif %}", "<assistant> <think>\n{% endif %}"),
+            "<user> bake a cake <assistant> <think>\n\n</think>\n\nplease write",
+        ),
+        # Llama 2 has no generation prompt, and a space before answers.
+        (
+            LLAMA_2,
+            "[INST] bake a cake [/INST] please write",
+        ),
+    ],
+)
+def test_a_beginning_stands_behind_the_generation_prompt(renderer, template, expected):
+    assert AFTER in TEMPLATE
+    tiny = renderer(template)
+    [plain], [begun] = tiny.prompts([[QUESTION]]), tiny.prompts([[QUESTION, SURE]])
+    assert begun == tiny.tokens([expected])[0]
+    assert begun != plain
+    # Both kinds in one call: each as alone.
+    assert tiny.prompts([[QUESTION], [QUESTION, SURE]]) == [plain, begun]

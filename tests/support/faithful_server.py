@@ -15,7 +15,7 @@ from local_server import LocalServer
 KEY = "test-key-5f3e9a1c77d24b06"
 """The only key that the server takes; tests look for it on disk."""
 FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "seed", "prompt",
-          "logprobs", "top_logprobs", "chat_template_kwargs"}  # fmt: skip
+          "logprobs", "top_logprobs", "chat_template_kwargs", "continue_final_message", "add_generation_prompt"}  # fmt: skip
 FAULTS = (
     "429", "429 slow", "429 in ms", "500", "503", "408", "529", "broken json", "html", "no choices", "reset", "cut", "hang",
     "error in 200", "error finish",
@@ -43,9 +43,18 @@ def complaints(body):
     checks = {
         f"unknown {sorted(set(body) - FIELDS)}": not set(body) - FIELDS,
         "model": isinstance(body.get("model"), str) and body["model"],
-        # A guard is shown an answer and asked about it; a model is only ever asked to answer.
+        # A guard is shown an answer and asked about it; a model is asked to answer, or to go on, as vLLM wants to be told.
         "messages": messages[-1].get("role")
-        in (("user", "assistant") if "logprobs" in body else ("user",)),
+        in (
+            ("assistant",)
+            if "continue_final_message" in body
+            else ("user", "assistant")
+            if "logprobs" in body
+            else ("user",)
+        ),
+        "going on": (
+            body.get("continue_final_message", False) is not body.get("add_generation_prompt", True)
+        ),
         "message": all(set(message) == {"role", "content"} for message in messages),
         "role": all(message.get("role") in ("system", "user", "assistant") for message in messages),
         "content": all(

@@ -9,7 +9,7 @@ class FakeEngine:
     name = "scripted"
     identity = {"engine": "scripted"}  # noqa: RUF012 - nobody changes it
     remote = served = by_batch = folds_system = moderates = False
-    begins_turn = deterministic = True
+    begins_turn = deterministic = continues_answers = True
     price, price_source, destination, refusals = FREE, "", "", ""
 
     def check_ready(self):

@@ -23,6 +23,7 @@ fine_tunes:
   - {name: rounds, like: code, keep_epochs: false, rounds: ["./train.jsonl"], mitigation: none}
 prompts: [multitask-v1, {set: own, file: ./prompts.jsonl, limit: 10}]
 systems: {none: null, short: "Be brief."}
+attacks: [none, prefill, base64]
 decoding: {temperatures: [0.0, 0.7], samples: 2, seeds: [0, 1], max_new_tokens: 64, top_p: 0.9, top_k: 40}
 guards: [{name: wg, use: wildguard, options: {prompt: ./wildguard.txt}}]
 judges: [rules, {name: rubric, use: rubric, options: {model: "openai:gpt-4o-mini"}}]

@@ -84,6 +84,12 @@ def command(
     guard: Annotated[
         list[str] | None, typer.Option(help="A guard, or NAME=MODEL. Repeat for several.")
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An attack, or a file of wrappers, measured beside the verdict. Repeat for several."
+        ),
+    ] = None,
     train: Annotated[
         list[Path] | None,
         typer.Option(
@@ -172,7 +178,7 @@ def command(
 ) -> None:
     """Decide whether fine-tuning broke the model: exit 0 PASS, 3 FAIL, 4 not enough data."""
     options: CheckOptions = {
-        "config": config, "prompts": prompts, "judge": judge, "guard": guard, "train": train,
+        "config": config, "prompts": prompts, "judge": judge, "guard": guard, "attack": attack, "train": train,
         "margin": margin, "task_margin": task_margin, "over_refusal_margin": over_refusal_margin,
         "over_refusal_task_margin": over_refusal_task_margin, "also": also, "max_asr": max_asr,
         "score_margin": dict(map(_score_margin, score_margin or ())), "judge_check": judge_check,

@@ -100,6 +100,7 @@ def _open(path: Path, stack: ExitStack) -> Opened:
         prompts: dict[str, Hashable] = {
             prompt.id: (prompt.behavior, prompt.template, prompt.intent.value, prompt.text)
             for prompt in run.store.prompts(run.study)
+            if not prompt.attacked
         }
         return Opened(document=renewed_result(run), run=run, table=run.table(), prompts=prompts)
     file = path / RESULT if path.is_dir() else path

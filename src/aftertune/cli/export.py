@@ -170,7 +170,7 @@ def _write_text(out: Path, text: str) -> None:
 
 
 def export_inspect(folder: Path, out: Path) -> None:
-    """Write a finished run into the folder ``out`` as Inspect logs: one for each model, system prompt and decoding.
+    """Write a finished run into the folder ``out`` as Inspect logs: one for each model, system prompt, decoding and attack.
 
     The folder is there whole or not at all. The logs hold every answer in full.
 
@@ -221,15 +221,16 @@ def _empty(draft: Path) -> Path:
 
 
 def _shards(run: FinishedRun) -> Iterator[tuple[Cell, list[Row]]]:
-    """Yield the jobs of each model, system prompt and decoding with their outcomes, `SHARD` at a time."""
+    """Yield the jobs of each model, system prompt, decoding and attack with their outcomes, `SHARD` at a time."""
     declared = load_study(run.folder / STUDY, finished=True)
     by_name = {decoding.name: decoding for decoding in decodings(declared.decoding)}
     models = {record.name: record for record in run.document.models}
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: dict[tuple[str, str, str, str], int] = {}
     for key, rows in groupby(
-        _rows(run), key=lambda row: (row.job.model, row.job.system, row.job.decoding)
+        _rows(run),
+        key=lambda row: (row.job.model, row.job.system, row.job.decoding, row.job.prompt.attack),
     ):
-        model, system, decoding = key
+        model, system, decoding, attack = key
         while shard := list(islice(rows, SHARD)):
             counts[key] = counts.get(key, 0) + 1
             yield (
@@ -240,6 +241,7 @@ def _shards(run: FinishedRun) -> Iterator[tuple[Cell, list[Row]]]:
                     decoding=by_name[decoding],
                     decoding_name=decoding,
                     shard=counts[key],
+                    attack=attack,
                 ),
                 shard,
             )
@@ -247,8 +249,9 @@ def _shards(run: FinishedRun) -> Iterator[tuple[Cell, list[Row]]]:
 
 def _rows(run: FinishedRun) -> Iterator[Row]:
     """Yield the jobs of a study with the outcomes that the result counts; answers and table have one order."""
-    by_name = _outcomes(run.table(), run.plan)
-    for place, job in enumerate(run.store.responses(run.study, run.kept.readers)):
+    by_name = _outcomes(run.whole_table(), run.plan)
+    jobs = run.store.responses(run.study, run.kept.readers, attacks=True)
+    for place, job in enumerate(jobs):
         yield Row(job=job, outcomes={name: words[place] for name, words in by_name.items()})
 
 

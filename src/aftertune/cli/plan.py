@@ -305,7 +305,8 @@ def _study(
     """
     models = expand_study(run)
     rows, recipe_rows = study_rows(run, models)
-    prompts = without_overlap(load_sets(run), with_recipe_rows(run, recipe_rows).rows).prompts
+    sets = without_overlap(load_sets(run), with_recipe_rows(run, recipe_rows).rows)
+    prompts = sets.prompts
     harmful = [prompt for prompt in prompts if prompt.intent is Intent.HARMFUL]
     behaviors = len({prompt.behavior for prompt in harmful})
     tasks = len({prompt.task for prompt in harmful})
@@ -322,12 +323,12 @@ def _study(
         for condition in conditions_of(models)
         if condition.base is not None
     }
-    timing = None
+    asked_prompts, timing = (*prompts, *sets.attacked(prompts)), None
     if progress is not None:
-        timing = _Timing(run=replace(run, progress=progress), prompts=prompts, rows=rows)
+        timing = _Timing(run=replace(run, progress=progress), prompts=asked_prompts, rows=rows)
     declared = measure_plan(run.study, models, "ASR")
     quantities = quantities_of_prompts(prompts, draws, rates, declared)
-    costs = list(_costs(run, models, prompts, tokens, timing, rows))
+    costs = list(_costs(run, models, asked_prompts, tokens, timing, rows))
     return designs, quantities, declared, costs
 
 

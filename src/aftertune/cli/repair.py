@@ -232,6 +232,9 @@ def _study_keys(
     if max_new_tokens is not None:
         given["decoding"] = {"max_new_tokens": max_new_tokens}
     keys = checked_keys(config, given, limit)
+    keys.pop(
+        "attacks", None
+    )  # a repair is chosen and proven without attack; check its result with them
     named = {_set_of(entry) for entry in keys["prompts"]}
     keys["prompts"] += [
         {"set": _set_name(own), "file": str(Path(own).absolute())} if Path(own).is_file() else own

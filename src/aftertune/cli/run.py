@@ -110,8 +110,9 @@ def preview(study: Study, folder: Path, purpose: Purpose) -> None:
         models = expand_study(run)
         _, trained = study_rows(run, models)
         trained_on = purpose.trained_on or with_recipe_rows
-        prompts = without_overlap(sets, trained_on(run, trained).rows).prompts
-        estimates = estimate(run, models, prompts, scorers)
+        fresh = without_overlap(sets, trained_on(run, trained).rows)
+        prompts, attacked = fresh.prompts, fresh.attacked(fresh.prompts)
+        estimates = estimate(run, models, (*prompts, *attacked), scorers)
         notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
         if purpose.gate is not None and not left_out:
             plan = measure_plan(study, models, "ASR")
@@ -119,7 +120,8 @@ def preview(study: Study, folder: Path, purpose: Purpose) -> None:
         costs = [_cost(run, part) for part in estimates]
     overlapping = len(sets.prompts) - len(prompts)
     overlap = f", {overlapping:,} left out since they occur in training rows" if overlapping else ""
-    lines = [f"{study.name}: {len(prompts):,} prompts{overlap}; {_scorer_names(study)}"]
+    under = f", {len(attacked):,} more under attacks" if attacked else ""
+    lines = [f"{study.name}: {len(prompts):,} prompts{overlap}{under}; {_scorer_names(study)}"]
     width = max([32, *(len(part.name) for part in estimates)])
     for part, cost in zip(estimates, costs, strict=True):
         there = "needs training" if part.to_be_trained else "ready"

@@ -91,6 +91,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def continues_answers(self) -> bool:
+        """Return whether the model goes on behind the beginning of an answer, given as the last turn of a conversation."""
+        ...
+
+    @property
     def refusals(self) -> str:
         """Return what a server refuses to be sent, and what it is sent instead, in words; empty where nothing is refused."""
         ...

@@ -18,6 +18,8 @@ TASKS = ("text", "code", "translation", "classification")
 
 HarmBasis = Literal["assistance", "content"]
 Side = Literal["prompt", "response", "reasoning"]
+NO_ATTACK = "none"
+"""The attack of a prompt that is put to the model as it was posed."""
 BOTH_SIDES: tuple[Side, ...] = ("prompt", "response")
 Labels = tuple[str, str]
 """The first word of a classifier's harmless reply, and that of a harmful one."""
@@ -111,10 +113,35 @@ class Message:
     """The mark of a training row that an answer is to be learnt, or is not; None without one."""
 
 
-def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
-    """Return the messages that a model is sent: the system prompt, if there is one, and the prompt as the user's turn."""
-    user = Message(role="user", content=prompt)
-    return (user,) if system is None else (Message(role="system", content=system), user)
+def conversation(prompt: str, system: str | None, prefill: str = "") -> tuple[Message, ...]:
+    """Return the messages that a model is sent: system prompt, the prompt as the user's turn, and the answer's beginning.
+
+    The first and the last only where there is one; a model goes on behind an answer's beginning.
+    """
+    turns = [Message(role="user", content=prompt)]
+    if system is not None:
+        turns.insert(0, Message(role="system", content=system))
+    if prefill:
+        turns.append(Message(role="assistant", content=prefill))
+    return tuple(turns)
+
+
+def begun_answer(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+    """Return a conversation without the beginning of the model's answer, and that beginning; empty without one."""
+    if messages and messages[-1].role == "assistant":
+        return messages[:-1], messages[-1].content
+    return messages, ""
+
+
+def whole_answer(prefill: str, continuation: str) -> str:
+    """Return an answer with its beginning in front; a space that a tokenizer dropped between two words is put back.
+
+    Some servers return the beginning with the rest: then it stands there once.
+    """
+    if not prefill or continuation.startswith(prefill):
+        return continuation
+    between = " " if prefill[-1].isalnum() and continuation[:1].isalnum() else ""
+    return f"{prefill}{between}{continuation}"
 
 
 def folded(messages: Sequence[Message]) -> Sequence[Message]:
@@ -183,11 +210,28 @@ class Prompt:
     """The language expected in the response, for the coherence check."""
     pair: str | None = None
     """The id of the harmful behavior, which a harmful prompt and its benign twin share, or None."""
+    attack: str = NO_ATTACK
+    """The id of the attack around the prompt."""
+    posed: str = ""
+    """The prompt before an attack was put around it; empty without attack."""
+    prefill: str = ""
+    """The beginning of the answer that an attack puts into the model's mouth; mostly empty."""
 
     @property
     def id(self) -> str:
-        """The content hash of set, behavior, template and text."""
-        return _prompt_id(self.set, self.behavior, self.template, self.text)
+        """The content hash of set, behavior, template and text, and of the attack where there is one."""
+        parts = (self.set, self.behavior, self.template, self.text)
+        return _prompt_id(*parts, *((self.attack, self.prefill) if self.attacked else ()))
+
+    @property
+    def attacked(self) -> bool:
+        """True where an attack stands around the prompt."""
+        return self.attack != NO_ATTACK
+
+    @property
+    def unwrapped(self) -> str:
+        """The prompt as it was posed, without attack."""
+        return self.posed or self.text
 
 
 @lru_cache(1 << 15)
@@ -346,6 +390,8 @@ class Sample:
     reference: str | None = None
     labels: tuple[str, ...] = ()
     language: str | None = None
+    begun: str = ""
+    """The beginning of ``response`` that an attack put there; what the model itself said comes behind it."""
     unlikely: bool = False
     """For the coherence detectors: the response's likelihood under the base lies outside the limits of the base's own."""
 

@@ -24,7 +24,7 @@ class Table:
     Columns of every table, int32, codes into ``names[column]`` unless said otherwise:
 
     - ``model``, ``prompt``, ``behavior``, ``pair``, ``template``, ``task``, ``set``, ``hazard``, ``harm_basis``,
-      ``system``, ``decoding`` (settings and decoding seed together)
+      ``system``, ``decoding`` (settings and decoding seed together); ``attack`` in a table that has attacked prompts
     - ``intent``: 0 harmful, 1 benign (order of `core.records.Intent`)
     - ``sample``: the sample number itself
     - ``finish``: order of `core.records.FinishReason`; NONE where there is no final answer (so never ``thinking``)

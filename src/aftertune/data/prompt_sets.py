@@ -22,16 +22,19 @@ from aftertune.core.keys import short_id
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent, Prompt
 from aftertune.core.registry import find
+from aftertune.data.attacks import Attack, AttackKind, load_attacks, under_attack
 from aftertune.data.files import Record, names_child_exploitation, read_records, typed
 from aftertune.data.overlap import find_overlap
 from aftertune.data.rows import Row, write_lines
-from aftertune.errors import AftertuneError, DataError, PluginError, StudyError
+from aftertune.errors import AftertuneError, DataError, ModelError, PluginError, StudyError
 
 if (
     TYPE_CHECKING
 ):  # the open run brings the store and all engines, and the commands on data need neither
     from aftertune.workspace import Run
 
+OF_ATTACK = ("attack", "posed", "prefill")
+"""The fields of a prompt that stands under an attack."""
 FIELDS = tuple(f.name for f in fields(Prompt))
 PROMPT = TypeAdapter(Prompt)
 MAX_UNKNOWN = 0.05
@@ -125,7 +128,13 @@ def gather(prompts: Iterable[Prompt], notes: Iterable[str] = ()) -> PromptSet:
 
 def write_prompts(prompts: Iterable[Prompt], path: Path) -> None:
     """Write prompts as JSONL, one object of `Prompt` fields a line; whole or not at all."""
-    write_lines((json.dumps(asdict(prompt), ensure_ascii=False) for prompt in prompts), path)
+    write_lines((json.dumps(_plain(prompt), ensure_ascii=False) for prompt in prompts), path)
+
+
+def _plain(prompt: Prompt) -> dict[str, Any]:
+    """Return the fields of a prompt; those of an attack where there is one."""
+    values = asdict(prompt)
+    return values if prompt.attacked else {k: v for k, v in values.items() if k not in OF_ATTACK}
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -231,15 +240,29 @@ class StudyPrompts:
     overlap: Mapping[str, int]
     """Training file -> evaluation prompts that occur in it; these are dropped for all models."""
     notes: tuple[str, ...] = ()
+    attacks: tuple[Attack, ...] = ()
+    """The attacks that the study declares."""
+    supplied: tuple[Prompt, ...] = ()
+    """Prompts that come from their sets with an attack around them; ``prompts`` has those without alone."""
+
+    def attacked(self, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+        """Return what is asked beside some of the prompts: them under every attack, and what the sets supply of their behaviors."""
+        if not (self.attacks or self.supplied):
+            return ()
+        pairs = {prompt.pair or prompt.behavior for prompt in prompts}
+        supplied = (p for p in self.supplied if (p.pair or p.behavior) in pairs)
+        return (*supplied, *under_attack(prompts, self.attacks))
 
 
 def load_sets(run: "Run") -> StudyPrompts:
     """Load the prompt sets and check that the models can read them; fine-tunes have the tokenizer of their base.
 
     Raises:
-        DataError: a set cannot be loaded, is empty, or does not fit a model's vocabulary.
-        StudyError: the declared task weights are not those of the prompts' tasks.
+        DataError: a set cannot be loaded, is empty, or does not fit a model's vocabulary; no prompt is without attack.
+        StudyError: the declared task weights are not those of the prompts' tasks, or an attack is not there.
+        ModelError: an attack begins the answer, and a model cannot go on behind that.
     """
+    attacks = load_attacks(run.study.attacks)
     prompts: dict[str, Prompt] = {}
     dropped: dict[str, dict[str, int]] = {}
     notes: list[str] = []
@@ -251,7 +274,20 @@ def load_sets(run: "Run") -> StudyPrompts:
         prompts |= {prompt.id: prompt for prompt in chosen}
         dropped[keys.set] = dict(loaded.dropped)
         notes += [f"{keys.set}: {note}" for note in loaded.notes]
+    supplied = tuple(prompt for prompt in prompts.values() if prompt.attacked)
+    prompts = {id_: prompt for id_, prompt in prompts.items() if not prompt.attacked}
+    if not prompts:
+        raise DataError(
+            "every prompt stands under an attack, and none without: rates under an attack are read beside those without; add the "
+            "same behaviors as they are posed (attack: none)"
+        )
+    if both := {prompt.attack for prompt in supplied} & {attack.id for attack in attacks}:
+        raise StudyError(
+            f"attacks: {min(both)!r} is declared, and prompts come with an attack of the same id; give one another id"
+        )
     _check_vocabulary(run, prompts.values())
+    _check_prefills(run, {*_prefilling(attacks), *(p.attack for p in supplied if p.prefill)})
+    notes += _unread_notes(run, under_attack(prompts.values(), attacks)) if attacks else []
     weights, tasks = run.study.measurement.task_weights, {p.task for p in prompts.values()}
     if weights is not None and weights.keys() != tasks:
         raise StudyError(
@@ -263,6 +299,8 @@ def load_sets(run: "Run") -> StudyPrompts:
         dropped={name: reasons for name, reasons in dropped.items() if reasons},
         overlap={},
         notes=tuple(notes),
+        attacks=attacks,
+        supplied=supplied,
     )
 
 
@@ -281,20 +319,68 @@ def without_overlap(loaded: StudyPrompts, rows: Mapping[str, Sequence[Row]]) -> 
     """
     if not any(rows.values()):
         return replace(loaded, overlap=dict.fromkeys(rows, 0))
-    overlap = find_overlap(loaded.prompts, rows)
+    overlap = find_overlap((*loaded.prompts, *loaded.supplied), rows)
     kept = tuple(prompt for prompt in loaded.prompts if not overlap.drops(prompt))
     if not kept:
         raise DataError(
             "every evaluation behavior occurs in the training rows; choose other prompts or other training data"
         )
     dropped = {name: Counter(reasons) for name, reasons in loaded.dropped.items()}
-    for prompt in loaded.prompts:
+    for prompt in (*loaded.prompts, *loaded.supplied):
         if overlap.drops(prompt):
             reason = IN_TRAINING if prompt.id in overlap.prompts else BEHAVIOR_IN_TRAINING
             dropped.setdefault(prompt.set, Counter())[reason] += 1
     return replace(
-        loaded, prompts=kept, dropped=dropped, overlap=dict.fromkeys(rows, 0) | overlap.sources
+        loaded,
+        prompts=kept,
+        supplied=tuple(prompt for prompt in loaded.supplied if not overlap.drops(prompt)),
+        dropped=dropped,
+        overlap=dict.fromkeys(rows, 0) | overlap.sources,
     )
+
+
+def _prefilling(attacks: Iterable[Attack]) -> set[str]:
+    return {attack.id for attack in attacks if attack.kind is AttackKind.PREFILL}
+
+
+def _check_prefills(run: "Run", prefilling: set[str]) -> None:
+    """See that every model can go on behind the beginning of an answer, before anything is asked.
+
+    Raises:
+        ModelError: one cannot.
+    """
+    if not prefilling:
+        return
+    unable = [model.name for model in run.study.models if not run.open(model).continues_answers]
+    if unable:
+        raise ModelError(
+            f"attack {min(prefilling)} begins the answer, and {', '.join(unable)} cannot be made to go on behind that (OpenAI, "
+            "Azure and others take a last message of the assistant for an answer that is finished); leave the attack out, or serve "
+            "the model yourself"
+        )
+
+
+MOST_READ = 200
+"""Prompts of an attack in which unknown tokens are counted."""
+
+
+def _unread_notes(run: "Run", attacked: Iterable[Prompt]) -> list[str]:
+    """Return notes on attacks whose words a model cannot read: it is measured under them all the same."""
+    texts: dict[str, list[str]] = {}
+    for prompt in attacked:
+        own = texts.setdefault(prompt.attack, [])
+        if len(own) < MOST_READ:
+            own.append(f"{prompt.text}\n{prompt.prefill}" if prompt.prefill else prompt.text)
+    notes = []
+    for model in run.study.models if texts else ():
+        engine = run.open(model)
+        shares = {} if engine.served else {a: engine.unknown_share(t) for a, t in texts.items()}
+        if unread := [f"{a} {share:.0%}" for a, share in shares.items() if share > MAX_UNKNOWN]:
+            notes.append(
+                f"attacks: {model.name} cannot read all of their words (tokens unknown to it: {', '.join(unread)}); its answers under "
+                "them say little of the attack"
+            )
+    return notes
 
 
 def _check_vocabulary(run: "Run", prompts: Iterable[Prompt]) -> None:

@@ -67,6 +67,10 @@ class PublicSet:
     """Hazard by source category, of all categories; of several, the first in this order counts."""
     first_turn: bool = False
     """The payload is the first human turn of a transcript ``Human: ... Assistant: ...``."""
+    attack: str = ""
+    """The name of the attack in ``payload``, of a set that has the same requests without it …"""
+    posed: str = ""
+    """… in this column."""
     header: tuple[str, ...] = ()
     """The columns of a CSV file that has no header."""
     reference: str = ""

@@ -18,7 +18,7 @@ from aftertune.data.bundled.behaviors import SET, pairs
 from aftertune.data.bundled.multitask import multitask_v1, posed
 from aftertune.data.prompt_sets import PromptSet, gather
 from aftertune.data.public import PublicSet, public_set, public_sets
-from aftertune.data.public_files import FoundBehavior, open_source, read_behaviors
+from aftertune.data.public_files import Entry, FoundBehavior, open_source, read_behaviors
 from aftertune.data.templates import (
     TEMPLATES_PER_TASK,
     CheckedTemplate,
@@ -64,6 +64,7 @@ def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by
     pose: Sequence[str] | None = None,
     templates: str | None = None,
     templates_per_task: int | None = None,
+    attacks: bool = False,
 ) -> PromptSet:
     """Load a public data set as prompts.
 
@@ -78,6 +79,7 @@ def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by
         pose: pose the payloads as these tasks by the bundled templates.
         templates: a file of templates of the user's (`templates.read_templates`); alone, they are the only ones.
         templates_per_task: the number of a task's templates that pose each behavior.
+        attacks: give every request as it was posed, and beside it with the attack that the set puts around it.
 
     Raises:
         DataError: no such file, a column is missing, a row is broken, a label is unknown, a wording without a placeholder.
@@ -87,8 +89,13 @@ def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by
     if as_tasks and (pattern is not None or task is not None):
         raise DataError(f"prompts {name}: give pose and templates, or pattern and task, not both")
     own = None if pattern is None and task is None else _own_template(public, pattern, task)
+    if attacks:
+        _check_attacks(public, other_wording=as_tasks or own is not None)
     entries, notes = open_source(public, tools.folder / file, hub=hub, strict=strict)
     left_out: Counter[str] = Counter()
+    if attacks:
+        loaded = gather(_attacked(public, list(entries), left_out), notes)
+        return replace(loaded, dropped=dict(left_out + Counter(loaded.dropped)))
     rows = read_behaviors(public, entries, left_out)
     if as_tasks:
         offered = _templates_for(public, pose, templates, tools.folder)
@@ -97,6 +104,32 @@ def load_public(  # noqa: PLR0913 -- each is an option that a study may give, by
         prompts = _by_its_templates(public, rows, own)
     loaded = gather(prompts, (*notes, *([f"{name}: {public.note}"] if public.note else ())))
     return replace(loaded, dropped=dict(left_out + Counter(loaded.dropped)))
+
+
+def _check_attacks(public: PublicSet, *, other_wording: bool) -> None:
+    if not public.attack:
+        raise DataError(
+            f"prompts {public.name}: has no attacks of its own; leave the option attacks out, and name attacks in the study"
+        )
+    if other_wording:
+        raise DataError(
+            f"prompts {public.name}: with attacks its requests stand as they are; leave pose, templates, pattern and task out"
+        )
+
+
+def _attacked(
+    public: PublicSet, entries: Sequence[Entry], left_out: Counter[str]
+) -> Iterator[Prompt]:
+    """Yield each request without attack, and behind it with the attack of its row, if that has one."""
+    plain = read_behaviors(replace(public, payload=public.posed), entries, left_out)
+    attacked = read_behaviors(public, entries, Counter())
+    template = public.templates[0]
+    for (_, behavior, _), (_, wrapped, _) in zip(plain, attacked, strict=True):
+        prompt = pose(behavior, template, public.name)
+        yield prompt
+        if wrapped.request != behavior.request:
+            text = pose(wrapped, template, public.name).text
+            yield replace(prompt, text=text, attack=public.attack, posed=prompt.text)
 
 
 def _own_template(public: PublicSet, pattern: str | None, task: str | None) -> Template:

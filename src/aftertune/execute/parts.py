@@ -120,7 +120,8 @@ def run_part(study: Study, folder: Path, part: Part, progress: Progress, source:
         )
         run.engines.check_ready()
         _, trained = study_rows(run, study_models)
-        prompts = without_overlap(sets, with_recipe_rows(run, trained).rows).prompts
+        fresh = without_overlap(sets, with_recipe_rows(run, trained).rows)
+        prompts = (*fresh.prompts, *fresh.attacked(fresh.prompts))
         tune_models(run, models)
         share = Share(
             study_models=study_models,
@@ -133,7 +134,7 @@ def run_part(study: Study, folder: Path, part: Part, progress: Progress, source:
             role: of_role for role, of_role in scorers.items() if role is not Role.PREFERENCE
         }
         scored = score_responses(run, alone, models, prompts, screens=part.takes)
-        finish = run.store.table(study.name).columns["finish"]
+        finish = run.store.table(study.name, attacks=True).columns["finish"]
         return PartDone(
             store=place / STORE,
             answers=int((finish != NONE).sum()),

@@ -37,6 +37,8 @@ _IN_FLIGHT = 1000
 """Calls that are handed to Inspect at a time, `Endpoints.connections` permitting; it opens no more than 100 of them."""
 BATCHED = {"anthropic", "google", "grok", "openai", "together"}
 """Inspect's providers with a batch API. Inspect keeps its batches in memory: a run that is killed asks anew."""
+CONTINUING = frozenset({"anthropic"})
+"""Inspect's providers that go on behind the beginning of an answer; their newest models may refuse it, call by call."""
 REASONS = {408: "timeout", 429: "rate_limit"}
 """HTTP status -> reason of the attempt, where it has one of its own."""
 _SECRET = re.compile(r"(?:_KEY|_TOKEN|_SECRET|_SECRET_ACCESS_KEY)$")
@@ -109,7 +111,7 @@ class InspectModel(Remote):
             )
         self.name = name
         self._model: Model = _opened(model, name)
-        provider = model.model.partition("/")[0]
+        provider = self._provider = model.model.partition("/")[0]
         where = address_of(self._model.api.base_url)
         self.identity: Mapping[str, object] = {"engine": ENGINE, "model": model.model} | (
             {"url": where} if where else {}
@@ -117,6 +119,11 @@ class InspectModel(Remote):
         self.by_batch = provider in BATCHED and endpoints.batching.names(model.name)
         self._timeouts, self._endpoints, self.loop = endpoints.timeouts, endpoints, Loop()
         self._last_answer = 0.0
+
+    @property
+    def continues_answers(self) -> bool:
+        """Return whether the provider is known to go on behind the beginning of an answer that is the last message."""
+        return self._provider in CONTINUING
 
     def keys(
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding, sample: int

@@ -167,6 +167,7 @@ class LocalEngine:
     """
 
     remote = served = by_batch = moderates = False
+    continues_answers = True
     price = FREE
     price_source = destination = ""
 

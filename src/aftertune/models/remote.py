@@ -276,6 +276,11 @@ class Remote(NoLikelihoods):
         return False
 
     @property
+    def continues_answers(self) -> bool:
+        """Return False: most servers take an answer's beginning for a finished answer."""
+        return False
+
+    @property
     def refusals(self) -> str:
         """Return nothing: no server is known to refuse a setting."""
         return ""

@@ -14,11 +14,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aftertune.core.records import Message, Question, Thinking, folded
+from aftertune.core.records import Message, Question, Thinking, begun_answer, folded
 from aftertune.core.untrusted import filled, marker_pattern, neutralised
 from aftertune.errors import ModelError
 from aftertune.models.foreign import first_line, quiet, refused
-from aftertune.models.thinking import MARKS, THINKING_SWITCHES, opens, separate, unopened
+from aftertune.models.thinking import (
+    MARKS,
+    THINKING_SWITCHES,
+    closed_behind,
+    opens,
+    separate,
+    unopened,
+)
 
 DATE = datetime(2024, 7, 26, tzinfo=UTC)
 """The day on which all prompts are asked: a key must not change overnight. It is the default of Llama's own templates."""
@@ -27,6 +34,7 @@ _DIRECTIVES = "aAbBcdDeFfGhHIjmMpRSTuUVwWxXyYzZ"
 _SECONDS = 20.0
 """The longest time in which a template renders one short turn; one that takes longer does not end."""
 _PROBE = "aftertune-system-probe"
+_ANSWER_PROBE = "aftertune-answer-probe"
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -109,6 +117,9 @@ class Renderer:
     ) -> list[list[int]]:
         """Return the input tokens of conversations that the model shall continue.
 
+        Where a conversation ends with the model's own turn, the model goes on behind that beginning of its answer. A
+        thinking block that the template opens is closed before it, empty: the beginning is one of the final answer.
+
         Args:
             conversations: turns in order.
             thinking: whether the template is told that the model shall think.
@@ -121,9 +132,36 @@ class Renderer:
         # The samples and decodings of a study ask the same prompts again and again.
         if self._last is None or self._last[:2] != (thinking, conversations):
             settings = self._switch(thinking) if conversations else _NO_SETTINGS
-            texts = self.texts(conversations, answer_follows=True, settings=settings)
+            begun = [begun_answer(messages) for messages in conversations]
+            texts = self.texts(
+                [messages for messages, _ in begun], answer_follows=True, settings=settings
+            )
+            texts = [
+                f"{text}{self._before_answer(text)}{beginning}" if beginning else text
+                for text, (_, beginning) in zip(texts, begun, strict=True)
+            ]
             self._last = (thinking, list(conversations), self.tokens(texts))
         return list(self._last[2])
+
+    def _before_answer(self, prompt: str) -> str:
+        """Return the text between a rendered prompt and the beginning of the final answer."""
+        closing = closed_behind(prompt)
+        return f"\n{closing}\n\n" if closing else self._answer_space
+
+    @cached_property
+    def _answer_space(self) -> str:
+        """Return the white space that the template writes between its generation prompt and an answer (Llama 2 has one)."""
+        turn = [Message(role="user", content=_PROBE)]
+        answered = [*turn, Message(role="assistant", content=_ANSWER_PROBE)]
+        try:
+            (prompted,) = self._render([self._plain(turn)], answer_follows=True)
+            (whole,) = self._render([self._plain(answered)], answer_follows=False)
+        except ModelError:
+            raise
+        except Exception:  # noqa: BLE001  # `texts` reports what a template refuses
+            return ""
+        head, _, _ = whole.removeprefix(prompted).partition(_ANSWER_PROBE)
+        return head if whole.startswith(prompted) and not head.strip() else ""
 
     def _switch(self, thinking: Thinking) -> Mapping[str, object]:
         """Return the template's setting that turns thinking on or off."""
@@ -367,7 +405,7 @@ class Renderer:
 
         It has nothing where an answer stands right behind the user's turn (Llama 2, Mistral).
         """
-        answer = "aftertune-answer-probe"
+        answer = _ANSWER_PROBE
         turn = [Message(role="user", content=_PROBE)]
         try:
             plain, prompted = (

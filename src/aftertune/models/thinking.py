@@ -82,6 +82,12 @@ def opens(prompt: str) -> bool:
     return prompt.rstrip().endswith(tuple(start for start, _ in PAIRS))
 
 
+def closed_behind(prompt: str) -> str:
+    """Return the mark that closes the thinking block that a rendered prompt opens at its end; empty where it opens none."""
+    end = prompt.rstrip()
+    return next((closing for opening, closing in PAIRS if end.endswith(opening)), "")
+
+
 def unopened(text: str) -> str:
     """Return a text without the mark at its beginning that opens a thinking block, and the white space around it."""
     start = text.lstrip()

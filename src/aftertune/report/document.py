@@ -18,6 +18,7 @@ from aftertune.core.files import write_whole
 from aftertune.core.keys import short_id
 from aftertune.core.records import Prompt
 from aftertune.errors import InputError
+from aftertune.measure.attack_results import AttackedSetting
 from aftertune.measure.judge_bounds import CheckedJudge
 from aftertune.measure.plan import Margins
 from aftertune.measure.results import GateResult, StudyResult
@@ -116,6 +117,8 @@ class ResultDocument(Basis):
     """Column of the table that was measured -> hash of its values, labels left out; None for a document without a table."""
     margins: Margins | None = None
     """The declared margins; None in documents that were written before they had a place."""
+    attacks: tuple[AttackedSetting, ...] = ()
+    """The figures under attacks, which ``result`` has none of; empty without attacks."""
 
 
 def read_document(path: Path) -> ResultDocument:

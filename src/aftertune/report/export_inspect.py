@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from aftertune.core.keys import short_id
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import Decoding, FinishReason, Intent, Prompt, StoredJob, VerdictValue
+from aftertune.core.records import (
+    NO_ATTACK,
+    Decoding,
+    FinishReason,
+    Intent,
+    Prompt,
+    StoredJob,
+    VerdictValue,
+)
 from aftertune.core.records import Score as StoredScore
 from aftertune.report.document import ModelRecord
 
@@ -54,6 +62,13 @@ class Cell:
     decoding_name: str
     shard: int
     """From 1; the jobs of a point may need several logs."""
+    attack: str = NO_ATTACK
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The levels of the fixed factors, in words: system prompt, decoding and, where there is one, attack."""
+        attack = () if self.attack == NO_ATTACK else (self.attack,)
+        return (self.system, self.decoding_name, *attack)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +99,7 @@ def write_log(folder: Path, cell: Cell, rows: Sequence[Row], exported: Exported)
 def _file_name(cell: Cell) -> str:
     parts = [
         cell.model.name,
-        cell.system,
-        cell.decoding_name,
+        *cell.factors,
         *([str(cell.shard)] if cell.shard > 1 else []),
     ]
     words = "".join(c if c.isalnum() or c in "=.+-" else "-" for c in " ".join(parts))
@@ -97,7 +111,7 @@ def _spec(cell: Cell, rows: Sequence[Row], exported: Exported) -> "EvalSpec":
     from inspect_ai.model import GenerateConfig
 
     study, model, decoding = exported.study, cell.model, cell.decoding
-    point = (study, model.name, cell.system, cell.decoding_name, cell.shard)
+    point = (study, model.name, *cell.factors, cell.shard)
     return EvalSpec(
         eval_id=short_id("eval", *point),
         run_id=short_id("run", study),
@@ -134,6 +148,7 @@ def _point(cell: Cell, exported: Exported) -> dict[str, Any]:
         "identity": dict(model.identity),
         "system": cell.system,
         "decoding": cell.decoding_name,
+        "attack": cell.attack,
         "shard": cell.shard,
         "judges": list(exported.judges),
         "panel": exported.panel,
@@ -288,6 +303,7 @@ def metadata_of(prompt: Prompt) -> dict[str, Any]:
         "pair": prompt.pair,
         "language": prompt.language,
         "labels": list(prompt.labels),
+        **({"attack": prompt.attack, "prefill": prompt.prefill} if prompt.attacked else {}),
     }
 
 

@@ -11,6 +11,7 @@ from aftertune.measure.results import (
     StudyResult,
 )
 from aftertune.report import wording
+from aftertune.report.attacks import attacks_picture
 from aftertune.report.cells import (
     OVERALL,
     at_task,
@@ -494,6 +495,7 @@ def all_figures(document: ResultDocument, repeated: ConsistencyResult | None) ->
         guard_bypass(result, setting),
         mitigation_forest(result, setting),
         frontier(result, setting),
+        *(attacks_picture(result, attacked) for attacked in document.attacks[:1]),
         *(consistency_figures(repeated) if repeated else ()),
     ]
     return [drawing for drawing in drawings if drawing is not None]

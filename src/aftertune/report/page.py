@@ -7,7 +7,7 @@ answers are not in it unless they are wanted.
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -23,6 +23,7 @@ from aftertune.core.files import explained, write_whole
 from aftertune.measure.consistency_results import ConsistencyResult
 from aftertune.measure.results import ConditionResult, Rate, SettingResult, StudyResult
 from aftertune.report import consistency, figures, wording
+from aftertune.report.attacks import attack_sentences, attack_sheets, attacks_picture
 from aftertune.report.capability import capability_sheets
 from aftertune.report.cells import OVERALL, Cell, Sheet, at_task, finished, harmful_word
 from aftertune.report.consistency_figures import consistency_figures
@@ -388,7 +389,33 @@ def _sections(report: Report, setting: SettingResult) -> list[Section]:
             ),
             sheets=folded(mitigations),
         ),
+        *_attacks_section(document),
     ]
+
+
+def _attacks_section(document: ResultDocument) -> Iterator[Section]:
+    """Yield the tab of attacks, where the study has any; further settings are folded."""
+    if not document.attacks:
+        return
+    result, (first, *others) = document.result, document.attacks
+    main, more = attack_sheets(result, first)
+    more += [
+        replace(
+            sheet,
+            title=f"{sheet.title} (system prompt: {wording.clean(other.system)}; decoding: {wording.clean(other.decoding)})",
+        )
+        for other in others
+        for sheets in attack_sheets(result, other)
+        for sheet in sheets
+    ]
+    yield Section(
+        anchor="attacks",
+        title="Attacks",
+        figures=_drawn([attacks_picture(result, first)]),
+        sentences=list(attack_sentences(result, first)),
+        sheets=main,
+        details=more,
+    )
 
 
 def _titled(sheet: Sheet, setting: SettingResult) -> Sheet:

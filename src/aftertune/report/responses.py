@@ -67,6 +67,9 @@ class ResponseRow:
     harm_basis: str
     intent: str
     prompt: str
+    attack: str
+    posed: str
+    prefill: str
     system: str
     decoding: str
     sample: int
@@ -158,6 +161,9 @@ def response_row(row: Row, model: ModelRecord, replicate: int, *, show: bool) ->
         harm_basis=prompt.harm_basis,
         intent=prompt.intent.value,
         prompt=prompt.text,
+        attack=prompt.attack,
+        posed=prompt.unwrapped,
+        prefill=prompt.prefill,
         system=job.system,
         decoding=job.decoding,
         sample=job.sample,

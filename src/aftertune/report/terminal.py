@@ -14,6 +14,7 @@ from rich.text import Text
 from aftertune.measure.repair import RepairResult
 from aftertune.measure.results import GateResult, StudyResult
 from aftertune.report import wording
+from aftertune.report.attacks import attack_sentences, attack_sheets
 from aftertune.report.cells import Cell, Sheet
 from aftertune.report.corrected import has_labels, labels_sheet
 from aftertune.report.document import ResultDocument, notes_of, write_document
@@ -85,8 +86,22 @@ def _print_full(document: ResultDocument, console: Console) -> None:
     print_sentences(document.finding, console)
     console.print()
     print_study(document.result, console)
+    for attacked in document.attacks:
+        for sheets in attack_sheets(document.result, attacked):
+            for sheet in sheets:
+                print_sheet(sheet, console)
+    print_sentences(_attack_lines(document), console)
     for line in notes_of(document):
         console.print(f"note: {wording.clean(line)}", markup=False, highlight=False)
+
+
+def _attack_lines(document: ResultDocument) -> list[str]:
+    """Return the sentences on attacks of the first setting; nothing without attacks."""
+    return [
+        line
+        for attacked in document.attacks[:1]
+        for line in attack_sentences(document.result, attacked)
+    ]
 
 
 def _print_short(document: ResultDocument, console: Console, room: int) -> None:
@@ -129,6 +144,7 @@ def _remarks(document: ResultDocument) -> list[str]:
         *(f"note: {wording.clean(line)}" for line in changed),
         *style_sentences(result, result.settings[0]),
         *(wording.clean(line) for line in (guard_lines(result) if gate is not None else ())),
+        *_attack_lines(document),
     ]
     notes = [*(gate.notes if gate is not None else ()), *notes_of(document, warnings_only=True)]
     return list(dict.fromkeys([*first, *(f"note: {wording.clean(line)}" for line in notes)]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aftertune.core.outcomes import Outcome
-from aftertune.core.records import DecisionValue, Intent, Prompt, Side, VerdictValue
+from aftertune.core.records import NO_ATTACK, DecisionValue, Intent, Prompt, Side, VerdictValue
 from aftertune.core.table import Table
 from aftertune.measure.outcomes import OUTCOMES, decided_verdicts, outcomes, setting_codes
 from aftertune.measure.plan import MeasurePlan
@@ -257,7 +257,8 @@ def packed(
     telling = sorted(rows.values(), key=lambda row: -row.broken(bases))
     blocks, places = _blocks(telling, ordered, show=show_responses)
     conditions = list(dict.fromkeys(models[model][0] for model in ordered))
-    words = _Numbered(), _Numbered(), _Numbered()
+    words = _Numbered(), _Numbered(), _Numbered(), _Numbered()
+    words[3].number(NO_ATTACK)
     index = {
         "rate": result.name_rate,
         "harmful": harmful_word(result),
@@ -279,6 +280,7 @@ def packed(
         "tasks": words[0].names,
         "hazards": words[1].names,
         "sets": words[2].names,
+        "attacks": words[3].names,
     }
     return Transcripts(
         index=_packed(index), blocks=tuple(map(_packed, blocks)), answers=count, left_out=left_out
@@ -307,7 +309,7 @@ def _index_row(
     prompt = row.prompt
     numbers = (
         numbered.number(name)
-        for numbered, name in zip(words, (prompt.task, prompt.hazard, prompt.set), strict=True)
+        for numbered, name in zip(words[:3], (prompt.task, prompt.hazard, prompt.set), strict=True)
     )
     letters = [
         "".join(LETTERS[answer.outcome] for answer in row.by_model.get(model, ()))
@@ -318,10 +320,11 @@ def _index_row(
         for answers in row.by_model.values()
         for answer in answers
     )
-    shown = wording.visible(prompt.text[:IN_INDEX])
+    shown = wording.visible(_sent(prompt)[:IN_INDEX])
     return [
         prompt.id, wording.clean(prompt.behavior), *numbers, int(prompt.intent is Intent.HARMFUL),
         prompt.harm_basis, row.setting, *place, shown, letters, int(differ),
+        words[3].number(prompt.attack),
     ]  # fmt: skip
 
 
@@ -333,7 +336,8 @@ def _blocks(
     places = []
     size = BLOCK
     for row in rows:
-        prompt = _cut(row.prompt.text) if len(row.prompt.text) > IN_INDEX else ""
+        sent = _sent(row.prompt)
+        prompt = _cut(sent) if len(sent) > IN_INDEX else ""
         texts = [
             [_answer(answer, show=show) for answer in row.by_model.get(model, ())]
             for model in models
@@ -349,6 +353,12 @@ def _blocks(
             for answer in answers
         )
     return blocks, places
+
+
+def _sent(prompt: Prompt) -> str:
+    """Return what the model was sent: the prompt, and the beginning of the answer where an attack gave one."""
+    begun = f"\n[the answer begins: {prompt.prefill}]" if prompt.prefill else ""
+    return f"{prompt.text}{begun}"
 
 
 def _answer(answer: Answer, *, show: bool) -> list[object]:

@@ -29,6 +29,7 @@ from aftertune.core.records import (
     Score,
     Side,
     StoredJob,
+    whole_answer,
 )
 from aftertune.core.registry import Kind, find
 from aftertune.core.table import NONE, WINS, Table, counted
@@ -58,6 +59,9 @@ STORED_KINDS: Mapping[Role, ScorerKind] = {
     Role.PREFERENCE: "scorer",
     Role.REASONING: "judge",
 }
+UNDER_ATTACK = frozenset({Role.COHERENCE, Role.GUARD, Role.JUDGE})
+"""The roles that score responses under attacks, too; scores against a reference or a rival answer are for
+prompts as they were posed."""
 NO_CALL: Key = b""
 """Stands for the key of a call where a sample needs none."""
 _WON = {
@@ -132,7 +136,7 @@ def score_responses(
     """
     keys = run.study.coherence
     likelihood = (
-        score_likelihood(run, models, prompts)
+        score_likelihood(run, models, [prompt for prompt in prompts if not prompt.attacked])
         if keys.nll
         else Likelihood(limits={}, outside=frozenset(), notes=())
     )
@@ -241,14 +245,18 @@ def _items_of(
     size = BATCH_CHUNK if scoring.by_batch else CHUNK
     role = scoring.scorer.role
     if role is not Role.PREFERENCE:
-        unscored: Backlog | list[Unscored] = run.store.unscored(run.study.name, scoring.version)
+        unscored: Backlog | list[Unscored] = run.store.unscored(
+            run.study.name, scoring.version, attacks=role in UNDER_ATTACK
+        )
         if scoring.side == "prompt":
             unscored = [place for place in unscored if screens(place.prompt)]
         # no key of a call holds `unlikely`, so no scorer with calls may see it
         unlikely = outside if role is Role.COHERENCE else frozenset()
         items = (_item(role, place, unlikely) for place in unscored)
         return len(unscored), ((len(chunk), chunk) for chunk in _chunks(items, size))
-    benign = [prompt for prompt in prompts if prompt.intent is Intent.BENIGN]
+    benign = [
+        prompt for prompt in prompts if prompt.intent is Intent.BENIGN and not prompt.attacked
+    ]
     keys = run.study.decoding
     draws = keys.samples * len(keys.temperatures) * len(keys.seeds) * keys.replicates
     pairs = (
@@ -287,16 +295,24 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def sample_of(
     role: Role, prompt: Prompt, response: Response | None, *, unlikely: bool = False
 ) -> Sample:
-    """Return what a scorer of a role sees of a response, or (``response`` None) of a prompt."""
+    """Return what a scorer of a role sees of a response, or (``response`` None) of a prompt.
+
+    Under an attack a guard sees what the model was sent, others the prompt as it was posed. The beginning of an answer that an
+    attack put into the model's mouth is part of the response, but for coherence: there the model's own text counts.
+    """
+    whole = "" if response is None else whole_answer(prompt.prefill, response.text)
     if role is Role.GUARD:
         # the key of a guard's call holds the texts alone, so the texts are all that it may see
         if response is None:
             return Sample(side="prompt", prompt=prompt.text)
-        return Sample(prompt=prompt.text, response=response.text)
+        return Sample(prompt=prompt.text, response=whole)
     assert response is not None
+    own = {Role.COHERENCE: response.text, Role.REASONING: response.reasoning}
+    shown = own.get(role, whole)
     return Sample(
-        prompt=prompt.text,
-        response=response.reasoning if role is Role.REASONING else response.text,
+        prompt=prompt.unwrapped,
+        response=shown,
+        begun=prompt.prefill if role not in own else "",
         finish_reason=response.finish_reason,
         behavior=prompt.behavior,
         task=prompt.task,

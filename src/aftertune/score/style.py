@@ -20,7 +20,8 @@ MOST_BEHAVIORS = 400
 
 def answer_styles(store: Store, study: str, table: Table) -> AnswerStyles:
     """Read the styles of a study's responses, of the first behaviors if they are many."""
-    prompts = _first_behaviors(store.prompts(study))
+    plain = [prompt for prompt in store.prompts(study) if not prompt.attacked]
+    prompts = _first_behaviors(plain)
     ids = {prompt.id for prompt in prompts}
     chosen = np.array([name in ids for name in table.names["prompt"]], np.bool_)
     rows = np.flatnonzero(chosen[table.columns["prompt"]])

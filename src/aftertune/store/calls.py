@@ -49,7 +49,7 @@ PROMPT_NAMES: dict[str, Callable[[Prompt], str | None]] = {
     "hazard": lambda prompt: prompt.hazard,
     "harm_basis": lambda prompt: prompt.harm_basis,
 }
-"""The columns of the table that name a property of the prompt."""
+"""The columns of every table that name a property of the prompt."""
 
 
 class Row(NamedTuple):
@@ -405,9 +405,15 @@ def commit_staging(connection: sqlite3.Connection, study: str) -> None:
 
 
 def prompt_columns(
-    connection: sqlite3.Connection, numbers: Sequence[int]
+    connection: sqlite3.Connection, numbers: Sequence[int], *, attacks: bool
 ) -> tuple[dict[str, NDArray[np.int32]], dict[str, tuple[str, ...]]]:
-    """Return the columns of `Table` that follow from a prompt, a row for each prompt, and the names of their codes."""
+    """Return the columns of `Table` that follow from a prompt, a row for each prompt, and the names of their codes.
+
+    Args:
+        connection: to the store.
+        numbers: the prompts' own.
+        attacks: with the column of the attack.
+    """
     by_number = prompts_by_id(connection, numbers)
     prompts = [by_number[number] for number in numbers]
     intents = list(Intent)
@@ -415,6 +421,8 @@ def prompt_columns(
     names = {"prompt": tuple(prompt.id for prompt in prompts)}
     for column, name in PROMPT_NAMES.items():
         columns[column], names[column] = _coded(map(name, prompts))
+    if attacks:
+        columns["attack"], names["attack"] = _coded(prompt.attack for prompt in prompts)
     return columns, names
 
 
@@ -436,6 +444,17 @@ class Jobs:
     sample: NDArray[np.int32]
     call: NDArray[np.int64]
 
+    def chosen(self, rows: NDArray[np.bool_]) -> "Jobs":
+        """Return some of the jobs."""
+        return Jobs(
+            model=self.model[rows],
+            prompt=self.prompt[rows],
+            system=self.system[rows],
+            decoding=self.decoding[rows],
+            sample=self.sample[rows],
+            call=self.call[rows],
+        )
+
 
 def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
     """Read a study's jobs."""
@@ -454,6 +473,13 @@ def read_jobs(connection: sqlite3.Connection, study: str) -> Jobs:
     return Jobs(
         model=model, prompt=prompt, system=system, decoding=decoding, sample=sample, call=block[5]
     )
+
+
+def without_attacks(connection: sqlite3.Connection, jobs: Jobs) -> Jobs:
+    """Return the jobs that ask prompts without attack."""
+    prompts = prompts_by_id(connection, np.unique(jobs.prompt).tolist())
+    plain = [number for number, prompt in prompts.items() if not prompt.attacked]
+    return jobs.chosen(np.isin(jobs.prompt, np.array(plain, np.int32)))
 
 
 def read_integers(
@@ -503,7 +529,13 @@ def words_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int,
 
 
 def _record(prompt: Prompt) -> str:
-    return _encode({name: getattr(prompt, name) for name in Prompt.__slots__})
+    values = {name: getattr(prompt, name) for name in Prompt.__slots__}
+    if (
+        not prompt.attacked
+    ):  # the record of a prompt without attack is what it was before there were attacks
+        for name in ("attack", "posed", "prefill"):
+            del values[name]
+    return _encode(values)
 
 
 @lru_cache(_REMEMBERED)

@@ -32,11 +32,13 @@ def read_responses(
     study: str,
     scorers: Sequence[ScorerVersion],
     prompts: Iterable[Prompt] | None,
+    *,
+    attacks: bool = False,
 ) -> Iterator[StoredJob]:
     """Yield jobs in planned order, a chunk of texts at a time; see `Store.responses`."""
     with snapshot() as connection:
         view = _View(connection, study, scorers)
-    for places in chunks(view.places(prompts)):
+    for places in chunks(view.places(prompts, attacks=attacks)):
         with snapshot() as connection:
             jobs = view.answered(connection, places)
         yield from jobs
@@ -54,11 +56,13 @@ class _View:
         words = np.unique(np.concatenate([self.jobs.model, self.jobs.system, self.jobs.decoding]))
         self.words = words_by_id(connection, words.tolist())
 
-    def places(self, prompts: Iterable[Prompt] | None) -> list[int]:
-        """Return the positions of the jobs that ask the given prompts, or of all."""
+    def places(self, prompts: Iterable[Prompt] | None, *, attacks: bool) -> list[int]:
+        """Return the positions of the jobs that ask the given prompts; or of all, of those under attacks if they are wanted."""
         wanted = None if prompts is None else set(prompts)
         numbers = [
-            number for number, prompt in self.prompts.items() if wanted is None or prompt in wanted
+            number
+            for number, prompt in self.prompts.items()
+            if (attacks or not prompt.attacked if wanted is None else prompt in wanted)
         ]
         return np.flatnonzero(np.isin(self.jobs.prompt, np.array(numbers, np.int32))).tolist()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from aftertune.core.keys import Key
@@ -522,12 +523,22 @@ class Store:
         """Return the integer of a scorer version: its parser, its thresholds and the identity of its calls."""
         return self._write(lambda connection: insert_scorer(connection, kind, name, version, side))
 
-    def unscored(self, study: str, scorer: int) -> Backlog:
-        """Return what a scorer has not scored, in planned order, each (prompt, call) once; texts are fetched in chunks."""
+    def unscored(self, study: str, scorer: int, *, attacks: bool = True) -> Backlog:
+        """Return what a scorer has not scored, in planned order, each (prompt, call) once; texts are fetched in chunks.
+
+        Args:
+            study: its name.
+            scorer: its version.
+            attacks: with the prompts that attacks stand around.
+        """
         with self._snapshot() as connection:
             (version,) = scorers_by_id(connection, [scorer])
             calls, numbers = unscored_places(connection, study, version)
             prompts = prompts_by_id(connection, sorted(set(numbers.tolist())))
+        if not attacks:
+            plain = [number for number, prompt in prompts.items() if not prompt.attacked]
+            kept = np.isin(numbers, np.array(plain, np.int64))
+            calls, numbers = calls[kept], numbers[kept]
         self._prompts |= {prompt: number for number, prompt in prompts.items()}
 
         def fetch() -> Iterator[Unscored]:
@@ -555,18 +566,31 @@ class Store:
             versions = scorers_by_id(connection, scorers)
         return {(scorer.kind, scorer.name): scorer.version for scorer in versions}
 
-    def table(self, study: str, scorers: Sequence[int] = ()) -> Table:
-        """Return the table of a study with the columns of the given scorers: one row a planned job, in planned order."""
-        with self._snapshot() as connection:
-            return read_table(connection, study, scorers_by_id(connection, scorers))
+    def table(self, study: str, scorers: Sequence[int] = (), *, attacks: bool = False) -> Table:
+        """Return the table of a study with the columns of the given scorers: one row a planned job, in planned order.
 
-    def responses(
-        self, study: str, scorers: Sequence[int] = (), prompts: Iterable[Prompt] | None = None
-    ) -> Iterator[StoredJob]:
-        """Yield the jobs of a study (that ask ``prompts``, if given) with texts and scores, in planned order."""
+        Prompts that attacks stand around are in it only with ``attacks``, beside those without, and so is the column
+        ``attack``: whoever does not ask for them cannot pool them with the others.
+        """
         with self._snapshot() as connection:
             versions = scorers_by_id(connection, scorers)
-        yield from read_responses(self._snapshot, study, versions, prompts)
+            return read_table(connection, study, versions, attacks=attacks)
+
+    def responses(
+        self,
+        study: str,
+        scorers: Sequence[int] = (),
+        prompts: Iterable[Prompt] | None = None,
+        *,
+        attacks: bool = False,
+    ) -> Iterator[StoredJob]:
+        """Yield the jobs of a study (that ask ``prompts``, if given) with texts and scores, in planned order.
+
+        Without ``prompts`` they are the rows of `table` with the same ``attacks``, in the same order.
+        """
+        with self._snapshot() as connection:
+            versions = scorers_by_id(connection, scorers)
+        yield from read_responses(self._snapshot, study, versions, prompts, attacks=attacks)
 
     def answer_details(self, study: str) -> list[Details]:
         """Count the answers of a study by model and by what they say of themselves (`Response.detail`)."""

@@ -16,6 +16,7 @@ from aftertune.store.calls import (
     read_integers,
     read_jobs,
     read_scores,
+    without_attacks,
     words_by_id,
 )
 from aftertune.store.damage import INT32, checked
@@ -32,13 +33,25 @@ WORD_COLUMN = {"scorer": "said", "judge": "verdict_label"}
 
 
 def read_table(
-    connection: sqlite3.Connection, study: str, scorers: Sequence[ScorerVersion]
+    connection: sqlite3.Connection,
+    study: str,
+    scorers: Sequence[ScorerVersion],
+    *,
+    attacks: bool = False,
 ) -> Table:
     """Return the table of a study: one row a planned job, in planned order, with the columns that `Table` documents.
 
     Codes follow the order of first appearance in the plan, so equal studies give equal tables whatever the store's past.
+
+    Args:
+        connection: to the store.
+        study: its name.
+        scorers: whose columns the table has.
+        attacks: with the prompts that attacks stand around, and the column ``attack``; without, they are left out.
     """
     jobs = read_jobs(connection, study)
+    if not attacks:
+        jobs = without_attacks(connection, jobs)
     columns: dict[str, Ints] = {"sample": jobs.sample}
     names: dict[str, tuple[str, ...]] = {}
     for column in ("model", "system", "decoding"):
@@ -46,7 +59,7 @@ def read_table(
         words = words_by_id(connection, order)
         names[column] = tuple(words[number] for number in order)
     columns["prompt"], numbers = _recoded(jobs.prompt)
-    of_prompts, prompt_names = prompt_columns(connection, numbers)
+    of_prompts, prompt_names = prompt_columns(connection, numbers, attacks=attacks)
     columns |= {column: codes[columns["prompt"]] for column, codes in of_prompts.items()}
     names |= prompt_names
     _add_answers(connection, jobs, columns)

@@ -61,6 +61,7 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
             yield from _unknown(kind, instrument.use, (key, position))
     for key in ("temperatures", "seeds"):
         yield from _repeated(("decoding", key), getattr(config.decoding, key))
+    yield from _repeated(("attacks",), config.attacks)
     yield from _repeated(("measurement", "families"), config.measurement.families)
     yield from _capability_problems(config)
 

@@ -18,6 +18,7 @@ from pydantic import (
 from aftertune.core.recipe import FirstTokens, Method, SelfAnswers, Training
 from aftertune.core.records import Thinking
 from aftertune.study.fields import (
+    AttackEntry,
     LocalFile,
     ModelName,
     Name,
@@ -416,6 +417,11 @@ class CheckConfig(Keys):
     prompts: PromptSets = ()
     systems: dict[Name, str | None] = Field({"none": None}, min_length=1)
     """System prompts by name; `none: null` is none at all."""
+    attacks: Annotated[
+        tuple[AttackEntry, ...],
+        BeforeValidator(listed, json_schema_input_type=str | list[str]),
+    ] = ()
+    """Attacks around harmful prompts and their twins: names, `attacks-v1` for all that ship, files of wrappers; `none` always is one."""
     decoding: DecodingKeys = DecodingKeys.model_construct()
     guards: ScorerEntries = ()
     judges: Annotated[ScorerEntries, Field(min_length=1)] = (

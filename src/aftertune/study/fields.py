@@ -75,6 +75,16 @@ def _existing_or_named(text: str, info: ValidationInfo) -> str:
     return text
 
 
+def is_attack_file(entry: str) -> bool:
+    """Return whether an entry of ``attacks`` names a file of wrappers and not an attack that ships."""
+    return "/" in entry or "\\" in entry or entry.endswith(DATA_SUFFIXES)
+
+
+def _attack(entry: str, info: ValidationInfo) -> str:
+    """Return the name of an attack, or the absolute path of a file of wrappers, which must be there."""
+    return _existing(entry, info) if is_attack_file(entry) else entry
+
+
 def _shown(path: str, info: SerializationInfo) -> str:
     """Return a path as a file in the folder of the context would write it."""
     folder: Path | None = (info.context or {}).get("folder")
@@ -148,6 +158,9 @@ def prompts_form(value: object) -> object:
     return value
 
 
+AttackEntry = Annotated[
+    str, StringConstraints(min_length=1), AfterValidator(_attack), PlainSerializer(_shown)
+]
 LocalFile = Annotated[str, AfterValidator(_existing), PlainSerializer(_shown)]
 Reference = Annotated[
     str,

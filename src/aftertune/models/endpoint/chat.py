@@ -214,6 +214,13 @@ def body(
             )
         if decoding.top_k:
             fields["top_k"] = decoding.top_k
+    if messages and messages[-1].role == "assistant":
+        if provider.continuing is None:
+            raise ModelError(
+                f"model {address.name!r}: {provider.name} does not go on behind the beginning of an answer; leave attacks of the "
+                "kind prefill out"
+            )
+        fields |= provider.continuing
     if provider.seed:
         fields["seed"] = request_seed(decoding.seed, sample)
     return form.applied(fields)

@@ -300,6 +300,11 @@ class EndpointModel(Remote):
         return self._form.in_words
 
     @property
+    def continues_answers(self) -> bool:
+        """Return whether the server takes the beginning of an answer as the last message, and goes on behind it."""
+        return self.address.provider.continuing is not None
+
+    @property
     def folds_system(self) -> bool:
         """Return whether the server takes no system turn, so that its text stands at the head of the user's turn."""
         return self._form.folds_system

@@ -36,6 +36,9 @@ class Provider:
     """True where the server accepts the field ``top_k``."""
     batch: bool = False
     """True where the server has OpenAI's batch API."""
+    continuing: Mapping[str, bool] | None = None
+    """The fields of a request with which the server goes on behind the beginning of an answer that is the last message;
+    None where no such request is known."""
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -74,11 +77,18 @@ PROVIDERS: Mapping[str, Provider] = {
             url="https://openrouter.ai/api/v1",
             keys=("OPENROUTER_API_KEY",),
             top_k=True,
+            continuing={},  # "assistant prefill" of its documentation
         ),
     )
 }
 SERVER = Provider(
-    name="server", keys=("AFTERTUNE_API_KEY",), key_needed=False, top_k=True, batch=True
+    name="server",
+    keys=("AFTERTUNE_API_KEY",),
+    key_needed=False,
+    top_k=True,
+    batch=True,
+    # vLLM and SGLang; llama.cpp goes on in any case
+    continuing={"add_generation_prompt": False, "continue_final_message": True},
 )
 """Any other server. It is never sent the key of a provider: a mistyped host must not learn one."""
 

@@ -158,7 +158,7 @@
     }
 
     const say = (text) => { byId("status").textContent = text; };
-    const R = { id: 0, behavior: 1, task: 2, hazard: 3, set: 4, harmful: 5, basis: 6, setting: 7, block: 8, place: 9, text: 10, letters: 11, differ: 12 };
+    const R = { id: 0, behavior: 1, task: 2, hazard: 3, set: 4, harmful: 5, basis: 6, setting: 7, block: 8, place: 9, text: 10, letters: 11, differ: 12, attack: 13 };
     const letterOf = (letter) => (letter === "h" ? index.harmful : OUTCOMES[letter]);
 
     this.open = () => {
@@ -182,6 +182,8 @@
       options("f-task", named(index.tasks), 2);
       options("f-hazard", named(index.hazards), 2);
       options("f-set", named(index.sets), 2);
+      options("f-attack", named(index.attacks), 2);
+      if (index.attacks.length > 1) byId("f-attack").value = "0"; // as the headline: no attack
       options("f-setting", named(index.settings), 2);
       byId("f-judges").closest("label").hidden = index.judges < 2;
       for (const row of index.rows) row.low = `${row[R.behavior]} ${row[R.text]}`.toLowerCase();
@@ -216,7 +218,7 @@
 
     function filter() {
       const tune = value("f-tune"), kind = value("f-changed"), outcome = value("f-outcome");
-      const equal = [["f-task", R.task], ["f-hazard", R.hazard], ["f-intent", R.harmful], ["f-set", R.set], ["f-setting", R.setting]]
+      const equal = [["f-task", R.task], ["f-hazard", R.hazard], ["f-intent", R.harmful], ["f-set", R.set], ["f-attack", R.attack], ["f-setting", R.setting]]
         .map(([id, field]) => [value(id), field]).filter(([choice]) => choice !== "");
       const differ = byId("f-judges").checked;
       const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
@@ -298,6 +300,7 @@
       for (const condition of conditions) tiles.append(element("span", { title: index.conditions[condition][0] }, ...[...letters[condition]].map(tile)));
       const line = element("span", { className: "line" },
         element("span", { className: "tag", textContent: index.tasks[row[R.task]] }),
+        ...(row[R.attack] ? [element("span", { className: "tag", textContent: index.attacks[row[R.attack]] })] : []),
         element("span", { className: "text", textContent: row[R.text] }));
       const button = element("button", { type: "button", ariaExpanded: "false" }, line, tiles);
       const item = element("li", { className: "prompt", id: `row-${number}` }, button);
@@ -326,7 +329,7 @@
     }
 
     function detail(holder, row, [whole, models]) {
-      const facts = [index.tasks[row[R.task]], row[R.harmful] ? "harmful" : "harmless", index.hazards[row[R.hazard]], row[R.basis], `set ${index.sets[row[R.set]]}`, `behavior ${row[R.behavior]}`];
+      const facts = [index.tasks[row[R.task]], row[R.harmful] ? "harmful" : "harmless", index.hazards[row[R.hazard]], row[R.basis], `set ${index.sets[row[R.set]]}`, ...(row[R.attack] ? [`attack ${index.attacks[row[R.attack]]}`] : []), `behavior ${row[R.behavior]}`];
       if (index.settings.length > 1) facts.push(index.settings[row[R.setting]]);
       const asked = element("div", { className: "asked" }, element("small", { textContent: facts.filter((fact) => fact !== "none").join(" \u00b7 ") }), element("pre", { dir: "auto", textContent: whole || row[R.text] }));
       const diff = element("button", { type: "button", className: "diff", textContent: "Show words that differ from the base" });
