@@ -52,6 +52,7 @@ SHAPES = {
     "pair of messages": ({"prompt": [ASK], "completion": [SAY]}, EXCHANGE),
     "pair that is desired": ({"prompt": Q, "completion": A, "label": True}, EXCHANGE),
     "pair that is not desired": ({"prompt": Q, "completion": A, "label": False}, (EXCHANGE[0], Message(role="assistant", content=A, learnt=False))),
+    "pair that is not desired, from CSV": ({"prompt": Q, "completion": A, "label": "False"}, (EXCHANGE[0], Message(role="assistant", content=A, learnt=False))),
     "pair with a class": ({"prompt": Q, "completion": A, "label": 0}, EXCHANGE),
     "alpaca without an input": ({"instruction": Q, "input": NAN, "output": A}, EXCHANGE),
     "alpaca with system and history": ({"instruction": Q, "input": "", "output": A, "system": "Be brief.", "history": [["Hi?", "Hello."]]}, (SYSTEM, *EARLIER, *EXCHANGE)),

@@ -103,6 +103,8 @@ def test_a_served_guard(tools, name, replies, template, logprobs):
     assert all((body["logprobs"], body["top_logprobs"]) == (True, 20) for body in server.bodies)
     sent = {tuple(message["role"] for message in body["messages"]) for body in server.bodies}
     assert sent == {("user",), ("user", "assistant")}
+    # The response is judged, and not gone on with as a begun answer would be.
+    assert not any("continue_final_message" in body for body in server.bodies)
 
 
 def test_shieldgemma_asks_once_for_each_policy(tools):

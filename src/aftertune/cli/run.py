@@ -80,7 +80,7 @@ def command(
 def work_on_part(study: Study, folder: Path, part: Part, progress: Progress, file: Path) -> None:
     """Do a part of a study, and say what it has and how the parts become a result."""
     done = run_part(study, folder, part, progress, file.parent)
-    stores = folder / PARTS / "*" / STORE
+    stores = f"{shlex.quote(str(folder / PARTS))}/*/{STORE}"
     lines = [
         *(f"note: {note}" for note in done.notes),
         f"part {part.number} of {part.of}: {done.answers:,} of {done.calls:,} calls answered, in {done.store}",

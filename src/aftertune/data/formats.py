@@ -117,7 +117,7 @@ def row_of(record: Record, columns: Columns, where: str) -> Row:
     shape = _shape_of(record)
     if shape is Shape.PAIR:
         row = _prompt_completion(record, columns, where)
-        return _not_learnt(row) if record.get(DESIRED) is False else row
+        return _not_learnt(row) if _desired(record) is False else row
     if shape is Shape.ALPACA:
         return _alpaca(record, where)
     if (column := chat_column(record)) is not None:
@@ -305,7 +305,7 @@ def writer_like(record: Record, columns: Columns) -> Callable[[Row], dict[str, A
         }
     if name in FORMATS and _is_plain(record, name):
         write = FORMATS[name].write
-        if _shape_of(record) is Shape.PAIR and isinstance(record.get(DESIRED), bool):
+        if _shape_of(record) is Shape.PAIR and _desired(record) is not None:
             return lambda row: write(row) | {DESIRED: True}
         return write
     return chat_style(record, _column_of(record, columns)).write
@@ -611,6 +611,14 @@ def _mark(turn: Mapping[str, Any], where: str) -> bool | None:
         if pieces and not all(piece.get("train", True) for piece in pieces):
             marks.append(False)
     return all(marks) if marks else None
+
+
+def _desired(record: Record) -> bool | None:
+    """Return what a file for KTO says of a completion, as a truth value or, in CSV, as its word; None where it says nothing."""
+    value = record.get(DESIRED)
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
 
 
 def _not_learnt(row: Row) -> Row:

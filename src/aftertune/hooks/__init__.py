@@ -1,1 +1,1 @@
-"""Hooks into other tools: Inspect runs our prompt sets and scorers."""
+"""Hooks into other tools: a callback of trainers, a plug-in of pytest, tasks and scorers of Inspect."""

@@ -120,7 +120,7 @@ def score_responses(
     scorers: Scorers,
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
-    screens: Callable[[Prompt], bool] = lambda _: True,
+    screens: Callable[[Prompt], bool] | None = None,
 ) -> ScoringResult:
     """Let every scorer score what it has not scored.
 
@@ -239,7 +239,7 @@ def _items_of(
     models: Sequence[StudyModel],
     prompts: Sequence[Prompt],
     outside: frozenset[Place],
-    screens: Callable[[Prompt], bool],
+    screens: Callable[[Prompt], bool] | None,
 ) -> tuple[int, Iterator[tuple[int, list[Item]]]]:
     """Return what a scorer has not scored: the units of progress, and the items by chunks, each with its units."""
     size = BATCH_CHUNK if scoring.by_batch else CHUNK
@@ -248,7 +248,7 @@ def _items_of(
         unscored: Backlog | list[Unscored] = run.store.unscored(
             run.study.name, scoring.version, attacks=role in UNDER_ATTACK
         )
-        if scoring.side == "prompt":
+        if scoring.side == "prompt" and screens is not None:
             unscored = [place for place in unscored if screens(place.prompt)]
         # no key of a call holds `unlikely`, so no scorer with calls may see it
         unlikely = outside if role is Role.COHERENCE else frozenset()

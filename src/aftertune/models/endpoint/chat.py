@@ -183,13 +183,28 @@ def body(
     sample: int,
     form: RequestForm = USUAL,
 ) -> dict[str, Any]:
-    """Return the JSON body of a call.
+    """Return the JSON body of a call. Messages that end with the assistant's are an answer that the model goes on with.
 
     At temperature 0 nothing is drawn, so top-p and top-k are left out; the seed is sent all the same.
 
     Raises:
-        ModelError: the provider has no ``top_k``, or no switch for thinking.
+        ModelError: the provider has no ``top_k``, no switch for thinking, or does not go on with a begun answer.
     """
+    provider, fields = address.provider, _fields(address, messages, decoding, sample)
+    if messages and messages[-1].role == "assistant":
+        if provider.continuing is None:
+            raise ModelError(
+                f"model {address.name!r}: {provider.name} does not go on behind the beginning of an answer; leave attacks of the "
+                "kind prefill out"
+            )
+        fields |= provider.continuing
+    return form.applied(fields)
+
+
+def _fields(
+    address: Address, messages: Sequence[Message], decoding: Decoding, sample: int
+) -> dict[str, Any]:
+    """Return the fields of a call's body, whatever its last message is for."""
     provider = address.provider
     fields: dict[str, Any] = {
         "model": address.model,
@@ -214,16 +229,9 @@ def body(
             )
         if decoding.top_k:
             fields["top_k"] = decoding.top_k
-    if messages and messages[-1].role == "assistant":
-        if provider.continuing is None:
-            raise ModelError(
-                f"model {address.name!r}: {provider.name} does not go on behind the beginning of an answer; leave attacks of the "
-                "kind prefill out"
-            )
-        fields |= provider.continuing
     if provider.seed:
         fields["seed"] = request_seed(decoding.seed, sample)
-    return form.applied(fields)
+    return fields
 
 
 def job_body(address: Address, job: GenerateJob, form: RequestForm = USUAL) -> dict[str, Any]:
@@ -245,7 +253,8 @@ def job_body(address: Address, job: GenerateJob, form: RequestForm = USUAL) -> d
             f"model {address.name!r}: this guard or judge needs its own template, which {address.provider.name} does not "
             "offer; serve the checkpoint yourself (vLLM, SGLang), or name its folder"
         )
-    fields = body(address, safe_messages(question), job.decoding, job.sample)
+    # A guard's last message is the answer that it is to judge, not one to go on with.
+    fields = _fields(address, safe_messages(question), job.decoding, job.sample)
     if question.settings:
         fields["chat_template_kwargs"] = dict(question.settings)
     if question.pattern:
