@@ -3,13 +3,16 @@
 import json
 import math
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import TrainerState
 
 from aftertune import AftertuneCallback, DataError, InputError, PluginError, Store
 from aftertune.core.records import Intent
+from aftertune.hooks.training import looks_of
 from aftertune.hooks.watching import divided_prompts
 from aftertune.models.foreign import quiet
 from aftertune.models.held import HeldModel
@@ -172,6 +175,44 @@ def test_the_base_is_asked_once_and_a_training_goes_on_with_its_answers(trainer,
     watch(lost, out=tmp_path / "elsewhere")
     with pytest.raises(InputError, match="goes on at step 6"):
         lost.train(resume_from_checkpoint=str(tmp_path / "trained/checkpoint-6"))
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "adapter"])
+def test_a_model_in_training_never_answers_for_its_base(trainer, watch, tmp_path, adapter):
+    """A training that goes on is asked more than its first part was: only beneath an adapter is the base still there."""
+    first = trainer(adapter=adapter, save_strategy="steps", save_steps=2, max_steps=2)
+    watch(first)
+    first.train()
+    store_file = tmp_path / "watched/store.sqlite"
+    before = store_file.read_bytes()
+    more = trainer(adapter=adapter, max_steps=6)
+    callback = watch(more, behaviors=14)
+    checkpoint = str(tmp_path / "trained/checkpoint-2")
+    if adapter:
+        more.train(resume_from_checkpoint=checkpoint)
+        assert callback.looks[-1].harm.base.n == 14
+    else:
+        with pytest.raises(InputError, match="goes on at step 2.* keep the settings"):
+            more.train(resume_from_checkpoint=checkpoint)
+        assert store_file.read_bytes() == before, "nothing was asked"
+
+
+def test_looks_at_epochs_share_the_error_by_their_number(trainer, watch, rows):
+    """A training whose length is max_steps has another number of epochs than the arguments' default of 3."""
+    training = trainer(max_steps=4, per_device_train_batch_size=len(rows) // 2)
+    callback = watch(training, steps=None)
+    training.train_dataset = training.train_dataset.select(range(len(rows) // 2))
+    training.train()
+    assert len(callback.looks) == looks_of(training.state, None) == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "max_steps", "epochs", "looks"),
+    [(None, 500, 50, 50), (None, 2, 3, 2), (None, 40, sys.maxsize, 40), (6, 12, 3, 2), (20, 12, 3, 1)],
+)  # fmt: skip
+def test_the_looks_of_a_training_are_known_when_it_begins(steps, max_steps, epochs, looks):
+    state = TrainerState(max_steps=max_steps, num_train_epochs=epochs)
+    assert looks_of(state, steps) == looks
 
 
 def test_a_checkpoint_is_checked_on_the_behaviors_that_were_not_looked_at(

@@ -4,7 +4,6 @@ Only a program that trains loads this module, so that it may load transformers.
 """
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,19 @@ JUDGE = "refusal"
 LEAST = 10
 """Behaviors under which no figure is given."""
 logger = logging.getLogger("aftertune")
+
+
+def looks_of(state: TrainerState, steps: int | None) -> int:
+    """Return the largest number of looks that a training can have, 1 at least.
+
+    Args:
+        state: the trainer's, when the training begins.
+        steps: the number between two looks; None for one at the end of each epoch.
+    """
+    if steps is not None:
+        return max(1, state.max_steps // steps)
+    # The arguments' number of epochs does not count where max_steps is set; the state's is sys.maxsize for data without a length.
+    return max(1, min(state.num_train_epochs, state.max_steps))
 
 
 class AftertuneCallback(TrainerCallback):
@@ -166,16 +178,15 @@ class AftertuneCallback(TrainerCallback):
         self._check_place(args)
         if not state.is_world_process_zero:
             return
-        steps = self._steps
-        epochs = math.ceil(args.num_train_epochs)
-        self._planned = max(1, epochs if steps is None else state.max_steps // steps)
+        self._planned = looks_of(state, self._steps)
         make_folder(self.folder)
         self._files = TemporaryDirectory(prefix="aftertune-")
         held = self._held()
         held.check()
         engine = self._engine(held, self._weights_before(held, state.global_step, args))
         with held.answering(adapter=False):
-            self._before = self._base_answers(engine)
+            is_base = state.global_step == 0 or held.has_adapter
+            self._before = self._base_answers(engine, state.global_step, is_base=is_base)
 
     def on_step_end(
         self,
@@ -314,17 +325,26 @@ class AftertuneCallback(TrainerCallback):
                 return weights
             kept = store.get_meta(STUDY, name)
         if not isinstance(kept, str):
-            raise InputError(
-                f"the training goes on at step {step}, and {self.folder} does not hold the answers of the model before it: name the "
-                "folder of its first part with out=…, or begin the training anew"
-            )
+            raise self._lost_base(step)
         return kept
 
-    def _base_answers(self, engine: LocalEngine) -> list[Answer]:
-        """Return the answers of the model before its training, from the store as far as they are there."""
+    def _base_answers(self, engine: LocalEngine, step: int, *, is_base: bool) -> list[Answer]:
+        """Return the answers of the model before its training, from the store as far as they are there.
+
+        Args:
+            engine: the model in memory, under the key of the model before its training.
+            step: the step at which the training begins or goes on.
+            is_base: False where the weights in memory are trained already, which may not answer for the base.
+
+        Raises:
+            InputError: answers are missing, and the model in memory is no longer the one before its training.
+            ModelError: there is no answer.
+        """
         jobs = self._jobs(engine)
         with Store.open(self.folder / STORE) as store:
             missing = set(store.missing(job.key for job in jobs))
+            if missing and not is_base:
+                raise self._lost_base(step)
             store.append("generate", engine.generate(job for job in jobs if job.key in missing))
             answers = store.calls([job.key for job in jobs])
         if not answers:
@@ -333,6 +353,13 @@ class AftertuneCallback(TrainerCallback):
             )
         silent = Attempt(reason="no answer")
         return [answers.get(job.key, silent) for job in jobs]
+
+    def _lost_base(self, step: int) -> InputError:
+        """Return the error of a training that goes on without answers of the model before it."""
+        return InputError(
+            f"the training goes on at step {step}, and {self.folder} does not hold all answers of the model before it: name the "
+            "folder of its first part with out=… and keep the settings of the callback, or begin the training anew"
+        )
 
     def _rows(self) -> Mapping[str, Sequence[Row]]:
         return {path: read_rows(TrainingFile(path=path), Path()) for path in self._train}
