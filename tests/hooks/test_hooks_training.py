@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import TrainerState
 
 from aftertune import AftertuneCallback, DataError, InputError, PluginError, Store
 from aftertune.core.records import Intent
-from aftertune.hooks.training import looks_of
 from aftertune.hooks.watching import divided_prompts
 from aftertune.models.foreign import quiet
 from aftertune.models.held import HeldModel
@@ -192,13 +190,15 @@ def test_a_model_in_training_never_answers_for_its_base(trainer, watch, tmp_path
         more.train(resume_from_checkpoint=checkpoint)
         assert callback.looks[-1].harm.base.n == 14
     else:
-        with pytest.raises(InputError, match="goes on at step 2.* keep the settings"):
+        with pytest.raises(InputError, match=r"goes on at step 2.* keep the settings"):
             more.train(resume_from_checkpoint=checkpoint)
         assert store_file.read_bytes() == before, "nothing was asked"
 
 
 def test_looks_at_epochs_share_the_error_by_their_number(trainer, watch, rows):
     """A training whose length is max_steps has another number of epochs than the arguments' default of 3."""
+    from aftertune.hooks.training import looks_of
+
     training = trainer(max_steps=4, per_device_train_batch_size=len(rows) // 2)
     callback = watch(training, steps=None)
     training.train_dataset = training.train_dataset.select(range(len(rows) // 2))
@@ -211,6 +211,10 @@ def test_looks_at_epochs_share_the_error_by_their_number(trainer, watch, rows):
     [(None, 500, 50, 50), (None, 2, 3, 2), (None, 40, sys.maxsize, 40), (6, 12, 3, 2), (20, 12, 3, 1)],
 )  # fmt: skip
 def test_the_looks_of_a_training_are_known_when_it_begins(steps, max_steps, epochs, looks):
+    from transformers import TrainerState
+
+    from aftertune.hooks.training import looks_of
+
     state = TrainerState(max_steps=max_steps, num_train_epochs=epochs)
     assert looks_of(state, steps) == looks
 
