@@ -20,7 +20,7 @@ ONE = (
     "verdict-by", "limit", "within", "scope", "max-new-tokens", "replicates",
 )  # fmt: skip
 """Options of `aftertune check` with one value."""
-MANY = ("prompts", "judge", "guard", "train", "score-margin", "also")
+MANY = ("prompts", "judge", "guard", "attack", "train", "score-margin", "also")
 """Options that may be repeated: an input has a line for each value."""
 FLAGS = ("sequential",)
 MEASURED = (0, 3, 4)
@@ -66,12 +66,13 @@ def check() -> int:
     out = Path(given("out")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     junit, summary, result = out / "junit.xml", out / "summary.md", out / "result.json"
-    summary.unlink(missing_ok=True)
+    for left in (summary, junit):  # of an earlier run, from a cache
+        left.unlink(missing_ok=True)
     begun = time.time()
     command = [sys.executable, "-m", "aftertune", "check", *options()]
     command += [f"--out={out}", f"--junit={junit}", "--", given("base"), *lines("tuned")]
     code, last = followed(command)
-    # A file of an earlier run, from a cache, is no result of this one.
+    # A result of an earlier run, from a cache, is none of this one, nor is the page beside it.
     measured = code in MEASURED and result.is_file() and result.stat().st_mtime >= begun - 2
     if measured:
         export = [sys.executable, "-m", "aftertune", "export", "--to=markdown", f"--out={summary}"]
@@ -81,11 +82,13 @@ def check() -> int:
     outputs = {
         "exit-code": str(code),
         "out": str(out),
-        "junit": str(junit),
         "summary": str(summary),
     }
+    if junit.is_file():
+        outputs |= {"junit": str(junit)}
     if measured:
-        outputs |= {"page": str(out / "report.html"), "result": str(result)}
+        page, answers = out / "report.html", out / "report-answers"
+        outputs |= {"page": str(page), "answers": str(answers), "result": str(result)}
     with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as stream:
         for name, value in outputs.items():
             end = uuid.uuid4().hex
@@ -117,9 +120,7 @@ def comment() -> int:
     if number is None:
         print("no pull request, so no comment")
         return 0
-    marker = (
-        f"<!-- aftertune check: {json.dumps(os.environ['CHECK_NAME']).replace('--', '- -')} -->"
-    )
+    marker = marker_of(os.environ["CHECK_NAME"])
     run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(
         {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_RUN_ID": ""} | dict(os.environ)
     )
@@ -146,6 +147,12 @@ def comment() -> int:
     return 0
 
 
+def marker_of(name: str) -> str:
+    """Return the HTML comment that marks the comment of a check; no name ends it, and two names have two markers."""
+    text = json.dumps(name).replace("-", r"\u002d").replace(">", r"\u003e")
+    return f"<!-- aftertune check: {text} -->"
+
+
 def pull_request() -> int | None:
     """Return the number of the pull request that the event is about; None without one."""
     path = Path(os.environ.get("GITHUB_EVENT_PATH", ""))
@@ -163,7 +170,9 @@ def own_comment(address: str, marker: str) -> int | None:
     while True:
         comments = request("GET", f"{address}?per_page={PER_PAGE}&page={page}")
         for entry in comments:
-            if entry["body"].startswith(marker) and entry["user"]["login"] == author:
+            # A comment of a deleted account has no user.
+            login = (entry["user"] or {}).get("login")
+            if login == author and (entry["body"] or "").startswith(marker):
                 return int(entry["id"])
         if len(comments) < PER_PAGE:
             return None
@@ -171,7 +180,9 @@ def own_comment(address: str, marker: str) -> int | None:
 
 
 def writer() -> str:
-    """Return the name under which the token writes; the job's own token may not ask for it."""
+    """Return the name under which the token writes; the tokens of the job and of an App may not ask for it."""
+    if name := given("author"):
+        return name
     try:
         return str(request("GET", "/user")["login"])
     except urllib.error.HTTPError:

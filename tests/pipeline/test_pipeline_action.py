@@ -1,5 +1,6 @@
 """The GitHub Action: its steps run as the runner runs them, against the embedded model and a server that stands for GitHub's API."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -14,16 +15,33 @@ from github_server import GitHub
 from test_pipeline_check import always
 from test_pipeline_hand_over import REFUSING, cases
 
+from aftertune.checking import CheckOptions
 from aftertune.cli.app import load_command
 
 NUMBER, REPOSITORY = 17, "owner/repo"
 OF_THE_ACTION = {
     "name", "working-directory", "python-version", "package", "extras", "comment", "token",
-    "fail-on-not-enough-data",
+    "author", "fail-on-not-enough-data",
 }  # fmt: skip
 """Inputs that are no option of the command."""
 OF_THE_SCREEN = {"dry-run", "full", "json", "junit", "quiet", "help"}
 """Options of the command that the action has no use for, or sets itself."""
+
+
+def load_steps():
+    spec = importlib.util.spec_from_file_location("action_steps", ROOT / "action" / "steps.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+steps = load_steps()
+
+
+def uploaded(job):
+    """Return the files and folders that the artifact takes; lines that are empty are none."""
+    lines = STEPS["Upload the page"]["with"]["path"].splitlines()
+    return {Path(path) for line in lines if (path := job.filled(line).strip())}
 
 
 @pytest.fixture
@@ -56,6 +74,17 @@ def test_its_inputs_are_the_options_of_check():
     assert set(INPUTS) - OF_THE_ACTION == (named - OF_THE_SCREEN) | {"base", "tuned"}
     passed = {name.removeprefix("INPUT_") for name in STEPS["Check"]["env"]}
     assert {name.upper().replace("-", "_") for name in set(INPUTS) - OF_THE_ACTION} <= passed
+
+
+def test_its_steps_pass_every_option_of_the_call():
+    passed = {*steps.ONE, *steps.MANY, *steps.FLAGS, "out"}
+    assert {name.replace("-", "_") for name in passed} == set(CheckOptions.__annotations__)
+    many = {
+        n
+        for n, kind in CheckOptions.__annotations__.items()
+        if re.search("Sequence|Mapping", str(kind))
+    }
+    assert {name.replace("-", "_") for name in steps.MANY} == many
 
 
 def test_nothing_that_a_caller_writes_stands_in_the_source_of_a_shell():
@@ -127,10 +156,8 @@ def test_a_check_writes_its_files_and_its_comment_and_the_next_run_renews_it(
     assert Path(told["page"]) == out / "report.html"
     assert cases(told["junit"])["aftertune", "verdict"] == "failure"
     assert Path(told["result"]).is_file()
-    upload = [job.filled(line) for line in STEPS["Upload the page"]["with"]["path"].splitlines()]
-    assert {out / n for n in ("report.html", "result.json", "junit.xml", "summary.md")} <= {
-        *map(Path, upload)
-    }
+    whole = {"report.html", "report-answers", "result.json", "junit.xml", "summary.md"}
+    assert uploaded(job) == {out / name for name in whole}
 
     assert job.run("Write the job summary")[0] == 0
     summary = job.files["GITHUB_STEP_SUMMARY"].read_text()
@@ -158,6 +185,8 @@ def test_a_check_writes_its_files_and_its_comment_and_the_next_run_renews_it(
     assert code == 0, output
     assert job.outputs["exit-code"] == "1"
     assert "page" not in job.outputs
+    assert (out / "report.html").is_file()
+    assert uploaded(job) == {out / "junit.xml", out / "summary.md"}
     assert cases(job.outputs["junit"]) == {("aftertune", "verdict"): "error"}
     assert not pwned.exists()
     token = re.search(r"::stop-commands::(\w+)\n", output)[1]
@@ -169,6 +198,11 @@ def test_a_check_writes_its_files_and_its_comment_and_the_next_run_renews_it(
     assert "FAIL" not in github.comments[-1]["body"]
     assert job.run("Verdict")[0] == 1
     assert not pwned.exists()
+
+    job.inputs |= {"limit": "many"}
+    assert job.run("Check")[0] == 0
+    assert (job.outputs["exit-code"], "junit" in job.outputs) == ("2", False)
+    assert uploaded(job) == {out / "summary.md"}
 
 
 @pytest.mark.parametrize(
@@ -224,3 +258,26 @@ def test_several_checks_have_several_comments_and_long_ones_are_shortened(github
         assert summarised(70_000, name=name).run("Comment on the pull request")[0] == 0
     assert github.writes == ["POST", "POST", "PATCH"]
     assert "shortened" in github.comments[-1]["body"]
+
+
+@pytest.mark.parametrize("name", ["--->x", "--> <b>", "a--b", "a- -b", "-", ">", '"--!>'])
+def test_no_name_ends_the_marker_of_its_comment(github, summarised, name):
+    github.comments.append({"id": 8, "body": None, "user": None})
+    for _ in range(2):
+        assert summarised(name=name).run("Comment on the pull request")[0] == 0
+    assert github.writes == ["POST", "PATCH"]
+    marker = github.comments[-1]["body"].partition("\n")[0]
+    assert marker.startswith("<!-- ")
+    assert "--" not in marker.removeprefix("<!--").removesuffix("-->")
+    assert marker.count(">") == 1
+
+
+def test_two_names_have_two_markers():
+    assert steps.marker_of("a--b") != steps.marker_of("a- -b")
+
+
+def test_the_comment_of_an_app_is_renewed_where_its_name_is_given(github, summarised):
+    github.writer = {"login": "our-checks[bot]"}
+    for _ in range(2):
+        assert summarised(author="our-checks[bot]").run("Comment on the pull request")[0] == 0
+    assert github.writes == ["POST", "PATCH"]

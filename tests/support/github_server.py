@@ -22,6 +22,7 @@ class GitHub(LocalServer):
         ]
         self.refused, self.writes = [], []
         self.may_write = True
+        self.writer = BOT
 
     def add_routes(self, router):
         router.add_get("/user", self.user)
@@ -65,7 +66,11 @@ class GitHub(LocalServer):
         return web.json_response(self.comments[size * (page - 1) : size * page])
 
     async def created(self, request):
-        comment = {"id": 1000 + len(self.comments), "body": await self.body(request), "user": BOT}
+        comment = {
+            "id": 1000 + len(self.comments),
+            "body": await self.body(request),
+            "user": self.writer,
+        }
         self.comments.append(comment)
         return web.json_response(comment, status=201)
 
