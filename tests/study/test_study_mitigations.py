@@ -186,6 +186,7 @@ def test_a_study_with_presets_is_written_as_it_was_read(plain, tmp_path):
         ({"ema": 0.9, "frozen": [2, 0]}, {"ema": 0.9, "frozen": (2, 0)}),
         ({"first_tokens": {"tokens": 3}}, {"first_tokens": FirstTokens(tokens=3)}),
         ({"self_answers": True}, {"self_answers": SelfAnswers()}),
+        ({"ema": 0.9, "first_tokens": False, "self_answers": False}, {"ema": 0.9}),
         ({"preset": "self-answers", "self_answers": {"temperature": 0.7}}, {"self_answers": SelfAnswers(temperature=0.7)}),
     ],
 )  # fmt: skip
@@ -209,8 +210,10 @@ def test_a_training_rule_stands_beside_rows_too(plain, tmp_path):
         ({"frozen": [1, 1]}, "frozen: a value stands here twice"),
         ({"ema": 1.0}, "ema"),
         ({"first_tokens": {"beta": 0}}, "first_tokens.beta"),
+        ({"preset": "first-tokens", "first_tokens": False}, "first_tokens: false cannot stand beside the preset"),
+        ({"preset": "self-answers", "self_answers": False, "ema": 0.9}, "self_answers: false cannot stand beside"),
     ],
-)
+)  # fmt: skip
 def test_rules_that_do_not_fit_are_named(plain, tmp_path, keys, message):
     with pytest.raises(InputError, match=message):
         mitigation(plain, tmp_path, keys)

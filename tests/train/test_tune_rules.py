@@ -1,15 +1,22 @@
 """Training rules: what each does to a loss, to weights and to a step checkpoint, and that a stopped run ends the same."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from tiny_runs import make_recipe, make_rows, tensors_sha256
 
 from aftertune.core.recipe import FirstTokens, Mitigation, SelfAnswers, TrainingFile
 from aftertune.errors import ModelError
+from aftertune.models.foreign import quiet
 from aftertune.models.open import Engines
-from aftertune.train.rules import Averages, betas_of, check_layers, constrained_loss
+from aftertune.train.rules import (
+    Averages,
+    betas_of,
+    check_layers,
+    constrained_loss,
+    reference_logprobs,
+)
 from aftertune.train.train import TrainingStopped, fine_tune
 
 RULES = {
@@ -37,6 +44,21 @@ def test_a_rule_enters_the_key_and_its_absence_does_not():
     }
     assert len(keys) == 9
     assert Mitigation(frozen=(1, 0)).identity == Mitigation(frozen=(0, 1)).identity
+
+
+def test_a_field_that_a_rule_gets_later_leaves_the_keys_of_before():
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Later(SelfAnswers):
+        top_p: float = 1.0
+
+    def identity(rule):
+        return Mitigation(self_answers=rule).identity[7:]
+
+    assert identity(SelfAnswers(temperature=0.7)) == [["self answers", [0.7, 256]]]
+    assert identity(Later(temperature=0.7)) == identity(SelfAnswers(temperature=0.7))
+    assert identity(Later(top_p=0.9)) == [["self answers", [0.0, 256, ["top_p", 0.9]]]]
+    rules = Mitigation(first_tokens=FirstTokens(rest=0.3)).identity[7:]
+    assert rules == [["first tokens", [5, 0.5, 2.0, 0.3]]]
 
 
 def test_the_constrained_loss_is_that_of_the_paper():
@@ -158,3 +180,29 @@ def test_a_stopped_run_ends_with_the_same_tensors(trained, base, tmp_path, metho
 def test_layers_that_cannot_be_frozen_are_an_error(layers, message):
     with pytest.raises(ModelError, match=message):
         check_layers(layers, 2, "tiny")
+
+
+def test_a_round_is_held_close_to_the_base_and_not_to_the_round_before(base):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    rows = [[1, 5, 9, 7, 3], [1, 8, 2, 6]]
+    labels = [[-100, -100, *row[2:]] for row in rows]
+
+    def logits(model):
+        with torch.no_grad():
+            return model(input_ids=torch.tensor(rows[:1])).logits
+
+    def trainable(model):
+        return [name for name, weight in model.named_parameters() if weight.requires_grad]
+
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(base)
+        expected, plain = reference_logprobs(model, rows, labels), logits(model)
+        config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        adapted = get_peft_model(model, config)
+    before = trainable(adapted)
+    assert reference_logprobs(adapted, rows, labels) == [pytest.approx(row) for row in expected]
+    assert trainable(adapted) == before != [], "the adapter is trained as ever"
+    assert not torch.allclose(logits(adapted), plain, atol=1e-3), "the adapter is no empty one"

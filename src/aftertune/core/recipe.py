@@ -1,7 +1,7 @@
 """Recipes make fine-tunes; cells say what the models of a study are asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal
 
@@ -178,8 +178,16 @@ class Recipe:
         )
 
 
-def _values(record: FirstTokens | SelfAnswers) -> list[object]:
-    return [getattr(record, name) for name in record.__slots__]
+_PLACED = frozenset({"tokens", "first", "beta", "rest", "temperature", "max_new_tokens"})
+"""Fields of training rules that have a place in the key; a later one enters with its name, where it is not its default."""
+
+
+def _values(rule: FirstTokens | SelfAnswers) -> list[object]:
+    return [
+        getattr(rule, item.name) if item.name in _PLACED else [item.name, getattr(rule, item.name)]
+        for item in fields(rule)
+        if item.name in _PLACED or getattr(rule, item.name) != item.default
+    ]
 
 
 def _rows_identity(file: TrainingFile) -> list[object]:

@@ -31,8 +31,8 @@ from aftertune.study.fields import (
     keyed,
     listed,
     mitigation_form,
-    on_or_off,
     prompts_form,
+    rule_form,
     scorer_form,
     switch_form,
 )
@@ -196,12 +196,12 @@ class MitigationKeys(Keys):
     """Decoder layers that are not trained, by their numbers from 0."""
     first_tokens: Annotated[
         FirstTokensKeys | None,
-        BeforeValidator(on_or_off, json_schema_input_type=FirstTokensKeys | bool | None),
+        BeforeValidator(rule_form, json_schema_input_type=FirstTokensKeys | bool | None),
     ] = None
     """Hold the first tokens of answers close to the base (constrained fine-tuning)."""
     self_answers: Annotated[
         SelfAnswersKeys | None,
-        BeforeValidator(on_or_off, json_schema_input_type=SelfAnswersKeys | bool | None),
+        BeforeValidator(rule_form, json_schema_input_type=SelfAnswersKeys | bool | None),
     ] = None
     """Train on the base's own answers to the training rows in place of theirs."""
 

@@ -29,6 +29,9 @@ DATA_SUFFIXES = (
     ".yml",
 )
 
+PRESET_RULES = MappingProxyType({"first-tokens": "first_tokens", "self-answers": "self_answers"})
+"""The presets that are a training rule alone which ``true`` and ``false`` can switch, and the rule's key."""
+
 
 def _local(text: str, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {}).get("folder", Path())
@@ -119,9 +122,20 @@ def mitigation_form(value: object) -> object:
     return None if value == "none" else keyed("preset", value)
 
 
-def on_or_off(value: object) -> object:
-    """Read ``true`` as the defaults of a mapping of keys, and ``false`` as nothing."""
-    return ({} if value else None) if isinstance(value, bool) else value
+def rule_form(value: object, info: ValidationInfo) -> object:
+    """Read ``true`` as the defaults of a training rule's keys, and ``false`` as no rule.
+
+    Raises:
+        ValueError: ``false`` stands beside the preset that is this rule alone.
+    """
+    if not isinstance(value, bool):
+        return value
+    preset = str(info.data.get("preset"))
+    if not value and PRESET_RULES.get(preset) == info.field_name and not _finished(info):
+        raise ValueError(
+            f"false cannot stand beside the preset {preset}, which is this rule alone; leave the preset out, or write mitigation: none"
+        )
+    return {} if value else None
 
 
 def batch_form(value: object) -> object:

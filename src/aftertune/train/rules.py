@@ -1,14 +1,15 @@
 """Training rules as mitigations: layers that stay, an average of the weights, and first tokens held close to the base.
 
 Each changes how a fine-tune is trained and none adds rows. *Frozen layers* are not trained at all. *EMA* keeps the
-exponential moving average of the weights (Kim et al. 2025, arXiv 2508.12531), which starts at the base's. *First tokens* is
-the constrained fine-tuning of Qi et al. 2025 (arXiv 2406.05946, section 4): the loss of a token levels off as its probability
-moves away from the base's, and does so sooner for the first tokens of an answer, where refusals are decided.
+exponential moving average of the weights (Kim et al. 2025, arXiv 2508.12531), which starts at those that the training begins
+with. *First tokens* is the constrained fine-tuning of Qi et al. 2025 (arXiv 2406.05946, section 4): the loss of a token levels
+off as its probability moves away from the base's, and does so sooner for the first tokens of an answer, where refusals are
+decided.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -198,15 +199,18 @@ def with_reference(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def reference_logprobs(
     model: Any, input_ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """Return the model's log-probability of each labelled token, as long as the rows, and 0.0 where there is no label.
+    """Return the log-probability of each labelled token before the training, as long as the rows, and 0.0 where there is no label.
 
-    Rows are computed alone, so that the numbers do not hang on a batch, and a training that goes on has the very same.
+    Rows are computed alone, so that the numbers do not hang on a batch, and a training that goes on has the very same. The
+    adapter of a round before is set aside, so that the reference is the base.
     """
     import torch
+    from peft import PeftModel
 
     model.eval()
     columns = []
-    with torch.no_grad():
+    aside = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+    with torch.no_grad(), aside:
         for ids, of_row in zip(input_ids, labels, strict=True):
             row = torch.tensor([ids], device=model.device)
             label = torch.tensor([of_row], device=model.device)
