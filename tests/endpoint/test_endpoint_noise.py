@@ -127,7 +127,10 @@ def test_without_replicates_the_run_says_in_the_first_seconds_that_noise_is_unkn
 def test_a_change_inside_the_noise_is_said_and_exports_tell_replicates_apart(command, folder):
     with noisy(open_share=0.08) as server:
         result = run_twice(command, folder, server)
-        assert command("export", "run", "--to", "jsonl", "-o", "rows.jsonl")[0] == 0
+        assert (
+            command("export", "run", "--show-responses", "--to", "jsonl", "-o", "rows.jsonl")[0]
+            == 0
+        )
         glance = command("report", "run")[1]
         code, out, _ = command("consistency", "run")
     change = result["result"]["settings"][0]["conditions"][1]["asr_change"]["overall"]

@@ -12,7 +12,7 @@ import pytest
 from test_guard_models import llama_guard_cases
 from tiny_classifiers import LLAMA_GUARD, TEXTS, harmful, llama, make_classifier
 
-from aftertune.cli.check import command
+from aftertune.checking import check
 from aftertune.core.protocols import Tools
 from aftertune.core.records import Intent, Message, Question, Sample
 from aftertune.errors import AftertuneError
@@ -124,12 +124,5 @@ def test_what_is_wrong_is_one_line_before_any_work(folder, tmp_path, monkeypatch
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(AftertuneError, match=re.escape(said)) as caught:
-        command(
-            "base",
-            ["tuned"],
-            prompts=["prompts.jsonl"],
-            out=tmp_path / "run",
-            quiet=True,
-            **options,
-        )
+        check("base", "tuned", prompts="prompts.jsonl", out=tmp_path / "run", **options)
     assert "\n" not in str(caught.value)

@@ -100,7 +100,9 @@ def test_a_judge_of_the_reasoning_gives_a_rate_of_its_own(command, folder):
     assert (condition["asr"]["overall"]["k"], harm["present"], harm["change"]) == (0, 3, None)
     assert (harm["rate"]["overall"]["k"], harm["rate"]["overall"]["n"]) == (3, BEHAVIORS)
     assert harm["rate"]["by_task"]["text"]["k"] == 3
-    code, _, err = command("export", "run", "--to", "jsonl", "--out", "answers.jsonl")
+    code, _, err = command(
+        "export", "run", "--show-responses", "--to", "jsonl", "--out", "answers.jsonl"
+    )
     assert code == 0, err
     lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
     thought = [line for line in lines if line["reasoning"]]
