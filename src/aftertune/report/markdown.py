@@ -1,6 +1,7 @@
 """A result as Markdown that GitHub renders: verdict, figures with intervals, a bar chart in text, the worst task, the next command.
 
-Names and sentences that come from outside are escaped: they make no link, image, mention, reference, table or element.
+Names and sentences that come from outside are escaped: they make no link, image, mention, reference, formula, table or
+element.
 """
 
 import re
@@ -40,6 +41,10 @@ COLUMNS = 48
 JOINER = "\u2060"
 """WORD JOINER, invisible: behind it GitHub sees no mention, reference or address."""
 SPECIAL = re.compile(r"([\\`*_\[\]~|])")
+COMMIT = re.compile(r"([0-9a-f]{6})(?=[0-9a-f])", re.IGNORECASE)
+"""Six hexadecimal digits before another one: GitHub links seven of them to the commit whose hash they begin."""
+DOLLAR = "<span>&#36;</span>"
+"""A dollar sign that begins no formula, by the way that GitHub documents."""
 STARTS = re.compile(r"^(\d+)([.)])|^([-+=#:>])")
 """The beginnings of a list, a heading or a quotation."""
 MADE_LINK = re.compile(r"(@|#(?=\d)|(?<=\w):(?=//)|\bwww(?=\.)|\bGH-(?=\d))", re.IGNORECASE)
@@ -53,7 +58,9 @@ def escaped(text: str) -> str:
 def inline(text: str) -> str:
     """Return text that Markdown shows as it is behind other text, or in a cell."""
     line = MADE_LINK.sub(rf"\1{JOINER}", wording.clean(text))
+    line = COMMIT.sub(rf"\1{JOINER}", line)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = line.replace("$", DOLLAR)
     return SPECIAL.sub(r"\\\1", line)
 
 
