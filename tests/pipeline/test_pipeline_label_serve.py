@@ -293,6 +293,35 @@ def test_nobody_else_can_look_or_label(run, serve, command):
     assert err.startswith("aftertune: stopped: 1 of 10 answers have a label, kept in ")
 
 
+def test_a_draw_keeps_what_somebody_is_labelling(run, serve, command, tmp_path):
+    process, url = serve("--annotator", "anna", "--n", 10)
+    out = tmp_path / "labels.csv"
+    for other in (("--seed", 9), ("--n", 7)):
+        wanted = "the responses of the last draw are being labelled"
+        assert wanted in command.refused("label", "export", run, "-o", out, *other)
+        served = ("label", "serve", run, "--annotator", "ben", *other)
+        assert wanted in command.refused(*served)
+    assert not out.exists()
+    assert command("label", "export", run, "-o", out, "--n", 14)[0] == 0, "it only adds"
+    own = url.rpartition("/")[0].rpartition("/")[0]
+    for _ in range(10):
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # our own server
+            (number,) = re.findall(r'name="id" value="(r-[0-9a-f]+)"', answer.read().decode())
+        form = f"id={number}&label=refused".encode()
+        assert request(f"{url}label", origin=own, form=form)[0] == 303
+    assert request(f"{url}finish", origin=own, form=b"")[0] == 200
+    code, printed, _ = finish(process, timeout=120)
+    assert code == 0
+    assert "10 of 14 drawn responses are labelled, by anna." in printed
+
+
+def test_a_draw_that_nobody_labels_any_more_is_replaced(run, serve, command, tmp_path):
+    process, _ = serve("--annotator", "anna", "--n", 10)
+    kill(process)
+    finish(process)
+    assert command("label", "export", run, "-o", tmp_path / "labels.csv", "--seed", 9)[0] == 0
+
+
 def test_what_cannot_be_served_is_refused_before_anything_is_made(run, command, tmp_path):
     assert "no finished run here" in command.refused("label", "serve", tmp_path)
     assert not list(tmp_path.glob("labels"))

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ from aftertune.labels.session import (
     adjudication_work,
     alone,
     annotator_work,
+    draw_in_use,
+    draw_replaced,
     labelled_in_files,
     labels_file,
 )
@@ -163,9 +166,10 @@ def label_serve(
         run / RESULT
     )  # what is not finished is refused before anything is made in its folder
     path = labels_file(run, name)
-    with alone(path):
+    with alone(path), ExitStack() as held:
         with open_finished(run, write=True) as opened:
             sample = _sample(opened, n, seed, benign, say)
+            held.enter_context(draw_in_use(run))
             items = drawn_items(opened.store, opened.study, sample)
             kept = kept_labels(opened.store, opened.study, sample)
         if name is None:
@@ -268,15 +272,18 @@ def _drawn(opened: FinishedRun, request: DrawRequest) -> tuple[Draw, Sample]:
     """Draw responses and keep the sample; no response that has a label is lost.
 
     Raises:
-        InputError: the new draw leaves a labelled response out.
+        InputError: the new draw leaves out a response that is labelled, or one that somebody is labelling.
     """
     store, study, folder = opened.store, opened.study, opened.folder
     draw, sample = draw_sample(store, study, opened.table(), opened.plan, request)
-    in_files = labelled_in_files(folder)
+    in_files, before = labelled_in_files(folder), find_sample(store, study)
     if in_files or read_note(store, study) is not None:
-        before = read_sample(store, study)
-        check_draw(before, sample, kept_labels(store, study, before).ids | in_files, str(folder))
-    keep_sample(store, study, sample)
+        last = read_sample(store, study)
+        check_draw(last, sample, kept_labels(store, study, last).ids | in_files, str(folder))
+    drawn = {item.id for item in sample.items}
+    left_out = before is not None and any(item.id not in drawn for item in before.items)
+    with draw_replaced(folder) if left_out else nullcontext():
+        keep_sample(store, study, sample)
     return draw, sample
 
 

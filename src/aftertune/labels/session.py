@@ -28,6 +28,8 @@ from aftertune.report.wording import plural
 FOLDER = "labels"
 """The folder of a run with the files of its annotators."""
 ADJUDICATION = f"{ADJUDICATED}.jsonl"
+DRAW_LOCK = ".draw.lock"
+"""The file in a run's folder that everybody locks who labels the last draw."""
 NAME = re.compile(r"\w(?:[\w .@+-]{0,58}[\w@+-])?")
 """Names of annotators, which become names of files."""
 TWO = 2
@@ -220,16 +222,54 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process does.
     """
+    with _locked(
+        path.with_name(f".{path.name}.lock"),
+        fcntl.LOCK_EX,
+        f"{path}: another process serves these labels; go on there, or end it first",
+    ):
+        yield
+
+
+@contextmanager
+def draw_in_use(folder: Path) -> Iterator[None]:
+    """See that the last draw of a run keeps its responses while they are labelled; several processes may label them.
+
+    Enter it while the store is open for writing: a new draw is kept under that lock.
+
+    Raises:
+        InputError: the folder cannot be written, or another process draws.
+    """
+    with _locked(folder / DRAW_LOCK, fcntl.LOCK_SH, f"{folder}: another process draws responses"):
+        yield
+
+
+@contextmanager
+def draw_replaced(folder: Path) -> Iterator[None]:
+    """See that nobody labels the last draw of a run while one that leaves out some of its responses takes its place.
+
+    Raises:
+        InputError: somebody labels them on the page of `aftertune label serve`.
+    """
+    with _locked(
+        folder / DRAW_LOCK,
+        fcntl.LOCK_EX,
+        f"{folder}: the responses of the last draw are being labelled (aftertune label serve), and this draw would leave some "
+        "of them out; ask for the same draw with a greater --n or --benign, or end the labelling first",
+    ):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int, taken: str) -> Iterator[None]:
+    """Hold a lock of this kind (``fcntl.LOCK_EX`` or ``LOCK_SH``) on a file; ``taken`` is the error where others hold it."""
     try:
-        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
         raise explained(path, error) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(
-            f"{path}: another process serves these labels; go on there, or end it first"
-        ) from None
+        raise InputError(taken) from None
     else:
         yield
     finally:
