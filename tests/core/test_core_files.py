@@ -10,8 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from aftertune.core.files import explained, full_disk, real, whole_folder, write_whole
+from aftertune.core.files import (
+    explained,
+    full_disk,
+    real,
+    whole_folder,
+    write_whole,
+    write_whole_bytes,
+)
 from aftertune.errors import InputError
+
+WRITERS = pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, text: write_whole(path, [text]),
+        lambda path, text: write_whole_bytes(path, text.encode()),
+    ],
+    ids=["text", "bytes"],
+)
 
 
 def test_a_text_that_breaks_off_leaves_the_old_file(tmp_path):
@@ -28,31 +44,34 @@ def test_a_text_that_breaks_off_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+@WRITERS
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, write):
     (tmp_path / "there").mkdir()
     link = tmp_path / "rows.txt"
     link.symlink_to(tmp_path / "there" / "rows.txt")
     for text in ("first", "second"):
-        write_whole(link, [text])
+        write(link, text)
         assert link.is_symlink()
         assert (tmp_path / "there" / "rows.txt").read_text() == text
 
 
-def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+@WRITERS
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path, write):
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    write_whole(pipe, ["through"])
+    write(pipe, "through")
     reader.join(10)
     assert read == ["through"]
     assert pipe.is_fifo()
 
 
-def test_what_stands_in_the_way_is_one_line(tmp_path):
+@WRITERS
+def test_what_stands_in_the_way_is_one_line(tmp_path, write):
     for path, said in ((tmp_path, "is a folder"), (tmp_path / "no" / "rows.txt", "no folder")):
         with pytest.raises(InputError, match=said):
-            write_whole(path, ["x"])
+            write(path, "x")
 
 
 def test_a_read_only_file_system_reads_like_missing_permission(tmp_path):

@@ -28,15 +28,7 @@ def write_whole(path: Path, pieces: Iterable[str], *, encoding_errors: str = "st
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            with path.open("w", encoding="utf-8", errors=encoding_errors, newline="\n") as stream:
-                stream.writelines(pieces)
-        else:
-            data = (piece.encode("utf-8", encoding_errors) for piece in pieces)
-            _replace(real(path) if path.is_symlink() else path, data)
-    except OSError as error:
-        raise explained(path, error) from error
+    _write(path, (piece.encode("utf-8", encoding_errors) for piece in pieces))
 
 
 def write_whole_bytes(path: Path, data: bytes) -> None:
@@ -45,11 +37,17 @@ def write_whole_bytes(path: Path, data: bytes) -> None:
     Raises:
         AftertuneError: the folder is missing or cannot be written, or the disk is full.
     """
+    _write(path, [data])
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write bytes into a device or a pipe, or as a whole file into the place of the one before."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_bytes(data)
+            with path.open("wb") as stream:
+                stream.writelines(pieces)
         else:
-            _replace(real(path) if path.is_symlink() else path, [data])
+            _replace(real(path) if path.is_symlink() else path, pieces)
     except OSError as error:
         raise explained(path, error) from error
 
