@@ -7,7 +7,7 @@ often, since equal answers to a prompt are scored once and a fine-tune's answer 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from aftertune.score.run import (
     unanswered,
 )
 from aftertune.study import cells_of
+from aftertune.train.stage import jobs_of_self_answers
 from aftertune.workspace import Run
 
 PROMPTS = 512
@@ -54,7 +55,9 @@ LEAST = 20
 ASSUMED = Assumptions(base_rate=0.10, rise=0.10, seed_sd=0.04)
 """The rates and spreads that `aftertune plan` assumes without a pilot."""
 MODEL = "model"
-"""The kind of an estimate that is no scorer's."""
+"""The kind of an estimate of the answers of a study's model."""
+TRAINING_ROWS = "training rows"
+"""The kind of an estimate of the base's own answers to training rows, under the recipe's name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class Estimate:
 
     name: str
     kind: str
-    """``model``, or the role of a scorer."""
+    """``model``, ``training rows``, or the role of a scorer."""
     engine: Engine | None
     """The model that is asked; None for a scorer that names none."""
     calls: int = 0
@@ -88,7 +91,7 @@ def estimate(
     tokens: tuple[float, float] = (0.0, 0.0),
     kept: bool = True,
 ) -> list[Estimate]:
-    """Return the calls of every model, and of every scorer that makes any.
+    """Return the calls of every model, for training rows of the base's own answers, and of every scorer that makes any.
 
     Args:
         run: an open run; nothing is written and no weights are loaded.
@@ -113,7 +116,29 @@ def estimate(
         jobs = [job for model in of_models for job in model.jobs(chunk)]
         for scorer_calls in of_scorers:
             scorer_calls.count(chunk, jobs, bases)
-    return [*(model.result for model in of_models), *(scorer.result for scorer in of_scorers)]
+    return [
+        *(model.result for model in of_models),
+        *_self_answers(run, models, kept=kept),
+        *(scorer.result for scorer in of_scorers),
+    ]
+
+
+def _self_answers(run: Run, models: Sequence[StudyModel], *, kept: bool) -> Iterator[Estimate]:
+    """Yield the calls for the base's own answers that fine-tunes train on; the bases are local, and cost no money."""
+    for recipe, jobs in jobs_of_self_answers(run, models):
+        missing = set(run.store.missing(job.key for job in jobs)) if kept else None
+        new = [job for job in jobs if missing is None or job.key in missing]
+        engine = run.engines.open(recipe.base)
+        room = sum(job.decoding.max_new_tokens for job in new)
+        yield Estimate(
+            name=recipe.name,
+            kind=TRAINING_ROWS,
+            engine=engine,
+            calls=len(new),
+            tokens_in=sum(input_tokens(engine, new)),
+            tokens_out=room,
+            tokens_out_at_most=room,
+        )
 
 
 class _ModelCalls:

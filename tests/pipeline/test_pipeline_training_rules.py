@@ -60,6 +60,32 @@ def test_rows_have_the_bases_own_answers_which_are_asked_for_once(ruled, command
     assert again["rows"] == recipe["rows"]
 
 
+def test_the_bases_own_answers_are_counted_before_they_are_asked_for(ruled, command):
+    def to_make():
+        code, out, err = command("run", "study.yaml", "--out", "out", "--dry-run")
+        assert code == 0, err
+        (line,) = [line for line in out.splitlines() if " training rows " in line]
+        name, _, _, count, *_ = line.split()
+        return name, int(count)
+
+    questions = {
+        json.dumps(json.loads(line)["messages"][:-1])
+        for line in (ruled / "help.jsonl").read_text().splitlines()
+    }
+    assert to_make() == ("help+self", len(questions))
+    code, out, err = command("plan", "study.yaml", "--out", "out", "--time", "--json", "plan.json")
+    assert code == 0, err
+    costs = json.loads((ruled / "plan.json").read_text())["costs"]
+    (cost,) = [cost for cost in costs if cost["kind"] == "training rows"]
+    assert (cost["name"], cost["calls"]) == ("help+self", len(questions))
+    assert cost["tokens_out"] == cost["tokens_out_at_most"] == 5 * len(questions)
+    assert cost["tokens_in"] > len(questions)
+    assert cost["seconds"] > 0
+    assert "help+self: training rows" in out
+    assert command("run", "study.yaml", "--out", "out")[0] == 0
+    assert to_make() == ("help+self", 0), "those in the store are not asked for again"
+
+
 def test_a_dry_run_asks_nobody_and_a_layer_that_is_not_there_is_said_at_once(ruled, command):
     assert command("run", "study.yaml", "--out", "out", "--dry-run")[0] == 0
     assert not (ruled / "out" / "models").exists()

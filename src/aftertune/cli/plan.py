@@ -27,7 +27,7 @@ from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.data.rows import Row
 from aftertune.errors import InputError
-from aftertune.estimate import Estimate, estimate
+from aftertune.estimate import TRAINING_ROWS, Estimate, estimate
 from aftertune.generate import calls
 from aftertune.measure.gate_power import GatePower, Quantity, World, gate_power
 from aftertune.measure.plan import MeasurePlan
@@ -55,7 +55,8 @@ from aftertune.workspace import RUNS, Run, open_run
 
 FORMAT = 4
 """Formats of the JSON. 1: design, assumptions, pilot, spread, conditions, warnings, costs. 2: comparers among the costs,
-``calls_at_most`` and ``training_seconds``. 3: all costs have the same fields; ``money`` also for models. 4: ``gate`` of each condition."""
+``calls_at_most`` and ``training_seconds``. 3: all costs have the same fields; ``money`` also for models. 4: ``gate`` of each
+condition, ``training rows`` among the costs."""
 WANTED = 0.80
 """The power of the smallest detectable change."""
 OTHER_SEEDS = (1, 2, 3, 5, 10)
@@ -223,7 +224,7 @@ class PlannedCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """The cost of a model, judge, guard or preference, as if nothing had been asked yet; None where it is not known."""
+    """The cost of a model, of training rows or of a scorer, as if nothing had been asked yet; None where it is not known."""
 
     name: str
     kind: str
@@ -408,7 +409,7 @@ def _costs(
     timing: "_Timing | None",
     rows: Mapping[str, list[Row]],
 ) -> Iterator[Cost]:
-    """Yield the cost of each model, and of each judge, guard and preference that asks a model.
+    """Yield the cost of each model, of a base's answers as training rows, and of each scorer that asks a model.
 
     Args:
         run: an open run, for its engines; nothing is written.
@@ -419,6 +420,7 @@ def _costs(
         rows: the training rows of every fine-tune, by its name.
     """
     by_name = {model.name: model for model in models}
+    bases = {model.recipe.name: model.recipe.base for model in models if model.recipe is not None}
     for expected in estimate(run, models, prompts, build_scorers(run), tokens=tokens, kept=False):
         cost = _cost(run, expected)
         if cost.kind == "model" and not cost.served:
@@ -428,6 +430,8 @@ def _costs(
             cost = _with_memory(run, cost, model, there, rows.get(model.name, []))
             if timing is not None:
                 cost = timing.timed(cost, model, there)
+        elif cost.kind == TRAINING_ROWS and timing is not None:
+            cost = timing.of_rows(cost, bases[cost.name])
         yield cost
 
 
@@ -496,6 +500,11 @@ class _Timing:
             training = self._training(model.recipe, self.rows[model.name])
         seconds = cost.calls / self._speeds[there.reference]
         return replace(cost, seconds=seconds, training_seconds=training)
+
+    def of_rows(self, cost: Cost, base: str) -> Cost:
+        """Return the cost of a base's answers to training rows with their time, longer as their token limit is longer."""
+        tokens_per_second = self._speeds[base] * self.run.study.decoding.limit
+        return replace(cost, seconds=cost.tokens_out_at_most / tokens_per_second)
 
     def _answers_per_second(self, model: StudyModel) -> float:
         """Return the speed of a model on prompts of all lengths; loading is not counted."""
@@ -572,15 +581,18 @@ def _cost_lines(costs: Sequence[Cost]) -> Iterator[str]:
     if not costs:
         return
     yield ""
-    width = max(22, *(len(cost.name) for cost in costs))
+    labels = [
+        f"{cost.name}: {cost.kind}" if cost.kind == TRAINING_ROWS else cost.name for cost in costs
+    ]
+    width = max(22, *map(len, labels))
     yield f"{'':<{width}} {'calls':>10} {'tokens in':>10} {'out':>10} {'money':>12} {'time':>8} {'memory':>8}"
-    for cost in costs:
+    for label, cost in zip(labels, costs, strict=True):
         training = cost.training_bytes if cost.to_be_trained else None
         memory = max(cost.memory_bytes or 0.0, training or 0.0)
         count = f"{'<=' if cost.calls_at_most else ''}{cost.calls:,}"
         out = f"{cost.tokens_out:,}" if cost.tokens_out else "-"
         yield (
-            f"{cost.name:<{width}} {count:>10} {cost.tokens_in:>10,} {out:>10} {_money(cost):>12} "
+            f"{label:<{width}} {count:>10} {cost.tokens_in:>10,} {out:>10} {_money(cost):>12} "
             f"{_time(cost):>8} {_gib(memory):>8}"
         )
     yield (

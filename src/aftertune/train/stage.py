@@ -257,6 +257,15 @@ def _file_key(file: TrainingFile) -> _FileKey:
     return file.path, tuple(sorted(file.columns.items())), file.limit
 
 
+def task_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]:
+    """Return the rows of a recipe's data that can be learnt; remarks on the others are added to ``notes``.
+
+    Raises:
+        DataError: a file cannot be read, or has no such row.
+    """
+    return trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name, by_answer)
+
+
 def training_rows(
     recipe: Recipe,
     files: Files,
@@ -274,7 +283,7 @@ def training_rows(
     Raises:
         DataError: a file cannot be read, or the mitigation names a task without rows.
     """
-    rows = trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name, by_answer)
+    rows = task_rows(recipe, files, notes)
     plan = recipe.mitigation
     if plan is not None and plan.self_answers is not None and answer is not None:
         rows = answer(recipe, rows, notes)
@@ -305,22 +314,52 @@ def training_rows(
     return mixed.rows
 
 
+def self_answer_jobs(run: Run, recipe: Recipe, rows: Sequence[Row]) -> list[GenerateJob]:
+    """Return the calls for the base's own answers to rows, in their order; none where no mitigation wants them."""
+    plan = None if recipe.mitigation is None else recipe.mitigation.self_answers
+    if plan is None:
+        return []
+    decoding = Decoding(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
+    asked_rows = [tuple(with_system(row[:-1], recipe.system)) for row in rows]
+    keys = run.engines.open(recipe.base).keys(asked_rows, decoding, 0)
+    return [
+        GenerateJob(key=key, messages=messages, decoding=decoding)
+        for key, messages in zip(keys, asked_rows, strict=True)
+    ]
+
+
+def jobs_of_self_answers(
+    run: Run, models: Sequence[StudyModel]
+) -> Iterator[tuple[Recipe, list[GenerateJob]]]:
+    """Yield the recipes that train on the base's own answers, with the calls for these.
+
+    Calls that an earlier recipe makes too (another seed or epoch of the same rows) are left out, and recipes that would have
+    none.
+
+    Raises:
+        DataError: a training file cannot be used.
+    """
+    files, counted = Files(folder=run.tools.folder), set[Key]()
+    for model in models:
+        if (recipe := model.recipe) is None:
+            continue
+        if recipe.mitigation is None or recipe.mitigation.self_answers is None:
+            continue
+        rows = task_rows(recipe, files, {})
+        jobs = {job.key: job for job in self_answer_jobs(run, recipe, rows)}
+        if new := [job for key, job in jobs.items() if key not in counted]:
+            counted |= jobs.keys()
+            yield recipe, new
+
+
 def self_answered(run: Run, recipe: Recipe, rows: list[Row], notes: dict[str, None]) -> list[Row]:
     """Return rows with the base's own last answers; those that are in the store are not asked for again.
 
     Raises:
         EngineError: the base gave no final answer to a row.
     """
-    assert recipe.mitigation is not None
-    assert recipe.mitigation.self_answers is not None
-    plan, engine = recipe.mitigation.self_answers, run.engines.open(recipe.base)
-    decoding = Decoding(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    asked_rows = [tuple(with_system(row[:-1], recipe.system)) for row in rows]
-    keys = engine.keys(asked_rows, decoding, 0)
-    jobs = [
-        GenerateJob(key=key, messages=messages, decoding=decoding)
-        for key, messages in zip(keys, asked_rows, strict=True)
-    ]
+    jobs, engine = self_answer_jobs(run, recipe, rows), run.engines.open(recipe.base)
+    keys = [job.key for job in jobs]
     missing = run.store.missing(set(keys))
     with staged(run.progress, f"answers of {recipe.base}", len(missing), "answers") as advance:
         run.store.complete("generate", jobs, engine.generate, advance)
@@ -330,7 +369,8 @@ def self_answered(run: Run, recipe: Recipe, rows: list[Row], notes: dict[str, No
             f"recipe {recipe.name!r}: its base gave no answer to {unanswered:,} of {len(keys):,} training rows; run again"
         )
     cut = sum(replies[key].finish_reason is FinishReason.LENGTH for key in keys)
-    limit = f"; {cut:,} of them end at the limit of {plan.max_new_tokens:,} tokens" if cut else ""
+    room = max((job.decoding.max_new_tokens for job in jobs), default=0)
+    limit = f"; {cut:,} of them end at the limit of {room:,} tokens" if cut else ""
     remark = f"{recipe.name}: the base's own answers stand in place of those of {len(rows):,} training rows{limit}"
     notes.setdefault(remark)
     return [
