@@ -47,6 +47,10 @@ Reference = str | PathLike[str]
 """A model: a hub id, a folder, an adapter, a GGUF file, an endpoint."""
 
 
+REPAIR_TAKES = ("config", "prompts", "judge", "train")
+"""The options of a check that a repair of its fine-tune takes too."""
+
+
 class CheckOptions(TypedDict, total=False):
     """The options of a check, which are those of the command `aftertune check`; an option of None is as one left out."""
 
@@ -180,6 +184,7 @@ def check(
         folder=request.folder,
         rows=purpose.rows,
         references=tuple(purpose.references),
+        repair_options=tuple(purpose.repair_options),
         gate=document.gate,
     )
 
@@ -231,6 +236,7 @@ def check_request(
         trained_on=partial(with_training_rows, seeds, train),
         rows=str(train[0]) if train else rows_behind(seeds[0]) or ROWS,
         references=(base, *seeds),
+        repair_options=tuple(_words(options, REPAIR_TAKES)),
     )
     out = options.get("out")
     return CheckRequest(
@@ -311,21 +317,25 @@ def _check_together(options: CheckOptions, study: Study) -> None:
 def _command(references: Sequence[str], options: CheckOptions) -> str:
     """Return the command line that asks for the same check."""
     scope = options.get("scope", SCOPES[0])
+    apart = {"out", "sequential", "scope"}
+    words = _words(options, [name for name in CheckOptions.__annotations__ if name not in apart])
+    words += [] if scope == SCOPES[0] else ["--scope", scope]
+    words += ["--sequential"] if options.get("sequential") else []
+    return shlex.join(["aftertune", "check", *references, *words])
+
+
+def _words(options: CheckOptions, names: Sequence[str]) -> list[str]:
+    """Return the words of a command line that give some of the options."""
     values: Mapping[str, Any] = options
     words: list[str] = []
-    for name in CheckOptions.__annotations__:
-        option = f"--{name.replace('_', '-')}"
+    for name in names:
         value = values.get(name)
-        if name in {"out", "sequential", "scope"}:
-            continue
         if name == "score_margin":
             value = [f"{metric}={share}" for metric, share in (value or {}).items()]
         elif isinstance(value, int | float):
             value = [str(value)]
-        words += [word for text in _texts(value) for word in (option, text)]
-    words += [] if scope == SCOPES[0] else ["--scope", scope]
-    words += ["--sequential"] if options.get("sequential") else []
-    return shlex.join(["aftertune", "check", *references, *words])
+        words += [word for text in _texts(value) for word in (f"--{name.replace('_', '-')}", text)]
+    return words
 
 
 def same_recipe(references: Sequence[str]) -> None:

@@ -36,6 +36,8 @@ class MeasuredStudy:
     """The file of training rows that a mitigation would be mixed into."""
     references: tuple[str, ...] = ()
     """The base and the fine-tunes of a check, as they were named; empty for a study."""
+    repair_options: tuple[str, ...] = ()
+    """The words of a check's command line that the repair of its fine-tune takes too."""
 
     @property
     def result(self) -> StudyResult:

@@ -57,6 +57,10 @@ class About(Protocol):
     def references(self) -> Sequence[str]:
         """The base and the fine-tunes of a check; empty for a study."""
 
+    @property
+    def repair_options(self) -> Sequence[str]:
+        """The words of a check's command line that the repair of its fine-tune takes too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
@@ -74,6 +78,8 @@ class Kept:
     """The file of training rows that a mitigation would be mixed into."""
     references: tuple[str, ...] = ()
     """The base and the fine-tunes of a check, as they were named."""
+    repair_options: tuple[str, ...] = ()
+    """The words of a check's command line that the repair of its fine-tune takes too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +298,14 @@ def steps_of(document: ResultDocument, about: About, folder: Path) -> tuple[Step
     if not result.settings:
         return ()
     glance = overview(result, result.settings[0], document.gate, document.margins)
-    return next_steps(glance, document.gate, about.rows, about.references, str(folder))
+    return next_steps(
+        glance,
+        document.gate,
+        rows=about.rows,
+        references=about.references,
+        repair_options=about.repair_options,
+        folder=str(folder),
+    )
 
 
 def consistency_of(table: Table, plan: MeasurePlan) -> ConsistencyResult | None:

@@ -51,6 +51,8 @@ class Purpose:
     """The file of training rows that a mitigation would be mixed into."""
     references: Sequence[str] = ()
     """The base and the fine-tunes of a check, as they were named."""
+    repair_options: Sequence[str] = ()
+    """The words of a check's command line that the repair of its fine-tune takes too."""
     announces: bool = False
     """True where the calls that will be made are told before."""
     source: Path = Path()
@@ -187,6 +189,7 @@ def _measure_and_report(
         deterministic=tuple(sorted(plan.deterministic)),
         rows=purpose.rows,
         references=tuple(purpose.references),
+        repair_options=tuple(purpose.repair_options),
     )
     keep(run.store, name, kept)
     write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])

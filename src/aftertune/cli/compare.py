@@ -32,8 +32,8 @@ from aftertune.result import FinishedRun, open_finished, renewed_result
 from aftertune.workspace import RESULT, STORE
 
 app = command_app()
-OTHER_LINES = 3
-"""Lines beside results, rows and notes: an empty one, the headers, and the pairing."""
+OTHER_LINES = 5
+"""Lines beside results, rows and notes: an empty one, the headers, the tasks left out, and the pairing on two lines."""
 LEAST_PAIRED = 10
 """Behaviors that two results must share for a paired difference."""
 
@@ -153,7 +153,10 @@ def _print(comparison: ResultComparison) -> None:
     notes = min(len(comparison.notes), MOST_NOTES + 1)
     room = MOST_LINES - len(comparison.results) - notes - OTHER_LINES
     console.print()
-    print_compact(comparison_sheet(comparison, ascii_uppercase, room), console)
+    sheet = comparison_sheet(comparison, ascii_uppercase, room)
+    print_compact(sheet, console)
+    for line in sheet.legend:
+        console.print(line, markup=False)
     words = [
         f"{ascii_uppercase[place]} "
         + "; ".join(

@@ -203,13 +203,18 @@ def comparison_sheet(comparison: ResultComparison, letters: str, room: int) -> S
     others = len(comparison.results) - 1
     most = max(1, min(MOST_ROWS, room // others))
     rows = []
+    left_out = 0
     for place in range(1, others + 1):
         compared = [pair for pair in comparison.compared if pair.result == place]
         named = len([pair for pair in compared if pair.role == "fine-tune"]) > 1
         who = f"{letters[place]}: " if others > 1 else ""
+        candidates = _ordered(compared)
+        left_out += len(candidates[most:])
         rows += [
             _row(f"{who}{f'{pair.first}, ' if named else ''}", pair, difference)
-            for pair, difference in _chosen(compared, most)
+            for pair, difference in sorted(
+                candidates[:most], key=lambda row: (compared.index(row[0]), row[1].figure != HARM)
+            )
         ]
     return Sheet(
         title="",
@@ -221,11 +226,14 @@ def comparison_sheet(comparison: ResultComparison, letters: str, room: int) -> S
             "",
         ),
         rows=tuple(rows),
+        legend=(f"{wording.plural(left_out, 'task')} more, which differ less: --json",)
+        if left_out
+        else (),
     )
 
 
-def _chosen(compared: Sequence[Compared], most: int) -> list[tuple[Compared, Difference]]:
-    """Return the rows of one other result: all overall figures, then the tasks that differ most in harm, as far as they fit."""
+def _ordered(compared: Sequence[Compared]) -> list[tuple[Compared, Difference]]:
+    """Return the rows of one other result: all overall figures, then the tasks, those first that differ most in harm."""
     pairs = [(pair, difference) for pair in compared for difference in pair.differences]
     overall = [row for row in pairs if row[1].task is None]
     tasks = [
@@ -234,8 +242,7 @@ def _chosen(compared: Sequence[Compared], most: int) -> list[tuple[Compared, Dif
         if difference.task is not None and pair.role == "fine-tune" and difference.figure == HARM
     ]
     tasks.sort(key=lambda row: -abs(row[1].difference))
-    chosen = [*overall, *tasks][:most]
-    return sorted(chosen, key=lambda row: (compared.index(row[0]), row[1].figure != HARM))
+    return [*overall, *tasks]
 
 
 def _row(who: str, pair: Compared, difference: Difference) -> tuple[Cell, ...]:

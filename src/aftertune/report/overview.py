@@ -659,7 +659,13 @@ class Step:
 
 
 def next_steps(
-    glance: Overview, gate: GateResult | None, rows: str, references: Sequence[str], folder: str
+    glance: Overview,
+    gate: GateResult | None,
+    *,
+    rows: str,
+    references: Sequence[str],
+    repair_options: Sequence[str],
+    folder: str,
 ) -> tuple[Step, ...]:
     """Return the commands to type after a result.
 
@@ -668,6 +674,7 @@ def next_steps(
         gate: its verdict; None for a study.
         rows: the file of training rows that safety data would be mixed into.
         references: the base and the fine-tunes of a check.
+        repair_options: the words of the check's command line that a repair takes too.
         folder: the run's.
     """
     mix = shlex.join(
@@ -684,7 +691,7 @@ def next_steps(
     if gate is not None and gate.verdict is GateVerdict.FAIL:
         if len(references) != BASE_AND_ONE:
             return mend, tables
-        repair = ["aftertune", "repair", *references, "-o", "mended"]
+        repair = ["aftertune", "repair", *references, *repair_options, "-o", "mended"]
         own_task = ["--own-task", "held-out.jsonl", "--own-score", "exact"]
         return (
             Step(
