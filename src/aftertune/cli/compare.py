@@ -32,8 +32,8 @@ from aftertune.result import FinishedRun, open_finished, renewed_result
 from aftertune.workspace import RESULT, STORE
 
 app = command_app()
-OTHER_LINES = 5
-"""Lines beside results, rows and notes: an empty one, the headers, the tasks left out, and the pairing on two lines."""
+OTHER_LINES = 3
+"""Lines beside results, rows and notes: an empty one, the headers, and the pairing."""
 LEAST_PAIRED = 10
 """Behaviors that two results must share for a paired difference."""
 
@@ -155,8 +155,6 @@ def _print(comparison: ResultComparison) -> None:
     console.print()
     sheet = comparison_sheet(comparison, ascii_uppercase, room)
     print_compact(sheet, console)
-    for line in sheet.legend:
-        console.print(line, markup=False)
     words = [
         f"{ascii_uppercase[place]} "
         + "; ".join(
@@ -164,7 +162,7 @@ def _print(comparison: ResultComparison) -> None:
         )
         for place in range(1, others + 1)
     ]
-    console.print(f"{'. '.join(words)}.", markup=False, soft_wrap=True)
+    console.print(f"{'. '.join([*words, *sheet.legend])}.", markup=False, soft_wrap=True)
     for note in comparison.notes[:MOST_NOTES]:
         console.print(f"note: {clean(note)}", markup=False, soft_wrap=True)
     if (rest := len(comparison.notes) - MOST_NOTES) > 0:
