@@ -1,11 +1,17 @@
 """A check of the embedded model handed over: JUnit, the published schema, exports, and an independent script that recomputes it."""
 
+import ast
 import csv
+import inspect
 import io
 import json
 import subprocess
 import sys
+from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
+from typing import get_args, get_type_hints
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,6 +20,8 @@ from jsonschema import Draft202012Validator
 from test_pipeline_check import always
 
 from aftertune.cli import export
+from aftertune.measure.attack_results import AttackFigures
+from aftertune.report.document import ResultDocument
 from aftertune.report.result_schema import result_schema
 from aftertune.report.wording import spreadsheet_cell
 
@@ -87,6 +95,40 @@ def test_the_published_schema_is_the_one_that_the_records_give(command):
     code, out, _ = command("schema", "result")
     assert (code, out) == (0, published)
     Draft202012Validator.check_schema(result_schema())
+
+
+def records(type_, held):
+    """Collect the records that a type is made of."""
+    if is_dataclass(type_):
+        if type_ in held:
+            return held
+        held.add(type_)
+        parts = get_type_hints(type_).values()
+    else:
+        parts = get_args(type_)
+    for part in parts:
+        records(part, held)
+    return held
+
+
+def test_every_documented_field_of_a_result_is_described_in_the_schema():
+    schema = result_schema()
+    definitions = {**schema["$defs"], ResultDocument.__name__: schema}
+    parts = {name: definition.get("properties", {}) for name, definition in definitions.items()}
+    missing, described = [], 0
+    held = records(ResultDocument, set())
+    assert AttackFigures in held
+    for record in held:
+        (body,) = ast.parse(dedent(inspect.getsource(record))).body
+        for field, text in pairwise(body.body):
+            documented = isinstance(text, ast.Expr) and isinstance(field, ast.AnnAssign)
+            for name in parts if documented else ():
+                if name.partition("_")[0] == record.__name__ and field.target.id in parts[name]:
+                    described += 1
+                    if "description" not in parts[name][field.target.id]:
+                        missing.append(f"{name}.{field.target.id}")
+    assert described > 100
+    assert missing == []
 
 
 def test_results_of_a_check_and_of_a_study_are_valid(result, finished_study):

@@ -34,7 +34,7 @@ from aftertune.measure.contrasts import Contrast, MeanT, table_2x2
 from aftertune.measure.counts import N, Source, SourceKind, count
 from aftertune.measure.crossed import Matrix, two_way
 from aftertune.measure.intervals import holm
-from aftertune.measure.noise import noise_of, rate_noise, wider_rate, with_runs
+from aftertune.measure.noise import RunVariance, noise_of, rate_noise, wider_rate, with_runs
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.measure.rates import (
     ASR,
@@ -44,7 +44,15 @@ from aftertune.measure.rates import (
     rate_limits,
     rates,
 )
-from aftertune.measure.results import Bounds, Breakdown, Change, interval, scope
+from aftertune.measure.results import (
+    CHANGE_OF_CHANGE,
+    SHARE,
+    Bounds,
+    Breakdown,
+    Change,
+    interval,
+    scope,
+)
 
 FAMILY = "Holm over attacks"
 SIMULTANEOUS = "largest of several, lower limit by Bonferroni"
@@ -123,8 +131,10 @@ def _condition(
         base=condition.base,
         seeds=len(condition.models),
         attacks=figures,
-        worst=worst_of({name: attack.largest() for name, attack in measured.items()}),
-        worst_gain=worst_of({name: attack.gain() for name, attack in measured.items()}),
+        worst=worst_of({name: attack.largest() for name, attack in measured.items()}, SHARE),
+        worst_gain=worst_of(
+            {name: attack.gain() for name, attack in measured.items()}, CHANGE_OF_CHANGE
+        ),
     )
 
 
@@ -140,12 +150,16 @@ class Candidate:
     seeds: int
 
 
-def worst_of(candidates: Mapping[str, Candidate | None]) -> WorstAttack | None:
+def worst_of(candidates: Mapping[str, Candidate | None], ends: Bounds) -> WorstAttack | None:
     """Return the largest of several figures, with an interval of the largest true one.
 
     Lower limit: the largest lower limit at alpha / K (Bonferroni over K attacks: it is above the largest true figure only
     where a lower limit is above its own). Upper limit: the largest upper limit at alpha, which needs no correction: the
     attack that is truly the worst has one limit, and the largest of all is not below that. Both sides err at alpha / 2 at most.
+
+    Args:
+        candidates: the figure of each attack, None where there is none.
+        ends: the least and the largest value that the figure can have.
     """
     there = {name: candidate for name, candidate in candidates.items() if candidate is not None}
     if not there:
@@ -161,9 +175,9 @@ def worst_of(candidates: Mapping[str, Candidate | None]) -> WorstAttack | None:
         attacks=len(there),
         estimate=there[name].estimate,
         interval=interval(
-            (max(lows), max(highs)), SIMULTANEOUS, scope(there[name].seeds), ends=(-1.0, 1.0)
+            (max(lows), max(highs)), SIMULTANEOUS, scope(there[name].seeds), ends=ends
         ),
-        at_most=min(1.0, max(unsure)),
+        at_most=min(ends[1], max(unsure)),
     )
 
 
@@ -223,7 +237,7 @@ class _Measured:
         parts = matching(self.both.tuned, self.both_without.tuned)
         if parts is None or parts[0].behaviors < self.plan.min_cell:
             return None
-        contrast = self._twice(parts)
+        contrast = with_runs(*self._twice(parts))
         unsure = _unsure(self.both.tuned, parts[0]) + _unsure(self.both_without.base, parts[1])
         return Candidate(
             estimate=contrast.estimate,
@@ -264,9 +278,11 @@ class _Measured:
             contrast = table_2x2(attacked.matrix, plain.matrix)
         else:
             contrast = MeanT(
-                x=two_way(attacked.matrix - plain.matrix, min(attacked.behaviors, plain.behaviors))
+                x=two_way(_effect_of([attacked, plain]), min(attacked.behaviors, plain.behaviors))
             )
-        change = change_of(contrast, own.seeds, parts[0].behaviors, self.plan.min_cell)
+        least = min(attacked, plain, key=lambda average: average.n)
+        runs = _noise(list(zip((own, without), parts, strict=True)), least, _effect_of)
+        change = change_of(contrast, own.seeds, parts[0].behaviors, self.plan.min_cell, runs)
         bounds = (
             contrast.estimate - _unsure(without, parts[1]),
             contrast.estimate + _unsure(own, parts[0]),
@@ -277,28 +293,32 @@ class _Measured:
         """Return the change under the attack minus the change without, with the bounds that unsure responses imply."""
         if self.both is None or self.both_without is None:
             return None
-        contrast = self._twice(parts)
-        change = change_of(contrast, self.own.seeds, parts[0].behaviors, self.plan.min_cell)
+        contrast, runs = self._twice(parts)
+        change = change_of(
+            contrast,
+            self.own.seeds,
+            parts[0].behaviors,
+            self.plan.min_cell,
+            runs,
+            CHANGE_OF_CHANGE,
+        )
         # (H1a - H0a) - (H1n - H0n): unsure responses of 1a and 0n raise it, those of 0a and 1n lower it.
         low = _unsure(self.both.base, parts[0]) + _unsure(self.both_without.tuned, parts[1])
         high = _unsure(self.both.tuned, parts[0]) + _unsure(self.both_without.base, parts[1])
         return replace(change, bounds=(contrast.estimate - low, contrast.estimate + high))
 
-    def _twice(self, parts: tuple[Layout, Layout]) -> Contrast:
-        """Return the difference in differences: rows are behaviors, columns training seeds (two-way t)."""
+    def _twice(self, parts: tuple[Layout, Layout]) -> tuple[Contrast, RunVariance | None]:
+        """Return the difference in differences with its noise: rows are behaviors, columns training seeds (two-way t)."""
         assert self.both is not None
         assert self.both_without is not None
-        arms = (self.both, self.both_without)
-        averages = [
-            arm.fold(part, ASR.hit)
-            for both, part in zip(arms, parts, strict=True)
+        arms = [
+            (arm, part)
+            for both, part in zip((self.both, self.both_without), parts, strict=True)
             for arm in (both.tuned, both.base)
         ]
+        averages = [arm.fold(part, ASR.hit) for arm, part in arms]
         x = two_way(_difference(averages), min(average.behaviors for average in averages))
-        runs = _runs(arms, parts)
-        fixed = all(arm.deterministic for both in arms for arm in (both.tuned, both.base))
-        noise = noise_of(runs, averages[1], fixed=fixed)
-        return with_runs(MeanT(x=x), noise)
+        return MeanT(x=x), _noise(arms, averages[1], _difference)
 
 
 def _difference(averages: Sequence[Average]) -> Matrix:
@@ -308,16 +328,30 @@ def _difference(averages: Sequence[Average]) -> Matrix:
     return difference
 
 
-def _runs(arms: tuple[Arms, Arms], parts: tuple[Layout, Layout]) -> list[Matrix]:
-    """Return the rows of the difference in differences in each replicate; nothing without replicates in all arms."""
-    by_arm = [
-        [run.fold(part, ASR.hit) for run in arm.runs]
-        for both, part in zip(arms, parts, strict=True)
-        for arm in (both.tuned, both.base)
-    ]
+def _effect_of(averages: Sequence[Average]) -> Matrix:
+    """Return the ASR under the attack minus that without it: behaviors x training seeds."""
+    attacked, plain = (average.matrix for average in averages)
+    effect: Matrix = attacked - plain
+    return effect
+
+
+def _noise(
+    arms: Sequence[tuple[Grid, Layout]],
+    whole: Average,
+    rows: Callable[[Sequence[Average]], Matrix],
+) -> RunVariance | None:
+    """Return the noise of a figure of several arms; None without replicates in all of them.
+
+    Args:
+        arms: with the folding of each.
+        whole: an average of the arm in which one answer weighs most.
+        rows: the figure, behaviors x training seeds, from the averages of all arms.
+    """
+    by_arm = [[run.fold(part, ASR.hit) for run in arm.runs] for arm, part in arms]
     if not all(by_arm) or len({len(runs) for runs in by_arm}) > 1:
-        return []
-    return [_difference(averages).mean(axis=1) for averages in zip(*by_arm, strict=True)]
+        return None
+    means = [rows(averages).mean(axis=1) for averages in zip(*by_arm, strict=True)]
+    return noise_of(means, whole, fixed=all(arm.deterministic for arm, _ in arms))
 
 
 def _unsure(grid: Grid, part: Layout) -> float:

@@ -15,6 +15,7 @@ from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.rates import SETS, TASKS, Event, bypass, differ
 from aftertune.measure.results import (
     DIFFERENCE,
+    Bounds,
     Breakdown,
     Change,
     ConditionResult,
@@ -44,7 +45,12 @@ def paired(
 
 
 def change_of(
-    contrast: Contrast, seeds: int, behaviors: int, min_cell: int, runs: RunVariance | None = None
+    contrast: Contrast,
+    seeds: int,
+    behaviors: int,
+    min_cell: int,
+    runs: RunVariance | None = None,
+    ends: Bounds = DIFFERENCE,
 ) -> Change:
     """Return a contrast as a result, with the test that its intervals imply.
 
@@ -54,6 +60,7 @@ def change_of(
         behaviors: that it is over.
         min_cell: behaviors below which it is hidden.
         runs: its noise between replicates; an effect of the run is added to its variance.
+        ends: the least and the largest value that the figure can have.
     """
     pairs, contrast = None, with_runs(contrast, runs)
     if isinstance(contrast, Table2x2):
@@ -66,8 +73,8 @@ def change_of(
     about = scope(seeds)
     return Change(
         estimate=contrast.estimate,
-        interval=interval(contrast.interval(0.05), contrast.method, about, ends=DIFFERENCE),
-        interval90=interval(contrast.interval(0.10), contrast.method, about, 0.90, DIFFERENCE),
+        interval=interval(contrast.interval(0.05), contrast.method, about, ends=ends),
+        interval90=interval(contrast.interval(0.10), contrast.method, about, 0.90, ends),
         p_value=p,
         method=test,
         behaviors=behaviors,

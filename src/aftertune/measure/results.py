@@ -72,6 +72,8 @@ class Interval:
 
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 """The ends of a share and of a difference of shares, at which their intervals are cut."""
+CHANGE_OF_CHANGE = (-2.0, 2.0)
+"""The ends of a difference of two differences of shares."""
 
 
 def interval(

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from aftertune.measure import judge_bounds, plan, results
+from aftertune.measure import attack_results, judge_bounds, plan, results
 from aftertune.report import document
 from aftertune.report.document import CHECKSUM, FORMAT, ResultDocument
 
-MODULES: tuple[ModuleType, ...] = (document, results, plan, judge_bounds)
+MODULES: tuple[ModuleType, ...] = (document, results, attack_results, plan, judge_bounds)
 """The homes of the records that a result is made of."""
 Schema = dict[str, Any]
 PROPERTIES, REQUIRED, DESCRIPTION, DEFINITIONS = "properties", "required", "description", "$defs"
