@@ -7,7 +7,13 @@ import pytest
 from measure_tables import build
 
 from aftertune.core.table import Table
-from aftertune.measure.between import Arm, paired_differences, pairing, unpaired_differences
+from aftertune.measure.between import (
+    Arm,
+    paired_differences,
+    pairing,
+    same_weights,
+    unpaired_differences,
+)
 from aftertune.measure.intervals import join
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -112,6 +118,23 @@ def test_paired_they_are_what_one_study_of_both_gives():
             compared += 1
     assert told == {}
     assert compared == 3 * (1 + TASKS)
+
+
+@pytest.mark.parametrize(
+    ("others", "same"), [({"text": 6.0, "code": 2.0}, True), ({"text": 1.0, "code": 1.0}, False), (None, False)]
+)  # fmt: skip
+def test_tasks_have_their_weights_where_both_declare_the_same(others, same):
+    table, weights = one_table(), {"text": 3.0, "code": 1.0}
+    declared = {"task_weights": weights if same else None}
+    together = measure_table(table, plan(BASE, OLD, replace(NEW, against="old"), **declared))
+    change = together.settings[0].condition("new").against.asr.overall
+    first, other = arm(part(table, ("base", *OLD.models)), OLD), arm(part(table, ("base", *NEW.models)), NEW)  # fmt: skip
+    first = replace(first, plan=replace(first.plan, task_weights=weights))
+    other = replace(other, plan=replace(other.plan, task_weights=others))
+    assert same_weights(first.plan, other.plan) is same
+    harm = by_name(paired_differences(first, other))["harm", None]
+    assert harm.difference == pytest.approx(change.estimate, abs=1e-12)
+    assert harm.interval == pytest.approx((change.interval.low, change.interval.high), abs=1e-12)
 
 
 def test_only_prompts_that_both_asked_are_paired():

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from test_pipeline_hand_over import checked  # noqa: F401 - a fixture
 
+from aftertune.cli.compare import Opened, differing_weights
 from aftertune.report.compare import differing, matching
 from aftertune.report.document import read_document
+from aftertune.result import open_finished
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,19 @@ def test_versions_decoding_and_bases_are_looked_at_too(runs):
     ):  # fmt: skip
         (note,) = differing(first, other, "B")
         assert words in note
+
+
+def test_task_weights_that_differ_are_named(runs):
+    document = read_document(runs[0] / "result.json")
+    with open_finished(runs[0]) as run:
+        weighted = replace(run, plan=replace(run.plan, task_weights={"text": 2.0, "code": 1.0}))
+        first, other = (
+            Opened(document=document, run=of, table=None, prompts={}) for of in (run, weighted)
+        )
+        (note,) = differing_weights(first, other, "B")
+        assert "other task_weights" in note
+        for same in (first, replace(other, run=None)):
+            assert list(differing_weights(first, same, "B")) == []
 
 
 def test_fine_tunes_of_other_names_are_named(runs):

@@ -12,7 +12,13 @@ import typer
 from aftertune.cli.options import JsonOption, command_app
 from aftertune.core.table import Table
 from aftertune.errors import InputError
-from aftertune.measure.between import Arm, paired_differences, pairing, unpaired_differences
+from aftertune.measure.between import (
+    Arm,
+    paired_differences,
+    pairing,
+    same_weights,
+    unpaired_differences,
+)
 from aftertune.measure.results import ConditionResult
 from aftertune.report.compare import (
     FORMAT,
@@ -79,7 +85,10 @@ def command(
     notes = [
         note
         for place, other in enumerate(opened[1:], start=1)
-        for note in differing(opened[0].document, other.document, ascii_uppercase[place])
+        for note in (
+            *differing(opened[0].document, other.document, ascii_uppercase[place]),
+            *differing_weights(opened[0], other, ascii_uppercase[place]),
+        )
     ]
     comparison = ResultComparison(
         format=FORMAT,
@@ -107,6 +116,16 @@ def _open(path: Path, stack: ExitStack) -> Opened:
     if not path.is_dir() and not path.is_file():
         raise InputError(f"{path} does not exist; name the folder of a run, or its {RESULT}")
     return Opened(document=read_document(file), run=None, table=None, prompts={})
+
+
+def differing_weights(first: Opened, other: Opened, name: str) -> Iterator[str]:
+    """Yield a sentence where the studies weigh their tasks differently."""
+    if first.run is None or other.run is None or same_weights(first.run.plan, other.run.plan):
+        return
+    yield (
+        f"{name}: other task_weights than the first; in overall figures of paired prompts all tasks weigh the same, in others each "
+        "result has its own"
+    )
 
 
 def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aftertune.core.table import NONE, Table
-from aftertune.measure.arrays import Setting
+from aftertune.measure.arrays import Setting, task_weights
 from aftertune.measure.capability import capability_of
 from aftertune.measure.comparisons import compare
 from aftertune.measure.counts import count
@@ -98,6 +98,19 @@ def pairing(first: Arm, other: Arm) -> Pairing:
     )
 
 
+def same_weights(first: MeasurePlan, other: MeasurePlan) -> bool:
+    """Return whether two plans declare the same shares of the tasks in overall figures."""
+    return _shares(first) == _shares(other)
+
+
+def _shares(plan: MeasurePlan) -> Mapping[str, float]:
+    """Return the declared weight of each task over the largest one; empty where all weigh the same."""
+    weights = plan.task_weights or {}
+    if len(set(weights.values())) < 2:
+        return {}
+    return {task: weight / max(weights.values()) for task, weight in weights.items()}
+
+
 def _asked(arm: Arm) -> dict[Hashable, str]:
     """Return the prompts of an arm with their behaviors."""
     rows = _rows(arm)
@@ -110,12 +123,17 @@ def _asked(arm: Arm) -> dict[Hashable, str]:
 
 
 def paired_differences(first: Arm, other: Arm) -> list[Difference]:
-    """Return the differences of two conditions, overall and by task, on the prompts that both answered; none without such."""
+    """Return the differences of two conditions, overall and by task, on the prompts that both answered; none without such.
+
+    Tasks have the weights of the plans where both declare the same, and else weigh equally.
+    """
     table, metrics = _joint(first, other)
     plan = MeasurePlan(
         conditions=(), judges=(JUDGE,), metrics=metrics, min_cell=first.plan.min_cell
     )
-    setting = Setting(counted=count(table, plan), code=0, weights={})
+    weighted = _shares(first.plan) and same_weights(first.plan, other.plan)
+    weights = task_weights(table, first.plan) if weighted else {}
+    setting = Setting(counted=count(table, plan), code=0, weights=weights)
     before, after = (
         [f"{name} {model}" for model in arm.models] for name, arm in _named(first, other)
     )
