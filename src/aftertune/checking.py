@@ -312,6 +312,11 @@ def _check_together(options: CheckOptions, study: Study) -> None:
         raise InputError(
             "--within chooses the number of behaviors before the verdict, --sequential by it; leave one of them out"
         )
+    if study.attacks and options.get("within") is not None:
+        raise InputError(
+            "--within counts the time of prompts without attack, and each attack asks all of them again: leave out --within (--limit "
+            "sets the number of behaviors), or --attack"
+        )
 
 
 def _command(references: Sequence[str], options: CheckOptions) -> str:
