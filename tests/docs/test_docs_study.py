@@ -3,10 +3,11 @@
 import inspect
 import json
 import re
+import sys
 
 import pytest
 import yaml
-from doc_pages import blocks, first_names, page, section, tables
+from doc_pages import ROOT, blocks, first_names, page, section, tables
 
 from aftertune.core.registry import BUILT_IN, find
 from aftertune.data.public import public_sets
@@ -14,21 +15,12 @@ from aftertune.data.public_prompts import load_public
 from aftertune.organism.plugin import PLUGINS
 from aftertune.study import json_schema, load_study
 
+sys.path.insert(0, str(ROOT / "docs"))
+import reference
+
 STUDY = page("docs/study.md")
 SCHEMA = json_schema()
-SECTIONS = {
-    "## The keys": ["Study"],
-    "### `models`": ["ModelKeys"],
-    "### `fine_tunes`": ["FineTuneKeys", "Rows", "MitigationKeys", "TrainingKeys", "DoseKeys"],
-    "### Training rules": ["FirstTokensKeys", "SelfAnswersKeys"],
-    "### `prompts`": ["PromptKeys"],
-    "### `decoding`": ["DecodingKeys"],
-    "### `judges`, `guards`, `metrics`, `preferences`": ["ScorerKeys"],
-    "### `coherence`": ["CoherenceKeys"],
-    "### `measurement`": ["MeasurementKeys"],
-    "### At equal capability": ["MatchKeys"],
-    "### `engine`": ["EngineKeys"],
-}
+SECTIONS = reference.KEY_TABLES
 
 
 def properties(definition):

@@ -77,17 +77,17 @@ def behavior(number, intent):
 @pytest.mark.parametrize("of", [1, 3, 8])
 def test_every_prompt_belongs_to_one_part_and_a_twin_to_that_of_its_behavior(of):
     parts = [Part(number, of) for number in range(1, of + 1)]
-    counts = dict.fromkeys(range(1, of + 1), 0)
-    for number in range(200):
-        owners = {
-            part.number
-            for part in parts
-            for intent in (Intent.HARMFUL, Intent.BENIGN)
-            if part.takes(behavior(number, intent))
-        }
-        assert len(owners) == 1
-        counts[owners.pop()] += 1
-    assert min(counts.values()) > 200 / of / 2
+    prompts = [
+        behavior(number, intent)
+        for number in range(200)
+        for intent in (Intent.HARMFUL, Intent.BENIGN)
+    ]
+    shares = [part.behaviors(prompts) for part in parts]
+    assert set().union(*shares) == {("s", f"b{number}") for number in range(200)}
+    sizes = [len(share) for share in shares]
+    assert sum(sizes) == 200
+    assert max(sizes) - min(sizes) <= 1
+    assert parts[-1].behaviors(reversed(prompts)) == shares[-1]
 
 
 def test_models_that_are_there_are_trained_by_nobody():
@@ -99,3 +99,11 @@ def test_models_that_are_there_are_trained_by_nobody():
 def test_no_part_is_said(text):
     with pytest.raises(InputError, match="--part"):
         Part.parse(text)
+
+
+def test_a_merge_with_what_is_no_store_makes_none(command, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing of a store\n")
+    assert "is not an Aftertune store" in command.refused(
+        "store", "merge", "all.sqlite", "notes.txt"
+    )
+    assert not list(tmp_path.glob("all.sqlite*"))

@@ -33,6 +33,7 @@ def merge_command(
             )
         if path.resolve() == into.resolve():
             raise InputError(f"{path}: is the store that the others are merged into; leave it out")
+        Store.open(path, write=False).close()  # whatever is wrong with it, before INTO is made
     out = Output(soft_wrap=True, markup=False, highlight=False)
     with Store.open(into) as store:
         for path in stores:

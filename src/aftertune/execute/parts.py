@@ -2,11 +2,11 @@
 
 A part is decided by the study alone, so that any machine finds the same one. Trainings go round the parts in the order of the
 study, and the part that trains a fine-tune asks it everything. Models that are there already are asked by all parts: each takes
-the behaviors whose hash falls to it. What a part is killed in, it goes on with; what no part has done, the run after the merge does.
+its share of the behaviors. What a part is killed in, it goes on with; what no part has done, the run after the merge does.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -69,10 +69,18 @@ class Part:
         places = {key: place for place, key in enumerate(dict.fromkeys(keys.values()))}
         return {name for name, key in keys.items() if places[key] % self.of == self.number - 1}
 
-    def takes(self, prompt: Prompt) -> bool:
-        """Return whether the part asks a prompt of the models that are there; a twin comes with its behavior."""
-        key = content_key("part", prompt.set, prompt.pair or prompt.behavior)
-        return int.from_bytes(key[:8]) % self.of == self.number - 1
+    def behaviors(self, prompts: Iterable[Prompt]) -> set[tuple[str, str]]:
+        """Return the behaviors, as `behavior_of` names them, about which the part asks the models that are there.
+
+        The parts take turns in the order of hashes, so that their shares differ by one behavior at most.
+        """
+        hashed = {content_key("part", *name): name for name in set(map(behavior_of, prompts))}
+        return {hashed[key] for key in sorted(hashed)[self.number - 1 :: self.of]}
+
+
+def behavior_of(prompt: Prompt) -> tuple[str, str]:
+    """Return the set and the behavior of a prompt; a twin comes with its harmful behavior."""
+    return prompt.set, prompt.pair or prompt.behavior
 
 
 def _training(recipe: Recipe) -> Key:
@@ -122,18 +130,21 @@ def run_part(study: Study, folder: Path, part: Part, progress: Progress, source:
         _, trained = study_rows(run, study_models)
         fresh = without_overlap(sets, with_recipe_rows(run, trained).rows)
         prompts = (*fresh.prompts, *fresh.attacked(fresh.prompts))
+        behaviors = part.behaviors(prompts)
         tune_models(run, models)
         share = Share(
             study_models=study_models,
             takes=lambda model, prompt: (
-                model.name in names or (model.recipe is None and part.takes(prompt))
+                model.name in names or (model.recipe is None and behavior_of(prompt) in behaviors)
             ),
         )
         notes = generate(run, models, prompts, share=share)
         alone: Scorers = {
             role: of_role for role, of_role in scorers.items() if role is not Role.PREFERENCE
         }
-        scored = score_responses(run, alone, models, prompts, screens=part.takes)
+        scored = score_responses(
+            run, alone, models, prompts, screens=lambda prompt: behavior_of(prompt) in behaviors
+        )
         finish = run.store.table(study.name, attacks=True).columns["finish"]
         return PartDone(
             store=place / STORE,
