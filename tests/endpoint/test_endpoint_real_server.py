@@ -62,7 +62,7 @@ def served(organism_folder, tmp_path_factory):
 
 
 def wait_for(port, server):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
             healthy = http.client.HTTPConnection("localhost", port, timeout=2)
