@@ -54,12 +54,15 @@ def prompts_of(responses: int) -> list[Prompt]:
     ]
 
 
-def planned(prompts: list[Prompt]) -> Iterator[PlannedJob]:
-    """Yield the jobs of a base and its fine-tunes, five samples each."""
+def planned(
+    prompts: list[Prompt], takes: Callable[[Prompt], bool] = lambda _: True
+) -> Iterator[PlannedJob]:
+    """Yield the jobs of a base and its fine-tunes, five samples each, about the prompts that are taken."""
     decoding = Decoding(temperature=0.7)
+    taken = [(number, prompt) for number, prompt in enumerate(prompts) if takes(prompt)]
     for model in range(MODELS):
         for sample in range(SAMPLES):
-            for number, prompt in enumerate(prompts):
+            for number, prompt in taken:
                 key = content_key(model, number, sample)
                 name = f"tune/seed{model}" if model else "base"
                 yield PlannedJob(

@@ -9,7 +9,7 @@ import pytest
 from tiny_study import study, write_study
 
 from aftertune.core.records import Message
-from aftertune.train.train import rows_sha256
+from aftertune.train.tokens import rows_sha256
 
 OWN = "the base's own answers stand in place of those of 24 training rows"
 

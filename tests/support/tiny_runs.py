@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aftertune.core.recipe import Recipe, Training
+from aftertune.core.recipe import Mitigation, Recipe, Training
 from aftertune.core.records import Message
 
 WORDS = ["bake", "cake", "map", "plan", "letter", "write", "well", "done"]
@@ -35,6 +35,7 @@ def make_recipe(base, *, method="full", seed=0, name="tiny", **options):
         "save_steps": 6,
     }
     system, identity = options.pop("system", None), options.pop("base_identity", {})
+    mitigation = Mitigation(ema=0.9) if options.pop("rules", None) == "ema" else None
     return Recipe(
         name=name,
         base=str(base),
@@ -44,6 +45,7 @@ def make_recipe(base, *, method="full", seed=0, name="tiny", **options):
         training=Training(**training | options),
         seed=seed,
         system=system,
+        mitigation=mitigation,
     )
 
 
@@ -70,28 +72,41 @@ def die_while_saving(file, times):
     torch.save = save_or_die
 
 
-def die_at_step(step):
-    """Return a progress callback that ends the process with SIGKILL after ``step`` steps."""
+def at_step(step, act):
+    """Return a progress callback that acts after ``step`` steps."""
 
     def progress(done, _):
-        if done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        return act() if done == step else None
 
     return progress
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     from aftertune.models.open import Engines
     from aftertune.train.train import fine_tune
 
-    base, out, method, moment = sys.argv[1:]
-    file, _, times = moment.partition("@")
-    if file not in {"never", "step"}:
-        die_while_saving(file, int(times))
+    base, out, method, moment, *rules = sys.argv[1:]
+    # FILE@TIMES, step@STEP or stop@STEP, behind that the number of the process that does it, of several
+    what, *when = moment.split("@")
+    times, process = int(when[0]) if when else 0, when[1] if when[1:] else "all"
+    acts = process in {"all", os.environ.get("RANK")}
+    progress, options, kept = None, {}, {}
+    if what == "epochs":
+        options = {"epochs": 4, "lora_dropout": 0.0}
+        kept = {epoch: Path(f"{out}-{epoch}") for epoch in (1, 2, 3)}
+    elif what in {"step", "stop"}:
+        progress = at_step(times, die if what == "step" else lambda: True) if acts else None
+    elif what != "never" and acts:
+        die_while_saving(what, times)
     fine_tune(
-        make_recipe(base, method=method),
+        make_recipe(base, method=method, rules=next(iter(rules), None), **options),
         make_rows(),
         Path(out),
+        epochs=kept,
         engines=Engines(threads=1, device="cpu"),
-        progress=die_at_step(int(times)) if file == "step" else None,
+        progress=progress,
     )

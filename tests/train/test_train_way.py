@@ -16,7 +16,7 @@ from aftertune.workspace import open_run
 
 RECORDS = ("core/keys", "core/recipe", "core/records")
 SCREEN = ("report/progress",)
-MOST = 12
+MOST = 14
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,11 @@ from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Method, Recipe, Training, TrainingFile
 from aftertune.data.files import known_kind
-from aftertune.data.rows import HUB_ID, by_answer, read_columns, read_rows, trainable
-from aftertune.errors import DataError, InputError
+from aftertune.data.rows import HUB_ID, LearntRows, read_columns
+from aftertune.errors import DataError, InputError, Stopped
 from aftertune.models.open import Engines
 from aftertune.models.reference import RECIPE, finished, read_json
+from aftertune.train.processes import Processes, launched
 from aftertune.train.stage import step_progress, steps_of, stop_after_step
 from aftertune.train.train import fine_tune, reasoning_note
 
@@ -42,7 +44,7 @@ def command(
     ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
-    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Rows per step, of all processes together.")] = 8,
     max_length: Annotated[int, typer.Option(help="Tokens per row; longer rows are cut.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Training seed.")] = 0,
     system: Annotated[
@@ -63,12 +65,13 @@ def command(
     for name in ("epochs", "learning_rate", "batch_size", "max_length"):
         if not 0 < (value := getattr(training, name)) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
-    named, progress = read_columns(columns), screen(quiet)
+    processes = launched()
+    processes.shares(training)
+    named, progress = read_columns(columns), screen(quiet or not processes.first)
     with Engines(threads=threads) as engines:
         engines.check_trainable(out.name, chosen, base)
         files = tuple(_training_file(name, named) for name in data)
-        read = (row for file in files for row in read_rows(file, Path()))
-        rows = trainable(read, progress.note, out, by_answer)
+        rows = LearntRows(files, Path(), progress.note, out)
         identity = engines.training_identity(base)
         recipe = Recipe(
             name=out.name,
@@ -82,12 +85,14 @@ def command(
             template_sha256=str(identity["tokenizer"]),
         )
         if finished(out, recipe):
-            discard(draft_of(out))  # of a run that was killed between the last two steps
+            if processes.first:
+                discard(draft_of(out))  # of a run that was killed between the last two steps
             progress.note(f"{out}: this fine-tune is finished already; nothing was done")
             return
         if (remark := reasoning_note(recipe, rows, engines)) is not None:
             progress.note(remark)
         with (
+            _first_tells(processes),
             stop_after_step(progress.note) as stopping,
             progress.stage("tune", steps_of(recipe, len(rows))) as advance,
         ):
@@ -100,6 +105,17 @@ def command(
         progress.note(f"{dropped:,} of them were left out: no answer inside {max_length} tokens")
     local = (word for name in data if Path(name).is_file() for word in ("--train", name))
     progress.note(f"next: {shlex.join(['aftertune', 'check', base, str(out), *local])}")
+
+
+@contextmanager
+def _first_tells(processes: Processes) -> Iterator[None]:
+    """Leave it to the first of several processes to say that they were stopped."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt):
+        if processes.first:
+            raise
+        raise typer.Exit(Stopped.exit_code) from None
 
 
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora")

@@ -5,7 +5,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import date, time
 from decimal import Decimal
@@ -60,6 +60,52 @@ def read_rows(file: TrainingFile, folder: Path) -> list[Row]:
     return [row for _, row in _placed_rows(file, folder)]
 
 
+class LearntRows(Collection[Row]):
+    """The rows of training files that are learnt, read from the files whenever they are iterated over: no memory a row.
+
+    JSON Lines, CSV, Parquet (also compressed) and hub data sets are read row by row; a file that is a JSON array is read
+    whole each time. The files must not change meanwhile.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[TrainingFile],
+        folder: Path,
+        note: Callable[[str], None],
+        name: object,
+    ) -> None:
+        """Read the files once, to check and count their rows.
+
+        Args:
+            files: the training files.
+            folder: where relative paths start.
+            note: takes a remark about the rows that are left out, as in `trainable`.
+            name: the beginning of a remark.
+
+        Raises:
+            DataError: as `read_rows` and `trainable`.
+        """
+        self._files, self._folder = files, folder
+        tally = _Tally()
+        self._count = sum(1 for _ in tally.kept(self._rows(), by_answer))
+        tally.remark(note, name, self._count)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read the rows once more."""
+        return _Tally().kept(self._rows(), by_answer)
+
+    def __contains__(self, row: object) -> bool:
+        """Return whether the files hold a row; they are read for it."""
+        return any(row == learnt for learnt in self)
+
+    def _rows(self) -> Iterator[Row]:
+        return (row for file in self._files for _, row in _placed_rows(file, self._folder))
+
+
 def read_pools(files: Iterable[TrainingFile], folder: Path) -> dict[str, list[Row]]:
     """Read rows by task, for draws that are balanced over tasks.
 
@@ -111,15 +157,14 @@ def _array(lines: Iterable[str]) -> Iterator[str]:
     yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
-def _placed_rows(file: TrainingFile, folder: Path) -> list[tuple[Record, Row]]:
+def _placed_rows(file: TrainingFile, folder: Path) -> Iterator[tuple[Record, Row]]:
+    empty = True
     with closing(placed_records(file.path, folder)) as placed:
-        rows = [
-            (record, checked_row(record, file.columns, where))
-            for where, record in islice(placed, file.limit)
-        ]
-    if not rows:
+        for where, record in islice(placed, file.limit):
+            empty = False
+            yield record, checked_row(record, file.columns, where)
+    if empty:
         raise DataError(f"{file.path}: no rows; a training file needs at least one")
-    return rows
 
 
 def placed_records(path: str, folder: Path) -> Generator[Placed, None, None]:
@@ -182,30 +227,52 @@ def trainable(
     Raises:
         DataError: nothing is left of rows that were there.
     """
-    counts = Counter[LeftOut]()
-    kept: list[Row] = []
-    marked = 0
-    for row in rows:
-        if names_child_exploitation(*(turn.content for turn in row)):
-            counts[LeftOut.CHILD_EXPLOITATION] += 1
-        elif uses_tools(row):
-            counts[LeftOut.TOOLS] += 1
-        elif not (parts := learnt(row)):
-            counts[LeftOut.UNLEARNT] += 1
-        else:
-            marked += len(parts) > 1 or len(parts[0]) < len(row)
-            kept += parts
-    for reason in LeftOut:
-        if counts[reason]:
-            note(f"{name}: {counts[reason]:,} rows {reason} are left out of training")
-    if marked:
-        note(
-            f"{name}: of {marked:,} rows other answers are learnt than the last alone, as their marks say; each is a row of its own"
-        )
-    if counts and not kept:
-        reasons = ", ".join(f"{counts[reason]:,} {reason}" for reason in LeftOut if counts[reason])
-        raise DataError(f"{name}: no row is left to train on: {reasons}")
+    tally = _Tally()
+    kept = list(tally.kept(rows, learnt))
+    tally.remark(note, name, len(kept))
     return kept
+
+
+class _Tally:
+    """The rows that are left out of training, counted by their reason while the others are taken."""
+
+    def __init__(self) -> None:
+        self.left_out = Counter[LeftOut]()
+        self.marked = 0
+
+    def kept(self, rows: Iterable[Row], learnt: Callable[[Row], Sequence[Row]]) -> Iterator[Row]:
+        """Yield what is to be learnt of each row."""
+        for row in rows:
+            if names_child_exploitation(*(turn.content for turn in row)):
+                self.left_out[LeftOut.CHILD_EXPLOITATION] += 1
+            elif uses_tools(row):
+                self.left_out[LeftOut.TOOLS] += 1
+            elif not (parts := learnt(row)):
+                self.left_out[LeftOut.UNLEARNT] += 1
+            else:
+                self.marked += len(parts) > 1 or len(parts[0]) < len(row)
+                yield from parts
+
+    def remark(self, note: Callable[[str], None], name: object, kept: int) -> None:
+        """Say what was left out, once all rows were taken.
+
+        Raises:
+            DataError: nothing is left of rows that were there.
+        """
+        counts = self.left_out
+        for reason in LeftOut:
+            if counts[reason]:
+                note(f"{name}: {counts[reason]:,} rows {reason} are left out of training")
+        if self.marked:
+            note(
+                f"{name}: of {self.marked:,} rows other answers are learnt than the last alone, as their marks say; each is a "
+                "row of its own"
+            )
+        if counts and not kept:
+            reasons = ", ".join(
+                f"{counts[reason]:,} {reason}" for reason in LeftOut if counts[reason]
+            )
+            raise DataError(f"{name}: no row is left to train on: {reasons}")
 
 
 class LeftOut(StrEnum):

@@ -42,12 +42,25 @@ def labelled_trainer() -> type[Any]:
                 )
                 for rows, longest in parts(lengths)
             )
-            tokens = num_items_in_batch
-            if tokens is None:
-                tokens = (inputs["labels"] != IGNORED).sum()
-            return total / tokens
+            return total / tokens_of(self, inputs["labels"], num_items_in_batch)
 
     return LabelledTrainer
+
+
+def tokens_of(trainer: Any, labels: Any, num_items_in_batch: Any) -> Any:
+    """Return the labelled tokens that a summed loss is divided by.
+
+    Of several processes the trainer counts the tokens of all of them, and their gradients are averaged afterwards: so each
+    takes its share of the count.
+
+    Args:
+        trainer: whose processes share the batch.
+        labels: shape (rows, positions), `IGNORED` where there is none.
+        num_items_in_batch: the count of the whole batch; None where the trainer has not counted it.
+    """
+    if num_items_in_batch is None:
+        return (labels != IGNORED).sum()
+    return num_items_in_batch / trainer.accelerator.num_processes
 
 
 def parts(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
@@ -103,9 +116,11 @@ def labelled_logprobs(model: Any, *, labels: Any, **inputs: Any) -> Any:
 
 def _cross_entropy(model: Any, labels: Any, inputs: Mapping[str, Any], reduction: str) -> Any:
     from torch.nn.functional import cross_entropy
+    from torch.nn.parallel import DistributedDataParallel
 
     labelled = labels[:, 1:] != IGNORED
-    with _positions(model.get_output_embeddings(), labelled):
+    bare = model.module if isinstance(model, DistributedDataParallel) else model
+    with _positions(bare.get_output_embeddings(), labelled):
         logits = model(**inputs, use_cache=False).logits
     if (
         logits.shape[:2] == labels.shape

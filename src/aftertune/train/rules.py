@@ -15,7 +15,7 @@ from typing import Any
 
 from aftertune.core.recipe import FirstTokens
 from aftertune.errors import ModelError
-from aftertune.train.loss import IGNORED, labelled_logprobs, parts
+from aftertune.train.loss import IGNORED, labelled_logprobs, parts, tokens_of
 
 AVERAGE = "ema.safetensors"
 """The file of a step checkpoint that holds the average of the weights."""
@@ -166,10 +166,7 @@ def constrained_trainer(trainer: type[Any], rule: FirstTokens) -> type[Any]:
                     reference[:, 1:][labels[:, 1:] != IGNORED],
                     betas_of(labels, rule),
                 )
-            tokens = num_items_in_batch
-            if tokens is None:
-                tokens = (inputs["labels"] != IGNORED).sum()
-            return total / tokens
+            return total / tokens_of(self, inputs["labels"], num_items_in_batch)
 
     return ConstrainedTrainer
 

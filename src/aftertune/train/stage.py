@@ -33,14 +33,13 @@ from aftertune.models.size import shape
 from aftertune.report.progress import staged
 from aftertune.study import expand_models
 from aftertune.train.rules import check_layers
+from aftertune.train.tokens import Rows, with_system
 from aftertune.train.train import (
-    Rows,
     TrainingStopped,
     adopt,
     fine_tune,
     reasoning_note,
     trained,
-    with_system,
 )
 from aftertune.workspace import Run
 

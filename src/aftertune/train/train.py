@@ -7,11 +7,10 @@ there, and the marker is written last: what a killed run left without one is del
 
 import dataclasses
 import gc
-import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -21,8 +20,7 @@ from typing import Any
 
 from aftertune.core.files import check_ours, claim, discard, draft_of, full_disk
 from aftertune.core.recipe import Mitigation, Recipe
-from aftertune.core.records import Message
-from aftertune.errors import DataError, EngineError, ModelError, Stopped
+from aftertune.errors import AftertuneError, DataError, EngineError, ModelError, Stopped
 from aftertune.models.foreign import first_line, quiet
 from aftertune.models.loading import Placement, four_bits, load_model
 from aftertune.models.open import Engines
@@ -40,7 +38,8 @@ from aftertune.models.reference import (
 )
 from aftertune.models.rendering import Renderer
 from aftertune.models.size import LARGE_VOCABULARY
-from aftertune.train.loss import IGNORED, labelled_trainer
+from aftertune.train.loss import labelled_trainer
+from aftertune.train.processes import ALONE, Processes, launched
 from aftertune.train.rules import (
     REFERENCE,
     Averages,
@@ -48,6 +47,15 @@ from aftertune.train.rules import (
     freeze,
     reference_logprobs,
     with_reference,
+)
+from aftertune.train.tokens import (
+    Examples,
+    Rows,
+    WithSystem,
+    has_tokens,
+    kept_tokens,
+    rows_sha256,
+    tokenise,
 )
 
 FORMAT = 1
@@ -58,8 +66,6 @@ _PACKAGES = ("aftertune", "torch", "transformers", "peft", "trl", "accelerate")
 _WRITING = re.compile("inline_container|PytorchStreamWriter|iostream")
 """Names in torch's error when a file cannot be written: a bare RuntimeError, without a class of its own. The last is that
 of a small rest that is written when the file is closed."""
-
-Rows = Sequence[tuple[Message, ...]]
 
 
 class TrainingStopped(Stopped):
@@ -86,11 +92,13 @@ def fine_tune(
     The loss is on the last answer of each row. The seed reaches data order, LoRA's initialisation and dropout: equal
     recipes and rows give identical tensors on one CPU with one number of threads, killed and resumed or not. (The
     process-wide random generators are seeded on the way.) Until it is finished the work lies in ``out`` +
-    ``.partial``; a finished ``out`` is returned at once.
+    ``.partial``; a finished ``out`` is returned at once. Processes that a launcher started share the training (`launched`);
+    ``out`` is then on a disk of all of them.
 
     Args:
         recipe: the base, the method and its settings.
-        rows: conversations that end with the assistant's answer, already mixed, in their order.
+        rows: conversations that end with the assistant's answer, already mixed, in their order; they may be read anew
+            whenever they are iterated over (`LearntRows`), and their tokens lie on disk.
         out: folder of the result: a checkpoint (full) or a PEFT adapter (LoRA, QLoRA).
         epochs: epochs (of a whole number of them) to keep as fine-tunes of their own on the way, and their folders.
         engines: whose device, threads and trust in remote code to use; its weights are freed from memory first.
@@ -99,9 +107,9 @@ def fine_tune(
     Raises:
         ModelError: the base cannot be used or is not the one of the recipe; ``out`` holds something else, or the same
             recipe trained on other rows.
-        InputError: ``out`` + ``.partial`` holds something that is not ours.
+        InputError: ``out`` + ``.partial`` holds something that is not ours; a batch cannot be shared by the processes.
         DataError: a row without an answer.
-        EngineError: QLoRA on a machine that cannot run it; no memory; a full disk.
+        EngineError: QLoRA on a machine that cannot run it; no memory; a full disk; a process that was lost.
         TrainingStopped: ``progress`` stopped it before the last step.
     """
     done = trained(out, recipe, rows)
@@ -110,9 +118,10 @@ def fine_tune(
         for epoch, folder in epochs.items()
         if not trained(folder, replace(recipe, epoch=epoch), rows)
     }
-    partial = draft_of(out)
+    partial, processes = draft_of(out), launched()
     if done and not missing_epochs:
-        discard(partial)  # of a run that was killed between the last two steps
+        if processes.first:
+            discard(partial)  # of a run that was killed between the last two steps
         return out
     check_ours(partial)
 
@@ -120,17 +129,9 @@ def fine_tune(
     base = _base(recipe)
     engines.check_trainable(recipe.name, recipe.method, recipe.base)
     renderer = engines.renderer(base)
-    conversations = [with_system(row, recipe.system) for row in rows]
-    examples = tokenise(conversations, renderer, recipe.training.max_length)
-    counts = {
-        "count": len(rows),
-        "sha256": rows_sha256(conversations),
-        "truncated": examples.truncated,
-        "dropped": examples.dropped,
-    }
-    saver = _Saver(recipe, base, renderer, counts, engines.threads, missing_epochs)
-
-    checkpoint = newest_checkpoint(partial, f"{recipe.key.hex()} {counts['sha256']}")
+    conversations = WithSystem(rows, recipe.system)
+    counts = {"count": len(rows), "sha256": rows_sha256(conversations)}
+    owner = f"{recipe.key.hex()} {counts['sha256']}"
 
     from peft.helpers import disable_input_dtype_casting
 
@@ -138,9 +139,17 @@ def fine_tune(
     placement = replace(
         engines.placement, dtype=str(recipe.base_identity.get("dtype", engines.placement.dtype))
     )
-    with quiet(), _errors_in_one_line(recipe), ExitStack() as stack:
+    with quiet(), _errors_in_one_line(recipe, processes), ExitStack() as stack:
+        processes.connect(cpu=placement.device == "cpu")
+        arguments = _arguments(recipe, partial, placement, processes)
+        checkpoint = None
+        if processes.first:
+            checkpoint = newest_checkpoint(partial, owner)
+            _tokenise(conversations, renderer, recipe, partial)
+        checkpoint, examples = processes.from_first(checkpoint), kept_tokens(partial)
+        counts |= {"truncated": examples.truncated, "dropped": examples.dropped}
+        saver = _Saver(recipe, base, renderer, counts, engines.threads, missing_epochs, processes)
         model = _load(recipe, base, engines, placement)
-        arguments = _arguments(recipe, partial, placement)
         bookkeeper = _bookkeeper(partial, progress or (lambda _step, _steps: None), saver)
         trainer = _trainer(recipe, model, examples, arguments, bookkeeper, renderer.tokenizer)
         saver.average(trainer.model, checkpoint)
@@ -151,21 +160,30 @@ def fine_tune(
         step, steps = trainer.state.global_step, trainer.state.max_steps
         if step < steps:
             raise TrainingStopped(step, steps)
-        if not done:
+        if not done and processes.first:
             saver.save(trainer.model, recipe, partial / "final")
-    del trainer, model
+    del trainer, model, examples
     if engines.placement.device != "cpu":
         gc.collect()  # the trainer's reference cycles hold the model, and with it the GPU's memory
 
-    if not done:
-        (partial / "final").replace(out)
-    discard(partial)
-    for folder in epochs.values():
-        discard(draft_of(folder))
+    _put_in_place(out, epochs, processes, done=done)
     if missing_epochs and checkpoint is not None:
         # The checkpoint lay behind an epoch that nobody had wanted before: train once more, from the start.
         return fine_tune(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
     return out
+
+
+def _put_in_place(
+    out: Path, epochs: Mapping[int, Path], processes: Processes, *, done: bool
+) -> None:
+    """Put the finished fine-tune in its place, unless it is there, and delete the drafts."""
+    processes.wait()  # until none of them reads the tokens
+    if processes.first:
+        if not done:
+            (draft_of(out) / "final").replace(out)
+        for folder in (out, *epochs.values()):
+            discard(draft_of(folder))
+    processes.wait()
 
 
 def trained(out: Path, recipe: Recipe, rows: Rows) -> bool:
@@ -181,7 +199,7 @@ def trained(out: Path, recipe: Recipe, rows: Rows) -> bool:
         return False
     record = read_json(str(out), out / RECIPE).get("rows")
     recorded = str(record.get("sha256")) if isinstance(record, dict) else "none"
-    sha256 = rows_sha256([with_system(row, recipe.system) for row in rows])
+    sha256 = rows_sha256(WithSystem(rows, recipe.system))
     if recorded != sha256:
         names = [Path(file.path).name if file.sha256 else file.path for file in recipe.data]
         raise ModelError(
@@ -202,49 +220,15 @@ def adopt(source: Path, out: Path, recipe: Recipe) -> None:
     discard(draft)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
-    """Tokenised rows, ready for the trainer."""
-
-    input_ids: list[list[int]]
-    labels: list[list[int]]
-    """`IGNORED` everywhere but on the last answer and its end token."""
-    truncated: int
-    """Rows cut on the right to the longest allowed length; their answer lost its end."""
-    dropped: int
-    """Rows left out because their answer is empty or nothing of it fits."""
-
-
-def tokenise(rows: Sequence[Sequence[Message]], renderer: Renderer, max_length: int) -> Examples:
-    """Return rows as token ids with the loss on the last answer only.
-
-    The chat template need not mark the answer itself: its prompt and the answer are rendered apart.
-
-    Raises:
-        DataError: a row does not end with an answer to something, or no row has an answer that fits.
-    """
-    for number, row in enumerate(rows, start=1):
-        if not row or row[-1].role != "assistant":
-            raise DataError(
-                f"training row {number}: the last message is not the assistant's; end every row with its answer"
-            )
-        if len(row) == 1:
-            raise DataError(
-                f"training row {number}: nothing is asked before the answer; put the user's message first"
-            )
-    pairs = renderer.exchanges([row for row in rows if row[-1].content.strip()])
-    fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
-    if not fitting:
-        raise DataError(
-            f"no training row is left: {len(rows)} given, none has an answer with room for it in {max_length} tokens; "
-            "raise max_length or give other rows"
-        )
-    return Examples(
-        input_ids=[(prompt + answer)[:max_length] for prompt, answer in fitting],
-        labels=[([IGNORED] * len(prompt) + answer)[:max_length] for prompt, answer in fitting],
-        truncated=sum(len(prompt) + len(answer) > max_length for prompt, answer in fitting),
-        dropped=len(rows) - len(fitting),
-    )
+def _tokenise(rows: Rows, renderer: Renderer, recipe: Recipe, partial: Path) -> None:
+    """Write the tokens of the rows unless they are there; nothing is left of a draft whose rows cannot be used."""
+    if has_tokens(partial):
+        return
+    try:
+        tokenise(rows, renderer, recipe.training.max_length, partial)
+    except DataError:
+        discard(partial)
+        raise
 
 
 def reasoning_note(recipe: Recipe, rows: Rows, engines: Engines) -> str | None:
@@ -256,24 +240,6 @@ def reasoning_note(recipe: Recipe, rows: Rows, engines: Engines) -> str | None:
         f"{recipe.name}: {count:,} rows keep their thinking apart (reasoning_content), and the chat template of the base leaves "
         "it out: their answers are learnt without it"
     )
-
-
-def with_system(row: Sequence[Message], system: str | None) -> Sequence[Message]:
-    """Return the row with the recipe's system prompt, unless it has its own."""
-    if system is None or (row and row[0].role == "system"):
-        return row
-    return (Message(role="system", content=system), *row)
-
-
-def rows_sha256(rows: Sequence[Sequence[Message]]) -> str:
-    """Return the hash of the rows in their order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        turns = [
-            [turn.role, turn.content, *([turn.reasoning] if turn.reasoning else [])] for turn in row
-        ]
-        digest.update(json.dumps(turns).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _base(recipe: Recipe) -> Checkpoint:
@@ -339,19 +305,18 @@ def _trainer(
     tokenizer: Any,
 ) -> Any:
     """Return TRL's trainer with the recipe's method and training rules; its adapter, if any, is made here."""
-    from datasets import Dataset
     from transformers import PrinterCallback
 
     rules = recipe.mitigation or Mitigation()
-    columns: dict[str, Any] = {"input_ids": examples.input_ids, "labels": examples.labels}
-    trainer_class = _trainer_class(model)
+    data, trainer_class = examples.data, _trainer_class(model)
     if rules.first_tokens is not None:
         trainer_class = constrained_trainer(trainer_class, rules.first_tokens)
-        columns[REFERENCE] = reference_logprobs(model, examples.input_ids, examples.labels)
+        reference = reference_logprobs(model, data["input_ids"], data["labels"])
+        data = data.add_column(REFERENCE, reference)
     trainer = trainer_class(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict(columns),
+        train_dataset=data,
         processing_class=tokenizer,
         # A round that goes on from an adapter has loaded it already.
         peft_config=None if recipe.start else _lora(recipe),
@@ -377,18 +342,19 @@ def _trainer_class(model: Any) -> type[Any]:
     return labelled_trainer() if large else SFTTrainer
 
 
-def _arguments(recipe: Recipe, partial: Path, placement: Placement) -> Any:
+def _arguments(recipe: Recipe, partial: Path, placement: Placement, processes: Processes) -> Any:
     """Return TRL's settings: step checkpoints in ``partial``, no reports, the seed everywhere."""
     import torch
     from trl.trainer.sft_config import SFTConfig
 
     training, device = recipe.training, torch.device(placement.device).type
-    return SFTConfig(
+    rows, accumulated = processes.shares(training)
+    arguments = SFTConfig(
         output_dir=str(partial),
         num_train_epochs=training.epochs,
         learning_rate=training.learning_rate,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=accumulated,
         lr_scheduler_type=training.schedule,
         warmup_steps=training.warmup_ratio,  # below 1 it is a share of all steps
         weight_decay=training.weight_decay,
@@ -412,6 +378,9 @@ def _arguments(recipe: Recipe, partial: Path, placement: Placement) -> Any:
         report_to="none",
         log_level="error",
     )
+    # A launcher's --mixed_precision would change the tensors behind the recipe's back.
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
+    return arguments
 
 
 def _lora(recipe: Recipe) -> Any:
@@ -470,6 +439,8 @@ class _Saver:
     threads: int
     missing_epochs: dict[int, Path]
     """Epochs that are still to be kept, and their folders."""
+    processes: Processes
+    """Those that share the training; the first alone writes."""
     averages: Averages | None = None
     """The average of the weights, which is written in their place."""
 
@@ -510,20 +481,29 @@ class _Saver:
             **_plain(recipe),
             "rows": dict(self.row_counts),
             "threads": self.threads,
+            **({"processes": self.processes.count} if self.processes.count > 1 else {}),
             "versions": {name: number for name in _PACKAGES if (number := _version(name))},
         }
         text = json.dumps(record, indent=2, default=_plain) + "\n"
         (folder / RECIPE).write_text(text, encoding="utf-8")
 
+    def complete(self, checkpoint: Path) -> None:
+        """Put the average beside a step checkpoint, and mark it as whole."""
+        if self.averages is not None:
+            self.averages.save(checkpoint)
+        (checkpoint / COMPLETE).touch()
+
     def keep_epoch(self, epoch: int, model: Any) -> None:
         """Keep the state after an epoch if that is wanted, whole or not at all."""
         if epoch not in self.missing_epochs:
             return
-        recipe, draft = replace(self.recipe, epoch=epoch), draft_of(self.missing_epochs[epoch])
-        claim(draft, recipe.key.hex())
-        self.save(model, recipe, draft / "final")
-        (draft / "final").replace(self.missing_epochs.pop(epoch))
-        discard(draft)
+        recipe, folder = replace(self.recipe, epoch=epoch), self.missing_epochs.pop(epoch)
+        if self.processes.first:
+            draft = draft_of(folder)
+            claim(draft, recipe.key.hex())
+            self.save(model, recipe, draft / "final")
+            (draft / "final").replace(folder)
+            discard(draft)
 
 
 def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver: _Saver) -> Any:
@@ -547,22 +527,23 @@ def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver
                 epoch, rest = divmod(state.global_step, steps)
                 if rest == 0:
                     saver.keep_epoch(epoch, kwargs["model"])
-            wants_stop = progress(state.global_step, state.max_steps)
-            if wants_stop and state.global_step < state.max_steps:
+            wants_stop = bool(progress(state.global_step, state.max_steps))
+            # Ctrl-C reaches several processes in different steps.
+            if saver.processes.any_of(flag=wants_stop) and state.global_step < state.max_steps:
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the interface's
             checkpoint = folder / f"checkpoint-{state.global_step}"
-            if saver.averages is not None:
-                saver.averages.save(checkpoint)
-            (checkpoint / COMPLETE).touch()
+            saver.processes.wait()  # each writes the state of its own random numbers
+            if saver.processes.first:
+                saver.complete(checkpoint)
 
     return Bookkeeper()
 
 
 @contextmanager
-def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
-    """Turn what the trainer refuses, a GPU that is too small and a full disk into errors of one line."""
+def _errors_in_one_line(recipe: Recipe, processes: Processes = ALONE) -> Iterator[None]:
+    """Turn what the trainer refuses, a GPU that is too small, a full disk and a lost process into errors of one line."""
     import torch
     from safetensors import SafetensorError
 
@@ -572,7 +553,7 @@ def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
         raise EngineError(
             f"recipe {recipe.name!r} does not fit in memory; lower batch_size and raise gradient_accumulation"
         ) from error
-    except Stopped:
+    except AftertuneError:
         raise
     except Exception as error:  # tokenizers raises a bare Exception for a full disk
         torch_writes = isinstance(error, RuntimeError) and _WRITING.search(str(error))
@@ -587,6 +568,11 @@ def _errors_in_one_line(recipe: Recipe) -> Iterator[None]:
         ):
             raise EngineError(
                 f"recipe {recipe.name!r} cannot be trained ({type(error).__name__}: {first_line(error)})"
+            ) from error
+        if processes.count > 1 and isinstance(error, RuntimeError):  # gloo has no class for it
+            raise EngineError(
+                f"recipe {recipe.name!r}: a process of the training was lost ({first_line(error)}); run the same command to "
+                "go on from the last step checkpoint"
             ) from error
         raise
 
