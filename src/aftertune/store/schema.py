@@ -14,6 +14,10 @@ HISTORY = {1: "the first"}
 APPLICATION_ID = 0x41465455
 """Marks the file as ours ("AFTU")."""
 
+CACHE_KIB = 256 * 1024
+"""Memory for pages that a writer may keep. Keys come in random order: with SQLite's 2 MiB, every key that is added to an index
+of ten millions (300 MB) writes a page of its own to the log."""
+
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE word (id INTEGER PRIMARY KEY, text BLOB NOT NULL UNIQUE);
@@ -131,6 +135,7 @@ def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
     if write:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -151,15 +156,26 @@ MERGE = (
     "INSERT INTO word (text) SELECT text FROM other.word WHERE true ORDER BY id ON CONFLICT DO NOTHING",
     "INSERT INTO prompt (key, record) SELECT key, record FROM other.prompt WHERE true ORDER BY id ON CONFLICT DO NOTHING",
     "INSERT INTO call (key, kind) SELECT key, kind FROM other.call WHERE true ORDER BY id ON CONFLICT DO NOTHING",
-    """INSERT INTO answer SELECT call.id, finish, prompt_tokens, completion_tokens FROM other.answer
-    JOIN other.call AS theirs ON theirs.id = answer.call JOIN main.call AS call ON call.key = theirs.key
-    WHERE true ORDER BY call.id ON CONFLICT DO NOTHING""",
-    """INSERT INTO text SELECT call.id, text, detail FROM other.text
-    JOIN other.call AS theirs ON theirs.id = text.call JOIN main.call AS call ON call.key = theirs.key
-    WHERE true ORDER BY call.id ON CONFLICT DO NOTHING""",
-    """INSERT INTO attempt SELECT call.id, time, reason, detail FROM other.attempt
-    JOIN other.call AS theirs ON theirs.id = attempt.call JOIN main.call AS call ON call.key = theirs.key
-    WHERE true ON CONFLICT DO NOTHING""",
+    """INSERT INTO reader (kind, name, version, side) SELECT kind, name, version, side FROM other.reader
+    WHERE true ORDER BY id ON CONFLICT DO NOTHING""",
+    "CREATE TEMP TABLE same_word (theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)",
+    """INSERT INTO temp.same_word SELECT theirs.id, word.id FROM other.word AS theirs
+    CROSS JOIN main.word AS word ON word.text = theirs.text""",
+    "CREATE TEMP TABLE same_prompt (theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)",
+    """INSERT INTO temp.same_prompt SELECT theirs.id, prompt.id FROM other.prompt AS theirs
+    CROSS JOIN main.prompt AS prompt ON prompt.key = theirs.key""",
+    "CREATE TEMP TABLE same_call (theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)",
+    """INSERT INTO temp.same_call SELECT theirs.id, call.id FROM other.call AS theirs
+    CROSS JOIN main.call AS call ON call.key = theirs.key ORDER BY theirs.id""",
+    "CREATE TEMP TABLE same_reader (theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)",
+    """INSERT INTO temp.same_reader SELECT theirs.id, reader.id FROM other.reader AS theirs CROSS JOIN main.reader AS reader
+    ON (reader.kind, reader.name, reader.version, reader.side) = (theirs.kind, theirs.name, theirs.version, theirs.side)""",
+    """INSERT INTO answer SELECT ours, finish, prompt_tokens, completion_tokens FROM other.answer
+    CROSS JOIN temp.same_call ON theirs = answer.call WHERE true ON CONFLICT DO NOTHING""",
+    """INSERT INTO text SELECT ours, text, detail FROM other.text
+    CROSS JOIN temp.same_call ON theirs = text.call WHERE true ON CONFLICT DO NOTHING""",
+    """INSERT INTO attempt SELECT ours, time, reason, detail FROM other.attempt
+    CROSS JOIN temp.same_call ON theirs = attempt.call WHERE true ON CONFLICT DO NOTHING""",
     """CREATE TEMP TABLE arriving AS SELECT id AS theirs, name FROM other.study
     WHERE name NOT IN (SELECT name FROM main.study)""",
     "INSERT INTO study (name) SELECT name FROM temp.arriving ORDER BY theirs",
@@ -167,28 +183,30 @@ MERGE = (
     JOIN main.study AS study ON study.name = theirs.name WHERE true ON CONFLICT DO NOTHING""",
     """INSERT INTO model SELECT study.id, position, model.name, record FROM other.model JOIN other.study AS theirs
     ON theirs.id = model.study JOIN main.study AS study ON study.name = theirs.name WHERE true ON CONFLICT DO NOTHING""",
-    """INSERT INTO job SELECT study.id, position, model.id, prompt.id, system.id, decoding.id, sample, call.id
-    FROM temp.arriving JOIN other.job AS job ON job.study = arriving.theirs JOIN main.study AS study USING (name)
-    JOIN other.word AS w1 ON w1.id = job.model JOIN main.word AS model ON model.text = w1.text
-    JOIN other.word AS w2 ON w2.id = job.system JOIN main.word AS system ON system.text = w2.text
-    JOIN other.word AS w3 ON w3.id = job.decoding JOIN main.word AS decoding ON decoding.text = w3.text
-    JOIN other.prompt AS p ON p.id = job.prompt JOIN main.prompt AS prompt ON prompt.key = p.key
-    JOIN other.call AS c ON c.id = job.call JOIN main.call AS call ON call.key = c.key""",
-    "DROP TABLE temp.arriving",
-    """INSERT INTO reader (kind, name, version, side) SELECT kind, name, version, side FROM other.reader
-    WHERE true ORDER BY id ON CONFLICT DO NOTHING""",
-    """INSERT INTO reading SELECT reader.id, coalesce(call.id, 0), prompt.id, value, score, label.id, source.id
+    """INSERT INTO job SELECT study.id, position, model.ours, prompt.ours, system.ours, decoding.ours, sample, call.ours
+    FROM temp.arriving CROSS JOIN main.study AS study USING (name) CROSS JOIN other.job AS job ON job.study = arriving.theirs
+    CROSS JOIN temp.same_word AS model ON model.theirs = job.model
+    CROSS JOIN temp.same_word AS system ON system.theirs = job.system
+    CROSS JOIN temp.same_word AS decoding ON decoding.theirs = job.decoding
+    CROSS JOIN temp.same_prompt AS prompt ON prompt.theirs = job.prompt
+    CROSS JOIN temp.same_call AS call ON call.theirs = job.call""",
+    """INSERT INTO reading SELECT reader.ours, coalesce(call.ours, 0), prompt.ours, value, score, label.ours, source.ours
     FROM other.reading AS reading
-    JOIN other.reader AS r ON r.id = reading.reader
-    JOIN main.reader AS reader ON (reader.kind, reader.name, reader.version, reader.side) = (r.kind, r.name, r.version, r.side)
-    JOIN other.prompt AS p ON p.id = reading.prompt JOIN main.prompt AS prompt ON prompt.key = p.key
-    JOIN other.word AS w ON w.id = reading.label JOIN main.word AS label ON label.text = w.text
-    LEFT JOIN other.call AS c ON c.id = reading.call LEFT JOIN main.call AS call ON call.key = c.key
-    LEFT JOIN other.call AS s ON s.id = reading.source LEFT JOIN main.call AS source ON source.key = s.key
+    CROSS JOIN temp.same_reader AS reader ON reader.theirs = reading.reader
+    CROSS JOIN temp.same_prompt AS prompt ON prompt.theirs = reading.prompt
+    CROSS JOIN temp.same_word AS label ON label.theirs = reading.label
+    LEFT JOIN temp.same_call AS call ON call.theirs = reading.call
+    LEFT JOIN temp.same_call AS source ON source.theirs = reading.source
     WHERE true ON CONFLICT DO NOTHING""",
+    *(
+        f"DROP TABLE temp.{name}"
+        for name in ("same_word", "same_prompt", "same_call", "same_reader", "arriving")
+    ),
 )
 """In the order of their dependencies. A study that both have keeps the job list that it has here; its notes and models are
-added to. ``WHERE true`` keeps SQLite's parser from reading ON CONFLICT as a join."""
+added to. The tables ``same_…`` map their integers to ours, so that a key is looked up once, however many rows name it.
+``CROSS JOIN`` keeps the order of the tables, the largest first; ``WHERE true`` keeps SQLite's parser from reading ON CONFLICT as
+a join."""
 
 
 def attach(connection: sqlite3.Connection, other: Path) -> None:
