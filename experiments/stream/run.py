@@ -112,8 +112,7 @@ class Lord:
 
 
 def gammas(places: NDArray[np.int64]) -> Floats:
-    """Return the share of alpha of each place: .07720838 log(max(j, 2)) / (j exp(sqrt(log j))), which sum to
-    less than 1.
+    """Return the share of alpha of each place, .07720838 log(max(j, 2)) / (j exp(sqrt(log j))); all sum to less than 1.
 
     Javanmard and Montanari (2018), "Online rules for control of false discovery rate", equation 31.
     """
