@@ -15,8 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from latest import keep
-
 from aftertune.core.records import DecisionValue, Prompt, Score, VerdictValue
 from aftertune.measure.measure import measure_table
 from aftertune.store import PlannedJob, Scored, Store
@@ -155,12 +153,6 @@ def main() -> None:
             ratio = figures[last][f"{name}_cpu_s"] / figures[first][f"{name}_cpu_s"]
             exponent = math.log(ratio) / math.log(last / first)
             print(f"{name:<8} CPU seconds grow as n^{exponent:.2f} from {first:,} to {last:,}")
-    keep(
-        {
-            "growth_responses": last,
-            **{f"growth_{key}": round(value, 2) for key, value in figures[last].items()},
-        }
-    )
 
 
 if __name__ == "__main__":

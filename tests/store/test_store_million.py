@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench" / "store.py"
+FOLDER = Path(__file__).parents[2] / "bench"
+BENCH = FOLDER / "store.py"
 
 
 def limits(responses: int) -> tuple[float, float]:
@@ -31,3 +32,18 @@ def test_a_store_of_a_million_responses_is_read_and_measured_within_a_minute_and
     seconds, peak = limits(1_000_000)
     assert seconds < 60
     assert peak < 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_store_merged_from_eight_parts_lacks_nothing_and_keeps_to_its_memory():
+    """The stage that plans the whole study ends with an error where a call or a score is missing."""
+    run = subprocess.run(
+        [sys.executable, FOLDER / "growth.py", "3000", "30000"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peaks = re.findall(r"30,000 (\w+) .* peak ([0-9.]+) GiB", run.stdout)
+    assert [stage for stage, _ in peaks] == ["merge", "plan", "table", "measure"]
+    assert max(float(peak) for _, peak in peaks) < 1

@@ -7,6 +7,7 @@ The file lies with the step checkpoints, so training that goes on renders nothin
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -62,18 +63,24 @@ def tokenise(rows: Rows, renderer: Renderer, max_length: int, folder: Path) -> E
     numbers = pa.list_(pa.int32())
     schema = pa.schema({"input_ids": numbers, "labels": numbers})
     kept = truncated = 0
-    with pa.OSFile(str(folder / TOKENS), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for pairs in _rendered(rows, renderer):
-            fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
-            truncated += sum(len(prompt) + len(answer) > max_length for prompt, answer in fitting)
-            kept += len(fitting)
-            columns = {
-                "input_ids": [(prompt + answer)[:max_length] for prompt, answer in fitting],
-                "labels": [
-                    ([IGNORED] * len(prompt) + answer)[:max_length] for prompt, answer in fitting
-                ],
-            }
-            stream.write_batch(pa.record_batch(columns, schema))
+    with (folder / TOKENS).open("wb") as file:
+        with pa.ipc.new_stream(file, schema) as stream:
+            for pairs in _rendered(rows, renderer):
+                fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
+                truncated += sum(
+                    len(prompt) + len(answer) > max_length for prompt, answer in fitting
+                )
+                kept += len(fitting)
+                columns = {
+                    "input_ids": [(prompt + answer)[:max_length] for prompt, answer in fitting],
+                    "labels": [
+                        ([IGNORED] * len(prompt) + answer)[:max_length]
+                        for prompt, answer in fitting
+                    ],
+                }
+                stream.write_batch(pa.record_batch(columns, schema))
+        file.flush()
+        os.fsync(file.fileno())  # before the counts, which vouch for it
     if not kept:
         raise DataError(
             f"no training row is left: {len(rows)} given, none has an answer with room for it in {max_length} tokens; "
