@@ -7,6 +7,7 @@ under a key, with its final answer or the attempts that failed. All joins use th
 import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -64,6 +65,33 @@ class Row(NamedTuple):
     time: float
 
 
+class AnswerRow(NamedTuple):
+    """A final answer as its tables hold it: the columns of `ANSWER_COLUMNS`."""
+
+    call: int
+    key: Key
+    finish: int
+    prompt_tokens: int
+    completion_tokens: int
+    text: bytes
+    detail: str | None
+    checksum: int | None
+    """None for an answer that was written before there were checksums."""
+
+    @property
+    def intact(self) -> bool:
+        """The row holds what was written; one without a checksum counts as such."""
+        return self.checksum is None or self.checksum == checksum(
+            self.key, (self.finish, self.prompt_tokens, self.completion_tokens), *self[5:7]
+        )
+
+
+ANSWER_COLUMNS = (
+    "call.id, key, finish, prompt_tokens, completion_tokens, text, detail, checksum.value FROM call "
+    "JOIN answer ON answer.call = call.id JOIN text ON text.call = call.id LEFT JOIN checksum ON checksum.call = call.id"
+)
+
+
 def encoded(text: str) -> bytes:
     """Return the bytes of any Python text, NUL bytes and lone surrogates included."""
     return text.encode("utf-8", "surrogatepass")
@@ -102,6 +130,20 @@ def row_of(kind: Kind, key: Key, answer: Answer) -> Row:
     return Row(key, kind, None, (encoded(answer.reason), plain), time.time())
 
 
+def checksum(key: Key, answer: tuple[int, int, int], text: bytes, detail: str | None) -> int:
+    """Return the CRC-32 of everything that a call's answer holds, its key too: one changed byte gives another.
+
+    Args:
+        key: of the call.
+        answer: finish reason, prompt tokens, completion tokens.
+        text: of the answer, encoded.
+        detail: JSON, or None.
+    """
+    numbers = f"{answer[0]} {answer[1]} {answer[2]} {len(text)} ".encode()
+    facts = b"" if detail is None else detail.encode("utf-8", "surrogatepass")
+    return zlib.crc32(b"".join((key, numbers, text, facts)))
+
+
 def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Insert answers and attempts; a key that has its answer keeps it."""
     connection.executemany(
@@ -109,6 +151,11 @@ def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         [(row.key, row.kind) for row in rows],
     )
     answered = [row for row in rows if row.answer is not None]
+    connection.executemany(  # before the answers: one that is there may have been written without a checksum
+        "INSERT INTO checksum SELECT id, ? FROM call WHERE key = ? "
+        "AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.call = call.id) ON CONFLICT (call) DO NOTHING",
+        [(checksum(row.key, row.answer, *row.text), row.key) for row in answered if row.answer],
+    )
     connection.executemany(
         "INSERT INTO answer SELECT id, ?, ?, ? FROM call WHERE key = ? ON CONFLICT (call) DO NOTHING",
         [(*row.answer, row.key) for row in answered if row.answer],
@@ -153,32 +200,42 @@ def answers_by_id(
     connection: sqlite3.Connection, ids: Sequence[int]
 ) -> dict[int, tuple[Key, Response]]:
     """Return key and final answer of each call id that has one."""
-    return {row[0]: (row[1], _response(row[2:])) for row in _answers(connection, "call.id", ids)}
+    return {row[0]: (row[1], response_of(row)) for row in _answers(connection, "call.id", ids)}
 
 
 def answers_by_key(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Response]:
     """Return the final answer of each key that has one."""
-    return {row[1]: _response(row[2:]) for row in _answers(connection, "call.key", keys)}
+    return {row[1]: response_of(row) for row in _answers(connection, "call.key", keys)}
 
 
 def _answers(
     connection: sqlite3.Connection, column: str, values: Sequence[int | Key]
-) -> Iterator[tuple[int, Key, int, int, int, bytes, str | None]]:
+) -> Iterator[AnswerRow]:
     for chunk in chunks(values):
-        yield from connection.execute(
-            "SELECT call.id, key, finish, prompt_tokens, completion_tokens, text, detail FROM call "
-            f"JOIN answer ON answer.call = call.id JOIN text ON text.call = call.id WHERE {column} IN ({marks(chunk)})",
-            chunk,
-        ).fetchall()
+        yield from map(
+            AnswerRow._make,
+            connection.execute(
+                f"SELECT {ANSWER_COLUMNS} WHERE {column} IN ({marks(chunk)})", chunk
+            ).fetchall(),
+        )
 
 
-def _response(row: tuple[int, int, int, bytes, str | None]) -> Response:
-    finish, prompt_tokens, completion_tokens, text, detail = row
+def response_of(row: AnswerRow) -> Response:
+    """Return the answer that a row holds.
+
+    Raises:
+        StoreDamaged: it holds none, or another one than was written.
+    """
+    finish, prompt_tokens, completion_tokens, text, detail = row[2:7]
     if finish not in range(len(FINISH)):
         raise damaged(f"finish {finish!r} in table answer is none that this version writes")
     facts = parsed(detail, "detail of an answer") if detail else {}
     if not isinstance(facts, dict):
         raise damaged("a detail in table text is no JSON object")
+    if not row.intact:
+        raise damaged(
+            f"the answer of row {row.call} of table call was changed after it was written"
+        )
     return Response(
         text=decoded(text),
         finish_reason=FINISH[finish],
@@ -210,7 +267,7 @@ def unreadable(what: str, error: Exception) -> StoreDamaged:
     reason = str(error).partition("\n")[0]
     return StoreDamaged(
         f"the store holds a {what} that cannot be read ({type(error).__name__}: {reason}): it is damaged, or another "
-        "version wrote it; restore a copy of it, or start a new store"
+        "version wrote it; restore a copy of it, or make a new store of what is good with `aftertune store recover`"
     )
 
 

@@ -20,6 +20,7 @@ WHOLE: dict[str, dict[str, tuple[int, int]]] = {
     "model": {"position": _COUNT},
     "job": {"position": _COUNT, "sample": _COUNT},
     "reading": {"call": (0, 2**62), "value": INT32},
+    "checksum": {"value": (0, 2**32 - 1)},
 }
 """The columns of whole numbers that no reference checks, by table, with their least and largest values."""
 TEXTS = {
@@ -56,7 +57,9 @@ def checked(
 def damaged(what: str, store: object = "the store") -> StoreDamaged:
     """Return the error for a value that nothing of ours wrote."""
     line = " ".join(what.split())  # SQLite quotes statements of several lines
-    return StoreDamaged(f"{store}: is damaged ({line}); restore a copy of it, or start a new store")
+    return StoreDamaged(
+        f"{store}: is damaged ({line}); restore a copy of it, or make a new store of what is good with `aftertune store recover`"
+    )
 
 
 def damage(connection: sqlite3.Connection) -> str | None:

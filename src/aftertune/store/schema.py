@@ -59,6 +59,12 @@ CREATE TABLE reading (
 """``call`` holds every known key, asked or not; ``answer`` and ``text`` (the bulk, kept apart) are the calls with a final
 answer. ``word`` holds the names and labels that integers stand for. ``reading.call`` is 0 where only the prompt was read."""
 
+CHECKSUM = (
+    "CREATE TABLE {}checksum (call INTEGER PRIMARY KEY REFERENCES call, value INTEGER NOT NULL)"
+)
+"""The table of checksums of answers (`calls.checksum`). It came after the first stores of this schema: a writer adds it, a
+reader has an empty one of its own where it is missing, and versions that do not know it write answers without a checksum."""
+
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open the store file; a writer creates what is not there.
@@ -136,6 +142,14 @@ def _check(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    if not _has_checksums(connection, "main"):
+        connection.execute(CHECKSUM.format("" if write else "temp."))
+
+
+def _has_checksums(connection: sqlite3.Connection, database: str) -> bool:
+    """Return whether an open or attached file has the table of checksums."""
+    query = f"SELECT 1 FROM {database}.sqlite_schema WHERE type = 'table' AND name = 'checksum'"
+    return connection.execute(query).fetchone() is not None
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -152,6 +166,8 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+ANSWERS = """INSERT INTO answer SELECT ours, finish, prompt_tokens, completion_tokens FROM other.answer
+    CROSS JOIN temp.same_call ON theirs = answer.call WHERE true ON CONFLICT DO NOTHING"""
 MERGE = (
     "INSERT INTO word (text) SELECT text FROM other.word WHERE true ORDER BY id ON CONFLICT DO NOTHING",
     "INSERT INTO prompt (key, record) SELECT key, record FROM other.prompt WHERE true ORDER BY id ON CONFLICT DO NOTHING",
@@ -170,8 +186,7 @@ MERGE = (
     "CREATE TEMP TABLE same_reader (theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)",
     """INSERT INTO temp.same_reader SELECT theirs.id, reader.id FROM other.reader AS theirs CROSS JOIN main.reader AS reader
     ON (reader.kind, reader.name, reader.version, reader.side) = (theirs.kind, theirs.name, theirs.version, theirs.side)""",
-    """INSERT INTO answer SELECT ours, finish, prompt_tokens, completion_tokens FROM other.answer
-    CROSS JOIN temp.same_call ON theirs = answer.call WHERE true ON CONFLICT DO NOTHING""",
+    ANSWERS,
     """INSERT INTO text SELECT ours, text, detail FROM other.text
     CROSS JOIN temp.same_call ON theirs = text.call WHERE true ON CONFLICT DO NOTHING""",
     """INSERT INTO attempt SELECT ours, time, reason, detail FROM other.attempt
@@ -208,6 +223,11 @@ added to. The tables ``same_…`` map their integers to ours, so that a key is l
 ``CROSS JOIN`` keeps the order of the tables, the largest first; ``WHERE true`` keeps SQLite's parser from reading ON CONFLICT as
 a join."""
 
+MERGE_CHECKSUMS = """INSERT INTO checksum SELECT ours, value FROM other.checksum
+    CROSS JOIN temp.same_call ON theirs = checksum.call
+    WHERE NOT EXISTS (SELECT 1 FROM main.answer WHERE answer.call = ours) ON CONFLICT DO NOTHING"""
+"""Before the answers, for those that are not here."""
+
 
 def attach(connection: sqlite3.Connection, other: Path) -> None:
     """Attach another store for reading, after checking that it is one (`connect`'s errors)."""
@@ -218,7 +238,10 @@ def attach(connection: sqlite3.Connection, other: Path) -> None:
 def merge_attached(connection: sqlite3.Connection) -> int:
     """Insert everything of the attached store that is not here; return the number of answers that came."""
     before = _count_answers(connection)
+    checksums = _has_checksums(connection, "other")
     for statement in MERGE:
+        if statement is ANSWERS and checksums:
+            connection.execute(MERGE_CHECKSUMS)
         connection.execute(statement)
     return _count_answers(connection) - before
 
