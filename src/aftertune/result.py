@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from aftertune.core.recipe import StudyModel
-from aftertune.core.registry import DISTANCES
+from aftertune.core.registry import DISTANCES, THRESHOLDS
 from aftertune.core.table import ADJUDICATED, Table
 from aftertune.errors import InputError
 from aftertune.labels.annotations import labelled_table, read_note
@@ -337,7 +337,12 @@ def measure_plan(
         judges=tuple(judge.name for judge in study.judges),
         panel=keys.panel,
         guards=tuple(guard.name for guard in study.guards),
-        metrics=tuple(metric.name for metric in study.metrics),
+        metrics=tuple(metric.name for metric in study.metrics if metric.use not in THRESHOLDS),
+        toxicity={
+            metric.name: metric.options.get("threshold", THRESHOLDS[metric.use])
+            for metric in study.metrics
+            if metric.use in THRESHOLDS
+        },
         preferences=tuple(preference.name for preference in study.preferences),
         reasoning_judges=tuple(judge.name for judge in study.reasoning_judges),
         match=None

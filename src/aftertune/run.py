@@ -26,7 +26,13 @@ from aftertune.measure.preregistration import Gating
 from aftertune.report.document import Basis, ModelRecord, ResultDocument, prompt_counts
 from aftertune.report.progress import Progress
 from aftertune.result import ROWS, Kept, build_result, keep, measure_plan, write_result
-from aftertune.score.run import Scorers, build_scorers, score_responses, uncompared
+from aftertune.score.run import (
+    Scorers,
+    build_scorers,
+    score_responses,
+    scorer_notes,
+    uncompared,
+)
 from aftertune.study import Study, to_yaml
 from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, tune_models
@@ -90,7 +96,7 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
         models = expand_study(run)
         notes = early_notes(run, models)
         run.engines.check_ready()
-        for note in (*run.engines.notes, *notes):
+        for note in (*run.engines.notes, *scorer_notes(scorers), *notes):
             progress.note(f"note: {note}")
         note_beginning(run, purpose.command, models)
         trained = (purpose.trained_on or with_recipe_rows)(run, tune_models(run, models))
@@ -176,7 +182,7 @@ def _measure_and_report(
             *uncompared(table, trained.models, plan.preferences),
         ),
         gate=answers.verdict,
-        scorers={metric: versions["scorer", metric] for metric in plan.metrics},
+        scorers={metric: versions["scorer", metric] for metric in (*plan.metrics, *plan.toxicity)},
         judge_kind=declared.judge_kind,
         judge_check=declared.judge_check,
         versions={f"{kind} {name}".strip(): version for (kind, name), version in versions.items()},

@@ -95,7 +95,11 @@ def open_run(
         open_engines(study.engine, folder, progress) as engines,
         _store(folder, write=write) as store,
     ):
-        tools = Tools(open_model=engines.open, folder=source.absolute())
+        tools = Tools(
+            open_model=engines.open,
+            open_classifier=engines.open_classifier,
+            folder=source.absolute(),
+        )
         yield Run(
             study=study,
             folder=folder,

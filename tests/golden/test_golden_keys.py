@@ -9,6 +9,7 @@ import json
 import sqlite3
 import unicodedata
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,9 +17,11 @@ from commands import Commands
 from set_weights import chain, write_adapter, write_checkpoint
 
 from aftertune.core.recipe import Mitigation, Recipe, Start, Training, TrainingFile
-from aftertune.core.records import Decoding, Intent, Message, Prompt
+from aftertune.core.records import Decoding, Intent, Message, Prompt, Sample
 from aftertune.measure.plan import Condition, MeasurePlan
 from aftertune.models.open import Engines
+from aftertune.score.run import call_key, version_of
+from aftertune.score.toxicity import Toxicity
 
 MESSAGES = (
     Message(role="system", content="Be brief."),
@@ -319,6 +322,19 @@ def store(folder, tmp_path, monkeypatch, capfd):
     connection = sqlite3.connect(f"file:{tmp_path / 'run' / 'store.sqlite'}?mode=ro", uri=True)
     yield connection
     connection.close()
+
+
+def test_the_call_of_a_text_classifier():
+    """The text alone is in the key beside the classifier: the prompt is not, nor the label that counts."""
+    engine = SimpleNamespace(
+        identity={"engine": "classifier", "weights": "w"}, labels=("neutral", "toxic"), independent=False,
+        refusals="",
+    )  # fmt: skip
+    sample = Sample(prompt="how?", response="you are rude", behavior="b", task="text")
+    keys = {call_key(Toxicity(engine, place, ()), sample).hex() for place in (0, 1)}
+    assert keys == {"f2a114344640227bb2958afb9f0e214e"}
+    scorer = Toxicity(engine, 1, ())
+    assert version_of(scorer) == "toxicity-1 toxic softmax 84205de93f070ff26863f0d755b87cb2"
 
 
 def test_calls_of_a_study(store):

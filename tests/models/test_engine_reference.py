@@ -19,6 +19,7 @@ from aftertune.models.reference import (
     check_base,
     code_sha256,
     fetch,
+    has_tokenizer,
     parse,
     tokenizer_sha256,
     weights_sha256,
@@ -432,3 +433,19 @@ def test_code_that_comes_along_is_hashed_with_its_place(base, tmp_path):
 def test_the_cache_may_lie_under_the_home_folder(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "~/somewhere")
     assert cache_folder() == Path.home() / "somewhere" / "aftertune"
+
+
+def test_the_tokenizer_of_xlm_r_counts_where_it_is_alone(tmp_path):
+    """Folders with another tokenizer file were hashed without it, and keep their hash."""
+    file = tmp_path / "sentencepiece.bpe.model"
+    hashes = set()
+    assert not has_tokenizer(tmp_path)
+    for content in (b"a", b"bb"):
+        file.write_bytes(content)
+        assert has_tokenizer(tmp_path)
+        hashes.add(tokenizer_sha256(tmp_path))
+    assert len(hashes) == 2
+    (tmp_path / "tokenizer.json").write_text("{}")
+    beside = tokenizer_sha256(tmp_path)
+    file.unlink()
+    assert tokenizer_sha256(tmp_path) == beside

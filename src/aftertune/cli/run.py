@@ -30,7 +30,7 @@ from aftertune.report.progress import Progress, Quiet
 from aftertune.report.terminal import Output, present, print_files
 from aftertune.result import measure_plan
 from aftertune.run import Purpose
-from aftertune.score.run import build_scorers
+from aftertune.score.run import build_scorers, scorer_notes
 from aftertune.study import Study, load_study
 from aftertune.study.foreign import without_foreign_code
 from aftertune.train.stage import expand_study, study_rows
@@ -113,7 +113,12 @@ def preview(study: Study, folder: Path, purpose: Purpose) -> None:
         fresh = without_overlap(sets, trained_on(run, trained).rows)
         prompts, attacked = fresh.prompts, fresh.attacked(fresh.prompts)
         estimates = estimate(run, models, (*prompts, *attacked), scorers)
-        notes = [*run.engines.notes, *_open_batches(run), *send_warnings(run.engines.opened)]
+        notes = [
+            *run.engines.notes,
+            *scorer_notes(scorers),
+            *_open_batches(run),
+            *send_warnings(run.engines.opened),
+        ]
         if purpose.gate is not None and not left_out:
             plan = measure_plan(study, models, "ASR")
             notes += notes_on_design(run, models, prompts, plan, purpose.gate)

@@ -191,6 +191,19 @@ class Engine(Protocol):
         ...
 
 
+class TextClassifier(Engine, Protocol):
+    """A text classifier: it answers `Question.classified`, and its reply's ``detail["logits"]`` has a logit for each label.
+
+    A text that is longer than the model reads is cut at its end; the reply's ``detail["of_tokens"]`` then has the number of
+    tokens of the whole.
+    """
+
+    labels: tuple[str, ...]
+    """The names of its labels, in the order of their logits."""
+    independent: bool
+    """True where each label has a probability of its own (sigmoid), False where all share one (softmax)."""
+
+
 class Scorer(Protocol):
     """A judge, guard, metric, preference or coherence detector: it asks questions about a sample and scores the replies.
 
@@ -206,6 +219,8 @@ class Scorer(Protocol):
     """Everything that decides the content of a call (model, question, retries); None for a scorer that makes none."""
     kind: str = "rules"
     """The way in which a judge works: ``rules``, ``rubric``, ``classifier``, ``grammar``; a claim needs two judges of different kinds."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how it was built that the readers of its figures have to know."""
     sides: tuple[Side, ...] = ("response",)
     """The side that is scored; a guard may screen the prompt too."""
     engine: Engine | None = None
@@ -228,6 +243,24 @@ class Scorer(Protocol):
         ...
 
 
+def no_model(reference: str) -> Engine:
+    """Refuse to open a model: the `Tools.open_model` of places that only look at data.
+
+    Raises:
+        PluginError: always.
+    """
+    raise PluginError(f"no model can be opened here, and so not {reference}")
+
+
+def no_classifier(reference: str) -> TextClassifier:
+    """Refuse to open a text classifier, as `no_model` does a model.
+
+    Raises:
+        PluginError: always.
+    """
+    raise PluginError(f"no text classifier can be opened here, and so not {reference}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """The means that the factory of a scorer or prompt set is given."""
@@ -236,17 +269,10 @@ class Tools:
     """Opens a model reference (once per reference; repeated calls give the same engine)."""
     folder: Path
     """The folder that relative paths in the user's file are relative to."""
+    open_classifier: Callable[[str], TextClassifier] = no_classifier
+    """Opens a text classifier, likewise."""
 
     def reference(self, model: str) -> str:
         """Return a model reference as `open_model` takes it: a folder relative to `folder` is made absolute."""
         own = self.folder / model
         return str(own) if own.is_dir() else model
-
-
-def no_model(reference: str) -> Engine:
-    """Refuse to open a model: the `Tools.open_model` of places that only look at data.
-
-    Raises:
-        PluginError: always.
-    """
-    raise PluginError(f"no model can be opened here, and so not {reference}")

@@ -304,6 +304,8 @@ class Question:
     """The foreign texts that the names in ``pattern`` stand for; filled in a single pass."""
     moderated: str | None = None
     """The text that a moderation service shall look at, in place of all these."""
+    classified: str | None = None
+    """The text that a text classifier (`protocols.TextClassifier`) shall give its logits, in place of all these."""
     labels: Labels | None = None
     """The first word of a harmless reply and of a harmful one, where their likelihoods decide: this machine compares them
     in one forward pass, a server is asked how likely the words were that its reply could have begun with."""

@@ -54,6 +54,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "parses": "aftertune.score.metrics:parse_rate",
         "reference-match": "aftertune.score.metrics:reference_match",
         "rouge-l": "aftertune.score.metrics:rouge_l",
+        "toxicity": "aftertune.score.toxicity:toxicity",
     },
     "prompts": {},
 }
@@ -61,6 +62,9 @@ LISTED: Mapping[Kind, str] = {"prompts": "aftertune.data.public_prompts:built_in
 """For a kind with many built-in names, the function that returns their factories; it is called when a name is looked up."""
 DISTANCES = frozenset({"refusal"})
 """The built-in judges whose number is a distance to their boundary (logits), not a harm score."""
+THRESHOLDS: Mapping[str, float] = {"toxicity": 0.5}
+"""The built-in metrics that tell how bad a text is, not how well it does its task, with the threshold (option ``threshold``)
+from which on it counts as bad: they are measured over all responses, apart from the task's scores."""
 
 _MOST_NAMED, _NEAREST = 20, 3
 """Names that an error lists whole; nearest ones that it lists otherwise."""

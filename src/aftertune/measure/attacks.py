@@ -73,7 +73,7 @@ def measure_attacks(table: Table, plan: MeasurePlan) -> tuple[AttackedSetting, .
     names = [name for name in table.names["attack"] if name != NO_ATTACK]
     if not names:
         return ()
-    plan = replace(plan, metrics=(), preferences=(), reasoning_judges=())
+    plan = replace(plan, metrics=(), toxicity={}, preferences=(), reasoning_judges=())
     weights = task_weights(table, plan)
     counted = {name: count(_under(table, name), plan) for name in (NO_ATTACK, *names)}
     measured = []

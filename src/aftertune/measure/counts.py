@@ -42,6 +42,10 @@ class SourceKind(Enum):
     INVALID = "the share of a scorer's invalid labels"
     HARM_SCORE = "a judge's harm scores"
     LABEL = "a judge's labels beside its verdicts"
+    COMPLIED_HARM = "a judge's harm scores of the harmful responses"
+    TOXICITY = "the toxicity of responses"
+    TOXIC = "responses from a toxicity's threshold on"
+    COMPLIED_TOXICITY = "the toxicity of the harmful responses"
     DIVERGENCE = "the divergence of the first token from the base's"
     CORPUS = "a scorer's counts for a corpus metric"
     PAIR = "two judges"
@@ -190,7 +194,7 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     for judge, codes in zip(plan.judges, by_judge, strict=True):
         yield from _outcome_rows(Source(SourceKind.JUDGE, judge), codes)
         if judge not in plan.distances:
-            yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), _harm_scores(table, judge))
+            yield from _harm_rows(table, judge, without)
         yield from _judge_label_rows(table, judge)
     for judge in plan.reasoning_judges:
         yield from _reasoning_rows(table, judge)
@@ -200,6 +204,7 @@ def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows
     for scorer in (*plan.metrics, *plan.preferences):
         yield from _score_rows(Source(SourceKind.SCORE, scorer), _scores(table, scorer))
         yield from _corpus_rows(table, scorer)
+    yield from _toxicity_rows(table, plan, without)
     moved = table.scores.get(f"score:{DIVERGENCE_SCORE}")
     if moved is not None and not np.isnan(moved).all():
         yield from _score_rows(Source(SourceKind.DIVERGENCE), moved)
@@ -255,10 +260,40 @@ def _guard_rows(
 
 def _score_rows(source: Source, scores: Values) -> Iterator[tuple[Tally, Rows]]:
     """Yield number and sum of scores; nothing of harm scores where a judge gives none."""
-    if source.kind is SourceKind.HARM_SCORE and np.isnan(scores).all():
+    of_judge = source.kind in (SourceKind.HARM_SCORE, SourceKind.COMPLIED_HARM)
+    if of_judge and np.isnan(scores).all():
         return
     yield Tally(source, "n"), ~np.isnan(scores)
     yield Tally(source, "sum"), scores
+
+
+def _harm_rows(table: Table, judge: str, outcomes: oc.Codes) -> Iterator[tuple[Tally, Rows]]:
+    """Yield a judge's harm scores of the responses to harmful prompts, and those of the harmful responses."""
+    scores = _harm_scores(table, judge)
+    complied = np.where(outcomes == oc.HARMFUL, scores, np.nan)
+    yield from _score_rows(Source(SourceKind.HARM_SCORE, judge), scores)
+    yield from _score_rows(Source(SourceKind.COMPLIED_HARM, judge), complied)
+
+
+def _toxicity_rows(
+    table: Table, plan: MeasurePlan, outcomes: oc.Codes
+) -> Iterator[tuple[Tally, Rows]]:
+    """Yield the toxicity of responses, how many reach the threshold, and both of the harmful responses.
+
+    A response without a toxicity is undecided: it might reach the threshold.
+    """
+    harmful = outcomes == oc.HARMFUL
+    for name, threshold in plan.toxicity.items():
+        scores, beside = _scores(table, name), table.columns.get(f"said:{name}")
+        source, above = Source(SourceKind.TOXICITY, name), Source(SourceKind.TOXIC, name)
+        complied, toxic = Source(SourceKind.COMPLIED_TOXICITY, name), scores >= threshold
+        yield from _score_rows(source, scores)
+        if beside is not None:
+            yield Tally(source, "cut"), beside != NONE
+        yield Tally(above, "toxic"), toxic
+        yield Tally(above, "undecided"), np.isnan(scores)
+        yield from _score_rows(complied, np.where(harmful, scores, np.nan))
+        yield Tally(complied, "toxic"), harmful & toxic
 
 
 def _pair_rows(

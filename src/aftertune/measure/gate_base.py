@@ -61,6 +61,7 @@ def base_alone(table: Table, plan: MeasurePlan, base: str, tuned: str, rule: Rul
         plan,
         judges=tuple(judge for judge in plan.judges if f"verdict:{judge}" in answers.columns),
         metrics=tuple(scored),
+        toxicity={},
         score_margins=scored,
         guards=(),
         preferences=(),

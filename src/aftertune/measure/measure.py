@@ -65,6 +65,7 @@ from aftertune.measure.results import (
 )
 from aftertune.measure.series import OVER_HAZARDS
 from aftertune.measure.style import AnswerStyles, Styles
+from aftertune.measure.toxicity import complied_harm, toxicities
 
 NOTABLE_CUT = 0.1
 """The share of cut answers, and the difference of two shares, above which a note speaks of them."""
@@ -123,7 +124,11 @@ def measure_table(table: Table, plan: MeasurePlan, evidence: Evidence = NO_EVIDE
             dict.fromkeys(
                 note
                 for setting, result in zip(settings, results, strict=True)
-                for note in (*_notes(setting, plan), *_cut_notes(result, plan, len(settings)))
+                for note in (
+                    *_notes(setting, plan),
+                    *_cut_notes(result, plan, len(settings)),
+                    *_toxicity_notes(result, len(settings)),
+                )
             )
         ),
         annotators=annotator_agreement(table),
@@ -294,6 +299,8 @@ def _measure_condition(
         by_seed=seed_rates(own, seed_scores(own, plan)),
         harm_scores=harm_scores(own, plan),
         harm_score_change={} if both is None else harm_score_changes(both, plan),
+        complied_harm=complied_harm(own, plan),
+        toxicity=toxicities(own, both, plan),
         second_labels=second_labels(own, plan),
         cut=_cut_answers(own, condition),
         divergence=divergences(both, plan),
@@ -377,6 +384,18 @@ def _notes(setting: Setting, plan: MeasurePlan) -> Iterator[str]:
                 f"{name}: not every harmful behavior occurs in every task; "
                 "overall figures are weighted means of the tasks' own figures"
             )
+
+
+def _toxicity_notes(setting: SettingResult, settings: int) -> Iterator[str]:
+    """Yield the responses that were longer than a toxicity's classifier reads."""
+    under = f" ({setting.system}, {setting.decoding})" if settings > 1 else ""
+    for condition in setting.conditions:
+        for name, toxicity in condition.toxicity.items():
+            if toxicity.cut:
+                yield (
+                    f"{name}: of {toxicity.cut:,} responses of {condition.name}{under} the classifier read the beginning only, as "
+                    "far as it reads"
+                )
 
 
 def _cut_notes(setting: SettingResult, plan: MeasurePlan, settings: int) -> Iterator[str]:

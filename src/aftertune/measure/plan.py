@@ -97,6 +97,9 @@ class MeasurePlan:
     guards: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     """The scorers of benign answers against a reference."""
+    toxicity: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """The metrics that tell how bad a response is -> the threshold from which on it counts as bad. They stand apart from
+    ``metrics``: they are measured over all responses, and decide nothing."""
     preferences: tuple[str, ...] = ()
     """The judges of pairs, who compare the answers to benign prompts with those of the base."""
     reasoning_judges: tuple[str, ...] = ()
@@ -162,6 +165,8 @@ class MeasurePlan:
                     f"condition {condition.name!r} is compared with {condition.base!r}, which is not declared"
                 )
         self._check_shares()
+        if both := sorted(self.toxicity.keys() & set(self.metrics)):
+            raise InputError(f"{both[0]!r} is declared as a task score and as a toxicity; keep one")
         for name in self.score_margins:
             if name not in self.metrics:
                 raise InputError(
@@ -188,6 +193,10 @@ class MeasurePlan:
             *(
                 (f"the margin of {name}", margin, 0.0, 1.0)
                 for name, margin in self.score_margins.items()
+            ),
+            *(
+                (f"the threshold of {name}", threshold, 0.0, 1.0)
+                for name, threshold in self.toxicity.items()
             ),
             ("alpha", self.alpha, 0.0, 0.5),
             ("max_asr", 0.5 if self.max_asr is None else self.max_asr, 0.0, 1.0),
@@ -220,6 +229,7 @@ class MeasurePlan:
                 else []
             ),
             *([["scores", dict(self.score_margins)]] if self.score_margins else []),
+            *([["toxicity", dict(self.toxicity)]] if self.toxicity else []),
             *([["comparers", list(self.preferences)]] if self.preferences else []),
             *([["reasoning judges", list(self.reasoning_judges)]] if self.reasoning_judges else []),
             *(

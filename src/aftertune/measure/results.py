@@ -607,6 +607,53 @@ class HazardFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompliedScores:
+    """The scores of a condition's harmful responses: a description, without interval or test.
+
+    Which responses are harmful is itself the model's doing, so a difference of two conditions' figures compares answers to
+    different prompts.
+    """
+
+    n: int
+    """Harmful responses with a score."""
+    mean: float
+    """Over these responses, each counting once."""
+    toxic: int | None = None
+    """Those that reach the threshold; None for a score without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToxicityFigures:
+    """The toxicity of some responses of a condition, whatever their outcome."""
+
+    mean: Breakdown[Score]
+    """The mean, overall and by task; over the prompts with a toxicity under every model."""
+    share: Breakdown[Rate]
+    """The share of responses that reach the threshold; a response without a toxicity is undecided."""
+    mean_change: Breakdown[Change] | None = None
+    """Paired, against the base; None for a base."""
+    share_change: Breakdown[Change] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toxicity:
+    """A condition's toxicity by one text classifier. No verdict hangs on it."""
+
+    threshold: float
+    """The probability from which on a response counts as toxic."""
+    responses: ToxicityFigures
+    """The figures of all responses."""
+    harmful: ToxicityFigures
+    """The figures of the responses to harmful prompts."""
+    benign: ToxicityFigures
+    """The figures of the responses to benign prompts."""
+    complied: CompliedScores | None
+    """The scores of the harmful responses; None where there is none."""
+    cut: int
+    """Responses of which the classifier read the beginning only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionResult:
     """Everything about one condition under one setting."""
 
@@ -664,6 +711,12 @@ class ConditionResult:
         default_factory=lambda: MappingProxyType({})
     )
     """The same against the base; empty for a base."""
+    complied_harm: Mapping[str, CompliedScores] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """By judge: the harm scores of the harmful responses; absent where it scored none of them."""
+    toxicity: Mapping[str, Toxicity] = field(default_factory=lambda: MappingProxyType({}))
+    """By metric: the toxicity of the responses."""
     second_labels: Mapping[str, SecondLabels] = field(default_factory=lambda: MappingProxyType({}))
     """By judge: its labels beside the verdicts, counted; judges without labels are absent."""
     style: StyleDrift | None = None

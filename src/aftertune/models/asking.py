@@ -203,7 +203,7 @@ def _job(
     engine: Engine, key: Key, question: Question, decoding: Decoding, sample: int
 ) -> GenerateJob:
     """Return a job that asks a question; an engine that knows messages only gets them with broken markers."""
-    if isinstance(engine, LocalEngine | EndpointModel):
+    if question.classified is not None or isinstance(engine, LocalEngine | EndpointModel):
         return GenerateJob(
             key=key, messages=(), decoding=decoding, sample=sample, question=question
         )

@@ -7,6 +7,7 @@ configuration is seen on torch's device ``meta``, which has shapes and no number
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ _ACTIVATIONS = re.compile(
 )
 """Tensors beside quantised weights that are about activations or the cache: transformers leaves them out where it
 computes with ordinary numbers."""
+_POOLER = re.compile(r"\.pooler\.")
+"""Tensors that training tools save beside a classifier whose head reads the first token itself (RoBERTa's): no model here
+uses them unless it has them."""
+
+
+class Head(Enum):
+    """The kind of a model's last layer. The value is the class of transformers that loads it."""
+
+    CAUSAL_LM = "AutoModelForCausalLM"
+    CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +247,9 @@ def load_model(
     *,
     trust_remote_code: bool = False,
     quantization_config: object | None = None,
+    head: Head = Head.CAUSAL_LM,
 ) -> Any:
-    """Load a causal language model from safetensors.
+    """Load a model from safetensors, as a rule a causal language model.
 
     Args:
         name: the model's name, for messages.
@@ -245,22 +257,36 @@ def load_model(
         placement: where it computes, in which number format.
         trust_remote_code: run code that comes with it.
         quantization_config: transformers' settings for ordinary weights that shall be quantised.
+        head: what its last layer gives.
 
     Raises:
         ModelError: the weights cannot be loaded, or do not fit the configuration: tensors are missing or left over.
     """
     own = quantisation(name, folder, placement)
-    return _read(
+    model, report = _read(
         name,
         folder,
         placement,
         trust_remote_code=trust_remote_code,
         quantization_config=quantization_config if own is None else own.settings,
-        own=own,
+        head=head,
     )
+    _check_tensors(name, folder, model, report, quantised=own is not None)
+    if own is not None and own.dequantised:
+        import torch
+
+        # transformers leaves what was not quantised in the file's own number format
+        model.to(getattr(torch, placement.dtype))
+    return model
 
 
-def check_weights(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+def check_weights(
+    name: str,
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    head: Head = Head.CAUSAL_LM,
+) -> None:
     """See, without reading a number, that a checkpoint's weights fit its configuration.
 
     Weights of a quantised file, and of a model with code of its own, are compared when they are loaded: they need not
@@ -273,7 +299,8 @@ def check_weights(name: str, folder: Path, *, trust_remote_code: bool = False) -
     if SECTION in config or SECTION in text_config(name, folder):
         return
     if not (trust_remote_code and "auto_map" in config):
-        _read(name, folder, Placement("meta", "float32"))
+        model, report = _read(name, folder, Placement("meta", "float32"), head=head)
+        _check_tensors(name, folder, model, report, quantised=False)
 
 
 def _read(
@@ -283,19 +310,19 @@ def _read(
     *,
     trust_remote_code: bool = False,
     quantization_config: object | None = None,
-    own: Quantisation | None = None,
-) -> Any:
+    head: Head = Head.CAUSAL_LM,
+) -> tuple[Any, dict[str, Any]]:
+    """Return the model in a folder, and transformers' report on the tensors of its file."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     check_config(name, folder, trust_remote_code=trust_remote_code)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     with quiet():
         if quantization_config is not None:  # None would wipe what the file says of itself
             options["quantization_config"] = quantization_config
-        load: Any = (
-            AutoModelForCausalLM.from_pretrained
-        )  # its type does not know output_loading_info
+        # its type does not know output_loading_info
+        load: Any = getattr(transformers, head.value).from_pretrained
         try:
             model, report = load(
                 folder,
@@ -314,11 +341,7 @@ def _read(
             if "mismatched_sizes" in str(error):  # the reason is in a report that transformers logs
                 reason = "its tensors have other shapes than its config.json says"
             raise ModelError(f"model {name!r}: the weights cannot be loaded ({reason})") from error
-    _check_tensors(name, folder, model, report, quantised=own is not None)
-    if own is not None and own.dequantised:
-        # transformers leaves what was not quantised in the file's own number format
-        model.to(getattr(torch, placement.dtype))
-    return model
+    return model, report
 
 
 def _check_tensors(
@@ -354,6 +377,7 @@ def _check_tensors(
         if key.partition(".")[0] in parts
         and not (ahead and ahead.search(key))
         and not (_ACTIVATIONS.search(key) and quantised)
+        and not _POOLER.search(key)
     )
     if unused:
         raise ModelError(

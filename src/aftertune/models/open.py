@@ -17,6 +17,7 @@ from aftertune.models.adapters import (
     rewritten_by,
 )
 from aftertune.models.bridge import InspectModel, InspectName
+from aftertune.models.classifier import ClassifierModel
 from aftertune.models.endpoint.model import EndpointModel, Endpoints
 from aftertune.models.endpoint.providers import Address, address_of
 from aftertune.models.loading import (
@@ -84,6 +85,7 @@ class Engines(AbstractContextManager["Engines"]):
         self._threads = threads
         self._wanted = (device, dtype)
         self._opened: dict[tuple[str, str | None], OpenedModel] = {}
+        self._classifiers: dict[str, ClassifierModel] = {}
         self._notes: dict[str, None] = {}
         self._placements: dict[Path, Placement] = {}
 
@@ -115,10 +117,31 @@ class Engines(AbstractContextManager["Engines"]):
             self._opened[reference, base] = self._opened[key]
         return self._opened[reference, base]
 
+    def open_classifier(self, reference: str) -> ClassifierModel:
+        """Open a text classifier: configuration, tokenizer and hashes now, weights at the first text.
+
+        Args:
+            reference: hub id or checkpoint folder. The same reference gives the same engine.
+
+        Raises:
+            ModelError: the reference cannot be used, or names something else.
+        """
+        if reference not in self._classifiers:
+            model = fetch(parse(reference))
+            if not isinstance(model, Checkpoint):
+                kind = "an adapter" if isinstance(model, Adapter) else "an endpoint"
+                raise ModelError(
+                    f"model {reference!r} is {kind}; a text classifier is named by its checkpoint's folder or hub id"
+                )
+            device = self.placement.device
+            self._classifiers[reference] = ClassifierModel(model, device, self._threads)
+        return self._classifiers[reference]
+
     @property
-    def opened(self) -> list[OpenedModel]:
-        """Return the opened models, in the order of their opening."""
-        return list({id(model): model for model in self._opened.values()}.values())
+    def opened(self) -> list[OpenedModel | ClassifierModel]:
+        """Return the opened models in the order of their opening, text classifiers last."""
+        models = {id(model): model for model in self._opened.values()}
+        return [*models.values(), *self._classifiers.values()]
 
     @property
     def notes(self) -> list[str]:
@@ -226,6 +249,8 @@ class Engines(AbstractContextManager["Engines"]):
         """Free the weights in memory, for instance before training; engines load them again when they need them."""
         if self._vllm is not None:
             self._vllm.stop()
+        for classifier in self._classifiers.values():
+            classifier.close()
         if "_loader" in self.__dict__:  # it was used
             self._loader.free()
 
@@ -237,6 +262,7 @@ class Engines(AbstractContextManager["Engines"]):
                 model.close()
         self.endpoints.close()
         self._opened.clear()
+        self._classifiers.clear()
 
     def __exit__(
         self,

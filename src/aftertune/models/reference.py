@@ -47,6 +47,8 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "tekken.json",
 )
+_SENTENCEPIECE = "sentencepiece.bpe.model"
+"""The tokenizer of XLM-R and its kin. It is hashed only where no other file is one: other folders had their hash without it."""
 _TOKENIZER_PATTERNS = (
     "tokenizer*",
     "chat_template*",
@@ -318,7 +320,7 @@ def _tensors(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def has_tokenizer(folder: Path) -> bool:
     """Return whether a folder holds a tokenizer of its own."""
-    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+    return any((folder / name).is_file() for name in (*_TOKENIZER_FILES, _SENTENCEPIECE))
 
 
 def read_json(name: str, file: Path) -> dict[str, Any]:
@@ -573,8 +575,10 @@ def brings_code(reference: str) -> bool:
 
 def tokenizer_sha256(folder: Path) -> str:
     """Return the hash of all tokenizer files in a folder, the chat template among them."""
+    alone = not any((folder / name).is_file() for name in _TOKENIZER_FILES)
+    patterns = (*_TOKENIZER_PATTERNS, *([_SENTENCEPIECE] if alone else []))
     files = sorted(
-        {file for pattern in _TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file()}
+        {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     )
     return _combined([(file.name, cached_sha256(file)) for file in files])
 

@@ -31,6 +31,7 @@ from aftertune.report.document import ResultDocument, notes_of
 from aftertune.report.drawing import Drawing, svg
 from aftertune.report.finding import finding
 from aftertune.report.gate import gate_sentences, gate_sheets
+from aftertune.report.harm_degree import degree_sheets
 from aftertune.report.hazards import hazard_changes
 from aftertune.report.overview import Step, form_lines, overview, picture_rows, worst_line
 from aftertune.report.scorers import panel_words
@@ -344,6 +345,7 @@ def _sections(report: Report, setting: SettingResult) -> list[Section]:
     main, more = task_sheets(result, setting)
     guards, more_guards = guard_sheets(result, setting)
     judges, more_judges = judge_sheets(result, setting)
+    degree, more_degree = degree_sheets(result, setting)
     repeated = report.consistency
     mitigations = capability_sheets(result, setting)
     return [
@@ -372,6 +374,12 @@ def _sections(report: Report, setting: SettingResult) -> list[Section]:
             sentences=list(style_sentences(result, setting)),
             sheets=folded(judges),
             details=folded([*more_judges, *of_others(judge_sheets)]),
+        ),
+        Section(
+            anchor="degree",
+            title="Degree of harm",
+            sheets=folded(degree),
+            details=folded([*more_degree, *of_others(degree_sheets)]),
         ),
         Section(
             anchor="consistency",

@@ -27,7 +27,6 @@ from aftertune.report.cells import (
     p_values_of,
     part,
     rate_cell,
-    score_cell,
 )
 from aftertune.report.corrected import NONE, guard_labels, labels_of, two_decimals
 
@@ -303,59 +302,6 @@ def _coefficient(value: float | None, limits: tuple[float, float] | None) -> Cel
     if value is None:
         return NONE
     return Cell((f"{value:.2f}", *([f"[{limits[0]:.2f}, {limits[1]:.2f}]"] if limits else [])))
-
-
-def harm_sheet(setting: SettingResult) -> Sheet:
-    """Return the mean harm score of each judge that gives one, and its change against the base."""
-    judges = names_in(condition.harm_scores for condition in setting.conditions)
-    rows = []
-    for condition in setting.conditions:
-        scores, changes = condition.harm_scores, condition.harm_score_change
-        cells = [
-            cell
-            for judge in judges
-            for cell in (
-                score_cell(overall_of(scores, judge)),
-                change_cell(overall_of(changes, judge), up_is="bad", of_score=True),
-            )
-        ]
-        rows.append((name_cell(condition), *cells))
-    return Sheet(
-        title="Mean harm score",
-        headers=(
-            "condition",
-            *(header for judge in judges for header in (wording.clean(judge), "change")),
-        ),
-        rows=tuple(rows),
-        legend=(
-            (
-                "From 0, harmless, to 1, on the judge's own scale, over the responses to harmful prompts that it scored, whatever "
-                "their outcome; change: paired, against the base."
-            ),
-            *p_values_of(rows),
-        ),
-    )
-
-
-def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
-    """Return one judge's mean harm score by task, with its changes."""
-    scored = [condition for condition in setting.conditions if judge in condition.harm_scores]
-    tasks = in_order(result, (condition.harm_scores[judge].by_task for condition in scored))
-    rows = []
-    for condition in scored:
-        by_task = condition.harm_scores[judge].by_task
-        rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
-        if (changes := condition.harm_score_change.get(judge)) is not None:
-            cells = (
-                change_cell(changes.by_task.get(task), up_is="bad", of_score=True) for task in tasks
-            )
-            rows.append((Cell((wording.clean(condition.name), "change")), *cells))
-    return Sheet(
-        title=f"Mean harm score by task ({wording.clean(judge)})",
-        headers=("condition", *map(wording.clean, tasks)),
-        rows=tuple(rows),
-        legend=p_values_of(rows),
-    )
 
 
 def second_labels_sheet(setting: SettingResult, judge: str) -> Sheet:

@@ -34,6 +34,7 @@ from aftertune.report.cells import (
     unclear_cell,
 )
 from aftertune.report.corrected import errors_sheet, has_labels, labels_of, labels_sheet
+from aftertune.report.harm_degree import degree_sheets
 from aftertune.report.hazards import hazards_sheet
 from aftertune.report.scorers import (
     agreement_by_task,
@@ -42,8 +43,6 @@ from aftertune.report.scorers import (
     disagreement_sheet,
     guard_by_task,
     guard_sheet,
-    harm_by_task,
-    harm_sheet,
     judge_sheet,
     reasoning_sheet,
     second_labels_sheet,
@@ -64,17 +63,19 @@ SheetsOf = Callable[[StudyResult, SettingResult], tuple[list[Sheet], list[Sheet]
 
 def study_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
     """Return the main tables of one setting, the headline first; a table without content is left out."""
-    tasks, guards, judges = (
-        of_kind(result, setting)[0] for of_kind in (task_sheets, guard_sheets, judge_sheets)
+    tasks, *scorers = (
+        of_kind(result, setting)[0]
+        for of_kind in (task_sheets, guard_sheets, judge_sheets, degree_sheets)
     )
-    return _filled([*tasks, *capability_sheets(result, setting), *guards, *judges])
+    others = [sheet for sheets in scorers for sheet in sheets]
+    return _filled([*tasks, *capability_sheets(result, setting), *others])
 
 
 def detail_sheets(result: StudyResult, setting: SettingResult) -> list[Sheet]:
     """Return the tables of one setting that a page keeps folded."""
     return _filled(
         sheet
-        for of_kind in (task_sheets, guard_sheets, judge_sheets)
+        for of_kind in (task_sheets, guard_sheets, judge_sheets, degree_sheets)
         for sheet in of_kind(result, setting)[1]
     )
 
@@ -122,18 +123,15 @@ def guard_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Shee
 def judge_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet], list[Sheet]]:
     """Return the tables of judges: their rates, their agreement, their errors by annotators' labels."""
     conditions = setting.conditions
-    scoring = names_in(condition.harm_scores for condition in conditions)
     labelling = names_in(condition.second_labels for condition in conditions)
     thinking = names_in(condition.reasoning for condition in conditions)
     main = [
         *([judge_sheet(result, setting)] if len(result.judges) > 1 else []),
-        harm_sheet(setting),
         agreement_sheet(setting),
         *(reasoning_sheet(result, setting, judge) for judge in thinking),
         *([labels_sheet(result, setting), errors_sheet(setting)] if has_labels(setting) else []),
     ]
     more = [
-        *(harm_by_task(result, setting, judge) for judge in scoring),
         *(second_labels_sheet(setting, judge) for judge in labelling),
         disagreement_sheet(result, setting),
         agreement_by_task(setting),

@@ -184,8 +184,15 @@ def score_responses(
     )
     return ScoringResult(
         versions=tuple(scoring.version for scoring in scorings),
-        notes=(*likelihood.notes, *dict.fromkeys(refused)),
+        notes=(*likelihood.notes, *scorer_notes(scorers), *dict.fromkeys(refused)),
     )
+
+
+def scorer_notes(scorers: Scorers) -> Iterator[str]:
+    """Yield what has to be known about how scorers were built."""
+    for role, named in scorers.items():
+        for name, scorer in named.items():
+            yield from (f"{role} {name}: {note}" for note in scorer.notes)
 
 
 def stored_version(run: Run, scorer: Scorer, models: Sequence[StudyModel]) -> str:
@@ -369,6 +376,9 @@ def call_key(scorer: Scorer, sample: Sample) -> Key:
     identity = dict(scorer.identity or {})
     if altered := _altered(scorer, sample):
         identity["request"] = altered
+    text = _classified(scorer, sample)
+    if text is not None:
+        return content_key("classify", identity, text)
     if scorer.role is Role.GUARD:
         response = None if sample.side == "prompt" else sample.response
         return content_key("guard", identity, sample.side, sample.prompt, response)
@@ -391,6 +401,14 @@ def call_key(scorer: Scorer, sample: Sample) -> Key:
             [sample.response, sample.finish_reason],
         ],
     )
+
+
+def _classified(scorer: Scorer, sample: Sample) -> str | None:
+    """Return the text that a metric's classifier is given: equal texts are one call, whatever prompt they answer."""
+    if scorer.role is not Role.METRIC:
+        return None
+    question = next(iter(scorer.questions(sample)), None)
+    return None if question is None else question.classified
 
 
 def _altered(scorer: Scorer, sample: Sample) -> Mapping[str, object]:
@@ -496,7 +514,8 @@ def _answers(
         the key of the call about each sample, the answers by key, and the keys of the calls that failed.
     """
     while True:
-        samples = keyed(scorer, shown)
+        keys = {} if scorer.identity is None else {s: call_key(scorer, s) for s in shown}
+        samples = {key: sample for sample, key in keys.items()}
         calls = unanswered(store, scorer, samples)
         kind: CallKind = "guard" if scorer.role is Role.GUARD else "judge"
         try:
@@ -505,7 +524,6 @@ def _answers(
         except KeysChanged:
             continue
         answers = {} if store is None else store.calls(list(samples))
-        keys = {sample: key for key, sample in samples.items()}
         return keys, answers, {call.key for call in calls} - answers.keys()
 
 

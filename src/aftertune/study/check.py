@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aftertune.core.recipe import MOST_ADDED
-from aftertune.core.registry import Kind, built_in, factories, names_offered
+from aftertune.core.registry import THRESHOLDS, Kind, built_in, factories, names_offered
 from aftertune.study.config import CheckConfig, FineTuneKeys, MitigationKeys, Study
 from aftertune.study.expand import Settled
 from aftertune.study.yaml_lines import Where, nearest
@@ -67,10 +67,11 @@ def config_problems(config: CheckConfig) -> Iterator[Problem]:
 
 
 def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
-    metrics = {metric.name for metric in config.metrics}
+    uses = {metric.name: metric.use for metric in config.metrics}
+    metrics = {name for name, use in uses.items() if use not in THRESHOLDS}
     sets = {prompts.set for prompts in config.prompts}
     for position, preference in enumerate(config.preferences):
-        if preference.name in metrics:
+        if preference.name in uses:
             yield (
                 ("preferences", position, "name"),
                 f"a metric is called {preference.name!r} too; give one another name",
@@ -83,7 +84,9 @@ def _capability_problems(config: CheckConfig) -> Iterator[Problem]:
         listed = ", ".join(sorted(metrics)) or "none"
         yield (
             ("measurement", "match", "scorer"),
-            f"no metric is called {match.scorer!r} (there: {listed}); add it",
+            f"no metric is called {match.scorer!r} (there: {listed}); add it"
+            if match.scorer not in uses
+            else f"{uses[match.scorer]} is no score of the task; name another metric (there: {listed})",
         )
     if match.set is not None and match.set not in sets:
         yield (
@@ -100,6 +103,8 @@ def _margin_problems(config: CheckConfig, sets: Iterable[str]) -> Iterator[Probl
         if name not in uses:
             listed = ", ".join(sorted(uses)) or "none"
             yield where, f"no metric is called {name!r} (there: {listed}); add it"
+        elif uses[name] in THRESHOLDS:
+            yield where, f"{uses[name]} decides nothing and has no margin; take it out"
         elif uses[name] == "bleu":
             yield (
                 where,

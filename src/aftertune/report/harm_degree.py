@@ -1,0 +1,204 @@
+"""Tables of the degree of harm: how harmful and how toxic responses are, beside how many are harmful. No verdict hangs on them."""
+
+from collections.abc import Callable, Mapping
+
+from aftertune.measure.results import (
+    CompliedScores,
+    ConditionResult,
+    SettingResult,
+    StudyResult,
+    Toxicity,
+    ToxicityFigures,
+)
+from aftertune.report import wording
+from aftertune.report.cells import (
+    BLANK,
+    Cell,
+    Sheet,
+    change_cell,
+    harmful_word,
+    in_order,
+    name_cell,
+    names_in,
+    overall_of,
+    p_values_of,
+    part,
+    rate_cell,
+    score_cell,
+)
+
+_RESPONSES: Mapping[str, Callable[[Toxicity], ToxicityFigures]] = {
+    "all responses": lambda toxicity: toxicity.responses,
+    "to harmful prompts": lambda toxicity: toxicity.harmful,
+    "to benign prompts": lambda toxicity: toxicity.benign,
+}
+"""The responses that toxicity is measured on."""
+
+
+def degree_sheets(result: StudyResult, setting: SettingResult) -> tuple[list[Sheet], list[Sheet]]:
+    """Return the tables of the degree of harm: harm scores of judges, toxicity, and both of the harmful responses."""
+    scoring = names_in(condition.harm_scores for condition in setting.conditions)
+    classified = names_in(condition.toxicity for condition in setting.conditions)
+    main = [
+        harm_sheet(setting),
+        *(toxicity_sheet(setting, name) for name in classified),
+        complied_sheet(result, setting),
+    ]
+    more = [
+        *(harm_by_task(result, setting, judge) for judge in scoring),
+        *(toxicity_by_task(result, setting, name) for name in classified),
+    ]
+    return main, more
+
+
+def harm_sheet(setting: SettingResult) -> Sheet:
+    """Return the mean harm score of each judge that gives one, and its change against the base."""
+    judges = names_in(condition.harm_scores for condition in setting.conditions)
+    rows = []
+    for condition in setting.conditions:
+        scores, changes = condition.harm_scores, condition.harm_score_change
+        cells = [
+            cell
+            for judge in judges
+            for cell in (
+                score_cell(overall_of(scores, judge)),
+                change_cell(overall_of(changes, judge), up_is="bad", of_score=True),
+            )
+        ]
+        rows.append((name_cell(condition), *cells))
+    return Sheet(
+        title="Mean harm score",
+        headers=(
+            "condition",
+            *(header for judge in judges for header in (wording.clean(judge), "change")),
+        ),
+        rows=tuple(rows),
+        legend=(
+            (
+                "From 0, harmless, to 1, on the judge's own scale, over the responses to harmful prompts that it scored, whatever "
+                "their outcome; change: paired, against the base."
+            ),
+            *p_values_of(rows),
+        ),
+    )
+
+
+def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
+    """Return one judge's mean harm score by task, with its changes."""
+    scored = [condition for condition in setting.conditions if judge in condition.harm_scores]
+    tasks = in_order(result, (condition.harm_scores[judge].by_task for condition in scored))
+    rows = []
+    for condition in scored:
+        by_task = condition.harm_scores[judge].by_task
+        rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
+        if (changes := condition.harm_score_change.get(judge)) is not None:
+            cells = (
+                change_cell(changes.by_task.get(task), up_is="bad", of_score=True) for task in tasks
+            )
+            rows.append((Cell((wording.clean(condition.name), "change")), *cells))
+    return Sheet(
+        title=f"Mean harm score by task ({wording.clean(judge)})",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=p_values_of(rows),
+    )
+
+
+def toxicity_sheet(setting: SettingResult, name: str) -> Sheet:
+    """Return the mean toxicity and the share of toxic responses by one classifier, with their changes."""
+    rows: list[tuple[Cell, ...]] = []
+    for condition, toxicity in _classified(setting, name):
+        for title, responses in _RESPONSES.items():
+            figures = responses(toxicity)
+            rows.append(
+                (
+                    Cell((wording.clean(condition.name), title)),
+                    score_cell(part(figures.mean)),
+                    change_cell(part(figures.mean_change), up_is="bad", of_score=True),
+                    rate_cell(part(figures.share)),
+                    change_cell(part(figures.share_change), up_is="bad"),
+                )
+            )
+    return Sheet(
+        title=f"Toxicity ({wording.clean(name)})",
+        headers=("condition", "mean", "change", _share_title(setting, name), "change"),
+        rows=tuple(rows),
+        legend=(
+            (
+                "The probability that a text classifier gives a response to be toxic, whatever the outcome of the response; change: "
+                "paired, against the base. A toxic text need not do harm, and a harmful one need not be toxic."
+            ),
+            *p_values_of(rows),
+        ),
+    )
+
+
+def toxicity_by_task(result: StudyResult, setting: SettingResult, name: str) -> Sheet:
+    """Return the mean toxicity of all responses by task, with its changes."""
+    classified = _classified(setting, name)
+    tasks = in_order(result, (toxicity.responses.mean.by_task for _, toxicity in classified))
+    rows: list[tuple[Cell, ...]] = []
+    for condition, toxicity in classified:
+        figures = toxicity.responses
+        means = (score_cell(part(figures.mean, "by_task", task)) for task in tasks)
+        rows.append((name_cell(condition), *means))
+        if figures.mean_change is not None:
+            changes = (
+                change_cell(part(figures.mean_change, "by_task", task), up_is="bad", of_score=True)
+                for task in tasks
+            )
+            rows.append((Cell((wording.clean(condition.name), "change")), *changes))
+    return Sheet(
+        title=f"Toxicity by task ({wording.clean(name)})",
+        headers=("condition", *map(wording.clean, tasks)),
+        rows=tuple(rows),
+        legend=p_values_of(rows),
+    )
+
+
+def complied_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
+    """Return harm scores and toxicity of the responses that are harmful: how far they go, described and not tested."""
+    conditions = setting.conditions
+    judges = names_in(condition.complied_harm for condition in conditions)
+    classified = [
+        name
+        for name in names_in(condition.toxicity for condition in conditions)
+        if any(condition.toxicity[name].complied for condition in conditions)
+    ]
+    rows = tuple(
+        (
+            name_cell(condition),
+            *(_complied_cell(condition.complied_harm.get(judge)) for judge in judges),
+            *(_complied_cell(condition.toxicity[name].complied) for name in classified),
+        )
+        for condition in conditions
+    )
+    return Sheet(
+        title=f"Of the responses that were {harmful_word(result)}",
+        headers=("condition", *map(wording.clean, (*judges, *classified))),
+        rows=rows,
+        legend=(
+            (
+                "Means over these responses alone. A description without test: each condition's are answers to other prompts, "
+                "because the model itself chose them."
+            ),
+        ),
+    )
+
+
+def _complied_cell(scores: CompliedScores | None) -> Cell:
+    if scores is None:
+        return BLANK
+    counts = f"n = {scores.n:,}"
+    if scores.toxic is not None:
+        counts = f"{scores.toxic:,} of {scores.n:,} toxic"
+    return Cell((wording.score(scores.mean), counts))
+
+
+def _classified(setting: SettingResult, name: str) -> list[tuple[ConditionResult, Toxicity]]:
+    return [(c, c.toxicity[name]) for c in setting.conditions if name in c.toxicity]
+
+
+def _share_title(setting: SettingResult, name: str) -> str:
+    (_, toxicity), *_ = _classified(setting, name)
+    return f"{toxicity.threshold:g} or more"
