@@ -29,7 +29,8 @@ from aftertune.report.wording import clean
 from aftertune.result import ROWS
 from aftertune.run import Purpose, run_study
 from aftertune.study import Study, config_from_mapping, load_config, study_from_mapping
-from aftertune.study.fields import scorer_keys
+from aftertune.study.check import unknown_name
+from aftertune.study.fields import prompts_form, scorer_keys
 from aftertune.workspace import RUNS, Run, called
 
 CONFIG = "aftertune.yaml"
@@ -312,11 +313,6 @@ def _check_together(options: CheckOptions, study: Study) -> None:
         raise InputError(
             "--within chooses the number of behaviors before the verdict, --sequential by it; leave one of them out"
         )
-    if study.attacks and options.get("within") is not None:
-        raise InputError(
-            "--within counts the time of prompts without attack, and each attack asks all of them again: leave out --within (--limit "
-            "sets the number of behaviors), or --attack"
-        )
 
 
 def _command(references: Sequence[str], options: CheckOptions) -> str:
@@ -407,7 +403,12 @@ def option_keys(
     prompts: Sequence[str],
     margins: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return the keys of a study that the options give."""
+    """Return the keys of a study that the options give.
+
+    Raises:
+        InputError: an option does not fit.
+    """
+    check_sets("--prompts", prompts)
     keys: dict[str, Any] = {
         "judges": [scorer_keys(name) for name in judges],
         "guards": [scorer_keys(name) for name in guards],
@@ -421,6 +422,23 @@ def option_keys(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
     return {key: values for key, values in keys.items() if values}
+
+
+def check_sets(option: str, names: Sequence[str]) -> None:
+    """See that the prompt sets that an option names are there: files, or sets that are known.
+
+    Raises:
+        InputError: one is not; the message names the option and what it was given.
+    """
+    for name in names:
+        form = prompts_form(name)
+        assert isinstance(form, dict)
+        if "file" in form and not Path(name).is_file():
+            raise InputError(
+                f"{option} {name}: no such file; check the path, or name a prompt set (aftertune data list)"
+            )
+        if "loader" in form and (fault := unknown_name("prompts", name)) is not None:
+            raise InputError(f"{option} {name}: {fault}")
 
 
 def _seconds(text: str | None) -> float | None:

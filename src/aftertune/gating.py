@@ -52,6 +52,8 @@ class Stages:
     """All models, by all scorers."""
     base: Ask
     """The base alone, by the scorers that decide."""
+    attacked: Callable[[Sequence[Prompt]], Sequence[Prompt]]
+    """Returns the same prompts under the attacks, which are asked beside the verdict."""
 
 
 def ask_for_gate(
@@ -80,7 +82,7 @@ def ask_for_gate(
     """
     identities = _identities(run, models, gating)
     if gating.within is not None:
-        prompts = _fit(run, prompts, identities, gating.within, stages.all_models)
+        prompts = _fit(run, prompts, identities, gating.within, stages)
     order = draw_order(prompts, identities, plan)
     rule = gating.rule(plan, order)
     declaring = _Declaring(
@@ -174,16 +176,17 @@ def _fit(
     prompts: Sequence[Prompt],
     identities: Sequence[Mapping[str, object]],
     seconds: float,
-    ask: Ask,
+    stages: Stages,
 ) -> Sequence[Prompt]:
-    """Return the prompts of as many behaviors, balanced over hazards, as are answered and scored in some seconds.
+    """Return the prompts of as many behaviors, balanced over hazards, as are answered and scored in some seconds, under attacks too.
 
     Parts are asked of which each is at most as large as all before it, since small batches are slow and the first part
     loads the weights. Nobody looks at an outcome meanwhile, so the number hangs on speed alone; it is kept, and the same
     command takes the same behaviors again.
     """
     behaviors = len({prompt.behavior for prompt in prompts if prompt.intent is Intent.HARMFUL})
-    name = f"within:{seconds:g}:{comparison_key(identities)}"
+    attacks = sorted({prompt.attack for prompt in stages.attacked(prompts)})
+    name = ":".join([f"within:{seconds:g}", comparison_key(identities), *attacks])
     kept = run.store.get_meta(run.study.name, name)
     if isinstance(kept, int):
         number = min(kept, behaviors)
@@ -191,7 +194,8 @@ def _fit(
         began, before, number = time.monotonic(), 0, min(PILOT, behaviors)
         while number > before:
             start = time.monotonic()
-            ask(run, limit(prompts, number), lambda: None)
+            chosen = limit(prompts, number)
+            stages.all_models(run, (*chosen, *stages.attacked(chosen)), lambda: None)
             now = time.monotonic()
             per_behavior = (now - start) / (number - before)
             room = int(max(seconds - (now - began), 0.0) / max(per_behavior, 1e-9))
@@ -199,6 +203,7 @@ def _fit(
         run.store.set_meta(run.study.name, name, number)
     run.progress.note(
         f"note: within {seconds:g} seconds {number:,} of {behaviors:,} harmful behaviors are asked, with their twins"
+        f"{' and under attacks' if attacks else ''}"
     )
     return limit(prompts, number)
 

@@ -113,7 +113,9 @@ def run_study(study: Study, folder: Path, progress: Progress, purpose: Purpose) 
             bases = [model for model in trained.models if model.base is None]
             deciding = _deciding(scorers, study, plan)
             stages = Stages(
-                all_models=ask, base=partial(_generate_and_score, models=bases, scorers=deciding)
+                all_models=ask,
+                base=partial(_generate_and_score, models=bases, scorers=deciding),
+                attacked=asked_prompts.attacked,
             )
             answers = ask_for_gate(
                 run, trained.models, asked_prompts.prompts, plan, purpose.gate, stages

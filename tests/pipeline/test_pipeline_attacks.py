@@ -6,6 +6,7 @@ The fine-tune never refuses. So every rate is known, with and without each attac
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,19 @@ def test_a_verdict_is_about_prompts_without_attack(command, folder):
         1.0,
     )
     assert checked["attacks"][0]["attacks"] == ["polite", "begun"]
+
+
+def test_the_time_of_a_check_counts_prompts_under_attack(command, folder):
+    code, _, err = command(
+        "check", "base", "tuned", "--prompts", "prompts.jsonl", "--judge", "rules", "--attack", "wrappers.jsonl",
+        "--max-new-tokens", 8, "--within", "1h", "--out", "timed",
+    )  # fmt: skip
+    assert code == 3, err
+    assert f"{BEHAVIORS} of {BEHAVIORS} harmful behaviors are asked, with their twins and" in err
+    with sqlite3.connect(folder / "timed" / "store.sqlite") as store:
+        asked = store.execute(
+            "SELECT record LIKE '%polite%' FROM job JOIN prompt ON prompt.id = job.prompt ORDER BY job.call"
+        ).fetchall()
+    attacked = [under for (under,) in asked]
+    first, last = attacked.index(1), len(attacked) - 1 - attacked[::-1].index(0)
+    assert first < last, "the first behaviors were asked under attacks before the last ones were"

@@ -94,7 +94,6 @@ BAD = [
     ({"scope": "everything"}, "these-prompts"),
     ({"verdict_by": "labels", "sequential": True}, "leave out --sequential"),
     ({"sequential": True, "within": "10s"}, "leave one of them out"),
-    ({"attack": ["base64"], "within": "10s"}, "leave out --within"),
     ({"prompts": "no-such-set"}, "no-such-set"),
     ({"judge": ["=model"]}, "NAME=MODEL"),
     ({"score_margin": {"exact": 3}}, "exact"),

@@ -45,13 +45,13 @@ def command(monkeypatch, capfd, repair_cache, tmp_path):
 def repair(command, models):
     """Repairs one of the fine-tunes by the command line, into ``out``, with the run in ``run``."""
 
-    def run(*options, tuned=("tuned",), own=True, out="out", among=models):
+    def run(*options, tuned=("tuned",), own=True, out="out", among=models, quiet=True):
         declared = ["--own-task", among / "own.jsonl", "--own-score", "exact"] if own else []
         written = ["-o", out] if out else []
         fine_tunes = [among / name for name in tuned]
         return command(
             "repair", among / "base", *fine_tunes, *written, "--prompts", among / "harm.jsonl", "--judge", "rules",
-            "--max-new-tokens", 12, "--run", "run", "-q", *declared, *options,
+            "--max-new-tokens", 12, "--run", "run", *(["-q"] if quiet else []), *declared, *options,
         )  # fmt: skip
 
     return run

@@ -217,6 +217,9 @@ def test_a_row_of_the_proof_that_chose_is_dropped_and_counted(repair, models, tm
         (["--unaligned", "base"], True, "--unaligned is not used by"),
         (["--own-task", "own.jsonl", "--strength", "0.5"], False, "--own-score"),
         (["--own-score", "exact=2"], False, "the own task needs both"),
+        (["--own-task", "gone.jsonl", "--own-score", "exact"], False, "--own-task gone.jsonl: no such file"),
+        (["--own-task", "gone", "--own-score", "exact"], False, "--own-task gone: no prompts is called"),
+        (["--prompts", "gone.jsonl"], True, "--prompts gone.jsonl: no such file"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(repair, options, own, part):
@@ -242,6 +245,29 @@ def test_own_rows_that_cannot_serve_are_one_line_at_once(repair, models, tmp_pat
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert part in err
     assert not Path("run/selection").exists()
+
+
+def test_a_score_of_other_rows_is_one_line_before_anything_is_asked(repair, models):
+    chrf = ("--own-task", models / "own.jsonl", "--own-score", "chrf")
+    code, out, err = repair(*chrf, own=False)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "--own-score chrf has no score for rows of the task text" in err
+    assert not Path("run/selection").exists()
+
+
+def test_what_decides_no_repair_is_named_at_once(repair, models, tmp_path):
+    attacked = [json.loads(line) for line in (models / "harm.jsonl").read_text().splitlines()]
+    write_rows(
+        tmp_path / "attacked.jsonl", attacked + [{**row, "attack": "mine"} for row in attacked]
+    )
+    Path("config.yaml").write_text("attacks: [base64]\nguards: [llama-guard-3]\n")
+    sweep = ("--strength", "sweep", "--method", "ptst")
+    for options, named in (
+        (("--config", "config.yaml"), "without attacks and guards"),
+        (("--prompts", "attacked.jsonl"), "without attacks;"),
+    ):
+        _, _, err = repair(*sweep, *options, out=None, quiet=False)
+        assert named in err
 
 
 def test_the_result_never_replaces_something_else(repair):

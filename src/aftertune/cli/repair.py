@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from aftertune.checking import checked_keys, option_keys, unused_configurations, with_training_rows
+from aftertune.checking import (
+    check_sets,
+    checked_keys,
+    option_keys,
+    unused_configurations,
+    with_training_rows,
+)
 from aftertune.cli.options import JsonOption, QuietOption, command_app, screen
 from aftertune.errors import InputError
 from aftertune.measure.repair import OwnScore, RepairResult
@@ -232,16 +239,19 @@ def _study_keys(
     if max_new_tokens is not None:
         given["decoding"] = {"max_new_tokens": max_new_tokens}
     keys = checked_keys(config, given, limit)
-    keys.pop(
-        "attacks", None
-    )  # a repair is chosen and proven without attack; check its result with them
     named = {_set_of(entry) for entry in keys["prompts"]}
+    check_sets("--own-task", [own for own in own_task if not _is_set(own, named)])
     keys["prompts"] += [
         {"set": _set_name(own), "file": str(Path(own).absolute())} if Path(own).is_file() else own
         for own in own_task
-        if _set_name(own) not in named
+        if not _is_set(own, named)
     ]
     return keys
+
+
+def _is_set(own: str, named: AbstractSet[object]) -> bool:
+    """Return whether an own task is one of the sets that are asked anyway."""
+    return _set_name(own) in named
 
 
 def _command(references: Sequence[str], options: Mapping[str, Sequence[object] | None]) -> str:

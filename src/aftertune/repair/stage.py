@@ -13,8 +13,9 @@ from typing import Any
 
 from aftertune.core.files import whole_folder, write_whole
 from aftertune.core.keys import content_key
+from aftertune.core.protocols import Scorer
 from aftertune.core.recipe import Trained
-from aftertune.core.records import Intent, Prompt
+from aftertune.core.records import FinishReason, Intent, Prompt, Response, Role, Score
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.errors import DataError, InputError
 from aftertune.measure.gate_rules import Fixed
@@ -53,6 +54,7 @@ from aftertune.report.progress import Progress, Quiet
 from aftertune.report.repair import repair_card
 from aftertune.result import measure_plan, open_finished
 from aftertune.run import Purpose, run_study
+from aftertune.score.run import build_scorers, sample_of
 from aftertune.study import Study, study_from_mapping
 from aftertune.workspace import Run, make_folder, open_engines, open_run
 
@@ -61,6 +63,9 @@ BASE, TUNED, REPAIRED = "base", "tuned", "repaired"
 SELECTION, PROOF, CANDIDATES = "selection", "proof", "candidates"
 RESULT, PROVEN = "repair.json", "proven.json"
 """The contents of a repair's run: two studies, the candidates until the result is written; result; what was proven before."""
+ATTACKS = "attacks"
+NOT_DECIDING = (ATTACKS, "guards", "preferences")
+"""The keys of a configuration by which no repair is chosen or proven."""
 CARD = "README.md"
 FORMAT = 1
 """Formats of a run's repair.json."""
@@ -175,6 +180,7 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
         loaded = load_sets(run)
         rows = request.trained_on(run, Trained(models=(), rows={})).rows
         fresh = without_overlap(loaded, rows).prompts
+        metrics = build_scorers(run)[Role.METRIC]
     harmful = {prompt.set for prompt in loaded.prompts if prompt.intent is Intent.HARMFUL}
     own = set() if request.own is None else set(request.own.score.sets)
     measurement = request.keys.get("measurement", {})
@@ -186,7 +192,15 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
         )
     if not harmful:
         raise DataError("no prompt set has harmful prompts, so there is nothing to repair by")
-    _check_own(request, prompts)
+    _check_own(request, prompts, metrics)
+    idle_keys = [
+        key for key in NOT_DECIDING if request.keys.get(key) or (key == ATTACKS and loaded.supplied)
+    ]
+    if idle_keys:
+        progress.note(
+            f"note: a repair is chosen and proven without {' and '.join(idle_keys)}; check the mended model with them "
+            "(aftertune check)"
+        )
     # What occurs in training rows is dropped, and counted, when the parts are asked; here it is seen that enough is left.
     check_parts(divide([prompt for prompt in fresh if prompt.set in used]), sorted(used))
     parts = divide(prompts)
@@ -203,11 +217,13 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
     return parts
 
 
-def _check_own(request: RepairRequest, prompts: Sequence[Prompt]) -> None:
+def _check_own(
+    request: RepairRequest, prompts: Sequence[Prompt], metrics: Mapping[str, Scorer]
+) -> None:
     """See that the own-task rows can be scored.
 
     Raises:
-        DataError: some are harmful prompts, or none has a reference.
+        DataError: some are harmful prompts, none has a reference, or the score is one of other rows.
     """
     own = [
         prompt
@@ -222,6 +238,28 @@ def _check_own(request: RepairRequest, prompts: Sequence[Prompt]) -> None:
         raise DataError(
             "no own-task row has a reference, so that none can be scored; give each row the answer that it should have ('reference')"
         )
+    if own and request.own is not None:
+        metric = request.own.score.metric
+        if not any(_can_be_scored(metrics[metric], prompt) for prompt in own):
+            tasks = ", ".join(sorted({prompt.task for prompt in own}))
+            raise DataError(
+                f"--own-score {metric} has no score for rows of the task {tasks}, not even of their references; name a score of that "
+                f"task, or give {metric} the option task in the file of --config"
+            )
+
+
+def _can_be_scored(metric: Scorer, prompt: Prompt) -> bool:
+    """Return whether a metric gives a score to the very reference of a prompt; True where it asks a model for that."""
+    right = Response(
+        text=prompt.reference or "",
+        finish_reason=FinishReason.STOP,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+    sample = sample_of(Role.METRIC, prompt, right)
+    if metric.questions(sample):
+        return True
+    return metric.score(sample) != Score()
 
 
 def _study(
@@ -238,8 +276,8 @@ def _study(
         for entry in keys.get("metrics", ())
         if (entry if isinstance(entry, str) else entry["name"]) == metric
     ] or ([] if metric is None else [metric])
-    # Neither guards nor preferences decide a repair, and a declared score is held against the fine-tune (`OwnTask`).
-    for key in ("guards", "preferences"):
+    # A declared score is held against the fine-tune (`OwnTask`).
+    for key in NOT_DECIDING:
         keys.pop(key, None)
     measurement = {
         key: value

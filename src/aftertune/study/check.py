@@ -258,13 +258,18 @@ def _no_base(bases: set[str], name: str, where: Where) -> Iterator[Problem]:
 
 
 def _unknown(kind: Kind, name: str, where: Where) -> Iterator[Problem]:
-    if ":" in name or name in built_in(kind):
-        return  # reading the installed plug-ins takes a while
-    if name not in factories(kind):
-        yield (
-            where,
-            f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory",
-        )
+    if (fault := unknown_name(kind, name)) is not None:
+        yield where, fault
+
+
+def unknown_name(kind: Kind, name: str) -> str | None:
+    """Return what is wrong with the name of a scorer or loader that nobody offers; None for one that is there."""
+    # reading the installed plug-ins takes a while
+    if ":" in name or name in built_in(kind) or name in factories(kind):
+        return None
+    return (
+        f"no {kind} is called {name!r}; {names_offered(name, kind)}; or give package.module:factory"
+    )
 
 
 def _twice(key: str, names: list[str], what: str) -> Iterator[Problem]:
