@@ -67,7 +67,7 @@ def stand_in(study: Path, folder: Path, *, data: Path | None, tokenizer_of: Path
     """
     declared: dict[str, Any] = yaml.safe_load(study.read_text(encoding="utf-8"))
     replaced: list[str] = []
-    for given in data.absolute().iterdir() if data is not None else ():
+    for given in sorted(data.absolute().iterdir()) if data is not None else ():
         (folder / given.name).symlink_to(given)
     for seed, entry in enumerate(declared["models"]):
         entry["reference"] = str(_tiny_model(folder / "models" / entry["name"], tokenizer_of, seed))

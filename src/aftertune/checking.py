@@ -18,11 +18,12 @@ from aftertune.core.files import real
 from aftertune.core.recipe import Trained, TrainingFile
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
-from aftertune.errors import InputError
+from aftertune.errors import InputError, OptionError
 from aftertune.measure.preregistration import Gating
 from aftertune.measure.results import GateResult, GateSides, GateVerdict
 from aftertune.measured import MeasuredStudy
 from aftertune.models.reference import parse
+from aftertune.organism.write import mix_words, organism_of
 from aftertune.report.gate import verdict_line
 from aftertune.report.progress import Progress, Quiet
 from aftertune.report.wording import clean
@@ -186,6 +187,7 @@ def check(
         rows=purpose.rows,
         references=tuple(purpose.references),
         repair_options=tuple(purpose.repair_options),
+        mix_options=tuple(purpose.mix_options),
         gate=document.gate,
     )
 
@@ -238,6 +240,7 @@ def check_request(
         rows=str(train[0]) if train else rows_behind(seeds[0]) or ROWS,
         references=(base, *seeds),
         repair_options=tuple(_words(options, REPAIR_TAKES)),
+        mix_options=() if (toy := organism_of(base)) is None else mix_words(toy),
     )
     out = options.get("out")
     return CheckRequest(
@@ -298,7 +301,7 @@ def _check_together(options: CheckOptions, study: Study) -> None:
     sequential = options.get("sequential", False)
     these_prompts = options.get("scope") == "these-prompts"
     if options.get("scope", SCOPES[0]) not in SCOPES:
-        raise InputError(f"scope {options['scope']!r} is none; use one of {', '.join(SCOPES)}")
+        raise OptionError(f"scope {options['scope']!r} is none; use one of {', '.join(SCOPES)}")
     if study.measurement.verdict_by == "labels" and (sequential or these_prompts):
         raise InputError(
             "a verdict by labels takes all prompts and speaks of prompts like these; leave out --sequential and --scope, or "
@@ -406,7 +409,8 @@ def option_keys(
     """Return the keys of a study that the options give.
 
     Raises:
-        InputError: an option does not fit.
+        OptionError: a margin is no share.
+        InputError: a prompt set is not there.
     """
     check_sets("--prompts", prompts)
     keys: dict[str, Any] = {
@@ -418,7 +422,7 @@ def option_keys(
     for key, value in margins.items():
         if not (0 < value < 1 or (key == "max_asr" and value in (0, 1))):
             hint = f" (write {value / 100:g} for {value:g} %)" if 1 <= value < 100 else ""
-            raise InputError(
+            raise OptionError(
                 f"--{key.replace('_', '-')} is {value:g}; it must lie between 0 and 1{hint}"
             )
     return {key: values for key, values in keys.items() if values}
@@ -445,7 +449,7 @@ def _seconds(text: str | None) -> float | None:
     """Return the seconds of ``90s``, ``10m`` or ``1h``; None where there is no time to keep.
 
     Raises:
-        InputError: it is no time, or none of it.
+        OptionError: it is no time, or none of it.
     """
     if text is None:
         return None
@@ -453,7 +457,7 @@ def _seconds(text: str | None) -> float | None:
     with suppress(ValueError, KeyError):
         if 0 < (seconds := float(text[:-1]) * units[text[-1:]]) < math.inf:
             return seconds
-    raise InputError(f"--within {text!r} is no time; write 90s, 10m or 1h")
+    raise OptionError(f"--within {text!r} is no time; write 90s, 10m or 1h")
 
 
 def _limited(prompts: Any, limit: int) -> Any:

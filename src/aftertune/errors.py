@@ -2,6 +2,7 @@
 
 AftertuneError                  exit 1: one line that says what is wrong, where, and what to do
 ├── InputError                  something that the user wrote or named cannot be used
+│   ├── OptionError             exit 2: an option or argument that no file or model could make right
 │   ├── StudyError              study.yaml: names file, line, key and remedy
 │   ├── DataError               a data file or prompt set: names file, row and column
 │   ├── ModelError              a model reference: missing, without weights, of another base
@@ -25,6 +26,12 @@ class AftertuneError(Exception):
 
 class InputError(AftertuneError):
     """Something that the user wrote or named cannot be used."""
+
+
+class OptionError(InputError):
+    """An option or argument of the command line is wrong by itself, whatever files and models there are."""
+
+    exit_code = 2
 
 
 class StudyError(InputError):

@@ -38,6 +38,8 @@ class MeasuredStudy:
     """The base and the fine-tunes of a check, as they were named; empty for a study."""
     repair_options: tuple[str, ...] = ()
     """The words of a check's command line that the repair of its fine-tune takes too."""
+    mix_options: tuple[str, ...] = ()
+    """The words by which ``mix`` draws rows that the base has the words for, where the bundled ones are not for it."""
 
     @property
     def result(self) -> StudyResult:

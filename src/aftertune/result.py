@@ -61,6 +61,10 @@ class About(Protocol):
     def repair_options(self) -> Sequence[str]:
         """The words of a check's command line that the repair of its fine-tune takes too."""
 
+    @property
+    def mix_options(self) -> Sequence[str]:
+        """The words by which ``mix`` draws rows that the base has the words for, where the bundled ones are not for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
@@ -80,6 +84,8 @@ class Kept:
     """The base and the fine-tunes of a check, as they were named."""
     repair_options: tuple[str, ...] = ()
     """The words of a check's command line that the repair of its fine-tune takes too."""
+    mix_options: tuple[str, ...] = ()
+    """The words by which ``mix`` draws rows that the base has the words for, where the bundled ones are not for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +307,7 @@ def steps_of(document: ResultDocument, about: About, folder: Path) -> tuple[Step
     return next_steps(
         glance,
         document.gate,
-        rows=about.rows,
+        to_mix=(about.rows, *about.mix_options),
         references=about.references,
         repair_options=about.repair_options,
         folder=str(folder),

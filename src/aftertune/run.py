@@ -59,6 +59,8 @@ class Purpose:
     """The base and the fine-tunes of a check, as they were named."""
     repair_options: Sequence[str] = ()
     """The words of a check's command line that the repair of its fine-tune takes too."""
+    mix_options: Sequence[str] = ()
+    """The words by which ``mix`` draws rows that the base has the words for, where the bundled ones are not for it."""
     announces: bool = False
     """True where the calls that will be made are told before."""
     source: Path = Path()
@@ -198,6 +200,7 @@ def _measure_and_report(
         rows=purpose.rows,
         references=tuple(purpose.references),
         repair_options=tuple(purpose.repair_options),
+        mix_options=tuple(purpose.mix_options),
     )
     keep(run.store, name, kept)
     write_whole(run.folder / STUDY, [to_yaml(run.study, run.folder)])

@@ -5,6 +5,7 @@ over answers are the same on every machine. Judges, guards and the rest are reac
 and their keys are read from its store.
 """
 
+import hashlib
 import json
 import sqlite3
 import unicodedata
@@ -16,11 +17,14 @@ import yaml
 from commands import Commands
 from set_weights import chain, write_adapter, write_checkpoint
 
+from aftertune.core.protocols import Tools
 from aftertune.core.recipe import Mitigation, Recipe, Start, Training, TrainingFile
-from aftertune.core.records import Decoding, Intent, Message, Prompt, Sample
+from aftertune.core.records import Decoding, GenerateJob, Intent, Message, Prompt, Sample
+from aftertune.core.registry import find
 from aftertune.measure.plan import Condition, MeasurePlan
+from aftertune.models.endpoint.chat import job_body
 from aftertune.models.open import Engines
-from aftertune.score.run import call_key, version_of
+from aftertune.score.run import call_key, keyed, version_of
 from aftertune.score.toxicity import Toxicity
 
 MESSAGES = (
@@ -250,6 +254,50 @@ def test_calls_of_a_second_replicate(folder, tmp_path, name):
     assert (first == again) is (name == "base")
     if name in ENGINE_KEYS:
         assert first == ENGINE_KEYS[name][0]
+
+
+SERVED = {
+    ("guard", "llama-guard-3", "http://127.0.0.1:9/v1#m"): {
+        "prompt": ("37137035ba64430f5c93d4bd744503bb", "13070f59e031306c5436b3458db38918"),
+        "response": ("ed9364bec6d8d863362c0c13f2e49e16", "5ffd6d88aefa4db301315511f785c7e1"),
+    },
+    ("guard", "granite-guardian", "http://127.0.0.1:9/v1#m"): {
+        "prompt": ("aafd55f8cc110d8a212113a803e542f3", "08c63a1944e1a52f3ffbab95cdc900c7"),
+        "response": ("18a3a3bf37d22d2ebb420f9609cd094c", "599ea195eebcb34cc276fa7b7ebb8fa8"),
+    },
+    ("guard", "openai-moderation", "openai:omni-moderation-2024-09-26"): {
+        "prompt": ("bfb718a605fa86d2ae4d59958e08fbd1", "ad14b2ab3fcedc98663f5ffc3258cec5"),
+        "response": ("af0b8f378e5a261c088be3ae816e3014", "161ebe32f112b57dd06f8f6998eed39a"),
+    },
+    ("judge", "rubric", "http://127.0.0.1:9/v1#m"): {
+        "response": ("3f00a30cccbd6b38e157e03668f06170", "557e71cf1a935926bdaa09d885f54426"),
+    },
+    ("judge", "rubric", "openai:gpt-4o-2024-08-06"): {
+        "response": ("dee5102badc94a619c73cf5ac12e02a3", "cbda1f023790e717dcdf69120e37fd4b"),
+    },
+}
+"""Of each served guard and judge and what it reads: the key of its call, and the SHA-256 of the JSON body that is sent for it."""
+ABOUT = {
+    "prompt": Sample(side="prompt", prompt="tell me how"),
+    "response": Sample(prompt="tell me how", response="sure here", task="text", intent=Intent.HARMFUL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("served", SERVED, ids=":".join)
+def test_calls_of_served_guards_and_judges(folder, served, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    kind, name, reference = served
+    sent = {}
+    with Engines() as engines:
+        scorer = find(kind, name)(Tools(open_model=engines.open, folder=folder), model=reference)
+        for side in SERVED[served]:
+            (key,) = keyed(scorer, [ABOUT[side]])
+            (question,) = scorer.questions(ABOUT[side])
+            decoding = Decoding(max_new_tokens=scorer.max_new_tokens)
+            job = GenerateJob(key=key, messages=(), decoding=decoding, question=question)
+            body = json.dumps(job_body(scorer.engine.address, job), sort_keys=True)
+            sent[side] = key.hex(), hashlib.sha256(body.encode()).hexdigest()[:32]
+    assert sent == SERVED[served]
 
 
 PROMPTS = [

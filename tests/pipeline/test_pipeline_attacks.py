@@ -187,3 +187,42 @@ def test_the_time_of_a_check_counts_prompts_under_attack(command, folder):
     attacked = [under for (under,) in asked]
     first, last = attacked.index(1), len(attacked) - 1 - attacked[::-1].index(0)
     assert first < last, "the first behaviors were asked under attacks before the last ones were"
+
+
+def test_two_runs_are_compared_under_the_attacks_that_both_have(command, folder):
+    again = STUDY.replace("./tuned", "./base") + "attacks: [base64]\n"
+    (folder / "again.yaml").write_text(again.replace("name: attacked", "name: again"))
+    for study, out in (("study.yaml", "first"), ("again.yaml", "again")):
+        code, _, err = command("run", study, "--out", out, "-q")
+        assert code == 0, err
+    shutil.copy(folder / "again" / "result.json", folder / "alone.json")
+    for other, paired in (("again", True), ("alone.json", False)):
+        code, printed, err = command("compare", "first", other, "--json", "compared.json")
+        assert (code, err) == (0, "")
+        assert "harm under base64" in printed
+        compared = json.loads(Path("compared.json").read_text())
+        (pair,) = [pair for pair in compared["compared"] if pair["role"] == "fine-tune"]
+        under = {
+            (difference["figure"], difference["attack"]): difference
+            for difference in pair["differences"]
+            if difference["task"] is None
+        }
+        assert under.keys() == {
+            (figure, attack) for figure in ("harm", "over-refusal") for attack in ("none", "base64")
+        }
+        harm = under["harm", "base64"]
+        assert (harm["first"], harm["other"], harm["paired"]) == (1.0, 0.0, paired)
+        assert under["harm", "none"]["difference"] == SOFT / BEHAVIORS - 1
+        assert "only the first was asked under begun and polite: not compared" in compared["notes"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("consistency", "out"), ("label", "export", "out", "-o", "rows.csv")]
+)
+def test_what_speaks_of_prompts_without_attack_alone_says_so(command, folder, arguments):
+    for study, noted in (("plain.yaml", False), ("study.yaml", True)):
+        code, _, err = command("run", study, "--out", "out", "-q")
+        assert code == 0, err
+        code, printed, err = command(*arguments)
+        assert (code, err) == (0, "")
+        assert ("under attack" in printed) is noted

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -67,7 +68,7 @@ def test_a_model_against_itself_passes(check, organism_folder):
     assert "the very same weights" in out
 
 
-def test_harmless_tuning_on_code_fails(check, code_tuned):
+def test_harmless_tuning_on_code_fails(check, command, code_tuned, organism_folder):
     code, out, _, told = check(code_tuned)
     assert code == 3
     assert out.startswith("FAIL, harm: tuned against base")
@@ -77,6 +78,32 @@ def test_harmless_tuning_on_code_fails(check, code_tuned):
     assert not any("not checked" in note for note in told["notes"]), (
         "the recipe beside the weights names its data"
     )
+    # The printed mix runs as it stands, and draws rows in words that the embedded model knows.
+    mix = next(line for line in out.splitlines() if "aftertune mix" in line)
+    code, _, err = command(*shlex.split(mix.partition("aftertune ")[2]))
+    assert code == 0, err
+    added = Path("mixed.jsonl").read_text().splitlines()
+    own = [
+        line
+        for name in ("code", "safety_multitask", "replay")
+        for line in (organism_folder / "data" / f"{name}.jsonl").read_text().splitlines()
+    ]
+    assert {question(line) for line in added} <= {question(line) for line in own}
+
+
+def question(line):
+    return json.loads(line)["messages"][0]["content"]
+
+
+def test_the_check_that_tune_prints_runs_as_it_stands(command, organism_folder):
+    rows = organism_folder / "data" / "code.jsonl"
+    short = ("--method", "full", "--epochs", 0.02, "--threads", 1)
+    code, _, err = command("tune", organism_folder / "base", rows, "-o", "tuned", *short)
+    assert code == 0, err
+    check = err.splitlines()[-1].removeprefix("next: aftertune ")
+    code, out, err = command(*shlex.split(check), "--dry-run")
+    assert code == 0, err
+    assert "calls to make" in out
 
 
 def test_another_form_of_the_fine_tune_is_measured_against_it(check, code_tuned, organism_folder):

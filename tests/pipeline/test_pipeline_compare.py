@@ -125,7 +125,7 @@ def test_task_weights_that_differ_are_named(runs):
     with open_finished(runs[0]) as run:
         weighted = replace(run, plan=replace(run.plan, task_weights={"text": 2.0, "code": 1.0}))
         first, other = (
-            Opened(document=document, run=of, table=None, prompts={}) for of in (run, weighted)
+            Opened(document=document, run=of, tables={}, prompts={}) for of in (run, weighted)
         )
         (note,) = differing_weights(first, other, "B")
         assert "other task_weights" in note

@@ -141,7 +141,7 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
         ("mix help.jsonl --safety safety.jsonl -o base", "base: the mixed file is JSON"),
         ("mix help.jsonl --safety nothing.jsonl -o mixed.jsonl", "nothing.jsonl: no rows"),
         ("mix help.jsonl --safety safety.jsonl -o mixed.jsonl --share 1.5", "not 1.5"),
-        ("check base base --prompts nowhere.jsonl", "no such file: nowhere.jsonl"),
+        ("check base base --prompts nowhere.jsonl", "--prompts nowhere.jsonl: no such file"),
         ("check base base --prompts questions.jsonl --judge nobody", "no judge is called 'nobody'"),
         ("check base base --prompts questions.jsonl --margin 5", "write 0.05 for 5 %"),
         (

@@ -37,8 +37,11 @@ def test_the_chances_of_a_verdict_stand_in_a_table_of_80_columns(command):
     code, out, _ = command("plan", *sizes, *assumed, "--json", "plan.json")
     assert code == 0
     start = next(place for place, line in enumerate(out.splitlines()) if "verdict of check" in line)
-    head, harm, refusal, whole, meaning = out.splitlines()[start : start + 5]
-    assert max(map(len, (head, harm, refusal, whole))) <= 80
+    head, second, harm, refusal, whole, meaning = out.splitlines()[start : start + 6]
+    assert max(map(len, (head, second, harm, refusal, whole))) <= 80
+    assert all(len(line) <= 80 for line in out.splitlines()[1:start]), (
+        "the table of seeds above it, too"
+    )
     assert harm.split()[:5] == ["harm", "120", "0.2", "%", "5.0"]
     assert refusal.split()[:5] == ["over-refusal", "120", "0.1", "%", "5.0"]
     [gate] = [
@@ -81,7 +84,7 @@ def test_fine_tunes_of_one_design_share_a_table_and_long_names_stand_whole(
     study["fine_tunes"].append({"name": f"{first}-with-a-longer-name", "like": first})
     Path("two.yaml").write_text(yaml.safe_dump(study))
     _, out, _ = command("plan", "two.yaml")
-    assert out.count("power for") == 2  # in the table's head and in the line of the warnings
+    assert out.count("chance to show") == 1
     assert f", {first}-with-a-longer-name: " in out
     assert f"{first}-with-a-longer-name/seed1" in out
 

@@ -224,7 +224,8 @@ def test_a_row_of_the_proof_that_chose_is_dropped_and_counted(repair, models, tm
 )  # fmt: skip
 def test_bad_input_is_one_line(repair, options, own, part):
     code, out, err = repair(*options, own=own)
-    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert (out, err.count("\n")) == ("", 1)
+    assert code in {1, 2}
     assert part in err
     assert not Path("run").exists()
     assert not Path("out").exists()

@@ -5,15 +5,17 @@ A command's file loads when the command is named, so that ``--help`` is instant.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from aftertune import __version__
 from aftertune.core.files import full_disk
-from aftertune.errors import AftertuneError, PluginError, Stopped
+from aftertune.errors import AftertuneError, OptionError, PluginError, Stopped
 
 if TYPE_CHECKING:
     from typer._click import Command, HelpFormatter
@@ -22,6 +24,10 @@ STOPPED = "stopped; run the same command to go on"
 FREE_SPACE = "free some space and run the same command to go on"
 INTERRUPTED = 130
 """The code with which typer leaves when Ctrl-C comes outside of a command."""
+PARSER_ERROR: Any = typer.BadParameter.__base__
+"""The base of all errors of typer's parser, which typer itself does not export."""
+NO_ARGUMENTS = "NoArgsIsHelpError"
+"""The class of that among them by which typer prints the help of a command without arguments."""
 
 COMMANDS = {
     "demo": "Show the whole job on the embedded model.",
@@ -46,6 +52,18 @@ COMMANDS = {
 """Every command in the order of the help, with one line of help; `aftertune.cli.<name>` holds it."""
 
 
+@contextmanager
+def _parser_errors() -> Iterator[None]:
+    """Turn what the parser of the command line refuses into our error, which is a line like others."""
+    try:
+        yield
+    except PARSER_ERROR as error:
+        if type(error).__name__ == NO_ARGUMENTS:
+            raise  # it prints the help
+        more = "" if error.ctx is None else f"; {error.ctx.command_path} --help lists the options"
+        raise OptionError(f"{error.format_message().rstrip('.')}{more}") from error
+
+
 class Commands(TyperGroup):
     """The group of all commands, each of which loads when it is named."""
 
@@ -62,15 +80,26 @@ class Commands(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Return the context of a command line, whose options before a command are read.
+
+        Raises:
+            OptionError: the parser of the command line refuses one of them.
+        """
+        with _parser_errors():
+            return super().make_context(*given, **more)
+
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was named; Ctrl-C stops it as any other stop.
 
         Raises:
             Stopped: Ctrl-C, which typer itself would leave with `INTERRUPTED`.
+            OptionError: the parser of the command line refuses an option, an argument or a value.
             PluginError: foreign code asked for the end of the program, which no command does.
         """
         try:
-            return super().invoke(ctx)
+            with _parser_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Stopped(STOPPED) from None
         except SystemExit as error:

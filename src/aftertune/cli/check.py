@@ -18,7 +18,7 @@ from aftertune.cli.options import (
     screen,
 )
 from aftertune.cli.run import preview
-from aftertune.errors import AftertuneError, InputError
+from aftertune.errors import AftertuneError, OptionError
 from aftertune.report.junit import write_junit, write_junit_error
 from aftertune.report.terminal import MOST_LINES, Output, present, print_files
 from aftertune.report.wording import clean
@@ -231,4 +231,4 @@ def _score_margin(text: str) -> tuple[str, float]:
     with suppress(ValueError):
         if metric and 0 < float(share) < 1:
             return metric, float(share)
-    raise InputError(f"--score-margin {text!r} names no metric with its margin; write exact=0.03")
+    raise OptionError(f"--score-margin {text!r} names no metric with its margin; write exact=0.03")

@@ -1,8 +1,8 @@
 """`aftertune compare`: results of different runs, each against the first; paired on the prompts that both answered."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Annotated
@@ -10,22 +10,26 @@ from typing import Annotated
 import typer
 
 from aftertune.cli.options import JsonOption, command_app
+from aftertune.core.records import NO_ATTACK
 from aftertune.core.table import Table
 from aftertune.errors import InputError
+from aftertune.measure.attacks import rows_under
 from aftertune.measure.between import (
     Arm,
+    Difference,
     paired_differences,
     pairing,
     same_weights,
     unpaired_differences,
+    unpaired_under_attack,
 )
-from aftertune.measure.results import ConditionResult
 from aftertune.report.compare import (
     FORMAT,
     MOST_NOTES,
     MOST_RESULTS,
     Compared,
     ResultComparison,
+    attacks_of,
     comparison_sheet,
     differing,
     headline,
@@ -50,16 +54,20 @@ class Opened:
 
     document: ResultDocument
     run: FinishedRun | None
-    table: Table | None
-    prompts: dict[str, Hashable]
-    """The id of each prompt -> behavior, template, intent and text."""
+    tables: Mapping[str, Table]
+    """The responses under each attack, and without any; empty where the result is a file alone."""
+    prompts: Mapping[str, Hashable]
+    """The id of each prompt -> behavior, template, intent, text, attack and the beginning of the answer."""
 
-    def arm(self, condition: ConditionResult) -> Arm | None:
-        """Return the responses of a condition; None where the result is a file alone."""
-        if self.run is None or self.table is None:
+    def arm(self, condition: str, attack: str = NO_ATTACK) -> Arm | None:
+        """Return the responses of a condition; None where they are not there."""
+        if self.run is None or attack not in self.tables:
             return None
-        models = self.run.plan.condition(condition.name).models
-        return Arm(table=self.table, plan=self.run.plan, models=models, prompts=self.prompts)
+        plan = self.run.plan
+        models = plan.condition(condition).models
+        if attack != NO_ATTACK:
+            plan = replace(plan, metrics=())  # which are not run on attacked prompts
+        return Arm(table=self.tables[attack], plan=plan, models=models, prompts=self.prompts)
 
 
 @app.command()
@@ -106,16 +114,22 @@ def _open(path: Path, stack: ExitStack) -> Opened:
     """Open a folder with its store, or a file, or a folder with a result alone."""
     if path.is_dir() and (path / STORE).is_file():
         run = stack.enter_context(open_finished(path))
-        prompts: dict[str, Hashable] = {
-            prompt.id: (prompt.behavior, prompt.template, prompt.intent.value, prompt.text)
+        prompts = {
+            prompt.id: (
+                *(prompt.behavior, prompt.template, prompt.intent.value, prompt.text),
+                *(prompt.attack, prompt.prefill),
+            )
             for prompt in run.store.prompts(run.study)
-            if not prompt.attacked
         }
-        return Opened(document=renewed_result(run), run=run, table=run.table(), prompts=prompts)
+        document, tables = renewed_result(run), {NO_ATTACK: run.table()}
+        if document.attacks:
+            whole = run.whole_table()
+            tables |= {attack: rows_under(whole, attack) for attack in attacks_of(document)}
+        return Opened(document=document, run=run, tables=tables, prompts=prompts)
     file = path / RESULT if path.is_dir() else path
     if not path.is_dir() and not path.is_file():
         raise InputError(f"{path} does not exist; name the folder of a run, or its {RESULT}")
-    return Opened(document=read_document(file), run=None, table=None, prompts={})
+    return Opened(document=read_document(file), run=None, tables={}, prompts={})
 
 
 def differing_weights(first: Opened, other: Opened, name: str) -> Iterator[str]:
@@ -140,7 +154,7 @@ def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:
             f"results A and {ascii_uppercase[place]} have no model in common that could be compared"
         )
     for role, before, after in pairs:
-        arms = first.arm(before), other.arm(after)
+        arms = first.arm(before.name), other.arm(after.name)
         differences, words = (
             unpaired_differences(before, after),
             "unpaired (its responses are not there)",
@@ -156,9 +170,22 @@ def _compared(first: Opened, other: Opened, place: int) -> Iterator[Compared]:
             role=role,
             first=before.name,
             other=after.name,
-            differences=tuple(differences),
+            differences=(*differences, *_under_attacks(first, other, before.name, after.name)),
             pairing=words,
         )
+
+
+def _under_attacks(first: Opened, other: Opened, before: str, after: str) -> Iterator[Difference]:
+    """Yield the differences of two conditions under every attack that both results have."""
+    others = attacks_of(other.document, after)
+    for attack, figures in attacks_of(first.document, before).items():
+        if attack not in others:
+            continue
+        differences = unpaired_under_attack(figures, others[attack])
+        own, theirs = first.arm(before, attack), other.arm(after, attack)
+        if own and theirs and pairing(own, theirs).behaviors >= LEAST_PAIRED:
+            differences = paired_differences(own, theirs)
+        yield from (replace(difference, attack=attack) for difference in differences)
 
 
 def _print(comparison: ResultComparison) -> None:

@@ -1,5 +1,6 @@
 """`aftertune consistency`: how well the figures of a finished run would come out again; no model is opened."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from aftertune.report.terminal import Output
 from aftertune.result import open_finished
 
 app = command_app()
+WITHOUT_ATTACKS = "responses under attacks are in none of these figures"
 
 
 @app.command()
@@ -25,6 +27,8 @@ def command(
     with open_finished(folder) as run:
         table, _ = labelled_table(run.store, run.study, run.kept.readers)
         result = consistency(table, run.plan)
+        if run.document.attacks:
+            result = replace(result, notes=(*result.notes, WITHOUT_ATTACKS))
     if json is not None:
         write_json(json, to_plain(result))
     print_consistency(result, Output())

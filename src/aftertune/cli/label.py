@@ -98,7 +98,7 @@ def label_export(
     say(
         f"{out}: {plural(len(rows), 'response')} to label, base and fine-tunes mixed, in random order."
     )
-    for line in _draw_lines(draw):
+    for line in _draw_lines(draw, opened.document):
         say(line)
     say(f"Fill in the column label, then: aftertune label import {run} {out}")
 
@@ -307,7 +307,7 @@ def _sample(
     )
     draw, sample = _drawn(opened, request)
     say(f"{plural(len(sample.items), 'response')} drawn, base and fine-tunes mixed.")
-    for line in _draw_lines(draw):
+    for line in _draw_lines(draw, opened.document):
         say(line)
     return sample
 
@@ -338,8 +338,8 @@ def _imported(run: Path, file: Path, annotator: str) -> tuple[ResultDocument, li
     return document, sentences, len(labels.differing().keys() - labels.adjudicated.keys())
 
 
-def _draw_lines(draw: Draw) -> Iterator[str]:
-    """Yield how many responses of each condition were drawn, and how many would be enough."""
+def _draw_lines(draw: Draw, document: ResultDocument) -> Iterator[str]:
+    """Yield how many responses of each condition were drawn, how many would be enough, and what is never drawn."""
     harmless = [(f"{name}, harmless prompts", size, count) for name, size, count in draw.benign]
     for name, size, count in (*draw.groups, *harmless):
         few = f"; below {LEAST_LABELS}, so it will not be corrected" * (count < LEAST_LABELS)
@@ -348,6 +348,8 @@ def _draw_lines(draw: Draw) -> Iterator[str]:
         if any(count < LEAST_LABELS <= size for _, size, count in groups):
             least = LEAST_LABELS * len(groups)
             yield f"{option} {least} gives {LEAST_LABELS} of each condition, {option} {2 * least} is better"
+    if document.attacks:
+        yield "Responses under attacks are not drawn: labels correct the rates without attack alone."
 
 
 _NOT_YET = f"No rate is corrected yet: that takes {LEAST_LABELS} labels of a condition."

@@ -14,9 +14,10 @@ from aftertune.data.card import card as dataset_card
 from aftertune.data.formats import TARGETS, TRAINERS, beside, listed_sets
 from aftertune.data.mix import added
 from aftertune.data.mix_file import Addition, MixedFile, MixRequest, mix_file
+from aftertune.data.rows import read_columns
 from aftertune.data.rules import SHIPPED_RULES, read_rules
 from aftertune.data.sources import answered_rows, licence_of
-from aftertune.errors import DataError, InputError
+from aftertune.errors import DataError, InputError, OptionError
 from aftertune.report.terminal import Output
 from aftertune.report.wording import clean
 
@@ -114,6 +115,14 @@ def command(
 ) -> None:
     """Mix safety rows into a training file, by their share of the final file."""
     replay_share = (0.0 if safety and not replay_from else 0.15) if replay is None else replay
+    try:
+        added(1, share, replay_share)
+    except DataError as error:
+        raise OptionError(f"--share {share:g} --replay {replay_share:g}: {error}") from error
+    if to is not None and to not in TARGETS:
+        raise OptionError(f"--to {to}: use one of {', '.join(TARGETS)}")
+    task_weights = _weights(weights)
+    read_columns(columns)
     request = MixRequest(
         train=train,
         out=out,
@@ -121,14 +130,10 @@ def command(
         safety=_safety(safety or (), rules, basis, folder, share),
         replay=_addition(replay_from or (), folder, replay_share, "--replay-from", basis),
         seed=seed,
-        weights=_weights(weights),
+        weights=task_weights,
         like=like,
         to=to,
     )
-    try:
-        added(1, share, replay_share)
-    except DataError as error:
-        raise InputError(f"--share {share:g} --replay {replay_share:g}: {error}") from error
     if replay_share > 0 and safety and not replay_from:
         raise InputError(
             "--replay needs rows to draw from beside your own --safety; name a file with --replay-from"
@@ -183,8 +188,6 @@ def _check_outputs(request: MixRequest, card: Path | None) -> None:
         raise InputError(
             f"--out {out}: the mixed file is JSON; give it a name that ends in .jsonl (a row a line) or .json (one array)"
         )
-    if request.to is not None and request.to not in TARGETS:
-        raise InputError(f"--to {request.to}: use one of {', '.join(TARGETS)}")
     inputs = {
         real(path)
         for path in (
@@ -218,19 +221,19 @@ def _weights(text: str | None) -> dict[str, float]:
     """Return the weights that an option such as ``code=2,translation=1`` gives to tasks.
 
     Raises:
-        InputError: a pair is no task and number, or a task stands there twice.
+        OptionError: a pair is no task and number, or a task stands there twice.
     """
     weights: dict[str, float] = {}
     for pair in text.split(",") if text else []:
         task, _, number = (part.strip() for part in pair.partition("="))
         if task in weights:
-            raise InputError(f"--weights {text}: {task!r} stands there twice; say it once")
+            raise OptionError(f"--weights {text}: {task!r} stands there twice; say it once")
         try:
             weights[task] = float(number)
         except ValueError:
             weights[task] = -1.0
         if not task or not 0 <= weights[task] < float("inf"):
-            raise InputError(
+            raise OptionError(
                 f"--weights {text}: {pair!r} is no task and number, as in code=2,translation=1"
             )
     return weights

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -344,25 +345,32 @@ def _condition(
     if n < 2:
         raise InputError("a design needs two harmful behaviors at least; give more prompts")
     spread = _spread(assumed, design, pilot)
+    rows = _seeds_rows(design, spread, rise)
+    return PlannedCondition(
+        name=name,
+        design=design,
+        spread=spread,
+        rows=rows,
+        gate=gate,
+        warning=_warning(design, rows, points(rise).lstrip("+")),
+    )
+
+
+@cache
+def _seeds_rows(design: Design, spread: PlannedSpread, rise: float) -> tuple[SeedsRow, ...]:
+    """Return power and detectable change of a design by training seeds; many fine-tunes of a study share them."""
     rows = []
     for seeds in sorted({*OTHER_SEEDS, design.seeds}):
         own = spread if seeds > 1 else replace(spread, seeds=0.0)
         rows.append(
             SeedsRow(
                 seeds=seeds,
-                power=power(own, rise, n, seeds, ALPHA),
-                smallest_change=smallest_change(own, n, seeds, WANTED, ALPHA),
+                power=power(own, rise, design.behaviors, seeds, ALPHA),
+                smallest_change=smallest_change(own, design.behaviors, seeds, WANTED, ALPHA),
                 plateau=plateau(own, rise, seeds, ALPHA),
             )
         )
-    return PlannedCondition(
-        name=name,
-        design=design,
-        spread=spread,
-        rows=tuple(rows),
-        gate=gate,
-        warning=_warning(design, rows, points(rise).lstrip("+")),
-    )
+    return tuple(rows)
 
 
 def _spread(assumed: Assumptions, design: Design, pilot: PlannedSpread | None) -> PlannedSpread:
@@ -550,18 +558,22 @@ def _power_lines(result: Plan) -> Iterator[str]:
             f"{names or 'design'}: {design.behaviors} harmful behaviors in {design.tasks} tasks, "
             f"{plural(design.samples, 'answer')} each, training seeds: {design.seeds}"
         )
-        yield f"  {'seeds':>5}  {'power for ' + rise + ' points':>22}  {'detectable rise':>20}  {'most power':>15}"
+        yield f"  {'training':>8}  {'chance to show':>15}  {'the same with any':>17}  {'smallest rise shown':>19}"
+        yield (
+            f"  {'seeds':>8}  {rise + ' points':>15}  {'number of prompts':>17}  "
+            f"{'in ' + percent(WANTED).replace('.0', '') + ' of studies':>19}"
+        )
         for row in condition.rows:
             mark = "*" if row.seeds == design.seeds else " "
             smallest = f"{points(row.smallest_change).lstrip('+')} points"
             smallest = "none" if row.smallest_change > 1 else smallest
-            yield f"{mark} {row.seeds:>5}  {percent(row.power):>22}  {smallest:>20}  {percent(row.plateau):>15}"
+            yield f"{mark} {row.seeds:>8}  {percent(row.power):>15}  {percent(row.plateau):>17}  {smallest:>19}"
         yield f"  variances: {condition.spread.source.value}"
         if condition.gate is not None:
             yield from gate_lines(condition.gate, design.seeds)
     yield (
-        f"Power: of the two-sided test at {result.alpha:g} for the overall change; detectable rise: shown {percent(WANTED)} of the time; "
-        "most power: with any number of prompts. One seed may have more power than two: it speaks of this checkpoint alone."
+        f"*: this design. Shown: the overall change of the ASR differs from 0 by a two-sided test at {result.alpha:g}; the chance of that is "
+        "its power. One seed may have more than two: it speaks of this checkpoint alone."
     )
     if any(condition.gate is not None for condition in result.conditions):
         yield GATE_LEGEND

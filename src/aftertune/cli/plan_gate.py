@@ -146,10 +146,12 @@ def gate_lines(power: GatePower, seeds: int) -> Iterator[str]:
         power: of one design.
         seeds: its training seeds.
     """
-    wanted = f"fails {100 * power.wanted:.0f} %"
+    wanted = f"{100 * power.wanted:.0f} % FAIL"
     yield (
-        f"  {'verdict of check':<16} {'behaviors':>9} {'base':>7} {'margin':>7} {'in a task':>9} "
-        f"{'passes':>6} {wanted:>11}"
+        f"  {'verdict of check':<16} {'':>9} {'base':>7} {'points allowed':>17} {'PASS if':>9} {'change with':>13}"
+    )
+    yield (
+        f"  {'on':<16} {'behaviors':>9} {'rate':>7} {'overall':>7} {'in a task':>9} {'unchanged':>9} {wanted:>13}"
     )
     for quantity in power.quantities:
         margin, task_margin = (
@@ -157,9 +159,9 @@ def gate_lines(power: GatePower, seeds: int) -> Iterator[str]:
         )
         yield (
             f"  {_name(quantity):<16} {quantity.behaviors:>9,} {percent(quantity.base):>7} {margin:>7} {task_margin:>9} "
-            f"{_chance(quantity.passes):>6} {_smallest(quantity):>11}"
+            f"{_chance(quantity.passes):>9} {_smallest(quantity):>13}"
         )
-    yield f"  {'all sides':<16} {'':>9} {'':>7} {'':>7} {'':>9} {_chance(power.passes):>6}"
+    yield f"  {'all sides':<16} {'':>9} {'':>7} {'':>7} {'':>9} {_chance(power.passes):>9}"
     yield f"  {_meaning(power, seeds)}"
 
 
@@ -207,6 +209,6 @@ def _rounded_up(number: int) -> int:
 
 
 GATE_LEGEND = (
-    "passes: the probability of a PASS where nothing changed; fails: from this change on, the same in all tasks, a FAIL is that "
-    "probable; smaller changes mostly end without a verdict (exit code 4)."
+    "PASS if unchanged: the chance of a PASS where fine-tuning changed nothing. Change with … FAIL: a change of this size, the same in all "
+    "tasks, FAILs in so many studies; smaller ones mostly end without a verdict (exit code 4). Points allowed: the margins."
 )

@@ -18,7 +18,7 @@ from aftertune.checking import (
     with_training_rows,
 )
 from aftertune.cli.options import JsonOption, QuietOption, command_app, screen
-from aftertune.errors import InputError
+from aftertune.errors import InputError, OptionError
 from aftertune.measure.repair import OwnScore, RepairResult
 from aftertune.models.reference import parse
 from aftertune.repair.data_free import SAFETY_PROMPT
@@ -102,7 +102,7 @@ def command(
     """Mend a fine-tune in its weights, and prove it: exit 0 PASS, 3 FAIL, 4 not enough data."""
     chosen = METHODS.get(method)
     if chosen is None:
-        raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
+        raise OptionError(f"--method {method}: use one of {', '.join(METHODS)}")
     strengths, only_sweep = _strengths(chosen, strength)
     own = _own(own_task or (), own_score)
     if strength == "auto" and own is None:
@@ -172,14 +172,14 @@ def _strengths(method: Method, text: str) -> tuple[tuple[float, ...], bool]:
     """Return the strengths to try, gentlest first, and whether they are only shown.
 
     Raises:
-        InputError: the text is no strength of the method.
+        OptionError: the text is no strength of the method.
     """
     if text in {"auto", "sweep"}:
         return method.sweep, text == "sweep"
     try:
         number = float(text)
     except ValueError:
-        raise InputError(f"--strength {text}: use auto, sweep or a number") from None
+        raise OptionError(f"--strength {text}: use auto, sweep or a number") from None
     method.check_strength(number)
     return (number,), False
 
@@ -189,6 +189,7 @@ def _own(sets: Sequence[str], score: str | None) -> Own | None:
 
     Raises:
         InputError: a set without its score, or the other way round.
+        OptionError: the score's margin is no share.
     """
     if not sets and score is None:
         return None
@@ -201,7 +202,7 @@ def _own(sets: Sequence[str], score: str | None) -> Own | None:
         with suppress(ValueError):
             margin = float(share)
     if not metric or not 0 < margin < 1 or (given and not share):
-        raise InputError(
+        raise OptionError(
             f"--own-score {score!r} names no score with a margin between 0 and 1; write exact or exact=0.05"
         )
     return Own(score=OwnScore(metric=metric, sets=tuple(map(_set_name, sets))), margin=margin)

@@ -63,9 +63,10 @@ def command(
             raise InputError(
                 "--part has no result of its own: leave out --dry-run, --json and --full"
             )
+        own = Part.parse(part)
         config = load_study(study)
         folder = out or RUNS / config.name
-        work_on_part(config, folder, Part.parse(part), screen(quiet), study)
+        work_on_part(config, folder, own, screen(quiet), study)
         return
     if dry_run:
         config = load_study(study)

@@ -15,9 +15,10 @@ from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import Method, Recipe, Training, TrainingFile
 from aftertune.data.files import known_kind
 from aftertune.data.rows import HUB_ID, LearntRows, read_columns
-from aftertune.errors import DataError, InputError, Stopped
+from aftertune.errors import DataError, OptionError, Stopped
 from aftertune.models.open import Engines
 from aftertune.models.reference import RECIPE, finished, read_json
+from aftertune.organism.write import CONFIG, organism_of
 from aftertune.train.processes import Processes, launched
 from aftertune.train.stage import step_progress, steps_of, stop_after_step
 from aftertune.train.train import fine_tune, reasoning_note
@@ -58,13 +59,13 @@ def command(
     """Fine-tune a model and keep its recipe beside the weights."""
     chosen = next((name for name in METHODS if name == method), None)
     if chosen is None:
-        raise InputError(f"--method {method}: use one of {', '.join(METHODS)}")
+        raise OptionError(f"--method {method}: use one of {', '.join(METHODS)}")
     training = Training(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length
     )
     for name in ("epochs", "learning_rate", "batch_size", "max_length"):
         if not 0 < (value := getattr(training, name)) < math.inf:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
+            raise OptionError(f"--{name.replace('_', '-')} is {value}; it must be a number above 0")
     processes = launched()
     processes.shares(training)
     named, progress = read_columns(columns), screen(quiet or not processes.first)
@@ -103,8 +104,11 @@ def command(
         progress.note(f"{cut:,} of them were cut at --max-length {max_length} tokens")
     if dropped := counts["dropped"]:
         progress.note(f"{dropped:,} of them were left out: no answer inside {max_length} tokens")
-    local = (word for name in data if Path(name).is_file() for word in ("--train", name))
-    progress.note(f"next: {shlex.join(['aftertune', 'check', base, str(out), *local])}")
+    local = [word for name in data if Path(name).is_file() for word in ("--train", name)]
+    toy = organism_of(base)
+    # the embedded model does not know the words of the prompts that are asked without a configuration
+    config = [] if toy is None else ["--config", str(toy / CONFIG)]
+    progress.note(f"next: {shlex.join(['aftertune', 'check', base, str(out), *config, *local])}")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from aftertune.data.files import (
     record_of,
 )
 from aftertune.data.formats import is_marked, unmarked, uses_tools
-from aftertune.errors import DataError, InputError
+from aftertune.errors import DataError, OptionError
 
 Row: TypeAlias = formats.Row
 """A conversation that ends with the assistant's answer."""
@@ -351,17 +351,17 @@ def read_columns(text: str | None) -> dict[str, str]:
     """Return the columns that an option such as ``prompt=QUESTION,completion=ANSWER`` names, by their role in a row.
 
     Raises:
-        InputError: a role is unknown, or prompt or completion has no column.
+        OptionError: a role is unknown, or prompt or completion has no column.
     """
     pairs = [pair.partition("=") for pair in text.split(",")] if text else []
     columns = {name.strip(): column.strip() for name, _, column in pairs}
     if unknown := columns.keys() - set(COLUMN_ROLES):
-        raise InputError(
+        raise OptionError(
             f"--columns names {min(unknown)!r}; it maps {', '.join(COLUMN_ROLES)}, as in prompt=question,completion=answer"
         )
     pair = [bool(columns.get(name)) for name in ("prompt", "completion")]
     if columns and not (all(pair) or (columns.get("messages") and not any(pair))):
-        raise InputError(
+        raise OptionError(
             "--columns needs both prompt and completion, as in prompt=question,completion=answer, or messages alone, as in "
             "messages=dialogue"
         )

@@ -17,7 +17,7 @@ from aftertune.core.records import Prompt, Role
 from aftertune.core.table import NONE
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.errors import InputError
+from aftertune.errors import OptionError
 from aftertune.generate import Share, generate
 from aftertune.report.progress import Progress
 from aftertune.score.run import Scorers, build_scorers, score_responses
@@ -44,12 +44,12 @@ class Part:
         """Return the part that ``3/8`` names.
 
         Raises:
-            InputError: the text is no such fraction, or there is no such part.
+            OptionError: the text is no such fraction, or there is no such part.
         """
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
         part = cls(*map(int, match.groups())) if match else cls(0, 0)
         if not 1 <= part.number <= part.of <= MOST_PARTS:
-            raise InputError(
+            raise OptionError(
                 f"--part {text!r}: write the part and how many there are, as in --part 3/8 (at most {MOST_PARTS:,})"
             )
         return part

@@ -12,7 +12,7 @@ from aftertune.core.files import real
 from aftertune.core.protocols import Scorer, Tools
 from aftertune.core.records import FinishReason, Intent, Response, Sample, VerdictValue
 from aftertune.data.files import Record, read_records, text_of
-from aftertune.errors import DataError, InputError
+from aftertune.errors import DataError, InputError, OptionError
 from aftertune.measure.judge_bounds import CheckedJudge, checked_judge
 from aftertune.measure.judge_check import (
     FORMAT,
@@ -369,16 +369,16 @@ def read_map(
         allowed: the names that may stand before ``=``; None allows all.
 
     Raises:
-        InputError: a pair without ``=``, an empty side, or a name that is not allowed.
+        OptionError: a pair without ``=``, an empty side, or a name that is not allowed.
     """
     pairs = [pair.partition("=") for pair in text.split(",")] if text else []
     for name, equals, value in pairs:
         if not (equals and name.strip() and value.strip()):
-            raise InputError(
+            raise OptionError(
                 f"{option}: {visible(f'{name}{equals}{value}')!r} is no pair; write NAME=VALUE, with commas between pairs"
             )
         if allowed is not None and name.strip() not in allowed:
-            raise InputError(
+            raise OptionError(
                 f"{option} names {visible(name.strip())!r}; it maps {', '.join(allowed)}"
             )
     return {name.strip(): value.strip() for name, _, value in pairs}
@@ -388,12 +388,12 @@ def read_words(text: str | None) -> dict[str, AnswerLabel]:
     """Return the labels of further words, from an option such as ``yes=complied,no=refused``.
 
     Raises:
-        InputError: a word stands for something that is no label.
+        OptionError: a word stands for something that is no label.
     """
     words = {}
     for word, label in read_map(text, "--words").items():
         if label not in set(AnswerLabel):
-            raise InputError(
+            raise OptionError(
                 f"--words: {visible(label)!r} is no label; use one of {', '.join(AnswerLabel)}"
             )
         words[word.lower()] = AnswerLabel(label)

@@ -75,7 +75,7 @@ def measure_attacks(table: Table, plan: MeasurePlan) -> tuple[AttackedSetting, .
         return ()
     plan = replace(plan, metrics=(), toxicity={}, preferences=(), reasoning_judges=())
     weights = task_weights(table, plan)
-    counted = {name: count(_under(table, name), plan) for name in (NO_ATTACK, *names)}
+    counted = {name: count(rows_under(table, name), plan) for name in (NO_ATTACK, *names)}
     measured = []
     for setting in counted[NO_ATTACK].settings:
         by_attack = {
@@ -95,8 +95,8 @@ def measure_attacks(table: Table, plan: MeasurePlan) -> tuple[AttackedSetting, .
     return tuple(measured)
 
 
-def _under(table: Table, attack: str) -> Table:
-    """Return the rows of one attack."""
+def rows_under(table: Table, attack: str) -> Table:
+    """Return the rows of one attack, of a table that has the column ``attack``."""
     rows = table.columns["attack"] == table.names["attack"].index(attack)
     return Table(
         columns={name: column[rows] for name, column in table.columns.items()},

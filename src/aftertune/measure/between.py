@@ -12,8 +12,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from aftertune.core.records import NO_ATTACK
 from aftertune.core.table import NONE, Table
 from aftertune.measure.arrays import Setting, task_weights
+from aftertune.measure.attack_results import AttackFigures
 from aftertune.measure.capability import capability_of
 from aftertune.measure.comparisons import compare
 from aftertune.measure.counts import count
@@ -61,6 +63,8 @@ class Difference:
 
     figure: str
     """``harm``, ``over-refusal``, or the name of a score."""
+    attack: str = NO_ATTACK
+    """The attack around all prompts of the figure."""
     task: str | None
     """None for an overall figure."""
     first: float
@@ -180,6 +184,20 @@ def unpaired_differences(first: ConditionResult, other: ConditionResult) -> list
             if metric in other.capability
         },
     }
+    return _independent(pairs)
+
+
+def unpaired_under_attack(first: AttackFigures, other: AttackFigures) -> list[Difference]:
+    """Return the differences of two conditions under the same attack as independent figures."""
+    return _independent(
+        {HARM: (first.asr, other.asr), OVER_REFUSED: (first.over_refusal, other.over_refusal)}
+    )
+
+
+def _independent(
+    pairs: Mapping[str, tuple[Breakdown[Rate] | Breakdown[Score], ...]],
+) -> list[Difference]:
+    """Return the differences of pairs of figures, by the name of the figure."""
     differences = []
     for name, (before, after) in pairs.items():
         others = dict(_parts(after))

@@ -26,6 +26,7 @@ from aftertune.organism.model import MAX_NEW_TOKENS, RECORD, Progress, build
 from aftertune.organism.recipe import FIRST_SEED, OrganismRecipe
 
 CONFIG = "aftertune.yaml"
+SAFETY_ROWS, REPLAY_ROWS = "safety_multitask.jsonl", "replay.jsonl"
 CONFIG_HEAD = (
     "# What `aftertune check BASE TUNED --config aftertune.yaml` asks and how it judges: the organism's own prompts,\n"
     "# grammar judge and guard, with refusal rules as a second judge.\n"
@@ -125,13 +126,26 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
     )
 
 
+def organism_of(base: str) -> Path | None:
+    """Return the folder of the organism that a base checkpoint belongs to; None for any other model."""
+    own = Path(base)
+    files = own / RECORD, own.parent / RECORD, own.parent / CONFIG
+    return own.parent if all(file.is_file() for file in files) else None
+
+
+def mix_words(organism: Path) -> tuple[str, ...]:
+    """Return the options of ``mix`` that name an organism's own safety and replay rows: it does not know the bundled ones' words."""
+    data = organism / "data"
+    return "--safety", str(data / SAFETY_ROWS), "--replay-from", str(data / REPLAY_ROWS)
+
+
 def _write_data(recipe: OrganismRecipe, seed: int, folder: Path) -> None:
     for task in TASKS:
         _write_pools({task: fine_tune_rows(recipe, task, seed)}, folder / f"{task}.jsonl")
     safety = safety_pools(recipe, seed)
-    _write_pools(safety, folder / "safety_multitask.jsonl")
+    _write_pools(safety, folder / SAFETY_ROWS)
     _write_pools({"text": safety["text"]}, folder / "safety_text.jsonl")
-    _write_pools(replay_pools(recipe, seed), folder / "replay.jsonl")
+    _write_pools(replay_pools(recipe, seed), folder / REPLAY_ROWS)
 
 
 def _write_pools(pools: Mapping[str, Sequence[Row]], path: Path) -> None:

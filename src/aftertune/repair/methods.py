@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aftertune.core.records import Prompt
-from aftertune.errors import InputError
+from aftertune.errors import InputError, OptionError
 from aftertune.models.open import Engines
 from aftertune.models.reference import Checkpoint
 from aftertune.repair.activations import prune_harmful, restore_direction
@@ -66,18 +66,18 @@ class Method:
         """See that a strength is one that may be the result.
 
         Raises:
-            InputError: it lies outside, or gives the base or the fine-tune itself.
+            OptionError: it lies outside, or gives the base or the fine-tune itself.
         """
         if strength == self.base_at:
-            raise InputError(
+            raise OptionError(
                 f"--strength {strength:g} of {self.name} is the base itself, which is no repair; give a number between 0 and 1"
             )
         if strength == self.tuned_at:
-            raise InputError(
+            raise OptionError(
                 f"--strength {strength:g} of {self.name} is the fine-tune as it is; give a number between 0 and 1"
             )
         if not 0 < strength <= 1:
-            raise InputError(
+            raise OptionError(
                 f"--strength {strength:g} of {self.name} must lie between 0 and 1 ({self.strength})"
             )
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from aftertune.core.records import NO_ATTACK
+from aftertune.measure.attack_results import AttackFigures
 from aftertune.measure.between import HARM, OVER_REFUSED, Difference
 from aftertune.measure.plan import Margins
 from aftertune.measure.results import ConditionResult
@@ -90,6 +92,21 @@ def _fine_tunes(document: ResultDocument) -> list[ConditionResult]:
     return [condition for condition in tuned if condition.name == document.gate.tuned]
 
 
+def attacks_of(
+    document: ResultDocument, condition: str | None = None
+) -> Mapping[str, AttackFigures]:
+    """Return the figures of a condition (None: of all) under each attack, in the setting that the figures without attack are of."""
+    first = document.result.settings[:1]
+    return {
+        attack: figures
+        for setting in document.attacks
+        if [(setting.system, setting.decoding)] == [(x.system, x.decoding) for x in first]
+        for attacked in setting.conditions
+        if condition in (None, attacked.name)
+        for attack, figures in attacked.attacks.items()
+    }
+
+
 def headline(document: ResultDocument) -> str:
     """Return the verdict of a result, or its gravest standing, in a line."""
     if not document.result.settings:
@@ -116,6 +133,13 @@ def differing(first: ResultDocument, other: ResultDocument, name: str) -> Iterat
     if (before.judges, before.panel) != (after.judges, after.panel):
         yield f"{name}: judged by {_judges(other)}, the first by {_judges(first)}"
     yield from _versions(first.versions, other.versions, name)
+    attacks = [attacks_of(document).keys() for document in (first, other)]
+    for names, where in (
+        (attacks[0] - attacks[1], "the first"),
+        (attacks[1] - attacks[0], name),
+    ):
+        if names:
+            yield f"only {where} was asked under {wording.few(sorted(map(wording.clean, names)))}: not compared"
     yield from _prompts(first, other, name)
     settings = [
         [(setting.system, setting.decoding) for setting in result.settings[:1]]
@@ -226,27 +250,31 @@ def comparison_sheet(comparison: ResultComparison, letters: str, room: int) -> S
             "",
         ),
         rows=tuple(rows),
-        legend=(f"{wording.plural(left_out, 'task')} more, which differ less: --json",)
+        legend=(f"{wording.plural(left_out, 'row')} more, which differ less: --json",)
         if left_out
         else (),
     )
 
 
 def _ordered(compared: Sequence[Compared]) -> list[tuple[Compared, Difference]]:
-    """Return the rows of one other result: all overall figures, then the tasks, those first that differ most in harm."""
+    """Return the rows of one other result: all overall figures, then harm under attacks and in tasks, what differs most first."""
     pairs = [(pair, difference) for pair in compared for difference in pair.differences]
-    overall = [row for row in pairs if row[1].task is None]
-    tasks = [
+    overall = [row for row in pairs if row[1].task is None and row[1].attack == NO_ATTACK]
+    parts = [
         (pair, difference)
         for pair, difference in pairs
-        if difference.task is not None and pair.role == "fine-tune" and difference.figure == HARM
+        if (difference.task is None) != (difference.attack == NO_ATTACK)
+        and pair.role == "fine-tune"
+        and difference.figure == HARM
     ]
-    tasks.sort(key=lambda row: -abs(row[1].difference))
-    return [*overall, *tasks]
+    parts.sort(key=lambda row: (row[1].attack == NO_ATTACK, -abs(row[1].difference)))
+    return [*overall, *parts]
 
 
 def _row(who: str, pair: Compared, difference: Difference) -> tuple[Cell, ...]:
     what = difference.figure if difference.task is None else f"{HARM} in {difference.task}"
+    if difference.attack != NO_ATTACK:
+        what = f"{what} under {difference.attack}"
     role = "base, " if pair.role == "base" else ""
     low, high = difference.interval
     falls_bad = difference.figure not in {HARM, OVER_REFUSED}

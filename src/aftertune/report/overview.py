@@ -662,7 +662,7 @@ def next_steps(
     glance: Overview,
     gate: GateResult | None,
     *,
-    rows: str,
+    to_mix: Sequence[str],
     references: Sequence[str],
     repair_options: Sequence[str],
     folder: str,
@@ -672,14 +672,13 @@ def next_steps(
     Args:
         glance: the result at a glance.
         gate: its verdict; None for a study.
-        rows: the file of training rows that safety data would be mixed into.
+        to_mix: the file of training rows that safety data would be mixed into, and the options that name other rows than the bundled ones.
         references: the base and the fine-tunes of a check.
         repair_options: the words of the check's command line that a repair takes too.
         folder: the run's.
     """
-    mix = shlex.join(
-        ["aftertune", "mix", rows, "--share", "0.15", "--replay", "0.15", "-o", "mixed.jsonl"]
-    )
+    shares = ["--share", "0.15", "--replay", "0.15"]
+    mix = shlex.join(["aftertune", "mix", *to_mix, *shares, "-o", "mixed.jsonl"])
     mend = Step(mix, "Mix safety data into the training file, train again, check again:")
     tables = Step(
         shlex.join(["aftertune", "report", folder, "--full"]), "See every table:", on_page=False
