@@ -61,7 +61,7 @@ def test_a_verdict_is_an_outcome_and_an_error_none_of_them(ran, pytester):
     assert "SKIPPED [1]" in text
     assert "the very same weights" in text
     assert "ModelError: " in text
-    assert "InputError: --margin is 7" in text
+    assert "OptionError: --margin is 7" in text
     cases = {
         case.get("name"): [child.tag for child in case]
         for case in ET.parse(pytester.path / "junit.xml").iter("testcase")  # noqa: S314 - pytest's own

@@ -202,7 +202,7 @@ def test_what_the_provider_would_refuse_is_not_sent(folder):
             (("--epochs", "0"), "--epochs is 0"),
         ):
             code, said = tune(service, folder, *options)
-            assert code == 1
+            assert code == 2
             assert message in said
             assert len(said.strip().splitlines()) == 1
         (folder / "train.jsonl").write_text(

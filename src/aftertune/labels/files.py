@@ -15,7 +15,7 @@ from aftertune.core.files import write_whole
 from aftertune.core.records import LabelValue
 from aftertune.core.table import ADJUDICATED
 from aftertune.data.files import JSON_LINES, record_of, repeated
-from aftertune.errors import DataError, InputError
+from aftertune.errors import DataError, InputError, OptionError
 from aftertune.report.wording import clean, spreadsheet_cell
 
 COLUMNS = ("id", "task", "question", "prompt", "response")
@@ -41,10 +41,10 @@ def check_name(path: Path) -> None:
     """Refuse a name that does not say which of the two formats it is.
 
     Raises:
-        InputError: it ends neither in ``.csv`` nor in ``.jsonl`` or ``.ndjson``.
+        OptionError: it ends neither in ``.csv`` nor in ``.jsonl`` or ``.ndjson``.
     """
     if path.suffix.lower() not in (".csv", *JSON_LINES):
-        raise InputError(
+        raise OptionError(
             f"--out {path}: labels are kept in CSV or JSON lines; give it a name that ends in .csv or .jsonl"
         )
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from aftertune.core.files import explained, write_whole
 from aftertune.core.records import LabelValue
 from aftertune.core.table import ADJUDICATED
-from aftertune.errors import InputError
+from aftertune.errors import InputError, OptionError
 from aftertune.labels.annotations import Labels, LabelsById
 from aftertune.labels.draw import DrawnItem
 from aftertune.labels.files import column_of, read_rows
@@ -55,12 +55,12 @@ def labels_file(folder: Path, annotator: str | None) -> Path:
     """Return the file of an annotator's labels in a run's folder; of the labels between annotators for None.
 
     Raises:
-        InputError: the name cannot be a file's, or its folder cannot be made.
+        OptionError: the name cannot be a file's. InputError: its folder cannot be made.
     """
     if annotator is None:
         return folder / ADJUDICATION
     if not NAME.fullmatch(annotator):
-        raise InputError(
+        raise OptionError(
             f"--annotator {annotator!r}: names the file of the labels too; use up to 60 letters, digits and . - + @ _, with "
             "spaces between them"
         )

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from aftertune.core.files import write_whole
 from aftertune.core.keys import content_key
 from aftertune.core.records import Message
-from aftertune.errors import DataError, EngineError, InputError, ModelError
+from aftertune.errors import DataError, EngineError, ModelError, OptionError
 from aftertune.models.reference import HOSTED
 
 Provider = Literal["openai", "vertex"]
@@ -313,22 +313,24 @@ def check_request(request: HostedTune) -> None:
     """See that the provider takes settings and files like these, before anything is sent.
 
     Raises:
-        InputError: an option is out of range; DataError: a file is too large.
+        OptionError: an option is out of range; DataError: a file is too large.
     """
     for name, value in (("--epochs", request.epochs), ("--batch-size", request.batch_size)):
         if value is not None and value < 1:
-            raise InputError(f"{name} is {value}; it must be 1 or more")
+            raise OptionError(f"{name} is {value}; it must be 1 or more")
     multiplier = request.learning_rate_multiplier
     if multiplier is not None and not 0 < multiplier < math.inf:
-        raise InputError(f"--learning-rate-multiplier is {multiplier}; it must be a number above 0")
+        raise OptionError(
+            f"--learning-rate-multiplier is {multiplier}; it must be a number above 0"
+        )
     if request.seed is not None and not 0 <= request.seed <= MOST_SEED:
-        raise InputError(f"--seed is {request.seed}; it must lie between 0 and {MOST_SEED}")
+        raise OptionError(f"--seed is {request.seed}; it must lie between 0 and {MOST_SEED}")
     if request.seed is not None and request.provider == "vertex":
-        raise InputError(
+        raise OptionError(
             "--seed: Vertex takes none; leave it out, and tell its runs apart with --suffix"
         )
     if len(request.suffix) > MOST_SUFFIX:
-        raise InputError(
+        raise OptionError(
             f"--suffix has {len(request.suffix)} characters; at most {MOST_SUFFIX} are taken"
         )
     most = MOST_BYTES[request.provider]
