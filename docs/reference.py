@@ -35,6 +35,7 @@ KEY_TABLES = {
     "### `measurement`": ["MeasurementKeys"],
     "### At equal capability": ["MatchKeys"],
     "### `engine`": ["EngineKeys"],
+    "### `execute`": ["ExecuteKeys"],
 }
 """The definitions whose keys stand in the tables of a section, in order."""
 NAMES = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}

@@ -33,6 +33,7 @@ reasoning_judges: [rules]
 coherence: {tail_loop: 0.2, language: true, nll: false}
 measurement: {margin: 0.05, task_margin: 0.1, panel: majority, families: [task, hazard], match: {scorer: exact, target: 0.5}}
 engine: {backend: transformers, threads: 2, dtype: bfloat16, budget: 5.0, batch: ["openai:*"], call_seconds: 30}
+execute: {on: ray, gpus_per_model: 0.5, calls_per_unit: 100}
 """
 """A study with every key."""
 

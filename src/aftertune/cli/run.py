@@ -21,6 +21,7 @@ from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
 from aftertune.errors import InputError, ModelError
 from aftertune.estimate import Estimate, estimate
+from aftertune.execute.cluster import HERE, run_on_cluster
 from aftertune.execute.parts import PARTS, Part, run_part
 from aftertune.gating import notes_on_design
 from aftertune.measured import measure_study
@@ -52,6 +53,13 @@ def command(
             help="Do part K of N of the work, for several processes or machines; merge their stores, then run without it.",
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ray[:HOST:PORT]",
+            help="Do the work on a Ray cluster, in place of what the study's execute says; here is this process.",
+        ),
+    ] = None,
     out: OutOption = None,
     full: FullOption = False,
     json: JsonOption = None,
@@ -59,6 +67,10 @@ def command(
 ) -> None:
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
     if part is not None:
+        if on is not None:
+            raise InputError(
+                "--part and --on: a part is done by the process that is given it; leave one out"
+            )
         if dry_run or json is not None or full:
             raise InputError(
                 "--part has no result of its own: leave out --dry-run, --json and --full"
@@ -73,7 +85,21 @@ def command(
         purpose = Purpose(command="", source=study.parent)
         preview(config, out or RUNS / config.name, purpose)
         return
-    result = measure_study(study, out=out, progress=screen(quiet))
+    progress = screen(quiet)
+    config = load_study(study)
+    place = on or config.execute.on
+    if place != HERE:
+        folder = out or RUNS / config.name
+        words = [
+            "aftertune",
+            "run",
+            str(study),
+            "--on",
+            place,
+            *(["--out", str(out)] if out else []),
+        ]
+        run_on_cluster(config, folder, place, progress, study.parent, shlex.join(words))
+    result = measure_study(study, out=out, progress=progress)
     present(result.document, Output(), json, full=full)
     print_files(result.page, result.folder / RESULT, result.next_commands)
 

@@ -3,10 +3,12 @@
 A part is decided by the study alone, so that any machine finds the same one. Trainings go round the parts in the order of the
 study, and the part that trains a fine-tune asks it everything. Models that are there already are asked by all parts: each takes
 its share of the behaviors. What a part is killed in, it goes on with; what no part has done, the run after the merge does.
+
+`do_portion` is the work itself, whoever decided what belongs to it: a part, or a driver that hands out units to a cluster.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -24,7 +26,7 @@ from aftertune.score.run import Scorers, build_scorers, score_responses
 from aftertune.study import Study
 from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, study_rows, tune_models
-from aftertune.workspace import MODELS, STORE, open_run, spending_notes
+from aftertune.workspace import MODELS, STORE, Run, open_run, spending_notes
 
 PARTS = "parts"
 """The folder of a run that holds the stores of its parts."""
@@ -65,9 +67,9 @@ class Part:
         Args:
             models: all models of the study, in its order.
         """
-        keys = {model.name: _training(model.recipe) for model in models if model.recipe is not None}
-        places = {key: place for place, key in enumerate(dict.fromkeys(keys.values()))}
-        return {name for name, key in keys.items() if places[key] % self.of == self.number - 1}
+        roots = training_roots(models)
+        places = {root: place for place, root in enumerate(dict.fromkeys(roots.values()))}
+        return {name for name, root in roots.items() if places[root] % self.of == self.number - 1}
 
     def behaviors(self, prompts: Iterable[Prompt]) -> set[tuple[str, str]]:
         """Return the behaviors, as `behavior_of` names them, about which the part asks the models that are there.
@@ -83,9 +85,39 @@ def behavior_of(prompt: Prompt) -> tuple[str, str]:
     return prompt.set, prompt.pair or prompt.behavior
 
 
-def _training(recipe: Recipe) -> Key:
+def training_key(recipe: Recipe) -> Key:
     """Return the key of the training that a recipe's weights come from; its epochs share one."""
     return replace(recipe, epoch=None).key
+
+
+def training_roots(models: Sequence[StudyModel]) -> dict[str, Key]:
+    """Return by fine-tune the key of the training at the beginning of its own: rounds go on from each other.
+
+    Args:
+        models: all models of the study, in its order: a round stands behind the one that it goes on from.
+    """
+    roots: dict[str, Key] = {}
+    by_key: dict[str, Key] = {}
+    for model in models:
+        if model.recipe is not None:
+            key, start = training_key(model.recipe), model.recipe.start
+            roots[model.name] = key if start is None else by_key.get(start.key, key)
+            by_key.setdefault(key.hex(), roots[model.name])
+    return roots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """The work on a study that one process does."""
+
+    models: tuple[StudyModel, ...]
+    """The models that are asked, and their bases."""
+    trains: tuple[StudyModel, ...]
+    """The fine-tunes that are trained, unless they are there."""
+    takes: Callable[[StudyModel, Prompt], bool]
+    """Says whether a model is asked a prompt here."""
+    screens: Callable[[Prompt], bool]
+    """Says whether guards screen a prompt here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +135,6 @@ class PartDone:
 def run_part(study: Study, folder: Path, part: Part, progress: Progress, source: Path) -> PartDone:
     """Train, ask and score a part of a study; what was done before is not done again.
 
-    Preferences, and the bound on unlikely text, hang on answers of several parts: the run after the merge adds them.
-
     Args:
         study: the whole study.
         folder: the run's; fine-tunes go into its folder of models, and the part's store into a folder of its own.
@@ -117,38 +147,73 @@ def run_part(study: Study, folder: Path, part: Part, progress: Progress, source:
     """
     for note in foreign_code_notes(study):
         progress.note(f"note: {note}")
-    own = study.model_copy(update={"coherence": study.coherence.model_copy(update={"nll": False})})
     place = folder / PARTS / part.folder
-    with open_run(own, place, progress, source, models=folder / MODELS) as run:
+    with open_run(shared(study), place, progress, source, models=folder / MODELS) as run:
         scorers, sets = build_scorers(run), load_sets(run)
         study_models = expand_study(run)
         names = part.trains(study_models)
-        models = tuple(
-            model for model in study_models if model.recipe is None or model.name in names
-        )
         run.engines.check_ready()
         _, trained = study_rows(run, study_models)
         fresh = without_overlap(sets, with_recipe_rows(run, trained).rows)
         prompts = (*fresh.prompts, *fresh.attacked(fresh.prompts))
         behaviors = part.behaviors(prompts)
-        tune_models(run, models)
-        share = Share(
-            study_models=study_models,
+        models = tuple(
+            model for model in study_models if model.recipe is None or model.name in names
+        )
+        portion = Portion(
+            models=models,
+            trains=models,
             takes=lambda model, prompt: (
                 model.name in names or (model.recipe is None and behavior_of(prompt) in behaviors)
             ),
+            screens=lambda prompt: behavior_of(prompt) in behaviors,
         )
-        notes = generate(run, models, prompts, share=share)
-        alone: Scorers = {
-            role: of_role for role, of_role in scorers.items() if role is not Role.PREFERENCE
-        }
-        scored = score_responses(
-            run, alone, models, prompts, screens=lambda prompt: behavior_of(prompt) in behaviors
-        )
+        notes = do_portion(run, portion, study_models, prompts, scorers)
         finish = run.store.table(study.name, attacks=True).columns["finish"]
         return PartDone(
             store=place / STORE,
             answers=int((finish != NONE).sum()),
             calls=len(finish),
-            notes=(*notes, *scored.notes, *spending_notes(run.engines)),
+            notes=(*notes, *spending_notes(run.engines)),
         )
+
+
+def shared(study: Study) -> Study:
+    """Return a study as the processes that share it see it: without the bound on unlikely text, which hangs on all answers."""
+    return study.model_copy(update={"coherence": study.coherence.model_copy(update={"nll": False})})
+
+
+def do_portion(
+    run: Run,
+    portion: Portion,
+    study_models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    scorers: Scorers,
+) -> list[str]:
+    """Train, ask and score what belongs to a portion, and return notes on its models and scorers.
+
+    Preferences, and the bound on unlikely text, hang on answers of several portions: the run over all of them adds these.
+
+    Args:
+        run: of a `shared` study, with a store of its own.
+        portion: the work.
+        study_models: all models of the study.
+        prompts: all prompts of the study.
+        scorers: those that score here.
+
+    Raises:
+        AftertuneError: what is wrong, in one line; everything done so far is kept and not done again.
+    """
+    if portion.trains:
+        tune_models(run, portion.trains)
+    if not portion.models:
+        return []
+    share = Share(study_models=study_models, takes=portion.takes)
+    notes = generate(run, portion.models, prompts, share=share)
+    scored = score_responses(run, alone(scorers), portion.models, prompts, screens=portion.screens)
+    return [*notes, *scored.notes]
+
+
+def alone(scorers: Scorers) -> Scorers:
+    """Return the scorers that need no other answer than the one that they score."""
+    return {role: of_role for role, of_role in scorers.items() if role is not Role.PREFERENCE}

@@ -141,22 +141,7 @@ def score_responses(
         else Likelihood(limits={}, outside=frozenset(), notes=())
     )
     limits = {base: dict(of_base) for base, of_base in likelihood.limits.items()}
-    nll = content_key(limits).hex() if keys.nll else ""
-    coherence = Coherence(Thresholds(**keys.model_dump(exclude={"nll"}), nll=nll))
-    with_coherence: Scorers = {Role.COHERENCE: {"coherence": coherence}, **scorers}
-    scorings = [
-        _Scoring(
-            name=name,
-            scorer=scorer,
-            side=side,
-            version=run.store.add_scorer(
-                STORED_KINDS[role], name, stored_version(run, scorer, models), side
-            ),
-        )
-        for role in Role
-        for name, scorer in with_coherence.get(role, {}).items()
-        for side in scorer.sides
-    ]
+    scorings = _scorings(run, scorers, models, content_key(limits).hex() if keys.nll else "")
     works = [
         _Work(run, scoring, *_items_of(run, scoring, models, prompts, likelihood.outside, screens))
         for scoring in scorings
@@ -193,6 +178,63 @@ def scorer_notes(scorers: Scorers) -> Iterator[str]:
     for role, named in scorers.items():
         for name, scorer in named.items():
             yield from (f"{role} {name}: {note}" for note in scorer.notes)
+
+
+def _scorings(run: Run, scorers: Scorers, models: Sequence[StudyModel], nll: str) -> list[_Scoring]:
+    """Return all scorers of a study on their sides, and the detectors of incoherence, with their versions in the store.
+
+    Args:
+        run: the study's.
+        scorers: of the study.
+        models: of the study.
+        nll: stands for the limits of likelihoods in the version of the detectors; empty for none.
+    """
+    keys = run.study.coherence.model_dump(exclude={"nll"})
+    coherence = Coherence(Thresholds(**keys, nll=nll))
+    with_coherence: Scorers = {Role.COHERENCE: {"coherence": coherence}, **scorers}
+    return [
+        _Scoring(
+            name=name,
+            scorer=scorer,
+            side=side,
+            version=run.store.add_scorer(
+                STORED_KINDS[role], name, stored_version(run, scorer, models), side
+            ),
+        )
+        for role in Role
+        for name, scorer in with_coherence.get(role, {}).items()
+        for side in scorer.sides
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """The scores that are still to be given."""
+
+    scores: int
+    answers: frozenset[Key]
+    """Calls whose answers are still to be scored."""
+    calls: frozenset[Key]
+    """Calls of scorers about them, made or not."""
+
+
+def pending_scores(
+    run: Run,
+    scorers: Scorers,
+    models: Sequence[StudyModel],
+    prompts: Sequence[Prompt],
+    screens: Callable[[Prompt], bool],
+) -> Pending:
+    """Return what `score_responses` would score, of a study without the bound on unlikely text; the arguments are its."""
+    count, answers, calls = 0, set[Key](), set[Key]()
+    for scoring in _scorings(run, scorers, models, ""):
+        _, chunks = _items_of(run, scoring, models, prompts, frozenset(), screens)
+        for _, items in chunks:
+            count += len(items)
+            answers |= {item.key for item in items if item.key is not None}
+            for item in items:
+                calls |= keyed(scoring.scorer, item.samples).keys()
+    return Pending(scores=count, answers=frozenset(answers), calls=frozenset(calls))
 
 
 def stored_version(run: Run, scorer: Scorer, models: Sequence[StudyModel]) -> str:

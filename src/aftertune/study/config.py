@@ -408,6 +408,17 @@ PromptsOrName = Annotated[
 PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(as_tuple)]
 
 
+class ExecuteKeys(Keys):
+    """The place where the work of a study is done, and how it is cut into units there."""
+
+    on: str = "here"
+    """`here`: this process; `ray`: the Ray cluster of this machine, or this machine alone; `ray:HOST:PORT`: that cluster."""
+    gpus_per_model: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a worker on a cluster; a share (`0.5`) puts several workers on a GPU."""
+    calls_per_unit: Annotated[int, Field(ge=1)] = 2000
+    """About the calls that a worker is given at a time: a few minutes of work for the models' speed."""
+
+
 class CheckConfig(Keys):
     """The file of ``check --config`` says how to ask and judge, but not which models.
 
@@ -449,3 +460,7 @@ class Study(CheckConfig):
     models: Annotated[tuple[ModelKeys, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     fine_tunes: Annotated[tuple[FineTuneKeys, ...], BeforeValidator(as_tuple)] = ()
     prompts: Annotated[PromptSets, Field(min_length=1)]
+    execute: Annotated[
+        ExecuteKeys,
+        BeforeValidator(partial(keyed, "on"), json_schema_input_type=ExecuteKeys | str),
+    ] = ExecuteKeys.model_construct()

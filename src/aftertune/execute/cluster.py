@@ -1,0 +1,583 @@
+"""A study on a Ray cluster: the driver hands out units, merges what workers have committed, and hands lost work out again.
+
+Committed means merged at the driver. A worker is an actor that does one unit after the other, with Ray's own retries off: what a
+lost worker had not sent is in its unit's store on its node's disk, and the unit goes back to that node while it lives. When
+all units are done, the ordinary run does what is left (endpoints, preferences) and measures.
+"""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aftertune import __version__
+from aftertune.core.recipe import StudyModel
+from aftertune.core.records import Prompt
+from aftertune.data.prompt_sets import load_sets, without_overlap
+from aftertune.data.recipe_rows import with_recipe_rows
+from aftertune.errors import AftertuneError, EngineError, InputError
+from aftertune.execute.parts import PARTS
+from aftertune.execute.room import Room, nodes_of, room_of
+from aftertune.execute.seeds import is_trained, seed_of
+from aftertune.execute.units import Unit, units_of
+from aftertune.execute.worker import (
+    REPORT_SECONDS,
+    Arrived,
+    Report,
+    Setup,
+    State,
+    Worker,
+    local_scorers,
+)
+from aftertune.generate import early_notes
+from aftertune.report.progress import Advance, Progress, staged
+from aftertune.score.run import Scorers, build_scorers
+from aftertune.store.sharing import unpacked
+from aftertune.study import Study, to_yaml
+from aftertune.study.foreign import foreign_code_notes
+from aftertune.train.stage import expand_study, study_rows
+from aftertune.unfinished import note_beginning
+from aftertune.workspace import Run, open_run
+
+HERE, RAY = "here", "ray"
+CONNECT_SECONDS = 5.0
+"""The longest wait for a connection to the cluster's address."""
+MOST_WORKERS = 512
+"""Workers that are asked for at a time; a cluster places as many as it has room for."""
+MOST_DEATHS = 3
+"""Times that a unit's process may die on a living node without anything new from it: it would die for ever."""
+STOP_SECONDS = 15.0
+"""The longest time for workers to send what they have when the run is stopped."""
+WAIT_SECONDS = 0.5
+NOTE_SECONDS = 3.0
+ROOM_SECONDS = 900.0
+"""The longest wait for a node that is large enough: one that a provider has to start takes minutes."""
+INCOMING = "incoming.sqlite"
+_SETTINGS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says so at length otherwise
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 by itself, so that a worker starves beside anything else
+}
+"""Ray's settings where this process starts it; a cluster that is there has its own."""
+
+
+def address_of(place: str) -> str | None:
+    """Return the address in ``ray:HOST:PORT``; None in ``ray``, for the cluster that Ray knows of or else this machine.
+
+    Raises:
+        InputError: the text names no place where a study can run.
+    """
+    kind, colon, address = place.partition(":")
+    host, _, port = address.rpartition(":")
+    if kind != RAY or (colon and not (host and "/" not in host and port.isdecimal())):
+        raise InputError(
+            f"--on {place!r}: write here, ray (the cluster of this machine, or this machine alone) or ray:HOST:PORT"
+        )
+    return address or None
+
+
+def run_on_cluster(
+    study: Study, folder: Path, place: str, progress: Progress, source: Path, command: str
+) -> None:
+    """Train, ask and score on a Ray cluster what this can be done with; the store of ``folder`` then holds all of it.
+
+    Args:
+        study: the study.
+        folder: the run's.
+        place: ``ray`` or ``ray:HOST:PORT``.
+        progress: where the work of all workers is shown.
+        source: what relative paths in the options of judges, guards and loaders are relative to.
+        command: the command line that goes on with the run.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster does not answer.
+        Stopped: Ctrl-C; what was merged is kept.
+        AftertuneError: what else is wrong, in one line; everything merged so far is kept and not done again.
+    """
+    address = address_of(place)
+    _check_reachable(address)
+    for note in foreign_code_notes(study):
+        progress.note(f"note: {note}")
+    # Workers are somewhere else: every path that they are told is absolute.
+    with open_run(study, folder.absolute(), progress, source) as run:
+        scorers = local_scorers(build_scorers(run))
+        sets, models = load_sets(run), expand_study(run)
+        notes = early_notes(run, models)
+        run.engines.check_ready()
+        for note in (*run.engines.notes, *notes):
+            progress.note(f"note: {note}")
+        begun = bool(run.store.studies())
+        note_beginning(run, command, models)
+        rows, trained = study_rows(run, models)
+        fresh = without_overlap(sets, with_recipe_rows(run, trained).rows)
+        prompts = (*fresh.prompts, *fresh.attacked(fresh.prompts))
+        remote = {model.name for model in models if model.recipe is None and run.open(model).remote}
+        units = units_of(study, models, prompts, remote, study.execute.calls_per_unit)
+        if units:
+            room = room_of(run, models, rows, study.execute.gpus_per_model)
+            whole = _Whole(models, prompts, scorers, room=room, begun=begun)
+            with _connected(address), _token(run, models) as token:
+                _Driver(run, whole, units, token).work()
+
+
+def _check_reachable(address: str | None) -> None:
+    """See in seconds that there is Ray, and somebody at the address."""
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("Ray is not installed: pip install 'aftertune[ray]', on every node")
+    if address is None:
+        return
+    host, _, port = address.rpartition(":")
+    remedy = "start one there with `ray start --head`, or check the address"
+    try:
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
+            speaks = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(connection)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address} ({error}); {remedy}") from error
+    if not speaks:
+        raise InputError(f"what answers at {address} is no Ray cluster; {remedy}")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether a server begins as gRPC's do (RFC 9113, 3.4); Ray itself would wait for minutes for one that does not."""
+    connection.settimeout(CONNECT_SECONDS)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+    header = b""
+    while len(header) < 9 and (more := connection.recv(9 - len(header))):
+        header += more
+    return len(header) == 9 and header[3] == 4  # a frame with settings
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """Connect to the cluster; signals stay what they are, since Ray takes SIGTERM for an end without a word."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    here = threading.current_thread() is threading.main_thread()
+    terminated = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    try:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        finally:
+            if here:
+                signal.signal(signal.SIGTERM, terminated)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"the Ray cluster at {address or 'this machine'} cannot be used: {reason}"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _token(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
+    """Keep a file in the folder of fine-tunes by which workers know whether they see it; empty where nothing is trained."""
+    if all(model.recipe is None for model in models):
+        yield ""
+        return
+    run.models.mkdir(exist_ok=True)
+    file = run.models / f".driver-{secrets.token_hex(8)}"
+    file.touch()
+    try:
+        yield file.name
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The whole of which units are parts."""
+
+    models: tuple[StudyModel, ...]
+    prompts: tuple[Prompt, ...]
+    scorers: Scorers
+    """The scorers that score in workers."""
+    room: Room
+    """The room of a worker."""
+    begun: bool
+    """True where the store may hold something of the units from before."""
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A worker of the cluster, placed or still waiting for room."""
+
+    actor: Any
+    pending: Any
+    """The result that is waited for: of its arrival, or its next report."""
+    arrived: Arrived | None = None
+    unit: Unit | None = None
+    reserved: Unit | None = None
+    """The unit that it was made for, to go on with where another worker died."""
+    node: str | None = None
+    """The node that the reserved unit's store lies on."""
+    last_group: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Lost:
+    """Counts of lost workers, for the summary."""
+
+    processes: int = 0
+    nodes: int = 0
+    unsent: float = 0.0
+    """Answers that dead nodes had not sent, estimated from their last reports."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    """The answers of a unit as its worker last reported them."""
+
+    answers: int = 0
+    at: float = field(default_factory=time.monotonic)
+    per_second: float = 0.0
+
+    def count(self, answers: int) -> None:
+        """Take note of a report."""
+        now = time.monotonic()
+        if answers > self.answers:
+            self.per_second = (answers - self.answers) / max(now - self.at, 1e-3)
+        self.answers, self.at = answers, now
+
+
+class _Driver:
+    """Hands out the units of one study.
+
+    Args:
+        run: its store gathers everything.
+        whole: the study.
+        units: the work.
+        token: of the folder of fine-tunes.
+    """
+
+    def __init__(self, run: Run, whole: _Whole, units: Sequence[Unit], token: str) -> None:
+        import ray
+
+        self._ray = ray
+        self._run, self._whole = run, whole
+        study, room = run.study, whole.room
+        threads = {"threads": run.engines.threads}
+        own = study.model_copy(update={"engine": study.engine.model_copy(update=threads)})
+        self._study = to_yaml(own)
+        self._setup = ray.put(
+            Setup(
+                version=__version__,
+                study=self._study,
+                source=str(run.tools.folder),
+                models_folder=str(run.models),
+                models=whole.models,
+                prompts=whole.prompts,
+                identities={
+                    model.name: dict(run.open(model).identity)
+                    for model in whole.models
+                    if model.recipe is None and not run.open(model).remote
+                },
+                token=token,
+            )
+        )
+        self._actor = ray.remote(
+            num_cpus=room.cpus,
+            num_gpus=room.gpus,
+            memory=room.memory,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=4,
+        )(Worker)
+        self._open: deque[Unit] = deque(units)
+        self._total = len(units)
+        self._done: set[str] = set()
+        self._slots: list[_Slot] = []
+        self._shown: Counter[str] = Counter()
+        self._paces: dict[str, _Pace] = {}
+        self._deaths: Counter[str] = Counter()
+        self._lost = _Lost()
+        self._unplaced = 0
+        self._nodes: set[str] = set()
+        self._without_worker, self._waits = time.monotonic(), False
+        self._logs = run.folder / PARTS
+        self._logs.mkdir(exist_ok=True)
+
+    def work(self) -> None:
+        """Do all units.
+
+        Raises:
+            Stopped: Ctrl-C.
+            AftertuneError: a unit failed.
+        """
+        calls = sum(unit.calls for unit in self._open)
+        began = time.monotonic()
+        with staged(self._run.progress, "on Ray", calls, "answers") as advance:
+            try:
+                self._loop(advance)
+            except KeyboardInterrupt:
+                self._stop(advance)
+                raise
+            finally:
+                for slot in self._slots:
+                    self._ray.kill(slot.actor)
+        self._summarise(time.monotonic() - began)
+
+    def _loop(self, advance: Advance) -> None:
+        while len(self._done) < self._total:
+            self._ask_for_workers()
+            self._hand_out(advance)
+            self._watch_for_room()
+            for slot in self._ready(WAIT_SECONDS):
+                self._hear(slot, advance)
+
+    def _ready(self, seconds: float) -> list[_Slot]:
+        """Return the workers that have something to say."""
+        by_result = {slot.pending: slot for slot in self._slots if slot.pending is not None}
+        if not by_result:
+            time.sleep(seconds)
+            return []
+        results, _ = self._ray.wait(
+            list(by_result), num_returns=1, timeout=seconds, fetch_local=False
+        )
+        return [by_result[result] for result in results]
+
+    # Workers
+
+    def _available(self) -> list[Unit]:
+        return [unit for unit in self._open if self._done.issuperset(unit.after)]
+
+    def _ask_for_workers(self) -> None:
+        """Ask the cluster for a worker for each unit that could be in work."""
+        wanted = min(len(self._available()), MOST_WORKERS)
+        idle = sum(slot.unit is None and slot.reserved is None for slot in self._slots)
+        for _ in range(wanted - idle):
+            self._slots.append(self._new_slot())
+
+    def _watch_for_room(self) -> None:
+        """Say once that no node has room for a worker; a cluster that grows by itself may get one."""
+        now = time.monotonic()
+        if any(slot.arrived is not None for slot in self._slots):
+            self._without_worker = now
+            return
+        waited, room = now - self._without_worker, self._whole.room
+        if waited < NOTE_SECONDS or any(map(room.fits, nodes_of(self._ray.nodes()))):
+            return
+        nodes = "; ".join(map(str, nodes_of(self._ray.nodes())))
+        line = f"no node has room for a worker, which takes {room} (there: {nodes})"
+        if waited > ROOM_SECONDS:
+            raise EngineError(f"{line}; add such a node, or change engine.threads or execute")
+        if not self._waits:
+            self._run.progress.note(f"{line}: waiting for one")
+            self._waits = True
+
+    def _new_slot(self, reserved: Unit | None = None, node: str | None = None) -> _Slot:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        options = (
+            {}
+            if node is None
+            else {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
+        )
+        actor = self._actor.options(**options).remote(self._setup)
+        return _Slot(actor=actor, pending=actor.arrived.remote(), reserved=reserved, node=node)
+
+    def _hand_out(self, advance: Advance) -> None:
+        """Give units to the workers that have none."""
+        for slot in self._slots:
+            if slot.arrived is None or slot.unit is not None:
+                continue
+            unit = slot.reserved or self._next_for(slot)
+            if unit is not None:
+                slot.reserved, slot.node = None, None
+                self._begin(slot, unit, advance)
+
+    def _next_for(self, slot: _Slot) -> Unit | None:
+        """Return the unit that a worker does next: one that lies on its disk, of the models in its memory, or the first."""
+        available = self._available()
+        if not available:
+            return None
+        assert slot.arrived is not None
+        here = slot.arrived.units
+        unit = min(
+            available,
+            key=lambda unit: (
+                unit.key(self._study) not in here,
+                unit.asks != slot.last_group,
+            ),
+        )
+        self._open.remove(unit)
+        return unit
+
+    def _begin(self, slot: _Slot, unit: Unit, advance: Advance) -> None:
+        """Hand a unit to a worker, with what this store holds of it; nothing is handed out where it holds everything."""
+        packed = None
+        if unit.trains and is_trained(unit, self._whole.models):
+            self._finish(unit, advance)
+            return
+        if self._whole.begun or unit.name in self._paces:
+            whole = self._whole
+            seed = seed_of(self._run, unit, whole.models, whole.prompts, whole.scorers)
+            if unit.asks and seed.complete:
+                self._finish(unit, advance)
+                return
+            packed = seed.packed
+        slot.unit, slot.last_group = unit, unit.asks
+        slot.pending = slot.actor.begin.remote(unit, packed)
+        self._paces[unit.name] = _Pace()
+        self._show_state()
+
+    def _finish(self, unit: Unit, advance: Advance) -> None:
+        self._show(unit, unit.calls, advance)
+        self._done.add(unit.name)
+        self._show_state()
+
+    # Reports
+
+    def _hear(self, slot: _Slot, advance: Advance) -> None:
+        result, slot.pending = slot.pending, None
+        try:
+            value = self._ray.get(result)
+        except self._ray.exceptions.RayTaskError as error:
+            raise EngineError(f"a worker failed: {_last_line(error)}") from error
+        except self._ray.exceptions.RayError as error:
+            self._bury(slot, error)
+            return
+        if isinstance(value, Arrived):
+            self._welcome(slot, value)
+        elif isinstance(value, Report):
+            self._take(slot, value, advance)
+        else:  # the unit is begun
+            slot.pending = slot.actor.report.remote()
+
+    def _welcome(self, slot: _Slot, arrived: Arrived) -> None:
+        if arrived.problem:
+            raise InputError(f"node {arrived.host}: {arrived.problem}")
+        slot.arrived, self._unplaced = arrived, 0
+        self._nodes.add(arrived.node)
+        if slot.reserved is None:
+            return
+        if arrived.node == slot.node:
+            self._lost.processes += 1
+            self._count_death(slot.reserved)
+        else:
+            self._lose_node(slot.reserved)
+
+    def _take(self, slot: _Slot, report: Report, advance: Advance) -> None:
+        unit = slot.unit
+        assert unit is not None
+        assert slot.arrived is not None
+        self._log(unit, [f"{slot.arrived.host}: {line}" for line in report.lines])
+        if report.rows is not None:
+            with unpacked(report.rows, self._logs / INCOMING) as file:
+                self._run.store.merge(file)
+            self._deaths[unit.name] = 0
+        self._paces[unit.name].count(report.answers)
+        self._show(unit, report.answers, advance)
+        if report.state is State.RUNNING:
+            slot.pending = slot.actor.report.remote()
+            return
+        slot.unit = None
+        if report.state is State.DONE:
+            self._finish(unit, advance)
+            if unit.trains:
+                self._run.progress.note(f"{', '.join(unit.trains)}: trained on {slot.arrived.host}")
+        elif report.state is State.FAILED:
+            raise AftertuneError(
+                f"{unit.label} on {slot.arrived.host}: {report.error} (log: {self._log_of(unit)})"
+            )
+
+    def _show(self, unit: Unit, answers: int, advance: Advance) -> None:
+        """Show the answers of a unit that were not shown before."""
+        if (new := answers - self._shown[unit.name]) > 0:
+            self._shown[unit.name] += new
+            advance(new)
+
+    def _show_state(self) -> None:
+        working = sum(slot.unit is not None for slot in self._slots)
+        nodes = {slot.arrived.node for slot in self._slots if slot.unit and slot.arrived}
+        self._run.progress.at(
+            f"{len(self._done):,} of {self._total:,} units done, {working} workers on {len(nodes)} nodes"
+        )
+
+    # Deaths
+
+    def _bury(self, slot: _Slot, error: Exception) -> None:
+        """Take a lost worker off the list; its unit goes back to its node."""
+        self._slots.remove(slot)
+        self._ray.kill(slot.actor)
+        unit = slot.unit or slot.reserved
+        if slot.arrived is None:
+            self._unplaced += 1
+            if self._unplaced >= MOST_DEATHS:
+                raise EngineError(f"no worker can start on the cluster: {_last_line(error)}")
+        if unit is None:
+            return
+        node = slot.arrived.node if slot.arrived else slot.node
+        self._log(unit, [f"its worker was lost: {_last_line(error)}"])
+        self._slots.append(self._new_slot(unit, node))
+
+    def _count_death(self, unit: Unit) -> None:
+        self._deaths[unit.name] += 1
+        if self._deaths[unit.name] >= MOST_DEATHS:
+            raise EngineError(
+                f"{unit.label}: its worker died {MOST_DEATHS} times without a new answer or training; for want of memory? "
+                f"(log: {self._log_of(unit)})"
+            )
+
+    def _lose_node(self, unit: Unit) -> None:
+        """Count what a dead node may have had that it had not sent."""
+        self._lost.nodes += 1
+        if (pace := self._paces.get(unit.name)) is not None:
+            self._lost.unsent += pace.per_second * REPORT_SECONDS
+
+    # The end
+
+    def _stop(self, advance: Advance) -> None:
+        """Let the workers send what they have, as far as they do so soon."""
+        self._run.progress.note("stopping the workers; Ctrl-C again stops at once")
+        for slot in self._slots:
+            if slot.unit is not None:
+                slot.actor.stop.remote()
+        deadline = time.monotonic() + STOP_SECONDS
+        self._slots = [slot for slot in self._slots if slot.unit is not None]
+        while any(slot.unit is not None for slot in self._slots) and time.monotonic() < deadline:
+            for slot in self._ready(WAIT_SECONDS):
+                with contextlib.suppress(AftertuneError):
+                    self._hear(slot, advance)
+
+    def _summarise(self, seconds: float) -> None:
+        lost, note = self._lost, self._run.progress.note
+        note(
+            f"Ray: {self._total:,} units on {len(self._nodes)} nodes in {seconds:,.0f} s"
+            + (f"; {lost.processes} workers lost and gone on with" if lost.processes else "")
+            + (
+                f"; {lost.nodes} workers lost with their nodes, about {lost.unsent:.0f} answers asked again"
+                if lost.nodes
+                else ""
+            )
+        )
+
+    # Logs
+
+    def _log_of(self, unit: Unit) -> Path:
+        return self._logs / f"{unit.name}.log"
+
+    def _log(self, unit: Unit, lines: Sequence[str]) -> None:
+        if lines:
+            with self._log_of(unit).open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.writelines(f"{line}\n" for line in lines)
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the last line of what Ray says about an error: the first ones are about Ray's own addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,305 @@
+"""A study on a Ray cluster of this machine gives the result of the plain run, whatever is killed on the way."""
+
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from faithful_server import KEY, Server
+from local_server import LocalServer
+from ray_nodes import RAY, nodes
+from tiny_study import (
+    calls_of,
+    environment,
+    finish,
+    kill,
+    lines_of,
+    make_base,
+    prompts,
+    start,
+    stored_keys,
+    study,
+    write_study,
+)
+
+from aftertune.core.recipe import Recipe, Start, StudyModel, Training
+from aftertune.core.records import Prompt
+from aftertune.execute.units import units_of
+from aftertune.study import study_from_mapping
+
+SEED = 20261128
+needs_ray = pytest.mark.skipif(
+    not RAY, reason="Ray is not installed (pip install 'aftertune[ray]')"
+)
+
+
+def result_of(folder):
+    return (folder / "out" / "result.json").read_bytes()
+
+
+def on(address):
+    return ("run", "study.yaml", "--out", "out", "--on", f"ray:{address}")
+
+
+# Units
+
+
+def recipe(name, seed, **changes):
+    fields = {
+        "name": name, "base": "base", "base_identity": {"weights": "w"}, "data": (), "method": "lora",
+        "training": Training(), "seed": seed,
+    }  # fmt: skip
+    return Recipe(**(fields | changes))
+
+
+def tuned(name, own_recipe):
+    return StudyModel(
+        name=name, condition=name, reference=name, base="base", training_seed=1, recipe=own_recipe
+    )
+
+
+@pytest.fixture
+def rounds():
+    """A base, a ready-made fine-tune, a training with an epoch that is kept, and a second round upon it."""
+    first = recipe("code", 1)
+    after = Start(reference="code", key=first.key.hex())
+    return [
+        StudyModel(name="base", condition="base", reference="base"),
+        StudyModel(name="theirs", condition="theirs", reference="theirs", base="base"),
+        tuned("code@epoch1/seed1", recipe("code@epoch1", 1, epoch=1)),
+        tuned("code/seed1", first),
+        tuned("code@round2/seed1", recipe("code@round2", 1, start=after)),
+    ]
+
+
+def units(models, calls_per_unit=50, remote=()):
+    asked = [Prompt(**{**row, "labels": tuple(row["labels"])}, set="s") for row in prompts()]
+    keys = {"name": "s", "models": [{"name": "base", "reference": "org/base"}], "prompts": ["multitask-v1"],
+            "decoding": {"temperatures": [0.0, 0.9]}}  # fmt: skip
+    config = study_from_mapping(keys, Path())
+    return asked, units_of(config, models, asked, remote, calls_per_unit)
+
+
+def test_units_wait_for_the_trainings_that_they_need(rounds):
+    _, made = units(rounds)
+    by_name = {unit.name: unit for unit in made}
+    assert len(by_name) == len(made)
+    training = by_name["train-code@epoch1~seed1"]
+    assert training.trains == ("code@epoch1/seed1", "code/seed1")
+    assert by_name["train-code@round2~seed1"].after == (training.name,)
+    asking = [unit for unit in made if unit.asks]
+    assert all(
+        unit.after
+        == {"base": (), "code@epoch1/seed1": (training.name,)}.get(
+            unit.asks[0], ("train-code@round2~seed1",)
+        )
+        for unit in asking
+    )
+
+
+def test_every_call_is_in_one_unit_and_every_prompt_is_screened_in_one(rounds):
+    asked, made = units(rounds)
+    places = Counter(
+        (model.name, prompt.id)
+        for unit in made
+        for model in rounds
+        for prompt in asked
+        if unit.portion(rounds).takes(model, prompt)
+    )
+    assert places == Counter({(model.name, prompt.id): 1 for model in rounds for prompt in asked})
+    assert sum(unit.calls for unit in made) == 2 * len(places)
+    assert max(unit.calls for unit in made) <= 60
+    screened = Counter(
+        prompt.id for unit in made for prompt in asked if unit.portion(rounds).screens(prompt)
+    )
+    assert screened == Counter({prompt.id: 1 for prompt in asked})
+
+
+def test_models_of_other_machines_are_in_no_unit(rounds):
+    _, made = units(rounds, remote={"base", "theirs"})
+    assert {name for unit in made for name in unit.asks}.isdisjoint({"base", "theirs"})
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("rai", "write here, ray"),
+        ("ray:", "write here, ray"),
+        ("ray:cluster", "write here, ray"),
+        ("ray:ray://head:10001", "write here, ray"),
+        pytest.param("ray:127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1", marks=needs_ray),
+    ],
+)
+def test_a_place_that_is_none_is_refused_in_one_line(command, tiny_folder, place, reason):
+    assert reason in command.refused("run", tiny_folder / "study.yaml", "--on", place)
+
+
+@needs_ray
+def test_a_server_that_is_no_cluster_is_refused_in_seconds(command, tiny_folder):
+    class Web(LocalServer):
+        def add_routes(self, router):
+            pass
+
+    with Web() as server:
+        place = f"ray:{server.root.removeprefix('http://')}"
+        began = time.monotonic()
+        line = command.refused("run", tiny_folder / "study.yaml", "--on", place)
+    assert "is no Ray cluster" in line
+    assert time.monotonic() - began < 60
+
+
+def test_without_ray_the_extra_is_named(command, tiny_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = command.refused("run", tiny_folder / "study.yaml", "--on", "ray")
+    assert "pip install 'aftertune[ray]'" in line
+
+
+def test_a_part_has_its_own_process(command, tiny_folder):
+    assert "--part and --on" in command.refused(
+        "run", tiny_folder / "study.yaml", "--on", "ray", "--part", "1/2"
+    )
+
+
+# On a cluster
+
+
+@needs_ray
+def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_cache):
+    """The study has a base and a ready-made fine-tune, in several units; its file names the place."""
+    make_base(tiny_folder / "other", seed=1)
+    models = [
+        {"name": "base", "reference": "./base"},
+        {"name": "other", "reference": "./other", "base": "base"},
+    ]
+    keys = {"models": models, "fine_tunes": None, "judges": ["rules"]}
+    env = environment(tiny_cache)
+    write_study(tiny_folder, **keys, execute={"on": "ray", "calls_per_unit": 60})
+    code, printed, err = finish(
+        start("run", "study.yaml", "--out", "out", env=env, cwd=tiny_folder)
+    )
+    assert code == 0, err
+    assert "Ray: 2 units" in err
+    write_study(tiny_folder, **keys)
+    code, plain, err = finish(
+        start("run", "study.yaml", "--out", "plain", "--on", "here", env=env, cwd=tiny_folder)
+    )
+    assert code == 0, err
+    assert printed.replace("out", "") == plain.replace("plain", "").replace("out", "")
+    assert result_of(tiny_folder) == (tiny_folder / "plain" / "result.json").read_bytes()
+    assert sorted(path.name for path in (tiny_folder / "out" / "parts").iterdir()) == [
+        "ask-base-1-of-2.log",
+        "ask-base-2-of-2.log",
+    ]
+
+
+def wait_until(true, process):
+    """Wait until something is true; the command must not end before."""
+    while not true():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def asked_again(log, seen, committed):
+    """Return the calls that were made after some lines of a log although their answers were committed before."""
+    return committed & {key for _, kind, key in lines_of(log)[seen:] if kind == "generate"}
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finished_study):
+    """Three nodes; a node dies in the trainings, then one in the answers, then the process of a worker."""
+    log, store = tiny_folder / "calls.log", tiny_folder / "out" / "store.sqlite"
+    env = environment(tiny_cache, log=log, pace=0.2) | {"TMPDIR": str(tiny_folder)}
+    draw = np.random.default_rng(SEED)
+    with nodes(2, env) as cluster:
+        process = start(*on(cluster.address), env=env, cwd=tiny_folder)
+        wait_until(lambda: len(calls_of(log, "train")) > 20, process)
+        cluster.kill(int(draw.integers(2)))
+        cluster.add()
+        wait_until(lambda: len(stored_keys(store)) > 30, process)
+        committed, seen = stored_keys(store), len(lines_of(log))
+        cluster.kill(int(draw.integers(2)))
+        cluster.add()
+        wait_until(lambda: len(calls_of(log, "generate")) > 150, process)
+        kill_a_worker(draw)
+        code, _, err = finish(process, 900)
+        assert code == 0, err
+    assert not asked_again(log, seen, committed)
+    assert result_of(tiny_folder) == finished_study.result
+
+
+def kill_a_worker(draw):
+    """Kill the process of one of the workers with SIGKILL."""
+    workers = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::Worker")
+    ]
+    workers[int(draw.integers(len(workers)))].kill()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_driver_is_killed_and_started_again(tiny_folder, tiny_cache):
+    """A served model and a served judge are asked by the driver, all else by workers; no call is made twice."""
+    log, store = tiny_folder / "calls.log", tiny_folder / "out" / "store.sqlite"
+    key = {"OPENAI_API_KEY": KEY}
+    env = environment(tiny_cache, log=log, pace=0.2) | {"TMPDIR": str(tiny_folder)} | key
+    with Server() as server, nodes(2, env) as cluster:
+        served = {"name": "served", "reference": f"{server.url}#gpt"}
+        models = [*study()["models"], served]
+        judges = [
+            "rules",
+            {"name": "rubric", "use": "rubric", "options": {"model": f"{server.url}#gpt"}},
+        ]
+        write_study(tiny_folder, models=models, judges=judges)
+        plain = finish(start("run", "study.yaml", "--out", "plain", env=env, cwd=tiny_folder))
+        assert plain[0] == 0, plain[2]
+        straight, once = lines_of(log), server.answered.copy()
+        server.answered.clear()
+        for answers in (20, 120):
+            process = start(*on(cluster.address), env=env, cwd=tiny_folder)
+            wait_until(lambda least=answers: len(stored_keys(store)) > least, process)
+            kill(process, signal.SIGKILL)
+            finish(process)
+        committed, seen = stored_keys(store), len(lines_of(log))
+        code, _, err = finish(start(*on(cluster.address), env=env, cwd=tiny_folder), 900)
+        assert code == 0, err
+        assert not asked_again(log, seen, committed)
+        assert server.answered == once
+    made = {key for _, kind, key in lines_of(log)[len(straight) :] if kind == "generate"}
+    assert made == {key for _, kind, key in straight if kind == "generate"}
+    assert result_of(tiny_folder) == (tiny_folder / "plain" / "result.json").read_bytes()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ctrl_c_keeps_what_workers_have_and_the_next_run_goes_on(
+    tiny_folder, tiny_cache, finished_study
+):
+    log, store = tiny_folder / "calls.log", tiny_folder / "out" / "store.sqlite"
+    env = environment(tiny_cache, log=log, pace=0.2) | {"TMPDIR": str(tiny_folder)}
+    with nodes(1, env) as cluster:
+        process = start(*on(cluster.address), "--quiet", env=env, cwd=tiny_folder)
+        wait_until(lambda: len(calls_of(log, "generate")) > 60, process)
+        kill(process, signal.SIGINT)
+        code, out, err = finish(process)
+        assert (code, out) == (5, ""), err
+        assert "run the same command to go on" in err
+        assert err.count("\n") == 1
+        committed, seen = stored_keys(store), len(lines_of(log))
+        assert committed >= {key for _, kind, key in lines_of(log) if kind == "given"}
+        code, _, err = finish(start(*on(cluster.address), env=env, cwd=tiny_folder), 600)
+        assert code == 0, err
+    assert not asked_again(log, seen, committed)
+    assert result_of(tiny_folder) == finished_study.result
