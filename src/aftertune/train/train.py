@@ -139,6 +139,8 @@ def fine_tune(
     placement = replace(
         engines.placement, dtype=str(recipe.base_identity.get("dtype", engines.placement.dtype))
     )
+    if processes.first:
+        partial.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be is no full disk
     with quiet(), _errors_in_one_line(recipe, processes), ExitStack() as stack:
         processes.connect(cpu=placement.device == "cpu")
         arguments = _arguments(recipe, partial, placement, processes)
