@@ -19,8 +19,15 @@ from aftertune.study.expand import cells_of, expand_models
 FOLDER = Path(__file__).parents[2] / "studies"
 MODELS = {"multitask-bench": (1, 16 * 3), "fine-tuning-lowers-safety": (2, 4 * 5 * 5), "families": (13, 13 * 3 * 3)}  # fmt: skip
 """Bases, and fine-tunes with their seeds and epochs."""
-DATA = os.environ.get("AFTERTUNE_DATA")
-"""The folder of public files; without one, all public sets are stood in for."""
+DATA = os.environ.get("AFTERTUNE_DATA", "")
+PUBLIC = pytest.param(
+    Path(DATA),
+    id="public",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(not DATA, reason="AFTERTUNE_DATA names no folder of public files"),
+    ],
+)
 MODELS_ASKED = {
     "multitask-bench": {"multitask-bench", "llama-guard-3", "openai-moderation"},
     "fine-tuning-lowers-safety": {"sorry-bench"},
@@ -88,14 +95,15 @@ def costs(monkeypatch):
     return script
 
 
+@pytest.mark.parametrize("data", [pytest.param(None, id="invented"), PUBLIC])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_dry_run_and_a_plan_count_every_model_and_scorer(name, costs, command, tmp_path):
+def test_a_dry_run_and_a_plan_count_every_model_and_scorer(name, data, costs, command, tmp_path):
     make_tokenizer(["a text"], ANY_TEXT).save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "study").mkdir()
     standing = costs.stand_in(
         FOLDER / f"{name}.yaml",
         tmp_path / "study",
-        data=None if DATA is None else Path(DATA),
+        data=data,
         tokenizer_of=tmp_path / "tokenizer",
     )
     declared = yaml.safe_load(standing.path.read_text())
