@@ -1,9 +1,9 @@
 """Kills nodes of a Ray cluster at random during one study, and compares the result with that of a plain run.
 
-The study is the small one of the tests (a base, four fine-tunes, 240 answers, two judges and a guard), slowed down so that there
-is something to kill: a batch of four answers waits a fifth of a second. The cluster has a head and two more nodes on this
-machine; each kill takes one of the two with all its processes, after 4 to 12 more training steps or answers, and a new node
-takes its place. The log of calls is written by the models themselves, outside of Aftertune's stores.
+The study is the small one of the tests (a base, four fine-tunes, 1,200 answers, two judges and a guard), slowed down so that
+there is something to kill: a batch of four answers waits half a second, a training step or a scorer's call an eighth. The cluster has
+a head and two more nodes on this machine; each kill takes one of the two with all its processes, after 20 to 120 more steps and
+calls, and a new node takes its place. The log of calls is written by the models themselves, outside of Aftertune's stores.
 
 Usage: python experiments/scale/ray_kills.py [KILLS=20] [SEED=1] [OUT=FOLDER]
        python experiments/scale/ray_kills.py throughput [OUT=FOLDER]
@@ -32,13 +32,14 @@ from tiny_study import (
     write_study,
 )
 
-PACE = 0.2
+PACE = 0.5
 """Seconds that a batch of four answers waits."""
-BETWEEN = 4, 12
-"""Training steps and answers between two kills."""
+BETWEEN = 20, 120
+"""Training steps and calls between two kills."""
+DECODING = {"temperatures": [0.9], "samples": 10, "max_new_tokens": 8}
 SAMPLES = 20
 """Answers to each prompt where throughput is measured."""
-WORK = ("train", "generate")
+WORK = ("train", "generate", "judge", "guard")
 
 
 def study_folder(folder: Path) -> Path:
@@ -62,6 +63,7 @@ def run(folder: Path, out: str, env: dict[str, str], *options: str) -> float:
 def kills(out: Path, number: int, seed: int) -> bool:
     """Run the study plainly and on a cluster whose nodes are killed; print what was made again."""
     folder = study_folder(out / "kills")
+    write_study(folder, decoding=DECODING)
     run(folder, "plain", environment(out / "cache"))
     log, store = folder / "calls.log", folder / "out" / "store.sqlite"
     env = environment(out / "cache", log=log, pace=PACE) | {"TMPDIR": str(out)}

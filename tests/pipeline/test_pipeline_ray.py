@@ -2,8 +2,10 @@
 
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +28,15 @@ from tiny_study import (
     write_study,
 )
 
+from aftertune import __version__
 from aftertune.core.recipe import Recipe, Start, StudyModel, Training
 from aftertune.core.records import Prompt
+from aftertune.execute.room import Room, nodes_of
 from aftertune.execute.units import units_of
-from aftertune.study import study_from_mapping
+from aftertune.execute.worker import Setup, Worker
+from aftertune.report.progress import Quiet
+from aftertune.study import load_study, study_from_mapping, to_yaml
+from aftertune.workspace import open_engines
 
 SEED = 20261128
 needs_ray = pytest.mark.skipif(
@@ -128,6 +135,39 @@ def test_models_of_other_machines_are_in_no_unit(rounds):
 
 
 @pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"version": "0.0.1"}, "install the same version everywhere"),
+        ({"token": ".driver-of-another-machine"}, "put that folder on a file system that all nodes share"),
+        ({"identities": {"base": {"engine": "transformers", "dtype": "bfloat16"}}}, "so calls would have other keys"),
+        ({"models": (StudyModel(name="base", condition="base", reference="/no/such/folder"),)}, "/no/such/folder"),
+    ],
+)  # fmt: skip
+def test_a_worker_sees_what_is_otherwise_than_at_the_driver(
+    tiny_folder, monkeypatch, changes, problem
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny_folder / "tmp"))
+    config = load_study(tiny_folder / "study.yaml")
+    base = StudyModel(name="base", condition="base", reference=str(tiny_folder / "base"))
+    with open_engines(config.engine, tiny_folder, Quiet()) as engines:
+        identity = dict(engines.open(base.reference).identity)
+    setup = Setup(
+        version=__version__,
+        study=to_yaml(config),
+        source=str(tiny_folder),
+        models_folder=str(tiny_folder),
+        models=(base,),
+        prompts=(),
+        identities={"base": identity},
+        token="questions.jsonl",  # noqa: S106 - the name of a file that is there
+    )
+    arrived = Worker(replace(setup, **changes), "node").arrived()
+    assert problem in arrived.problem
+    assert bool(problem) == bool(arrived.problem)
+
+
+@pytest.mark.parametrize(
     ("place", "reason"),
     [
         ("rai", "write here, ray"),
@@ -165,6 +205,24 @@ def test_a_part_has_its_own_process(command, tiny_folder):
     assert "--part and --on" in command.refused(
         "run", tiny_folder / "study.yaml", "--on", "ray", "--part", "1/2"
     )
+
+
+@pytest.mark.parametrize(
+    ("room", "fits"),
+    [
+        (Room(cpus=1, gpus=0, memory=2**30), True),
+        (Room(cpus=4, gpus=0, memory=0), False),
+        (Room(cpus=1, gpus=0.5, memory=0), False),
+        (Room(cpus=1, gpus=0, memory=2**33), False),
+    ],
+)
+def test_only_living_nodes_have_room(room, fits):
+    resources = {"CPU": 2.0, "memory": 4.0 * 2**30, "object_store_memory": 1e9}
+    entries = [
+        {"Alive": True, "Resources": resources},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 2.0**40}},
+    ]
+    assert any(map(room.fits, nodes_of(entries))) is fits
 
 
 # On a cluster

@@ -308,6 +308,7 @@ class _Driver:
         self._unplaced = 0
         self._nodes: set[str] = set()
         self._without_worker, self._waits = time.monotonic(), False
+        self._stopping = False
         self._logs = run.folder / PARTS
         self._logs.mkdir(exist_ok=True)
 
@@ -519,7 +520,8 @@ class _Driver:
             self._unplaced += 1
             if self._unplaced >= MOST_DEATHS:
                 raise EngineError(f"no worker can start on the cluster: {_last_line(error)}")
-        if unit is None:
+        if unit is None or self._stopping:
+            slot.unit = None
             return
         node = slot.arrived.node if slot.arrived else slot.node
         self._log(unit, [f"its worker was lost: {_last_line(error)}"])
@@ -543,6 +545,7 @@ class _Driver:
 
     def _stop(self, advance: Advance) -> None:
         """Let the workers send what they have, as far as they do so soon."""
+        self._stopping = True
         self._run.progress.note("stopping the workers; Ctrl-C again stops at once")
         for slot in self._slots:
             if slot.unit is not None:
