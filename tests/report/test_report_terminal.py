@@ -222,3 +222,15 @@ def test_the_legend_of_a_gate_says_what_its_brackets_are(gate):
     exact = table("exact", "exact mean")
     assert "exact and so without an interval" in exact
     assert "[" not in exact.split("verdict", 1)[1].split("change:")[0]
+
+
+def test_long_names_are_cut_in_the_middle_before_a_table_falls_apart(result):
+    tunes = [x for x in result["settings"][0]["conditions"] if x["base"] is not None]
+    for condition in tunes:
+        condition["name"] = f"{condition['name']}-with-multitask-rows-and-replay-at-low-rate"
+    lines = short(result).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [
+        line for line in lines if re.search(r"^\S+…\S*-rate .* (less safe|safer|unclear)$", line)
+    ]
+    assert len(rows) == len(tunes)

@@ -53,6 +53,8 @@ class Sheet:
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     legend: tuple[str, ...] = ()
+    spare: tuple[int, ...] = ()
+    """Columns that a short table goes without where the others fit on a line then."""
 
 
 BLANK = Cell(("",), "faint")

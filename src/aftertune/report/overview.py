@@ -606,6 +606,7 @@ def _models_sheet(glance: Overview, result: StudyResult, setting: SettingResult)
             "",
         ),
         rows=tuple(rows),
+        spare=tuple(range(4, 4 + len(scorers))),
     )
 
 

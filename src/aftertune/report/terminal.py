@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -36,6 +37,8 @@ from aftertune.report.tables import detail_sheets, setting_title, study_sheets
 STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim"}
 GAP = 2
 """Between two columns: the box takes one of them, the padding the other."""
+LEAST_NAME = 12
+"""Characters of a model's name in a table that would not fit on its lines otherwise."""
 UNBROKEN = "\N{NO-BREAK SPACE}"
 MOST_LINES = 25
 """Lines of the short form, with everything that a command prints after it."""
@@ -115,13 +118,16 @@ def _print_short(document: ResultDocument, console: Console, room: int) -> None:
         style=f"bold {STYLES[glance.tone]}".strip(),
     )
     sheet = glance_sheet(glance, result, setting, gate)
+    if len(_packed(sheet, width)) > 1:
+        sheet = _narrowed(sheet, width)
     table = [_table(sheet, columns, short=True) for columns in _packed(sheet, width)]
     below = [line for sentence in _below(document, glance) for line in _lines(sentence, width)]
     rows = len(sheet.rows) + 1
     left = room - len(head.plain.splitlines()) - rows * len(table) - len(below) - 2
     remarks = _remarks(document)
     kept = min(len(remarks), 1)
-    reasons = _fitting(glance.reasons, left - kept, width, "reason")
+    # The first reason is the headline: a line too many is better than half of it.
+    reasons = _fitting(glance.reasons, max(left - kept, 2), width, "reason")
     console.print(head, highlight=False)
     _print_plain(reasons, console)
     console.print()
@@ -294,6 +300,30 @@ def _packed(sheet: Sheet, width: int) -> list[list[int]]:
         tables[-1].append(column)
         used += widths[column] + GAP
     return tables or [[0]]
+
+
+def _narrowed(sheet: Sheet, width: int) -> Sheet:
+    """Return a sheet without its spare columns, and with its names cut in the middle, to `LEAST_NAME` at the shortest, until it fits."""
+    kept = [column for column in range(len(sheet.headers)) if column not in sheet.spare]
+    others = sum(_width(sheet, column) + GAP for column in kept[1:])
+    room = max(width - others, LEAST_NAME)
+    rows = (
+        (replace(row[0], lines=tuple(_cut(line, room) for line in row[0].lines)), *row[1:])
+        for row in sheet.rows
+    )
+    return replace(
+        sheet,
+        headers=tuple(sheet.headers[column] for column in kept),
+        rows=tuple(tuple(row[column] for column in kept) for row in rows),
+    )
+
+
+def _cut(name: str, characters: int) -> str:
+    """Return a name with its middle left out if it is longer than that."""
+    if len(name) <= characters:
+        return name
+    end = (characters - 1) // 2
+    return f"{name[: characters - 1 - end]}…{name[-end:]}"
 
 
 def _width(sheet: Sheet, column: int) -> int:
