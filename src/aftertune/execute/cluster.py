@@ -55,6 +55,8 @@ MOST_WORKERS = 512
 """Workers that are asked for at a time; a cluster places as many as it has room for."""
 MOST_DEATHS = 3
 """Times that a unit's process may die on a living node without anything new from it: it would die for ever."""
+MOST_UNPLACED = 50
+"""Workers in a row that may die before they have said a word."""
 STOP_SECONDS = 15.0
 """The longest time for workers to send what they have when the run is stopped."""
 WAIT_SECONDS = 0.5
@@ -516,9 +518,9 @@ class _Driver:
         self._slots.remove(slot)
         self._ray.kill(slot.actor)
         unit = slot.unit or slot.reserved
-        if slot.arrived is None:
+        if slot.arrived is None:  # as a rule its node died before it could begin
             self._unplaced += 1
-            if self._unplaced >= MOST_DEATHS:
+            if getattr(error, "actor_init_failed", False) or self._unplaced >= MOST_UNPLACED:
                 raise EngineError(f"no worker can start on the cluster: {_last_line(error)}")
         if unit is None or self._stopping:
             slot.unit = None
