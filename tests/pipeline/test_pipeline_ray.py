@@ -310,8 +310,8 @@ def kill_a_worker(draw):
 def test_a_driver_is_killed_and_started_again(tiny_folder, tiny_cache):
     """A served model and a served judge are asked by the driver, all else by workers; no call is made twice."""
     log, store = tiny_folder / "calls.log", tiny_folder / "out" / "store.sqlite"
-    key = {"OPENAI_API_KEY": KEY}
-    env = environment(tiny_cache, log=log, pace=0.2) | {"TMPDIR": str(tiny_folder)} | key
+    more = {"TMPDIR": str(tiny_folder), "AFTERTUNE_API_KEY": KEY}
+    quick, env = (environment(tiny_cache, log=log, pace=pace) | more for pace in (0.0, 0.2))
     with Server() as server, nodes(2, env) as cluster:
         served = {"name": "served", "reference": f"{server.url}#gpt"}
         models = [*study()["models"], served]
@@ -320,7 +320,7 @@ def test_a_driver_is_killed_and_started_again(tiny_folder, tiny_cache):
             {"name": "rubric", "use": "rubric", "options": {"model": f"{server.url}#gpt"}},
         ]
         write_study(tiny_folder, models=models, judges=judges)
-        plain = finish(start("run", "study.yaml", "--out", "plain", env=env, cwd=tiny_folder))
+        plain = finish(start("run", "study.yaml", "--out", "plain", env=quick, cwd=tiny_folder))
         assert plain[0] == 0, plain[2]
         straight, once = lines_of(log), server.answered.copy()
         server.answered.clear()
