@@ -164,6 +164,34 @@ def test_mitigations(result):
     assert '"code+text" against "code": ASR -15.0 points [-20.0, -10.0]' in text(result)
     condition["undone"] = {"estimate": 0.67, "low": 0.59, "high": None, "behaviors": 30}
     assert '"code+text" undoes 67 % [59, open] of the rise that "code" brought' in text(result)
+    condition["undone"] |= {"estimate": -0.32, "low": -9.83, "high": 8.5}
+    assert '"code+text" against "code": ASR -15.0 points [-20.0, -10.0]' in text(result)
+
+
+@pytest.mark.parametrize(
+    ("code", "refusals", "words"),
+    [
+        (change(0.4, 0.6), change(0.5, 0.6), "+50.0 points in code and +55.0 points of over-refusal"),
+        (change(0.4, 0.6), change(-0.1, 0.1), "+50.0 points in code"),
+        (change(-0.1, 0.1), change(0.5, 0.6), "+55.0 points of over-refusal"),
+        (change(-0.1, 0.1), change(-0.3, -0.2), None),
+    ],
+)  # fmt: skip
+def test_a_mitigation_is_not_praised_for_the_overall_rate_alone(result, code, refusals, words):
+    condition = conditions(result)["code+text"]
+    condition["unmitigated"] = {
+        "other": "code",
+        "asr": condition["asr_change"] | {"by_task": {}, "overall": change(-0.3, -0.2)},
+        "over_refusal": condition["asr_change"] | {"by_task": {}},
+        "capability": {},
+    }
+    condition["undone"] = {"estimate": 1.81, "low": 1.57, "high": 2.13, "behaviors": 30}
+    condition["asr_change"]["by_task"] = {"text": change(-0.3, -0.2), "code": code}
+    condition["over_refusal_change"]["overall"] = refusals
+    said = f" (against the base still {words})" if words else ""
+    assert f'"code+text" undoes 181 % [157, 213] of the rise that "code" brought{said}.' in text(
+        result
+    )
 
 
 def test_several_settings_name_the_first(result):

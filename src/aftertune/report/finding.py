@@ -15,6 +15,7 @@ from aftertune.measure.results import (
     Reached,
     SettingResult,
     StudyResult,
+    Undone,
 )
 from aftertune.report import wording
 from aftertune.report.cells import (
@@ -35,6 +36,8 @@ UNCLEAR_SHARE = 0.05
 """Above this share of incoherent and undecided responses a rate is hard to read."""
 NOTABLE = 0.01
 """Share of the responses that a guard may leave undecided before it is said."""
+WIDEST_SHARE = 2.0
+"""Width of the interval of an undone share above which the difference in points is given in its place."""
 
 
 def finding(result: StudyResult) -> tuple[str, ...]:
@@ -236,10 +239,33 @@ def _mitigation(result: StudyResult, condition: ConditionResult) -> str:
         return ""
     name, other = wording.quoted(condition.name), wording.quoted(against.other)
     undone = condition.undone
-    if undone is None or (undone.low is None and undone.high is None):
-        return f"{name} against {other}: {result.name_rate} {wording.in_points(change)}"
+    if undone is None or not _tells(undone):
+        words = f"{name} against {other}: {result.name_rate} {wording.in_points(change)}"
+        return f"{words}{_not_mended(condition)}"
     low, high = ("open" if end is None else f"{100 * end:.0f}" for end in (undone.low, undone.high))
-    return f"{name} undoes {100 * undone.estimate:.0f} % [{low}, {high}] of the rise that {other} brought"
+    words = f"{name} undoes {100 * undone.estimate:.0f} % [{low}, {high}] of the rise that {other} brought"
+    return f"{words}{_not_mended(condition)}"
+
+
+def _tells(undone: Undone) -> bool:
+    """Return whether a share's interval is narrow enough to tell something: it divides by a rise that may be near nothing."""
+    if undone.low is None or undone.high is None:
+        return undone.low != undone.high
+    return undone.high - undone.low <= WIDEST_SHARE
+
+
+def _not_mended(condition: ConditionResult) -> str:
+    """Say what a mitigated fine-tune still does worse than the base: an overall rate may fall while a task, or the twins, fare ill."""
+    by_task = condition.asr_change.by_task if condition.asr_change else {}
+    above = [(task, change) for task, change in by_task.items() if shown(change) > 0]
+    refused = part(condition.over_refusal_change)
+    pieces = []
+    if above:
+        task, change = max(above, key=lambda pair: pair[1].estimate)
+        pieces.append(f"{wording.points(change.estimate)} points in {wording.clean(task)}")
+    if refused is not None and shown(refused) > 0:
+        pieces.append(f"{wording.points(refused.estimate)} points of over-refusal")
+    return f" (against the base still {wording.listing(pieces)})" if pieces else ""
 
 
 def _at_equal_capability(result: StudyResult, reached: Reached) -> str:
