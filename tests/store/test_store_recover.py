@@ -135,6 +135,12 @@ def test_a_file_without_its_first_page_is_read_all_the_same(damaged, whole):
     assert recovery.damaged
 
 
+def test_a_file_that_ends_just_behind_a_page_is_read(damaged, whole):
+    recovery, answers = damaged(whole[: 80 * PAGE + 3])
+    assert recovery.missing_pages > 0
+    assert given(answers) == []
+
+
 def test_one_changed_letter_of_a_text_is_seen(damaged, whole):
     recovery, answers = damaged(whole.replace(b"answer 123 ", b"answer 128 "))
     assert (recovery.changed, recovery.answers.lost, recovery.answers.kept) == (1, 1, COUNT - 1)

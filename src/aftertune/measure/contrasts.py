@@ -192,13 +192,17 @@ class MeanT:
         return self.x.mean - half, self.x.mean + half
 
 
+_ROUNDING = 1e-12
+"""Means of the same hits may differ by so much; Student's quantile is 0 at the alpha that such a difference would have."""
+
+
 def p_value(contrast: Contrast, null: float = 0.0) -> float:
     """Return the largest alpha whose 1 - alpha interval still holds ``null`` (two-sided; `LEAST_P` at least).
 
     The search starts from above: with few seeds a very small alpha leaves an effective n of 1, and with paired arms the
     interval then narrows again, so that far below the p-value another alpha may exclude ``null``.
     """
-    if contrast.estimate == null:
+    if math.isclose(contrast.estimate, null, rel_tol=0, abs_tol=_ROUNDING):
         return 1.0
     side, sign = (0, 1.0) if contrast.estimate > null else (1, -1.0)
 

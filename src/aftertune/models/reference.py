@@ -119,6 +119,10 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
     Raises:
         ModelError: a broken path, a folder without config, safetensors weights or tokenizer, an endpoint without model.
     """
+    if not _nameable(reference):
+        raise ModelError(
+            f"model {reference!r}: holds characters that no path or name has; name a folder, a file, a hub id or a server"
+        )
     folder = Path(reference).expanduser()
     if (folder / HOSTED).is_file():
         tuned = read_json(reference, folder / HOSTED).get("reference")
@@ -147,6 +151,14 @@ def parse(reference: str, *, base: str | None = None) -> Reference:
             f"model {reference!r} {what}; give a checkpoint folder, an adapter folder, a GGUF file or a hub id (org/name)"
         )
     return HubModel(reference, base)
+
+
+def _nameable(reference: str) -> bool:
+    """Return whether text can be a path: without NUL, and without halves of surrogate pairs."""
+    try:
+        return b"\0" not in reference.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def fetch(model: Reference) -> Located:

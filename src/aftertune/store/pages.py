@@ -232,7 +232,7 @@ def _page_size(data: bytes | mmap) -> int:
     named = 65536 if named == 1 else named
 
     def share(size: int) -> float:
-        starts = range(size, min(len(data), 400 * size), size)
+        starts = range(size, min(len(data) - 8, 400 * size), size)
         pages = sum(data[start] in KINDS and data[start + 7] == 0 for start in starts)
         return pages / max(len(starts), 1)
 

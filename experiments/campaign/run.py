@@ -1,0 +1,155 @@
+"""An attempt to break Aftertune that anybody can repeat: kills, failing servers, full disks, damaged stores, broken files.
+
+    python experiments/campaign/run.py [OUT=aftertune-runs/campaign] [TRIALS=1] [FAMILIES=kills,stores]
+
+Each trial is seeded by its number and kept as a line of ``OUT/trials.jsonl``; the same command goes on where it was. ``TRIALS``
+is the share of the whole that is run. The figures go into ``bench/campaign.json``, of all trials that were ever run in OUT.
+"""
+
+import importlib
+import json
+import math
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+for folder in (HERE, ROOT / "tests" / "support", ROOT / "tests" / "endpoint"):
+    sys.path.insert(0, str(folder))
+
+FIGURES = ROOT / "bench" / "campaign.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The counts of one trial; all but ``tries`` and ``seconds`` are 0 where nothing is wrong."""
+
+    tries: int
+    """Kills, calls that failed on purpose, damaged files, broken inputs: what the family counts."""
+    lost: int = 0
+    """Answers that were committed and are gone, or prompts that end without an answer."""
+    twice: int = 0
+    """Calls that were made again although their answer was committed."""
+    tracebacks: int = 0
+    """Commands that ended in a traceback, and errors in this process that are none of ours."""
+    hangs: int = 0
+    """Commands and calls that did not end in their time."""
+    wrong: int = 0
+    """Results that differ from those of the straight run, verdicts that flipped, damage that was not said."""
+    note: str = ""
+    """The first thing that was wrong."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of trials: its module and function, how many belong to the whole, and the unit of its tries."""
+
+    module: str
+    function: str
+    trials: int
+    unit: str
+
+
+FAMILIES: Mapping[str, Family] = {
+    "kills": Family("kills", "trial", 1000, "kill -9"),
+    "endpoint": Family("servers", "endpoint", 20, "failed call"),
+    "disk": Family("machines", "full_disk", 60, "full disk"),
+    "writers": Family("machines", "two_writers", 50, "second writer"),
+    "clock": Family("machines", "clock_set_back", 20, "clock set back"),
+    "stores": Family("stores", "trial", 1000, "damaged store"),
+    "inputs": Family("inputs", "trial", 2000, "broken input"),
+    "hostile": Family("hostile", "trial", 50, "hostile answer"),
+}
+COUNTS = ("lost", "twice", "tracebacks", "hangs", "wrong")
+
+
+def kept_trials(ledger: Path) -> list[dict[str, object]]:
+    """Return the trials that were run; a line that a kill cut off does not count."""
+    if not ledger.is_file():
+        return []
+    trials = []
+    for line in ledger.read_text(encoding="utf-8").splitlines():
+        try:
+            trials.append(json.loads(line))
+        except ValueError:
+            continue
+    return trials
+
+
+def run_trial(name: str, number: int, out: Path) -> Outcome:
+    """Run one trial in a folder of its own."""
+    family = FAMILIES[name]
+    function = getattr(importlib.import_module(family.module), family.function)
+    shared = out / "shared"
+    shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}-{number}-", dir=out) as folder:
+        try:
+            outcome: Outcome = function(number, Path(folder), shared)
+        except Exception:  # noqa: BLE001 - a trial of its own that breaks is counted, and the others go on
+            return Outcome(tries=1, tracebacks=1, note=traceback.format_exc()[-600:])
+    return outcome
+
+
+def figures(trials: list[dict[str, object]]) -> dict[str, dict[str, object]]:
+    """Return the sums by family."""
+    sums: dict[str, dict[str, object]] = {}
+    for name, family in FAMILIES.items():
+        rows = [trial for trial in trials if trial["family"] == name]
+        if rows:
+            counts = {count: sum(int(row[count]) for row in rows) for count in ("tries", *COUNTS)}
+            notes = [f"{row['trial']}: {row['note']}" for row in rows if row["note"]]
+            sums[name] = {
+                "unit": family.unit, "trials": len(rows), "of": family.trials, **counts, "notes": notes[:5],
+            }  # fmt: skip
+    return sums
+
+
+def table(sums: Mapping[str, Mapping[str, object]]) -> str:
+    """Return the table as Markdown."""
+    heads = ("what", "tries", "lost", "asked twice", "tracebacks", "hangs", "wrong")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for name, row in sums.items():
+        cells = [f"{name} ({row['unit']})", *(f"{row[count]:,}" for count in ("tries", *COUNTS))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run what is missing; return 1 where anything was wrong, now or before."""
+    options = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    out = Path(options.get("OUT", ROOT / "aftertune-runs" / "campaign")).absolute()
+    share = float(options.get("TRIALS", "1"))
+    names = options.get("FAMILIES", ",".join(FAMILIES)).split(",")
+    out.mkdir(parents=True, exist_ok=True)
+    ledger = out / "trials.jsonl"
+    done = {(trial["family"], trial["trial"]) for trial in kept_trials(ledger)}
+    try:
+        for name in names:
+            for number in range(math.ceil(FAMILIES[name].trials * share)):
+                if (name, number) in done:
+                    continue
+                begun = time.monotonic()
+                outcome = run_trial(name, number, out)
+                line = {"family": name, "trial": number, **asdict(outcome)}
+                line["seconds"] = round(time.monotonic() - begun, 1)
+                with ledger.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(line) + "\n")
+                wrong = [f"{count} {line[count]}" for count in COUNTS if line[count]]
+                print(f"{name} {number}: {outcome.tries} {', '.join(wrong) or 'ok'}", flush=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+    sums = figures(kept_trials(ledger))
+    FIGURES.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    print(table(sums))
+    return int(any(row[count] for row in sums.values() for count in COUNTS))
+
+
+assert {field.name for field in fields(Outcome)} >= set(COUNTS)
+
+if __name__ == "__main__":
+    raise SystemExit(main())
