@@ -256,6 +256,13 @@ def test_a_score_of_other_rows_is_one_line_before_anything_is_asked(repair, mode
     assert not Path("run/selection").exists()
 
 
+def test_a_score_that_decides_nothing_is_one_line_before_anything_is_opened(repair, models):
+    toxicity = ("--own-task", models / "own.jsonl", "--own-score", "toxicity")
+    code, out, err = repair(*toxicity, own=False)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "--own-score toxicity: toxicity is no score of the task" in err
+
+
 def test_what_decides_no_repair_is_named_at_once(repair, models, tmp_path):
     attacked = [json.loads(line) for line in (models / "harm.jsonl").read_text().splitlines()]
     write_rows(

@@ -159,6 +159,17 @@ def test_markers_and_broken_text_are_no_structure(engines, tmp_path):
     assert answer.prompt_tokens > 3
 
 
+def test_a_text_without_a_token_has_no_number(engines, tmp_path):
+    """Qwen's and GPT-2's tokenizers add no token of their own to an empty answer."""
+    model = make_text_classifier(tmp_path / "m", BERT, ("neutral", "toxic"), *TWO)
+    file = model / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    scorer = built(engines, model)
+    given = answers(scorer, [Sample(prompt="p", response=text) for text in ("", "the vile tree")])
+    assert sorted(answer.prompt_tokens for answer in given.values()) == [0, 3]
+    assert numbers(scorer, "")[0] is None
+
+
 def test_logits_that_are_no_numbers_are_no_answer(engines, tmp_path):
     model = make_text_classifier(
         tmp_path / "m", BERT, ("neutral", "toxic"), [math.nan, 0.0], TWO[1]

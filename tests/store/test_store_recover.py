@@ -207,6 +207,17 @@ def test_a_store_that_is_written_to_is_not_recovered(store, tmp_path):
         recover(store.path, tmp_path / "new.db")
 
 
+def test_what_cannot_be_opened_is_named(tmp_path, whole):
+    source, target = tmp_path / "store.db", tmp_path / "new.db"
+    source.write_bytes(whole)
+    source.with_name("store.db.lock").mkdir()
+    with pytest.raises(StoreError, match=r"store\.db: cannot be opened"):
+        recover(source, target)
+    source.with_name("store.db.lock").rmdir()
+    with pytest.raises(InputError, match=r"new\.db: there is no folder"):
+        recover(source, tmp_path / "gone" / "new.db")
+
+
 def test_answers_from_before_checksums_are_kept_and_counted(tmp_path):
     source = Path(shutil.copy(OLD, tmp_path / "old.db"))
     with sqlite3.connect(source) as connection:

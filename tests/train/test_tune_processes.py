@@ -1,6 +1,8 @@
 """Trainings that `accelerate launch` shares among processes: the weights of one process, written once, killed and resumed."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,14 @@ from commands import Commands
 from tiny_models import llama, make_checkpoint
 from tiny_runs import make_recipe, make_rows, tensors_sha256
 
+from aftertune.core.files import claim, draft_of
 from aftertune.core.recipe import Training
 from aftertune.data.rows import write_rows
 from aftertune.errors import InputError
 from aftertune.models.open import Engines
 from aftertune.models.size import LARGE_VOCABULARY
 from aftertune.train.processes import ALONE, Processes, launched
+from aftertune.train.tokens import rows_sha256
 from aftertune.train.train import fine_tune
 
 SCRIPT = Path(__file__).parents[1] / "support" / "tiny_runs.py"
@@ -131,6 +135,30 @@ def test_a_stop_of_one_process_stops_both_after_the_same_step(base, tmp_path):
     assert (tmp_path / "out.partial" / "checkpoint-9" / "complete").exists()
     assert launch(SCRIPT, base, tmp_path / "out", "full", "never").returncode == 0
     assert (tmp_path / "out" / "recipe.json").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_behind_the_last_step_is_an_error_of_the_others(base, tmp_path):
+    """A file stands where the first process would write the result; no launcher ends the second one."""
+    out, recipe = tmp_path / "out", make_recipe(base)
+    claim(draft_of(out), f"{recipe.key.hex()} {rows_sha256(make_rows())}")
+    (draft_of(out) / "final").write_text("in the way")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, base, out, "full", "never"],
+            env={**os.environ, **shared, "RANK": number, "LOCAL_RANK": number},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in ("0", "1")
+    ]
+    first, second = (process.communicate()[1] for process in processes)
+    assert "EngineError: recipe 'tiny': its checkpoint cannot be written" in first
+    assert "EngineError: recipe 'tiny': a process of the training was lost" in second
+    assert [process.returncode for process in processes] == [1, 1]
 
 
 @pytest.mark.parametrize(

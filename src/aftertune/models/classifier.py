@@ -53,6 +53,10 @@ _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model")
 """The tokenizers of XLM-R and ALBERT, where no tokenizer.json stands beside them."""
 _WINDOW = 8192
 """Texts that are sorted by length together."""
+NOTHING_READ = Response(
+    text="", finish_reason=FinishReason.STOP, prompt_tokens=0, completion_tokens=0
+)
+"""The reply to a text without a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,9 @@ class ClassifierModel(NoLikelihoods):
     def generate(self, jobs: Iterable[GenerateJob]) -> Iterator[tuple[Key, Answer]]:
         """Give each text (`Question.classified`) its logits, longest first; texts longer than the model reads are cut.
 
-        The reply's text is the label with the largest logit. A text that does not fit in memory alone gives the attempt
-        ``out_of_memory``, one whose logits are no numbers ``broken_reply``.
+        The reply's text is the label with the largest logit. A text of no token, an empty one for a tokenizer that adds
+        none, has a reply without logits. A text that does not fit in memory alone gives the attempt ``out_of_memory``,
+        one whose logits are no numbers ``broken_reply``.
 
         Raises:
             ModelError: the weights cannot be loaded, or transformers cannot compute with them.
@@ -142,7 +147,9 @@ class ClassifierModel(NoLikelihoods):
         while window := list(islice(jobs, _WINDOW)):
             model, room = self._loaded()
             rows = self._rows(window)
-            for row, logits in in_batches(rows, room, partial(self._logits, model)):
+            yield from ((row.key, NOTHING_READ) for row in rows if not row.length)
+            read = [row for row in rows if row.length]
+            for row, logits in in_batches(read, room, partial(self._logits, model)):
                 yield row.key, self._answer(row, logits)
 
     def interrupt(self) -> None:

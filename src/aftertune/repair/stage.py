@@ -16,6 +16,7 @@ from aftertune.core.keys import content_key
 from aftertune.core.protocols import Scorer
 from aftertune.core.recipe import Trained
 from aftertune.core.records import FinishReason, Intent, Prompt, Response, Role, Score
+from aftertune.core.registry import THRESHOLDS
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.errors import DataError, InputError
 from aftertune.measure.gate_rules import Fixed
@@ -174,8 +175,17 @@ def _parts(request: RepairRequest, progress: Progress) -> Parts:
     """Return the prompts in two parts, which are written into the run.
 
     Sets with harmful prompts, the own task and the named benign sets take part; others decide nothing here.
+
+    Raises:
+        InputError: the own score is no score of a task.
+        DataError: the prompts cannot serve, or are too few.
     """
     study = _study(request, "repair", [], request.keys.get("prompts", []))
+    for metric in study.metrics:
+        if metric.use in THRESHOLDS:
+            raise InputError(
+                f"--own-score {metric.name}: {metric.use} is no score of the task and decides nothing; name another metric"
+            )
     with open_run(study, request.folder, Quiet(), request.source, write=False) as run:
         loaded = load_sets(run)
         rows = request.trained_on(run, Trained(models=(), rows={})).rows

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -76,7 +76,7 @@ def recover(source: Path, target: Path) -> Recovery:
     """Write what is good in a damaged store to a new file; the damaged one and its log are only read.
 
     Raises:
-        InputError: there is no such file, or the new one is there already.
+        InputError: there is no such file, the new one is there already, or its folder is not.
         StoreError: nothing of a store can be read in it, or the new one cannot be written.
         StoreVersion: a newer schema wrote it.
         StoreLocked: a run is writing to it.
@@ -85,12 +85,23 @@ def recover(source: Path, target: Path) -> Recovery:
         raise InputError(f"{source}: no such store; name the file store.sqlite of a run")
     if target.exists():
         raise InputError(f"{target}: is there already; name a new file")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; create it or name another")
+    with ExitStack() as stack:
+        try:
+            if source.with_name(f"{source.name}.lock").exists():
+                stack.callback(WriteLock(source).release)  # no run writes to it meanwhile
+            pages = Pages(source)
+        except OSError as error:
+            raise explained(error, source) from error
+        _check_schema(pages, source)
+        return _written(pages, source, target)
+
+
+def _written(pages: Pages, source: Path, target: Path) -> Recovery:
+    """Fill the new file, which appears whole or not at all."""
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        if source.with_name(f"{source.name}.lock").exists():
-            WriteLock(source).release()  # refused while a run writes
-        pages = Pages(source)
-        _check_schema(pages, source)
         with closing(connect(draft, write=True)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             recovery = _Salvage(pages, connection).recovery()

@@ -168,7 +168,8 @@ def fine_tune(
     if engines.placement.device != "cpu":
         gc.collect()  # the trainer's reference cycles hold the model, and with it the GPU's memory
 
-    _put_in_place(out, epochs, processes, done=done)
+    with _errors_in_one_line(recipe, processes):
+        _put_in_place(out, epochs, processes, done=done)
     if missing_epochs and checkpoint is not None:
         # The checkpoint lay behind an epoch that nobody had wanted before: train once more, from the start.
         return fine_tune(recipe, rows, out, epochs=epochs, engines=engines, progress=progress)
