@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import yaml
 from faithful_server import KEY, Server
 from local_server import LocalServer
 from ray_nodes import RAY, nodes
+from text_classifiers import ROBERTA, make_text_classifier
 from tiny_study import (
     calls_of,
     environment,
@@ -32,8 +34,8 @@ from aftertune import __version__
 from aftertune.core.recipe import Recipe, Start, StudyModel, Training
 from aftertune.core.records import Prompt
 from aftertune.execute.room import Room, nodes_of
-from aftertune.execute.units import units_of
-from aftertune.execute.worker import Setup, Worker
+from aftertune.execute.units import Unit, units_of
+from aftertune.execute.worker import Setup, State, Worker
 from aftertune.report.progress import Quiet
 from aftertune.study import load_study, study_from_mapping, to_yaml
 from aftertune.workspace import open_engines
@@ -165,6 +167,30 @@ def test_a_worker_sees_what_is_otherwise_than_at_the_driver(
     arrived = Worker(replace(setup, **changes), "node").arrived()
     assert problem in arrived.problem
     assert bool(problem) == bool(arrived.problem)
+
+
+def test_a_worker_opens_text_classifiers(tiny_folder, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny_folder / "tmp"))
+    make_text_classifier(
+        tiny_folder / "classifier", ROBERTA, ("neutral", "toxic"), [0.0, 0.0], [[0.0, 0.0]] * 2
+    )
+    metric = {"name": "tox", "use": "toxicity", "options": {"model": "classifier"}}
+    declared = yaml.safe_load(to_yaml(load_study(tiny_folder / "study.yaml")))
+    setup = Setup(
+        version=__version__,
+        study=yaml.safe_dump({**declared, "metrics": [metric]}),
+        source=str(tiny_folder),
+        models_folder=str(tiny_folder),
+        models=(),
+        prompts=(),
+        identities={},
+        token="",
+    )
+    worker = Worker(setup, "node")
+    worker.begin(Unit(name="nothing"), None)
+    while (report := worker.report()).state is State.RUNNING:
+        pass
+    assert (report.state, report.error) == (State.DONE, "")
 
 
 @pytest.mark.parametrize(

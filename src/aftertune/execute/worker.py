@@ -220,7 +220,11 @@ class Worker:
                 models=Path(setup.models_folder),
                 store=store,
                 engines=engines,
-                tools=Tools(open_model=engines.open, folder=Path(setup.source)),
+                tools=Tools(
+                    open_model=engines.open,
+                    open_classifier=engines.open_classifier,
+                    folder=Path(setup.source),
+                ),
                 progress=job,
             )
             if self._scorers is None:
