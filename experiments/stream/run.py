@@ -8,8 +8,8 @@ change of harm overall, with a margin of 5 points. Three rules decide what evide
 
 - *each alone*: 1 / .05, as a check of a single fine-tune;
 - *e-LOND* (Xu and Ramdas 2024, "Online multiple testing with e-values", AISTATS): 1 / alpha_t, alpha_t = .05 gamma_t (D + 1),
-  with D the FAILs so far. The expected share of false ones among all FAILs is at most .05, however the adapters depend on each
-  other, as those of one base do;
+  with D the FAILs so far. The expected share of false ones among all FAILs is at most .05 for evidence of fixed amounts, however
+  the adapters depend on each other, as those of one base do; here asking stops by earlier verdicts, which the proof leaves out;
 - *LORD++* (Ramdas, Yang, Wainwright and Jordan 2017, "Online control of the false discovery rate with decaying memory",
   NeurIPS) on p = 1 / evidence, which needs independent adapters.
 
