@@ -207,6 +207,15 @@ def test_a_place_that_is_none_is_refused_in_one_line(command, tiny_folder, place
     assert reason in command.refused("run", tiny_folder / "study.yaml", "--on", place)
 
 
+def test_a_study_that_names_no_place_is_refused_with_its_line(command, tiny_folder):
+    study = tiny_folder / "study.yaml"
+    study.write_text(f"{study.read_text()}\nexecute:\n  on: rai\n")
+    for of in (("plan",), ("run", "--dry-run")):
+        error = command.refused(of[0], study, *of[1:])
+        assert "execute.on" in error
+        assert "ray:HOST:PORT" in error
+
+
 @needs_ray
 def test_a_server_that_is_no_cluster_is_refused_in_seconds(command, tiny_folder):
     class Web(LocalServer):

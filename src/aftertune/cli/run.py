@@ -19,9 +19,9 @@ from aftertune.cli.options import (
 from aftertune.core.protocols import Engine
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.errors import InputError, ModelError
+from aftertune.errors import InputError, ModelError, OptionError
 from aftertune.estimate import Estimate, estimate
-from aftertune.execute.cluster import HERE, run_on_cluster
+from aftertune.execute.cluster import run_on_cluster
 from aftertune.execute.parts import PARTS, Part, run_part
 from aftertune.gating import notes_on_design
 from aftertune.measured import measure_study
@@ -33,6 +33,7 @@ from aftertune.result import measure_plan
 from aftertune.run import Purpose
 from aftertune.score.run import build_scorers, scorer_notes
 from aftertune.study import Study, load_study
+from aftertune.study.fields import HERE, cluster_address
 from aftertune.study.foreign import without_foreign_code
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import RESULT, RUNS, STORE, Run, open_run
@@ -66,6 +67,8 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Run a study: tune, generate, guard, judge, measure, report. Run again to go on where it stopped."""
+    if on is not None:
+        _check_place(on)
     if part is not None:
         if on is not None:
             raise InputError(
@@ -102,6 +105,13 @@ def command(
     result = measure_study(study, out=out, progress=progress)
     present(result.document, Output(), json, full=full)
     print_files(result.page, result.folder / RESULT, result.next_commands)
+
+
+def _check_place(place: str) -> None:
+    try:
+        cluster_address(place)
+    except ValueError as error:
+        raise OptionError(f"--on: {error}") from error
 
 
 def work_on_part(study: Study, folder: Path, part: Part, progress: Progress, file: Path) -> None:

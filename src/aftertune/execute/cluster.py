@@ -43,12 +43,12 @@ from aftertune.report.progress import Advance, Progress, staged
 from aftertune.score.run import Scorers, build_scorers
 from aftertune.store.sharing import unpacked
 from aftertune.study import Study, to_yaml
+from aftertune.study.fields import cluster_address
 from aftertune.study.foreign import foreign_code_notes
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.unfinished import note_beginning
 from aftertune.workspace import Run, open_run
 
-HERE, RAY = "here", "ray"
 CONNECT_SECONDS = 5.0
 """The longest wait for a connection to the cluster's address."""
 MOST_WORKERS = 512
@@ -72,21 +72,6 @@ _SETTINGS = {
 """Ray's settings where this process starts it; a cluster that is there has its own."""
 
 
-def address_of(place: str) -> str | None:
-    """Return the address in ``ray:HOST:PORT``; None in ``ray``, for the cluster that Ray knows of or else this machine.
-
-    Raises:
-        InputError: the text names no place where a study can run.
-    """
-    kind, colon, address = place.partition(":")
-    host, _, port = address.rpartition(":")
-    if kind != RAY or (colon and not (host and "/" not in host and port.isdecimal())):
-        raise InputError(
-            f"--on {place!r}: write here, ray (the cluster of this machine, or this machine alone) or ray:HOST:PORT"
-        )
-    return address or None
-
-
 def run_on_cluster(
     study: Study, folder: Path, place: str, progress: Progress, source: Path, command: str
 ) -> None:
@@ -105,7 +90,7 @@ def run_on_cluster(
         Stopped: Ctrl-C; what was merged is kept.
         AftertuneError: what else is wrong, in one line; everything merged so far is kept and not done again.
     """
-    address = address_of(place)
+    address = cluster_address(place)
     _check_reachable(address)
     for note in foreign_code_notes(study):
         progress.note(f"note: {note}")

@@ -18,11 +18,13 @@ from pydantic import (
 from aftertune.core.recipe import FirstTokens, Method, SelfAnswers, Training
 from aftertune.core.records import Thinking
 from aftertune.study.fields import (
+    HERE,
     AttackEntry,
     LocalFile,
     ModelName,
     Name,
     Options,
+    Place,
     Reference,
     Seed,
     Share,
@@ -411,7 +413,7 @@ PromptSets = Annotated[tuple[PromptsOrName, ...], BeforeValidator(as_tuple)]
 class ExecuteKeys(Keys):
     """The place where the work of a study is done, and how it is cut into units there."""
 
-    on: str = "here"
+    on: Place = HERE
     """`here`: this process; `ray`: the Ray cluster of this machine, or this machine alone; `ray:HOST:PORT`: that cluster."""
     gpus_per_model: Annotated[float, Field(ge=0)] = 0.0
     """GPUs of a worker on a cluster; a share (`0.5`) puts several workers on a GPU."""

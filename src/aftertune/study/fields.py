@@ -221,6 +221,31 @@ Name = Annotated[
 ModelName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/\-]*$"), AfterValidator(_portable)
 ]
+HERE, RAY = "here", "ray"
+
+
+def cluster_address(place: str) -> str | None:
+    """Return the address in ``ray:HOST:PORT``; None in ``here``, and in ``ray``, for the cluster that Ray knows of or else this machine.
+
+    Raises:
+        ValueError: the text names no place where a study can run.
+    """
+    kind, colon, address = place.partition(":")
+    host, _, port = address.rpartition(":")
+    address_is_whole = bool(host) and "/" not in host and port.isdecimal()
+    if place != HERE and (kind != RAY or (colon and not address_is_whole)):
+        raise ValueError(
+            f"{place!r} is no place to run a study; write here, ray (the cluster of this machine, or this machine alone) or ray:HOST:PORT"
+        )
+    return address or None
+
+
+def _place(place: str) -> str:
+    cluster_address(place)
+    return place
+
+
+Place = Annotated[str, AfterValidator(_place)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed as large as the generators of NumPy take; larger ones would fail at the first draw."""
