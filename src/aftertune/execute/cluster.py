@@ -208,11 +208,15 @@ class _Slot:
     """The result that is waited for: of its arrival, or its next report."""
     arrived: Arrived | None = None
     unit: Unit | None = None
-    reserved: Unit | None = None
-    """The unit that it was made for, to go on with where another worker died."""
-    node: str | None = None
-    """The node that the reserved unit's store lies on."""
     last_group: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """A unit whose worker was lost, and the node that its store lies on."""
+
+    unit: Unit
+    node: str
 
 
 @dataclass(slots=True)
@@ -287,6 +291,7 @@ class _Driver:
         self._open: deque[Unit] = deque(units)
         self._total = len(units)
         self._done: set[str] = set()
+        self._orphans: list[_Orphan] = []
         self._slots: list[_Slot] = []
         self._shown: Counter[str] = Counter()
         self._paces: dict[str, _Pace] = {}
@@ -345,8 +350,8 @@ class _Driver:
 
     def _ask_for_workers(self) -> None:
         """Ask the cluster for a worker for each unit that could be in work."""
-        wanted = min(len(self._available()), MOST_WORKERS)
-        idle = sum(slot.unit is None and slot.reserved is None for slot in self._slots)
+        wanted = min(len(self._available()) + len(self._orphans), MOST_WORKERS)
+        idle = sum(slot.unit is None for slot in self._slots)
         for _ in range(wanted - idle):
             self._slots.append(self._new_slot())
 
@@ -367,7 +372,8 @@ class _Driver:
             self._run.progress.note(f"{line}: waiting for one")
             self._waits = True
 
-    def _new_slot(self, reserved: Unit | None = None, node: str | None = None) -> _Slot:
+    def _new_slot(self, node: str | None = None) -> _Slot:
+        """Ask for a worker, on a node if it has room there."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = (
@@ -376,24 +382,28 @@ class _Driver:
             else {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
         )
         actor = self._actor.options(**options).remote(self._setup)
-        return _Slot(actor=actor, pending=actor.arrived.remote(), reserved=reserved, node=node)
+        return _Slot(actor=actor, pending=actor.arrived.remote())
 
     def _hand_out(self, advance: Advance) -> None:
         """Give units to the workers that have none."""
         for slot in self._slots:
             if slot.arrived is None or slot.unit is not None:
                 continue
-            unit = slot.reserved or self._next_for(slot)
+            unit = self._next_for(slot)
             if unit is not None:
-                slot.reserved, slot.node = None, None
                 self._begin(slot, unit, advance)
 
     def _next_for(self, slot: _Slot) -> Unit | None:
-        """Return the unit that a worker does next: one that lies on its disk, of the models in its memory, or the first."""
+        """Return the unit that a worker does next: one whose worker was lost, on its disk, of the models in its memory, or the first.
+
+        A unit that lies on another living node waits for a worker there, which loses nothing of it.
+        """
+        assert slot.arrived is not None
+        if (orphan := self._orphan_for(slot.arrived.node)) is not None:
+            return orphan
         available = self._available()
         if not available:
             return None
-        assert slot.arrived is not None
         here = slot.arrived.units
         unit = min(
             available,
@@ -404,6 +414,23 @@ class _Driver:
         )
         self._open.remove(unit)
         return unit
+
+    def _orphan_for(self, node: str) -> Unit | None:
+        """Return a unit whose worker was lost, on this node or with its own."""
+        if not self._orphans:
+            return None
+        alive = {entry["NodeID"] for entry in self._ray.nodes() if entry["Alive"]}
+        orphans = [orphan for orphan in self._orphans if orphan.node == node]
+        orphans += [orphan for orphan in self._orphans if orphan.node not in alive]
+        if not orphans:
+            return None
+        self._orphans.remove(orphans[0])
+        if orphans[0].node == node:
+            self._lost.processes += 1
+            self._count_death(orphans[0].unit)
+        else:
+            self._lose_node(orphans[0].unit)
+        return orphans[0].unit
 
     def _begin(self, slot: _Slot, unit: Unit, advance: Advance) -> None:
         """Hand a unit to a worker, with what this store holds of it; nothing is handed out where it holds everything."""
@@ -451,13 +478,6 @@ class _Driver:
             raise InputError(f"node {arrived.host}: {arrived.problem}")
         slot.arrived, self._unplaced = arrived, 0
         self._nodes.add(arrived.node)
-        if slot.reserved is None:
-            return
-        if arrived.node == slot.node:
-            self._lost.processes += 1
-            self._count_death(slot.reserved)
-        else:
-            self._lose_node(slot.reserved)
 
     def _take(self, slot: _Slot, report: Report, advance: Advance) -> None:
         unit = slot.unit
@@ -502,17 +522,16 @@ class _Driver:
         """Take a lost worker off the list; its unit goes back to its node."""
         self._slots.remove(slot)
         self._ray.kill(slot.actor)
-        unit = slot.unit or slot.reserved
         if slot.arrived is None:  # as a rule its node died before it could begin
             self._unplaced += 1
             if getattr(error, "actor_init_failed", False) or self._unplaced >= MOST_UNPLACED:
                 raise EngineError(f"no worker can start on the cluster: {_last_line(error)}")
-        if unit is None or self._stopping:
-            slot.unit = None
+        unit, slot.unit = slot.unit, None
+        if unit is None or slot.arrived is None or self._stopping:
             return
-        node = slot.arrived.node if slot.arrived else slot.node
         self._log(unit, [f"its worker was lost: {_last_line(error)}"])
-        self._slots.append(self._new_slot(unit, node))
+        self._orphans.append(_Orphan(unit, slot.arrived.node))
+        self._slots.append(self._new_slot(slot.arrived.node))
 
     def _count_death(self, unit: Unit) -> None:
         self._deaths[unit.name] += 1
