@@ -1,5 +1,6 @@
 """A study on a Ray cluster of this machine gives the result of the plain run, whatever is killed on the way."""
 
+import shutil
 import signal
 import sys
 import tempfile
@@ -264,7 +265,7 @@ def test_only_living_nodes_have_room(room, fits):
 
 
 @needs_ray
-def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_cache):
+def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_cache, request):
     """The study has a base and a ready-made fine-tune, in several units; its file names the place."""
     make_base(tiny_folder / "other", seed=1)
     models = [
@@ -272,7 +273,10 @@ def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_
         {"name": "other", "reference": "./other", "base": "base"},
     ]
     keys = {"models": models, "fine_tunes": None, "judges": ["rules"]}
-    env = environment(tiny_cache)
+    # No cluster that runs on this machine is this test's; names of sockets must be short.
+    own = tempfile.mkdtemp(prefix="ray")
+    request.addfinalizer(lambda: shutil.rmtree(own, ignore_errors=True))
+    env = environment(tiny_cache) | {"RAY_TMPDIR": own}
     write_study(tiny_folder, **keys, execute={"on": "ray", "calls_per_unit": 60})
     code, printed, err = finish(
         start("run", "study.yaml", "--out", "out", env=env, cwd=tiny_folder)
