@@ -213,6 +213,7 @@ def test_what_a_model_wrote_stays_text_and_the_page_can_be_used_by_all(run, serv
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with sqlite3.connect(run / "store.sqlite") as store:
         store.execute("UPDATE text SET text = ?", (HOSTILE.encode(),))
+        store.execute("DELETE FROM checksum")
     process, url = serve("--n", 10)
     dialogs = []
     for width, scheme in ((360, "light"), (1400, "dark")):
