@@ -326,19 +326,20 @@ def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finishe
         cluster.kill(int(draw.integers(2)))
         cluster.add()
         wait_until(lambda: len(calls_of(log, "generate")) > 150, process)
-        kill_a_worker(draw)
+        kill_a_worker(draw, log)
         code, _, err = finish(process, 900)
         assert code == 0, err
     assert not asked_again(log, seen, committed)
     assert result_of(tiny_folder) == finished_study.result
 
 
-def kill_a_worker(draw):
-    """Kill the process of one of the workers with SIGKILL."""
+def kill_a_worker(draw, log):
+    """Kill the process of one of the workers that write to a log with SIGKILL."""
     workers = [
         process
-        for process in psutil.process_iter(["cmdline"])
+        for process in psutil.process_iter(["cmdline", "environ"])
         if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::Worker")
+        if (process.info["environ"] or {}).get("AFTERTUNE_CALL_LOG") == str(log)
     ]
     workers[int(draw.integers(len(workers)))].kill()
 

@@ -53,7 +53,7 @@ class Nodes:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError("the cluster ended")
+        raise RuntimeError(f"the cluster ended (exit code {self._process.wait(60)})")
 
 
 @contextmanager
