@@ -5,16 +5,18 @@ lost worker had not sent is in its unit's store on its node's disk, and the unit
 all units are done, the ordinary run does what is left (endpoints, preferences) and measures.
 """
 
+import atexit
 import contextlib
 import importlib.util
 import os
 import secrets
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ MOST_UNPLACED = 50
 """Workers in a row that may die before they have said a word."""
 STOP_SECONDS = 15.0
 """The longest time for workers to send what they have when the run is stopped."""
+LEAVE_SECONDS = 20.0
+"""The longest time for Ray to let go of the cluster."""
 WAIT_SECONDS = 0.5
 NOTE_SECONDS = 3.0
 ROOM_SECONDS = 900.0
@@ -90,8 +94,7 @@ def run_on_cluster(
         Stopped: Ctrl-C; what was merged is kept.
         AftertuneError: what else is wrong, in one line; everything merged so far is kept and not done again.
     """
-    address = cluster_address(place)
-    _check_reachable(address)
+    address = _reachable(cluster_address(place))
     for note in foreign_code_notes(study):
         progress.note(f"note: {note}")
     # Workers are somewhere else: every path that they are told is absolute.
@@ -116,18 +119,34 @@ def run_on_cluster(
                 _Driver(run, whole, units, token).work()
 
 
-def _check_reachable(address: str | None) -> None:
-    """See in seconds that there is Ray, and somebody at the address."""
+def _reachable(address: str | None) -> str:
+    """See in seconds that there is Ray, and a cluster at the address, and return what Ray is to connect to.
+
+    Without an address it is the cluster that Ray has noted as running on this machine, if it lives, or else a new one.
+    """
     if importlib.util.find_spec("ray") is None:
         raise InputError("Ray is not installed: pip install 'aftertune[ray]', on every node")
-    if address is None:
-        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _check_reachable(address)
+        return address
+    noted = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray/ray_current_cluster"
+    try:
+        running = noted.read_text(encoding="utf-8").strip()
+        _check_reachable(running)
+    except (OSError, InputError):  # a cluster that was killed leaves its note behind
+        return "local"
+    return running
+
+
+def _check_reachable(address: str) -> None:
+    """See that a cluster answers at an address."""
     host, _, port = address.rpartition(":")
     remedy = "start one there with `ray start --head`, or check the address"
     try:
         with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
             speaks = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(connection)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address} ({error}); {remedy}") from error
     if not speaks:
         raise InputError(f"what answers at {address} is no Ray cluster; {remedy}")
@@ -144,7 +163,7 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def _connected(address: str) -> Iterator[None]:
     """Connect to the cluster; signals stay what they are, since Ray takes SIGTERM for an end without a word."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -152,7 +171,7 @@ def _connected(address: str | None) -> Iterator[None]:
 
     here = threading.current_thread() is threading.main_thread()
     terminated = signal.getsignal(signal.SIGTERM)
-    options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
@@ -161,13 +180,20 @@ def _connected(address: str | None) -> Iterator[None]:
                 signal.signal(signal.SIGTERM, terminated)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"the Ray cluster at {address or 'this machine'} cannot be used: {reason}"
-        ) from error
+        raise InputError(f"the Ray cluster at {address} cannot be used: {reason}") from error
     try:
         yield
     finally:
-        ray.shutdown()
+        _leave(ray.shutdown)
+
+
+def _leave(shutdown: Callable[[], None]) -> None:
+    """Leave the cluster. After the loss of many nodes Ray may wait for ever for a thread of its own; then nobody waits for Ray."""
+    leaving = threading.Thread(target=shutdown, name="leaving Ray", daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        atexit.unregister(shutdown)
 
 
 @contextlib.contextmanager
