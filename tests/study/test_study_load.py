@@ -173,6 +173,7 @@ def test_a_parent_may_stand_after_its_child(folder):
         ("share: 0.15, replay: [", "sweep: [0.1, 0.1], replay: [", ":15: fine_tunes[1].mitigation.sweep: a value stands here twice"),
         ("- asked.jsonl", "- gone.jsonl", ":17: prompts[0].file: no such file: gone.jsonl; paths are relative"),
         ("- asked.jsonl", "- ./base", ":17: prompts[0].file: no such file: ./base"),
+        ("- asked.jsonl", r'- {set: x, file: "\ud800"}', r":17: prompts[0].file: '\ud800' holds half of a character"),
         ("- asked.jsonl", "- no-such-set", ":17: prompts[0]: no prompts is called 'no-such-set'"),
         ("- asked.jsonl", "- {set: x}", ":17: prompts[0]: names no prompts; give file: or loader:"),
         ("set: more", "set: asked", ":18: prompts[1]: set 'asked' stands here twice"),

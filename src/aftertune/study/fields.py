@@ -34,6 +34,13 @@ PRESET_RULES = MappingProxyType({"first-tokens": "first_tokens", "self-answers":
 
 
 def _local(text: str, info: ValidationInfo) -> Path:
+    """Return the path that a text names, relative to the study's folder.
+
+    Raises:
+        ValueError: the text holds half of a surrogate pair: no path does, and a message with it could not be printed.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{text!r} holds half of a character, which no path does; write it anew")
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / Path(text).expanduser()
 
