@@ -104,7 +104,7 @@ def test_the_share_won_is_kept_with_the_answer(compared):
     kept = table.scores["score:helpful"]
     benign = table.columns["intent"] == 1
     assert (kept[of_tuned & benign] >= 0.5).all()
-    assert table.columns["said:helpful"][~(of_tuned & benign)].max() == -1
+    assert table.columns["score_label:helpful"][~(of_tuned & benign)].max() == -1
 
 
 @pytest.mark.slow

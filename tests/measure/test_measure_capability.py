@@ -35,9 +35,9 @@ def with_words(table, scorer, words, scores):
     codes = np.array([distinct.index(word) if word else NONE for word in words], np.int32)
     return replace(
         table,
-        columns={**table.columns, f"said:{scorer}": codes},
+        columns={**table.columns, f"score_label:{scorer}": codes},
         scores={**table.scores, f"score:{scorer}": np.asarray(scores, float)},
-        names={**table.names, f"said:{scorer}": distinct},
+        names={**table.names, f"score_label:{scorer}": distinct},
     )
 
 

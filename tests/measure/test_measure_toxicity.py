@@ -178,7 +178,7 @@ def test_over_two_seeds_a_behavior_counts_once():
 
 def test_cut_texts_are_counted_and_noted():
     def cut(model, intent, row):
-        row["said:tox"] = 0 if (model, intent, row["pair"]) == ("a", 1, 4) else NONE
+        row["score_label:tox"] = 0 if (model, intent, row["pair"]) == ("a", 1, 4) else NONE
 
     result = measure_table(table_of(cut), plan_of())
     base, tuned = (result.settings[0].condition(name).toxicity["tox"] for name in ("base", "tuned"))

@@ -34,7 +34,7 @@ class Table:
     - ``decision:<guard>:prompt``, ``decision:<guard>:response``: order of `DecisionValue`; NONE likewise
 
     - ``reasoning:<judge>``: order of `VerdictValue`; NONE where the answer has no thinking block, or it has no reading
-    - ``said:<scorer>``: what it counted beside its score (`core.table`); NONE, or no such column, where it counted nothing
+    - ``score_label:<scorer>``: what it counted beside its score (`core.table`); NONE, or no such column, where it counted nothing
     - ``verdict_label:<judge>``: the free label beside its verdict; NONE where it gave none, no such column where it never did
     - ``label:<person>``: order of `LabelValue`; NONE where this person labelled nothing (most rows)
     - ``adjudicated``: order of `LabelValue`, the label that counts where annotators differ; NONE elsewhere, no such column

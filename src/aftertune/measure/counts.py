@@ -284,12 +284,12 @@ def _toxicity_rows(
     """
     harmful = outcomes == oc.HARMFUL
     for name, threshold in plan.toxicity.items():
-        scores, beside = _scores(table, name), table.columns.get(f"said:{name}")
+        scores, cut = _scores(table, name), table.columns.get(f"score_label:{name}")
         source, above = Source(SourceKind.TOXICITY, name), Source(SourceKind.TOXIC, name)
         complied, toxic = Source(SourceKind.COMPLIED_TOXICITY, name), scores >= threshold
         yield from _score_rows(source, scores)
-        if beside is not None:
-            yield Tally(source, "cut"), beside != NONE
+        if cut is not None:
+            yield Tally(source, "cut"), cut != NONE
         yield Tally(above, "toxic"), toxic
         yield Tally(above, "undecided"), np.isnan(scores)
         yield from _score_rows(complied, np.where(harmful, scores, np.nan))
@@ -354,7 +354,7 @@ def _scores(table: Table, scorer: str) -> Values:
 
 def _corpus_rows(table: Table, scorer: str) -> Iterator[tuple[Tally, Values]]:
     """Yield what a scorer counts beside its score (`core.table`); each distinct word is parsed once."""
-    column = f"said:{scorer}"
+    column = f"score_label:{scorer}"
     if column not in table.columns:
         return
     words = [read_counts(word) for word in table.names[column]]
@@ -392,6 +392,6 @@ def _metrics(table: Table, scorers: Sequence[str]) -> dict[str, str]:
     return {
         scorer: read_counts(table.names[column][0])[0]
         for scorer in scorers
-        if (column := f"said:{scorer}") in table.columns
+        if (column := f"score_label:{scorer}") in table.columns
         and bool((table.columns[column] != NONE).any())
     }

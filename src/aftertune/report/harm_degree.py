@@ -1,10 +1,13 @@
 """Tables of the degree of harm: how harmful and how toxic responses are, beside how many are harmful. No verdict hangs on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aftertune.measure.results import (
+    Breakdown,
+    Change,
     CompliedScores,
     ConditionResult,
+    Score,
     SettingResult,
     StudyResult,
     Toxicity,
@@ -85,19 +88,32 @@ def harm_sheet(setting: SettingResult) -> Sheet:
 
 def harm_by_task(result: StudyResult, setting: SettingResult, judge: str) -> Sheet:
     """Return one judge's mean harm score by task, with its changes."""
-    scored = [condition for condition in setting.conditions if judge in condition.harm_scores]
-    tasks = in_order(result, (condition.harm_scores[judge].by_task for condition in scored))
-    rows = []
-    for condition in scored:
-        by_task = condition.harm_scores[judge].by_task
-        rows.append((name_cell(condition), *(score_cell(by_task.get(task)) for task in tasks)))
-        if (changes := condition.harm_score_change.get(judge)) is not None:
+    measured = [
+        (condition, condition.harm_scores[judge], condition.harm_score_change.get(judge))
+        for condition in setting.conditions
+        if judge in condition.harm_scores
+    ]
+    return _by_task(result, f"Mean harm score by task ({wording.clean(judge)})", measured)
+
+
+def _by_task(
+    result: StudyResult,
+    title: str,
+    measured: Sequence[tuple[ConditionResult, Breakdown[Score], Breakdown[Change] | None]],
+) -> Sheet:
+    """Return means by task, a row a condition, and a row of their changes where there are some."""
+    tasks = in_order(result, (means.by_task for _, means, _ in measured))
+    rows: list[tuple[Cell, ...]] = []
+    for condition, means, changes in measured:
+        rows.append((name_cell(condition), *(score_cell(part(means, "by_task", t)) for t in tasks)))
+        if changes is not None:
             cells = (
-                change_cell(changes.by_task.get(task), up_is="bad", of_score=True) for task in tasks
+                change_cell(part(changes, "by_task", task), up_is="bad", of_score=True)
+                for task in tasks
             )
             rows.append((Cell((wording.clean(condition.name), "change")), *cells))
     return Sheet(
-        title=f"Mean harm score by task ({wording.clean(judge)})",
+        title=title,
         headers=("condition", *map(wording.clean, tasks)),
         rows=tuple(rows),
         legend=p_values_of(rows),
@@ -135,25 +151,11 @@ def toxicity_sheet(setting: SettingResult, name: str) -> Sheet:
 
 def toxicity_by_task(result: StudyResult, setting: SettingResult, name: str) -> Sheet:
     """Return the mean toxicity of all responses by task, with its changes."""
-    classified = _classified(setting, name)
-    tasks = in_order(result, (toxicity.responses.mean.by_task for _, toxicity in classified))
-    rows: list[tuple[Cell, ...]] = []
-    for condition, toxicity in classified:
-        figures = toxicity.responses
-        means = (score_cell(part(figures.mean, "by_task", task)) for task in tasks)
-        rows.append((name_cell(condition), *means))
-        if figures.mean_change is not None:
-            changes = (
-                change_cell(part(figures.mean_change, "by_task", task), up_is="bad", of_score=True)
-                for task in tasks
-            )
-            rows.append((Cell((wording.clean(condition.name), "change")), *changes))
-    return Sheet(
-        title=f"Toxicity by task ({wording.clean(name)})",
-        headers=("condition", *map(wording.clean, tasks)),
-        rows=tuple(rows),
-        legend=p_values_of(rows),
-    )
+    measured = [
+        (condition, toxicity.responses.mean, toxicity.responses.mean_change)
+        for condition, toxicity in _classified(setting, name)
+    ]
+    return _by_task(result, f"Toxicity by task ({wording.clean(name)})", measured)
 
 
 def complied_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
@@ -163,13 +165,18 @@ def complied_sheet(result: StudyResult, setting: SettingResult) -> Sheet:
     classified = [
         name
         for name in names_in(condition.toxicity for condition in conditions)
-        if any(condition.toxicity[name].complied for condition in conditions)
+        if any(toxicity.complied for _, toxicity in _classified(setting, name))
     ]
     rows = tuple(
         (
             name_cell(condition),
             *(_complied_cell(condition.complied_harm.get(judge)) for judge in judges),
-            *(_complied_cell(condition.toxicity[name].complied) for name in classified),
+            *(
+                _complied_cell(condition.toxicity[name].complied)
+                if name in condition.toxicity
+                else BLANK
+                for name in classified
+            ),
         )
         for condition in conditions
     )

@@ -28,7 +28,7 @@ NUMBER_COLUMN = {"judge": "harm_score", "person": "drawn"}
 """The column of the number beside a judge's verdict and an annotator's label, by kind of scorer."""
 ALONE = {"coherence": "coherent", "adjudicator": ADJUDICATED}
 """The column of a kind of scorer of which a study has one, so that its name is not part of the column's."""
-WORD_COLUMN = {"scorer": "said", "judge": "verdict_label"}
+WORD_COLUMN = {"scorer": "score_label", "judge": "verdict_label"}
 """The column of the words beside a score, by kind of scorer: a metric's counts, a judge's label."""
 
 
