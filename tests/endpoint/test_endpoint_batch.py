@@ -276,6 +276,32 @@ def test_a_reply_that_is_lost_is_looked_up(opened, step, when):
         assert (len(uploads), len(server.batches), set(server.done.values())) == (1, 1, {1})
 
 
+class Redirecting(BatchServer):
+    """Redirects where its parent gives a 503."""
+
+    def _lost(self, name, when):
+        lost = super()._lost(name, when)
+        return lost and web.Response(status=302, headers={"Location": "/elsewhere"})
+
+
+@pytest.mark.parametrize("step", ["look", "download"])
+def test_a_redirect_of_a_batch_api_that_has_answered_is_tried_again(opened, step):
+    with Redirecting(fail_at=(step, "before")) as server:
+        answers = ask(open_at(opened(), server), TEXTS)
+        assert all(isinstance(answer, Response) for answer in answers)
+        assert server.fail_at is None
+        assert set(server.done.values()) == {1}
+
+
+def test_a_batch_api_that_redirects_at_once_is_at_a_wrong_address(opened):
+    with (
+        Redirecting(fail_at=("list files", "before")) as server,
+        pytest.raises(ModelError, match=r"302: redirects to http://127\.0\.0\.1"),
+    ):
+        ask(open_at(opened(), server), TEXTS)
+    assert server.seen == ["list files"]
+
+
 def test_a_lost_folder_finds_its_batch_again(opened, tmp_path):
     with BatchServer() as server:
         first = ask(open_at(opened(), server), TEXTS)

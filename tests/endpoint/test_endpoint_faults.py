@@ -145,11 +145,6 @@ def test_a_refused_key_stops_at_once_and_names_the_variable(endpoints, monkeypat
     [
         (error(404, code="model_not_found"), ModelError, "no such model or path"),
         (error(405), ModelError, "no chat-completions address"),
-        (
-            error(307, headers={"Location": "http://127.0.0.1:9/steal"}),
-            ModelError,
-            "no chat-completions address",
-        ),
         (error(402), EngineError, "no credit"),
         (error(429, code="insufficient_quota"), EngineError, "no credit"),
         (error(400), ModelError, "accepts none of our calls"),
@@ -166,6 +161,84 @@ def test_what_no_further_call_can_mend_ends_the_run(endpoints, reply, kind, matc
         ask(open_at(endpoints, server), [f"q{i}" for i in range(100)])
     assert "\n" not in str(caught.value)
     assert sum(server.asked.values()) <= 32
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://127.0.0.1:9/steal", "307: redirects to http://127.0.0.1:9, which"),
+        (
+            "https://me:pass-word@Proxy.example/sign-in?token=t0ken#frag",
+            "redirects to https://proxy.example,",
+        ),
+        ("/elsewhere", "redirects to ROOT,"),
+        ("//[::1]:8000/", "redirects to http://[::1]:8000,"),
+        (f"https://{KEY}.example/", "307: redirects, which"),
+        (f"https://%41{KEY[1:]}.example/", "307: redirects, which"),
+        ("http://[broken", "307: redirects, which"),
+        ("http://h:70000/", "307: redirects, which"),
+        ("", "307: redirects, which"),
+    ],
+)
+def test_an_address_that_redirects_before_it_has_answered_is_wrong_and_nothing_secret_is_repeated(
+    endpoints, location, words
+):
+    with (
+        Server(reply=error(307, headers={"Location": location})) as server,
+        pytest.raises(ModelError, match="no chat-completions address") as caught,
+    ):
+        ask(open_at(endpoints, server), [f"q{i}" for i in range(100)])
+    message = str(caught.value)
+    assert words.replace("ROOT", server.root) in message
+    assert not any(secret in message for secret in (KEY[1:], "pass-word", "t0ken", "\n"))
+    assert sum(server.asked.values()) == 1, "followed, or asked again"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_an_address_that_has_answered_is_tried_again_like_an_overload(status):
+    """Every prompt behind the first is redirected once; the wait that the redirect asks for is kept."""
+    redirected = set()
+
+    def reply(body, request):
+        text = user_text(body)
+        if text == "q0" or text in redirected:
+            return None
+        redirected.add(text)
+        headers = {"Location": request.path, "Retry-After": "0.05"}
+        return web.Response(status=status, headers=headers)
+
+    endpoints = Endpoints(timeouts=Timeouts(call=8.0, retry=60.0, first_wait=0.01))
+    with closing(endpoints), Server(reply=reply) as server:
+        answers = ask(open_at(endpoints, server), texts := [f"q{i}" for i in range(30)])
+    assert all(isinstance(answer, Response) for answer in answers)
+    assert redirected == set(texts[1:])
+    assert max(server.answered.values()) == 1
+    assert sum(server.asked.values()) == len(texts) + len(redirected)
+
+
+def test_a_prompt_that_is_always_redirected_is_a_failure_of_the_server_as_with_a_503():
+    always = error(302, headers={"Location": "https://me:pass-word@proxy.example/sign-in"})
+    endpoints = Endpoints(timeouts=Timeouts(call=8.0, retry=2.0, first_wait=0.01))
+    with closing(endpoints), Server(reply=on("bad", always), seconds=0.02) as server:
+        first, bad, *good = ask(
+            open_at(endpoints, server), ["q", "bad", *(f"q{i}" for i in range(60))]
+        )
+    assert bad == Attempt(reason="server_error", detail="302: redirects to https://proxy.example")
+    assert all(isinstance(answer, Response) for answer in (first, *good))
+
+
+def test_another_model_at_an_address_that_has_answered_is_not_at_a_wrong_one(endpoints):
+    names = []
+
+    def reply(body, _):
+        names.append(body["model"])
+        first = body["model"] == "judge" and names.count("judge") == 1
+        return error(302, headers={"Location": "/"})(body) if first else None
+
+    with Server(reply=reply) as server:
+        for name in ("model", "judge"):
+            assert isinstance(ask(open_at(endpoints, server, name), ["q"])[0], Response)
+    assert names == ["model", "judge", "judge"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ _FULL, _FULL_TRIES = "token_limit_exceeded", 20
 """The code of an account's queue without room, and how often it may send a batch back before the run stops."""
 _TRANSFER_SECONDS = 3600.0
 """Time of a whole file, up or down."""
+_API = "/batches"
+"""Stands for all paths of a batch API among the URLs that have answered: where one is right, all are."""
 _NOTE_SECONDS = 60.0
 """Time between two notes on how far batches are."""
 _ENDED = ("completed", "failed", "expired", "cancelled", "gone")
@@ -427,6 +429,7 @@ class BatchService:
             raise EngineError(
                 f"model {self._address.name!r}: {path} gives no answer of a batch API; run again to go on"
             )
+        self._session.answering.add(self._address.url + _API)
         return value
 
     async def _sent(
@@ -437,6 +440,9 @@ class BatchService:
         reply = await self._session.request(method, url + path, **more)
         if isinstance(reply, Failure):
             raise EngineError(f"model {name!r}: {path}: {reply.detail}; run again to go on")
+        if reply.redirects:
+            redirect = self._session.redirected(url + _API, reply)
+            raise EngineError(f"model {name!r}: {path}: {redirect.detail}; run again to go on")
         if reply.status == 200:
             return reply.data
         if reply.status == 404 and optional:

@@ -469,7 +469,7 @@ def _of_status(address: Address, status: int, value: Any, text: str) -> Response
         raise ModelError(
             f"model {address.name!r}: there is no such model or path at {address.url} ({message}); check both"
         )
-    if status == 405 or 300 <= status < 400:
+    if status == 405 or 300 <= status < 400:  # a redirect of a whole reply: `Session.redirected`
         raise ModelError(
             f"model {address.name!r}: {address.url} is no chat-completions address ({status}); check it (most end in /v1)"
         )

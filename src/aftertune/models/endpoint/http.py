@@ -1,6 +1,7 @@
 """One call to a server: sent by aiohttp, bounded, and tried again; and how many calls are open at a time.
 
-No redirect is followed. A reply's head is bounded by aiohttp, its body is bounded after it is unpacked, and a whole
+No redirect is followed: from an address that has not answered yet it says that the address is wrong, later it is a
+passing fault of a proxy, like a 503. A reply's head is bounded by aiohttp, its body is bounded after it is unpacked, and a whole
 request has a total time, whatever comes in drips. What a server sends back never holds the key: it is removed from the
 decoded JSON, since a key may be written there with escapes.
 """
@@ -15,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
-from aftertune.errors import EngineError
+from aftertune.errors import EngineError, ModelError
 from aftertune.models.endpoint.chat import Failure, shortened, whole_of
 from aftertune.models.endpoint.providers import Address, Secret
 
@@ -69,6 +71,11 @@ class Reply(NamedTuple):
     dropped: bool = False
     """The server did not take the connection at once: too many wait for it."""
 
+    @property
+    def redirects(self) -> bool:
+        """True for a redirect of any kind."""
+        return 300 <= self.status < 400
+
 
 @dataclass(slots=True)
 class _Connection:
@@ -88,15 +95,24 @@ class Session:
     Attributes:
         address: whom it asks.
         timeouts: how long it waits.
+        answering: the URLs that have given a good reply in this process; whoever reads such a reply adds its URL.
 
     Args:
         address: whom to ask.
         key: goes into a header of every request and nowhere else.
         timeouts: total time of a request with its reply.
+        answering: shared by the sessions of a run, in which many models stand behind one URL; None for a set of its own.
     """
 
-    def __init__(self, address: Address, key: Secret | None, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        address: Address,
+        key: Secret | None,
+        timeouts: Timeouts,
+        answering: set[str] | None = None,
+    ) -> None:
         self.timeouts, self.address, self._key = timeouts, address, key
+        self.answering: set[str] = set() if answering is None else answering
         self._session: ClientSession | None = None
         self._next_connection, self._quickest = 0.0, math.inf
 
@@ -167,6 +183,27 @@ class Session:
                 detail=self.text(f"{type(error).__name__}: {error}"),
                 billed=True,
             )
+
+    def redirected(self, url: str, reply: Reply) -> Failure:
+        """Return a redirect as a passing fault of the server; it is never followed.
+
+        Args:
+            url: the address that redirects, or what stands for it in ``answering``.
+            reply: the redirect.
+
+        Raises:
+            ModelError: the address has not answered yet, so it is wrong.
+        """
+        origin = _origin(self.address.url, self.text(reply.headers.get("Location", "")))
+        what = f"{reply.status}: redirects{f' to {origin}' if origin else ''}"
+        if url not in self.answering:
+            raise ModelError(
+                f"model {self.address.name!r}: {self.address.url} is no chat-completions address ({what}, which is not "
+                "followed); check it (most end in /v1)"
+            )
+        return Failure(
+            reason="server_error", detail=what, overload=True, wait=retry_after(reply.headers)
+        )
 
     def decoded(self, data: bytes) -> Any:
         """Return the value of JSON without the key in it; None for what is no JSON.
@@ -259,6 +296,22 @@ async def _body(reply: "ClientResponse", most_bytes: int) -> bytes:
     if not unpacking.eof:
         raise zlib.error("the packed reply is cut off")
     return unpacked
+
+
+def _origin(url: str, location: str) -> str:
+    """Return scheme, host and port of a redirect's target; empty where they cannot be read.
+
+    What else stands in it (user, path, query) may be a secret.
+    """
+    try:
+        parts = urlsplit(urljoin(url, location))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if not location or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
+        return ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}"
 
 
 def until_answered(timeouts: Timeouts) -> "AsyncRetrying":

@@ -219,9 +219,10 @@ class Client:
         return chat.key_of(self._address, fields, job.decoding, job.sample)
 
     async def _post(self, fields: dict[str, Any]) -> Response | Failure:
+        url = self._address.url + chat.path_of(fields)
         reply = await self._session.request(
             "POST",
-            self._address.url + chat.path_of(fields),
+            url,
             data=chat.encoded(fields),
             headers={"Content-Type": "application/json"},
         )
@@ -229,11 +230,15 @@ class Client:
             return reply
         if reply.dropped:
             self._limit.halve()
+        if reply.redirects:
+            return self._session.redirected(url, reply)
         value, text = self._session.decoded(reply.data), self._session.text(reply.data)
         limit = chat.token_limit(fields)
         result = read_reply(self._address, reply.status, value, text, limit)
         if isinstance(result, Failure) and result.retried:
             return replace(result, wait=retry_after(reply.headers))
+        if isinstance(result, Response):
+            self._session.answering.add(url)
         return result
 
     def _give_up_if_hopeless(self, failure: Failure) -> None:
@@ -332,7 +337,8 @@ class EndpointModel(Remote):
 
     @cached_property
     def _session(self) -> Session:
-        return Session(self.address, self.address.key(), self._endpoints.timeouts)
+        ends = self._endpoints
+        return Session(self.address, self.address.key(), ends.timeouts, ends.answering)
 
     @cached_property
     def _client(self) -> Client:
@@ -423,6 +429,7 @@ class Endpoints:
 
     Attributes:
         models: those that were opened.
+        answering: the URLs that have given a good reply, whichever model they were asked for.
 
     Args:
         timeouts: how long to wait for replies.
@@ -449,6 +456,7 @@ class Endpoints:
         self.budget, self.connections = budget, connections
         self.loop = Loop()
         self.models: list[EndpointModel] = []
+        self.answering: set[str] = set()
         self._files = (prices, accounts, requests)
 
     @cached_property
