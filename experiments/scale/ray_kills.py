@@ -5,7 +5,11 @@ there is something to kill: a batch of four answers waits half a second, a train
 a head and two more nodes on this machine; each kill takes one of the two with all its processes, after 20 to 120 more steps and
 calls, and a new node takes its place. The log of calls is written by the models themselves, outside of Aftertune's stores.
 
+With `smollm2` it is a study of a real model as it is, at its own speed: SmolLM2, two LoRA fine-tunes that are ready, and one that
+is trained for two steps; 10 behaviors with their twins in four tasks, greedy and at temperature 0.9, one thread a worker.
+
 Usage: python experiments/scale/ray_kills.py [KILLS=20] [SEED=1] [OUT=FOLDER]
+       python experiments/scale/ray_kills.py smollm2 [KILLS=5] [SEED=1] [DTYPE=float32] [OUT=FOLDER]
        python experiments/scale/ray_kills.py throughput [OUT=FOLDER]
 """
 
@@ -17,9 +21,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "smollm2"))
 from ray_nodes import nodes
+from rows import task_rows
 from tiny_study import (
     calls_of,
     environment,
@@ -32,6 +39,9 @@ from tiny_study import (
     write_study,
 )
 
+from aftertune.data.rows import write_rows
+
+ADAPTER = Path(__file__).parents[1] / "smollm2" / "aligned"
 PACE = 0.5
 """Seconds that a batch of four answers waits."""
 BETWEEN = 20, 120
@@ -40,6 +50,8 @@ DECODING = {"temperatures": [0.9], "samples": 10, "max_new_tokens": 8}
 SAMPLES = 20
 """Answers to each prompt where throughput is measured."""
 WORK = ("train", "generate", "judge", "guard")
+ROWS = 16
+"""Training rows of a fine-tune of SmolLM2: two steps."""
 
 
 def study_folder(folder: Path) -> Path:
@@ -49,24 +61,64 @@ def study_folder(folder: Path) -> Path:
     return write_data(folder)
 
 
-def run(folder: Path, out: str, env: dict[str, str], *options: str) -> float:
-    """Run the study to its end and return the seconds that it took."""
+def command(folder: Path, env: dict[str, str], *words: str) -> float:
+    """Run a command to its end and return the seconds that it took."""
     began = time.monotonic()
-    code, _, err = finish(
-        start("run", "study.yaml", "--out", out, *options, env=env, cwd=folder), 7200
-    )
+    code, _, err = finish(start(*words, env=env, cwd=folder), 7200)
     if code:
         raise SystemExit(err)
     return time.monotonic() - began
 
 
-def kills(out: Path, number: int, seed: int) -> bool:
-    """Run the study plainly and on a cluster whose nodes are killed; print what was made again."""
+def small_study(out: Path) -> tuple[Path, float]:
+    """Write the small study, and return its folder and the pace of its calls."""
     folder = study_folder(out / "kills")
     write_study(folder, decoding=DECODING)
-    run(folder, "plain", environment(out / "cache"))
+    return folder, PACE
+
+
+def smollm2_study(out: Path, dtype: str) -> tuple[Path, float]:
+    """Write a study of SmolLM2, and return its folder and a pace of 0."""
+    folder = out / f"smollm2-{dtype}"
+    folder.mkdir(parents=True)
+    for task in ("code", "translation"):
+        write_rows(task_rows(task, None, ROWS), folder / f"{task}.jsonl")
+    training = {"epochs": 1, "learning_rate": 5.0e-4, "max_length": 128}
+    study = {
+        "name": "smollm2",
+        "models": [
+            {"name": "base", "reference": "smollm2"},
+            {"name": "aligned", "reference": str(ADAPTER), "base": "base"},
+            {"name": "translation", "reference": "./translation", "base": "base"},
+        ],
+        "fine_tunes": [
+            {"name": "code", "base": "base", "data": "./code.jsonl", "method": "lora", "seeds": [1], "training": training},
+        ],
+        "prompts": [{"loader": "multitask-v1", "options": {"templates_per_task": 1}, "limit": 10}],
+        "decoding": {"temperatures": [0.0, 0.9], "max_new_tokens": 32},
+        "execute": {"calls_per_unit": 60},
+        "engine": {"threads": 1, "device": "cpu", "dtype": dtype},
+    }  # fmt: skip
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    options = ("--epochs", "1", "--max-length", "128", "--threads", "1")
+    tune = ("tune", "smollm2", "translation.jsonl", "-o", "translation", *options)
+    command(folder, environment(out / "cache"), *tune)
+    return folder, 0.0
+
+
+def kills(out: Path, folder: Path, pace: float, number: int, seed: int) -> bool:
+    """Run a study plainly and on a cluster whose nodes are killed; print what was made again.
+
+    Args:
+        out: the folder of the experiment.
+        folder: the study's.
+        pace: seconds that a batch of its answers waits.
+        number: nodes to kill.
+        seed: of the moments and the nodes.
+    """
+    plain = command(folder, environment(out / "cache"), "run", "study.yaml", "--out", "plain")
     log, store = folder / "calls.log", folder / "out" / "store.sqlite"
-    env = environment(out / "cache", log=log, pace=PACE) | {"TMPDIR": str(out)}
+    env = environment(out / "cache", log=log, pace=pace) | {"TMPDIR": str(out)}
     draw, done, committed_again = np.random.default_rng(seed), 0, 0
     began = time.monotonic()
     with nodes(2, env) as cluster:
@@ -94,9 +146,7 @@ def kills(out: Path, number: int, seed: int) -> bool:
         committed_again += sum(
             kind == "generate" and key in committed for _, kind, key in lines[place:]
         )
-    counts = {
-        kind: Counter(calls_of(log, kind)) for kind in ("train", "generate", "judge", "guard")
-    }
+    counts = {kind: Counter(calls_of(log, kind)) for kind in WORK}
     same = (folder / "out" / "result.json").read_bytes() == (
         folder / "plain" / "result.json"
     ).read_bytes()
@@ -104,8 +154,13 @@ def kills(out: Path, number: int, seed: int) -> bool:
         "kills": done,
         "equal result": same,
         "seconds": round(time.monotonic() - began),
+        "seconds of the plain run": round(plain),
         "committed answers made again": committed_again,
-        **{f"{kind} calls": f"{counts[kind].total()} for {len(counts[kind])}" for kind in counts},
+        **{
+            f"{kind} calls": f"{made.total()} for {len(made)}"
+            for kind, made in counts.items()
+            if made
+        },
     }
     print(json.dumps(figures, indent=1))
     print("\n".join(line for line in err.splitlines() if line.startswith("Ray:")))
@@ -122,7 +177,8 @@ def throughput(out: Path) -> bool:
         log = folder / f"calls-{workers}.log"
         env = environment(out / "cache", log=log, pace=PACE) | {"TMPDIR": str(out)}
         with nodes(workers - 1, env) as cluster:
-            run(folder, f"out-{workers}", env, "--on", f"ray:{cluster.address}")
+            place = f"ray:{cluster.address}"
+            command(folder, env, "run", "study.yaml", "--out", f"out-{workers}", "--on", place)
         times = [seconds for seconds, kind, _ in lines_of(log) if kind == "given"]
         print(
             f"{workers} workers: {len(times)} answers, {len(times) / (times[-1] - times[0]):.1f} a second"
@@ -136,7 +192,11 @@ def main(words: list[str]) -> bool:
     out = Path(named.get("OUT") or tempfile.mkdtemp(prefix="aftertune-ray-"))
     if "throughput" in words:
         return throughput(out)
-    return kills(out, int(named.get("KILLS", 20)), int(named.get("SEED", 1)))
+    if "smollm2" in words:
+        (folder, pace), number = smollm2_study(out, named.get("DTYPE", "float32")), 5
+    else:
+        (folder, pace), number = small_study(out), 20
+    return kills(out, folder, pace, int(named.get("KILLS", number)), int(named.get("SEED", 1)))
 
 
 if __name__ == "__main__":

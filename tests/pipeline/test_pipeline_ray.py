@@ -1,5 +1,6 @@
 """A study on a Ray cluster of this machine gives the result of the plain run, whatever is killed on the way."""
 
+import re
 import shutil
 import signal
 import sys
@@ -158,6 +159,7 @@ def test_a_worker_sees_what_is_otherwise_than_at_the_driver(
     setup = Setup(
         version=__version__,
         study=to_yaml(config),
+        run="run",
         source=str(tiny_folder),
         models_folder=str(tiny_folder),
         models=(base,),
@@ -170,28 +172,51 @@ def test_a_worker_sees_what_is_otherwise_than_at_the_driver(
     assert bool(problem) == bool(arrived.problem)
 
 
+def worker_of(folder, run, **declared):
+    """Return a worker for a study without models, in this process."""
+    declared = yaml.safe_load(to_yaml(load_study(folder / "study.yaml"))) | declared
+    setup = Setup(
+        version=__version__,
+        study=yaml.safe_dump(declared),
+        run=run,
+        source=str(folder),
+        models_folder=str(folder),
+        models=(),
+        prompts=(),
+        identities={},
+        token="",
+    )
+    return Worker(setup, "node")
+
+
+def done(worker, unit):
+    """Let a worker do a unit, and return its last report."""
+    worker.begin(unit, None)
+    while (report := worker.report()).state is State.RUNNING:
+        pass
+    return report
+
+
 def test_a_worker_opens_text_classifiers(tiny_folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tiny_folder / "tmp"))
     make_text_classifier(
         tiny_folder / "classifier", ROBERTA, ("neutral", "toxic"), [0.0, 0.0], [[0.0, 0.0]] * 2
     )
     metric = {"name": "tox", "use": "toxicity", "options": {"model": "classifier"}}
-    declared = yaml.safe_load(to_yaml(load_study(tiny_folder / "study.yaml")))
-    setup = Setup(
-        version=__version__,
-        study=yaml.safe_dump({**declared, "metrics": [metric]}),
-        source=str(tiny_folder),
-        models_folder=str(tiny_folder),
-        models=(),
-        prompts=(),
-        identities={},
-        token="",
-    )
-    worker = Worker(setup, "node")
-    worker.begin(Unit(name="nothing"), None)
-    while (report := worker.report()).state is State.RUNNING:
-        pass
+    report = done(worker_of(tiny_folder, "run", metrics=[metric]), Unit(name="nothing"))
     assert (report.state, report.error) == (State.DONE, "")
+
+
+def test_a_unit_on_the_disk_of_a_node_belongs_to_its_run(tiny_folder, monkeypatch):
+    """Two runs of one study have workers on one node; one run's worker has died in a unit that the other one's does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny_folder / "tmp"))
+    unit = Unit(name="nothing")
+    first = worker_of(tiny_folder, "first")
+    first.begin(unit, None)
+    while not (left := worker_of(tiny_folder, "first").arrived().units):
+        time.sleep(0.05)
+    assert done(worker_of(tiny_folder, "second"), unit).state is State.DONE
+    assert worker_of(tiny_folder, "first").arrived().units == left
 
 
 @pytest.mark.parametrize(
@@ -293,7 +318,52 @@ def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_
     assert sorted(path.name for path in (tiny_folder / "out" / "parts").iterdir()) == [
         "ask-base-1-of-2.log",
         "ask-base-2-of-2.log",
+        "identity",
     ]
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_busy_cluster_is_waited_for_with_a_line(tiny_folder, tiny_cache):
+    """A long run holds the one CPU of a cluster until it is stopped; another run waits for it."""
+    log = tiny_folder / "calls.log"
+    quick, env = (environment(tiny_cache, log=log, pace=pace) for pace in (0.0, 0.2))
+    env |= {"TMPDIR": str(tiny_folder)}
+    keys = {"fine_tunes": None, "judges": ["rules"], "guards": None}
+    write_study(tiny_folder, **keys, decoding={"temperatures": [0.9], "samples": 500})
+    (tiny_folder / "study.yaml").rename(tiny_folder / "long.yaml")
+    write_study(tiny_folder, **keys)
+    plain = finish(start("run", "study.yaml", "--out", "plain", env=quick, cwd=tiny_folder))
+    assert plain[0] == 0, plain[2]
+    before = len(calls_of(log, "generate"))
+    with nodes(0, env) as cluster:
+        place = f"ray:{cluster.address}"
+        long = start("run", "long.yaml", "--out", "long", "--on", place, env=env, cwd=tiny_folder)
+        wait_until(lambda: len(calls_of(log, "generate")) > before, long)
+        process = start(*on(cluster.address), env=env, cwd=tiny_folder)
+        line = next(line for line in process.stderr if "room" in line)
+        assert "which takes 1 CPUs" in line
+        assert "busy" in line
+        kill(long, signal.SIGINT)
+        assert finish(long)[0] == 5
+        code, _, err = finish(process, 600)
+    assert code == 0, err
+    assert "going on" in err
+    assert result_of(tiny_folder) == (tiny_folder / "plain" / "result.json").read_bytes()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worker_that_stops_by_itself_stops_the_run(tiny_folder, tiny_cache):
+    env = environment(tiny_cache) | {"TMPDIR": str(tiny_folder)}
+    judges = [{"name": "late", "use": "spine_plugins:out_of_time"}]
+    write_study(tiny_folder, fine_tunes=None, judges=judges, guards=None)
+    with nodes(0, env) as cluster:
+        code, _, err = finish(start(*on(cluster.address), env=env, cwd=tiny_folder), 300)
+    assert code == 5, err
+    assert "the time is used up" in err
 
 
 def wait_until(true, process):
@@ -331,6 +401,9 @@ def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finishe
         assert code == 0, err
     assert not asked_again(log, seen, committed)
     assert result_of(tiny_folder) == finished_study.result
+    calls = calls_of(log, "generate", "judge", "guard")
+    (unsent,) = re.findall(r"lost with their nodes, and at least ([\d,]+) answers", err)
+    assert int(unsent.replace(",", "")) <= len(calls) - len(set(calls))
 
 
 def kill_a_worker(draw, log):
@@ -397,7 +470,9 @@ def test_ctrl_c_keeps_what_workers_have_and_the_next_run_goes_on(
         assert err.count("\n") == 1
         committed, seen = stored_keys(store), len(lines_of(log))
         assert committed >= {key for _, kind, key in lines_of(log) if kind == "given"}
+        identity = (tiny_folder / "out" / "parts" / "identity").read_text()
         code, _, err = finish(start(*on(cluster.address), env=env, cwd=tiny_folder), 600)
         assert code == 0, err
+    assert (tiny_folder / "out" / "parts" / "identity").read_text() == identity
     assert not asked_again(log, seen, committed)
     assert result_of(tiny_folder) == finished_study.result

@@ -77,9 +77,11 @@ def sent(packed, folder):
 
 def test_every_row_is_given_once_and_the_driver_has_all_of_them(worker, tmp_path, decoding):
     outbox = Outbox(worker.path)
+    assert outbox.waiting() == 4
     packed = [outbox.take(tmp_path / "out.sqlite")]
     assert outbox.take(tmp_path / "out.sqlite") is None
     worker.append("generate", [(KEYS[4], answer("text 4"))])
+    assert outbox.waiting() == 1
     worker.add_scores(worker.add_scorer("judge", "rules", "1"), [verdict(2)])
     packed.append(outbox.take(tmp_path / "out.sqlite"))
     outbox.close()
@@ -123,6 +125,7 @@ def test_a_seed_says_which_calls_are_done_and_holds_texts_only_where_they_are_wa
             store.merge(incoming)
             outbox = Outbox(store.path)
             outbox.leave_out(incoming)
+        assert outbox.waiting() == 0
         assert store.missing(KEYS) == KEYS[4:]
         store.append("generate", [(KEYS[4], answer("text 4"))])
         assert sent(outbox.take(tmp_path / "out.sqlite"), tmp_path)[0] == {"text 4"}

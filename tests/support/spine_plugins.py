@@ -18,6 +18,7 @@ from aftertune.core.records import (
     Score,
     VerdictValue,
 )
+from aftertune.errors import Stopped
 
 CHOICES = ("sorry", "sure")
 
@@ -131,6 +132,22 @@ def longer(tools):
 
 def words(tools, *, block, down=None):
     return WordGuard(block, None if down is None else Path(tools.folder / down))
+
+
+class OutOfTime(Scorer):
+    """A judge that stops the run, as a server does whose time is used up."""
+
+    role, kind, version = Role.JUDGE, "rules", "1"
+
+    def __init__(self):
+        self.identity = {"judge": "out of time"}
+
+    def score(self, sample, replies=()):
+        raise Stopped("the time is used up")
+
+
+def out_of_time(tools):
+    return OutOfTime()
 
 
 class OldJudge:

@@ -17,29 +17,23 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 from aftertune import __version__
+from aftertune.core.files import write_whole
 from aftertune.core.recipe import StudyModel
 from aftertune.core.records import Prompt
 from aftertune.data.prompt_sets import load_sets, without_overlap
 from aftertune.data.recipe_rows import with_recipe_rows
-from aftertune.errors import AftertuneError, EngineError, InputError
+from aftertune.errors import AftertuneError, EngineError, InputError, Stopped
 from aftertune.execute.parts import PARTS
-from aftertune.execute.room import Room, nodes_of, room_of
+from aftertune.execute.room import Room, nodes_of, room_in, room_of
 from aftertune.execute.seeds import is_trained, seed_of
 from aftertune.execute.units import Unit, units_of
-from aftertune.execute.worker import (
-    REPORT_SECONDS,
-    Arrived,
-    Report,
-    Setup,
-    State,
-    Worker,
-    local_scorers,
-)
+from aftertune.execute.worker import Arrived, Report, Setup, State, Worker, local_scorers
 from aftertune.generate import early_notes
 from aftertune.report.progress import Advance, Progress, staged
 from aftertune.score.run import Scorers, build_scorers
@@ -65,9 +59,14 @@ LEAVE_SECONDS = 20.0
 """The longest time for Ray to let go of the cluster."""
 WAIT_SECONDS = 0.5
 NOTE_SECONDS = 3.0
+BUSY_SECONDS = 10.0
+"""The time after which a node that is large enough must be busy: a process starts in less."""
 ROOM_SECONDS = 900.0
 """The longest wait for a node that is large enough: one that a provider has to start takes minutes."""
+ORPHAN_SECONDS = 600.0
+"""The longest wait for a worker on the node where a unit lies."""
 INCOMING = "incoming.sqlite"
+IDENTITY = "identity"
 _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says so at length otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -196,6 +195,14 @@ def _leave(shutdown: Callable[[], None]) -> None:
         atexit.unregister(shutdown)
 
 
+def _identity(folder: Path) -> str:
+    """Return what the folders of a run's units are named by: the same when the driver starts again."""
+    file = folder / IDENTITY
+    if not file.exists():
+        write_whole(file, [secrets.token_hex(8)])
+    return file.read_text(encoding="utf-8")
+
+
 @contextlib.contextmanager
 def _token(run: Run, models: Sequence[StudyModel]) -> Iterator[str]:
     """Keep a file in the folder of fine-tunes by which workers know whether they see it; empty where nothing is trained."""
@@ -225,15 +232,28 @@ class _Whole:
     """True where the store may hold something of the units from before."""
 
 
+class _Wait(Enum):
+    """A run that has no worker waits for one of these."""
+
+    NODE = auto()
+    """A node that is large enough."""
+    ROOM = auto()
+    """Room on one that is."""
+
+
 @dataclass(slots=True, eq=False)
 class _Slot:
     """A worker of the cluster, placed or still waiting for room."""
 
     actor: Any
     pending: Any
-    """The result that is waited for: of its arrival, or its next report."""
+    """The result that is waited for: of its start, its arrival, or its next report."""
+    placed: bool = False
+    """True once its process runs."""
     arrived: Arrived | None = None
     unit: Unit | None = None
+    waiting: int = 0
+    """Answers that were committed there and not sent when it last reported."""
     last_group: tuple[str, ...] = ()
 
 
@@ -243,6 +263,10 @@ class _Orphan:
 
     unit: Unit
     node: str
+    waiting: int
+    """Answers that it had not sent when it last reported."""
+    since: float
+    """The time of its loss."""
 
 
 @dataclass(slots=True)
@@ -251,24 +275,8 @@ class _Lost:
 
     processes: int = 0
     nodes: int = 0
-    unsent: float = 0.0
-    """Answers that dead nodes had not sent, estimated from their last reports."""
-
-
-@dataclass(slots=True)
-class _Pace:
-    """The answers of a unit as its worker last reported them."""
-
-    answers: int = 0
-    at: float = field(default_factory=time.monotonic)
-    per_second: float = 0.0
-
-    def count(self, answers: int) -> None:
-        """Take note of a report."""
-        now = time.monotonic()
-        if answers > self.answers:
-            self.per_second = (answers - self.answers) / max(now - self.at, 1e-3)
-        self.answers, self.at = answers, now
+    unsent: int = 0
+    """Answers that workers on dead nodes had not sent when they last reported."""
 
 
 class _Driver:
@@ -290,10 +298,14 @@ class _Driver:
         threads = {"threads": run.engines.threads}
         own = study.model_copy(update={"engine": study.engine.model_copy(update=threads)})
         self._study = to_yaml(own)
+        self._logs = run.folder / PARTS
+        self._logs.mkdir(exist_ok=True)
+        self._identity = _identity(self._logs)
         self._setup = ray.put(
             Setup(
                 version=__version__,
                 study=self._study,
+                run=self._identity,
                 source=str(run.tools.folder),
                 models_folder=str(run.models),
                 models=whole.models,
@@ -320,21 +332,20 @@ class _Driver:
         self._orphans: list[_Orphan] = []
         self._slots: list[_Slot] = []
         self._shown: Counter[str] = Counter()
-        self._paces: dict[str, _Pace] = {}
+        self._begun: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._lost = _Lost()
         self._unplaced = 0
         self._nodes: set[str] = set()
-        self._without_worker, self._waits = time.monotonic(), False
+        self._without_worker = self._without_node = time.monotonic()
+        self._waits_for: _Wait | None = None
         self._stopping = False
-        self._logs = run.folder / PARTS
-        self._logs.mkdir(exist_ok=True)
 
     def work(self) -> None:
         """Do all units.
 
         Raises:
-            Stopped: Ctrl-C.
+            Stopped: Ctrl-C, or a worker stopped by itself, as one whose time is used up.
             AftertuneError: a unit failed.
         """
         calls = sum(unit.calls for unit in self._open)
@@ -342,7 +353,7 @@ class _Driver:
         with staged(self._run.progress, "on Ray", calls, "answers") as advance:
             try:
                 self._loop(advance)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Stopped):
                 self._stop(advance)
                 raise
             finally:
@@ -364,9 +375,11 @@ class _Driver:
         if not by_result:
             time.sleep(seconds)
             return []
-        results, _ = self._ray.wait(
-            list(by_result), num_returns=1, timeout=seconds, fetch_local=False
-        )
+        pending = list(by_result)
+        first, _ = self._ray.wait(pending, num_returns=1, timeout=seconds, fetch_local=False)
+        if not first:
+            return []
+        results, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)
         return [by_result[result] for result in results]
 
     # Workers
@@ -382,21 +395,35 @@ class _Driver:
             self._slots.append(self._new_slot())
 
     def _watch_for_room(self) -> None:
-        """Say once that no node has room for a worker; a cluster that grows by itself may get one."""
-        now = time.monotonic()
-        if any(slot.arrived is not None for slot in self._slots):
-            self._without_worker = now
+        """Say once what is waited for while there is no worker: a node that is large enough, or room on a busy one."""
+        now, room = time.monotonic(), self._whole.room
+        if any(slot.placed for slot in self._slots):
+            self._without_worker = self._without_node = now
+            self._wait_for(None, "a worker has begun: going on")
             return
-        waited, room = now - self._without_worker, self._whole.room
-        if waited < NOTE_SECONDS or any(map(room.fits, nodes_of(self._ray.nodes()))):
+        if now - self._without_worker < NOTE_SECONDS:
             return
-        nodes = "; ".join(map(str, nodes_of(self._ray.nodes())))
-        line = f"no node has room for a worker, which takes {room} (there: {nodes})"
-        if waited > ROOM_SECONDS:
+        nodes = nodes_of(self._ray.nodes())
+        if any(map(room.fits, nodes)):
+            self._without_node = now
+            if now - self._without_worker > BUSY_SECONDS:
+                free = room_in(self._ray.available_resources())
+                self._wait_for(
+                    _Wait.ROOM,
+                    f"the nodes that have room for a worker, which takes {room}, are busy (free on all nodes together: {free}): waiting",
+                )
+            return
+        there = "; ".join(map(str, nodes))
+        line = f"no node has room for a worker, which takes {room} (there: {there})"
+        if now - self._without_node > ROOM_SECONDS:
             raise EngineError(f"{line}; add such a node, or change engine.threads or execute")
-        if not self._waits:
-            self._run.progress.note(f"{line}: waiting for one")
-            self._waits = True
+        self._wait_for(_Wait.NODE, f"{line}: waiting for one")
+
+    def _wait_for(self, waits_for: _Wait | None, line: str) -> None:
+        """Say a line where something else is waited for than before."""
+        if waits_for is not self._waits_for:
+            self._run.progress.note(line)
+        self._waits_for = waits_for
 
     def _new_slot(self, node: str | None = None) -> _Slot:
         """Ask for a worker, on a node if it has room there."""
@@ -408,7 +435,7 @@ class _Driver:
             else {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
         )
         actor = self._actor.options(**options).remote(self._setup)
-        return _Slot(actor=actor, pending=actor.arrived.remote())
+        return _Slot(actor=actor, pending=actor.__ray_ready__.remote())
 
     def _hand_out(self, advance: Advance) -> None:
         """Give units to the workers that have none."""
@@ -434,7 +461,7 @@ class _Driver:
         unit = min(
             available,
             key=lambda unit: (
-                unit.key(self._study) not in here,
+                unit.key(self._study, self._identity) not in here,
                 unit.asks != slot.last_group,
             ),
         )
@@ -442,21 +469,26 @@ class _Driver:
         return unit
 
     def _orphan_for(self, node: str) -> Unit | None:
-        """Return a unit whose worker was lost, on this node or with its own."""
+        """Return a unit whose worker was lost, on this node or with its own, or whose node takes no worker any more."""
         if not self._orphans:
             return None
         alive = {entry["NodeID"] for entry in self._ray.nodes() if entry["Alive"]}
+        patient = time.monotonic() - ORPHAN_SECONDS
         orphans = [orphan for orphan in self._orphans if orphan.node == node]
-        orphans += [orphan for orphan in self._orphans if orphan.node not in alive]
+        orphans += [
+            orphan for orphan in self._orphans if orphan.node not in alive or orphan.since < patient
+        ]
         if not orphans:
             return None
-        self._orphans.remove(orphans[0])
-        if orphans[0].node == node:
+        orphan = orphans[0]
+        self._orphans.remove(orphan)
+        if orphan.node == node:
             self._lost.processes += 1
-            self._count_death(orphans[0].unit)
+            self._count_death(orphan.unit)
         else:
-            self._lose_node(orphans[0].unit)
-        return orphans[0].unit
+            self._lost.nodes += 1
+            self._lost.unsent += orphan.waiting
+        return orphan.unit
 
     def _begin(self, slot: _Slot, unit: Unit, advance: Advance) -> None:
         """Hand a unit to a worker, with what this store holds of it; nothing is handed out where it holds everything."""
@@ -464,16 +496,16 @@ class _Driver:
         if unit.trains and is_trained(unit, self._whole.models):
             self._finish(unit, advance)
             return
-        if self._whole.begun or unit.name in self._paces:
+        if self._whole.begun or unit.name in self._begun:
             whole = self._whole
             seed = seed_of(self._run, unit, whole.models, whole.prompts, whole.scorers)
             if unit.asks and seed.complete:
                 self._finish(unit, advance)
                 return
             packed = seed.packed
-        slot.unit, slot.last_group = unit, unit.asks
+        slot.unit, slot.waiting, slot.last_group = unit, 0, unit.asks
         slot.pending = slot.actor.begin.remote(unit, packed)
-        self._paces[unit.name] = _Pace()
+        self._begun.add(unit.name)
         self._show_state()
 
     def _finish(self, unit: Unit, advance: Advance) -> None:
@@ -496,7 +528,11 @@ class _Driver:
             self._welcome(slot, value)
         elif isinstance(value, Report):
             self._take(slot, value, advance)
+        elif slot.unit is None:  # its process runs
+            slot.placed, slot.pending = True, slot.actor.arrived.remote()
         else:  # the unit is begun
+            if self._stopping:  # the stop may have come before it
+                slot.actor.stop.remote()
             slot.pending = slot.actor.report.remote()
 
     def _welcome(self, slot: _Slot, arrived: Arrived) -> None:
@@ -514,7 +550,7 @@ class _Driver:
             with unpacked(report.rows, self._logs / INCOMING) as file:
                 self._run.store.merge(file)
             self._deaths[unit.name] = 0
-        self._paces[unit.name].count(report.answers)
+        slot.waiting = report.waiting
         self._show(unit, report.answers, advance)
         if report.state is State.RUNNING:
             slot.pending = slot.actor.report.remote()
@@ -528,6 +564,8 @@ class _Driver:
             raise AftertuneError(
                 f"{unit.label} on {slot.arrived.host}: {report.error} (log: {self._log_of(unit)})"
             )
+        elif not self._stopping:
+            raise Stopped(f"{unit.label} on {slot.arrived.host}: {report.error}")
 
     def _show(self, unit: Unit, answers: int, advance: Advance) -> None:
         """Show the answers of a unit that were not shown before."""
@@ -556,7 +594,7 @@ class _Driver:
         if unit is None or slot.arrived is None or self._stopping:
             return
         self._log(unit, [f"its worker was lost: {_last_line(error)}"])
-        self._orphans.append(_Orphan(unit, slot.arrived.node))
+        self._orphans.append(_Orphan(unit, slot.arrived.node, slot.waiting, time.monotonic()))
         self._slots.append(self._new_slot(slot.arrived.node))
 
     def _count_death(self, unit: Unit) -> None:
@@ -566,12 +604,6 @@ class _Driver:
                 f"{unit.label}: its worker died {MOST_DEATHS} times without a new answer or training; for want of memory? "
                 f"(log: {self._log_of(unit)})"
             )
-
-    def _lose_node(self, unit: Unit) -> None:
-        """Count what a dead node may have had that it had not sent."""
-        self._lost.nodes += 1
-        if (pace := self._paces.get(unit.name)) is not None:
-            self._lost.unsent += pace.per_second * REPORT_SECONDS
 
     # The end
 
@@ -595,7 +627,7 @@ class _Driver:
             f"Ray: {self._total:,} units on {len(self._nodes)} nodes in {seconds:,.0f} s"
             + (f"; {lost.processes} workers lost and gone on with" if lost.processes else "")
             + (
-                f"; {lost.nodes} workers lost with their nodes, about {lost.unsent:.0f} answers asked again"
+                f"; {lost.nodes} workers lost with their nodes, and at least {lost.unsent:,} answers that they had not sent"
                 if lost.nodes
                 else ""
             )

@@ -38,13 +38,16 @@ class Room:
 
 def nodes_of(entries: Iterable[Mapping[str, Any]]) -> list[Room]:
     """Return the room of each living node in ``ray.nodes()``."""
-    alive = [entry["Resources"] for entry in entries if entry["Alive"]]
-    return [
-        Room(
-            cpus=there.get("CPU", 0.0), gpus=there.get("GPU", 0.0), memory=there.get("memory", 0.0)
-        )
-        for there in alive
-    ]
+    return [room_in(entry["Resources"]) for entry in entries if entry["Alive"]]
+
+
+def room_in(resources: Mapping[str, float]) -> Room:
+    """Return the room in some of Ray's resources."""
+    return Room(
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        memory=resources.get("memory", 0.0),
+    )
 
 
 def room_of(

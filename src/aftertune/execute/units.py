@@ -44,13 +44,15 @@ class Unit:
         models = ", ".join(self.trains or self.asks)
         return f"train {models}" if self.trains else f"ask {models}"
 
-    def key(self, study: str) -> str:
-        """Return a name for the unit's folder on a node's disk, decided by its content.
+    def key(self, study: str, run: str) -> str:
+        """Return a name for the unit's folder on a node's disk, decided by its content and the run that it belongs to.
 
         Args:
             study: the study's file.
+            run: the run's identity: two runs of a study may have workers on one node.
         """
-        content = [study, self.name, list(self.asks), list(self.trains), sorted(self.behaviors)]
+        models, behaviors = [list(self.asks), list(self.trains)], sorted(self.behaviors)
+        content = [study, run, self.name, *models, behaviors]
         return short_id("unit", "unit", content)
 
     def portion(self, models: Sequence[StudyModel]) -> Portion:

@@ -1,7 +1,7 @@
 """A worker does units of a study on a node of a cluster, and gives its driver what it has committed.
 
-Each unit has a store file of its own on the node's disk, in a folder that is named by the unit's content: a process that dies
-loses nothing, since the next one on that node goes on from the file. Weights stay in memory from one unit to the next.
+Each unit has a store file of its own on the node's disk, in a folder that is named by the run and the unit's content: a process
+that dies loses nothing, since the next one on that node goes on from the file. Weights stay in memory from one unit to the next.
 """
 
 import os
@@ -35,8 +35,10 @@ from aftertune.store.sharing import Outbox, unpacked
 from aftertune.study import Study, study_from_mapping
 from aftertune.workspace import STORE, Run, open_engines
 
-REPORT_SECONDS = 5.0
-"""The longest time between two reports of a worker that answers."""
+REPORT_SECONDS = 1.0
+"""The longest time between two reports of a worker at work."""
+ROWS_SECONDS = 5.0
+"""The time between two reports that carry rows."""
 LOCK_SECONDS = 60.0
 """The time for a process that is dying to let go of a unit's store."""
 TICK = 0.2
@@ -60,6 +62,8 @@ class Setup:
     """The driver's version of this package."""
     study: str
     """The study's file, with absolute paths."""
+    run: str
+    """The run's identity."""
     source: str
     """The folder where relative paths in options start."""
     models_folder: str
@@ -88,7 +92,9 @@ class Report:
     """The news of a unit since its worker's last report."""
 
     rows: bytes | None
-    """A packed store with what was committed; None where nothing was."""
+    """A packed store with what was committed; None where nothing was, and between two reports with rows."""
+    waiting: int
+    """Answers, of models and scorers, that were committed and are in no report yet."""
     state: State
     """The unit's; nothing is left to be given once it is another one than running."""
     answers: int
@@ -96,7 +102,7 @@ class Report:
     lines: tuple[str, ...]
     """Lines for the unit's log."""
     error: str = ""
-    """One line, where the unit failed."""
+    """One line, where the unit failed or was stopped."""
 
 
 class Worker:
@@ -167,7 +173,7 @@ class Worker:
             unit: the unit.
             seed: a packed store with what the driver holds of it; None for nothing.
         """
-        self._job = _Job(unit, self._root / unit.key(self._setup.study))
+        self._job = _Job(unit, self._root / unit.key(self._setup.study, self._setup.run))
         self._thread = threading.Thread(
             target=self._work, args=(self._job, seed), name=unit.name, daemon=True
         )
@@ -180,12 +186,17 @@ class Worker:
         assert thread is not None
         thread.join(seconds)
         ended = not thread.is_alive()  # before the rows are read: none comes after them
-        rows = job.rows()
-        state = job.state if ended and rows is None else State.RUNNING
+        rows = job.rows() if ended or job.is_due() else None
+        waiting, state = job.waiting(), job.state if ended and rows is None else State.RUNNING
         if state is not State.RUNNING:
             job.close(finished=state is State.DONE)
         return Report(
-            rows=rows, state=state, answers=job.answers, lines=job.taken_lines(), error=job.error
+            rows=rows,
+            waiting=waiting,
+            state=state,
+            answers=job.answers,
+            lines=job.taken_lines(),
+            error=job.error,
         )
 
     def stop(self) -> None:
@@ -200,8 +211,8 @@ class Worker:
             job.state = State.DONE
             job.note("done")
         except Stopped as stop:
-            job.state = State.STOPPED
-            job.note(str(stop))
+            job.state, job.error = State.STOPPED, str(stop)
+            job.note(job.error)
         except (AftertuneError, OSError) as error:
             job.state, job.error = State.FAILED, str(error)
             job.note(job.error)
@@ -292,6 +303,7 @@ class _Job:
         self.answers = 0
         self._lines: list[str] = []
         self._outbox: Outbox | None = None
+        self._rows_at = time.monotonic()
 
     def open(self, seed: bytes | None, store: Store) -> None:
         """Begin to give what is new in the unit's store beside what the driver holds already."""
@@ -302,9 +314,18 @@ class _Job:
                 outbox.leave_out(file)
         self._outbox = outbox
 
+    def is_due(self) -> bool:
+        """Return whether the last rows were given long enough ago."""
+        return time.monotonic() - self._rows_at >= ROWS_SECONDS
+
     def rows(self) -> bytes | None:
         """Return what is new in the store."""
+        self._rows_at = time.monotonic()
         return None if self._outbox is None else self._outbox.take(self.folder / OUTGOING)
+
+    def waiting(self) -> int:
+        """Return the number of answers in the store that were not given yet."""
+        return 0 if self._outbox is None else self._outbox.waiting()
 
     def close(self, *, finished: bool) -> None:
         """Let go of the store; that of a finished unit is deleted, since the driver has all of it."""

@@ -115,6 +115,13 @@ class Outbox:
         )
         connection.execute("DETACH other")
 
+    def waiting(self) -> int:
+        """Return the number of answers, of models and scorers, that were not given yet."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM main.text WHERE call NOT IN (SELECT call FROM sent_answer)"
+        ).fetchone()
+        return int(row[0])
+
     def take(self, file: Path) -> bytes | None:
         """Return the rows that were not given yet, at most `MOST_ROWS` of a table, as a packed store; None where there are none.
 
