@@ -6,7 +6,7 @@ a head and two more nodes on this machine; each kill takes one of the two with a
 calls, and a new node takes its place. The log of calls is written by the models themselves, outside of Aftertune's stores.
 
 With `smollm2` it is a study of a real model as it is, at its own speed: SmolLM2, two LoRA fine-tunes that are ready, and one that
-is trained for two steps; 10 behaviors with their twins in four tasks, greedy and at temperature 0.9, one thread a worker.
+is trained for two steps; 10 behaviors with their twins in two tasks, greedy and at temperature 0.9, one thread a worker.
 
 Usage: python experiments/scale/ray_kills.py [KILLS=20] [SEED=1] [OUT=FOLDER]
        python experiments/scale/ray_kills.py smollm2 [KILLS=5] [SEED=1] [DTYPE=float32] [OUT=FOLDER]
@@ -14,10 +14,12 @@ Usage: python experiments/scale/ray_kills.py [KILLS=20] [SEED=1] [OUT=FOLDER]
 """
 
 import json
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +96,11 @@ def smollm2_study(out: Path, dtype: str) -> tuple[Path, float]:
         "fine_tunes": [
             {"name": "code", "base": "base", "data": "./code.jsonl", "method": "lora", "seeds": [1], "training": training},
         ],
-        "prompts": [{"loader": "multitask-v1", "options": {"templates_per_task": 1}, "limit": 10}],
-        "decoding": {"temperatures": [0.0, 0.9], "max_new_tokens": 32},
-        "execute": {"calls_per_unit": 60},
+        "prompts": [
+            {"loader": "multitask-v1", "options": {"templates_per_task": 1, "tasks": ["text", "code"]}, "limit": 10},
+        ],
+        "decoding": {"temperatures": [0.0, 0.9], "max_new_tokens": 24},
+        "execute": {"calls_per_unit": 40},
         "engine": {"threads": 1, "device": "cpu", "dtype": dtype},
     }  # fmt: skip
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
@@ -104,6 +108,13 @@ def smollm2_study(out: Path, dtype: str) -> tuple[Path, float]:
     tune = ("tune", "smollm2", "translation.jsonl", "-o", "translation", *options)
     command(folder, environment(out / "cache"), *tune)
     return folder, 0.0
+
+
+def texts_of(store: Path) -> dict[bytes, bytes]:
+    """Return the answers of a study's models by their keys."""
+    query = "SELECT key, text FROM call JOIN text ON text.call = call.id WHERE kind = 'generate'"
+    with closing(sqlite3.connect(store)) as connection:
+        return dict(connection.execute(query))
 
 
 def kills(out: Path, folder: Path, pace: float, number: int, seed: int) -> bool:
@@ -150,9 +161,12 @@ def kills(out: Path, folder: Path, pace: float, number: int, seed: int) -> bool:
     same = (folder / "out" / "result.json").read_bytes() == (
         folder / "plain" / "result.json"
     ).read_bytes()
+    there, straight = texts_of(store), texts_of(folder / "plain" / "store.sqlite")
+    other = sum(text != there.get(key) for key, text in straight.items())
     figures = {
         "kills": done,
         "equal result": same,
+        "answers with another text": f"{other} of {len(straight)}",
         "seconds": round(time.monotonic() - began),
         "seconds of the plain run": round(plain),
         "committed answers made again": committed_again,
