@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from measure_tables import COMPLIED, NONE, build, undecided
 from scipy import stats
+from statsmodels.api import OLS
 from statsmodels.stats.proportion import proportion_confint
 
+from aftertune.core.table import Table
 from aftertune.errors import InputError
+from aftertune.measure.arrays import fold, layout
+from aftertune.measure.contrasts import MeanT
 from aftertune.measure.measure import measure_table
 from aftertune.measure.plan import Condition, MeasurePlan
 
@@ -77,17 +81,48 @@ def newcombe(a, b, c, e):
     return p1 - p2 - math.sqrt(down), p1 - p2 + math.sqrt(up)
 
 
+def unit_means(model, intents, of_value=float):
+    """Return a value for each independent unit: of both intents, the mean of a behavior and its twin."""
+    return np.mean([[of_value(x) for x in TOXICITY[model, i]] for i in intents], axis=0)
+
+
+def is_toxic(value):
+    return float(value >= THRESHOLD)
+
+
+def effective_n(units, responses):
+    """Return the number of independent draws whose mean would vary as much (Korn and Graubard 1998)."""
+    z, t = stats.norm.ppf(0.975), stats.t.ppf(0.975, len(units) - 1)
+    mean, variance = units.mean(), units.var(ddof=1) / len(units)
+    return min(mean * (1 - mean) / variance * (z / t) ** 2, responses * (z / t) ** 2)
+
+
+def wilson_on_effective_n(units, responses):
+    size = effective_n(units, responses)
+    return proportion_confint(units.mean() * size, size, method="wilson")
+
+
+def mover(after, before, responses):
+    """Return the interval of a paired difference of means (Zou and Donner 2008, Statistics in Medicine 27:1693)."""
+    (l1, u1), (l0, u0) = (wilson_on_effective_n(units, responses) for units in (after, before))
+    p1, p0, r = after.mean(), before.mean(), np.corrcoef(after, before)[0, 1]
+    down = (p1 - l1) ** 2 - 2 * r * (p1 - l1) * (u0 - p0) + (u0 - p0) ** 2
+    up = (u1 - p1) ** 2 - 2 * r * (u1 - p1) * (p0 - l0) + (p0 - l0) ** 2
+    return p1 - p0 - math.sqrt(down), p1 - p0 + math.sqrt(up)
+
+
 PARTS = [("responses", (0, 1)), ("harmful", (0,)), ("benign", (1,))]
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize(("part", "intents"), PARTS)
 def test_means_and_their_paired_change(part, intents):
+    """Over both intents a behavior and its twin are one unit: their mean counts once."""
     base, tuned = (getattr(toxicity, part) for toxicity in measured(table_of()))
-    before, after = of("base", intents), of("a", intents)
+    before, after = unit_means("base", intents), unit_means("a", intents)
     for figures, values in ((base, before), (tuned, after)):
         mean = figures.mean.overall
-        assert (mean.n, mean.behaviors) == (len(values), len(values))
+        assert (mean.n, mean.behaviors) == (len(intents) * BEHAVIORS, BEHAVIORS)
         assert mean.estimate == pytest.approx(values.mean())
         low, high = t_interval(values)
         assert (mean.interval.low, mean.interval.high) == pytest.approx((max(low, 0), min(high, 1)))
@@ -101,7 +136,7 @@ def test_means_and_their_paired_change(part, intents):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize(("part", "intents"), PARTS)
+@pytest.mark.parametrize(("part", "intents"), PARTS[1:])
 def test_shares_and_their_paired_change(part, intents):
     base, tuned = (getattr(toxicity, part) for toxicity in measured(table_of()))
     before, after = (of(model, intents) >= THRESHOLD for model in ("base", "a"))
@@ -117,6 +152,65 @@ def test_shares_and_their_paired_change(part, intents):
     limits = newcombe(*counts, (~after & ~before).sum())
     assert (change.interval.low, change.interval.high) == pytest.approx(limits)
     assert base.share_change is None
+
+
+@pytest.mark.golden
+def test_the_share_over_both_intents_and_its_paired_change():
+    base, tuned = (toxicity.responses for toxicity in measured(table_of()))
+    before, after = (unit_means(model, (0, 1), is_toxic) for model in ("base", "a"))
+    for figures, units in ((base, before), (tuned, after)):
+        share, wilson = figures.share.overall, wilson_on_effective_n(units, 2 * BEHAVIORS)
+        counts = (2 * units.sum(), 2 * BEHAVIORS, BEHAVIORS)
+        assert (share.k, share.n, share.behaviors) == counts
+        assert share.estimate == units.mean()
+        assert (share.interval.low, share.interval.high) == pytest.approx(wilson)
+    change = tuned.share_change.overall
+    assert change.estimate == pytest.approx(after.mean() - before.mean())
+    limits = mover(after, before, 2 * BEHAVIORS)
+    assert (change.interval.low, change.interval.high) == pytest.approx(limits)
+    assert (change.pairs, change.behaviors) == (None, BEHAVIORS)
+
+
+@pytest.mark.golden
+def test_behaviors_with_and_without_twins_have_the_cluster_robust_variance():
+    """Every behavior weighs the same, as without clusters; statsmodels gives the variance of their mean."""
+    table = table_of()
+    alone = (table.columns["pair"] % 3 == 0) & (table.columns["intent"] == 0)
+    table.columns["pair"][alone] = NONE
+    left_out = (table.columns["pair"] % 3 == 0) & (table.columns["pair"] % 2 == 0)
+    kept = Table(
+        columns={name: codes[~left_out] for name, codes in table.columns.items()},
+        scores={name: values[~left_out] for name, values in table.scores.items()},
+        names=table.names,
+    )
+    rows = kept.columns["model"] == 1
+    values, pair = kept.scores["score:tox"][rows], kept.columns["pair"][rows]
+    clusters = np.where(pair == NONE, 100 + kept.columns["behavior"][rows], pair)
+    sizes = np.unique(clusters, return_counts=True)[1]
+    assert set(sizes) == {1, 2}
+    model = OLS(values, np.ones(len(values)))
+    robust = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    mean = measured(kept)[1].responses.mean.overall
+    assert mean.estimate == pytest.approx(values.mean())
+    assert (mean.n, mean.behaviors) == (len(values), len(sizes))
+    half = stats.t.ppf(0.975, len(sizes) - 1) * robust.bse[0]
+    assert mean.interval.high - mean.estimate == pytest.approx(half)
+
+
+def test_the_interval_over_both_intents_covers_where_twins_are_alike():
+    """With twins as behaviors of their own the interval is too short: a subject that is toxic is so in both."""
+    rng, n, draws = np.random.default_rng(11), 30, 2000
+    behavior, covered = np.arange(2 * n), []
+    everything, task = np.ones(2 * n, bool), np.zeros(2 * n, int)
+    layouts = [layout(behavior, task, everything, {}, c) for c in (None, behavior // 2)]
+    subject = rng.normal(size=(draws, n, 1)).repeat(2, axis=2)
+    values = (subject + 0.5 * rng.normal(size=(draws, n, 2))).reshape(draws, 2 * n, 1)
+    for drawn in values:
+        intervals = [MeanT(x=fold(part, drawn, np.ones_like(drawn)).two_way).interval(0.05) for part in layouts]  # fmt: skip
+        covered.append([low <= 0 <= high for low, high in intervals])
+    apart, together = np.mean(covered, axis=0)
+    assert apart < 0.88
+    assert together == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_threshold_itself_is_toxic():
@@ -169,10 +263,7 @@ def test_over_two_seeds_a_behavior_counts_once():
     plan = MeasurePlan(conditions=(BASE, seeds), judges=("rules",), toxicity={"tox": THRESHOLD})
     figures = measure_table(table, plan).settings[0].condition("tuned").toxicity["tox"].responses
     assert figures.mean.overall.estimate == pytest.approx(0.5)
-    assert (figures.mean.overall.behaviors, figures.mean.overall.n) == (
-        2 * BEHAVIORS,
-        4 * BEHAVIORS,
-    )
+    assert (figures.mean.overall.behaviors, figures.mean.overall.n) == (BEHAVIORS, 4 * BEHAVIORS)
     assert figures.mean_change.overall.estimate == pytest.approx(0.5 - of("base", (0, 1)).mean())
 
 

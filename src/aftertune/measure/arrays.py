@@ -10,6 +10,11 @@ shares), and a row holds the behavior's contribution to it: the figure plus the 
 ``w_t N / n_t (c_it - g_t)``, scaled to unbiased variances. With tasks of wholly different behaviors this is the
 variance of a stratified total (Cochran, Sampling Techniques, 1977, ch. 5); with shared ones it is averaging first.
 Contributions are no outcomes: the methods for yes and no serve only an average that is `Average.single`.
+
+Behaviors are independent, but a benign twin and its harmful behavior share a subject and a wording. Where a figure
+holds both intents, the rows of a cluster are put together to one: the figure plus ``C / N`` times the sum of its rows'
+deviations from it (N behaviors in C clusters). The figure stays what it is, and its variance is the cluster-robust one
+with the factor C / (C - 1) (Cameron and Miller 2015, J Human Resources 50:317, CR1).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,11 +52,18 @@ class Layout:
     weights: Matrix
     """The weight of each task; they sum to 1."""
     behaviors: int
+    clusters: NDArray[np.intp] | None = None
+    """The cluster of each behavior: 0 .. clusters - 1; None where every behavior is independent of all others."""
 
     @property
     def complete(self) -> bool:
         """True where every behavior occurs in every task."""
         return len(self.starts) == self.behaviors * len(self.weights)
+
+    @property
+    def independent(self) -> int:
+        """The number of behaviors that are independent of each other; of clusters, where there are some."""
+        return self.behaviors if self.clusters is None else int(self.clusters.max()) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +71,9 @@ class Average:
     """A figure as a matrix, and what went into it."""
 
     matrix: Matrix
-    """Behaviors x training seeds."""
+    """Behaviors (or clusters of them) x training seeds."""
     complete: bool
-    """Every behavior occurs in every task of the figure, so that each row is a behavior's own mean."""
+    """Every behavior occurs in every task of the figure and is independent, so that each row is a behavior's own mean."""
     k: float
     """Raw sum of what was averaged."""
     n: int
@@ -88,7 +100,11 @@ class Average:
 
 
 def layout(
-    behavior: Integers, task: Integers, chosen: NDArray[np.bool_], weights: Mapping[int, float]
+    behavior: Integers,
+    task: Integers,
+    chosen: NDArray[np.bool_],
+    weights: Mapping[int, float],
+    cluster: Integers | None = None,
 ) -> Layout | None:
     """Return the folding of the chosen prompts, or None when none is chosen.
 
@@ -97,11 +113,15 @@ def layout(
         task: code of each prompt's task.
         chosen: which prompts take part.
         weights: by task code; a task that is not named weighs 1.
+        cluster: code of each prompt's cluster, the same for all prompts of a behavior; None where behaviors are independent.
     """
     where = np.flatnonzero(chosen)
     if not len(where):
         return None
-    behaviors, row = np.unique(behavior[where], return_inverse=True)
+    behaviors, first, row = np.unique(behavior[where], return_index=True, return_inverse=True)
+    clusters = None if cluster is None else np.unique(cluster[where][first], return_inverse=True)[1]
+    if clusters is not None and clusters.max() + 1 == len(behaviors):
+        clusters = None
     tasks, column = np.unique(task[where], return_inverse=True)
     group = row * len(tasks) + column
     order = np.argsort(group, kind="stable")
@@ -114,6 +134,7 @@ def layout(
         task=groups % len(tasks),
         weights=raw / raw.sum(),
         behaviors=len(behaviors),
+        clusters=clusters,
     )
 
 
@@ -139,15 +160,19 @@ def fold(layout: Layout, sums: Matrix, counts: Matrix) -> Average:
     )
     unequal = bool(not layout.complete or np.ptp(size) > 0 or np.ptp(layout.weights) > 1e-12)
     n, shares = int(size.sum()), _shares(layout)
+    of_behaviors = np.bincount(layout.behavior, shares)
+    if layout.clusters is not None:
+        matrix = _clustered(layout.clusters, matrix)
+        of_behaviors = np.bincount(layout.clusters, of_behaviors)
     return Average(
         matrix=matrix,
-        complete=layout.complete,
+        complete=layout.complete and layout.clusters is None,
         k=float(total.sum()),
         n=n,
         # Kish (1965), Survey Sampling, 11.7: 1 / sum of squared shares; with equal shares the number of behaviors.
         behaviors=float(layout.behaviors)
-        if layout.complete
-        else float(1 / (np.bincount(layout.behavior, shares) ** 2).sum()),
+        if layout.complete and layout.clusters is None
+        else float(1 / (of_behaviors**2).sum()),
         # The same of responses: a group's share is spread evenly over its ``size`` responses under each seed.
         responses=float(1 / ((shares[:, None] / size.shape[1]) ** 2 / size).sum())
         if unequal
@@ -206,6 +231,14 @@ def _contributions(layout: Layout, means: Matrix) -> Matrix:
     return matrix
 
 
+def _clustered(clusters: NDArray[np.intp], matrix: Matrix) -> Matrix:
+    """Return a row for each cluster, g + C / N times the sum over its behaviors of (x_i - g); their mean is g, that of all x_i."""
+    mean = matrix.mean(axis=0)
+    sums = np.zeros((int(clusters.max()) + 1, matrix.shape[1]))
+    np.add.at(sums, clusters, matrix - mean)
+    return np.asarray(mean + len(sums) / len(matrix) * sums, np.float64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """One arm of a comparison: its models, and the prompts that all models of both arms were asked."""
@@ -218,6 +251,8 @@ class Grid:
     """The weights of the tasks, by code."""
     layouts: dict[tuple[str, int, bytes], Layout | None] = field(default_factory=dict)
     """Foldings that were computed before; shared by the arms of a comparison."""
+    twins_apart: bool = True
+    """A benign twin is independent of its harmful behavior; False for figures that hold both."""
     tallied: dict[Tally, Matrix] = field(default_factory=dict, init=False, repr=False)
     """Tallies that were looked up before."""
 
@@ -230,6 +265,10 @@ class Grid:
     def runs(self) -> tuple[Self, ...]:
         """The same grid with the counts of each replicate by itself; empty without several."""
         return tuple(replace(self, counted=run) for run in self.counted.runs)
+
+    def with_twins(self) -> Self:
+        """Return the same grid for figures over both intents: a behavior and its benign twins are one cluster."""
+        return replace(self, layouts={}, twins_apart=False)
 
     @property
     def deterministic(self) -> bool:
@@ -263,7 +302,11 @@ class Grid:
                 among if dimension == "overall" else among & (self.attribute(dimension) == code)
             )
             self.layouts[key] = layout(
-                self.attribute("behavior"), self.attribute("task"), chosen, self.weights
+                self.attribute("behavior"),
+                self.attribute("task"),
+                chosen,
+                self.weights,
+                None if self.twins_apart else self.attribute("cluster"),
             )
         return self.layouts[key]
 
@@ -295,6 +338,13 @@ class Arms:
 
     tuned: Grid
     base: Grid
+
+    def with_twins(self) -> Self:
+        """Return the same arms for figures over both intents: a behavior and its benign twins are one cluster."""
+        tuned = self.tuned.with_twins()
+        return replace(
+            self, tuned=tuned, base=replace(self.base.with_twins(), layouts=tuned.layouts)
+        )
 
 
 def grid(

@@ -36,7 +36,7 @@ from aftertune.measure.results import (
 
 JUDGE = "decided"
 """The judge of a joint table: whoever decided in each run."""
-CATEGORIES = ("behavior", "template", "task", "set", "hazard", "harm_basis")
+CATEGORIES = ("behavior", "pair", "template", "task", "set", "hazard", "harm_basis")
 """Columns of a prompt whose codes are names; both runs' become those of the joint table."""
 NUMBERS = ("intent", "sample", "finish", "prompt_tokens", "completion_tokens", "coherent")
 """Columns whose codes mean the same in every table."""

@@ -105,7 +105,7 @@ def rate_change(arms: Arms, part: Layout, of: Event, min_cell: int) -> Change:
         fold(part, of.unsure(arm), arm.counts(N)).two_way.mean for arm in (arms.tuned, arms.base)
     )
     runs = change_noise(arms, base, rows_of(part, of.hit))
-    change = change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell, runs)
+    change = change_of(contrast, arms.tuned.seeds, part.independent, min_cell, runs)
     # [H1 - (H0 + I0), (H1 + I1) - H0]: H harmful, I undecided or incoherent, 1 the fine-tune, 0 its base.
     bounds = contrast.estimate - unsure_base, contrast.estimate + unsure_tuned
     return replace(change, bounds=bounds)
@@ -143,7 +143,7 @@ def score_change(arms: Arms, part: Layout, source: Source, min_cell: int) -> Cha
         contrast = MeanT(x=two_way(tuned.matrix - base.matrix, tuned.behaviors))
     rows = rows_of(part, Tally(source, "sum"), Tally(source, "n"))
     runs = change_noise(arms, base, rows)
-    return change_of(contrast, arms.tuned.seeds, part.behaviors, min_cell, runs)
+    return change_of(contrast, arms.tuned.seeds, part.independent, min_cell, runs)
 
 
 def guard_effects(

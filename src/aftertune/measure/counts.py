@@ -115,7 +115,7 @@ class Counts:
     tallies: dict[Tally, Values]
     """Counts, and sums of scores."""
     attributes: dict[str, NDArray[np.int32]]
-    """By prompt code: the codes of `DIMENSIONS`."""
+    """By prompt code: the codes of `DIMENSIONS`, and ``cluster``, which a behavior shares with its benign twins."""
     settings: tuple[tuple[str, str], ...]
     """(system, decoding setting) in the order of their codes."""
     names: dict[str, tuple[str, ...]]
@@ -152,6 +152,7 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
     attributes = {name: np.full(prompts, NONE, np.int32) for name in DIMENSIONS}
     for name, codes in attributes.items():
         codes[table.columns["prompt"]] = table.columns[name]
+    attributes["cluster"] = _clusters(table, attributes["behavior"])
     replicate = oc.replicates(table, plan)
     chosen = [np.flatnonzero(replicate == number) for number in range(int(replicate.max()) + 1)]
     tallies: dict[Tally, Values] = {}
@@ -180,6 +181,16 @@ def count(table: Table, plan: MeasurePlan) -> Counts:
     if len(of_runs) == 1 or not all(run[N].all() for run in of_runs):
         return counts
     return replace(counts, runs=tuple(replace(counts, tallies=run) for run in of_runs))
+
+
+def _clusters(table: Table, behavior: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return a code for each prompt code that a behavior and its benign twins share: of the pair's name, else of the behavior's."""
+    pair = np.full(len(behavior), NONE, np.int32)
+    pair[table.columns["prompt"]] = table.columns["pair"]
+    codes = {name: code for code, name in enumerate(table.names["behavior"])}
+    of_pair = [codes.setdefault(name, len(codes)) for name in table.names["pair"]]
+    # the last place serves NONE, which is -1
+    return np.where(pair == NONE, behavior, np.array([*of_pair, NONE], np.int32)[pair])
 
 
 def _tallied_rows(table: Table, plan: MeasurePlan) -> Iterator[tuple[Tally, Rows]]:

@@ -99,7 +99,7 @@ def rate(grid: Grid, part: Layout, of: Event, min_cell: int) -> Rate:
         estimate=measured.two_way.mean,
         k=round(measured.k),
         n=measured.n,
-        behaviors=part.behaviors,
+        behaviors=part.independent,
         seeds=grid.seeds,
         samples=measured.samples,
         undecided=grid.total(part, of.undecided),
@@ -107,7 +107,7 @@ def rate(grid: Grid, part: Layout, of: Event, min_cell: int) -> Rate:
         interval=interval((low, high), method, about),
         bounds=interval((low, at_most), method, about),
         unequal=measured.unequal,
-        hidden=part.behaviors < min_cell,
+        hidden=part.independent < min_cell,
         noise=None if runs is None else runs.noise,
     )
 
@@ -139,11 +139,11 @@ def score(grid: Grid, part: Layout, source: Source, min_cell: int) -> Score:
     return Score(
         estimate=average.two_way.mean,
         n=average.n,
-        behaviors=part.behaviors,
+        behaviors=part.independent,
         seeds=grid.seeds,
         interval=interval(limits, method, scope(grid.seeds), ends=SHARE),
         unequal=average.unequal,
-        hidden=part.behaviors < min_cell,
+        hidden=part.independent < min_cell,
     )
 
 

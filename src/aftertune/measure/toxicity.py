@@ -3,6 +3,8 @@
 Mean and share are over all responses, whatever their outcome, and paired against the base like every other figure. Among the
 harmful responses alone the fine-tune chooses by its own behavior which prompts are compared, so those figures are a
 description: numbers and a mean, without interval or test. Nothing here takes part in a verdict.
+
+In the figures over all responses a behavior and its benign twins are one cluster.
 """
 
 from collections.abc import Mapping
@@ -58,6 +60,8 @@ def _toxicity(own: Grid, both: Arms | None, name: str, plan: MeasurePlan) -> Tox
 def _figures(
     own: Grid, both: Arms | None, name: str, plan: MeasurePlan, intent: Intent | None
 ) -> ToxicityFigures:
+    if intent is None:
+        own, both = own.with_twins(), None if both is None else both.with_twins()
     source = Source(SourceKind.TOXICITY, name)
     toxic, least = event(Source(SourceKind.TOXIC, name), "toxic"), plan.min_cell
     among = _prompts(own, intent)
