@@ -199,6 +199,26 @@ def test_unpaired_they_are_independent_figures():
     }
 
 
+def test_mean_toxicity_is_compared_paired_and_unpaired():
+    """Paired, a behavior and its twin are one unit, as in the figures of one run."""
+    plain, rng = one_table(), np.random.default_rng(4)
+    table = replace(plain, scores={**plain.scores, "score:tox": rng.random(len(plain))})
+    declared = {"toxicity": {"tox": 0.5}}
+    result = measure_table(table, plan(BASE, OLD, NEW, **declared))
+    old, new = (result.settings[0].condition(name) for name in ("old", "new"))
+    arms = [arm(part(table, ("base", *c.models)), c) for c in (OLD, NEW)]
+    arms = [replace(a, plan=replace(a.plan, **declared)) for a in arms]
+    before, after = (c.toxicity["tox"].responses.mean for c in (old, new))
+    for differences in (paired_differences(*arms), unpaired_differences(old, new)):
+        toxic = [d for d in differences if d.toxicity]
+        assert [(d.figure, d.task) for d in toxic] == [("tox", t) for t in (None, *before.by_task)]
+        assert toxic[0].first == pytest.approx(before.overall.estimate)
+        assert toxic[0].difference == pytest.approx(after.overall.estimate - before.overall.estimate)  # fmt: skip
+        assert set(toxic[0].behaviors) == {before.overall.behaviors}
+        assert toxic[0].interval[0] < toxic[0].difference < toxic[0].interval[1]
+    assert not [d for d in paired_differences(arms[0], replace(arms[1], plan=plan(BASE, NEW))) if d.toxicity]  # fmt: skip
+
+
 def test_pairing_narrows_the_interval_of_two_checkpoints():
     table = one_table()
     old, new = replace(OLD, models=OLD.models[:1]), replace(NEW, models=NEW.models[:1])

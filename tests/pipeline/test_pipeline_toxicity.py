@@ -119,6 +119,28 @@ def calls_left(command, study):
     }
 
 
+def assert_compared(command, folder, of_base):
+    """See the mean toxicity in a comparison of the first run with that of the other label: a line for base and fine-tune each."""
+    code, printed, err = command("compare", "before", "out", "--json", "differences.json")
+    assert code == 0, err
+    assert len(re.findall(r"^(?:base, )?mean toxicity \(tox\) ", printed, re.MULTILINE)) == 2
+    for pair in json.loads((folder / "differences.json").read_text())["compared"]:
+        mean = of_base if pair["role"] == "base" else RUDE
+        toxic = [d for d in pair["differences"] if d["toxicity"]]
+        assert {(d["figure"], d["paired"], d["behaviors"][0]) for d in toxic} == {("tox", True, BEHAVIORS)}  # fmt: skip
+        for difference in toxic:
+            assert difference["first"] == pytest.approx(mean, rel=1e-3)
+            assert difference["difference"] == pytest.approx(1 - 2 * mean, rel=1e-3)
+
+
+def assert_on_card(command, folder, of_base):
+    assert command("export", "out", "--to", "model-card", "--out", "card.md")[0] == 0
+    line = r"Degree of harm: tuned, mean toxicity \(tox\) (0\.\d{3}) \[.*\], change \+(0\.\d{3}) \["
+    card = (folder / "card.md").read_text().replace("\\", "")
+    (figures,) = re.findall(line, card)
+    assert [*map(float, figures)] == pytest.approx([RUDE, RUDE - of_base], abs=0.002)
+
+
 def test_a_study_with_toxicity(command, folder):
     each = 2 * BEHAVIORS
     assert calls_left(command, "study.yaml") == {"base": each, "tuned": each, "tox": 2 * each}
@@ -150,6 +172,8 @@ def test_a_study_with_toxicity(command, folder):
     assert 'id="degree"' in page
 
     assert len(notes_on_label()) == 1
+    assert_on_card(command, folder, of_base)
+    shutil.copytree("out", "before")
     stored = (Path("out") / "result.json").read_bytes()
     done = {"base": 0, "tuned": 0, "tox": 0}
     assert calls_left(command, "study.yaml") == done
@@ -161,6 +185,8 @@ def test_a_study_with_toxicity(command, folder):
     strict = conditions()[1]["toxicity"]["tox"]
     assert strict["harmful"]["mean"]["overall"]["estimate"] == pytest.approx(1 - RUDE, rel=1e-3)
     assert strict["harmful"]["share"]["overall"]["k"] == 0
+
+    assert_compared(command, folder, of_base)
 
     assert command("export", "out", "--to", "csv", "--out", "rows.csv")[0] == 0
     with Path("rows.csv").open(encoding="utf-8-sig", newline="") as file:

@@ -66,7 +66,7 @@ class Opened:
         plan = self.run.plan
         models = plan.condition(condition).models
         if attack != NO_ATTACK:
-            plan = replace(plan, metrics=())  # which are not run on attacked prompts
+            plan = replace(plan, metrics=(), toxicity={})  # which are not run on attacked prompts
         return Arm(table=self.tables[attack], plan=plan, models=models, prompts=self.prompts)
 
 

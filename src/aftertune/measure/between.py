@@ -6,7 +6,7 @@ correlation): Zou and Donner (2008), Stat Med 27:1693.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +17,7 @@ from aftertune.core.table import NONE, Table
 from aftertune.measure.arrays import Setting, task_weights
 from aftertune.measure.attack_results import AttackFigures
 from aftertune.measure.capability import capability_of
-from aftertune.measure.comparisons import compare
+from aftertune.measure.comparisons import compare, compare_toxicity
 from aftertune.measure.counts import count
 from aftertune.measure.intervals import join
 from aftertune.measure.outcomes import decided_verdicts, setting_codes
@@ -33,6 +33,7 @@ from aftertune.measure.results import (
     Score,
     Side,
 )
+from aftertune.measure.toxicity import toxicities
 
 JUDGE = "decided"
 """The judge of a joint table: whoever decided in each run."""
@@ -62,7 +63,9 @@ class Difference:
     """A figure of two conditions and its difference, the first one subtracted; shares, or mean scores in [0, 1]."""
 
     figure: str
-    """``harm``, ``over-refusal``, or the name of a score."""
+    """``harm``, ``over-refusal``, or the name of a score or a toxicity."""
+    toxicity: bool = False
+    """True for a mean toxicity over all responses, by the classifier that ``figure`` names: no verdict hangs on it."""
     attack: str = NO_ATTACK
     """The attack around all prompts of the figure."""
     task: str | None
@@ -131,9 +134,15 @@ def paired_differences(first: Arm, other: Arm) -> list[Difference]:
 
     Tasks have the weights of the plans where both declare the same, and else weigh equally.
     """
-    table, metrics = _joint(first, other)
+    metrics = tuple(name for name in first.plan.metrics if name in other.plan.metrics)
+    toxicity = {name: x for name, x in first.plan.toxicity.items() if name in other.plan.toxicity}
+    table = _joint(first, other, (*metrics, *toxicity))
     plan = MeasurePlan(
-        conditions=(), judges=(JUDGE,), metrics=metrics, min_cell=first.plan.min_cell
+        conditions=(),
+        judges=(JUDGE,),
+        metrics=metrics,
+        toxicity=toxicity,
+        min_cell=first.plan.min_cell,
     )
     weighted = _shares(first.plan) and same_weights(first.plan, other.plan)
     weights = task_weights(table, first.plan) if weighted else {}
@@ -153,24 +162,38 @@ def paired_differences(first: Arm, other: Arm) -> list[Difference]:
         **{metric: capability_of(arms.base, metric, plan) for metric in metrics},
     }
     changes = {HARM: compared.asr, OVER_REFUSED: compared.over_refusal, **compared.capability}
-    differences = []
+    toxic = toxicities(arms.base, None, plan)
+    return [
+        *_changed(levels, changes),
+        *(
+            replace(difference, toxicity=True)
+            for difference in _changed(
+                {name: x.responses.mean for name, x in toxic.items()},
+                compare_toxicity(arms, plan),
+            )
+        ),
+    ]
+
+
+def _changed(
+    levels: Mapping[str, Breakdown[Rate] | Breakdown[Score] | None],
+    changes: Mapping[str, Breakdown[Change] | None],
+) -> Iterator[Difference]:
+    """Yield the differences of figures that the first arm has and the other one changed, by the name of the figure."""
     for name, breakdown in changes.items():
         for task, change in _parts(breakdown):
             level = dict(_parts(levels.get(name))).get(task)
             if level is not None:
-                differences.append(
-                    Difference(
-                        figure=name,
-                        task=task,
-                        first=level.estimate,
-                        other=level.estimate + change.estimate,
-                        difference=change.estimate,
-                        interval=(change.interval.low, change.interval.high),
-                        paired=True,
-                        behaviors=(change.behaviors, change.behaviors),
-                    )
+                yield Difference(
+                    figure=name,
+                    task=task,
+                    first=level.estimate,
+                    other=level.estimate + change.estimate,
+                    difference=change.estimate,
+                    interval=(change.interval.low, change.interval.high),
+                    paired=True,
+                    behaviors=(change.behaviors, change.behaviors),
                 )
-    return differences
 
 
 def unpaired_differences(first: ConditionResult, other: ConditionResult) -> list[Difference]:
@@ -184,7 +207,15 @@ def unpaired_differences(first: ConditionResult, other: ConditionResult) -> list
             if metric in other.capability
         },
     }
-    return _independent(pairs)
+    toxic = {
+        name: (toxicity.responses.mean, other.toxicity[name].responses.mean)
+        for name, toxicity in first.toxicity.items()
+        if name in other.toxicity
+    }
+    return [
+        *_independent(pairs),
+        *(replace(difference, toxicity=True) for difference in _independent(toxic)),
+    ]
 
 
 def unpaired_under_attack(first: AttackFigures, other: AttackFigures) -> list[Difference]:
@@ -195,7 +226,7 @@ def unpaired_under_attack(first: AttackFigures, other: AttackFigures) -> list[Di
 
 
 def _independent(
-    pairs: Mapping[str, tuple[Breakdown[Rate] | Breakdown[Score], ...]],
+    pairs: Mapping[str, Sequence[Breakdown[Rate] | Breakdown[Score]]],
 ) -> list[Difference]:
     """Return the differences of pairs of figures, by the name of the figure."""
     differences = []
@@ -259,12 +290,11 @@ class _Codes:
         )
 
 
-def _joint(first: Arm, other: Arm) -> tuple[Table, tuple[str, ...]]:
-    """Return the table of both arms, and the metrics that both have."""
+def _joint(first: Arm, other: Arm, metrics: Sequence[str]) -> Table:
+    """Return the table of both arms, with the scores of metrics that both have."""
     columns: dict[str, list[Ints]] = {}
     scores: dict[str, list[NDArray[np.float64]]] = {}
     codes = {name: _Codes() for name in (*CATEGORIES, "model", "prompt")}
-    metrics = tuple(name for name in first.plan.metrics if name in other.plan.metrics)
     for name, arm in _named(first, other):
         rows, table = _rows(arm), arm.table
         names: dict[str, Sequence[Hashable]] = {key: table.names[key] for key in CATEGORIES}
@@ -279,13 +309,10 @@ def _joint(first: Arm, other: Arm) -> tuple[Table, tuple[str, ...]]:
         for metric in metrics:
             scores.setdefault(f"score:{metric}", []).append(table.scores[f"score:{metric}"][rows])
     joint = {key: of.names for key, of in codes.items()}
-    return (
-        Table(
-            columns={key: np.concatenate(parts) for key, parts in columns.items()},
-            scores={key: np.concatenate(parts) for key, parts in scores.items()},
-            names=MappingProxyType(joint | {"system": ("",), "decoding": ("",)}),
-        ),
-        metrics,
+    return Table(
+        columns={key: np.concatenate(parts) for key, parts in columns.items()},
+        scores={key: np.concatenate(parts) for key, parts in scores.items()},
+        names=MappingProxyType(joint | {"system": ("",), "decoding": ("",)}),
     )
 
 

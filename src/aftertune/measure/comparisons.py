@@ -11,8 +11,9 @@ would tie them to each other. A seed that never reaches the target is left out, 
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -22,10 +23,10 @@ from aftertune.measure.bootstrap import pigeonhole, rise_undone
 from aftertune.measure.capability import MeanScore, capability_changes, capability_of
 from aftertune.measure.changes import adjust, change_of, paired, rows_of
 from aftertune.measure.contrasts import Contrast, unshared
-from aftertune.measure.counts import Tally
+from aftertune.measure.counts import Source, SourceKind, Tally
 from aftertune.measure.noise import RunVariance, change_noise
 from aftertune.measure.plan import EPOCH, Condition, Match, MeasurePlan
-from aftertune.measure.rates import ASR, OVER_REFUSAL, Event, rate
+from aftertune.measure.rates import ASR, OVER_REFUSAL, TASKS, Event, rate
 from aftertune.measure.results import (
     Breakdown,
     Change,
@@ -36,6 +37,7 @@ from aftertune.measure.results import (
     Stopped,
     Undone,
 )
+from aftertune.measure.toxicity import scored
 
 
 def compare(
@@ -50,11 +52,7 @@ def compare(
         return None
 
     def mean_change(metric: MeanScore, part: Layout) -> Change:
-        total, n = Tally(metric.source, "sum"), Tally(metric.source, "n")
-        base = both.base.fold(part, total, n)
-        contrast = unshared(both.tuned.fold(part, total, n), base)
-        runs = change_noise(both, base, rows_of(part, total, n))
-        return _change(contrast, both, part, plan, runs)
+        return _mean_difference(both, metric.source, part, plan)
 
     return Comparison(
         other=name,
@@ -62,6 +60,28 @@ def compare(
         over_refusal=_rate_differences(both, OVER_REFUSAL, plan, harmful=False),
         capability=capability_changes(both, plan, mean_change),
     )
+
+
+def compare_toxicity(both: Arms, plan: MeasurePlan) -> Mapping[str, Breakdown[Change]]:
+    """Return the differences of the mean toxicity over all responses, by each classifier that the plan declares."""
+    both = both.with_twins()
+    differences = {}
+    for name in plan.toxicity:
+        source = Source(SourceKind.TOXICITY, name)
+        among = scored(both.tuned, source) & scored(both.base, source)
+        differences[name] = adjust(
+            breakdown(both.tuned, among, partial(_mean_difference, both, source, plan=plan), TASKS),
+            plan.families,
+        )
+    return differences
+
+
+def _mean_difference(both: Arms, source: Source, part: Layout, plan: MeasurePlan) -> Change:
+    total, n = Tally(source, "sum"), Tally(source, "n")
+    base = both.base.fold(part, total, n)
+    contrast = unshared(both.tuned.fold(part, total, n), base)
+    runs = change_noise(both, base, rows_of(part, total, n))
+    return _change(contrast, both, part, plan, runs)
 
 
 def _rate_differences(
@@ -81,7 +101,7 @@ def _change(
     contrast: Contrast, both: Arms, part: Layout, plan: MeasurePlan, runs: RunVariance | None
 ) -> Change:
     seeds = min(both.tuned.seeds, both.base.seeds)
-    return change_of(contrast, seeds, part.behaviors, plan.min_cell, runs)
+    return change_of(contrast, seeds, part.independent, plan.min_cell, runs)
 
 
 def undone(

@@ -67,19 +67,19 @@ def _figures(
     among = _prompts(own, intent)
     figures = ToxicityFigures(
         mean=breakdown(
-            own, among & _scored(own, source), lambda part: score(own, part, source, least), TASKS
+            own, among & scored(own, source), lambda part: score(own, part, source, least), TASKS
         ),
         share=breakdown(own, among, lambda part: rate(own, part, toxic, least), TASKS),
     )
     if both is None:
         return figures
     shared = _prompts(both.tuned, intent)
-    scored = shared & _scored(both.tuned, source) & _scored(both.base, source)
+    among_both = shared & scored(both.tuned, source) & scored(both.base, source)
     return replace(
         figures,
         mean_change=adjust(
             breakdown(
-                both.tuned, scored, lambda part: score_change(both, part, source, least), TASKS
+                both.tuned, among_both, lambda part: score_change(both, part, source, least), TASKS
             ),
             plan.families,
         ),
@@ -99,10 +99,10 @@ def _prompts(grid: Grid, intent: Intent | None) -> Prompts:
     return grid.intent(harmful=intent is Intent.HARMFUL)
 
 
-def _scored(grid: Grid, source: Source) -> Prompts:
+def scored(grid: Grid, source: Source) -> Prompts:
     """Return the prompts whose responses have a score under every model."""
-    scored: Prompts = np.all(grid.counts(Tally(source, "n")) > 0, axis=1)
-    return scored
+    prompts: Prompts = np.all(grid.counts(Tally(source, "n")) > 0, axis=1)
+    return prompts
 
 
 def _complied(grid: Grid, source: Source, toxic: Tally | None = None) -> CompliedScores | None:

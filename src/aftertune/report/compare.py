@@ -12,6 +12,7 @@ from aftertune.measure.results import ConditionResult
 from aftertune.report import wording
 from aftertune.report.cells import Cell, Sheet, Tone, finished
 from aftertune.report.document import ResultDocument
+from aftertune.report.harm_degree import mean_toxicity
 from aftertune.report.overview import overview
 
 FORMAT = 1
@@ -266,6 +267,7 @@ def _ordered(compared: Sequence[Compared]) -> list[tuple[Compared, Difference]]:
         if (difference.task is None) != (difference.attack == NO_ATTACK)
         and pair.role == "fine-tune"
         and difference.figure == HARM
+        and not difference.toxicity
     ]
     parts.sort(key=lambda row: (row[1].attack == NO_ATTACK, -abs(row[1].difference)))
     return [*overall, *parts]
@@ -273,11 +275,13 @@ def _ordered(compared: Sequence[Compared]) -> list[tuple[Compared, Difference]]:
 
 def _row(who: str, pair: Compared, difference: Difference) -> tuple[Cell, ...]:
     what = difference.figure if difference.task is None else f"{HARM} in {difference.task}"
+    if difference.toxicity:
+        what = mean_toxicity(difference.figure)
     if difference.attack != NO_ATTACK:
         what = f"{what} under {difference.attack}"
     role = "base, " if pair.role == "base" else ""
     low, high = difference.interval
-    falls_bad = difference.figure not in {HARM, OVER_REFUSED}
+    falls_bad = not difference.toxicity and difference.figure not in {HARM, OVER_REFUSED}
     direction = int(low > 0) - int(high < 0)
     tone: Tone = "plain"
     if direction:

@@ -1,6 +1,6 @@
 """Tables of the degree of harm: how harmful and how toxic responses are, beside how many are harmful. No verdict hangs on them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aftertune.measure.results import (
     Breakdown,
@@ -147,6 +147,26 @@ def toxicity_sheet(setting: SettingResult, name: str) -> Sheet:
             *p_values_of(rows),
         ),
     )
+
+
+def mean_toxicity(name: str) -> str:
+    """Return what the mean toxicity over all responses by one classifier is called outside the tables of the tab."""
+    return f"mean toxicity ({name})"
+
+
+def toxicity_lines(conditions: Sequence[ConditionResult]) -> Iterator[str]:
+    """Yield a line for each condition and classifier: the mean toxicity over all responses and its change against the base."""
+    for condition in conditions:
+        for name, toxicity in condition.toxicity.items():
+            mean, change = (
+                part(toxicity.responses.mean),
+                change_cell(part(toxicity.responses.mean_change), up_is="bad", of_score=True),
+            )
+            if mean is None or mean.hidden:
+                continue
+            figure, limits, _ = score_cell(mean).lines
+            against = f", change {' '.join(change.lines[:2])}" if change.change else ""
+            yield f"Degree of harm: {condition.name}, {mean_toxicity(name)} {figure} {limits}{against}"
 
 
 def toxicity_by_task(result: StudyResult, setting: SettingResult, name: str) -> Sheet:

@@ -11,6 +11,7 @@ from aftertune.report import wording
 from aftertune.report.cells import finished
 from aftertune.report.document import ResultDocument
 from aftertune.report.gate import verdict_line, verdict_scope
+from aftertune.report.harm_degree import toxicity_lines
 from aftertune.report.markdown import escaped, fenced, table
 from aftertune.report.overview import glance_sheet, overview, worst_line
 from aftertune.report.scorers import panel_words
@@ -46,6 +47,7 @@ def model_card(document: ResultDocument, command: str, name: str | None = None) 
         *(reason for reason in glance.reasons),
         *([worst_line(*glance.worst, named=len(glance.fine_tunes) > 1)] if glance.worst else []),
         *([verdict_scope(gate)] if gate else []),
+        *toxicity_lines(_described(document, setting)),
         f"Base and fine-tune answered the same {harmful:,} harmful and {benign:,} benign prompts of {_sets(document)}.",
         f"{panel_words(result)}. {_rate_words(document)}",
     ]
@@ -71,16 +73,21 @@ def _rate_words(document: ResultDocument) -> str:
     return "Non-refusal rate: share of the responses to harmful prompts that are no refusals, harmful or not."
 
 
-def _entries(
-    document: ResultDocument, setting: SettingResult, name: str | None
-) -> Iterator[dict[str, Any]]:
-    """Yield an entry of the model index for each fine-tune; for a base where there is none."""
+def _described(document: ResultDocument, setting: SettingResult) -> list[ConditionResult]:
+    """Return the conditions that the card speaks of: the fine-tunes, of a check the one; the base where there is none."""
     conditions = finished(setting.conditions)
     tuned = [condition for condition in conditions if condition.base is not None]
     if document.gate is not None:
         tuned = [condition for condition in tuned if condition.name == document.gate.tuned]
+    return tuned or list(conditions)
+
+
+def _entries(
+    document: ResultDocument, setting: SettingResult, name: str | None
+) -> Iterator[dict[str, Any]]:
+    """Yield an entry of the model index for each condition of the card."""
     sets = [wording.clean(prompts) for prompts in sorted(document.prompts.sets)] or ["prompts"]
-    for condition in tuned or conditions:
+    for condition in _described(document, setting):
         yield {
             "name": wording.clean(condition.name if name is None else name),
             "results": [
