@@ -14,6 +14,7 @@ READY := .venv/.ready
 PEERS := bench/.venv/.ready
 AUDIT := .venv/audit/.ready
 TRIALS ?= 1
+JOBS ?= 2
 HASHES_MARK := .venv/.hashed
 
 define INSTALL_BY_HASH
@@ -128,8 +129,8 @@ audit: $(READY) $(AUDIT) ## Look up known weaknesses of what is pinned (needs th
 sbom: $(READY) $(AUDIT) ## Write sbom.cdx.json: all that is installed, as CycloneDX
 	@.venv/audit/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.cdx.json
 
-campaign: $(READY) ## Try to break it: kills, failing servers, full disks, damaged stores, fuzz (a day; TRIALS=0.01 for a look; resumes)
-	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python experiments/campaign/run.py TRIALS=$(TRIALS)
+campaign: $(READY) ## Try to break it: kills, failing servers, full disks, damaged stores, fuzz (hours; TRIALS=0.01 for a look; resumes)
+	@$(BIN)/python experiments/campaign/run.py TRIALS=$(TRIALS) JOBS=$(JOBS)
 
 clean: ## Remove .venv, caches and runs
 	rm -rf .venv bench/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache aftertune-runs

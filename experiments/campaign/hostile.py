@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 from kills import SECONDS
 from run import ROOT, Outcome
-from tiny_study import environment, finish, start
+from tiny_study import environment, finish
+from warm import start
 
 from aftertune.report.wording import FORMULA
 

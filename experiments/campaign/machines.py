@@ -8,11 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import tiny_study
 from kills import SECONDS, WORK, fresh_local, killed_at, local_study
 from run import Outcome
-from tiny_study import calls_of, environment, finish, start, stored_keys
+from tiny_study import calls_of, environment, finish, stored_keys
+from warm import start
 
-LARGEST = 12_000
+LARGEST = 3_000
 """Kilobytes that the small study needs, and a little more."""
 COMMAND = ("run", "study.yaml", "--out", "out")
 
@@ -79,7 +81,7 @@ def two_writers(number: int, folder: Path, shared: Path) -> Outcome:
     straight, log = half_done(shared, folder)
     env = environment(shared / "cache", log=log)
     processes = [start(*COMMAND, env=env, cwd=folder)]
-    time.sleep(draw.uniform(0, 1.5))
+    time.sleep(draw.uniform(0, 1.0))
     processes.append(start(*COMMAND, env=env, cwd=folder))
     ends = [finish(process, timeout=SECONDS) for process in processes]
     asked = calls_of(log, *WORK)
@@ -105,7 +107,7 @@ def clock_set_back(number: int, folder: Path, shared: Path) -> Outcome:
     straight, log = half_done(shared, folder)
     env = environment(shared / "cache", log=log)
     _, seconds = local_study(shared)
-    code, _ = killed_at(draw.uniform(1, seconds / 2), *COMMAND, env=env, cwd=folder)
+    code, _ = killed_at(draw.uniform(0.3, seconds / 2), *COMMAND, env=env, cwd=folder)
     committed = stored_keys(folder / "out" / "store.sqlite")
     before = len(calls_of(log, *WORK))
     hook = str(Path(__file__).parent / "clock")
@@ -113,7 +115,7 @@ def clock_set_back(number: int, folder: Path, shared: Path) -> Outcome:
         "CAMPAIGN_SECONDS_BACK": str(draw.randrange(1, 10 * 365 * 86400)),
         "PYTHONPATH": os.pathsep.join([hook, env["PYTHONPATH"]]),
     }
-    again, _, err = finish(start(*COMMAND, env=back, cwd=folder), timeout=SECONDS)
+    again, _, err = finish(tiny_study.start(*COMMAND, env=back, cwd=folder), timeout=SECONDS)
     made = calls_of(log, *WORK)[before:]
     same = (
         again == 0

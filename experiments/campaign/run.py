@@ -1,19 +1,24 @@
 """An attempt to break Aftertune that anybody can repeat: kills, failing servers, full disks, damaged stores, broken files.
 
-    python experiments/campaign/run.py [OUT=aftertune-runs/campaign] [TRIALS=1] [FAMILIES=kills,stores]
+    python experiments/campaign/run.py [OUT=aftertune-runs/campaign] [TRIALS=1] [FAMILIES=kills,stores] [JOBS=1] [FIGURES=FILE]
 
 Each trial is seeded by its number and kept as a line of ``OUT/trials.jsonl``; the same command goes on where it was. ``TRIALS``
-is the share of the whole that is run. The figures go into ``bench/campaign.json``, of all trials that were ever run in OUT.
+is the share of the whole that is run, ``JOBS`` the number of processes that share the trials. The figures of all trials that were
+ever run in OUT go into ``bench/campaign.json``.
 """
 
 import importlib
 import json
 import math
+import multiprocessing
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -23,6 +28,9 @@ for folder in (HERE, ROOT / "tests" / "support", ROOT / "tests" / "endpoint"):
     sys.path.insert(0, str(folder))
 
 FIGURES = ROOT / "bench" / "campaign.json"
+LEDGER = "trials.jsonl"
+TRIAL = "trial-"
+"""The folders of trials begin so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +64,13 @@ class Family:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "kills": Family("kills", "trial", 1000, "kill -9"),
+    "kills": Family("kills", "trial", 1100, "kill -9"),
     "endpoint": Family("servers", "endpoint", 20, "failed call"),
     "disk": Family("machines", "full_disk", 60, "full disk"),
     "writers": Family("machines", "two_writers", 50, "second writer"),
     "clock": Family("machines", "clock_set_back", 20, "clock set back"),
     "stores": Family("stores", "trial", 1000, "damaged store"),
-    "inputs": Family("inputs", "trial", 2000, "broken input"),
+    "inputs": Family("inputs", "trial", 1200, "broken input"),
     "hostile": Family("hostile", "trial", 50, "hostile answer"),
 }
 COUNTS = ("lost", "twice", "tracebacks", "hangs", "wrong")
@@ -87,9 +95,11 @@ def run_trial(name: str, number: int, out: Path) -> Outcome:
     function = getattr(importlib.import_module(family.module), family.function)
     shared = out / "shared"
     shared.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{name}-{number}-", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{TRIAL}{name}-", dir=out) as folder:
         try:
             outcome: Outcome = function(number, Path(folder), shared)
+        except subprocess.TimeoutExpired as error:
+            return Outcome(tries=1, hangs=1, note=str(error)[-600:])
         except Exception:  # noqa: BLE001 - a trial of its own that breaks is counted, and the others go on
             return Outcome(tries=1, tracebacks=1, note=traceback.format_exc()[-600:])
     return outcome
@@ -119,34 +129,56 @@ def table(sums: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def run_trials(todo: Sequence[tuple[str, int]], out: Path) -> None:
+    """Run trials one after the other; each becomes a line of the ledger when it ends."""
+    for name, number in todo:
+        begun = time.monotonic()
+        outcome = run_trial(name, number, out)
+        line = {"family": name, "trial": number, **asdict(outcome)}
+        line["seconds"] = round(time.monotonic() - begun, 1)
+        ledger = os.open(out / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(
+            ledger, f"\n{json.dumps(line)}".encode()
+        )  # at once: other processes write here too
+        os.close(ledger)
+        wrong = [f"{count} {line[count]}" for count in COUNTS if line[count]]
+        print(f"{name} {number}: {outcome.tries} {', '.join(wrong) or 'ok'}", flush=True)
+
+
 def main() -> int:
     """Run what is missing; return 1 where anything was wrong, now or before."""
     options = dict(argument.split("=", 1) for argument in sys.argv[1:])
     out = Path(options.get("OUT", ROOT / "aftertune-runs" / "campaign")).absolute()
-    share = float(options.get("TRIALS", "1"))
+    share, jobs = float(options.get("TRIALS", "1")), int(options.get("JOBS", "1"))
     names = options.get("FAMILIES", ",".join(FAMILIES)).split(",")
     out.mkdir(parents=True, exist_ok=True)
-    ledger = out / "trials.jsonl"
-    done = {(trial["family"], trial["trial"]) for trial in kept_trials(ledger)}
+    for left in out.glob(
+        f"{TRIAL}*"
+    ):  # a campaign that was killed leaves the folders of its last trials
+        shutil.rmtree(left, ignore_errors=True)
+    done = {(trial["family"], trial["trial"]) for trial in kept_trials(out / LEDGER)}
+    todo = [
+        (name, number)
+        for name in names
+        for number in range(math.ceil(FAMILIES[name].trials * share))
+        if (name, number) not in done
+    ]
+    context = multiprocessing.get_context("spawn")
+    parts = [context.Process(target=run_trials, args=(todo[k::jobs], out)) for k in range(jobs)]
     try:
-        for name in names:
-            for number in range(math.ceil(FAMILIES[name].trials * share)):
-                if (name, number) in done:
-                    continue
-                begun = time.monotonic()
-                outcome = run_trial(name, number, out)
-                line = {"family": name, "trial": number, **asdict(outcome)}
-                line["seconds"] = round(time.monotonic() - begun, 1)
-                with ledger.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(line) + "\n")
-                wrong = [f"{count} {line[count]}" for count in COUNTS if line[count]]
-                print(f"{name} {number}: {outcome.tries} {', '.join(wrong) or 'ok'}", flush=True)
+        for part in parts:
+            part.start()
+        for part in parts:
+            part.join()
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
-    sums = figures(kept_trials(ledger))
-    FIGURES.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    sums = figures(kept_trials(out / LEDGER))
+    Path(options.get("FIGURES", FIGURES)).write_text(
+        json.dumps(sums, indent=1) + "\n", encoding="utf-8"
+    )
     print(table(sums))
-    return int(any(row[count] for row in sums.values() for count in COUNTS))
+    unfinished = any(part.exitcode for part in parts)
+    return int(unfinished or any(row[count] for row in sums.values() for count in COUNTS))
 
 
 assert {field.name for field in fields(Outcome)} >= set(COUNTS)

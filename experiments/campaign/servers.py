@@ -11,7 +11,8 @@ from faithful_server import FAULTS, Server, answer_of, completion
 from kills import SECONDS, stored_keys
 from run import Outcome
 from test_endpoint_study import environment, write_study
-from tiny_study import finish, start
+from tiny_study import finish
+from warm import start
 
 MORE = (
     "drip", "truncated", "longer than said", "empty", "204", "html in 200", "list", "gzip noise",
