@@ -131,7 +131,10 @@ def table(sums: Mapping[str, Mapping[str, object]]) -> str:
 
 def run_trials(todo: Sequence[tuple[str, int]], out: Path) -> None:
     """Run trials one after the other; each becomes a line of the ledger when it ends."""
+    campaign = multiprocessing.parent_process()
     for name, number in todo:
+        if campaign is not None and not campaign.is_alive():
+            return
         begun = time.monotonic()
         outcome = run_trial(name, number, out)
         line = {"family": name, "trial": number, **asdict(outcome)}

@@ -1,0 +1,53 @@
+"""The campaign that tries to break the product bears a kill itself: every trial counts once."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tiny_study import kill
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "campaign" / "run.py"
+TRIALS = 60
+
+
+def start(out):
+    options = [f"OUT={out}", f"FIGURES={out}/figures.json", "FAMILIES=stores", "JOBS=2"]
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *options, f"TRIALS={TRIALS / 1000}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def lines_of(out):
+    ledger = out / "trials.jsonl"
+    return ledger.read_text().split("\n")[1:] if ledger.exists() else []
+
+
+def test_a_campaign_that_is_killed_goes_on(tmp_path):
+    campaign = start(tmp_path)
+    while campaign.poll() is None and len(lines_of(tmp_path)) < 5:
+        time.sleep(0.01)
+    kill(campaign)
+    campaign.communicate()
+    assert campaign.returncode == -signal.SIGKILL
+    before = lines_of(tmp_path)
+    assert 5 <= len(before) < TRIALS
+    with (tmp_path / "trials.jsonl").open("a") as ledger:
+        ledger.write('\n{"family": "stores", "tri')  # cut off by the kill
+    (tmp_path / "trial-stores-left").mkdir()
+
+    campaign = start(tmp_path)
+    out, err = campaign.communicate()
+    assert campaign.returncode == 0, out + err
+    kept = [line for line in lines_of(tmp_path) if line.endswith("}")]
+    assert kept[: len(before)] == before
+    assert sorted(json.loads(line)["trial"] for line in kept) == list(range(TRIALS))
+    figures = json.loads((tmp_path / "figures.json").read_text())["stores"]
+    assert (figures["trials"], figures["tries"], figures["lost"], figures["wrong"]) == (TRIALS, TRIALS, 0, 0)  # fmt: skip
+    assert not list(tmp_path.glob("trial-*"))
