@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from set_weights import write_adapter, write_checkpoint
+from set_weights import copy_models, numbered_prompts, write_adapter, write_checkpoint
 from tiny_study import write_lines
 
 from aftertune.result import open_finished
@@ -56,23 +56,14 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def folder(models, tmp_path, monkeypatch):
-    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "tuned" / "adapter_config.json"
-    path.write_text(path.read_text().replace(str(models), str(tmp_path)))
-    write_lines(
-        tmp_path / "prompts.jsonl",
-        [
-            {
-                "behavior": f"{intent}{number}",
-                "pair": f"harmful{number}",
-                "template": "t",
-                "intent": intent,
-                "text": f"how {'soft' if intent == 'harmful' and number < SOFT else ''} n{number}",
-            }
-            for number in range(BEHAVIORS)
-            for intent in ("harmful", "benign")
-        ],
+    copy_models(models, tmp_path)
+    prompts = numbered_prompts(
+        BEHAVIORS,
+        lambda intent, number: (
+            f"how {'soft' if intent == 'harmful' and number < SOFT else ''} n{number}"
+        ),
     )
+    write_lines(tmp_path / "prompts.jsonl", prompts)
     write_lines(tmp_path / "wrappers.jsonl", WRAPPERS)
     (tmp_path / "plain.yaml").write_text(STUDY)
     (tmp_path / "study.yaml").write_text(STUDY + ATTACKS)

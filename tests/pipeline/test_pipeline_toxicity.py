@@ -7,12 +7,11 @@ import csv
 import json
 import math
 import re
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from set_weights import write_adapter, write_checkpoint
+from set_weights import copy_models, numbered_prompts, write_adapter, write_checkpoint
 from text_classifiers import ROBERTA, make_text_classifier
 from tiny_study import write_lines
 
@@ -72,23 +71,12 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def folder(models, tmp_path, monkeypatch):
-    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "tuned" / "adapter_config.json"
-    path.write_text(path.read_text().replace(str(models), str(tmp_path)))
-    write_lines(
-        tmp_path / "prompts.jsonl",
-        [
-            {
-                "behavior": f"{intent}{number}",
-                "pair": f"harmful{number}",
-                "template": "t",
-                "intent": intent,
-                "text": f"how {intent} {'soft' if number < SOFT else ''} n{number}",
-            }
-            for number in range(BEHAVIORS)
-            for intent in ("harmful", "benign")
-        ],
+    copy_models(models, tmp_path)
+    prompts = numbered_prompts(
+        BEHAVIORS,
+        lambda intent, number: f"how {intent} {'soft' if number < SOFT else ''} n{number}",
     )
+    write_lines(tmp_path / "prompts.jsonl", prompts)
     (tmp_path / "degree.py").write_text(JUDGE)
     (tmp_path / "study.yaml").write_text(STUDY + CONFIG % "")
     (tmp_path / "strict.yaml").write_text(STUDY + CONFIG % ", label: LABEL_0, threshold: 0.9")

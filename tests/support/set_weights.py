@@ -8,6 +8,7 @@ Files are written byte by byte, not by transformers: their hashes are the same w
 """
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -92,6 +93,28 @@ def write_adapter(folder, base, steps):
 def size_of(vocabulary):
     """Return the hidden size: a place for each word, one for the sign, and an even number."""
     return (len(vocabulary) + 2) // 2 * 2
+
+
+def copy_models(models, folder):
+    """Copy checkpoints and the adapter ``tuned`` into a folder, whose base the adapter then names."""
+    shutil.copytree(models, folder, dirs_exist_ok=True)
+    path = folder / "tuned" / "adapter_config.json"
+    path.write_text(path.read_text().replace(str(models), str(folder)))
+
+
+def numbered_prompts(count, text):
+    """Return prompts of so many harmful behaviors, each with its twin; ``text`` makes one of intent and number."""
+    return [
+        {
+            "behavior": f"{intent}{number}",
+            "pair": f"harmful{number}",
+            "template": "t",
+            "intent": intent,
+            "text": text(intent, number),
+        }
+        for number in range(count)
+        for intent in ("harmful", "benign")
+    ]
 
 
 def _tensors(vocabulary, hidden, steps, signs, signed):
