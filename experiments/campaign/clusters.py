@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tiny_study
 from kills import SECONDS, fresh_local, local_study
-from ray_nodes import kill_a_worker, nodes
+from ray_nodes import nodes, workers_of
 from run import Outcome
 from tiny_study import calls_of, environment, finish, kill, lines_of, stored_keys
 
@@ -36,6 +36,9 @@ def trial(number: int, folder: Path, shared: Path) -> Outcome:
             time.sleep(0.05)
             if not due or len(calls_of(log, *WORK)) < at:
                 continue
+            workers = workers_of(log)
+            if due[-1] == "worker" and not workers:  # all of them are starting
+                continue
             at = len(calls_of(log, *WORK)) + draw.randint(*BETWEEN)
             marks.append((len(lines_of(log)), stored_keys(store)))
             victim = due.pop()
@@ -44,7 +47,7 @@ def trial(number: int, folder: Path, shared: Path) -> Outcome:
                 errors.append(finish(driver)[2])
                 driver = tiny_study.start(*command, env=env, cwd=folder)
             elif victim == "worker":
-                kill_a_worker(log, draw)
+                draw.choice(workers).kill()
             else:
                 cluster.kill(draw.randrange(2))
                 cluster.add()

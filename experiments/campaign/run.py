@@ -66,6 +66,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "kills": Family("kills", "trial", 1100, "kill -9"),
     "endpoint": Family("servers", "endpoint", 20, "failed call"),
+    "cluster": Family("clusters", "trial", 20, "kill -9"),
     "disk": Family("machines", "full_disk", 60, "full disk"),
     "writers": Family("machines", "two_writers", 50, "second writer"),
     "clock": Family("machines", "clock_set_back", 20, "clock set back"),

@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import yaml
 from faithful_server import KEY, Server
 from local_server import LocalServer
-from ray_nodes import RAY, nodes
+from ray_nodes import RAY, nodes, workers_of
 from text_classifiers import ROBERTA, make_text_classifier
 from tiny_study import (
     calls_of,
@@ -396,7 +395,8 @@ def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finishe
         cluster.kill(int(draw.integers(2)))
         cluster.add()
         wait_until(lambda: len(calls_of(log, "generate")) > 150, process)
-        kill_a_worker(draw, log)
+        workers = workers_of(log)
+        workers[int(draw.integers(len(workers)))].kill()
         code, _, err = finish(process, 900)
         assert code == 0, err
     assert not asked_again(log, seen, committed)
@@ -404,17 +404,6 @@ def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finishe
     calls = calls_of(log, "generate", "judge", "guard")
     (unsent,) = re.findall(r"lost with their nodes, and at least ([\d,]+) answers", err)
     assert int(unsent.replace(",", "")) <= len(calls) - len(set(calls))
-
-
-def kill_a_worker(draw, log):
-    """Kill the process of one of the workers that write to a log with SIGKILL."""
-    workers = [
-        process
-        for process in psutil.process_iter(["cmdline", "environ"])
-        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::Worker")
-        if (process.info["environ"] or {}).get("AFTERTUNE_CALL_LOG") == str(log)
-    ]
-    workers[int(draw.integers(len(workers)))].kill()
 
 
 @needs_ray

@@ -12,6 +12,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 RAY = importlib.util.find_spec("ray") is not None
 MEMORY = 80 * 2**20
 """Bytes of a node's object store."""
@@ -78,6 +80,16 @@ def nodes(number, env):
         process.stdin.close()
         process.wait(60)
         process.stdout.close()
+
+
+def workers_of(log):
+    """Return the processes of workers that write to a log of calls."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::Worker")
+        if (process.info["environ"] or {}).get("AFTERTUNE_CALL_LOG") == str(log)
+    ]
 
 
 def _main(number):
