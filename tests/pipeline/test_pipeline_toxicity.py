@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
