@@ -533,11 +533,7 @@ class _Moved:
 
 
 def _kept_digits(nats: float) -> float:
-    """Return a divergence without the digits in which one run differs from another.
-
-    A base whose fine-tune's adapter is in memory, or that is asked in other batches, rounds otherwise; a run that was
-    stopped and goes on shall end with the same figures.
-    """
+    """Return a divergence without the digits in which one processor differs from another."""
     return round(float(f"{nats:.4g}"), 6)
 
 

@@ -156,6 +156,17 @@ def test_another_tokenizer_is_not_compared(command, models):
     assert conditions_of(models / "run")["other"]["divergence"] is None
 
 
+def test_it_does_not_depend_on_what_else_is_asked(tiny_base):
+    """Batches round otherwise, and a study that several processes share has others than one that one process runs."""
+    texts = [f"tell me how to {'take a wallet ' * n}" for n in range(1, 9)]
+    conversations = [[Message(role="user", content=text)] for text in texts]
+    with Engines(threads=1, device="cpu", dtype="float32") as engines:
+        model = engines.open(str(tiny_base))
+        together = model.first_token_logprobs(conversations, "default")
+        alone = [model.first_token_logprobs([one], "default")[0] for one in conversations[::-1]]
+    assert all(map(np.array_equal, together, alone[::-1]))
+
+
 def test_a_prompt_that_fills_the_context_is_left_out(models):
     texts = ["tell me", "tell " * 3000]
     with Engines(threads=1, device="cpu", dtype="float32") as engines:

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -293,6 +296,23 @@ def test_cues_never_hide_a_wording(wording):
         assert wording.search(text)
 
     check()
+
+
+def test_every_process_gives_the_same_last_digit():
+    """Python draws the order of a set anew in each process."""
+    texts = [
+        f"I would rather not help you with {' and '.join(['that', 'this', 'it'] * n)}."
+        for n in range(9)
+    ]
+    code = f"from aftertune.score.refusal import _weights; print([_weights().logit(text) for text in {texts}])"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(printed) == 1
 
 
 @given(st.text())

@@ -626,11 +626,8 @@ class _Driver:
         note(
             f"Ray: {self._total:,} units on {len(self._nodes)} nodes in {seconds:,.0f} s"
             + (f"; {lost.processes} workers lost and gone on with" if lost.processes else "")
-            + (
-                f"; {lost.nodes} workers lost with their nodes, and at least {lost.unsent:,} answers that they had not sent"
-                if lost.nodes
-                else ""
-            )
+            + (f"; {lost.nodes} workers lost with their nodes" if lost.nodes else "")
+            + (f" and at least {lost.unsent:,} answers not sent" if lost.unsent else "")
         )
 
     # Logs

@@ -387,15 +387,18 @@ class LocalEngine:
     def first_token_logprobs(
         self, prompts: Sequence[Sequence[Message]], thinking: Thinking
     ) -> "list[Distribution | None]":
-        """Return log P(first token of the answer), nats, over the vocabulary; None for a prompt that fills the context."""
+        """Return log P(first token of the answer), nats, over the vocabulary; None for a prompt that fills the context.
+
+        Each prompt is computed alone: in a batch it rounds otherwise, by what else is asked in this process.
+        """
         rendered = self._renderer.prompts(prompts, thinking)
         context = math.inf if self._defaults.context is None else self._defaults.context
         rows = [
             ScoredRow(i, tokens, [0]) for i, tokens in enumerate(rendered) if len(tokens) < context
         ]
         logprobs: list[Distribution | None] = [None] * len(rendered)
-        for row, distribution in zip(rows, self._score(rows, first_token_logprobs), strict=True):
-            logprobs[row.index] = distribution
+        for row in rows:
+            (logprobs[row.index],) = self._score([row], first_token_logprobs)
         return logprobs
 
     @cached_property

@@ -363,8 +363,10 @@ class Weights:
     def logit(self, text: str) -> float:
         """Return the sum for a text in its own words."""
         of = self.of
+        # The order of a set is another one in each process: only an exact sum has the same last digit in all.
         return self.bias + sum(
-            value * sum(of[name] for name in names if name in of) for names, value in features(text)
+            value * math.fsum(of[name] for name in names if name in of)
+            for names, value in features(text)
         )
 
 
