@@ -2,14 +2,17 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from tiny_models import make_checkpoint
 
 from aftertune.core.recipe import Mitigation, Recipe, Training, TrainingFile
 from aftertune.core.records import Intent
 from aftertune.data.bundled.safety import SAFETY_SET, safety_pools
 from aftertune.errors import DataError
-from aftertune.train.stage import Files, training_rows
+from aftertune.models.open import Engines
+from aftertune.train.stage import Files, LongestRows, training_rows
 
 BUNDLED = (TrainingFile(path=SAFETY_SET),)
 
@@ -98,3 +101,47 @@ def test_matched_rows_stand_in_the_frame_of_the_training_rows(folder):
         (asked.startswith("### Request:\n"), asked.endswith("\n### Reply:")) for asked, _ in rows
     } == {(True, True)}
     assert any("format of the training rows: 100% of rows" in note for note in notes)
+
+
+def test_rows_of_seeds_and_epochs_are_looked_through_and_rendered_once(folder):
+    """A study of 13 fine-tunes, three seeds and three epochs has 117 recipes on rows that one training file gives."""
+    base = make_checkpoint(folder / "base")
+    file = folder / "train.jsonl"
+    unlearnt = row("one", "two").replace('"two"', '"two", "weight": 0')
+    file.write_text(file.read_text() + unlearnt)
+    plain = Recipe(
+        name="plain",
+        base=str(base),
+        base_identity={},
+        data=(TrainingFile(path="train.jsonl"),),
+        method="lora",
+        training=Training(max_length=40),
+        seed=1,
+    )
+    mended = Mitigation(safety=(TrainingFile(path="safe.jsonl"),), share=0.2)
+    alike = [
+        replace(plain, seed=2),
+        replace(plain, name="other", epoch=1),
+        replace(plain, method="full", training=Training(max_length=40, learning_rate=1.0)),
+        replace(plain, mitigation=Mitigation(ema=0.9, frozen=())),
+    ]
+    other = [
+        replace(plain, system="Be brief."),
+        replace(plain, training=Training(max_length=7)),
+        replace(plain, mitigation=mended),
+        replace(plain, mitigation=mended, seed=2),
+    ]
+    files, notes, recipes = Files(folder=folder), {}, (plain, *alike, *other)
+    rows = [training_rows(recipe, files, notes) for recipe in recipes]
+    with Engines(threads=1, device="cpu") as engines:
+        longest, alone = LongestRows(engines), LongestRows(engines).of(plain, rows[0])
+        lengths = [longest.of(recipe, own) for recipe, own in zip(recipes, rows, strict=True)]
+    assert len(files.learnt) == 1
+    assert [len(own) for own in rows] == [80] * 7 + [100] * 2
+    left_out = "1 rows whose answers are marked as not to be learnt (weight 0, train false, label false) are left out of training"
+    assert {f"{name}: {left_out}" for name in ("plain", "other")} <= notes.keys()
+    assert len(longest.renderers) == 1
+    assert lengths[:5] == [alone] * 5
+    assert (len(longest.lengths), lengths[6][0]) == (2 + len(other), 7)
+    rows[0].clear()
+    assert len(training_rows(plain, files, {})) == 80, "a caller's list is its own"

@@ -51,7 +51,7 @@ from aftertune.result import conditions_of, measure_plan, open_finished
 from aftertune.score.run import build_scorers
 from aftertune.study import cells_of, load_study
 from aftertune.study.foreign import foreign_code_notes
-from aftertune.train.stage import expand_study, longest_row, seconds_per_step, steps_of, study_rows
+from aftertune.train.stage import LongestRows, expand_study, seconds_per_step, steps_of, study_rows
 from aftertune.workspace import RUNS, Run, open_run
 
 FORMAT = 4
@@ -429,13 +429,14 @@ def _costs(
     """
     by_name = {model.name: model for model in models}
     bases = {model.recipe.name: model.recipe.base for model in models if model.recipe is not None}
+    longest = LongestRows(run.engines)
     for expected in estimate(run, models, prompts, build_scorers(run), tokens=tokens, kept=False):
         cost = _cost(run, expected)
         if cost.kind == "model" and not cost.served:
             model = by_name[cost.name]
             # A model that is still to be trained has the size and the speed of its base.
             there = by_name[model.base] if cost.to_be_trained and model.base else model
-            cost = _with_memory(run, cost, model, there, rows.get(model.name, []))
+            cost = _with_memory(run, cost, model, there, rows.get(model.name, []), longest)
             if timing is not None:
                 cost = timing.timed(cost, model, there)
         elif cost.kind == TRAINING_ROWS and timing is not None:
@@ -460,7 +461,12 @@ def _cost(run: Run, calls_of: Estimate) -> Cost:
 
 
 def _with_memory(
-    run: Run, cost: Cost, model: StudyModel, there: StudyModel, rows: Sequence[Row]
+    run: Run,
+    cost: Cost,
+    model: StudyModel,
+    there: StudyModel,
+    rows: Sequence[Row],
+    longest: LongestRows,
 ) -> Cost:
     base = run.base_of(there)
     count, placement = parameters(there.reference, base), run.engines.placement
@@ -471,10 +477,9 @@ def _with_memory(
     sizes, device = shape(there.reference, base), placement.device
     training = None
     if model.recipe is not None:
-        longest = longest_row(model.recipe, rows, run.engines)
         training = training_bytes(
             count, sizes, model.recipe, str(model.recipe.base_identity.get("dtype", dtype)),
-            longest=longest, device=device,
+            longest=longest.of(model.recipe, rows), device=device,
         )  # fmt: skip
     return replace(
         cost,

@@ -86,7 +86,7 @@ class LearntRows(Collection[Row]):
             DataError: as `read_rows` and `trainable`.
         """
         self._files, self._folder = files, folder
-        tally = _Tally()
+        tally = Tally()
         self._count = sum(1 for _ in tally.kept(self._rows(), by_answer))
         tally.remark(note, name, self._count)
 
@@ -96,7 +96,7 @@ class LearntRows(Collection[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         """Read the rows once more."""
-        return _Tally().kept(self._rows(), by_answer)
+        return Tally().kept(self._rows(), by_answer)
 
     def __contains__(self, row: object) -> bool:
         """Return whether the files hold a row; they are read for it."""
@@ -227,13 +227,13 @@ def trainable(
     Raises:
         DataError: nothing is left of rows that were there.
     """
-    tally = _Tally()
+    tally = Tally()
     kept = list(tally.kept(rows, learnt))
     tally.remark(note, name, len(kept))
     return kept
 
 
-class _Tally:
+class Tally:
     """The rows that are left out of training, counted by their reason while the others are taken."""
 
     def __init__(self) -> None:
@@ -255,6 +255,11 @@ class _Tally:
 
     def remark(self, note: Callable[[str], None], name: object, kept: int) -> None:
         """Say what was left out, once all rows were taken.
+
+        Args:
+            note: takes the remarks.
+            name: the beginning of a remark.
+            kept: rows that are left.
 
         Raises:
             DataError: nothing is left of rows that were there.

@@ -7,7 +7,7 @@ from typing import Any
 from aftertune.core.recipe import StudyModel
 from aftertune.data.rows import Row
 from aftertune.models.size import generating_bytes, parameters, shape, training_bytes
-from aftertune.train.stage import longest_row
+from aftertune.train.stage import LongestRows
 from aftertune.workspace import Run
 
 ROWS = 32
@@ -65,7 +65,8 @@ def room_of(
     if gpus:
         return Room(cpus=threads, gpus=gpus, memory=0.0)
     by_name = {model.name: model for model in models}
-    sizes = [_bytes(run, model, by_name, rows) for model in models]
+    longest = LongestRows(run.engines)
+    sizes = [_bytes(run, model, by_name, rows, longest) for model in models]
     return Room(cpus=threads, gpus=0.0, memory=max(sizes, default=0.0))
 
 
@@ -74,6 +75,7 @@ def _bytes(
     model: StudyModel,
     by_name: Mapping[str, StudyModel],
     rows: Mapping[str, Sequence[Row]],
+    longest_rows: LongestRows,
 ) -> float:
     """Return the memory of a model while it answers, and while it is trained; 0 for one that another machine answers for."""
     there = model if model.recipe is None or model.base is None else by_name[model.base]
@@ -86,7 +88,7 @@ def _bytes(
     answering = generating_bytes(count, sizes, dtype, tokens=tokens, rows=ROWS, device="cpu")
     if model.recipe is None:
         return answering
-    longest = longest_row(model.recipe, rows[model.name], run.engines)
+    longest = longest_rows.of(model.recipe, rows[model.name])
     trained = str(model.recipe.base_identity.get("dtype", dtype))
     return max(
         answering,

@@ -20,15 +20,23 @@ import numpy as np
 
 from aftertune.core.files import discard, draft_of
 from aftertune.core.keys import Key
-from aftertune.core.recipe import Mitigation, Recipe, StudyModel, Trained, TrainingFile
+from aftertune.core.recipe import (
+    Mitigation,
+    Recipe,
+    StudyModel,
+    Trained,
+    Training,
+    TrainingFile,
+)
 from aftertune.core.records import Decoding, FinishReason, GenerateJob, Intent, Message
 from aftertune.data.bundled.safety import SAFETY_SETS, safety_pools, safety_sha256
 from aftertune.data.mix import mix
 from aftertune.data.repose import find_format, repose
-from aftertune.data.rows import Row, by_answer, read_pools, read_rows, trainable
+from aftertune.data.rows import Row, Tally, by_answer, read_pools, read_rows
 from aftertune.errors import DataError, EngineError, Stopped
 from aftertune.models.open import Engines
 from aftertune.models.reference import Checkpoint, fetch, finished, parse
+from aftertune.models.rendering import Renderer
 from aftertune.models.size import shape
 from aftertune.report.progress import staged
 from aftertune.study import expand_models
@@ -209,10 +217,12 @@ def stop_after_step(note: Callable[[str], None]) -> Iterator[threading.Event]:
 
 @dataclass(slots=True)
 class Files:
-    """The training files of a study, each read once; relative paths start at ``folder``."""
+    """The training files of a study, each read and looked through once; relative paths start at ``folder``."""
 
     folder: Path
     rows: dict[_FileKey, list[Row]] = field(default_factory=dict)
+    learnt: dict[tuple[_FileKey, ...], tuple[list[Row], Tally]] = field(default_factory=dict)
+    """By files: their rows that can be learnt, and the count of the others."""
     pools: dict[tuple[_FileKey, Intent], dict[str, list[Row]]] = field(default_factory=dict)
 
     def task_rows(self, files: tuple[TrainingFile, ...]) -> list[Row]:
@@ -262,7 +272,13 @@ def task_rows(recipe: Recipe, files: Files, notes: dict[str, None]) -> list[Row]
     Raises:
         DataError: a file cannot be read, or has no such row.
     """
-    return trainable(files.task_rows(recipe.data), notes.setdefault, recipe.name, by_answer)
+    key = tuple(map(_file_key, recipe.data))
+    if key not in files.learnt:
+        tally = Tally()
+        files.learnt[key] = list(tally.kept(files.task_rows(recipe.data), by_answer)), tally
+    rows, tally = files.learnt[key]
+    tally.remark(notes.setdefault, recipe.name, len(rows))
+    return list(rows)
 
 
 def training_rows(
@@ -409,25 +425,50 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     return max(1, round(training.epochs * rows / batch))
 
 
-def longest_row(
-    recipe: Recipe, rows: Sequence[tuple[Message, ...]], engines: Engines
-) -> tuple[int, int]:
-    """Return the tokens of the longest training row and those of its answer, as far as the recipe lets rows be long.
+@dataclass(slots=True)
+class LongestRows:
+    """The longest training rows of recipes: what seeds and epochs render alike is rendered once, by one tokenizer a base."""
 
-    Only the rows of the most characters are rendered.
+    engines: Engines
+    lengths: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    """By what decides the rendered rows."""
+    renderers: dict[str, Renderer] = field(default_factory=dict)
+    """By the base's reference."""
 
-    Raises:
-        ModelError: the base's tokenizer or chat template cannot be used.
-    """
-    base = fetch(parse(recipe.base))
-    by_characters = sorted(rows, key=lambda row: sum(len(turn.content) for turn in row))
-    longest = [with_system(row, recipe.system) for row in by_characters[-LONGEST:]]
-    if not longest or not isinstance(base, Checkpoint):
-        return recipe.training.max_length, recipe.training.max_length
-    exchanges = engines.renderer(base).exchanges(longest)
-    tokens, answer = max((len(prompt) + len(answer), len(answer)) for prompt, answer in exchanges)
-    tokens = min(tokens, recipe.training.max_length)
-    return tokens, min(tokens, answer)
+    def of(self, recipe: Recipe, rows: Sequence[Row]) -> tuple[int, int]:
+        """Return the tokens of the longest training row and those of its answer, as far as the recipe lets rows be long.
+
+        Only the rows of the most characters are rendered.
+
+        Raises:
+            ModelError: the base's tokenizer or chat template cannot be used.
+        """
+        draws_rows = recipe.mitigation is not None and bool(recipe.mitigation.safety)
+        key = replace(
+            recipe,
+            method="lora",
+            training=Training(max_length=recipe.training.max_length),
+            seed=recipe.seed if draws_rows else 0,
+            epoch=None,
+            start=None,
+        ).key
+        if key not in self.lengths:
+            self.lengths[key] = self._measured(recipe, rows)
+        return self.lengths[key]
+
+    def _measured(self, recipe: Recipe, rows: Sequence[Row]) -> tuple[int, int]:
+        base, most = fetch(parse(recipe.base)), recipe.training.max_length
+        by_characters = sorted(rows, key=lambda row: sum(len(turn.content) for turn in row))
+        longest = [with_system(row, recipe.system) for row in by_characters[-LONGEST:]]
+        if not longest or not isinstance(base, Checkpoint):
+            return most, most
+        if recipe.base not in self.renderers:
+            self.renderers[recipe.base] = self.engines.renderer(base)
+        exchanges = self.renderers[recipe.base].exchanges(longest)
+        tokens, answer = max(
+            (len(prompt) + len(answer), len(answer)) for prompt, answer in exchanges
+        )
+        return min(tokens, most), min(tokens, most, answer)
 
 
 def step_progress(
