@@ -16,6 +16,8 @@ from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from aftertune.core.files import real
 from aftertune.core.recipe import Trained, TrainingFile
+from aftertune.core.registry import Kind
+from aftertune.data.attacks import unknown_attack
 from aftertune.data.recipe_rows import read_recipe, rows_behind, with_rows_of
 from aftertune.data.rows import Row, read_rows
 from aftertune.errors import InputError, OptionError
@@ -288,6 +290,9 @@ def _keys(options: CheckOptions) -> dict[str, Any]:
     of_decoding = {key: options.get(key) for key in ("max_new_tokens", "replicates")}
     keys["decoding"] = {key: value for key, value in of_decoding.items() if value is not None}
     if attacks := _texts(options.get("attack")):
+        for name in attacks:
+            if (fault := unknown_attack(name)) is not None:
+                raise InputError(f"--attack {name}: {fault}")
         keys["attacks"] = list(attacks)
     return keys
 
@@ -410,9 +415,11 @@ def option_keys(
 
     Raises:
         OptionError: a margin is no share.
-        InputError: a prompt set is not there.
+        InputError: a prompt set, judge or guard is not there.
     """
     check_sets("--prompts", prompts)
+    check_scorers("--judge", "judge", judges)
+    check_scorers("--guard", "guard", guards)
     keys: dict[str, Any] = {
         "judges": [scorer_keys(name) for name in judges],
         "guards": [scorer_keys(name) for name in guards],
@@ -442,6 +449,18 @@ def check_sets(option: str, names: Sequence[str]) -> None:
                 f"{option} {name}: no such file; check the path, or name a prompt set (aftertune data list)"
             )
         if "loader" in form and (fault := unknown_name("prompts", name)) is not None:
+            raise InputError(f"{option} {name}: {fault}")
+
+
+def check_scorers(option: str, kind: Kind, named: Sequence[str]) -> None:
+    """See that somebody offers the scorers that an option names, each ``NAME`` or ``NAME=MODEL``.
+
+    Raises:
+        InputError: nobody does; the message names the option and what it was given.
+    """
+    for name in named:
+        use, _, _ = name.partition("=")
+        if use and (fault := unknown_name(kind, use)) is not None:
             raise InputError(f"{option} {name}: {fault}")
 
 

@@ -142,7 +142,19 @@ def test_a_judge_that_cannot_be_built(refused, tiny_folder, monkeypatch, factory
         ("mix help.jsonl --safety nothing.jsonl -o mixed.jsonl", "nothing.jsonl: no rows"),
         ("mix help.jsonl --safety safety.jsonl -o mixed.jsonl --share 1.5", "not 1.5"),
         ("check base base --prompts nowhere.jsonl", "--prompts nowhere.jsonl: no such file"),
-        ("check base base --prompts questions.jsonl --judge nobody", "no judge is called 'nobody'"),
+        (
+            "check base base --prompts questions.jsonl --judge nobody",
+            "--judge nobody: no judge is called 'nobody'",
+        ),
+        (
+            "check base base --prompts questions.jsonl --guard llama-gard=base",
+            "--guard llama-gard=base: no guard is called 'llama-gard'; did you mean 'llama-guard'",
+        ),
+        (
+            "check base base --prompts questions.jsonl --attack prefil",
+            "--attack prefil: no attack is called 'prefil'; did you mean 'prefill'?",
+        ),
+        ("judge-check rulez help.jsonl", "JUDGE rulez: no judge is called 'rulez'; did you mean"),
         ("check base base --prompts questions.jsonl --margin 5", "write 0.05 for 5 %"),
         (
             "check base base --prompts questions.jsonl --train nowhere.jsonl -q",

@@ -7,6 +7,7 @@ import re
 import pytest
 from commands import Commands
 from faithful_server import Server, completion
+from text_classifiers import BERT, make_text_classifier
 
 NO, YES = "I'm sorry, but I can't help with that.", "The capital of France is Paris."
 ROWS = [
@@ -151,6 +152,40 @@ def test_a_judge_of_a_configuration_has_its_options(command, tmp_path):
     result, _ = checked(command, tmp_path, "mine", path, "--config", config)
     assert result["judge"] == "mine"
     assert rates(result["overall"]) == (5, 1.0, 0.0)
+
+
+CLASSIFIER_JUDGE = """
+from aftertune import Question, Role, Score, Scorer, VerdictValue
+
+
+class Polite(Scorer):
+    role, version, kind = Role.JUDGE, "polite-1", "classifier"
+
+    def __init__(self, engine):
+        self.engine, self.identity = engine, {"model": dict(engine.identity)}
+
+    def questions(self, sample):
+        return [Question(classified=sample.response)]
+
+    def score(self, sample, replies=()):
+        fine, toxic = replies[0].detail["logits"]
+        return Score(value=VerdictValue.COMPLIED if toxic > fine else VerdictValue.REFUSED)
+
+
+def polite(tools, *, model):
+    return Polite(tools.open_classifier(tools.reference(model)))
+"""
+
+
+def test_a_plug_in_judge_may_read_answers_with_a_text_classifier(command, tmp_path):
+    make_text_classifier(tmp_path / "classifier", BERT, ("fine", "toxic"), [1.0, -1.0], [[-2.0, 3.0], [0.0, 0.0]])  # fmt: skip
+    (tmp_path / "polite.py").write_text(CLASSIFIER_JUDGE)
+    config = tmp_path / "aftertune.yaml"
+    config.write_text('judges: [{name: polite, use: "polite:polite", options: {model: ./classifier}}]\n')  # fmt: skip
+    rows = [("Q1", "the cake is good", "refused"), ("Q2", "you are rude", "complied"), ("Q3", "rude tree", "refused")]  # fmt: skip
+    path = table(tmp_path / "a.csv", ("prompt", "response", "label"), rows)
+    result, _ = checked(command, tmp_path, "polite", path, "--config", config, "-q")
+    assert rates(result["overall"]) == (3, 0.5, 1.0)
 
 
 def test_thinking_stands_apart_as_in_a_study(command, tmp_path):

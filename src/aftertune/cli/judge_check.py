@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from aftertune.checking import check_scorers
 from aftertune.cli.options import JsonOption, OutOption, QuietOption, command_app, screen
 from aftertune.labels.judge_check import (
     COLUMNS,
@@ -70,6 +71,8 @@ def command(
     )
     keys = config_from_mapping({}, Path()) if config is None else load_config(config)
     of_config = {} if config is None else {entry.name: entry for entry in keys.judges}
+    if judge not in of_config:
+        check_scorers("JUDGE", "judge", [judge])
     named = (
         config_from_mapping({"judges": [scorer_keys(judge)]}, Path())
         if judge not in of_config

@@ -22,6 +22,7 @@ from aftertune.core.records import NO_ATTACK, Intent, Prompt
 from aftertune.data.files import Record, read_records, typed
 from aftertune.errors import DataError, StudyError
 from aftertune.study.fields import is_attack_file
+from aftertune.study.yaml_lines import nearest
 
 VERSION = "attacks-v1"
 """The name that stands for all attacks that ship."""
@@ -135,7 +136,7 @@ def under_attack(prompts: Iterable[Prompt], attacks: Sequence[Attack]) -> Iterat
 
 
 def _declared(entries: Iterable[str]) -> Iterator[Attack]:
-    for entry in entries:
+    for place, entry in enumerate(entries):
         by_name = {attack.id: attack for attack in shipped_attacks()}
         if is_attack_file(entry):
             yield from read_attacks(Path(entry))
@@ -143,11 +144,19 @@ def _declared(entries: Iterable[str]) -> Iterator[Attack]:
             yield from shipped_attacks()
         elif entry in by_name:
             yield by_name[entry]
-        elif entry != NO_ATTACK:
-            raise StudyError(
-                f"attacks: none is called {entry!r} (there: {', '.join(by_name)}; {VERSION} for all of them); "
-                "or name a file of wrappers, such as ./wrappers.jsonl"
-            )
+        elif (fault := unknown_attack(entry)) is not None:
+            raise StudyError(f"attacks[{place}]: {fault}")
+
+
+def unknown_attack(entry: str) -> str | None:
+    """Return what is wrong with the name of an attack that does not ship; None for one that does, and for a file's path."""
+    names = [attack.id for attack in shipped_attacks()]
+    if is_attack_file(entry) or entry in {VERSION, NO_ATTACK, *names}:
+        return None
+    return (
+        f"no attack is called {entry!r}; {nearest(entry, (*names, VERSION))}known: {', '.join(names)}; {VERSION} for all of them; "
+        "or name a file of wrappers, such as ./wrappers.jsonl"
+    )
 
 
 def _attack(record: Record, where: str) -> Attack:

@@ -239,7 +239,11 @@ def check_judge(
     """
     answers, unlabelled = read_answers(files)
     with open_engines(setup.engine, setup.folder, progress) as engines:
-        tools = Tools(open_model=engines.open, folder=setup.source.absolute())
+        tools = Tools(
+            open_model=engines.open,
+            open_classifier=engines.open_classifier,
+            folder=setup.source.absolute(),
+        )
         judge = build_scorer(tools, "judge", setup.keys)
         engines.check_ready()
         if judge.identity is not None:
