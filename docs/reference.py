@@ -1,4 +1,4 @@
-"""Write the tables of options into commands.md and of keys into study.md, and result.schema.json, from the code; `make docs` calls it.
+"""Write the tables of options into commands.md and of keys into study.md, and the schemas of results, from the code; `make docs` calls it.
 
 Names, order, values and defaults come from the code. The column *meaning* (and the type of a key) is kept as it stands in the page; a
 new row takes the code's own line of help. A row whose option or key is gone goes too.
@@ -17,7 +17,7 @@ from typing import Any, get_args
 import typer
 
 from aftertune.cli.app import COMMANDS, load_command
-from aftertune.report.result_schema import result_schema
+from aftertune.report.result_schema import repair_schema, result_schema
 from aftertune.study import json_schema
 
 DOCS = Path(__file__).parent
@@ -195,10 +195,16 @@ def result_page(_text: str) -> str:
     return json.dumps(result_schema(), indent=2) + "\n"
 
 
+def repair_page(_text: str) -> str:
+    """Return the JSON Schema of repair.json as its file holds it."""
+    return json.dumps(repair_schema(), indent=2) + "\n"
+
+
 PAGES = {
     "commands.md": commands_page,
     "study.md": study_page,
     "result.schema.json": result_page,
+    "repair.schema.json": repair_page,
 }
 
 

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from repair_models import FORGETS, OWN_ANSWER, REFUSAL, REFUSES, SIGN, write_base
 from tiny_models import answers, user
 
-from aftertune.report.result_schema import result_schema
+from aftertune.report.result_schema import repair_schema, result_schema
 
 STRENGTHS = [tenth / 10 for tenth in range(9, 0, -1)]
 """The strengths of the sweep of `scaling`, gentlest first."""
@@ -173,6 +173,7 @@ def test_rows_of_the_training_data_neither_choose_nor_prove(repair, models, tmp_
     write_rows(tmp_path / "train.jsonl", trained)
     code, _, err = repair("--strength", "0.4", "--train", "train.jsonl")
     assert code == 4, err
+    Draft202012Validator(repair_schema()).validate(json.loads(Path("run/repair.json").read_text()))
     dropped = {"harm": 0, "own": 0}
     for part in ("selection", "proof"):
         document = json.loads(Path(f"run/{part}/result.json").read_text())

@@ -1,4 +1,4 @@
-"""`aftertune schema` prints the JSON Schema of study.yaml, or of result.json."""
+"""`aftertune schema` prints the JSON Schema of study.yaml, of result.json, or of repair.json."""
 
 import json
 from typing import Annotated, Literal
@@ -6,18 +6,19 @@ from typing import Annotated, Literal
 import typer
 
 from aftertune.cli.options import command_app
-from aftertune.report.result_schema import result_schema
+from aftertune.report.result_schema import repair_schema, result_schema
 from aftertune.study import json_schema
 
 app = command_app()
+SCHEMAS = {"study": json_schema, "result": result_schema, "repair": repair_schema}
 
 
 @app.command("schema")
 def command(
     document: Annotated[
-        Literal["study", "result"], typer.Argument(help="study: study.yaml; result: result.json.")
+        Literal["study", "result", "repair"],
+        typer.Argument(help="study: study.yaml; result: result.json; repair: repair.json."),
     ] = "study",
 ) -> None:
-    """Print the JSON Schema of study.yaml, for editors, or of result.json, for whoever reads results."""
-    schema = json_schema() if document == "study" else result_schema()
-    typer.echo(json.dumps(schema, indent=2))
+    """Print the JSON Schema of study.yaml, for editors, or of result.json or repair.json, for whoever reads results."""
+    typer.echo(json.dumps(SCHEMAS[document](), indent=2))

@@ -28,6 +28,8 @@ from aftertune.measure.plan import Condition, MeasurePlan, RateName
 from aftertune.measure.rates import ASR, OVER_REFUSAL, Event, rate, score
 from aftertune.measure.results import Change, GateResult, GateVerdict, Rate, Score, Undone
 
+FORMAT = 1
+"""Formats of a repair's result as JSON. 1: the first."""
 KEPT = 0.9
 """The least share of the own-task gain that a repair keeps."""
 Mask = NDArray[np.bool_]

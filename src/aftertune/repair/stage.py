@@ -23,6 +23,7 @@ from aftertune.measure.gate_rules import Fixed
 from aftertune.measure.plan import MeasurePlan
 from aftertune.measure.preregistration import design_notes, draw_order
 from aftertune.measure.repair import (
+    FORMAT,
     Compared,
     Measured,
     OwnScore,
@@ -68,8 +69,6 @@ ATTACKS = "attacks"
 NOT_DECIDING = (ATTACKS, "guards", "preferences")
 """The keys of a configuration by which no repair is chosen or proven."""
 CARD = "README.md"
-FORMAT = 1
-"""Formats of a run's repair.json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

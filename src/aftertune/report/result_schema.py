@@ -1,4 +1,4 @@
-"""The JSON Schema of result.json, made from the records that a result is: docs/result.schema.json is its output."""
+"""The JSON Schemas of result.json and repair.json, made from the records that they are; docs/*.schema.json are their outputs."""
 
 import ast
 import inspect
@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from aftertune.measure import attack_results, judge_bounds, plan, results
+from aftertune.measure import attack_results, judge_bounds, plan, repair, results
 from aftertune.report import document
 from aftertune.report.document import CHECKSUM, FORMAT, ResultDocument
 
-MODULES: tuple[ModuleType, ...] = (document, results, attack_results, plan, judge_bounds)
+MODULES: tuple[ModuleType, ...] = (document, results, attack_results, plan, judge_bounds, repair)
 """The homes of the records that a result is made of."""
 Schema = dict[str, Any]
 PROPERTIES, REQUIRED, DESCRIPTION, DEFINITIONS = "properties", "required", "description", "$defs"
@@ -25,21 +25,32 @@ def result_schema() -> Schema:
     Its version is the key ``format`` of the file. Later versions of Aftertune add keys within a format, so that others than
     those named here are allowed; a key that goes, or changes its meaning, makes a new format.
     """
-    schema: Schema = TypeAdapter(ResultDocument).json_schema()
-    definitions: dict[str, Schema] = schema.pop(DEFINITIONS)
-    texts = _docstrings()
-    for name, definition in [*definitions.items(), (ResultDocument.__name__, schema)]:
-        _describe(definition, texts.get(name.partition("_")[0], {}))
-    schema[PROPERTIES] |= {"format": {"const": FORMAT, DESCRIPTION: "The version of this schema."}}
+    schema = _schema(ResultDocument, "result", FORMAT)
     schema[PROPERTIES][CHECKSUM] = {
         "type": "string",
         DESCRIPTION: "SHA-256 of all other keys, written as JSON with sorted keys.",
     }
     schema[REQUIRED] = [*schema[REQUIRED], CHECKSUM]
+    return schema
+
+
+def repair_schema() -> Schema:
+    """Return the JSON Schema (2020-12) of the repair.json of a repair's run, as `result_schema` does."""
+    return _schema(repair.RepairResult, "repair", repair.FORMAT)
+
+
+def _schema(record: type, name: str, number: int) -> Schema:
+    """Return the JSON Schema of a record whose file has the format ``number``, with the docstrings of its fields."""
+    schema: Schema = TypeAdapter(record).json_schema()
+    definitions: dict[str, Schema] = schema.pop(DEFINITIONS)
+    texts = _docstrings()
+    for definition_name, definition in [*definitions.items(), (record.__name__, schema)]:
+        _describe(definition, texts.get(definition_name.partition("_")[0], {}))
+    schema[PROPERTIES] |= {"format": {"const": number, DESCRIPTION: "The version of this schema."}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"aftertune:result-{FORMAT}",
-        "title": f"Aftertune result, format {FORMAT}",
+        "$id": f"aftertune:{name}-{number}",
+        "title": f"Aftertune {name}, format {number}",
         **{key: value for key, value in schema.items() if key != "title"},
         DEFINITIONS: dict(sorted(definitions.items())),
     }
