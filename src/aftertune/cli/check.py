@@ -12,8 +12,12 @@ from aftertune.checking import CheckOptions, CheckResult, Scope, check, check_re
 from aftertune.cli.options import (
     FullOption,
     JsonOption,
+    JudgeOption,
+    MaxNewTokensOption,
     OutOption,
+    PromptsOption,
     QuietOption,
+    TrainOption,
     command_app,
     screen,
 )
@@ -74,13 +78,8 @@ def command(
             metavar="FILE", help="Prompts, judges, guards and measurement, as in study.yaml."
         ),
     ] = None,
-    prompts: Annotated[
-        list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
-    ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(help="A judge, or NAME=MODEL; the first one decides. Repeat for several."),
-    ] = None,
+    prompts: PromptsOption = None,
+    judge: JudgeOption = None,
     guard: Annotated[
         list[str] | None, typer.Option(help="A guard, or NAME=MODEL. Repeat for several.")
     ] = None,
@@ -90,13 +89,7 @@ def command(
             help="An attack, or a file of wrappers, measured beside the verdict. Repeat for several."
         ),
     ] = None,
-    train: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="The fine-tuning data, to drop evaluation prompts that occur in it.",
-        ),
-    ] = None,
+    train: TrainOption = None,
     margin: Annotated[
         float | None, typer.Option(help="Largest tolerated rise of the overall ASR (0.05).")
     ] = None,
@@ -158,9 +151,7 @@ def command(
             help="What the verdict speaks of; these-prompts: the mean of the prompts themselves decides."
         ),
     ] = "prompts-like-these",
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of an answer (256).")
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = None,
     replicates: Annotated[
         int | None,
         typer.Option(

@@ -30,6 +30,22 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="DIR", help="Where the run is kept (store, models, page)."),
 ]
+PromptsOption = Annotated[
+    list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
+]
+JudgeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A judge, or NAME=MODEL; the first one decides. Repeat for several."),
+]
+TrainOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="The fine-tuning data, to drop evaluation prompts that occur in it."
+    ),
+]
+MaxNewTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Most tokens of an answer (256).")
+]
 MOST_SEED = 2**32 - 1
 BaseSeedOption = Annotated[
     int | None,

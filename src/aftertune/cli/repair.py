@@ -17,7 +17,16 @@ from aftertune.checking import (
     unused_configurations,
     with_training_rows,
 )
-from aftertune.cli.options import JsonOption, QuietOption, command_app, screen
+from aftertune.cli.options import (
+    JsonOption,
+    JudgeOption,
+    MaxNewTokensOption,
+    PromptsOption,
+    QuietOption,
+    TrainOption,
+    command_app,
+    screen,
+)
 from aftertune.errors import InputError, OptionError
 from aftertune.measure.repair import OwnScore, RepairResult
 from aftertune.models.reference import parse
@@ -55,12 +64,7 @@ def command(
         str | None,
         typer.Option(metavar="MODEL", help="The pretrained model before its alignment."),
     ] = None,
-    train: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="The fine-tuning data, to drop prompts that occur in it."
-        ),
-    ] = None,
+    train: TrainOption = None,
     own_task: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,20 +82,13 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Prompts, judges and measurement, as in study.yaml."),
     ] = None,
-    prompts: Annotated[
-        list[str] | None, typer.Option(help="A prompt set: a name or a file. Repeat for several.")
-    ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(help="A judge, or NAME=MODEL; the first one decides. Repeat for several."),
-    ] = None,
+    prompts: PromptsOption = None,
+    judge: JudgeOption = None,
     limit: Annotated[
         int | None,
         typer.Option(min=3, help="Use this many harmful behaviors, with all their prompts."),
     ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of an answer (256).")
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = None,
     run: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the run is kept (prompts, stores, pages)."),
