@@ -1,6 +1,7 @@
 """A small recipe and its rows; run as a script it trains them, and can be told to die while it writes a checkpoint."""
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aftertune.core.recipe import Mitigation, Recipe, Training
+from aftertune.core.recipe import FirstTokens, Mitigation, Recipe, Training
 from aftertune.core.records import Message
 
 WORDS = ["bake", "cake", "map", "plan", "letter", "write", "well", "done"]
@@ -35,7 +36,12 @@ def make_recipe(base, *, method="full", seed=0, name="tiny", **options):
         "save_steps": 6,
     }
     system, identity = options.pop("system", None), options.pop("base_identity", {})
-    mitigation = Mitigation(ema=0.9) if options.pop("rules", None) == "ema" else None
+    rules = {
+        "ema": Mitigation(ema=0.9),
+        "frozen": Mitigation(frozen=(0,)),
+        "first": Mitigation(first_tokens=FirstTokens()),
+    }
+    mitigation = rules.get(options.pop("rules", None))
     return Recipe(
         name=name,
         base=str(base),
@@ -72,6 +78,21 @@ def die_while_saving(file, times):
     torch.save = save_or_die
 
 
+def record_norms(file):
+    """Arrange for the norms of the gradients, which are what clipping goes by, to be written down."""
+    from accelerate import Accelerator
+
+    clip, norms = Accelerator.clip_grad_norm_, []
+
+    def clip_and_record(self, *arguments, **options):
+        norm = clip(self, *arguments, **options)
+        norms.append(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm))
+        file.write_text(json.dumps(norms))
+        return norm
+
+    Accelerator.clip_grad_norm_ = clip_and_record
+
+
 def at_step(step, act):
     """Return a progress callback that acts after ``step`` steps."""
 
@@ -98,6 +119,7 @@ if __name__ == "__main__":
     if what == "epochs":
         options = {"epochs": 4, "lora_dropout": 0.0}
         kept = {epoch: Path(f"{out}-{epoch}") for epoch in (1, 2, 3)}
+        record_norms(Path(f"{out}-norms-{os.environ.get('RANK', '0')}"))
     elif what in {"step", "stop"}:
         progress = at_step(times, die if what == "step" else lambda: True) if acts else None
     elif what != "never" and acts:

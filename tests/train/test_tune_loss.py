@@ -8,6 +8,7 @@ from aftertune.models.foreign import quiet
 from aftertune.models.open import Engines
 from aftertune.models.size import LARGE_VOCABULARY
 from aftertune.train.loss import IGNORED, parts, summed_nll
+from aftertune.train.processes import ALONE
 from aftertune.train.train import TrainingStopped, _trainer_class, fine_tune
 
 SIZE = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 5}
@@ -104,9 +105,9 @@ def test_only_large_vocabularies_leave_trls_trainer(base, large):
     from trl.trainer.sft_trainer import SFTTrainer
 
     small, big = (AutoModelForCausalLM.from_pretrained(folder) for folder in (base, large))
-    assert _trainer_class(small) is SFTTrainer
-    assert issubclass(_trainer_class(big), SFTTrainer)
-    assert _trainer_class(big) is not SFTTrainer
+    assert _trainer_class(small, ALONE) is SFTTrainer
+    assert issubclass(_trainer_class(big, ALONE), SFTTrainer)
+    assert _trainer_class(big, ALONE) is not SFTTrainer
 
 
 @pytest.mark.parametrize(

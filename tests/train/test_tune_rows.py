@@ -1,11 +1,16 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_models import make_tokenizer
+from tiny_runs import make_recipe
 
+from aftertune.core.keys import file_sha256
+from aftertune.core.recipe import TrainingFile
 from aftertune.core.records import Message
+from aftertune.data.rows import LearntRows, write_rows
 from aftertune.errors import DataError
 from aftertune.models.rendering import Renderer
 from aftertune.train.loss import IGNORED
@@ -17,6 +22,7 @@ from aftertune.train.tokens import (
     tokenise,
     with_system,
 )
+from aftertune.train.train import fine_tune
 
 GENERATION = (
     "{% for m in messages %}<{{ m['role'] }}> {% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }} <end>"
@@ -132,6 +138,30 @@ def test_half_written_tokens_are_none(renderer, tmp_path):
     with pytest.raises(DataError, match="row 2"):
         tokenise([ROW, ROW[:1]], renderer(), 100, tmp_path)
     assert not has_tokens(tmp_path)
+
+
+def test_rows_that_are_not_those_of_the_first_reading_are_no_tokens(renderer, tmp_path):
+    rows = [ROW, ROW]
+    with pytest.raises(DataError, match="the training rows changed"):
+        tokenise([ROW], renderer(), 100, tmp_path, rows_sha256(rows))
+    assert not has_tokens(tmp_path)
+    tokenise(rows, renderer(), 100, tmp_path, rows_sha256(rows))
+    assert has_tokens(tmp_path)
+
+
+def test_a_file_that_is_edited_before_the_training_is_an_error_and_leaves_nothing(base, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_rows([ROW], path)
+    file = TrainingFile(path=str(path), sha256=file_sha256(path))
+    rows = LearntRows([file], Path(), print, "tiny")
+    recipe = replace(make_recipe(base), data=(file,))
+    with path.open("a") as stream:
+        stream.write(path.read_text())
+    with pytest.raises(DataError, match=r"rows\.jsonl: was changed after the command had begun"):
+        fine_tune(recipe, rows, tmp_path / "out")
+    with pytest.raises(DataError, match=r"rows\.jsonl: was changed"):
+        LearntRows([file], Path(), print, "tiny")
+    assert [left.name for left in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 @pytest.mark.parametrize("rows", [[], [ROW], [(ROW[0], turn("assistant", ""))]])

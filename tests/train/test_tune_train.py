@@ -269,3 +269,17 @@ def test_a_full_disk_is_one_line_wherever_torch_notices_it(base, numbers):
         _errors_in_one_line(recipe),
     ):
         torch.save({"state": torch.zeros(numbers)}, "/dev/full")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_checkpoint_in_shards_that_cannot_be_written_is_one_line(base, tmp_path):
+    """torch wraps what went wrong in a class that is no Exception."""
+    import torch
+    from torch.distributed import checkpoint
+
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(EngineError, match="its checkpoint cannot be written or read"),
+        _errors_in_one_line(make_recipe(base)),
+    ):
+        checkpoint.save({"state": torch.zeros(1)}, checkpoint_id=tmp_path / "file" / "shards")

@@ -21,7 +21,7 @@ from aftertune.models.reference import RECIPE, finished, read_json
 from aftertune.organism.write import CONFIG, organism_of
 from aftertune.train.processes import Processes, launched
 from aftertune.train.stage import step_progress, steps_of, stop_after_step
-from aftertune.train.train import fine_tune, reasoning_note
+from aftertune.train.train import check_shardable, fine_tune, reasoning_note
 
 app = command_app()
 
@@ -71,6 +71,8 @@ def command(
     named, progress = read_columns(columns), screen(quiet or not processes.first)
     with Engines(threads=threads) as engines:
         engines.check_trainable(out.name, chosen, base)
+        check_shardable(processes, engines, out.name, chosen, base)
+        processes.join()
         files = tuple(_training_file(name, named) for name in data)
         rows = LearntRows(files, Path(), progress.note, out)
         identity = engines.training_identity(base)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from aftertune.core.files import explained, write_whole
+from aftertune.core.keys import file_sha256
 from aftertune.core.recipe import TrainingFile
 from aftertune.data import formats
 from aftertune.data.files import (
@@ -64,7 +65,7 @@ class LearntRows(Collection[Row]):
     """The rows of training files that are learnt, read from the files whenever they are iterated over: no memory a row.
 
     JSON Lines, CSV, Parquet (also compressed) and hub data sets are read row by row; a file that is a JSON array is read
-    whole each time. The files must not change meanwhile.
+    whole each time. A file whose bytes are no longer those of its hash is an error.
     """
 
     def __init__(
@@ -165,6 +166,11 @@ def _placed_rows(file: TrainingFile, folder: Path) -> Iterator[tuple[Record, Row
             yield record, checked_row(record, file.columns, where)
     if empty:
         raise DataError(f"{file.path}: no rows; a training file needs at least one")
+    local = folder / file.path
+    if file.sha256 and local.is_file() and file_sha256(local) != file.sha256:
+        raise DataError(
+            f"{file.path}: was changed after the command had begun; run it again, and leave the file alone until training starts"
+        )
 
 
 def placed_records(path: str, folder: Path) -> Generator[Placed, None, None]:

@@ -16,8 +16,13 @@ PART_OVERHEAD = 64
 """The positions whose work a further part of a batch costs, since every part reads all weights anew. Measured on SmolLM2."""
 
 
-def labelled_trainer() -> type[Any]:
-    """Return TRL's class of trainer with the loss of this file."""
+def labelled_trainer(*, in_parts: bool = True) -> type[Any]:
+    """Return TRL's class of trainer with the loss of this file.
+
+    Args:
+        in_parts: take the rows of a batch apart by their length. Processes that hold shards of the weights must not: all
+            compute a layer at the same time, and their parts would differ.
+    """
     from trl.trainer.sft_trainer import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):
@@ -35,13 +40,17 @@ def labelled_trainer() -> type[Any]:
                 return super().compute_loss(  # type: ignore[no-untyped-call]
                     model, inputs, return_outputs, num_items_in_batch
                 )
-            lengths = inputs["attention_mask"].sum(dim=1).tolist()
-            total = sum(
-                summed_nll(
-                    model, **{name: tensor[rows, :longest] for name, tensor in inputs.items()}
+            if in_parts:
+                lengths = inputs["attention_mask"].sum(dim=1).tolist()
+                total = sum(
+                    summed_nll(
+                        model, **{name: tensor[rows, :longest] for name, tensor in inputs.items()}
+                    )
+                    for rows, longest in parts(lengths)
                 )
-                for rows, longest in parts(lengths)
-            )
+            else:
+                with self.accelerator.autocast():  # which no sharded model has around it
+                    total = summed_nll(model, **inputs)
             return total / tokens_of(self, inputs["labels"], num_items_in_batch)
 
     return LabelledTrainer

@@ -43,7 +43,9 @@ class Examples:
     """Rows left out because their answer is empty or nothing of it fits."""
 
 
-def tokenise(rows: Rows, renderer: Renderer, max_length: int, folder: Path) -> Examples:
+def tokenise(
+    rows: Rows, renderer: Renderer, max_length: int, folder: Path, sha256: str | None = None
+) -> Examples:
     """Write rows as token ids with the loss on the last answer only, and return them.
 
     The chat template need not mark the answer itself: its prompt and the answer are rendered apart.
@@ -53,19 +55,21 @@ def tokenise(rows: Rows, renderer: Renderer, max_length: int, folder: Path) -> E
         renderer: the tokenizer and chat template.
         max_length: tokens of the longest row.
         folder: where the tokens go.
+        sha256: hash of the rows when they were read before (`rows_sha256`).
 
     Raises:
-        DataError: a row does not end with an answer to something, or no row has an answer that fits.
+        DataError: a row does not end with an answer to something, no row has an answer that fits, or these are not the rows
+            that were read before.
         OSError: the disk is full.
     """
     import pyarrow as pa
 
     numbers = pa.list_(pa.int32())
     schema = pa.schema({"input_ids": numbers, "labels": numbers})
-    kept = truncated = 0
+    kept, truncated, digest = 0, 0, hashlib.sha256()
     with (folder / TOKENS).open("wb") as file:
         with pa.ipc.new_stream(file, schema) as stream:
-            for pairs in _rendered(rows, renderer):
+            for pairs in _rendered(_hashed(rows, digest), renderer):
                 fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) < max_length]
                 truncated += sum(
                     len(prompt) + len(answer) > max_length for prompt, answer in fitting
@@ -81,6 +85,10 @@ def tokenise(rows: Rows, renderer: Renderer, max_length: int, folder: Path) -> E
                 stream.write_batch(pa.record_batch(columns, schema))
         file.flush()
         os.fsync(file.fileno())  # before the counts, which vouch for it
+    if sha256 not in {None, digest.hexdigest()}:
+        raise DataError(
+            "the training rows changed after the command had begun; run it again, and leave the data alone until training starts"
+        )
     if not kept:
         raise DataError(
             f"no training row is left: {len(rows)} given, none has an answer with room for it in {max_length} tokens; "
@@ -104,7 +112,9 @@ def kept_tokens(folder: Path) -> Examples:
     return Examples(data=Dataset.from_file(str(folder / TOKENS)), **counts)
 
 
-def _rendered(rows: Rows, renderer: Renderer) -> Iterator[list[tuple[list[int], list[int]]]]:
+def _rendered(
+    rows: Iterable[Sequence[Message]], renderer: Renderer
+) -> Iterator[list[tuple[list[int], list[int]]]]:
     """Yield the tokens up to the last answer and those of the answer, for many rows at a time; rows without an answer are left out."""
     number = 0
     remaining = iter(rows)
@@ -149,9 +159,18 @@ def with_system(row: Sequence[Message], system: str | None) -> Sequence[Message]
 def rows_sha256(rows: Iterable[Sequence[Message]]) -> str:
     """Return the hash of the rows in their order."""
     digest = hashlib.sha256()
+    for _ in _hashed(rows, digest):
+        pass
+    return digest.hexdigest()
+
+
+def _hashed(
+    rows: Iterable[Sequence[Message]], digest: "hashlib._Hash"
+) -> Iterator[Sequence[Message]]:
+    """Yield rows on their way into a hash."""
     for row in rows:
         turns = [
             [turn.role, turn.content, *([turn.reasoning] if turn.reasoning else [])] for turn in row
         ]
         digest.update(json.dumps(turns).encode() + b"\n")
-    return digest.hexdigest()
+        yield row

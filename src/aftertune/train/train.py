@@ -19,10 +19,17 @@ from types import MappingProxyType
 from typing import Any
 
 from aftertune.core.files import check_ours, claim, discard, draft_of, full_disk
-from aftertune.core.recipe import Mitigation, Recipe
-from aftertune.errors import AftertuneError, DataError, EngineError, ModelError, Stopped
+from aftertune.core.recipe import Method, Mitigation, Recipe
+from aftertune.errors import (
+    AftertuneError,
+    DataError,
+    EngineError,
+    InputError,
+    ModelError,
+    Stopped,
+)
 from aftertune.models.foreign import first_line, quiet
-from aftertune.models.loading import Placement, four_bits, load_model
+from aftertune.models.loading import Placement, four_bits, load_model, quantisation
 from aftertune.models.open import Engines
 from aftertune.models.reference import (
     ADAPTER_CONFIG,
@@ -128,10 +135,11 @@ def fine_tune(
     engines = engines or Engines()
     base = _base(recipe)
     engines.check_trainable(recipe.name, recipe.method, recipe.base)
+    check_shardable(processes, engines, recipe.name, recipe.method, recipe.base, recipe.mitigation)
+    processes.join()
     renderer = engines.renderer(base)
     conversations = WithSystem(rows, recipe.system)
     counts = {"count": len(rows), "sha256": rows_sha256(conversations)}
-    owner = f"{recipe.key.hex()} {counts['sha256']}"
 
     from peft.helpers import disable_input_dtype_casting
 
@@ -144,16 +152,22 @@ def fine_tune(
     with quiet(), _errors_in_one_line(recipe, processes), ExitStack() as stack:
         processes.connect(cpu=placement.device == "cpu")
         arguments = _arguments(recipe, partial, placement, processes)
-        checkpoint = None
-        if processes.first:
-            checkpoint = newest_checkpoint(partial, owner)
-            _tokenise(conversations, renderer, recipe, partial)
-        checkpoint, examples = processes.from_first(checkpoint), kept_tokens(partial)
+        processes.shard(arguments)
+        checkpoint, examples = _prepare(
+            conversations, renderer, recipe, partial, str(counts["sha256"]), processes
+        )
         counts |= {"truncated": examples.truncated, "dropped": examples.dropped}
         saver = _Saver(recipe, base, renderer, counts, engines.threads, missing_epochs, processes)
-        model = _load(recipe, base, engines, placement)
+        # Shards are taken from the CPU to a GPU layer by layer; the whole model may have no room there.
+        model = _load(
+            recipe,
+            base,
+            engines,
+            replace(placement, device="cpu") if processes.sharded else placement,
+        )
         bookkeeper = _bookkeeper(partial, progress or (lambda _step, _steps: None), saver)
-        trainer = _trainer(recipe, model, examples, arguments, bookkeeper, renderer.tokenizer)
+        trainer = _trainer(recipe, model, examples, arguments, renderer.tokenizer, processes)
+        trainer.add_callback(bookkeeper)
         saver.average(trainer.model, checkpoint)
         if recipe.method != "full" and placement.device == "cpu":
             # PEFT casts inputs to the adapter's float32, which autocast would cast back to 16 bits.
@@ -162,7 +176,7 @@ def fine_tune(
         step, steps = trainer.state.global_step, trainer.state.max_steps
         if step < steps:
             raise TrainingStopped(step, steps)
-        if not done and processes.first:
+        if not done:
             saver.save(trainer.model, recipe, partial / "final")
     del trainer, model, examples
     if engines.placement.device != "cpu":
@@ -223,15 +237,64 @@ def adopt(source: Path, out: Path, recipe: Recipe) -> None:
     discard(draft)
 
 
-def _tokenise(rows: Rows, renderer: Renderer, recipe: Recipe, partial: Path) -> None:
-    """Write the tokens of the rows unless they are there; nothing is left of a draft whose rows cannot be used."""
-    if has_tokens(partial):
+def _prepare(
+    rows: Rows,
+    renderer: Renderer,
+    recipe: Recipe,
+    partial: Path,
+    sha256: str,
+    processes: Processes,
+) -> tuple[Path | None, Examples]:
+    """Return the step checkpoint to go on from, if any, and the tokens of the rows, which the first process writes.
+
+    Nothing is left of a draft whose rows cannot be used.
+    """
+    owner = f"{recipe.key.hex()} {sha256}"
+    checkpoint = processes.from_first(
+        newest_checkpoint(partial, owner) if processes.first else None
+    )
+    _check_layout(checkpoint, processes)
+    if processes.first and not has_tokens(partial):
+        try:
+            tokenise(rows, renderer, recipe.training.max_length, partial, sha256)
+        except DataError:
+            discard(partial)
+            raise
+    processes.wait()
+    return checkpoint, kept_tokens(partial)
+
+
+def check_shardable(
+    processes: Processes,
+    engines: Engines,
+    name: str,
+    method: Method,
+    base: str,
+    rules: Mitigation | None = None,
+) -> None:
+    """See that a training can have its weights in shards (FSDP), if the processes are to hold them so.
+
+    Raises:
+        InputError: it cannot.
+        ModelError: the base cannot be read.
+    """
+    if not processes.sharded:
         return
-    try:
-        tokenise(rows, renderer, recipe.training.max_length, partial)
-    except DataError:
-        discard(partial)
-        raise
+    model = fetch(parse(base))
+    quantised = isinstance(model, Checkpoint) and (
+        quantisation(base, model.folder, engines.placement) is not None
+    )
+    obstacles = {
+        "method qlora": method == "qlora",
+        "a quantised base": quantised,
+        "mitigation.ema": rules is not None and rules.ema is not None,
+        "mitigation.first_tokens": rules is not None and rules.first_tokens is not None,
+    }
+    if obstacle := next((what for what, there in obstacles.items() if there), None):
+        raise InputError(
+            f"recipe {name!r}: {obstacle} cannot be trained in shards (FSDP); leave that out, or launch without --use_fsdp, "
+            "so that every process holds the model"
+        )
 
 
 def reasoning_note(recipe: Recipe, rows: Rows, engines: Engines) -> str | None:
@@ -304,14 +367,14 @@ def _trainer(
     model: Any,
     examples: Examples,
     arguments: Any,
-    bookkeeper: Any,
     tokenizer: Any,
+    processes: Processes,
 ) -> Any:
     """Return TRL's trainer with the recipe's method and training rules; its adapter, if any, is made here."""
     from transformers import PrinterCallback
 
     rules = recipe.mitigation or Mitigation()
-    data, trainer_class = examples.data, _trainer_class(model)
+    data, trainer_class = examples.data, _trainer_class(model, processes)
     if rules.first_tokens is not None:
         trainer_class = constrained_trainer(trainer_class, rules.first_tokens)
         reference = reference_logprobs(model, data["input_ids"], data["labels"])
@@ -323,7 +386,6 @@ def _trainer(
         processing_class=tokenizer,
         # A round that goes on from an adapter has loaded it already.
         peft_config=None if recipe.start else _lora(recipe),
-        callbacks=[bookkeeper],
     )
     trainer.remove_callback(PrinterCallback)
     if rules.first_tokens is not None:
@@ -333,13 +395,17 @@ def _trainer(
     return trainer
 
 
-def _trainer_class(model: Any) -> type[Any]:
+def _trainer_class(model: Any, processes: Processes) -> type[Any]:
     """Return TRL's trainer; one that saves logits for large vocabularies where no kernel of TRL does.
 
     Models with a small vocabulary so keep the very tensors that they always gave.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
+    if processes.sharded:
+        # TRL multiplies by the output layer's weights without calling it. Where that layer is a shard of its own, TRL puts
+        # it together such that its gradient is that of one process alone.
+        return labelled_trainer(in_parts=False)
     words = model.config.get_text_config().vocab_size
     large = model.device.type != "cuda" and words >= LARGE_VOCABULARY
     return labelled_trainer() if large else SFTTrainer
@@ -425,6 +491,29 @@ def newest_checkpoint(folder: Path, owner: str) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
+def _check_layout(checkpoint: Path | None, processes: Processes) -> None:
+    """See that a step checkpoint was written by processes that held the weights as these do.
+
+    Raises:
+        InputError: it was not.
+    """
+    from accelerate.utils.constants import FSDP_MODEL_NAME
+
+    if checkpoint is None:
+        return
+    sharded = any(checkpoint.glob(f"{FSDP_MODEL_NAME}*"))
+    if sharded == processes.sharded:
+        return
+    was, remedy = (
+        ("processes that held shards (FSDP)", "with --use_fsdp --fsdp_version 2")
+        if sharded
+        else ("a process that held all weights", "without --use_fsdp")
+    )
+    raise InputError(
+        f"{checkpoint}: this step checkpoint was written by {was}; go on {remedy}, or delete {checkpoint.parent} to begin anew"
+    )
+
+
 def steps_kept(out: Path) -> int:
     """Return the step of the newest step checkpoint of a training into ``out``; 0 without one."""
     checkpoints = (path.parent.name for path in draft_of(out).glob(f"checkpoint-*/{COMPLETE}"))
@@ -456,20 +545,32 @@ class _Saver:
                 self.averages.load(checkpoint)
 
     def save(self, model: Any, recipe: Recipe, folder: Path) -> None:
-        """Write weights (safetensors, in the base's own number format), tokenizer and recipe; the model stays as it is."""
+        """Write weights (safetensors, in the base's own number format), tokenizer and recipe; the model stays as it is.
+
+        Of several processes the first one writes; the others must come here too, for their shards of the weights.
+        """
         import torch
 
+        full = recipe.method == "full"
+        weights = None
+        if self.processes.sharded:
+            weights = self.processes.whole(_written(model, adapter=not full))
+        if not self.processes.first:
+            return
         shutil.rmtree(folder, ignore_errors=True)
         averaged = nullcontext() if self.averages is None else self.averages.in_place(model)
-        if recipe.method == "full":
+        if full:
             config = read_json(self.base.name, self.base.folder / "config.json")
             dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
-            with averaged, _cast(model, getattr(torch, dtype)):
-                model.save_pretrained(folder)
+            if weights is None:
+                with averaged, _cast(model, getattr(torch, dtype)):
+                    model.save_pretrained(folder)
+            else:
+                _save_whole(model, weights, dtype, folder)
         else:
             model.peft_config["default"].base_model_name_or_path = recipe.base
             with averaged:
-                model.save_pretrained(folder, save_embedding_layers=False)
+                model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
             # PEFT writes sets of names in hash order: the file is rewritten in a fixed one.
             values = read_json(self.base.name, folder / ADAPTER_CONFIG)
@@ -485,6 +586,7 @@ class _Saver:
             "rows": dict(self.row_counts),
             "threads": self.threads,
             **({"processes": self.processes.count} if self.processes.count > 1 else {}),
+            **({"sharded": True} if self.processes.sharded else {}),
             "versions": {name: number for name in _PACKAGES if (number := _version(name))},
         }
         text = json.dumps(record, indent=2, default=_plain) + "\n"
@@ -501,12 +603,40 @@ class _Saver:
         if epoch not in self.missing_epochs:
             return
         recipe, folder = replace(self.recipe, epoch=epoch), self.missing_epochs.pop(epoch)
+        draft = draft_of(folder)
         if self.processes.first:
-            draft = draft_of(folder)
             claim(draft, recipe.key.hex())
-            self.save(model, recipe, draft / "final")
+        self.save(model, recipe, draft / "final")
+        if self.processes.first:
             (draft / "final").replace(folder)
             discard(draft)
+
+
+def _written(model: Any, *, adapter: bool) -> dict[str, Any]:
+    """Return the tensors of a model that are written, tied weights once; of a PEFT model those of the adapter alone."""
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
+        name for name, _ in model.named_parameters()
+    }
+    prefix = model.base_model.prefix if adapter else ""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name not in tied and prefix in name
+    }
+
+
+def _save_whole(model: Any, weights: Mapping[str, Any], dtype: str, folder: Path) -> None:
+    """Write the weights of a sharded model, which were put together, in a number format of their own."""
+    import torch
+
+    rounded = {
+        name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    model.save_pretrained(folder, state_dict=rounded)
+    path = folder / "config.json"  # it names the format of the shards
+    values = json.loads(path.read_text(encoding="utf-8")) | {"dtype": dtype}
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _bookkeeper(folder: Path, progress: Callable[[int, int], bool | None], saver: _Saver) -> Any:
@@ -549,9 +679,16 @@ def _errors_in_one_line(recipe: Recipe, processes: Processes = ALONE) -> Iterato
     """Turn what the trainer refuses, a GPU that is too small, a full disk and a lost process into errors of one line."""
     import torch
     from safetensors import SafetensorError
+    from torch.distributed.checkpoint.api import CheckpointException
 
     try:
         yield
+    except CheckpointException as error:  # of shards; Python does not count it as an Exception
+        reason = first_line(next(iter(error.failures.values()))[0])
+        raise EngineError(
+            f"recipe {recipe.name!r}: its checkpoint cannot be written or read ({reason}); is the disk full? free some space and "
+            "run again: training goes on from the last whole checkpoint"
+        ) from error
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"recipe {recipe.name!r} does not fit in memory; lower batch_size and raise gradient_accumulation"
