@@ -318,6 +318,7 @@ def test_this_machine_alone_gives_the_result_of_the_plain_run(tiny_folder, tiny_
         "ask-base-1-of-2.log",
         "ask-base-2-of-2.log",
         "identity",
+        "ray.log",
     ]
 
 
@@ -397,8 +398,9 @@ def test_nodes_and_workers_are_killed_at_random(tiny_folder, tiny_cache, finishe
         wait_until(lambda: len(calls_of(log, "generate")) > 150, process)
         workers = workers_of(log)
         workers[int(draw.integers(len(workers)))].kill()
-        code, _, err = finish(process, 900)
+        code, out, err = finish(process, 900)
         assert code == 0, err
+        assert "(raylet)" not in out
     assert not asked_again(log, seen, committed)
     assert result_of(tiny_folder) == finished_study.result
     calls = calls_of(log, "generate", "judge", "guard")

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -66,7 +67,7 @@ ROOM_SECONDS = 900.0
 ORPHAN_SECONDS = 600.0
 """The longest wait for a worker on the node where a unit lies."""
 INCOMING = "incoming.sqlite"
-IDENTITY = "identity"
+IDENTITY, RAY_LOG = "identity", "ray.log"
 _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says so at length otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -114,7 +115,9 @@ def run_on_cluster(
         if units:
             room = room_of(run, models, rows, study.execute.gpus_per_model)
             whole = _Whole(models, prompts, scorers, room=room, begun=begun)
-            with _connected(address), _token(run, models) as token:
+            logs = run.folder / PARTS
+            logs.mkdir(exist_ok=True)
+            with _connected(address, logs / RAY_LOG), _token(run, models) as token:
                 _Driver(run, whole, units, token).work()
 
 
@@ -162,8 +165,11 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """Connect to the cluster; signals stay what they are, since Ray takes SIGTERM for an end without a word."""
+def _connected(address: str, log: Path) -> Iterator[None]:
+    """Connect to the cluster; signals stay what they are, since Ray takes SIGTERM for an end without a word.
+
+    Ray prints the last lines of a dead node's log, however quiet it is asked to be. Standard output is for results.
+    """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
@@ -180,10 +186,14 @@ def _connected(address: str) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"the Ray cluster at {address} cannot be used: {reason}") from error
-    try:
-        yield
-    finally:
-        _leave(ray.shutdown)
+    with (
+        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        contextlib.redirect_stdout(file),
+    ):
+        try:
+            yield
+        finally:
+            _leave(ray.shutdown)
 
 
 def _leave(shutdown: Callable[[], None]) -> None:
@@ -299,7 +309,6 @@ class _Driver:
         own = study.model_copy(update={"engine": study.engine.model_copy(update=threads)})
         self._study = to_yaml(own)
         self._logs = run.folder / PARTS
-        self._logs.mkdir(exist_ok=True)
         self._identity = _identity(self._logs)
         self._setup = ray.put(
             Setup(
@@ -350,7 +359,11 @@ class _Driver:
         """
         calls = sum(unit.calls for unit in self._open)
         began = time.monotonic()
-        with staged(self._run.progress, "on Ray", calls, "answers") as advance:
+        output = sys.stdout  # Ray's file; a bar on a terminal takes its place
+        with (
+            staged(self._run.progress, "on Ray", calls, "answers") as advance,
+            contextlib.redirect_stdout(output),
+        ):
             try:
                 self._loop(advance)
             except (KeyboardInterrupt, Stopped):
