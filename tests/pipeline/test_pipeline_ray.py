@@ -232,13 +232,19 @@ def test_a_place_that_is_none_is_refused_in_one_line(command, tiny_folder, place
     assert reason in command.refused("run", tiny_folder / "study.yaml", "--on", place)
 
 
-def test_a_study_that_names_no_place_is_refused_with_its_line(command, tiny_folder):
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [("on", "rai", "ray:HOST:PORT"), ("gpus_per_model", 1.5, "whole number")],
+)
+def test_a_study_that_names_no_place_is_refused_with_its_line(
+    command, tiny_folder, key, value, reason
+):
     study = tiny_folder / "study.yaml"
-    study.write_text(f"{study.read_text()}\nexecute:\n  on: rai\n")
+    study.write_text(f"{study.read_text()}\nexecute:\n  {key}: {value}\n")
     for of in (("plan",), ("run", "--dry-run")):
         error = command.refused(of[0], study, *of[1:])
-        assert "execute.on" in error
-        assert "ray:HOST:PORT" in error
+        assert f"execute.{key}" in error
+        assert reason in error
 
 
 @needs_ray

@@ -20,6 +20,7 @@ from aftertune.core.records import Thinking
 from aftertune.study.fields import (
     HERE,
     AttackEntry,
+    Gpus,
     LocalFile,
     ModelName,
     Name,
@@ -415,8 +416,8 @@ class ExecuteKeys(Keys):
 
     on: Place = HERE
     """`here`: this process; `ray`: the Ray cluster of this machine, or this machine alone; `ray:HOST:PORT`: that cluster."""
-    gpus_per_model: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of a worker on a cluster; a share (`0.5`) puts several workers on a GPU."""
+    gpus_per_model: Gpus = 0.0
+    """GPUs of a worker on a cluster, all on one node; a share (`0.5`) puts several workers on a GPU."""
     calls_per_unit: Annotated[int, Field(ge=1)] = 2000
     """About the calls that a worker is given at a time: a few minutes of work for the models' speed."""
 

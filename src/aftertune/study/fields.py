@@ -252,7 +252,16 @@ def _place(place: str) -> str:
     return place
 
 
+def _gpus(number: float) -> float:
+    if number > 1 and not number.is_integer():
+        raise ValueError(
+            f"{number:g} GPUs cannot be given; write a whole number, or a share below 1"
+        )
+    return number
+
+
 Place = Annotated[str, AfterValidator(_place)]
+Gpus = Annotated[float, Field(ge=0), AfterValidator(_gpus)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed as large as the generators of NumPy take; larger ones would fail at the first draw."""
