@@ -7,7 +7,7 @@ and loss are the same, so that tensors differ by rounding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 IGNORED = -100
@@ -21,7 +21,8 @@ def labelled_trainer(*, in_parts: bool = True) -> type[Any]:
 
     Args:
         in_parts: take the rows of a batch apart by their length. Processes that hold shards of the weights must not: all
-            compute a layer at the same time, and their parts would differ.
+            compute a layer at the same time, and their parts would differ. accelerate puts no autocast around such a model, so
+            the loss has its own.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -36,22 +37,19 @@ def labelled_trainer(*, in_parts: bool = True) -> type[Any]:
             num_items_in_batch: Any = None,
         ) -> Any:
             """Return the mean negative log-likelihood of the labelled tokens."""
-            if return_outputs or self.aux_loss_enabled:  # TRL adds what balances the experts
-                return super().compute_loss(  # type: ignore[no-untyped-call]
-                    model, inputs, return_outputs, num_items_in_batch
-                )
-            if in_parts:
+            with nullcontext() if in_parts else self.accelerator.autocast():
+                if return_outputs or self.aux_loss_enabled:  # TRL adds what balances the experts
+                    return super().compute_loss(  # type: ignore[no-untyped-call]
+                        model, inputs, return_outputs, num_items_in_batch
+                    )
                 lengths = inputs["attention_mask"].sum(dim=1).tolist()
                 total = sum(
                     summed_nll(
                         model, **{name: tensor[rows, :longest] for name, tensor in inputs.items()}
                     )
-                    for rows, longest in parts(lengths)
+                    for rows, longest in (parts(lengths) if in_parts else [(slice(None), None)])
                 )
-            else:
-                with self.accelerator.autocast():  # which no sharded model has around it
-                    total = summed_nll(model, **inputs)
-            return total / tokens_of(self, inputs["labels"], num_items_in_batch)
+                return total / tokens_of(self, inputs["labels"], num_items_in_batch)
 
     return LabelledTrainer
 
