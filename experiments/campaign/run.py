@@ -64,7 +64,7 @@ class Family:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "kills": Family("kills", "trial", 1100, "kill -9"),
+    "kills": Family("kills", "trial", 1010, "kill -9"),
     "endpoint": Family("servers", "endpoint", 20, "failed call"),
     "cluster": Family("clusters", "trial", 20, "kill -9"),
     "disk": Family("machines", "full_disk", 60, "full disk"),
