@@ -1,4 +1,4 @@
-"""Broken inputs in this process, a thousand to a trial: each is read or refused in a line, and no verdict flips."""
+"""Broken inputs in this process, up to a thousand to a trial: each is read or refused in a line, and no verdict flips."""
 
 import json
 import logging
@@ -28,8 +28,10 @@ from aftertune.study import cells_of, expand_models, load_study
 from fuzz import Mutator, ended
 
 COUNT = 1000
+STUDIES = 200
+"""Broken studies in a trial: each that is read is expanded into its models and prompts."""
 SLOW = 20
-"""Inputs in a trial where each loads a library's parser of tokenizers or weights."""
+"""Inputs in a trial where each loads a library's parser of weights."""
 ANSWER = "I cannot help with that."
 REPLY = {
     "id": "x", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
@@ -150,7 +152,7 @@ def gguf_headers(mutator: Mutator, number: int, folder: Path) -> None:
 
 
 TARGETS: list[tuple[Callable[[Mutator, int, Path], None], int]] = [
-    (studies, COUNT), (rows, COUNT), (labels, COUNT), (server_replies, COUNT), (judge_replies, COUNT), (checkpoints, COUNT),
+    (studies, STUDIES), (rows, COUNT), (labels, COUNT), (server_replies, COUNT), (judge_replies, COUNT), (checkpoints, COUNT),
     (adapters, COUNT), (gguf_headers, SLOW),
 ]  # fmt: skip
 
@@ -161,7 +163,7 @@ def numbers(trial_number: int, count: int) -> Iterator[int]:
 
 
 def trial(number: int, folder: Path, shared: Path) -> Outcome:
-    """Read a thousand broken inputs of one kind."""
+    """Read broken inputs of one kind."""
     logging.disable(logging.CRITICAL)
     make_checkpoint(folder / "base")
     (folder / "adapter").mkdir()

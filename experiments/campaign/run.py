@@ -71,7 +71,7 @@ FAMILIES: Mapping[str, Family] = {
     "writers": Family("machines", "two_writers", 50, "second writer"),
     "clock": Family("machines", "clock_set_back", 20, "clock set back"),
     "stores": Family("stores", "trial", 1000, "damaged store"),
-    "inputs": Family("inputs", "trial", 1200, "broken input"),
+    "inputs": Family("inputs", "trial", 1310, "broken input"),
     "hostile": Family("hostile", "trial", 50, "hostile answer"),
 }
 COUNTS = ("lost", "twice", "tracebacks", "hangs", "wrong")
