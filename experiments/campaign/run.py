@@ -21,6 +21,10 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -130,12 +134,15 @@ def table(sums: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def run_trials(todo: Sequence[tuple[str, int]], out: Path) -> None:
-    """Run trials one after the other; each becomes a line of the ledger when it ends."""
+def run_trials(todo: Sequence[tuple[str, int]], turn: "Synchronized[int]", out: Path) -> None:
+    """Run the trials that no other process has taken; each becomes a line of the ledger when it ends."""
     campaign = multiprocessing.parent_process()
-    for name, number in todo:
-        if campaign is not None and not campaign.is_alive():
+    while campaign is not None and campaign.is_alive():
+        with turn.get_lock():
+            place, turn.value = turn.value, turn.value + 1
+        if place >= len(todo):
             return
+        name, number = todo[place]
         begun = time.monotonic()
         outcome = run_trial(name, number, out)
         line = {"family": name, "trial": number, **asdict(outcome)}
@@ -168,7 +175,8 @@ def main() -> int:
         if (name, number) not in done
     ]
     context = multiprocessing.get_context("spawn")
-    parts = [context.Process(target=run_trials, args=(todo[k::jobs], out)) for k in range(jobs)]
+    turn = context.Value("q", 0)
+    parts = [context.Process(target=run_trials, args=(todo, turn, out)) for _ in range(jobs)]
     try:
         for part in parts:
             part.start()
