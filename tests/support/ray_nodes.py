@@ -100,6 +100,9 @@ def _main(number):
         initialize_head=True,
         head_node_args={**options, "_system_config": QUICK_DEATHS, "include_dashboard": False},
     )
+    # The head is there now, for drivers to connect to. Nobody waits for the others: on a busy machine that takes longer
+    # than Ray allows.
+    options["wait"] = False
     others = [cluster.add_node(**options) for _ in range(number)]
     _say({"address": cluster.address})
     for line in sys.stdin:
