@@ -7,6 +7,7 @@ is the share of the whole that is run, ``JOBS`` the number of processes that sha
 ever run in OUT go into ``bench/campaign.json``.
 """
 
+import contextlib
 import importlib
 import json
 import math
@@ -135,7 +136,12 @@ def table(sums: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def run_trials(todo: Sequence[tuple[str, int]], turn: "Synchronized[int]", out: Path) -> None:
-    """Run the trials that no other process has taken; each becomes a line of the ledger when it ends."""
+    """Run the trials that no other process has taken; each becomes a line of the ledger when it ends. Ctrl-C ends the last one without a line."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _run_trials(todo, turn, out)
+
+
+def _run_trials(todo: Sequence[tuple[str, int]], turn: "Synchronized[int]", out: Path) -> None:
     campaign = multiprocessing.parent_process()
     while campaign is not None and campaign.is_alive():
         with turn.get_lock():
@@ -156,12 +162,62 @@ def run_trials(todo: Sequence[tuple[str, int]], turn: "Synchronized[int]", out: 
         print(f"{name} {number}: {outcome.tries} {', '.join(wrong) or 'ok'}", flush=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The words of the command line, read and checked before the first trial."""
+
+    out: Path
+    """The folder of the trials."""
+    figures: Path
+    """The file of the sums."""
+    share: float
+    """The share of the whole that is run, above 0."""
+    families: tuple[str, ...]
+    jobs: int
+    """The number of processes."""
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """Return the options that the words ``NAME=VALUE`` give.
+
+    Raises:
+        ValueError: one is unknown or has no such value.
+    """
+    values = {
+        "OUT": str(ROOT / "aftertune-runs" / "campaign"),
+        "FIGURES": str(FIGURES),
+        "TRIALS": "1",
+        "FAMILIES": ",".join(FAMILIES),
+        "JOBS": "1",
+    }
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in values or not value:
+            raise ValueError(f"{word}: use NAME=VALUE, with one of {', '.join(values)}")
+        values[name] = value
+    try:
+        share, jobs = float(values["TRIALS"]), int(values["JOBS"])
+    except ValueError as error:
+        raise ValueError(f"TRIALS and JOBS are numbers: {error}") from error
+    if not 0 < share < math.inf or jobs < 1:
+        raise ValueError("TRIALS is a share above 0, and JOBS at least 1")
+    families = tuple(values["FAMILIES"].split(","))
+    if unknown := [name for name in families if name not in FAMILIES]:
+        raise ValueError(f"FAMILIES: no {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
+    out, sums = Path(values["OUT"]).absolute(), Path(values["FIGURES"]).absolute()
+    if sums.parent != out and not sums.parent.is_dir():
+        raise ValueError(f"FIGURES: there is no folder {sums.parent}")
+    return Options(out=out, figures=sums, share=share, families=families, jobs=jobs)
+
+
 def main() -> int:
-    """Run what is missing; return 1 where anything was wrong, now or before."""
-    options = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    out = Path(options.get("OUT", ROOT / "aftertune-runs" / "campaign")).absolute()
-    share, jobs = float(options.get("TRIALS", "1")), int(options.get("JOBS", "1"))
-    names = options.get("FAMILIES", ",".join(FAMILIES)).split(",")
+    """Run what is missing; return 1 where anything was wrong, now or before, 2 for wrong options, 5 where it was stopped."""
+    try:
+        options = read_options(sys.argv[1:])
+    except ValueError as error:
+        print(f"campaign: {error}", file=sys.stderr)
+        return 2
+    out, jobs, stopped = options.out, options.jobs, False
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(
         f"{TRIAL}*"
@@ -170,8 +226,8 @@ def main() -> int:
     done = {(trial["family"], trial["trial"]) for trial in kept_trials(out / LEDGER)}
     todo = [
         (name, number)
-        for name in names
-        for number in range(math.ceil(FAMILIES[name].trials * share))
+        for name in options.families
+        for number in range(math.ceil(FAMILIES[name].trials * options.share))
         if (name, number) not in done
     ]
     context = multiprocessing.get_context("spawn")
@@ -183,12 +239,16 @@ def main() -> int:
         for part in parts:
             part.join()
     except KeyboardInterrupt:
+        stopped = True
+        for part in parts:
+            if part.pid is not None:
+                part.join()
         print("stopped; the same command goes on", file=sys.stderr)
     sums = figures(kept_trials(out / LEDGER))
-    Path(options.get("FIGURES", FIGURES)).write_text(
-        json.dumps(sums, indent=1) + "\n", encoding="utf-8"
-    )
+    options.figures.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
     print(table(sums))
+    if stopped:
+        return 5
     unfinished = any(part.exitcode for part in parts)
     return int(unfinished or any(row[count] for row in sums.values() for count in COUNTS))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tiny_study import kill
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "campaign" / "run.py"
@@ -51,3 +52,29 @@ def test_a_campaign_that_is_killed_goes_on(tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())["stores"]
     assert (figures["trials"], figures["tries"], figures["lost"], figures["wrong"]) == (TRIALS, TRIALS, 0, 0)  # fmt: skip
     assert not list(tmp_path.glob("trial-*"))
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("TRIALS=abc", "TRIALS"),
+        ("TRIALS=0", "TRIALS"),
+        ("TRIALS=nan", "TRIALS"),
+        ("JOBS=0", "JOBS"),
+        ("FAMILIES=stores,nonsense", "nonsense"),
+        ("FIGURES=nowhere/figures.json", "nowhere"),
+        ("TRIAL=0.1", "TRIAL=0.1"),
+        ("stores", "stores"),
+    ],
+)
+def test_a_wrong_option_of_the_campaign_is_a_line_before_anything_is_run(tmp_path, word, named):
+    ended = subprocess.run(
+        [sys.executable, str(SCRIPT), f"OUT={tmp_path / 'out'}", word],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout, named in line) == (2, "", True)
+    assert not list(tmp_path.iterdir())
