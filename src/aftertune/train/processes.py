@@ -18,7 +18,7 @@ from aftertune.errors import EngineError, InputError
 
 T = TypeVar("T")
 LONGEST_JOIN = timedelta(minutes=5)
-"""The longest time that processes wait until all of them have started."""
+"""The longest time that processes wait until all of them have started; where the first one is missing, torch takes up to twice that."""
 LONGEST_WAIT = timedelta(hours=12)
 """The longest time that processes wait for the first one, which renders all rows; a process that dies is seen at once."""
 FSDP = "ACCELERATE_USE_FSDP"
@@ -238,9 +238,9 @@ def _store(number: int, count: int) -> Any:
     except (DistError, ValueError) as error:  # the latter where a variable is not set
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise EngineError(
-            f"the variables WORLD_SIZE={count} and RANK={number} say that {count} processes share this training, and within "
-            f"{LONGEST_JOIN.seconds // 60} minutes not all of them met at {address} (MASTER_ADDR, MASTER_PORT); unset these "
-            "variables to train in one process, or start all with accelerate launch or torchrun"
+            f"the variables WORLD_SIZE={count} and RANK={number} say that {count} processes share this training, and not all "
+            f"of them met at {address} (MASTER_ADDR, MASTER_PORT); unset these variables to train in one "
+            "process, or start all with accelerate launch or torchrun"
         ) from error
     store.set_timeout(LONGEST_WAIT)
     return store
