@@ -21,6 +21,7 @@ from aftertune.models.reference import (
     fetch,
     has_tokenizer,
     parse,
+    tensor_shapes,
     tokenizer_sha256,
     weights_sha256,
 )
@@ -187,11 +188,24 @@ def test_an_adapter_whose_base_is_gone(adapters, tmp_path):
         parse(str(folder))
 
 
-def test_a_broken_adapter_config(adapters, tmp_path):
+NESTED = '{"a":' + "[" * 100_000
+"""Nested more deeply than Python reads."""
+
+
+@pytest.mark.parametrize("text", ["{", NESTED], ids=["cut", "nested"])
+def test_a_broken_adapter_config(adapters, tmp_path, text):
     folder = shutil.copytree(adapters[0], tmp_path / "adapter")
-    (folder / "adapter_config.json").write_text("{")
+    (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ModelError, match=r"adapter_config\.json cannot be read") as caught:
         parse(str(folder))
+    one_line(caught)
+
+
+def test_a_nested_header_of_weights(tmp_path):
+    header, file = NESTED.encode(), tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match="is no safetensors file") as caught:
+        tensor_shapes([file])
     one_line(caught)
 
 

@@ -762,7 +762,7 @@ def listed_sets(path: Path) -> dict[str, Any]:
         return {}
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: broken JSON ({error}); mend it, or write the mixed file into another folder"
         ) from error

@@ -77,7 +77,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         return {}
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no recipe of ours ({error}); move it away") from error
     if not isinstance(recipe, dict):
         raise InputError(f"{path}: is no recipe of ours (no object); move it away")

@@ -142,7 +142,7 @@ def gguf_source(folder: Path) -> str:
     try:
         source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
         return f"gguf:{source['sha256']}:{source['dtype']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise ModelError(
             f"{folder / SOURCE} cannot be read ({first_line(error)}); delete the folder"
         ) from error

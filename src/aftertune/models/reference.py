@@ -323,7 +323,7 @@ def _tensors(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
                 for name, tensor in header.items()
                 if name != "__metadata__"
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{path}: is no safetensors file ({first_line(error)}); copy the folder again"
             ) from error
@@ -343,7 +343,7 @@ def read_json(name: str, file: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"model {name!r}: {file.name} cannot be read ({error})") from error
     if not isinstance(value, dict):
         raise ModelError(f"model {name!r}: {file.name} is not a JSON object")

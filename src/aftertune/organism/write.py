@@ -108,7 +108,7 @@ def _written(out: Path, wanted: Mapping[str, object]) -> Written | None:
         return None
     try:
         record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InputError(
             f"{out} is not empty and holds no organism; name a new or empty folder"
         ) from None

@@ -258,7 +258,7 @@ def parsed(text: str, what: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(what, error) from error
 
 
@@ -600,7 +600,7 @@ def _prompt(record: str) -> Prompt:
     try:
         values = json.loads(record)
         prompt: Prompt = _prompts().validate_python({**values, "labels": tuple(values["labels"])})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise unreadable("prompt", error) from error
     if unknown := values.keys() - set(Prompt.__slots__):
         raise damaged(f"a record of table prompt has the field {min(unknown)!r}")

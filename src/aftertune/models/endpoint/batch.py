@@ -209,7 +209,7 @@ def _read(path: Path) -> Batch:
             most=float(values["most"]),
             step=Step(values["step"]),
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); it names a batch that may be paid for, so mend it"
         ) from error

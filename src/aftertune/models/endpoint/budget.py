@@ -187,7 +187,7 @@ class Spending:
             self.accounts = TypeAdapter(dict[str, Account]).validate_python(entries)
             self.settled = [str(key) for key in document.get("batches", ())]
             currency = document["currency"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{file}: is no account of a run; move it away to begin a new one"
             ) from error

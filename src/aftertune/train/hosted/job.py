@@ -278,7 +278,7 @@ def read_job(folder: Path) -> Job | None:
         return replace(job, step=Step(job.step), checkpoints=tuple(job.checkpoints))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, TypeError) as error:
         raise ModelError(
             f"{path}: cannot be read ({error}); it names a job that may be paid for, so mend it"
         ) from error
