@@ -117,3 +117,11 @@ def test_a_base_in_another_number_format_is_noted_at_once(
     notes = before_asking(err)
     assert any("tuned is computed in float32 and its base base in bfloat16" in n for n in notes)
     assert any("which this processor multiplies fast" in note for note in notes)
+
+
+def test_a_study_of_trainings_is_run_by_one_process(command, tiny_folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    line = command.refused("run", tiny_folder / "study.yaml", "--out", tiny_folder / "out")
+    assert "WORLD_SIZE=2" in line
+    assert not (tiny_folder / "out").exists()

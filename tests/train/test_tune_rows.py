@@ -157,9 +157,9 @@ def test_a_file_that_is_edited_before_the_training_is_an_error_and_leaves_nothin
     recipe = replace(make_recipe(base), data=(file,))
     with path.open("a") as stream:
         stream.write(path.read_text())
-    with pytest.raises(DataError, match=r"rows\.jsonl: was changed after the command had begun"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: is not the file whose hash was taken"):
         fine_tune(recipe, rows, tmp_path / "out")
-    with pytest.raises(DataError, match=r"rows\.jsonl: was changed"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: is not the file"):
         LearntRows([file], Path(), print, "tiny")
     assert [left.name for left in tmp_path.iterdir()] == ["rows.jsonl"]
 

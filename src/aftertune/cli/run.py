@@ -35,6 +35,7 @@ from aftertune.score.run import build_scorers, scorer_notes
 from aftertune.study import Study, load_study
 from aftertune.study.fields import HERE, cluster_address
 from aftertune.study.foreign import without_foreign_code
+from aftertune.train.processes import launched
 from aftertune.train.stage import expand_study, study_rows
 from aftertune.workspace import RESULT, RUNS, STORE, Run, open_run
 
@@ -90,6 +91,11 @@ def command(
         return
     progress = screen(quiet)
     config = load_study(study)
+    if config.fine_tunes and (processes := launched().count) > 1:
+        raise InputError(
+            f"the variable WORLD_SIZE={processes} says that a launcher started {processes} processes, and a study is run by one: "
+            "unset it, or share the study by --part or --on ray"
+        )
     place = on or config.execute.on
     if place != HERE:
         folder = out or RUNS / config.name

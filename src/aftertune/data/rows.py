@@ -169,7 +169,8 @@ def _placed_rows(file: TrainingFile, folder: Path) -> Iterator[tuple[Record, Row
     local = folder / file.path
     if file.sha256 and local.is_file() and file_sha256(local) != file.sha256:
         raise DataError(
-            f"{file.path}: was changed after the command had begun; run it again, and leave the file alone until training starts"
+            f"{file.path}: is not the file whose hash was taken when the command began; run it again, and leave the file alone "
+            "until training starts (on a cluster: the same file on all nodes)"
         )
 
 

@@ -206,11 +206,11 @@ def _leave(shutdown: Callable[[], None]) -> None:
 
 
 def _identity(folder: Path) -> str:
-    """Return what the folders of a run's units are named by: the same when the driver starts again."""
+    """Return what the folders of a run's units are named by: the same when the driver starts again, another one in a copied run."""
     file = folder / IDENTITY
     if not file.exists():
         write_whole(file, [secrets.token_hex(8)])
-    return file.read_text(encoding="utf-8")
+    return f"{file.read_text(encoding='utf-8')} {folder.resolve()}"
 
 
 @contextlib.contextmanager
