@@ -8,6 +8,7 @@ ever run in OUT go into ``bench/campaign.json``.
 """
 
 import contextlib
+import fcntl
 import importlib
 import json
 import math
@@ -22,7 +23,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -33,7 +34,7 @@ for folder in (HERE, ROOT / "tests" / "support", ROOT / "tests" / "endpoint"):
     sys.path.insert(0, str(folder))
 
 FIGURES = ROOT / "bench" / "campaign.json"
-LEDGER = "trials.jsonl"
+LEDGER, LOCK = "trials.jsonl", "lock"
 TRIAL = "trial-"
 """The folders of trials begin so."""
 
@@ -137,7 +138,8 @@ def table(sums: Mapping[str, Mapping[str, object]]) -> str:
 
 def run_trials(todo: Sequence[tuple[str, int]], turn: "Synchronized[int]", out: Path) -> None:
     """Run the trials that no other process has taken; each becomes a line of the ledger when it ends. Ctrl-C ends the last one without a line."""
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), (out / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
         _run_trials(todo, turn, out)
 
 
@@ -210,6 +212,17 @@ def read_options(words: Sequence[str]) -> Options:
     return Options(out=out, figures=sums, share=share, families=families, jobs=jobs)
 
 
+def locked(out: Path) -> TextIO:
+    """Return the lock of a campaign's folder, held alone: whoever runs trials there shares it."""
+    lock = (out / LOCK).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for the trials of another campaign in {out}", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def main() -> int:
     """Run what is missing; return 1 where anything was wrong, now or before, 2 for wrong options, 5 where it was stopped."""
     try:
@@ -219,10 +232,10 @@ def main() -> int:
         return 2
     out, jobs, stopped = options.out, options.jobs, False
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(
-        f"{TRIAL}*"
-    ):  # a campaign that was killed leaves the folders of its last trials
+    lock = locked(out)
+    for left in out.glob(f"{TRIAL}*"):  # of the last trials of a campaign that was killed
         shutil.rmtree(left, ignore_errors=True)
+    fcntl.flock(lock, fcntl.LOCK_SH)
     done = {(trial["family"], trial["trial"]) for trial in kept_trials(out / LEDGER)}
     todo = [
         (name, number)

@@ -30,13 +30,14 @@ def lines_of(out):
     return ledger.read_text().split("\n")[1:] if ledger.exists() else []
 
 
-def test_a_campaign_that_is_killed_goes_on(tmp_path):
-    campaign = start(tmp_path)
-    while campaign.poll() is None and len(lines_of(tmp_path)) < 5:
+@pytest.mark.parametrize("end", [kill, subprocess.Popen.kill], ids=["whole", "first process"])
+def test_a_campaign_that_is_killed_goes_on(tmp_path, end):
+    """Processes that are left of it end with their trial, and nothing of that trial is taken away."""
+    killed = start(tmp_path)
+    while killed.poll() is None and len(lines_of(tmp_path)) < 5:
         time.sleep(0.01)
-    kill(campaign)
-    campaign.communicate()
-    assert campaign.returncode == -signal.SIGKILL
+    end(killed)
+    assert killed.wait() == -signal.SIGKILL
     before = lines_of(tmp_path)
     assert 5 <= len(before) < TRIALS
     with (tmp_path / "trials.jsonl").open("a") as ledger:
@@ -45,6 +46,7 @@ def test_a_campaign_that_is_killed_goes_on(tmp_path):
 
     campaign = start(tmp_path)
     out, err = campaign.communicate()
+    killed.communicate()
     assert campaign.returncode == 0, out + err
     kept = [line for line in lines_of(tmp_path) if line.endswith("}")]
     assert kept[: len(before)] == before
