@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-for folder in (HERE, ROOT / "tests" / "support", ROOT / "tests" / "endpoint"):
-    sys.path.insert(0, str(folder))
+MODULES = [str(HERE), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "endpoint")]
+"""The folders whose modules a campaign imports, beside what is installed."""
+sys.path[:0] = MODULES
 
 FIGURES = ROOT / "bench" / "campaign.json"
 LEDGER, LOCK = "trials.jsonl", "lock"

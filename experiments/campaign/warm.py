@@ -16,6 +16,8 @@ import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from run import MODULES
+
 LOADED = [
     "accelerate", "aiohttp", "peft", "rich.console", "safetensors.torch", "scipy.optimize", "scipy.stats", "torch", "transformers",
     "transformers.models.llama.modeling_llama", "typer", "yaml",
@@ -91,10 +93,9 @@ def _command(words: list[str], env: dict[str, str], cwd: Path, outputs: str, lar
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    installed = (sys.prefix, sys.base_prefix)
     sys.path[:] = [
         *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)),
-        *(path for path in sys.path if path.startswith(installed)),
+        *(path for path in sys.path if path not in MODULES),
     ]
     sys.argv[:] = ["aftertune", *words]
     sys.modules.pop("sitecustomize", None)

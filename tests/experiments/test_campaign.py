@@ -1,6 +1,7 @@
 """The campaign that tries to break the product bears a kill itself: every trial counts once."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from tiny_study import kill
+
+from aftertune import __version__
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "campaign" / "run.py"
 TRIALS = 60
@@ -80,3 +83,21 @@ def test_a_wrong_option_of_the_campaign_is_a_line_before_anything_is_run(tmp_pat
     (line,) = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout, named in line) == (2, "", True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_forked_command_is_the_installed_one(tmp_path):
+    code = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+import run, warm
+if __name__ == "__main__":
+    command = warm.start("--version", env=dict(os.environ), cwd=Path({str(tmp_path)!r}))
+    out, err = command.communicate(120)
+    print(command.returncode, out, err)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    forked = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert forked.stdout.split() == ["0", "aftertune", __version__]
