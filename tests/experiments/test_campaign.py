@@ -14,7 +14,7 @@ from tiny_study import kill
 from aftertune import __version__
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "campaign" / "run.py"
-TRIALS = 60
+TRIALS = 120
 
 
 def start(out):
